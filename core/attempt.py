@@ -1,0 +1,135 @@
+"""One attempt of one task: what runs the executor and turns whatever comes of it into a command."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, cast
+
+from core.clock import Clock
+from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
+from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
+from core.executors.schema import schema_problems
+from core.hooks import Hooks
+from core.inputs import resolve_inputs
+from core.jsonvalue import PARTS, NotJson, to_json_value
+from core.plan import unknown_executor
+from core.task import Cause, Task
+
+logger = logging.getLogger(__name__)
+
+STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A running attempt, as the runner holds it."""
+
+    tree_id: str
+    task: Task
+    spec: ExecutorSpec | None
+    context: TaskContext
+    executor: Executor | None = None
+    job: asyncio.Task[None] | None = None
+    stopper: asyncio.Task[None] | None = None
+    is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
+
+    @property
+    def lane(self) -> str:
+        return self.task.executor or ""
+
+    def stop(self) -> None:
+        """Interrupt the attempt, after its executor's own `cancel()` where there is one. Does not wait."""
+        if self.context.stopping or self.job is None:
+            return
+        self.context.stopping = True
+        cancel = getattr(self.executor, "cancel", None)
+        if cancel is None:
+            self.job.cancel()
+        else:
+            self.stopper = asyncio.create_task(self._stop_gently(cancel))
+
+    async def _stop_gently(self, cancel: Any) -> None:
+        try:
+            async with asyncio.timeout(STOP_GRACE):
+                answer = cancel()
+                if isawaitable(answer):
+                    await answer
+        except Exception:  # foreign code; the attempt is interrupted all the same
+            logger.exception("cancel() of executor %s failed", self.lane)
+        if self.job is not None:
+            self.job.cancel()
+
+
+async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock) -> Command:
+    """Run the executor once and say what came of it. Raises CancelledError when the attempt was stopped."""
+    task, spec, context = attempt.task, attempt.spec, attempt.context
+    if spec is None:
+        return _failure(task, unknown_executor(task, known), Cause.UNKNOWN_EXECUTOR, final=True)
+    schema = _input_schema(task, spec)
+    inputs = resolve_inputs(task.inputs, context.dependencies, schema)
+    if schema is not None and (problems := schema_problems(schema, inputs, "inputs")):
+        return _failure(task, problems, Cause.INVALID_INPUT, final=True)
+    limit, cause = _time_limit(task, clock.now())
+    timer = asyncio.timeout(limit)
+    try:
+        async with timer:
+            inputs = await hooks.before_task(task, inputs)
+            attempt.executor = spec.make()
+            result = await attempt.executor.execute(inputs, context)
+            await hooks.after_task(task, inputs, result)
+        return _completion(task, spec, result)
+    except Suspend as question:
+        return RequestInput(task.id, task.attempt, question.parts, question.auth)
+    except Rejected as refusal:
+        return RejectTask(task.id, task.attempt, str(refusal) or "rejected")
+    except asyncio.CancelledError:
+        if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
+            raise
+        return _failure(task, "the executor was cancelled from within", Cause.EXECUTOR_ERROR, chance=clock.chance())
+    except (Exception, SystemExit) as error:  # whatever foreign code raises is the end of its attempt, not ours
+        if isinstance(error, TimeoutError) and timer.expired():
+            text = f"timed out after {task.timeout:g} s" if cause is Cause.TIMEOUT else "the deadline passed"
+            return _failure(
+                task, text, cause, final=cause is Cause.DEADLINE or spec.at_most_once, chance=clock.chance()
+            )
+        logger.info("attempt %d of task %s failed", task.attempt, task.id, exc_info=True)
+        text = str(error) or type(error).__name__
+        return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
+
+
+def _failure(task: Task, error: str, cause: Cause, *, final: bool = False, chance: float = 0.0) -> FailAttempt:
+    # A lone surrogate in a foreign text could not be stored.
+    return FailAttempt(task.id, task.attempt, error.encode(errors="replace").decode(), cause, chance, final)
+
+
+def _input_schema(task: Task, spec: ExecutorSpec) -> Mapping[str, Any] | None:
+    """The executor's schema, or the one the task itself brings (`schemas.input_schema`)."""
+    own = (task.schemas or {}).get("input_schema")
+    return own if isinstance(own, dict) else spec.input_schema
+
+
+def _time_limit(task: Task, now: float) -> tuple[float | None, Cause]:
+    """Seconds the attempt may take, and what it means when they are over."""
+    left = None if task.deadline is None else max(0.0, task.deadline - now)
+    if left is not None and (task.timeout is None or left < task.timeout):
+        return left, Cause.DEADLINE
+    return task.timeout, Cause.TIMEOUT
+
+
+def _completion(task: Task, spec: ExecutorSpec, result: Any) -> Command:
+    """Judge what the executor returned (semantics §4)."""
+    if isinstance(result, Parts):
+        result = {PARTS: list(result)}
+    try:
+        value = to_json_value(result, "result")
+    except NotJson as error:
+        return _failure(task, str(error), Cause.INVALID_RESULT, final=True)
+    if isinstance(value, dict) and (value.get("success") is False or value.get("error")):
+        text = value.get("error") or value.get("message") or "the executor reported success: false"
+        final = spec.at_most_once
+        return _failure(task, text if isinstance(text, str) else repr(text), Cause.EXECUTOR_ERROR, final=final)
+    if spec.output_schema is not None and (problems := schema_problems(spec.output_schema, value, "result")):
+        return _failure(task, problems, Cause.INVALID_RESULT, final=True)
+    return CompleteTask(task.id, task.attempt, value)

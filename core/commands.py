@@ -1,0 +1,152 @@
+"""What may be asked of a tree: imperative, and may be refused. Pure data."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from core.task import Cause
+
+
+class Execute(Struct, frozen=True):
+    """Run the whole tree (`task_id` None), or one task with its unfinished dependencies and what depends on it."""
+
+    task_id: str | None = None
+    force: bool = False
+
+
+class StartTask(Struct, frozen=True):
+    """Give the task to a new attempt."""
+
+    task_id: str
+
+
+class ReportProgress(Struct, frozen=True):
+    """An attempt tells how far it is."""
+
+    task_id: str
+    attempt: int
+    fraction: float
+    message: str | None = None
+
+
+class SendMessage(Struct, frozen=True):
+    """An attempt says something to its caller (an A2A message)."""
+
+    task_id: str
+    attempt: int
+    message: dict[str, Any]
+    is_reply: bool = False
+
+
+class AddArtifact(Struct, frozen=True):
+    """An attempt gives a piece of its output (an A2A artifact)."""
+
+    task_id: str
+    attempt: int
+    artifact: dict[str, Any]
+    append: bool = False
+    last_chunk: bool = False
+
+
+class RequestInput(Struct, frozen=True):
+    """An attempt asks its caller a question, and ends."""
+
+    task_id: str
+    attempt: int
+    parts: tuple[dict[str, Any], ...]
+    auth: bool = False
+
+
+class ProvideInput(Struct, frozen=True):
+    """The caller's answer. For a root without a question of its own: to the oldest open question of the tree."""
+
+    task_id: str
+    answer: Any
+    message: dict[str, Any] | None = None
+
+
+class CompleteTask(Struct, frozen=True):
+    """An attempt reports its result."""
+
+    task_id: str
+    attempt: int
+    result: Any = None
+
+
+class FailAttempt(Struct, frozen=True):
+    """An attempt reports that it failed; `chance` (uniform in [0, 1)) jitters the retry; `final`: do not retry."""
+
+    task_id: str
+    attempt: int
+    error: str
+    cause: Cause = Cause.EXECUTOR_ERROR
+    chance: float = 0.0
+    final: bool = False
+
+
+class RejectTask(Struct, frozen=True):
+    """An attempt declines the task."""
+
+    task_id: str
+    attempt: int
+    reason: str
+
+
+class LoseAttempt(Struct, frozen=True):
+    """The process that ran the attempt is gone. `at_most_once`: its executor must not be run a second time."""
+
+    task_id: str
+    attempt: int
+    crash: bool = True
+    at_most_once: bool = False
+
+
+class ExpireTask(Struct, frozen=True):
+    """The task's deadline may have passed."""
+
+    task_id: str
+
+
+class Cancel(Struct, frozen=True):
+    """Cancel the task, its subtree and all that requires them.
+
+    `uninterruptible` names running tasks whose executor cannot be interrupted: they run to their end, unless `force`.
+    """
+
+    task_id: str
+    reason: str | None = None
+    force: bool = False
+    uninterruptible: frozenset[str] = frozenset()
+
+
+class UpdateTask(Struct, frozen=True):
+    """Change fields of a task that has not been started."""
+
+    task_id: str
+    changes: dict[str, Any]
+
+
+class ReceiveMessage(Struct, frozen=True):
+    """A caller's A2A message for a task that does not wait for one: kept in its history."""
+
+    task_id: str
+    message: dict[str, Any]
+
+
+Command = (
+    Execute
+    | StartTask
+    | ReportProgress
+    | SendMessage
+    | AddArtifact
+    | RequestInput
+    | ProvideInput
+    | CompleteTask
+    | FailAttempt
+    | RejectTask
+    | LoseAttempt
+    | ExpireTask
+    | Cancel
+    | UpdateTask
+    | ReceiveMessage
+)

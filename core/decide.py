@@ -1,0 +1,409 @@
+"""What a command means for a tree: the events that follow, or a refusal. Pure; nothing is changed here.
+
+`decide` is total over the commands. One command's events are stored together, so whatever follows from a task's end
+(its dependents that can never run, the groups and the run that end with it) is part of the same decision.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from core import commands as c
+from core import events as e
+from core.errors import IllegalCommand, InvalidPlan, StaleAttempt, TaskNotCancelable, TaskNotFound, TreeIsRunning
+from core.plan import check_graph
+from core.task import Cause, Task, TaskStatus
+from core.tree import TaskTree, changed_task
+
+MAX_CRASHES = 5  # of one task in one run; then it is taken for the cause (semantics §9, "poison")
+MAX_ERROR = 4_000  # characters of an error that are kept
+
+
+def decide(command: c.Command, tree: TaskTree, now: float) -> list[e.Event]:
+    """The events that the command causes, in order; none when there is nothing left to do.
+
+    Raises TaskNotFound, IllegalCommand (or a subtype), StaleAttempt or InvalidPlan when the command is refused.
+    """
+    return _DECIDE[type(command)](command, tree, now)
+
+
+class _Settling:
+    """The events of a decision that ends tasks, and its own view of what they change: the tree stays as it is."""
+
+    def __init__(self, tree: TaskTree) -> None:
+        self.tree = tree
+        self.events: list[e.Event] = []
+        self._status: dict[str, TaskStatus] = {}
+        self._origin: dict[str, str] = {}  # the first cause of each end, told with every end that follows from it
+        self._waiting: dict[str, int] = {}
+        self._open = tree.open
+        self._cancelled = tree.cancelled is not None
+        self._queue: deque[str] = deque()
+
+    def status(self, task_id: str) -> TaskStatus:
+        """The task's status after the events so far."""
+        return self._status.get(task_id) or self.tree.tasks[task_id].status
+
+    def is_open(self, task_id: str) -> bool:
+        return task_id not in self._status and self.tree.is_open(task_id)
+
+    def cancel_tree(self, error: str) -> None:
+        self._cancelled = True
+        self.events.append(e.TreeCancelled(self.tree.id, error))
+
+    def end(self, event: e.Event, status: TaskStatus, error: str | None = None) -> None:
+        """One task ends; what follows from it is worked out by `settle`."""
+        self.events.append(event)
+        self._status[event.task_id] = status
+        if error:
+            self._origin.setdefault(event.task_id, f"{self._describe(event.task_id)} {status}: {error}")
+        self._queue.append(event.task_id)
+
+    def cancel(self, task_id: str, error: str, cause: Cause) -> None:
+        self.end(e.TaskCancelled(task_id, error, cause), TaskStatus.CANCELLED, error)
+
+    def settle(self) -> list[e.Event]:
+        """Follow every consequence, and end the run when nothing is left open."""
+        self.follow()
+        if self._open == 0 and (self.tree.is_live or self._cancelled):
+            self.events.append(e.TreeFinished(self.tree.id, self._outcome()))
+        return self.events
+
+    def follow(self) -> None:
+        """Follow every consequence of the ends so far."""
+        while self._queue:
+            ended = self._queue.popleft()
+            self._open -= self.tree.is_open(ended)
+            completed = self.status(ended) is TaskStatus.COMPLETED
+            for dependent, required in self.tree.dependents.get(ended, ()):
+                if not self.is_open(dependent):
+                    continue
+                if required and not completed:
+                    self._give_up(dependent, ended)
+                else:
+                    self._wait_for_one_less(dependent)
+            parent = self.tree.tasks[ended].parent_id
+            if parent is not None and self.tree.tasks[parent].is_group and self.is_open(parent):
+                self._wait_for_one_less(parent)
+
+    def _wait_for_one_less(self, task_id: str) -> None:
+        waiting = self._waiting.get(task_id, self.tree.waiting[task_id]) - 1
+        self._waiting[task_id] = waiting
+        if waiting == 0 and self.tree.tasks[task_id].is_group:
+            self.end_group(task_id)
+
+    def end_group(self, group_id: str) -> None:
+        """Give the group the roll-up of its children."""
+        status = self.tree.roll_up(self.status, self.tree.children.get(group_id, ()))
+        if status is TaskStatus.COMPLETED:
+            self.end(e.GroupEnded(group_id, status), status)
+            return
+        culprit = next(i for i in self.tree.children[group_id] if self.status(i) is status)
+        error = self._blame(culprit)
+        cause = Cause.REQUESTED if status is TaskStatus.CANCELLED and self._cancelled else Cause.CHILD_FAILED
+        self._origin[group_id] = self._origin.get(culprit, error)
+        self.end(e.GroupEnded(group_id, status, error, cause), status)
+
+    def _give_up(self, task_id: str, dependency: str) -> None:
+        """The task can never run: a dependency that it requires did not complete."""
+        error = f"required dependency {self._blame(dependency)}"
+        self._origin[task_id] = self._origin.get(dependency, error)
+        self.cancel(task_id, error, Cause.DEPENDENCY_FAILED)
+
+    def _blame(self, task_id: str) -> str:
+        """Who did not complete, and the first cause of it."""
+        who, origin = self._describe(task_id), self._origin.get(task_id)
+        if origin is None:
+            task = self.tree.tasks[task_id]
+            return _short(f"{who} {self.status(task_id)}: {task.error}")
+        return origin if origin.startswith(who) else _short(f"{who} {self.status(task_id)}, because {origin}")
+
+    def _describe(self, task_id: str) -> str:
+        task = self.tree.tasks[task_id]
+        return f"{task.name!r} ({task.key})"
+
+    def _outcome(self) -> TaskStatus:
+        if self._cancelled:
+            return TaskStatus.CANCELLED
+        scope = self.tree.scope
+        return self.tree.roll_up(self.status, self.tree.tasks if scope is None else scope)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 1] + "…"
+
+
+def _find(tree: TaskTree, task_id: str) -> Task:
+    task = tree.tasks.get(task_id)
+    if task is None:
+        raise TaskNotFound(task_id)
+    return task
+
+
+def _owned(tree: TaskTree, task_id: str, attempt: int) -> Task:
+    """The task, if that attempt still owns it."""
+    task = _find(tree, task_id)
+    if not task.is_running or task.attempt != attempt:
+        raise StaleAttempt(task_id, attempt)
+    return task
+
+
+# Runs
+
+
+def _execute(command: c.Execute, tree: TaskTree, now: float) -> list[e.Event]:
+    target = _find(tree, command.task_id or tree.id)
+    if tree.is_live:
+        raise TreeIsRunning(target.id, f"Tree {tree.id} is already running")
+    if command.task_id is None or (target.id == tree.id and target.is_group):
+        scope = [task.id for task in tree.tasks.values() if command.force or task.status is not TaskStatus.COMPLETED]
+    else:
+        scope = _scope_of(tree, target, command.force)
+    if not scope:
+        raise IllegalCommand(target.id, f"Task {target.id} is already completed; use force to run it again")
+    is_whole = len(scope) == len(tree.tasks)
+    started = e.RunStarted(tree.id, tree.run + 1, None if is_whole else tuple(scope), command.force)
+    if is_whole:
+        return [started]
+    # A group whose children are all completed ends at once: worked out on a copy, as the run will find the tree.
+    ahead = TaskTree(tree.head, tree.tasks.values())
+    ahead.apply(started, now)
+    settling = _Settling(ahead)
+    for group_id in [i for i, waiting in ahead.waiting.items() if not waiting and ahead.tasks[i].is_group]:
+        settling.end_group(group_id)
+    return [started, *settling.settle()]
+
+
+def _scope_of(tree: TaskTree, target: Task, force: bool) -> list[str]:
+    """The target (with its subtree, if it is a group), its unfinished dependencies, and what depends on it."""
+    core = tree.subtree(target.id) if target.is_group else [target.id]
+    scope = {i for i in core if force or tree.tasks[i].status is not TaskStatus.COMPLETED}
+    stack = list(scope)
+    while stack:
+        for i in tree.edges(tree.tasks[stack.pop()]):
+            if i not in scope and tree.tasks[i].status is not TaskStatus.COMPLETED:
+                scope.add(i)
+                stack.append(i)
+    if not scope:
+        return []
+    # What depends on it joins when nothing outside the scope would keep it waiting.
+    waiting: dict[str, int] = {}
+    candidates = deque(core)
+    seen = set(core) | scope
+    while candidates:
+        ended = candidates.popleft()
+        for waiter in _waiters(tree, ended):
+            if waiter in seen:
+                continue
+            task = tree.tasks[waiter]
+            if waiter not in waiting:
+                waiting[waiter] = sum(
+                    i in scope or i in waiting or tree.tasks[i].status is not TaskStatus.COMPLETED
+                    for i in tree.edges(task)
+                )
+            waiting[waiter] -= 1
+            if waiting[waiter] == 0:
+                seen.add(waiter)
+                if force or task.status is not TaskStatus.COMPLETED:
+                    scope.add(waiter)
+                    candidates.append(waiter)
+    return [i for i in tree.tasks if i in scope]
+
+
+def _waiters(tree: TaskTree, task_id: str) -> Iterator[str]:
+    """Those that wait for the task: its dependents, and its group."""
+    yield from (dependent for dependent, _ in tree.dependents.get(task_id, ()))
+    parent = tree.tasks[task_id].parent_id
+    if parent is not None and tree.tasks[parent].is_group:
+        yield parent
+
+
+# Attempts
+
+
+def _start(command: c.StartTask, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _find(tree, command.task_id)
+    if not tree.is_startable(task) or task.runnable_at > now:
+        raise IllegalCommand(task.id, f"Task {task.id} cannot be started now")
+    if task.deadline is not None and task.deadline <= now:
+        return _fail(tree, task, "the deadline passed before the task could start", Cause.DEADLINE)
+    groups = [group for group in tree.ancestors(task.id) if group.is_group and group.status is TaskStatus.PENDING]
+    absent = tuple(d.id for d in task.dependencies if tree.tasks[d.id].status is not TaskStatus.COMPLETED)
+    started = [e.GroupStarted(group.id) for group in groups if tree.is_open(group.id)]
+    return [*started, e.TaskStarted(task.id, task.attempt + 1, absent)]
+
+
+def _progress(command: c.ReportProgress, tree: TaskTree, now: float) -> list[e.Event]:
+    _owned(tree, command.task_id, command.attempt)
+    return [e.TaskProgressed(command.task_id, command.attempt, command.fraction, command.message)]
+
+
+def _say(command: c.SendMessage, tree: TaskTree, now: float) -> list[e.Event]:
+    _owned(tree, command.task_id, command.attempt)
+    return [e.MessageSent(command.task_id, command.attempt, command.message, command.is_reply)]
+
+
+def _add_artifact(command: c.AddArtifact, tree: TaskTree, now: float) -> list[e.Event]:
+    _owned(tree, command.task_id, command.attempt)
+    return [
+        e.ArtifactAdded(command.task_id, command.attempt, command.artifact, command.append, command.last_chunk),
+    ]
+
+
+def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _owned(tree, command.task_id, command.attempt)
+    if tree.cancelled is not None:
+        return _obey_cancel(tree, task)
+    return [e.InputRequested(command.task_id, command.attempt, command.parts, command.auth)]
+
+
+def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _find(tree, command.task_id)
+    if task.question is None and task.id == tree.id and tree.questions:
+        task = tree.tasks[min(tree.questions, key=lambda i: (tree.questions[i].asked_at, tree.tasks[i].position))]
+    if task.question is None:
+        raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
+    received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
+    return [*received, e.InputProvided(task.id, command.answer)]
+
+
+def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _find(tree, command.task_id)
+    status = tree.status if task.id == tree.id else task.status
+    if status.is_terminal:
+        raise IllegalCommand(task.id, f"Task {task.id} is already {status} and takes no further messages")
+    return [e.MessageReceived(task.id, command.message)]
+
+
+def _complete(command: c.CompleteTask, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _owned(tree, command.task_id, command.attempt)
+    settling = _Settling(tree)
+    settling.end(e.TaskCompleted(task.id, command.attempt, command.result), TaskStatus.COMPLETED)
+    return settling.settle()
+
+
+def _fail_attempt(command: c.FailAttempt, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _owned(tree, command.task_id, command.attempt)
+    failures = task.failures + 1
+    retry_at = now + task.retry.delay(failures, command.chance)
+    too_late = task.deadline is not None and retry_at >= task.deadline
+    if command.final or failures >= task.max_attempts or too_late or tree.cancelled is not None:
+        return _fail(tree, task, command.error, command.cause)
+    return [e.AttemptFailed(task.id, command.attempt, _short(command.error), command.cause, retry_at)]
+
+
+def _reject(command: c.RejectTask, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _owned(tree, command.task_id, command.attempt)
+    settling = _Settling(tree)
+    reason = _short(command.reason)
+    settling.end(e.TaskRejected(task.id, command.attempt, reason), TaskStatus.REJECTED, reason)
+    return settling.settle()
+
+
+def _lose_attempt(command: c.LoseAttempt, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _owned(tree, command.task_id, command.attempt)
+    if command.at_most_once:
+        text = "the server stopped while the task ran; whether it took effect is unknown, so it is not run again"
+        return _fail(tree, task, text, Cause.OUTCOME_UNKNOWN)
+    if tree.cancelled is not None:
+        return _obey_cancel(tree, task)
+    if command.crash and task.crashes + 1 >= MAX_CRASHES:
+        return _fail(tree, task, f"the server stopped {MAX_CRASHES} times while it ran this task", Cause.POISON)
+    return [e.AttemptLost(task.id, command.attempt, command.crash)]
+
+
+def _obey_cancel(tree: TaskTree, task: Task) -> list[e.Event]:
+    """A task that could not be interrupted when its tree was cancelled has come to a stop by itself."""
+    settling = _Settling(tree)
+    settling.cancel(task.id, tree.cancelled or "", Cause.REQUESTED)
+    return settling.settle()
+
+
+def _expire(command: c.ExpireTask, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _find(tree, command.task_id)
+    if not tree.is_live or not tree.is_open(task.id) or task.is_group or task.deadline is None or task.deadline > now:
+        return []
+    return _fail(tree, task, "the deadline passed before the task had ended", Cause.DEADLINE)
+
+
+def _fail(tree: TaskTree, task: Task, error: str, cause: Cause) -> list[e.Event]:
+    settling = _Settling(tree)
+    error = _short(error)
+    settling.end(e.TaskFailed(task.id, task.attempt, error, cause), TaskStatus.FAILED, error)
+    return settling.settle()
+
+
+# Cancellation and changes
+
+
+def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _find(tree, command.task_id)
+    settling = _Settling(tree)
+    # Also what the present run leaves alone: a cancelled task is not to be found pending afterwards.
+    targets = [i for i in _requiring(tree, tree.subtree(task.id)) if not tree.tasks[i].status.is_terminal]
+    status = tree.status if task.id == tree.id else task.status
+    if not targets:
+        if TaskStatus.CANCELLED in (status, task.status):
+            return []
+        raise TaskNotCancelable(task.id, f"Task {task.id} is already {status}, cannot cancel")
+    reason = _short(command.reason or "cancelled by request")
+    if task.id == tree.id and tree.cancelled is None:
+        settling.cancel_tree(reason)
+    left = frozenset() if command.force else command.uninterruptible & tree.running
+    for i in targets:
+        if i not in left and not tree.tasks[i].is_group and not settling.status(i).is_terminal:
+            settling.cancel(i, reason, Cause.REQUESTED)
+    settling.follow()
+    # A group that waits for something outside is cancelled too, unless one of its own tasks still runs.
+    busy = {group.id for i in left for group in tree.ancestors(i)}
+    for i in reversed(targets):
+        if i not in left and i not in busy and not settling.status(i).is_terminal:
+            settling.cancel(i, reason, Cause.REQUESTED)
+            settling.follow()
+    return settling.settle()
+
+
+def _requiring(tree: TaskTree, task_ids: Iterable[str]) -> list[str]:
+    """These tasks and all that require one of them, directly or not."""
+    found = dict.fromkeys(task_ids)
+    stack = list(found)
+    while stack:
+        for dependent, required in tree.dependents.get(stack.pop(), ()):
+            if required and dependent not in found:
+                found[dependent] = None
+                stack.append(dependent)
+    return list(found)
+
+
+def _update(command: c.UpdateTask, tree: TaskTree, now: float) -> list[e.Event]:
+    task = _find(tree, command.task_id)
+    if tree.is_live or task.status is not TaskStatus.PENDING:
+        status = tree.status if tree.is_live else task.status
+        raise TreeIsRunning(
+            task.id, f"Task {task.id} can be changed while it is pending and its tree is at rest, not {status}"
+        )
+    changed = changed_task(task, command.changes, now)
+    if problems := check_graph([changed if i == task.id else each for i, each in tree.tasks.items()]):
+        raise InvalidPlan(problems)
+    return [e.TaskUpdated(task.id, msgspec.to_builtins(command.changes))]
+
+
+_DECIDE: dict[type, Callable[[Any, TaskTree, float], list[e.Event]]] = {
+    c.Execute: _execute,
+    c.StartTask: _start,
+    c.ReportProgress: _progress,
+    c.SendMessage: _say,
+    c.AddArtifact: _add_artifact,
+    c.RequestInput: _request_input,
+    c.ProvideInput: _provide_input,
+    c.CompleteTask: _complete,
+    c.FailAttempt: _fail_attempt,
+    c.RejectTask: _reject,
+    c.LoseAttempt: _lose_attempt,
+    c.ExpireTask: _expire,
+    c.Cancel: _cancel,
+    c.UpdateTask: _update,
+    c.ReceiveMessage: _receive,
+}

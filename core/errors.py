@@ -1,0 +1,96 @@
+"""The core's errors: one type for each thing that can be wrong, saying whose fault it is.
+
+Each message is safe to show to a caller: it never carries the text of a foreign exception.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+
+class CoreError(Exception):
+    """Any error the core raises on purpose."""
+
+
+class CallerError(CoreError):
+    """The caller asked for something that cannot be; asking again unchanged will not help."""
+
+
+class Problem(Struct, frozen=True):
+    """One thing wrong with what a caller sent: the path of the field and what it should have been."""
+
+    field: str
+    message: str
+
+
+class InvalidPlan(CallerError):
+    """An array of tasks, or a field of a task, breaks the rules. Lists every problem at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in self.problems))
+
+
+class TaskNotFound(CallerError):
+    """No such task, or it belongs to somebody else: the two cannot be told apart."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"Task {task_id} not found")
+
+
+class IllegalCommand(CallerError):
+    """The task's present status does not allow what was asked."""
+
+    def __init__(self, task_id: str, message: str) -> None:
+        self.task_id = task_id
+        super().__init__(message)
+
+
+class TaskNotCancelable(IllegalCommand):
+    """The task has ended in another way, so it cannot be cancelled."""
+
+
+class TreeIsRunning(IllegalCommand):
+    """The tree runs at this moment, and what was asked needs it at rest."""
+
+
+class StaleAttempt(CoreError):
+    """A report arrived from an attempt that no longer owns the task. It is dropped."""
+
+    def __init__(self, task_id: str, attempt: int) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        super().__init__(f"Attempt {attempt} of task {task_id} no longer owns it")
+
+
+class StorageError(CoreError):
+    """The database could not do what was asked; nothing of it is stored."""
+
+
+class VersionConflict(StorageError):
+    """Another writer appended to this tree first: reload it and decide again."""
+
+    def __init__(self, tree_id: str) -> None:
+        self.tree_id = tree_id
+        super().__init__(f"Tree {tree_id} was changed by another writer")
+
+
+class StorageUnavailable(StorageError):
+    """The database cannot be written at this moment (disk full, locked, closing)."""
+
+
+class DatabaseInUse(StorageError):
+    """Another process holds this database file."""
+
+
+class Overloaded(CoreError):
+    """Too much work is waiting; try again after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class ConfigurationError(CoreError):
+    """The program was started with settings that cannot work. The message is for its operator."""

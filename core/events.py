@@ -1,0 +1,212 @@
+"""What has happened to a tree: the log's entries, in the past tense. They may not be refused.
+
+Pure data. `TaskTree.apply` is the only reader that changes anything because of them.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from core.task import Cause, TaskStatus
+
+
+class TreeCreated(Struct, frozen=True, tag="tree_created"):
+    """The tree and all its tasks were stored."""
+
+    size: int
+    task_id: str
+
+
+class MessageReceived(Struct, frozen=True, tag="message_received"):
+    """A caller's A2A message reached this task; kept for its history."""
+
+    task_id: str
+    message: dict[str, Any]
+
+
+class RunStarted(Struct, frozen=True, tag="run_started"):
+    """The tasks in `scope` (None: all) that are not completed, or all of them with `force`, are to run."""
+
+    task_id: str
+    run: int
+    scope: tuple[str, ...] | None = None
+    force: bool = False
+
+
+class TaskStarted(Struct, frozen=True, tag="task_started"):
+    """An attempt owns the task. Its resolved inputs are the results of the dependencies but the `absent` ones."""
+
+    task_id: str
+    attempt: int
+    absent: tuple[str, ...] = ()
+
+
+class TaskProgressed(Struct, frozen=True, tag="task_progressed"):
+    """The executor told how far it is (0 to 1)."""
+
+    task_id: str
+    attempt: int
+    fraction: float
+    message: str | None = None
+
+
+class MessageSent(Struct, frozen=True, tag="message_sent"):
+    """The executor said something to its caller; `is_reply`: a direct Message in place of a Task."""
+
+    task_id: str
+    attempt: int
+    message: dict[str, Any]
+    is_reply: bool = False
+
+
+class ArtifactAdded(Struct, frozen=True, tag="artifact_added"):
+    """The executor gave a piece of its output: an A2A artifact, or with `append` more of one."""
+
+    task_id: str
+    attempt: int
+    artifact: dict[str, Any]
+    append: bool = False
+    last_chunk: bool = False
+
+
+class InputRequested(Struct, frozen=True, tag="input_requested"):
+    """The attempt ended with a question; nothing runs until the answer comes."""
+
+    task_id: str
+    attempt: int
+    parts: tuple[dict[str, Any], ...]
+    auth: bool = False
+
+
+class InputProvided(Struct, frozen=True, tag="input_provided"):
+    """The caller answered the open question."""
+
+    task_id: str
+    answer: Any
+
+
+class AttemptFailed(Struct, frozen=True, tag="attempt_failed"):
+    """The attempt failed and another one will start at `retry_at`."""
+
+    task_id: str
+    attempt: int
+    error: str
+    cause: Cause
+    retry_at: float
+
+
+class AttemptLost(Struct, frozen=True, tag="attempt_lost"):
+    """The process that ran the attempt is gone; another one will start. Only a `crash` counts towards poison."""
+
+    task_id: str
+    attempt: int
+    crash: bool = True
+
+
+class TaskCompleted(Struct, frozen=True, tag="task_completed"):
+    """The attempt returned its result."""
+
+    task_id: str
+    attempt: int
+    result: Any = None
+
+
+class TaskFailed(Struct, frozen=True, tag="task_failed"):
+    """The task failed for good in this run."""
+
+    task_id: str
+    attempt: int
+    error: str
+    cause: Cause
+
+
+class TaskRejected(Struct, frozen=True, tag="task_rejected"):
+    """The agent declined the task."""
+
+    task_id: str
+    attempt: int
+    reason: str
+
+
+class TaskCancelled(Struct, frozen=True, tag="task_cancelled"):
+    """The task was cancelled, or a task it requires did not complete. A running attempt is to be stopped."""
+
+    task_id: str
+    error: str
+    cause: Cause
+
+
+class GroupStarted(Struct, frozen=True, tag="group_started"):
+    """The first task below this group started."""
+
+    task_id: str
+
+
+class GroupEnded(Struct, frozen=True, tag="group_ended"):
+    """All tasks below this group have ended; its status is their roll-up."""
+
+    task_id: str
+    status: TaskStatus
+    error: str | None = None
+    cause: Cause | None = None
+
+
+class TaskUpdated(Struct, frozen=True, tag="task_updated"):
+    """Fields that a caller may change were changed while the task was pending."""
+
+    task_id: str
+    changes: dict[str, Any]
+
+
+class TreeCancelled(Struct, frozen=True, tag="tree_cancelled"):
+    """The run was cancelled as a whole; it ends when the last task that cannot be stopped has ended."""
+
+    task_id: str
+    error: str
+
+
+class TreeFinished(Struct, frozen=True, tag="tree_finished"):
+    """Every task of the run has ended."""
+
+    task_id: str
+    status: TaskStatus
+
+
+Event = (
+    TreeCreated
+    | MessageReceived
+    | RunStarted
+    | TaskStarted
+    | TaskProgressed
+    | MessageSent
+    | ArtifactAdded
+    | InputRequested
+    | InputProvided
+    | AttemptFailed
+    | AttemptLost
+    | TaskCompleted
+    | TaskFailed
+    | TaskRejected
+    | TaskCancelled
+    | GroupStarted
+    | GroupEnded
+    | TaskUpdated
+    | TreeCancelled
+    | TreeFinished
+)
+
+
+class Recorded(Struct, frozen=True, kw_only=True):
+    """An event in its place in the log, with what a follower needs to tell it without knowing the tree."""
+
+    tree_id: str
+    seq: int  # 1, 2, 3, … without gaps within a tree
+    at: float  # seconds since 1970
+    name: str  # the task's name
+    tree_status: TaskStatus  # the tree's status after this event
+    event: Event
+
+    @property
+    def task_id(self) -> str:
+        """The task it happened to; the root's id for what happened to the tree."""
+        return self.event.task_id

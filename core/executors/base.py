@@ -1,0 +1,162 @@
+"""What an executor is, and what it sees of the task that it runs."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from core.commands import AddArtifact, Command, ReportProgress, SendMessage
+from core.errors import CallerError
+from core.jsonvalue import to_json_value
+from core.task import Task
+
+
+class Executor(Protocol):
+    """The code that runs a task. A fresh one is made for each attempt.
+
+    It may also have `cancel()` (plain or async), which is called when its attempt is to stop.
+    """
+
+    async def execute(self, inputs: dict[str, Any], context: "TaskContext") -> Any:
+        """Do the work and return a JSON value. Raise to fail the task: the exception's text becomes its error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSpec:
+    """What is known of an executor without running it."""
+
+    id: str
+    make: Callable[[], Executor]
+    name: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    input_schema: Mapping[str, Any] | None = None  # JSON Schema 2020-12, checked before the task runs
+    output_schema: Mapping[str, Any] | None = None  # checked when it has run
+    input_modes: tuple[str, ...] = ("application/json", "text/plain")
+    output_modes: tuple[str, ...] = ("application/json", "text/plain")
+    cancelable: bool = True  # whether a running attempt may be interrupted
+    at_most_once: bool = False  # never run a second time when it may have run
+    concurrency: int | None = None  # running attempts in the process; None: no limit of its own
+    uses_process: bool = False  # counts against the process-wide limit of child processes
+    is_skill: bool = True  # whether A2A callers may name it
+
+
+class Rejected(Exception):
+    """Raised by an executor that declines its task; the text is the reason its caller sees."""
+
+
+class Suspend(BaseException):
+    """Ends an attempt with a question. Not an Exception, so that an executor's own handlers let it pass."""
+
+    def __init__(self, parts: tuple[dict[str, Any], ...], *, auth: bool) -> None:
+        self.parts = parts
+        self.auth = auth
+        super().__init__("waiting for an answer")
+
+
+class Parts(list[dict[str, Any]]):
+    """A result that already is a list of A2A parts, such as `Parts([{"text": "hello"}])`."""
+
+
+def to_parts(content: Any) -> list[dict[str, Any]]:
+    """A2A parts of any JSON value: text of a string, parts as they are, else one data part (semantics §9).
+
+    Raises NotJson for anything else.
+    """
+    if isinstance(content, Parts):
+        parts: list[dict[str, Any]] = to_json_value(list(content), "content")
+        return parts
+    if isinstance(content, str):
+        return [{"text": to_json_value(content, "content")}]
+    return [{"data": to_json_value(content, "content")}]
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskContext:
+    """An executor's view of its task, and its voice. Made by the runner for one attempt."""
+
+    task: Task
+    run: int
+    dependencies: Mapping[str, Any]  # id, or reference, of each completed dependency -> its result
+    request: Mapping[str, Any]  # what came with the tree: `message`, `metadata` of an A2A request
+    context_id: str | None
+    report: Callable[[Command], Awaitable[None]]  # resolves when stored; raises StaleAttempt when the task is not ours
+    at_most_once: bool = False
+    stopping: bool = False
+    _answers_used: int = 0
+    _spoke: bool = False
+    _artifacts: set[str] = field(default_factory=set)
+
+    @property
+    def task_id(self) -> str:
+        return self.task.id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self.task.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of one run, also after a crash: hand it to whatever has an outside effect."""
+        return f"{self.task.id}:{self.run}"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt is to stop. Plain functions in a thread look here now and then."""
+        return self.stopping
+
+    async def progress(self, fraction: float, message: str | None = None) -> None:
+        """Tell how far the task is: 0 to 1 (values outside are cut)."""
+        fraction = min(1.0, max(0.0, float(fraction)))
+        await self.report(ReportProgress(self.task.id, self.task.attempt, fraction, message))
+
+    async def message(self, content: Any) -> None:
+        """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message."""
+        self._spoke = True
+        await self.report(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}))
+
+    async def reply(self, content: Any) -> None:
+        """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError after anything else was said."""
+        if self._spoke:
+            raise CallerError("reply() comes first or not at all: this task has already said something")
+        self._spoke = True
+        await self.report(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}, True))
+
+    async def artifact(
+        self,
+        content: Any,
+        *,
+        append: bool | None = None,
+        last_chunk: bool = False,
+        artifact_id: str | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Give a piece of the output: text, `Parts`, or a JSON value.
+
+        Pieces with the same `artifact_id` (default: the task's own) are appended to each other, unless `append` is False.
+        """
+        self._spoke = True
+        artifact_id = artifact_id or self.task.id
+        appends = artifact_id in self._artifacts if append is None else append
+        self._artifacts.add(artifact_id)
+        given = {"name": name or self.task.name, "description": description, "metadata": metadata}
+        given = {key: to_json_value(value, key) for key, value in given.items() if value}
+        artifact = {"artifactId": artifact_id, "parts": to_parts(content), **given}
+        await self.report(AddArtifact(self.task.id, self.task.attempt, artifact, appends, last_chunk))
+
+    async def ask(self, question: Any, *, auth: bool = False) -> Any:
+        """Ask the caller, and return the answer.
+
+        No coroutine waits: without an answer the attempt ends here and the executor is run again from its top when the
+        answer comes, in this process or after a restart. Raises CallerError for an `at_most_once` executor.
+        """
+        if self._answers_used < len(self.task.answers):
+            self._answers_used += 1
+            return self.task.answers[self._answers_used - 1]
+        if self.at_most_once:
+            raise CallerError("an at_most_once executor cannot ask: it would have to run a second time")
+        raise Suspend(tuple(to_parts(question)), auth=auth)

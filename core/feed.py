@@ -1,0 +1,107 @@
+"""Followers of trees. Wake-ups only: each follower reads the log from its own cursor, so that none delays another."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from core.errors import TaskNotFound
+from core.events import Recorded
+from core.storage.base import Storage
+from core.task import TreeHead
+
+PAGE = 200  # events read at once
+TAIL = 256  # latest events of a followed tree that are kept in memory
+
+
+class _Topic:
+    """What the followers of one tree share: the committed tail of its log, and a wake-up."""
+
+    def __init__(self) -> None:
+        self.followers = 0
+        self.head: TreeHead | None = None
+        self.tail: deque[Recorded] = deque(maxlen=TAIL)
+        self.changed = asyncio.Event()
+
+    def after(self, cursor: int) -> list[Recorded] | None:
+        """The events after the cursor, or None when the tail does not reach back to it."""
+        if not self.tail or self.tail[0].seq > cursor + 1:
+            return None
+        return [recorded for recorded in self.tail if recorded.seq > cursor][:PAGE]
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Feed:
+    """Tells followers what has been committed. Nothing is published before it is durable."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._topics: dict[str, _Topic] = {}
+        self._closed = False
+
+    def publish(self, head: TreeHead, events: Sequence[Recorded]) -> None:
+        """These events of one tree are durable now. Called in the order of their sequence numbers."""
+        topic = self._topics.get(head.id)
+        if topic is None:
+            return
+        topic.head = head
+        topic.tail.extend(events)
+        topic.wake()
+
+    async def follow(self, tree_id: str, after: int = 0) -> AsyncIterator[Recorded]:
+        """Every event of the tree after that sequence number, in order, none left out, until the feed closes."""
+        topic = self._enter(tree_id)
+        cursor = after
+        try:
+            while not self._closed:
+                changed = topic.changed  # before reading, so that nothing falls between the read and the wait
+                events: Sequence[Recorded] | None = topic.after(cursor)
+                if events is None:
+                    events = await self._storage.events(tree_id, cursor, limit=PAGE)
+                for recorded in events:
+                    yield recorded
+                    cursor = recorded.seq
+                if not events:
+                    await changed.wait()
+        finally:
+            self._leave(tree_id, topic)
+
+    async def wait(self, tree_id: str, until: Callable[[TreeHead], bool]) -> TreeHead:
+        """The tree's head as soon as it satisfies `until`, or as it is when the feed closes.
+
+        Raises TaskNotFound when there is no such tree.
+        """
+        topic = self._enter(tree_id)
+        try:
+            while True:
+                changed = topic.changed
+                head = topic.head or await self._storage.head(tree_id)
+                if head is None:
+                    raise TaskNotFound(tree_id)
+                if until(head) or self._closed:
+                    return head
+                await changed.wait()
+        finally:
+            self._leave(tree_id, topic)
+
+    def close(self) -> None:
+        """End every follower after what it is reading; waits end with the head as it is."""
+        self._closed = True
+        for topic in self._topics.values():
+            topic.wake()
+
+    @property
+    def followers(self) -> int:
+        return sum(topic.followers for topic in self._topics.values())
+
+    def _enter(self, tree_id: str) -> _Topic:
+        topic = self._topics.setdefault(tree_id, _Topic())
+        topic.followers += 1
+        return topic
+
+    def _leave(self, tree_id: str, topic: _Topic) -> None:
+        topic.followers -= 1
+        if not topic.followers:
+            self._topics.pop(tree_id, None)

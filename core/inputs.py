@@ -1,0 +1,26 @@
+"""The inputs of a run: a task's own inputs over the results of its dependencies (semantics §4). Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def resolve_inputs(
+    own: Mapping[str, Any], results: Mapping[str, Any], schema: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Merge the dependencies' results (key -> result, in dependency order) under the task's own inputs.
+
+    The fields of each dict result come first, later dependencies winning, limited to the schema's declared properties;
+    then each whole result under its dependency's key, unless the schema forbids additional properties; then the own
+    inputs.
+    """
+    declared = schema.get("properties") if schema is not None else None
+    is_closed = schema is not None and schema.get("additionalProperties") is False
+    merged: dict[str, Any] = {}
+    for result in results.values():
+        if isinstance(result, dict):
+            merged.update(result if declared is None else {k: v for k, v in result.items() if k in declared})
+    for key, result in results.items():
+        if not is_closed or (declared is not None and key in declared):
+            merged[key] = result
+    merged.update(own)
+    return merged

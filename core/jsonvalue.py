@@ -1,0 +1,44 @@
+"""What may be kept: JSON values, and nothing else. Pure."""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+
+PARTS = "$parts"  # a result that is a list of A2A parts is kept as an object with this one key
+
+MAX_BYTES = 10 * 1024 * 1024  # of one result or artifact
+
+
+class NotJson(ValueError):
+    """A value cannot be kept: it is no JSON value, or too large. The text says why."""
+
+
+def to_json_value(value: Any, what: str = "value", limit: int = MAX_BYTES) -> Any:
+    """The value as it will be read back: tuples become lists. Raises NotJson for anything JSON cannot say."""
+    if value is None or value is True or value is False:
+        return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    try:
+        data = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_refuse).encode()
+    except UnicodeEncodeError:
+        raise NotJson(f"the {what} is not JSON: it holds text that is not valid Unicode") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotJson(f"the {what} is not JSON: {error}") from None
+    if len(data) > limit:
+        raise NotJson(f"the {what} has {len(data)} bytes of JSON; {limit} are allowed")
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotJson(f"the {what} is not JSON: {error}") from None
+
+
+def plain(result: Any) -> Any:
+    """A kept result as other tasks see it: parts are a plain list."""
+    return result[PARTS] if type(result) is dict and PARTS in result and len(result) == 1 else result
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"a {type(value).__name__} is not a JSON value")

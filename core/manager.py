@@ -1,0 +1,319 @@
+"""The core as a Python library: the names that the guide uses (semantics §6)."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from inspect import isawaitable
+from itertools import count
+from typing import Any
+from weakref import WeakValueDictionary
+
+from msgspec.structs import replace
+
+from core.errors import CallerError, InvalidPlan, Problem, TaskNotFound, TreeIsRunning
+from core.events import TreeFinished
+from core.executors.registry import wanted_executor
+from core.jsonvalue import NotJson, to_json_value
+from core.plan import Plan, TaskInput, check_graph, convert_fields, deadline_of, names_executor
+from core.retry import RetryPolicy
+from core.runner import RunnerLimits
+from core.session import Session, has_ended, needs_caller
+from core.storage.base import TaskQuery
+from core.storage.memory import MemoryStorage
+from core.storage.sql import SqlStorage
+from core.streaming import stream_event
+from core.task import ANONYMOUS, Dependency, Task, TaskStatus
+
+DEFAULT_DATABASE = "sqlite:///a2a-server.db"
+
+Callback = Callable[[dict[str, Any]], Awaitable[None] | None]
+
+# One process may open a database file once, so sessions of the same file are one session.
+_sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
+
+
+def create_session(url: str | None = None, *, limits: RunnerLimits | None = None) -> Session:
+    """A core on that database: SQLite by default, or an SQLAlchemy URL; ":memory:" keeps nothing.
+
+    It opens itself on first use and closes with the event loop, or by `close()`. Raises ConfigurationError for a
+    database that is not supported.
+    """
+    url = url or DEFAULT_DATABASE
+    if url == ":memory:":
+        return Session(MemoryStorage(), limits=limits)
+    session = _sessions.get(url)
+    if session is None or session.is_closed:
+        session = Session(SqlStorage(url), limits=limits)
+        _sessions[url] = session
+    return session
+
+
+class TaskTreeNode:
+    """A task with its children, as a caller builds a tree (guide, "Creating Task Trees")."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.children: list[TaskTreeNode] = []
+
+    def add_child(self, child: "TaskTreeNode") -> None:
+        """Adopt a node: its task becomes a child of this one. Raises ValueError when that would close a circle."""
+        if any(node is self for node in child.nodes()):
+            raise ValueError(f"task {self.task.id} cannot be below itself")
+        child.task = replace(child.task, parent_id=self.task.id)
+        self.children.append(child)
+
+    def nodes(self) -> "list[TaskTreeNode]":
+        """This node and all below it, parents before children."""
+        found = [self]
+        for node in found:
+            found.extend(node.children)
+        return found
+
+    def calculate_progress(self) -> float:
+        """0 to 1: the mean over the tasks that run something."""
+        fractions = [node.task.progress for node in self.nodes() if not (node.task.is_group and node.children)]
+        return sum(fractions) / len(fractions)
+
+    def calculate_status(self) -> TaskStatus:
+        """One status for the whole: failed before running, running before pending, completed when all are."""
+        statuses = {node.task.status for node in self.nodes()}
+        for status in _STATUS_ORDER:
+            if status in statuses:
+                return status
+        return TaskStatus.COMPLETED
+
+
+_STATUS_ORDER = (
+    TaskStatus.INPUT_REQUIRED,
+    TaskStatus.AUTH_REQUIRED,
+    TaskStatus.IN_PROGRESS,
+    TaskStatus.FAILED,
+    TaskStatus.REJECTED,
+    TaskStatus.CANCELLED,
+    TaskStatus.PENDING,
+)
+
+
+class TaskRepository:
+    """Stored tasks."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._created = count()
+
+    async def create_task(
+        self,
+        name: str,
+        user_id: str | None = None,
+        parent_id: str | None = None,
+        priority: int = 2,
+        dependencies: Iterable[dict[str, Any] | str] | None = None,
+        inputs: dict[str, Any] | None = None,
+        schemas: dict[str, Any] | None = None,
+        params: dict[str, Any] | None = None,
+        id: str | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - a field of the task, not of this call
+        deadline: str | None = None,
+        max_attempts: int = 1,
+        retry: dict[str, Any] | None = None,
+    ) -> Task:
+        """Store a task that will run when its tree is distributed.
+
+        `timeout` is in seconds, `deadline` an RFC 3339 timestamp. Raises InvalidPlan naming every bad field.
+        """
+        given = {
+            "id": id, "name": name, "user_id": user_id, "parent_id": parent_id, "priority": priority,
+            "dependencies": list(dependencies or ()), "inputs": inputs, "schemas": schemas, "params": params,
+            "timeout": timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
+        }  # fmt: skip
+        parsed, problems = convert_fields(given, TaskInput, "")
+        try:
+            to_json_value(given, "task")
+        except NotJson as error:
+            problems.append(Problem("inputs", str(error)))
+        if parsed is None or problems:
+            raise InvalidPlan(problems)
+        await self._session.ensure_started()
+        now = self._session.clock.now()
+        task = Task(
+            id=id or self._session.clock.new_id(),
+            name=name,
+            user_id=user_id,
+            parent_id=parent_id,
+            position=next(self._created),
+            executor=wanted_executor(name, schemas, params),
+            priority=priority,
+            dependencies=tuple(Dependency(d) if isinstance(d, str) else d for d in parsed.dependencies),
+            inputs=to_json_value(inputs or {}, "inputs"),
+            schemas=schemas,
+            params=params,
+            timeout=timeout,
+            deadline=deadline_of(deadline, "deadline", problems) if deadline is not None else None,
+            max_attempts=max_attempts,
+            retry=parsed.retry or RetryPolicy(),
+            created_at=now,
+            updated_at=now,
+        )
+        if problems:
+            raise InvalidPlan(problems)
+        await self._session.storage.put_draft(task)
+        return task
+
+    async def get_task_by_id(self, task_id: str) -> Task | None:
+        """The task as it is now, or None."""
+        await self._session.ensure_started()
+        return await self._session.storage.task(task_id)
+
+    async def get_task_tree(self, task: Task | str) -> TaskTreeNode:
+        """The task with everything below it, as it is now. Raises TaskNotFound."""
+        await self._session.ensure_started()
+        task_id = task if isinstance(task, str) else task.id
+        found = await self._session.storage.task(task_id)
+        if found is None:
+            raise TaskNotFound(task_id)
+        root = TaskTreeNode(found)
+        open_nodes = [root]
+        for node in open_nodes:
+            node.children = [TaskTreeNode(child) for child in await self._session.storage.children(node.task.id)]
+            open_nodes.extend(node.children)
+        return root
+
+    async def query_tasks(
+        self,
+        user_id: str | None = None,
+        status: str | None = None,
+        name: str | None = None,
+        root_only: bool = False,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Task]:
+        """Tasks that match, newest first. Raises ValueError for a status that does not exist."""
+        await self._session.ensure_started()
+        query = TaskQuery(
+            owner=ANONYMOUS,
+            root_only=root_only,
+            statuses=frozenset({TaskStatus(status)}) if status is not None else None,
+            user_id=user_id,
+            name=name,
+            limit=limit,
+            offset=offset,
+        )
+        return await self._session.storage.tasks(query)
+
+
+class TaskManager:
+    """Runs trees of tasks (guide, "Key Components")."""
+
+    def __init__(self, db: Session) -> None:
+        self.session = db
+        self.task_repository = TaskRepository(db)
+        self._callbacks: list[Callback] = []
+
+    def on_event(self, callback: Callback) -> Callback:
+        """Register a plain or async function for the events of `distribute_task_tree_with_streaming`."""
+        self._callbacks.append(callback)
+        return callback
+
+    async def distribute_task_tree(self, tree: TaskTreeNode) -> TaskTreeNode:
+        """Run the tree and return it when the run has ended or waits for an answer; its nodes show how it went.
+
+        A tree that ran before is run again: what is completed is kept. Raises InvalidPlan when its edges cannot be
+        satisfied; then nothing has run.
+        """
+        await self._start(tree)
+        await self.session.wait(tree.task.id, needs_caller)
+        return await self._refresh(tree)
+
+    async def distribute_task_tree_with_streaming(
+        self, tree: TaskTreeNode, use_callback: bool = True, callback: Callback | None = None
+    ) -> TaskTreeNode | AsyncIterator[dict[str, Any]]:
+        """Run the tree and hand over each of its events (semantics §7), in order, none lost.
+
+        With `use_callback` they go to `callback` and to those of `on_event`, and the finished tree is returned;
+        without, an async iterator of them is. Raises as `distribute_task_tree`.
+        """
+        after = await self._start(tree)
+        events = self._events(tree, after)
+        if not use_callback:
+            return events
+        callbacks = [*self._callbacks, *([callback] if callback else [])]
+        async for event in events:
+            for each in callbacks:
+                answer = each(event)
+                if isawaitable(answer):
+                    await answer
+        return await self._refresh(tree)
+
+    async def cancel_task(
+        self, task_id: str, error_message: str | None = None, *, force: bool = False
+    ) -> dict[str, Any]:
+        """Cancel the task, its subtree and all that requires them, and say how that went (semantics §5)."""
+        await self.session.ensure_started()
+        return await self.session.cancel_answer(task_id, error_message, force=force)
+
+    async def provide_input(self, tree: TaskTreeNode, answer: Any, task_id: str | None = None) -> TaskTreeNode:
+        """Answer the open question of a task (by default the tree's oldest), and wait as `distribute_task_tree`."""
+        await self.session.provide_input(task_id or tree.task.id, to_json_value(answer, "answer"))
+        await self.session.wait(tree.task.id, needs_caller)
+        return await self._refresh(tree)
+
+    async def _start(self, tree: TaskTreeNode) -> int:
+        """Start a run of the tree; the sequence number before its first event."""
+        await self.session.ensure_started()
+        head = await self.session.storage.head(tree.task.id)
+        if head is None:
+            await self.session.create(self._plan(tree), origin="python", execute=True)
+            return 0
+        nodes = tree.nodes()
+        if new := [node for node in nodes if node.task.tree_id != head.id]:
+            text = f"task {new[0].task.name!r} cannot join a tree that has already run; build a new tree"
+            raise InvalidPlan([Problem("tasks", text)])
+        if head.is_live and not self.session.runner.owns(head.id):
+            await self.session.runner.adopt(head.id)  # a process before this one began it and is gone
+            return 0
+        try:
+            await self.session.execute(tree.task.id)
+        except TreeIsRunning:
+            raise
+        except CallerError:
+            return head.version - 1 if has_ended(head) else head.version  # nothing is left to run
+        return head.version
+
+    def _plan(self, tree: TaskTreeNode) -> Plan:
+        """The nodes as one validated tree. A task whose executor is unknown is left to fail when it starts."""
+        registry = self.session.registry
+        nodes = tree.nodes()
+        order = sorted(nodes, key=lambda node: (node.task.created_at, node.task.position))
+        positions = {node.task.id: position for position, node in enumerate(order)}
+        problems = []
+        if len(positions) < len(nodes):
+            problems.append(Problem("tasks", "the same task is in the tree twice"))
+        for node in nodes:
+            task = node.task
+            executor = registry.resolve(task.name, task.schemas, task.params)
+            if executor is None and (not node.children or names_executor(task)):
+                executor = wanted_executor(task.name, task.schemas, task.params)
+            parent_id = None if node is tree else task.parent_id
+            changes = {"tree_id": tree.task.id, "parent_id": parent_id, "executor": executor}
+            node.task = replace(task, **changes, position=positions[task.id])
+        tasks = tuple(node.task for node in order)
+        problems += check_graph(tasks)
+        if problems:
+            raise InvalidPlan(problems)
+        return Plan(tree.task.id, tasks)
+
+    async def _events(self, tree: TaskTreeNode, after: int) -> AsyncIterator[dict[str, Any]]:
+        async for recorded in self.session.follow(tree.task.id, after):
+            event = stream_event(recorded)
+            if event is not None:
+                yield event
+            if isinstance(recorded.event, TreeFinished) or recorded.tree_status.is_interrupted:
+                await self._refresh(tree)
+                return
+
+    async def _refresh(self, tree: TaskTreeNode) -> TaskTreeNode:
+        stored = await self.session.storage.load(tree.task.id)
+        if stored is not None:
+            now = {task.id: task for task in stored[1]}
+            for node in tree.nodes():
+                node.task = now.get(node.task.id, node.task)
+        return tree

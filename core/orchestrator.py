@@ -1,0 +1,176 @@
+"""The only way a tree changes: decide, append, apply, and tell those who follow once it is durable.
+
+A tree that runs is kept in memory. Deciding and applying are synchronous, so a command may be decided while the appends
+of earlier ones are still on their way; appends of a tree are durable in their order. When one fails, everything decided
+on top of it is void: the tree is dropped from memory and loaded again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from core.clock import Clock
+from core.commands import Command, Execute
+from core.decide import decide
+from core.errors import CoreError, StorageUnavailable, TaskNotFound, VersionConflict
+from core.events import Event, MessageReceived, Recorded, TreeCreated
+from core.feed import Feed
+from core.plan import Plan
+from core.storage.base import Append, Storage
+from core.task import TreeHead
+from core.tree import TaskTree
+
+MAX_CONFLICTS = 20
+
+
+class Decision(Struct, frozen=True):
+    """What a command led to: the tree after it, the events, and the moment when they are durable."""
+
+    tree: TaskTree
+    events: Sequence[Recorded]
+    stored: asyncio.Future[None]
+
+
+class Observer(Protocol):
+    """Who obeys the log: the runner."""
+
+    def applied(self, tree: TaskTree, events: Sequence[Recorded]) -> None:
+        """Events were decided; they are not durable yet."""
+        ...
+
+    def committed(self, tree: TaskTree, events: Sequence[Recorded]) -> None:
+        """The same events are durable."""
+        ...
+
+    def voided(self, tree_id: str) -> None:
+        """What was decided for this tree could not be stored; it is to be loaded again."""
+        ...
+
+
+class Orchestrator:
+    """Keeps the trees of one process and lets commands happen to them."""
+
+    def __init__(self, storage: Storage, feed: Feed, clock: Clock) -> None:
+        self._storage = storage
+        self._feed = feed
+        self._clock = clock
+        self._trees: dict[str, TaskTree] = {}
+        self._loading: dict[str, asyncio.Task[TaskTree]] = {}
+        self._latest: dict[str, asyncio.Future[None]] = {}
+        self.observer: Observer | None = None
+
+    def cached(self, tree_id: str) -> TaskTree | None:
+        """The tree, if it is in memory."""
+        return self._trees.get(tree_id)
+
+    async def create(self, head: TreeHead, plan: Plan, message: dict[str, Any] | None, *, execute: bool) -> TaskTree:
+        """Store a new tree, and with `execute` start its first run, in one transaction.
+
+        Raises StorageError when it cannot be stored; then nothing of it is.
+        """
+        tree = TaskTree(head, plan.tasks)
+        events: list[Event] = [TreeCreated(len(plan.tasks), head.id)]
+        if message is not None:
+            events.append(MessageReceived(head.id, message))
+        if execute:
+            events += decide(Execute(), tree, self._clock.now())
+        self._trees[head.id] = tree
+        await self._append(tree, events, is_new=True).stored
+        return tree
+
+    async def handle(self, tree_id: str, command: Command) -> Decision:
+        """Let the command happen, durably. Raises TaskNotFound, the refusals of `decide`, or StorageUnavailable."""
+        for _ in range(MAX_CONFLICTS):
+            tree = await self.load(tree_id)
+            try:
+                decision = self.decide_now(tree, command)
+            except CoreError:
+                # A refusal is an answer too: it must not rest on something that is not durable yet.
+                if (latest := self._latest.get(tree_id)) is not None:
+                    await asyncio.wait([latest])
+                    if latest.exception() is not None:
+                        continue
+                if not tree.is_live:
+                    self._trees.pop(tree_id, None)
+                raise
+            try:
+                await asyncio.shield(decision.stored)
+            except VersionConflict:
+                continue
+            return decision
+        raise StorageUnavailable(f"Tree {tree_id} is changed by too many writers at once")
+
+    def decide_now(self, tree: TaskTree, command: Command) -> Decision:
+        """Decide and apply at once, on a tree in memory; the decision's `stored` says when it is durable."""
+        events = decide(command, tree, self._clock.now())
+        if not events:
+            stored = self._latest.get(tree.id)
+            if stored is None:
+                stored = asyncio.get_running_loop().create_future()
+                stored.set_result(None)
+            return Decision(tree, (), stored)
+        return self._append(tree, events)
+
+    def _append(self, tree: TaskTree, events: Sequence[Event], *, is_new: bool = False) -> Decision:
+        now = self._clock.now()
+        recorded = []
+        for event in events:
+            tree.apply(event, now)
+            recorded.append(
+                Recorded(
+                    tree_id=tree.id,
+                    seq=tree.version,
+                    at=now,
+                    name=tree.name_of(event.task_id),
+                    tree_status=tree.status,
+                    event=event,
+                )
+            )
+        head = tree.head
+        append = Append(head=head, events=tuple(recorded), tasks=tree.take_changed(), is_new=is_new)
+        stored = self._storage.append(append)
+        self._latest[tree.id] = stored
+
+        def done(future: asyncio.Future[None]) -> None:
+            self._done(future, tree, head, recorded)
+
+        stored.add_done_callback(done)
+        if self.observer is not None:
+            self.observer.applied(tree, recorded)
+        return Decision(tree, recorded, stored)
+
+    def _done(self, future: asyncio.Future[None], tree: TaskTree, head: TreeHead, recorded: Sequence[Recorded]) -> None:
+        is_latest = self._latest.get(tree.id) is future
+        if is_latest:
+            del self._latest[tree.id]
+        if future.cancelled() or future.exception() is not None:
+            if self._trees.get(tree.id) is tree:
+                del self._trees[tree.id]
+                if self.observer is not None:
+                    self.observer.voided(tree.id)
+            return
+        self._feed.publish(head, recorded)
+        if self.observer is not None:
+            self.observer.committed(tree, recorded)
+        if is_latest and not tree.is_live and self._trees.get(tree.id) is tree:
+            del self._trees[tree.id]
+
+    async def load(self, tree_id: str) -> TaskTree:
+        """The tree, from memory or from storage. Raises TaskNotFound when there is none."""
+        while (tree := self._trees.get(tree_id)) is None:
+            loading = self._loading.get(tree_id)
+            if loading is None:
+                loading = asyncio.create_task(self._load(tree_id))
+                self._loading[tree_id] = loading
+                loading.add_done_callback(lambda _: self._loading.pop(tree_id, None))
+            await asyncio.shield(loading)
+        return tree
+
+    async def _load(self, tree_id: str) -> TaskTree:
+        stored = await self._storage.load(tree_id)
+        if stored is None:
+            raise TaskNotFound(tree_id)
+        head, tasks = stored
+        return self._trees.setdefault(tree_id, TaskTree(head, tasks))

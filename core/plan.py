@@ -1,0 +1,376 @@
+"""From a caller's array of tasks to a validated tree. Pure: ids and the time come in as arguments.
+
+Everything is judged before anything is stored, iteratively and in O(V + E), and all that is wrong is told at once.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from core.errors import InvalidPlan, Problem
+from core.retry import PositiveSeconds, RetryPolicy
+from core.task import Dependency, Task
+from core.timestamps import from_timestamp
+
+MAX_PROBLEMS = 100  # told in one answer; the rest is only counted
+
+Resolve = Callable[[str, Mapping[str, Any] | None, Mapping[str, Any] | None], str | None]
+
+ShortText = Annotated[str, Meta(min_length=1, max_length=1024)]
+Priority = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Attempts = Annotated[int, Meta(ge=1, le=1000)]
+
+
+class TaskInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One task as a caller writes it (semantics §7, guide "Creating Task Trees")."""
+
+    id: ShortText | None = None
+    name: ShortText
+    user_id: ShortText | None = None
+    parent_id: ShortText | None = None
+    priority: Priority = 2
+    dependencies: list[Dependency | ShortText] = []
+    inputs: dict[str, Any] | None = None
+    schemas: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
+    timeout: PositiveSeconds | None = None
+    deadline: str | None = None
+    max_attempts: Attempts = 1
+    retry: RetryPolicy | None = None
+
+
+class TaskChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a task that a caller may change while it is pending."""
+
+    name: ShortText | UnsetType = UNSET
+    user_id: ShortText | None | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    inputs: dict[str, Any] | None | UnsetType = UNSET
+    schemas: dict[str, Any] | None | UnsetType = UNSET
+    params: dict[str, Any] | None | UnsetType = UNSET
+    timeout: PositiveSeconds | None | UnsetType = UNSET
+    deadline: str | None | UnsetType = UNSET
+    max_attempts: Attempts | UnsetType = UNSET
+    retry: RetryPolicy | None | UnsetType = UNSET
+    dependencies: list[Dependency | ShortText] | UnsetType = UNSET
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What one array may hold at a server's door."""
+
+    max_tasks: int = 10_000
+    max_depth: int = 200
+
+
+class Plan(Struct, frozen=True):
+    """A validated tree, ready to be stored: its tasks by position, with their final ids."""
+
+    root_id: str
+    tasks: tuple[Task, ...]
+
+
+def make_plan(
+    items: Any,
+    *,
+    new_id: Callable[[], str],
+    now: float,
+    resolve: Resolve,
+    known: Callable[[], list[str]],
+    owner: str,
+    limits: Limits | None,
+) -> Plan:
+    """Turn decoded JSON into a plan.
+
+    Tasks refer to each other by `id`, or by `name` where names are unique; the ids in the array are local to it, the
+    plan's are new. Raises InvalidPlan with every problem, each with its field ("tasks[3].dependencies[0]: …").
+    """
+    problems: list[Problem] = []
+    if not isinstance(items, list) or not items:
+        raise InvalidPlan([Problem("tasks", "must be an array of at least one task")])
+    if limits and len(items) > limits.max_tasks:
+        raise InvalidPlan([Problem("tasks", f"{len(items)} tasks are more than the {limits.max_tasks} allowed")])
+    inputs = _parse(items, problems)
+    if problems:
+        raise InvalidPlan(_capped(problems))
+    tree_id = ids[0] if (ids := [new_id() for _ in inputs]) else ""
+    lookup = _References(inputs, problems)
+    tasks = [_build(index, item, ids, lookup, resolve, owner, now, problems) for index, item in enumerate(inputs)]
+    if not problems:
+        tree_id = _root(tasks, problems)
+    tasks = [msgspec.structs.replace(task, tree_id=tree_id) for task in tasks]
+    problems += check_graph(tasks, limits.max_depth if limits else None)
+    problems += _unknown_executors(tasks, known)
+    if problems:
+        raise InvalidPlan(_capped(problems))
+    return Plan(tree_id, tuple(tasks))
+
+
+def parse_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The validated changes of `tasks.update`, in a Task's own terms. Raises InvalidPlan naming every bad field."""
+    parsed, problems = convert_fields(dict(changes), TaskChanges, "")
+    if problems or parsed is None:
+        raise InvalidPlan(_capped(problems))
+    result: dict[str, Any] = {}
+    for field in changes:
+        value = getattr(parsed, field)
+        match field:
+            case "deadline" if value is not None:
+                value = deadline_of(value, "deadline", problems)
+            case "dependencies":
+                value = tuple(Dependency(d) if isinstance(d, str) else d for d in value)
+            case "inputs":
+                value = value or {}
+            case "retry":
+                value = value or RetryPolicy()
+        result[field] = value
+    if problems:
+        raise InvalidPlan(_capped(problems))
+    return result
+
+
+def convert_fields(item: Any, kind: type[Struct], path: str) -> tuple[Any | None, list[Problem]]:
+    """The item as a Struct of that kind, or every one of its fields that is wrong."""
+    try:
+        return msgspec.convert(item, kind), []
+    except msgspec.ValidationError as error:
+        first = error
+    if not isinstance(item, dict):
+        return None, [Problem(path, "must be an object")]
+    prefix = f"{path}." if path else ""
+    problems = []
+    hints = {field.name: field for field in msgspec.structs.fields(kind)}
+    for key, value in item.items():
+        if key not in hints:
+            problems.append(Problem(f"{prefix}{key}", f"unknown field; known are {', '.join(hints)}"))
+            continue
+        try:
+            msgspec.convert(value, hints[key].type)
+        except msgspec.ValidationError as error:
+            where, text = _where(error)
+            problems.append(Problem(f"{prefix}{key}{where}", text))
+    problems += [
+        Problem(f"{prefix}{name}", "is required")
+        for name, field in hints.items()
+        if field.required and name not in item
+    ]
+    return None, problems or [Problem(path, _where(first)[1])]
+
+
+def _where(error: msgspec.ValidationError) -> tuple[str, str]:
+    """msgspec's message split into the path below the value and what is wrong there."""
+    text, _, path = str(error).partition(" - at `")
+    return path.removesuffix("`").removeprefix("$").replace("[...]", ""), text
+
+
+def _parse(items: list[Any], problems: list[Problem]) -> list[TaskInput]:
+    parsed = []
+    for index, item in enumerate(items):
+        task, wrong = convert_fields(item, TaskInput, f"tasks[{index}]")
+        problems += wrong
+        if task is not None:
+            parsed.append(task)
+    return parsed
+
+
+class _References:
+    """Finds the task that an `id` or a unique `name` of the array means."""
+
+    def __init__(self, inputs: Sequence[TaskInput], problems: list[Problem]) -> None:
+        self._by_id: dict[str, int] = {}
+        for index, item in enumerate(inputs):
+            if item.id is not None and self._by_id.setdefault(item.id, index) != index:
+                first = self._by_id[item.id]
+                problems.append(Problem(f"tasks[{index}].id", f"{item.id!r} is already the id of tasks[{first}]"))
+        self._names = Counter(item.name for item in inputs)
+        self._by_name = {item.name: index for index, item in enumerate(inputs)}
+
+    def find(self, reference: str) -> int | str:
+        """The position of the task, or why there is none."""
+        if (index := self._by_id.get(reference)) is not None:
+            return index
+        match self._names[reference]:
+            case 0:
+                return f"there is no task {reference!r} in this array"
+            case 1:
+                return self._by_name[reference]
+            case many:
+                return f"{many} tasks are named {reference!r}; give them ids and refer to one of those"
+
+
+def _build(
+    index: int,
+    item: TaskInput,
+    ids: Sequence[str],
+    lookup: _References,
+    resolve: Resolve,
+    owner: str,
+    now: float,
+    problems: list[Problem],
+) -> Task:
+    path = f"tasks[{index}]"
+
+    def locate(reference: str, field: str) -> str:
+        found = lookup.find(reference)
+        if isinstance(found, int):
+            return ids[found]
+        problems.append(Problem(f"{path}.{field}", found))
+        return ""
+
+    dependencies = [Dependency(given) if isinstance(given, str) else given for given in item.dependencies]
+    return Task(
+        id=ids[index],
+        owner=owner,
+        name=item.name,
+        ref=item.id,
+        parent_id=locate(item.parent_id, "parent_id") if item.parent_id is not None else None,
+        position=index,
+        executor=resolve(item.name, item.schemas, item.params),
+        user_id=item.user_id,
+        priority=item.priority,
+        dependencies=tuple(
+            Dependency(locate(dependency.id, f"dependencies[{n}]"), dependency.required)
+            for n, dependency in enumerate(dependencies)
+        ),
+        inputs=item.inputs or {},
+        schemas=item.schemas,
+        params=item.params,
+        timeout=item.timeout,
+        deadline=deadline_of(item.deadline, f"{path}.deadline", problems) if item.deadline is not None else None,
+        max_attempts=item.max_attempts,
+        retry=item.retry or RetryPolicy(),
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def deadline_of(text: str, path: str, problems: list[Problem]) -> float | None:
+    """Seconds since 1970 of a deadline; None, and one problem more, when it is no timestamp."""
+    try:
+        return from_timestamp(text)
+    except (ValueError, OverflowError):
+        problems.append(Problem(path, "must be a timestamp such as 2026-01-31T12:00:00Z"))
+        return None
+
+
+def _root(tasks: Sequence[Task], problems: list[Problem]) -> str:
+    roots = [task for task in tasks if task.parent_id is None]
+    if len(roots) > 1:
+        names = ", ".join(repr(task.key) for task in roots[:5])
+        problems.append(Problem("tasks", f"{len(roots)} tasks have no parent_id ({names}); a tree has one root"))
+    # No root at all means that the parents form a cycle, which check_graph names.
+    return roots[0].id if roots else tasks[0].id
+
+
+def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Problem]:
+    """What is wrong with the edges of a tree whose ids are final: parents, dependencies, cycles, depth."""
+    problems: list[Problem] = []
+    index = {task.id: position for position, task in enumerate(tasks)}
+    parents: dict[str, list[str]] = {}
+    waits: dict[str, list[str]] = {}
+    for position, task in enumerate(tasks):
+        parents[task.id] = [task.parent_id] if task.parent_id in index and task.parent_id else []
+        if task.parent_id and task.parent_id not in index:
+            problems.append(
+                Problem(f"tasks[{position}].parent_id", f"there is no task {task.parent_id!r} in this tree")
+            )
+        seen: set[str] = set()
+        for n, dependency in enumerate(task.dependencies):
+            path = f"tasks[{position}].dependencies[{n}]"
+            if dependency.id == task.id:
+                problems.append(Problem(path, f"task {task.key!r} depends on itself"))
+            elif dependency.id not in index:
+                problems.append(Problem(path, f"there is no task {dependency.id!r} in this tree"))
+            elif dependency.id in seen:
+                problems.append(Problem(path, f"task {task.key!r} names this dependency twice"))
+            seen.add(dependency.id)
+        waits[task.id] = [d.id for d in task.dependencies if d.id in index and d.id != task.id]
+    keys = {task.id: task.key for task in tasks}
+    if cycle := find_cycle(parents):
+        problems.append(Problem("tasks", "the parents form a cycle: " + " -> ".join(keys[i] for i in cycle)))
+    else:
+        if max_depth is not None and (depth := _depth(parents)) > max_depth:
+            problems.append(Problem("tasks", f"the tree is {depth} levels deep; {max_depth} are allowed"))
+        # A group ends after its children, so it waits for them too: a dependency on an own ancestor is a cycle.
+        groups = {task.id for task in tasks if task.is_group}
+        for task in tasks:
+            if task.parent_id in groups and task.parent_id:
+                waits[task.parent_id].append(task.id)
+        if cycle := find_cycle(waits):
+            problems.append(Problem("tasks", "the dependencies form a cycle: " + " -> ".join(keys[i] for i in cycle)))
+    return problems
+
+
+def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:
+    """A cycle in the graph as a closed path (a, b, a), or an empty list."""
+    waiting = {node: len(targets) for node, targets in edges.items()}
+    sources: dict[str, list[str]] = {node: [] for node in edges}
+    for node, targets in edges.items():
+        for target in targets:
+            sources[target].append(node)
+    free = deque(node for node, count in waiting.items() if not count)
+    while free:
+        node = free.popleft()
+        del waiting[node]
+        for source in sources[node]:
+            waiting[source] -= 1
+            if not waiting[source]:
+                free.append(source)
+    if not waiting:
+        return []
+    # Each node that is left has an edge to another one that is left: walking them must meet itself.
+    node = next(iter(waiting))
+    path: dict[str, int] = {}
+    while node not in path:
+        path[node] = len(path)
+        node = next(target for target in edges[node] if target in waiting)
+    cycle = list(path)[path[node] :]
+    return [*cycle, node]
+
+
+def _depth(parents: Mapping[str, Sequence[str]]) -> int:
+    depth: dict[str, int] = {}
+    for start in parents:
+        path = []
+        node: str | None = start
+        while node is not None and node not in depth:
+            path.append(node)
+            node = next(iter(parents[node]), None)
+        base = depth[node] if node is not None else 0
+        for distance, step in enumerate(reversed(path), 1):
+            depth[step] = base + distance
+    return max(depth.values(), default=0)
+
+
+def _unknown_executors(tasks: Sequence[Task], known: Callable[[], list[str]]) -> Iterator[Problem]:
+    """A task without children must name an executor, and so must one with an explicit `schemas.method`."""
+    with_children = {task.parent_id for task in tasks}
+    for position, task in enumerate(tasks):
+        if task.executor is None and (task.id not in with_children or names_executor(task)):
+            yield Problem(f"tasks[{position}].{executor_field(task)}", unknown_executor(task, known()))
+
+
+def names_executor(task: Task) -> bool:
+    """Whether the task says outright which executor it wants, so that it cannot be meant as a group."""
+    return bool((task.schemas or {}).get("method") or (task.params or {}).get("executor_id"))
+
+
+def executor_field(task: Task) -> str:
+    """The field of the task that names its executor."""
+    if (task.schemas or {}).get("method"):
+        return "schemas.method"
+    return "params.executor_id" if (task.params or {}).get("executor_id") else "name"
+
+
+def unknown_executor(task: Task, known: Iterable[str]) -> str:
+    """What to tell about a task whose executor is not registered."""
+    wanted = (task.schemas or {}).get("method") or (task.params or {}).get("executor_id") or task.name
+    return f"unknown executor {wanted!r}; known are: {', '.join(known) or 'none'}"
+
+
+def _capped(problems: list[Problem]) -> list[Problem]:
+    if len(problems) <= MAX_PROBLEMS:
+        return problems
+    return [*problems[:MAX_PROBLEMS], Problem("", f"and {len(problems) - MAX_PROBLEMS} more problems")]

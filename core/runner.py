@@ -1,0 +1,362 @@
+"""Starts ready tasks in their order and under the limits, holds their attempts, and stops them.
+
+The runner obeys the log: an attempt begins when its TaskStarted is durable and is stopped when the log says that its
+task has ended without it. It changes no state itself; it only sends commands.
+"""
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from msgspec import Struct
+
+from core import events as e
+from core.attempt import Attempt, perform
+from core.clock import Clock
+from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
+from core.errors import CallerError, StaleAttempt, StorageUnavailable
+from core.events import Recorded
+from core.executors.base import TaskContext
+from core.executors.registry import ExecutorRegistry
+from core.jsonvalue import plain
+from core.orchestrator import Decision, Orchestrator
+from core.queue import ReadyQueue
+from core.task import Cause, Task, TaskStatus
+from core.tree import TaskTree
+
+logger = logging.getLogger(__name__)
+
+COMPLETED = TaskStatus.COMPLETED
+STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
+
+
+class RunnerLimits(Struct, frozen=True, kw_only=True):
+    """How much may run at a time in this process. None: no limit."""
+
+    tasks: int = 100
+    processes: int = 4 * (os.cpu_count() or 1)  # executors that use a child process
+    tree: int | None = None
+
+
+class Runner:
+    """The attempts of one process."""
+
+    def __init__(
+        self, orchestrator: Orchestrator, registry: ExecutorRegistry, clock: Clock, limits: RunnerLimits
+    ) -> None:
+        self._orchestrator = orchestrator
+        self._registry = registry
+        self._clock = clock
+        self._limits = limits
+        self._queue = ReadyQueue()
+        self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
+        self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task)
+        self._in_lane: Counter[str] = Counter()
+        self._in_tree: Counter[str] = Counter()
+        self._processes = 0
+        self._timers: list[tuple[float, str, str]] = []  # (when, tree, task): becomes runnable, or its deadline passes
+        self._alarm: asyncio.TimerHandle | None = None
+        self._side_jobs: set[asyncio.Task[Any]] = set()
+        self._filling = False
+        self._closing = False
+        orchestrator.observer = self
+
+    @property
+    def running(self) -> int:
+        """How many attempts run."""
+        return len(self._attempts)
+
+    # The log, obeyed
+
+    def applied(self, tree: TaskTree, events: Sequence[Recorded]) -> None:
+        """Put what became ready in line, and start what may start."""
+        for recorded in events:
+            if isinstance(recorded.event, e.RunStarted):
+                self._watch_deadlines(tree)
+            elif isinstance(recorded.event, e.TreeFinished):
+                self._queue.discard(tree.id)
+        for task in tree.take_ready():
+            self._offer(tree, task)
+        self._fill()
+
+    def committed(self, tree: TaskTree, events: Sequence[Recorded]) -> None:
+        """Begin the attempts that are durable now; stop those whose task ended without them."""
+        for recorded in events:
+            event = recorded.event
+            if isinstance(event, e.TaskStarted):
+                self._begin(tree, event)
+            elif isinstance(event, e.TaskCancelled | e.TaskFailed):
+                attempt = self._attempts.get((tree.id, event.task_id))
+                if attempt is not None:
+                    attempt.stop()
+            elif isinstance(event, e.TreeFinished) and self._registry.hooks.wants_tree_ends:
+                self._hold(self._registry.hooks.after_tree(tree.head))
+
+    def voided(self, tree_id: str) -> None:
+        """Take the tree up again from what is stored."""
+        self._queue.discard(tree_id)
+        for key in [key for key in self._starting if key[0] == tree_id]:
+            self._release(key, self._starting.pop(key))
+        if not self._closing:
+            self._hold(self._take_up_again(tree_id))
+
+    async def _take_up_again(self, tree_id: str) -> None:
+        delay = 0.05
+        while not self._closing:
+            try:
+                await self.adopt(tree_id)
+                return
+            except CallerError:
+                return
+            except StorageUnavailable:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 5.0)
+
+    async def adopt(self, tree_id: str) -> None:
+        """Take up a live tree: attempts that no running attempt of this process stands for are lost."""
+        tree = await self._orchestrator.load(tree_id)
+        if not tree.is_live:
+            return
+        self._watch_deadlines(tree)
+        for task_id in sorted(tree.running):
+            key = (tree_id, task_id)
+            if key not in self._attempts and key not in self._starting:
+                task = tree.tasks[task_id]
+                self._orchestrator.decide_now(tree, self._loss(task, crash=True))
+        for task in tree.startable():
+            self._offer(tree, task)
+        self._fill()
+
+    def owns(self, tree_id: str) -> bool:
+        """Whether this process has the tree in its hands: it waits in line here, runs here, or is parked here."""
+        return self._orchestrator.cached(tree_id) is not None
+
+    def _loss(self, task: Task, *, crash: bool) -> LoseAttempt:
+        spec = self._registry.get(task.executor or "")
+        return LoseAttempt(task.id, task.attempt, crash, spec is not None and spec.at_most_once)
+
+    # Starting
+
+    def _offer(self, tree: TaskTree, task: Task) -> None:
+        if task.runnable_at > self._clock.now():
+            self._set_timer(task.runnable_at, tree.id, task.id)
+        else:
+            self._queue.offer(task.executor or "", tree.id, task.priority, task.position, task.id)
+
+    def _fill(self) -> None:
+        """Start as many ready tasks as there is room for."""
+        if self._filling or self._closing:
+            return
+        self._filling = True
+        try:
+            while len(self._attempts) + len(self._starting) < self._limits.tasks:
+                found = self._queue.pop(self._lane_has_room, self._tree_has_room)
+                if found is None:
+                    return
+                self._start(*found)
+        finally:
+            self._filling = False
+
+    def _start(self, tree_id: str, task_id: str) -> None:
+        tree = self._orchestrator.cached(tree_id)
+        task = tree.tasks.get(task_id) if tree is not None else None
+        if tree is None or task is None or not tree.is_startable(task) or task.runnable_at > self._clock.now():
+            return
+        if (tree_id, task_id) in self._attempts:
+            return  # an attempt that was cancelled is still stopping; its end offers the task again
+        self._orchestrator.decide_now(tree, StartTask(task_id))
+        if tree.tasks[task_id].is_running:
+            lane = task.executor or ""
+            self._starting[tree_id, task_id] = lane
+            self._in_lane[lane] += 1
+            self._in_tree[tree_id] += 1
+            self._processes += self._uses_process(lane)
+
+    def _uses_process(self, lane: str) -> bool:
+        spec = self._registry.get(lane)
+        return spec is not None and spec.uses_process
+
+    def _lane_has_room(self, lane: str) -> bool:
+        spec = self._registry.get(lane)
+        if spec is None:
+            return True
+        if spec.uses_process and self._processes >= self._limits.processes:
+            return False
+        return spec.concurrency is None or self._in_lane[lane] < spec.concurrency
+
+    def _tree_has_room(self, tree_id: str) -> bool:
+        return self._limits.tree is None or self._in_tree[tree_id] < self._limits.tree
+
+    def _release(self, key: tuple[str, str], lane: str) -> None:
+        tree_id, _ = key
+        for counter, name in ((self._in_lane, lane), (self._in_tree, tree_id)):
+            counter[name] -= 1
+            if not counter[name]:
+                del counter[name]
+        self._processes -= self._uses_process(lane)
+        self._queue.unpark(tree_id)
+
+    # Attempts
+
+    def _begin(self, tree: TaskTree, started: e.TaskStarted) -> None:
+        key = (tree.id, started.task_id)
+        lane = self._starting.pop(key)
+        task = tree.tasks[started.task_id]
+        if self._closing or not task.is_running or task.attempt != started.attempt:
+            self._release(key, lane)  # it ended between its start and this moment, or is left to the next process
+            return
+        spec = self._registry.get(lane)
+        context = TaskContext(
+            task=task,
+            run=tree.run,
+            dependencies=_results(tree, task),
+            request=tree.head.metadata,
+            context_id=tree.head.context_id,
+            report=lambda command: self._from_executor(tree.id, command),
+            at_most_once=spec is not None and spec.at_most_once,
+        )
+        attempt = Attempt(tree.id, task, spec, context)
+        self._attempts[key] = attempt
+        attempt.job = asyncio.create_task(self._run(attempt))
+
+    async def _from_executor(self, tree_id: str, command: Command) -> None:
+        await self._orchestrator.handle(tree_id, command)
+
+    async def _run(self, attempt: Attempt) -> None:
+        command: Command | None = None
+        try:
+            command = await perform(attempt, self._registry.ids(), self._registry.hooks, self._clock)
+        except asyncio.CancelledError:
+            if attempt.is_shutdown:
+                command = self._loss(attempt.task, crash=False)
+        except Exception:  # a bug of ours must not leave the task running for ever
+            logger.exception("attempt %d of task %s broke off", attempt.task.attempt, attempt.task.id)
+            text = "internal error; the server's log has more"
+            command = FailAttempt(attempt.task.id, attempt.task.attempt, text, Cause.EXECUTOR_ERROR, final=True)
+        finally:
+            key = (attempt.tree_id, attempt.task.id)
+            del self._attempts[key]
+            self._release(key, attempt.lane)
+        if command is not None:
+            await self._report(attempt.tree_id, command)
+        tree = self._orchestrator.cached(attempt.tree_id)
+        if tree is not None and command is None and tree.is_startable(task := tree.tasks[attempt.task.id]):
+            self._offer(tree, task)
+        self._fill()
+
+    async def _report(self, tree_id: str, command: Command) -> None:
+        """Tell what came of an attempt, until it is stored or nobody wants to know any more."""
+        delay = 0.05
+        while True:
+            try:
+                await self._orchestrator.handle(tree_id, command)
+                return
+            except (StaleAttempt, CallerError) as refusal:
+                logger.debug("a report was dropped: %s", refusal)
+                return
+            except StorageUnavailable:
+                if self._closing:
+                    return
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 5.0)
+
+    # Stopping
+
+    def uninterruptible(self, tree: TaskTree) -> frozenset[str]:
+        """The running tasks of the tree whose executors cannot be interrupted."""
+        specs = ((task_id, self._registry.get(tree.tasks[task_id].executor or "")) for task_id in tree.running)
+        return frozenset(task_id for task_id, spec in specs if spec is not None and not spec.cancelable)
+
+    async def cancel(
+        self, tree_id: str, task_id: str, reason: str | None, *, force: bool
+    ) -> tuple[Decision, tuple[str, ...]]:
+        """Cancel durably, and wait until the work has stopped: the decision, and what still runs after 5 seconds.
+
+        Raises what `Orchestrator.handle` raises.
+        """
+        tree = await self._orchestrator.load(tree_id)
+        command = Cancel(task_id, reason, force, self.uninterruptible(tree))
+        decision = await self._orchestrator.handle(tree_id, command)
+        ended = {recorded.event.task_id for recorded in decision.events if isinstance(recorded.event, e.TaskCancelled)}
+        stopping = [self._attempts[key] for key in [(tree_id, i) for i in ended] if key in self._attempts]
+        return decision, await self._wait_until_stopped(stopping, STOP_LIMIT)
+
+    async def _wait_until_stopped(self, attempts: Iterable[Attempt], limit: float) -> tuple[str, ...]:
+        jobs = {attempt.job: attempt.task.id for attempt in attempts if attempt.job is not None}
+        if not jobs:
+            return ()
+        _, pending = await asyncio.wait(jobs, timeout=limit)
+        return tuple(jobs[job] for job in pending)
+
+    async def close(self, grace: float) -> None:
+        """Start nothing more and stop what runs, so that another process can take it up (G8).
+
+        Attempts that cannot be interrupted or must not be repeated may end within `grace` seconds.
+        """
+        self._closing = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        patient = [a for a in self._attempts.values() if a.spec and (a.spec.at_most_once or not a.spec.cancelable)]
+        for attempt in self._attempts.values():
+            attempt.is_shutdown = True
+            if attempt not in patient:
+                attempt.stop()
+        await self._wait_until_stopped(list(self._attempts.values()), grace)
+        for attempt in list(self._attempts.values()):
+            attempt.stop()
+        await self._wait_until_stopped(list(self._attempts.values()), STOP_LIMIT)
+        for job in self._side_jobs:
+            job.cancel()
+        if self._side_jobs:
+            await asyncio.wait(self._side_jobs)
+
+    def _hold(self, work: Any) -> None:
+        job = asyncio.ensure_future(work)
+        self._side_jobs.add(job)
+        job.add_done_callback(self._side_jobs.discard)
+
+    # Time
+
+    def _watch_deadlines(self, tree: TaskTree) -> None:
+        for task in tree.tasks.values():
+            if task.deadline is not None and tree.is_open(task.id):
+                self._set_timer(task.deadline, tree.id, task.id)
+
+    def _set_timer(self, when: float, tree_id: str, task_id: str) -> None:
+        heappush(self._timers, (when, tree_id, task_id))
+        if self._timers[0] == (when, tree_id, task_id):
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._timers and not self._closing:
+            # Never longer than a minute, so that a clock that is set does not keep a task waiting.
+            delay = min(60.0, max(0.0, self._timers[0][0] - self._clock.now()))
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        now = self._clock.now()
+        while self._timers and self._timers[0][0] <= now:
+            _, tree_id, task_id = heappop(self._timers)
+            tree = self._orchestrator.cached(tree_id)
+            task = tree.tasks.get(task_id) if tree is not None else None
+            if tree is None or task is None:
+                continue
+            if task.deadline is not None and task.deadline <= now and tree.is_live and tree.is_open(task_id):
+                self._orchestrator.decide_now(tree, ExpireTask(task_id))
+            elif tree.is_startable(task):
+                self._offer(tree, task)
+        self._fill()
+        self._set_alarm()
+
+
+def _results(tree: TaskTree, task: Task) -> dict[str, Any]:
+    """The results of the task's completed dependencies, by key, in dependency order."""
+    found = (tree.tasks[dependency.id] for dependency in task.dependencies)
+    return {dependency.key: plain(dependency.result) for dependency in found if dependency.status is COMPLETED}

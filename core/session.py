@@ -1,0 +1,331 @@
+"""One core, wired: storage, orchestrator, runner and feed, and what a face asks of them.
+
+A face (the server, the Python API, the command line) talks to a Session and reads from its storage. Who may do what is
+the face's business.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from core.clock import Clock, SystemClock
+from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
+from core.errors import CallerError, CoreError, InvalidPlan, Problem, TaskNotFound, TreeIsRunning
+from core.events import Recorded
+from core.executors.registry import ExecutorRegistry, default_registry
+from core.feed import Feed
+from core.orchestrator import Orchestrator
+from core.plan import Limits, Plan, executor_field, make_plan, parse_changes, unknown_executor
+from core.runner import Runner, RunnerLimits
+from core.storage.base import Storage
+from core.task import ANONYMOUS, Dependency, Task, TaskStatus, TreeHead
+
+logger = logging.getLogger(__name__)
+
+
+class CancelResult(Struct, frozen=True, kw_only=True):
+    """What a cancel came to: the tree and the task as they are now, and what did not stop."""
+
+    head: TreeHead
+    task: Task
+    still_running: tuple[str, ...] = ()  # stopped, but still at work after 5 seconds
+    not_cancelable: tuple[str, ...] = ()  # their executors cannot be interrupted; they run to their end
+
+
+class Session:
+    """Everything of one core. Use it with `async with`, or call `start()` and `close()`."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        registry: ExecutorRegistry = default_registry,
+        clock: Clock | None = None,
+        limits: RunnerLimits | None = None,
+    ) -> None:
+        self.storage = storage
+        self.registry = registry
+        self.clock = clock or SystemClock()
+        self.feed = Feed(storage)
+        self.orchestrator = Orchestrator(storage, self.feed, self.clock)
+        self.runner = Runner(self.orchestrator, registry, self.clock, limits or RunnerLimits())
+        self.is_closed = False
+        self._keeper: asyncio.Task[None] | None = None
+        self._opening: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> "Session":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Open the storage. Raises DatabaseInUse or StorageError."""
+        await self.storage.open()
+
+    async def ensure_started(self) -> None:
+        """Start on first use, and close when the event loop ends (asyncio.run cancels what is left)."""
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_future()
+            self._keeper = asyncio.create_task(self._keep())
+        await asyncio.shield(self._opening)
+
+    async def _keep(self) -> None:
+        opening = cast("asyncio.Future[None]", self._opening)
+        try:
+            await self.start()
+        except CoreError as error:
+            self._opening = None
+            opening.set_exception(error)
+            return
+        opening.set_result(None)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self.close(grace=0.0)
+
+    async def resume(self) -> int:
+        """Take up the trees that an earlier process left unfinished; how many there were."""
+        tree_ids = await self.storage.live_trees()
+        for tree_id in tree_ids:
+            await self.runner.adopt(tree_id)
+        if tree_ids:
+            logger.info("%d unfinished trees taken up", len(tree_ids))
+        return len(tree_ids)
+
+    async def close(self, grace: float = 10.0) -> None:
+        """Stop what runs (it is taken up by the next `resume`), end every follower, close the storage."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if self._keeper is not None and self._keeper is not asyncio.current_task():
+            self._keeper.cancel()
+        await self.runner.close(grace)
+        self.feed.close()
+        await self.storage.close()
+
+    # Trees
+
+    def plan(self, items: Any, *, owner: str = ANONYMOUS, limits: Limits | None = None) -> Plan:
+        """A validated tree from an array of tasks. Raises InvalidPlan with everything that is wrong."""
+        return make_plan(
+            items,
+            new_id=self.clock.new_id,
+            now=self.clock.now(),
+            resolve=self.registry.resolve,
+            known=self.registry.ids,
+            owner=owner,
+            limits=limits,
+        )
+
+    async def create(
+        self,
+        plan: Plan,
+        *,
+        origin: str = "tasks",
+        context_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        original_task_id: str | None = None,
+        execute: bool = False,
+        message: dict[str, Any] | None = None,
+    ) -> TreeHead:
+        """Store a tree, and with `execute` start it in the same transaction."""
+        now = self.clock.now()
+        root = next(task for task in plan.tasks if task.id == plan.root_id)
+        head = TreeHead(
+            id=plan.root_id,
+            owner=root.owner,
+            size=len(plan.tasks),
+            origin=origin,
+            context_id=context_id,
+            metadata=metadata or {},
+            original_task_id=original_task_id,
+            created_at=now,
+            updated_at=now,
+        )
+        if execute:
+            await self.registry.hooks.before_tree(head)
+        tree = await self.orchestrator.create(head, plan, message, execute=execute)
+        return tree.head
+
+    async def execute(self, task_id: str, *, force: bool = False) -> TreeHead:
+        """Start a run of the task's tree (of the whole tree when it is the root).
+
+        Raises TaskNotFound, TreeIsRunning, or IllegalCommand when there is nothing to run.
+        """
+        tree_id = await self._tree_of(task_id)
+        tree = await self.orchestrator.load(tree_id)
+        await self.registry.hooks.before_tree(tree.head)
+        decision = await self.orchestrator.handle(tree_id, Execute(None if task_id == tree_id else task_id, force))
+        return decision.tree.head
+
+    async def cancel(self, task_id: str, reason: str | None = None, *, force: bool = False) -> CancelResult:
+        """Cancel the task, its subtree and all that requires them; answers when the work has stopped, or after 5 s.
+
+        Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
+        """
+        tree_id = await self._tree_of(task_id)
+        decision, still_running = await self.runner.cancel(tree_id, task_id, reason, force=force)
+        left = decision.tree.running.intersection(decision.tree.subtree(task_id))
+        head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
+        if head is None or task is None:
+            raise TaskNotFound(task_id)
+        return CancelResult(head=head, task=task, still_running=still_running, not_cancelable=tuple(sorted(left)))
+
+    async def cancel_answer(self, task_id: str, reason: str | None = None, *, force: bool = False) -> dict[str, Any]:
+        """`cancel` as a caller of `tasks.cancel` and of the guide's `cancel_task` is told about it (semantics §5)."""
+        try:
+            result = await self.cancel(task_id, reason, force=force)
+        except CallerError as refusal:
+            return {"task_id": task_id, "status": "failed", "message": str(refusal)}
+        if task_id in result.not_cancelable:
+            text = f"The executor of task {task_id} cannot be interrupted; it runs to its end (force drops its result)"
+            return {"task_id": task_id, "status": "failed", "message": text}
+        answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": "Task cancelled"}
+        left = sorted({*result.still_running, *result.not_cancelable})
+        return answer | ({"still_running": left, "message": f"{len(left)} tasks have not stopped yet"} if left else {})
+
+    async def provide_input(self, task_id: str, answer: Any, message: dict[str, Any] | None = None) -> None:
+        """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound."""
+        await self.orchestrator.handle(await self._tree_of(task_id), ProvideInput(task_id, answer, message))
+
+    async def receive_message(self, task_id: str, message: dict[str, Any]) -> None:
+        """Keep a caller's message in the task's history. Raises IllegalCommand when the task has ended."""
+        await self.orchestrator.handle(await self._tree_of(task_id), ReceiveMessage(task_id, message))
+
+    async def update(self, task_id: str, changes: dict[str, Any]) -> Task:
+        """Change fields of a pending task of a tree at rest. Raises InvalidPlan (every broken rule), TreeIsRunning."""
+        tree_id = await self._tree_of(task_id)
+        parsed = parse_changes(changes)
+        tree = await self.orchestrator.load(tree_id)
+        task = tree.tasks[task_id]
+        if parsed.keys() & {"name", "schemas", "params"}:
+            parsed["executor"] = self._executor_after(task, parsed, bool(tree.children.get(task_id)))
+        if "dependencies" in parsed:
+            parsed["dependencies"] = _own_ids(parsed["dependencies"], list(tree.tasks.values()))
+        changes = {name: msgspec.to_builtins(value) for name, value in parsed.items()}
+        decision = await self.orchestrator.handle(tree_id, UpdateTask(task_id, changes))
+        return decision.tree.tasks[task_id]
+
+    def _executor_after(self, task: Task, changes: dict[str, Any], has_children: bool) -> str | None:
+        changed = replace(task, **{k: v for k, v in changes.items() if k in ("name", "schemas", "params")})
+        executor = self.registry.resolve(changed.name, changed.schemas, changed.params)
+        if executor is None and not has_children:
+            raise InvalidPlan([Problem(executor_field(changed), unknown_executor(changed, self.registry.ids()))])
+        return executor
+
+    async def delete(self, task_id: str) -> None:
+        """Remove the whole tree of this root. Raises TaskNotFound, or TreeIsRunning while anything in it runs."""
+        task = await self.storage.task(task_id)
+        if task is None:
+            raise TaskNotFound(task_id)
+        if task.tree_id and task.tree_id != task_id:
+            raise TreeIsRunning(
+                task_id, f"Task {task_id} is part of the tree {task.tree_id}; delete that tree as a whole"
+            )
+        head = await self.storage.head(task_id)
+        if head is not None and head.is_live:
+            raise TreeIsRunning(task_id, f"Task {task_id} cannot be deleted while its tree is running; cancel it first")
+        await self.storage.delete(task_id)
+
+    async def copy(
+        self,
+        task_id: str,
+        *,
+        children: bool = True,
+        keep_results: bool = False,
+        context_id: str | None = None,
+        origin: str = "tasks",
+        execute: bool = False,
+    ) -> TreeHead:
+        """A new tree like this task (with all below it, if `children`), with `original_task_id` on every task.
+
+        With `keep_results` completed tasks stay completed. Dependencies on tasks outside the copy are left out.
+        """
+        stored = await self.orchestrator.load(await self._tree_of(task_id))
+        chosen = set(stored.subtree(task_id) if children else [task_id])
+        now = self.clock.now()
+        new_ids = {task.id: self.clock.new_id() for task in stored.tasks.values() if task.id in chosen}
+        root_id = new_ids[task_id]
+        tasks: list[Task] = []
+        for task in (stored.tasks[i] for i in new_ids):
+            fresh = task if keep_results and task.status is TaskStatus.COMPLETED else _as_written(task, now)
+            tasks.append(
+                replace(
+                    fresh,
+                    id=new_ids[task.id],
+                    tree_id=root_id,
+                    parent_id=None if task.id == task_id else new_ids[task.parent_id or ""],
+                    position=len(tasks),
+                    dependencies=tuple(
+                        Dependency(new_ids[d.id], d.required) for d in task.dependencies if d.id in chosen
+                    ),
+                    original_task_id=task.id,
+                    created_at=now,
+                )
+            )
+        parents = {task.parent_id for task in tasks}
+        if lost := [task for task in tasks if task.is_group and task.id not in parents]:
+            raise InvalidPlan(
+                [Problem("children", f"the group {lost[0].name!r} cannot be copied without its children")]
+            )
+        return await self.create(
+            Plan(root_id, tuple(tasks)),
+            origin=origin,
+            context_id=context_id,
+            metadata=stored.head.metadata,
+            original_task_id=task_id,
+            execute=execute,
+        )
+
+    # Following
+
+    def follow(self, tree_id: str, after: int = 0) -> AsyncIterator[Recorded]:
+        """The tree's log from there on, live; it ends when the session closes."""
+        return self.feed.follow(tree_id, after)
+
+    async def wait(self, tree_id: str, until: Callable[[TreeHead], bool]) -> TreeHead:
+        """The tree's head as soon as it satisfies `until`, or as it is when the session closes."""
+        return await self.feed.wait(tree_id, until)
+
+    async def _tree_of(self, task_id: str) -> str:
+        if self.orchestrator.cached(task_id) is not None:
+            return task_id
+        task = await self.storage.task(task_id)
+        if task is None or not task.tree_id:
+            raise TaskNotFound(task_id)
+        return task.tree_id
+
+
+def has_ended(head: TreeHead) -> bool:
+    """Whether the tree's latest run is over."""
+    return not head.is_live and head.status.is_terminal
+
+
+def needs_caller(head: TreeHead) -> bool:
+    """Whether the tree has ended or waits for its caller: the moment a blocking A2A call answers (spec §3.2.2)."""
+    return has_ended(head) or head.status.is_interrupted
+
+
+def _as_written(task: Task, now: float) -> Task:
+    """The task with nothing of what happened to it."""
+    written = {name: getattr(task, name) for name in _WRITTEN}
+    return Task(**written, created_at=now, updated_at=now)
+
+
+_WRITTEN = (
+    "id", "owner", "name", "ref", "executor", "user_id", "priority", "inputs", "schemas", "params", "timeout",
+    "deadline", "max_attempts", "retry",
+)  # fmt: skip
+
+
+def _own_ids(dependencies: tuple[Dependency, ...], tasks: list[Task]) -> tuple[Dependency, ...]:
+    """Dependencies by id or by the caller's own reference, as ids."""
+    by_ref = {task.ref: task.id for task in tasks if task.ref}
+    return tuple(Dependency(by_ref.get(d.id, d.id), d.required) for d in dependencies)

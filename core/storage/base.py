@@ -1,0 +1,131 @@
+"""What the orchestrator asks of a storage. Every implementation passes `tests/storage/conformance.py`.
+
+The contract in one sentence: an append is all or nothing, durable when its future resolves, refused when the tree's
+version is not the expected one, and appends resolve in the order in which they were made.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from core.events import Recorded
+from core.task import Task, TaskStatus, TreeHead
+
+
+class Append(Struct, frozen=True, kw_only=True):
+    """One command's consequences: events, and the rows as they are after them.
+
+    `head.version` is the sequence number of the last event; the stored tree must be at `head.version - len(events)`.
+    """
+
+    head: TreeHead
+    events: tuple[Recorded, ...]
+    tasks: tuple[Task, ...]  # the changed ones; with `is_new` all of them
+    is_new: bool = False  # the tree does not exist yet; rows of drafts with the same ids are replaced
+
+
+class TaskQuery(Struct, frozen=True, kw_only=True):
+    """Which tasks to list, newest first. None means: any."""
+
+    owner: str | None
+    root_only: bool = True
+    statuses: frozenset[TaskStatus] | None = None  # of the task itself
+    user_id: str | None = None
+    name: str | None = None
+    context_id: str | None = None
+    limit: int = 100
+    offset: int = 0
+
+
+class TreeQuery(Struct, frozen=True, kw_only=True):
+    """Which trees to list, latest change of status first (ties: highest id first), by keyset pages. None means: any."""
+
+    owner: str | None
+    origin: str | None = None
+    statuses: frozenset[TaskStatus] | None = None  # the tree's roll-up
+    context_id: str | None = None
+    updated_since: float | None = None  # inclusive
+    before: tuple[float, str] | None = None  # (updated_at, id) of the last row of the page before
+    limit: int = 50
+
+
+class TreePage(Struct, frozen=True, kw_only=True):
+    """One page of trees, and how many match the query without its `before` and `limit`."""
+
+    heads: tuple[TreeHead, ...]
+    total: int
+    has_more: bool
+
+
+class Storage(Protocol):
+    """A durable log of trees with the rows derived from it. All times are seconds since 1970."""
+
+    async def open(self) -> None:
+        """Make it ready. Raises DatabaseInUse when another process holds it, StorageError when it cannot be used."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was appended and release everything. May be called twice."""
+        ...
+
+    def append(self, append: Append) -> asyncio.Future[None]:
+        """Queue the append at once; the future resolves when it is durable.
+
+        Raises (from the future) VersionConflict or StorageUnavailable; then nothing of it is stored.
+        """
+        ...
+
+    async def put_draft(self, task: Task) -> None:
+        """Store a task that belongs to no tree yet (`tree_id` is empty). Raises InvalidPlan when its id is taken."""
+        ...
+
+    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+        """The tree's head and all its tasks by position, read at one moment; None when there is no such tree."""
+        ...
+
+    async def head(self, tree_id: str) -> TreeHead | None:
+        """The tree's head alone."""
+        ...
+
+    async def task(self, task_id: str) -> Task | None:
+        """One task, draft or not."""
+        ...
+
+    async def children(self, parent_id: str) -> list[Task]:
+        """The direct children of a task, by position."""
+        ...
+
+    async def tasks(self, query: TaskQuery) -> list[Task]:
+        """The tasks that match, newest first."""
+        ...
+
+    async def count(self, query: TaskQuery) -> int:
+        """How many tasks match, whatever the query's limit and offset."""
+        ...
+
+    async def trees(self, query: TreeQuery) -> TreePage:
+        """One keyset page of trees."""
+        ...
+
+    async def live_trees(self) -> list[str]:
+        """The ids of the trees with a run that has not ended, oldest first."""
+        ...
+
+    async def events(
+        self,
+        tree_id: str,
+        after: int = 0,
+        *,
+        until: int | None = None,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int = 500,
+    ) -> Sequence[Recorded]:
+        """The tree's events with `after < seq <= until`, in order; `kinds` are event tags."""
+        ...
+
+    async def delete(self, tree_id: str) -> bool:
+        """Remove a tree, its tasks and its log, or a draft. False when there is neither."""
+        ...

@@ -1,0 +1,157 @@
+"""What a task is, and which changes of its status are legal. Pure: no clock, no I/O, no asyncio, no randomness."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from core.retry import RetryPolicy
+
+ANONYMOUS = "anonymous"  # the owner of everything while the server knows no callers
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands (guide, "Task Lifecycle", and three states that A2A agents need)."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    INPUT_REQUIRED = "input_required"
+    AUTH_REQUIRED = "auth_required"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the task has ended; nothing changes it any more in this run."""
+        return self in TERMINAL
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the task waits for its caller's answer."""
+        return self in INTERRUPTED
+
+
+TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.REJECTED})
+INTERRUPTED = frozenset({TaskStatus.INPUT_REQUIRED, TaskStatus.AUTH_REQUIRED})
+
+# Every legal move within one run. Only a new run brings a task back to pending.
+TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
+    TaskStatus.PENDING: frozenset({TaskStatus.IN_PROGRESS, TaskStatus.FAILED, TaskStatus.CANCELLED}),
+    TaskStatus.IN_PROGRESS: TERMINAL | INTERRUPTED,
+    TaskStatus.INPUT_REQUIRED: frozenset({TaskStatus.IN_PROGRESS, TaskStatus.FAILED, TaskStatus.CANCELLED}),
+    TaskStatus.AUTH_REQUIRED: frozenset({TaskStatus.IN_PROGRESS, TaskStatus.FAILED, TaskStatus.CANCELLED}),
+    TaskStatus.COMPLETED: frozenset(),
+    TaskStatus.FAILED: frozenset(),
+    TaskStatus.CANCELLED: frozenset(),
+    TaskStatus.REJECTED: frozenset(),
+}
+
+
+class Cause(StrEnum):
+    """Why a task failed or was cancelled, for programs; `error` says it for people."""
+
+    EXECUTOR_ERROR = "executor_error"
+    INVALID_INPUT = "invalid_input"
+    INVALID_RESULT = "invalid_result"
+    UNKNOWN_EXECUTOR = "unknown_executor"
+    TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+    POISON = "poison"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    DEPENDENCY_FAILED = "dependency_failed"
+    CHILD_FAILED = "child_failed"
+    REQUESTED = "requested"
+
+
+class Dependency(Struct, frozen=True):
+    """Another task of the same tree that this one waits for."""
+
+    id: str
+    required: bool = True
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What an executor asked its caller: A2A parts, and whether credentials are asked for."""
+
+    parts: tuple[dict[str, Any], ...]
+    auth: bool = False
+    asked_at: float
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """One node of a task tree. Immutable; a tree replaces it to change it. Times are seconds since 1970 (UTC).
+
+    The first block is what the caller wrote and stays as it is while the task runs; the second is what happened.
+    """
+
+    id: str
+    tree_id: str = ""  # the root's id; empty while the task belongs to no tree yet
+    owner: str = ANONYMOUS
+    name: str
+    ref: str | None = None  # the id that the caller's array used for it
+    parent_id: str | None = None
+    position: int = 0  # order of creation within the tree
+    executor: str | None = None  # None: a group, which runs nothing
+    user_id: str | None = None
+    priority: int = 2  # lower starts first
+    dependencies: tuple[Dependency, ...] = ()
+    inputs: dict[str, Any] = {}
+    schemas: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
+    timeout: float | None = None  # seconds for one attempt
+    deadline: float | None = None
+    max_attempts: int = 1
+    retry: RetryPolicy = RetryPolicy()
+    original_task_id: str | None = None
+    created_at: float
+
+    status: TaskStatus = TaskStatus.PENDING
+    attempt: int = 0  # number of the latest attempt: the fencing token
+    is_running: bool = False  # whether that attempt runs at this moment
+    failures: int = 0  # failed attempts of this run
+    crashes: int = 0  # attempts of this run that a crash ended
+    runnable_at: float = 0.0  # not to be started before
+    progress: float = 0.0  # 0 to 1
+    message: str | None = None
+    question: Question | None = None
+    answers: tuple[Any, ...] = ()
+    result: Any = None
+    error: str | None = None
+    cause: Cause | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    updated_at: float = 0.0
+
+    @property
+    def is_group(self) -> bool:
+        """A folder: its status is rolled up from its children (semantics, "group")."""
+        return self.executor is None
+
+    @property
+    def key(self) -> str:
+        """The name under which dependents see this task's result: the caller's reference, else the id."""
+        return self.ref or self.id
+
+
+class TreeHead(Struct, frozen=True, kw_only=True):
+    """What is known of a tree as a whole. Its id is its root's id."""
+
+    id: str
+    owner: str = ANONYMOUS
+    version: int = 0  # the sequence number of its last event
+    status: TaskStatus = TaskStatus.PENDING
+    run: int = 0  # number of the latest run
+    is_live: bool = False  # a run has begun and has not ended
+    scope: tuple[str, ...] | None = None  # the tasks of the latest run; None: all of them
+    cancelled: str | None = None  # why the latest run was cancelled as a whole
+    progress: float = 0.0
+    size: int = 0  # number of tasks
+    origin: str = "python"  # the face it came through: python, tasks or a2a
+    context_id: str | None = None
+    metadata: dict[str, Any] = {}
+    original_task_id: str | None = None
+    created_at: float
+    updated_at: float  # of the latest change of status

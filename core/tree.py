@@ -1,0 +1,456 @@
+"""The task-tree state machine. Pure: no clock, no I/O, no asyncio, no randomness.
+
+A tree changes in one way only: `apply(event)`. What may happen is worked out beforehand, without changing anything,
+by `core.decide`. Beside the tasks the tree keeps what can be derived from them, so that an event costs O(edges
+it touches).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from core import events as e
+from core.task import TRANSITIONS, Dependency, Question, Task, TaskStatus, TreeHead
+
+
+class TaskTree:
+    """One tree in memory: its head, its tasks, and who waits for whom."""
+
+    def __init__(self, head: TreeHead, tasks: Iterable[Task]) -> None:
+        self._head = head
+        self.tasks: dict[str, Task] = {task.id: task for task in tasks}
+        self._changed: dict[str, None] = {}  # in order, each once
+        self._ready: list[str] = []
+        self._rebuild()
+
+    # What can be derived
+
+    def _rebuild(self) -> None:
+        """Work out every derived value from the tasks and the head, in O(V + E)."""
+        self.children: dict[str, list[str]] = {}
+        self.dependents: dict[str, list[tuple[str, bool]]] = {}
+        self.running: set[str] = set()
+        self.questions: dict[str, Question] = {}
+        self._executable = 0
+        self._progress = 0.0
+        for task in self.tasks.values():
+            if task.parent_id is not None:
+                self.children.setdefault(task.parent_id, []).append(task.id)
+            for dependency in task.dependencies:
+                self.dependents.setdefault(dependency.id, []).append((task.id, dependency.required))
+            if task.is_running:
+                self.running.add(task.id)
+            if task.question is not None:
+                self.questions[task.id] = task.question
+            if not task.is_group:
+                self._executable += 1
+                self._progress += task.progress
+        self._tolerated: dict[str, bool] | None = None
+        self._enter_scope()
+
+    def _enter_scope(self) -> None:
+        """Count, for the tasks of the run, the edges to tasks of the run that have not ended."""
+        head = self._head
+        self.scope = frozenset(head.scope) if head.scope is not None and head.is_live else None
+        self.waiting: dict[str, int] = {}
+        self.open = 0
+        for task in self.tasks.values():
+            if not self.is_open(task.id):
+                continue
+            self.open += 1
+            self.waiting[task.id] = sum(self.is_open(target) for target in self.edges(task))
+
+    def edges(self, task: Task) -> Iterator[str]:
+        """The tasks that must end before this one can start or, if it is a group, end."""
+        for dependency in task.dependencies:
+            yield dependency.id
+        if task.is_group:
+            yield from self.children.get(task.id, ())
+
+    def is_open(self, task_id: str) -> bool:
+        """Whether the present run has the task still to end."""
+        return not self.tasks[task_id].status.is_terminal and (self.scope is None or task_id in self.scope)
+
+    def is_startable(self, task: Task) -> bool:
+        """Whether an attempt may take the task, as soon as its `runnable_at` has come."""
+        return (
+            self._head.is_live
+            and not task.is_group
+            and not task.is_running
+            and task.question is None
+            and self.is_open(task.id)
+            and not self.waiting[task.id]
+        )
+
+    def is_tolerated(self, task_id: str) -> bool:
+        """Whether the tree can be completed without this task (semantics §3, roll-up).
+
+        All its dependents take it optionally or are tolerated themselves; a task without dependents shares the fate of
+        its group.
+        """
+        if self._tolerated is None:
+            self._tolerated = self._work_out_tolerance()
+        return self._tolerated[task_id]
+
+    def _work_out_tolerance(self) -> dict[str, bool]:
+        tolerated: dict[str, bool] = {}
+        for start in self.tasks:
+            stack = [start]
+            while stack:
+                task_id = stack[-1]
+                dependents = self.dependents.get(task_id, ())
+                parent = self.tasks[task_id].parent_id
+                needed = [d for d, required in dependents if required]
+                if not dependents and parent is not None and self.tasks[parent].is_group:
+                    needed = [parent]
+                if task_id in tolerated or not (missing := [d for d in needed if d not in tolerated]):
+                    stack.pop()
+                    has_user = bool(dependents or needed)
+                    tolerated.setdefault(task_id, has_user and all(tolerated[d] for d in needed))
+                else:
+                    stack.extend(missing)
+        return tolerated
+
+    def roll_up(self, status_of: Callable[[str], TaskStatus], task_ids: Iterable[str]) -> TaskStatus:
+        """The one status that stands for all these ended tasks."""
+        seen = {
+            status for i in task_ids if (status := status_of(i)) != TaskStatus.COMPLETED and not self.is_tolerated(i)
+        }
+        for status in (TaskStatus.FAILED, TaskStatus.REJECTED, TaskStatus.CANCELLED):
+            if status in seen:
+                return status
+        return TaskStatus.COMPLETED
+
+    def subtree(self, task_id: str) -> list[str]:
+        """The task and all below it, parents before children."""
+        found = [task_id]
+        for each in found:
+            found.extend(self.children.get(each, ()))
+        return found
+
+    def ancestors(self, task_id: str) -> Iterator[Task]:
+        """The task's parent, its parent's parent, and so on."""
+        parent = self.tasks[task_id].parent_id
+        while parent is not None:
+            task = self.tasks[parent]
+            yield task
+            parent = task.parent_id
+
+    @property
+    def root(self) -> Task:
+        return self.tasks[self._head.id]
+
+    @property
+    def id(self) -> str:
+        return self._head.id
+
+    @property
+    def version(self) -> int:
+        return self._head.version
+
+    @property
+    def run(self) -> int:
+        return self._head.run
+
+    @property
+    def is_live(self) -> bool:
+        return self._head.is_live
+
+    @property
+    def cancelled(self) -> str | None:
+        """Why the present run was cancelled as a whole, if it was."""
+        return self._head.cancelled
+
+    @property
+    def status(self) -> TaskStatus:
+        return self._head.status
+
+    @property
+    def head(self) -> TreeHead:
+        return self._head
+
+    def name_of(self, task_id: str) -> str:
+        return self.tasks[task_id].name
+
+    # What happens
+
+    def apply(self, event: e.Event, at: float) -> None:
+        """Let the event have happened at that time. Raises ValueError for one that cannot have: that is a bug."""
+        _APPLY[type(event)](self, event, at)
+        head = self._head
+        status = self._present_status()
+        self._head = replace(
+            head,
+            version=head.version + 1,
+            status=status,
+            progress=self._progress / self._executable if self._executable else float(status.is_terminal),
+            updated_at=head.updated_at if status is head.status else at,
+        )
+
+    def _present_status(self) -> TaskStatus:
+        if not self._head.is_live or self._head.status is TaskStatus.PENDING:
+            return self._head.status
+        if self.questions:
+            only_auth = all(question.auth for question in self.questions.values())
+            return TaskStatus.AUTH_REQUIRED if only_auth else TaskStatus.INPUT_REQUIRED
+        return TaskStatus.IN_PROGRESS
+
+    def take_ready(self) -> list[Task]:
+        """The tasks that became startable since the last call (some may have to wait for their `runnable_at`)."""
+        ready = [task for task_id in self._ready if self.is_startable(task := self.tasks[task_id])]
+        self._ready.clear()
+        return ready
+
+    def startable(self) -> list[Task]:
+        """Every task that an attempt may take, now or at its `runnable_at`."""
+        return [task for task_id in self.waiting if self.is_startable(task := self.tasks[task_id])]
+
+    def take_changed(self) -> tuple[Task, ...]:
+        """The tasks that changed since the last call."""
+        changed = tuple(self.tasks[task_id] for task_id in self._changed)
+        self._changed.clear()
+        return changed
+
+    def _put(self, task: Task) -> None:
+        self.tasks[task.id] = task
+        self._changed[task.id] = None
+
+    def _offer(self, task_id: str) -> None:
+        if not self.waiting[task_id] and not self.tasks[task_id].is_group:
+            self._ready.append(task_id)
+
+    def _created(self, event: e.TreeCreated, at: float) -> None:
+        self._changed.update(dict.fromkeys(self.tasks))
+
+    def _noted(self, event: e.MessageReceived, at: float) -> None:
+        """Nothing but the log remembers it."""
+
+    def _run_started(self, event: e.RunStarted, at: float) -> None:
+        self._head = replace(
+            self._head, run=event.run, is_live=True, scope=event.scope, cancelled=None, status=TaskStatus.PENDING
+        )
+        for task_id in self.tasks if event.scope is None else event.scope:
+            task = self.tasks[task_id]
+            if task.status is not TaskStatus.PENDING:
+                self._put(_reset(task, at))
+        self._rebuild()
+        self._ready.extend(task.id for task in self.startable())
+
+    def _task_started(self, event: e.TaskStarted, at: float) -> None:
+        task = self.tasks[event.task_id]
+        if task.status is not TaskStatus.IN_PROGRESS:
+            _check_move(task, TaskStatus.IN_PROGRESS)
+        self._put(
+            replace(
+                task,
+                status=TaskStatus.IN_PROGRESS,
+                attempt=event.attempt,
+                is_running=True,
+                started_at=task.started_at or at,
+                updated_at=at,
+            )
+        )
+        self.running.add(task.id)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._head.status is TaskStatus.PENDING:
+            self._head = replace(self._head, status=TaskStatus.IN_PROGRESS)
+
+    def _progressed(self, event: e.TaskProgressed, at: float) -> None:
+        task = self.tasks[event.task_id]
+        self._progress += event.fraction - task.progress
+        message = event.message if event.message is not None else task.message
+        self._put(replace(task, progress=event.fraction, message=message, updated_at=at))
+
+    def _input_requested(self, event: e.InputRequested, at: float) -> None:
+        status = TaskStatus.AUTH_REQUIRED if event.auth else TaskStatus.INPUT_REQUIRED
+        question = Question(parts=event.parts, auth=event.auth, asked_at=at)
+        task = _check_move(self.tasks[event.task_id], status)
+        self._put(replace(task, status=status, is_running=False, question=question, updated_at=at))
+        self.running.discard(task.id)
+        self.questions[task.id] = question
+
+    def _input_provided(self, event: e.InputProvided, at: float) -> None:
+        task = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
+        answers = (*task.answers, event.answer)
+        self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, answers=answers, updated_at=at))
+        del self.questions[task.id]
+        self._offer(task.id)
+
+    def _attempt_failed(self, event: e.AttemptFailed, at: float) -> None:
+        task = self.tasks[event.task_id]
+        self._put(
+            replace(
+                task,
+                is_running=False,
+                failures=task.failures + 1,
+                runnable_at=event.retry_at,
+                error=event.error,
+                cause=event.cause,
+                updated_at=at,
+            )
+        )
+        self.running.discard(task.id)
+        self._offer(task.id)
+
+    def _attempt_lost(self, event: e.AttemptLost, at: float) -> None:
+        task = self.tasks[event.task_id]
+        self._put(replace(task, is_running=False, crashes=task.crashes + event.crash, updated_at=at))
+        self.running.discard(task.id)
+        self._offer(task.id)
+
+    def _completed(self, event: e.TaskCompleted, at: float) -> None:
+        self._end(event.task_id, TaskStatus.COMPLETED, at, result=event.result)
+
+    def _failed(self, event: e.TaskFailed, at: float) -> None:
+        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, cause=event.cause)
+
+    def _rejected(self, event: e.TaskRejected, at: float) -> None:
+        self._end(event.task_id, TaskStatus.REJECTED, at, error=event.reason)
+
+    def _task_cancelled(self, event: e.TaskCancelled, at: float) -> None:
+        self._end(event.task_id, TaskStatus.CANCELLED, at, error=event.error, cause=event.cause)
+
+    def _group_ended(self, event: e.GroupEnded, at: float) -> None:
+        self._end(event.task_id, event.status, at, error=event.error, cause=event.cause)
+
+    def _group_started(self, event: e.GroupStarted, at: float) -> None:
+        group = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
+        self._put(replace(group, status=TaskStatus.IN_PROGRESS, started_at=at, updated_at=at))
+
+    def _end(
+        self,
+        task_id: str,
+        status: TaskStatus,
+        at: float,
+        *,
+        result: Any = None,
+        error: str | None = None,
+        cause: Any = None,
+    ) -> None:
+        task = self.tasks[task_id]
+        if not (task.is_group and task.status is TaskStatus.PENDING):  # a group may end before anything in it started
+            _check_move(task, status)
+        progress = 1.0 if status is TaskStatus.COMPLETED else task.progress
+        if not task.is_group:
+            self._progress += progress - task.progress
+        was_open = self.is_open(task_id)
+        self._put(
+            replace(
+                task,
+                status=status,
+                is_running=False,
+                question=None,
+                progress=progress,
+                result=result,
+                error=error,
+                cause=cause,
+                finished_at=at,
+                updated_at=at,
+            )
+        )
+        self.running.discard(task_id)
+        self.questions.pop(task_id, None)
+        if was_open:
+            self._release(task_id)
+
+    def _release(self, task_id: str) -> None:
+        """Let those that waited for an ended task wait for one less."""
+        self.open -= 1
+        del self.waiting[task_id]
+        waiters = [dependent for dependent, _ in self.dependents.get(task_id, ())]
+        parent = self.tasks[task_id].parent_id
+        if parent is not None and self.tasks[parent].is_group:
+            waiters.append(parent)
+        for waiter in waiters:
+            if waiter in self.waiting:
+                self.waiting[waiter] -= 1
+                self._offer(waiter)
+
+    def _task_updated(self, event: e.TaskUpdated, at: float) -> None:
+        self._put(changed_task(self.tasks[event.task_id], event.changes, at))
+        self._rebuild()
+
+    def _tree_cancelled(self, event: e.TreeCancelled, at: float) -> None:
+        self._head = replace(self._head, cancelled=event.error)
+
+    def _finished(self, event: e.TreeFinished, at: float) -> None:
+        self._head = replace(self._head, is_live=False, status=event.status)
+        if self.scope is not None:
+            self._enter_scope()
+
+    def check(self) -> None:
+        """Raise AssertionError when a derived value is not what the tasks say. For tests and simulations."""
+        fresh = TaskTree(self._head, self.tasks.values())
+        for name in ("children", "dependents", "running", "questions", "scope", "waiting", "open"):
+            assert getattr(self, name) == getattr(fresh, name), f"{name} differs from the tasks"
+        assert abs(self._progress - fresh._progress) < 1e-6 * (1 + len(self.tasks)), "progress differs from the tasks"
+        for task in self.tasks.values():
+            assert not task.is_running or task.status is TaskStatus.IN_PROGRESS, f"{task.id} runs and is {task.status}"
+            assert (task.question is not None) == task.status.is_interrupted, f"{task.id} has a stray question"
+        assert not self._head.is_live or self.open, "the tree is live with nothing left to end"
+        assert self._head.is_live or not self.running, "something runs in a tree at rest"
+
+
+def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:
+    """The task with these fields, given as JSON values, changed."""
+    return replace(task, **{k: msgspec.convert(v, _FIELD_TYPES[k]) for k, v in changes.items()}, updated_at=at)
+
+
+def _reset(task: Task, at: float) -> Task:
+    """The task as a new run finds it. The attempt number goes on: it is what fences late attempts of earlier runs."""
+    return replace(
+        task,
+        status=TaskStatus.PENDING,
+        is_running=False,
+        failures=0,
+        crashes=0,
+        runnable_at=0.0,
+        progress=0.0,
+        message=None,
+        question=None,
+        answers=(),
+        result=None,
+        error=None,
+        cause=None,
+        started_at=None,
+        finished_at=None,
+        updated_at=at,
+    )
+
+
+def _check_move(task: Task, status: TaskStatus) -> Task:
+    if status not in TRANSITIONS[task.status]:
+        raise ValueError(f"task {task.id} cannot go from {task.status} to {status}")
+    return task
+
+
+_FIELD_TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Task)} | {
+    "dependencies": tuple[Dependency, ...]
+}
+
+_APPLY: dict[type, Callable[[TaskTree, Any, float], None]] = {
+    e.TreeCreated: TaskTree._created,
+    e.MessageReceived: TaskTree._noted,
+    e.RunStarted: TaskTree._run_started,
+    e.TaskStarted: TaskTree._task_started,
+    e.TaskProgressed: TaskTree._progressed,
+    e.MessageSent: TaskTree._noted,
+    e.ArtifactAdded: TaskTree._noted,
+    e.InputRequested: TaskTree._input_requested,
+    e.InputProvided: TaskTree._input_provided,
+    e.AttemptFailed: TaskTree._attempt_failed,
+    e.AttemptLost: TaskTree._attempt_lost,
+    e.TaskCompleted: TaskTree._completed,
+    e.TaskFailed: TaskTree._failed,
+    e.TaskRejected: TaskTree._rejected,
+    e.TaskCancelled: TaskTree._task_cancelled,
+    e.GroupStarted: TaskTree._group_started,
+    e.GroupEnded: TaskTree._group_ended,
+    e.TaskUpdated: TaskTree._task_updated,
+    e.TreeCancelled: TaskTree._tree_cancelled,
+    e.TreeFinished: TaskTree._finished,
+}
