@@ -10,7 +10,7 @@ from typing import Any, cast
 from core.clock import Clock
 from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
-from core.executors.schema import schema_problems
+from core.executors.schema import violation
 from core.hooks import Hooks
 from core.inputs import resolve_inputs
 from core.jsonvalue import PARTS, NotJson, to_json_value
@@ -69,8 +69,8 @@ async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock
         return _failure(task, unknown_executor(task, known), Cause.UNKNOWN_EXECUTOR, final=True)
     schema = _input_schema(task, spec)
     inputs = resolve_inputs(task.inputs, context.dependencies, schema)
-    if schema is not None and (problems := schema_problems(schema, inputs, "inputs")):
-        return _failure(task, problems, Cause.INVALID_INPUT, final=True)
+    if schema is not None and (problem := violation(schema, inputs, "inputs")):
+        return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     limit, cause = _time_limit(task, clock.now())
     timer = asyncio.timeout(limit)
     try:
@@ -130,6 +130,6 @@ def _completion(task: Task, spec: ExecutorSpec, result: Any) -> Command:
         text = value.get("error") or value.get("message") or "the executor reported success: false"
         final = spec.at_most_once
         return _failure(task, text if isinstance(text, str) else repr(text), Cause.EXECUTOR_ERROR, final=final)
-    if spec.output_schema is not None and (problems := schema_problems(spec.output_schema, value, "result")):
-        return _failure(task, problems, Cause.INVALID_RESULT, final=True)
+    if spec.output_schema is not None and (problem := violation(spec.output_schema, value, "result")):
+        return _failure(task, problem, Cause.INVALID_RESULT, final=True)
     return CompleteTask(task.id, task.attempt, value)

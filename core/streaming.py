@@ -1,4 +1,4 @@
-"""The log as clients of `tasks.*` and Python callbacks see it: a flat dictionary for each event (semantics §7). Pure."""
+"""The log as clients of `tasks.*` and Python callbacks see it: one flat object for each event (semantics §7). Pure."""
 
 from typing import Any
 

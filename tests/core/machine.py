@@ -16,6 +16,14 @@ from core.tree import TaskTree
 from tests.core.trees import NOW
 
 
+def _above(parents: list[int | None], n: int) -> set[int]:
+    found: set[int] = set()
+    while (parent := parents[n]) is not None:
+        found.add(parent)
+        n = parent
+    return found
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> list[Task]:
     """A valid tree of up to nine tasks: groups, required and optional dependencies, priorities, retries."""
@@ -25,7 +33,9 @@ def plans(draw: st.DrawFn) -> list[Task]:
     tasks = []
     for n, parent in enumerate(parents):
         is_group = n in inner and draw(st.booleans())
-        needs = draw(st.dictionaries(st.integers(0, n - 1), st.booleans(), max_size=3)) if n else {}
+        above = _above(parents, n)  # a dependency on one's own group would be a cycle
+        choices = [i for i in range(n) if i not in above]
+        needs = draw(st.dictionaries(st.sampled_from(choices), st.booleans(), max_size=3)) if choices else {}
         tasks.append(
             Task(
                 id=f"t{n}",
@@ -42,7 +52,7 @@ def plans(draw: st.DrawFn) -> list[Task]:
                 updated_at=NOW,
             )
         )
-    return [replace(task, dependencies=()) if check_graph(tasks) else task for task in tasks]
+    return [replace(task, dependencies=()) for task in tasks] if check_graph(tasks) else tasks
 
 
 class TreeMachine(RuleBasedStateMachine):
@@ -52,8 +62,6 @@ class TreeMachine(RuleBasedStateMachine):
 
     @initialize(tasks=plans())
     def create(self, tasks: list[Task]) -> None:
-        if check_graph(tasks):
-            tasks = [replace(task, dependencies=()) for task in tasks]
         self.first = tasks
         self.head = TreeHead(id="t0", size=len(tasks), created_at=NOW, updated_at=NOW)
         self.tree = TaskTree(self.head, tasks)
@@ -94,6 +102,9 @@ class TreeMachine(RuleBasedStateMachine):
         if isinstance(event, e.TaskCompleted | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.GroupEnded):
             assert event.task_id not in self.finished, "a terminal status was overwritten"
             self.finished[event.task_id] = (0, TaskStatus.PENDING, None)
+        if isinstance(event, e.TreeFinished):
+            scope = tasks if self.tree.scope is None else self.tree.scope
+            assert all(tasks[i].status.is_terminal for i in scope), "the tree ended before its tasks"
         if isinstance(event, e.TaskCancelled) and "required dependency" in event.error:
             culprits = [d.id for d in tasks[event.task_id].dependencies if d.required]
             assert any(tasks[i].status.is_terminal and tasks[i].status is not TaskStatus.COMPLETED for i in culprits)

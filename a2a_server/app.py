@@ -1,0 +1,248 @@
+"""The composition root: builds everything of one server from its configuration, and wires it. Nothing else does."""
+
+from collections.abc import AsyncGenerator, Callable
+from importlib.metadata import version
+from time import time
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from a2a_server.agent_card import DISTRIBUTION, CardDocument, load_template, make_card, not_modified, template_path
+from a2a_server.config import Config
+from a2a_server.context import RequestContext
+from a2a_server.gate import Gate, Refused, read_body, send_reply
+from a2a_server.jsonrpc import Door, Event, Frame, Reply, error_reply
+from a2a_server.methods.a2a import A2AMethods
+from a2a_server.methods.access import OpenTasks, owned_head
+from a2a_server.methods.system import SystemMethods
+from a2a_server.methods.tasks import TasksMethods, check_resume
+from a2a_server.openrpc import discover_method
+from a2a_server.protocol.codec import encode
+from a2a_server.protocol.errors import A2AError, InvalidParams, Overloaded, TaskNotFound, translate
+from a2a_server.streams import EventStream, Streams, View, sse
+from core.egress import EgressPolicy
+from core.errors import CallerError, Problem
+from core.executors.builtin import register_builtins
+from core.executors.command import CommandPolicy
+from core.executors.registry import ExecutorRegistry, default_registry
+from core.plan import Limits
+from core.runner import RunnerLimits
+from core.session import Session, has_ended
+from core.storage.base import Storage
+from core.storage.sql import SqlStorage
+from core.task import ANONYMOUS
+
+RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
+DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
+CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json", "/.well-known/agent-card")
+
+
+class Application:
+    """One server's parts. `asgi` is the ASGI app; `start`, `drain` and `stop` are called by who runs it."""
+
+    def __init__(self, config: Config, session: Session, card: CardDocument, url: str) -> None:
+        self.config = config
+        self.url = url
+        self.session = session
+        self.card = card
+        self.streams = Streams(session)
+        self.is_ready = False
+        self.is_draining = False
+        self.cut: Callable[[Scope], None] = _no_connection_known
+        self._extensions = {extension.uri for extension in card.card.capabilities.extensions}
+        self._door = self._make_door()
+        self.asgi: ASGIApp = Gate(self._make_routes(), hosts=config.hosts(), max_body=config.max_body)
+
+    def _make_door(self) -> Door:
+        config, session = self.config, self.session
+        limits = Limits(max_tasks=config.max_tree_tasks, max_depth=config.max_depth)
+        open_tasks = OpenTasks(session, config.max_open_tasks)
+        required = [each.uri for each in self.card.card.capabilities.extensions if each.required]
+        a2a = A2AMethods(
+            session,
+            self.streams,
+            open_tasks,
+            limits=limits,
+            default_skill=config.default_skill,
+            required_extensions=required,
+        )
+        tasks = TasksMethods(session, self.streams, open_tasks, limits=limits)
+        system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
+        methods = [*a2a.table(), *tasks.table(), *system.table()]
+        return Door([*methods, discover_method(methods, version=version(DISTRIBUTION))], max_batch=config.max_batch)
+
+    def _make_routes(self) -> Starlette:
+        app = Starlette(
+            routes=[
+                *(Route(path, _Endpoint(self.answer), methods=["POST"]) for path in DOOR_PATHS),
+                Route("/tasks/{task_id}/events", self.events, methods=["GET"]),
+                *(Route(path, self.agent_card, methods=["GET"]) for path in CARD_PATHS),
+                Route("/healthz", self.healthz, methods=["GET"]),
+                Route("/readyz", self.readyz, methods=["GET"]),
+            ]
+        )
+        app.router.redirect_slashes = False
+        return app
+
+    # Life
+
+    async def start(self) -> None:
+        """Open the storage. Raises DatabaseInUse or StorageError."""
+        await self.session.start()
+
+    async def resume(self) -> None:
+        """Take up what an earlier process left, then be ready."""
+        await self.session.resume()
+        self.is_ready = True
+
+    def drain(self) -> None:
+        """Take no new work; streams end, resumably, and blocking calls answer with their task as it is."""
+        self.is_ready = False
+        self.is_draining = True
+        self.session.feed.close()
+
+    async def stop(self, grace: float) -> None:
+        """Stop what runs, within so many seconds, and close the storage."""
+        self.drain()
+        await self.session.close(grace)
+
+    # HTTP
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One JSON-RPC request, at any of the door's paths."""
+        try:
+            body = await read_body(receive, self.config.max_body)
+            reply = await self._reply(body, Request(scope))
+        except Refused as refused:
+            reply = refused.reply
+        except ConnectionError:
+            return
+        if reply.events is None:
+            await send_reply(reply, send)
+        else:
+            await self._stream(reply.events)(scope, receive, send)
+
+    async def _reply(self, body: bytes, request: Request) -> Reply:
+        if not self.is_ready:
+            return error_reply(self._not_ready())
+        try:
+            context = self._context(request)
+        except A2AError as error:
+            return error_reply(error)
+        reply = await self._door.handle(body, context)
+        if active := self._extensions.intersection(context.extensions):
+            headers = {**reply.headers, "A2A-Extensions": ", ".join(sorted(active))}
+            return Reply(status=reply.status, body=reply.body, headers=headers, events=reply.events)
+        return reply
+
+    async def events(self, request: Request) -> Response:
+        """The events of a task for a browser's EventSource; `?after=` or Last-Event-ID says from where on."""
+        if not self.is_ready:
+            return _plain(error_reply(self._not_ready()))
+        try:
+            context = self._context(request)
+            task_id = request.path_params["task_id"]
+            head = await owned_head(self.session, context.owner, task_id)
+            after = check_resume(head, context.last_event_id)
+        except (A2AError, CallerError) as error:
+            told = translate(error)
+            return _plain(error_reply(told, status=404 if isinstance(told, TaskNotFound) else 400))
+        if has_ended(head) and context.last_event_id is not None and after >= head.version:
+            return Response(status_code=204)  # an EventSource reconnects until it is told so (HTML §9.2.3)
+        frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
+        return self._stream(_bare(frames))
+
+    async def agent_card(self, request: Request) -> Response:
+        """The agent card (A2A §8.2)."""
+        if not_modified(self.card, request.headers):
+            return Response(status_code=304, headers=self.card.headers)
+        return Response(self.card.body, media_type="application/json", headers=self.card.headers)
+
+    async def healthz(self, request: Request) -> Response:
+        """Whether the process lives."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """Whether it takes work."""
+        status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
+        return JSONResponse({"status": status}, status_code=200 if self.is_ready else 503)
+
+    def _not_ready(self) -> Overloaded:
+        return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
+
+    def _stream(self, events: AsyncGenerator[Event, None]) -> EventStream:
+        return EventStream(
+            sse(events, lambda: self.is_draining),
+            ping=self.config.sse_ping,
+            send_timeout=self.config.send_timeout,
+            cut=lambda scope: self.cut(scope),
+        )
+
+    def _context(self, request: Request) -> RequestContext:
+        """Raises InvalidParams for a Last-Event-ID that is none of ours."""
+        headers, query = request.headers, request.query_params
+        extensions = headers.get("a2a-extensions", "")
+        return RequestContext(
+            owner=ANONYMOUS,
+            a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
+            extensions=tuple(uri for part in extensions.split(",") if (uri := part.strip())),
+            last_event_id=_event_id(headers.get("last-event-id") or query.get("after")),
+            base_url=str(request.base_url),
+        )
+
+
+class _Endpoint:
+    """An ASGI app as a route's endpoint. Starlette takes a bound coroutine function for a request handler."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def build(
+    config: Config, *, port: int | None = None, registry: ExecutorRegistry | None = None, storage: Storage | None = None
+) -> Application:
+    """Everything of one server. `port`: the one it really listens on; `registry` and `storage` replace the usual ones.
+
+    Raises ConfigurationError.
+    """
+    registry = default_registry if registry is None else registry
+    command = CommandPolicy(programs=config.commands) if config.commands else None
+    register_builtins(registry, egress=EgressPolicy(config.egress_allow), command=command)
+    limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
+    session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits)
+    template = load_template(template_path(config.card))
+    url = config.url(port)
+    card = make_card(template, registry, url, now=time())
+    return Application(config, session, card, url)
+
+
+async def _bare(frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Event, None]:
+    """Frames without the envelope that a JSON-RPC call would give them."""
+    try:
+        async for frame in frames:
+            yield Event(encode(frame.result), frame.seq)
+    finally:
+        await frames.aclose()
+
+
+def _event_id(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise InvalidParams.of([Problem("Last-Event-ID", "must be the id of one of this stream's events")])
+    return int(text)
+
+
+def _plain(reply: Reply) -> Response:
+    headers = dict(reply.headers)
+    return Response(reply.body, status_code=reply.status, media_type="application/json", headers=headers)
+
+
+def _no_connection_known(scope: Scope) -> None:
+    """Without a server of our own nobody can cut a connection; it ends when the ASGI server notices."""

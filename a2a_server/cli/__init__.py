@@ -1,0 +1,83 @@
+"""The command line. Each command is a module of its own, imported when it is called: `serve` starts without the
+client's half, and a client command without the server's."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from a2a_server.cli.output import Failure, fail
+from core.errors import CallerError, ConfigurationError, CoreError
+
+PROGRAM = "a2a-server"
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+# Command -> its module, in the order of the help text.
+COMMANDS = {
+    "serve": "a2a_server.cli.serve",
+    "send": "a2a_server.cli.send",
+    "run": "a2a_server.cli.run",
+    "watch": "a2a_server.cli.watch",
+    "tasks": "a2a_server.cli.tasks",
+    "card": "a2a_server.cli.card",
+    "migrate": "a2a_server.cli.migrate",
+    "config": "a2a_server.cli.settings",
+    "version": "a2a_server.cli.version",
+}
+
+
+class Commands(TyperGroup):
+    """Finds a command by importing its module. This is the only place that imports by name."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        command = get_command(import_module(COMMANDS[cmd_name]).app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def introduce(context: typer.Context) -> None:
+    """A task server for AI agents: A2A and JSON-RPC in, durable trees of tasks behind, every step streamed over SSE."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code. Whatever is wrong is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character is no reason to stop.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = get_command(app).main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        code = fail(f"{error.format_message().rstrip('.')} (see {PROGRAM} --help)", USAGE)
+    except Failure as failure:
+        code = fail(str(failure), failure.code)
+    except (ConfigurationError, CallerError) as error:
+        code = fail(str(error), USAGE)
+    except CoreError as error:
+        code = fail(str(error), FAILED)
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`). The interpreter would flush once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except OSError as error:
+        code = fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code or 0)

@@ -1,0 +1,35 @@
+"""`a2a-server migrate`: brings the database to the schema that this version needs. `serve` does it too."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from a2a_server.cli.output import Format, Output, print_json
+from a2a_server.config import load
+from core.storage.migrate import REVISIONS
+from core.storage.sql import SqlStorage
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def migrate(
+    database: Annotated[str | None, typer.Option(metavar="URL", help="Such as sqlite:///tasks.db.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Bring the database to the schema of this version; one that does not exist is made. No server may use it."""
+    storage = SqlStorage(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
+    asyncio.run(_open_once(storage))
+    if output is Format.JSON:
+        print_json({"database": str(storage.path), "schema": REVISIONS[-1]})
+    else:
+        print(f"{storage.path} has schema {REVISIONS[-1]}")
+
+
+async def _open_once(storage: SqlStorage) -> None:
+    await storage.open()
+    await storage.close()

@@ -1,0 +1,87 @@
+"""What every command prints with: one-line failures, JSON, and texts of others made safe for a terminal."""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+# The exit code of `run`, `send` and `watch` by the status that the task came to.
+OUTCOMES = {
+    "completed": 0,
+    "failed": 1,
+    "cancelled": 3,
+    "rejected": 3,
+    "input_required": 4,
+    "auth_required": 4,
+}
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print data.")]
+
+
+class Failure(Exception):
+    """A command cannot go on; the text is what its user is told, and `code` is the exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+def fail(message: str, code: int) -> int:
+    """Say on stderr, in one line, why the program ends with this code."""
+    print(f"a2a-server: {clean(message)}", file=sys.stderr)
+    return code
+
+
+def print_json(value: Any) -> None:
+    """One JSON document for people and programs."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_json_line(value: Any) -> None:
+    """One JSON document on a line of its own: an item of a stream."""
+    print(msgspec.json.encode(value).decode(), flush=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as what they hold."""
+    table = [header, *(tuple(clean(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def clean(text: str) -> str:
+    """The text on one line, without what would drive a terminal: it may come from anybody."""
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def text_of(value: Any) -> str:
+    """A JSON value as text: strings as they are, without control characters but line ends and tabs."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
+
+
+def text_of_parts(parts: Any) -> str:
+    """A2A parts as text: texts as they are, data as JSON, files by name."""
+    if not isinstance(parts, list):
+        return text_of(parts)
+    texts = []
+    for part in parts:
+        if not isinstance(part, dict):
+            texts.append(text_of(part))
+        elif "text" in part or "data" in part:
+            texts.append(text_of(part.get("text", part.get("data"))))
+        else:
+            texts.append(text_of(f"[file {part.get('filename') or part.get('url') or part.get('mediaType') or ''}]"))
+    return "\n".join(texts)

@@ -1,0 +1,130 @@
+"""`a2a-server run`: executes a tree of tasks, here in a core of its own, or on a server."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from a2a_server.app import build
+from a2a_server.cli.client import Server
+from a2a_server.cli.output import OUTCOMES, Failure, Format, Output, clean, print_json, text_of
+from a2a_server.cli.trees import read_tree
+from a2a_server.cli.view import Screen, TreeView, screen, tree_view
+from a2a_server.config import load
+from a2a_server.extensions import load_executors
+from a2a_server.task_view import event_object, tree_object
+from core.errors import TaskNotCancelable
+from core.session import Session
+from core.storage.memory import MemoryStorage
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+REASON = "interrupted by Ctrl-C"
+
+
+@app.command()
+def run(
+    tree: Annotated[str, typer.Argument(metavar="TREE.json|yaml", help="An array of tasks; - reads JSON.")],
+    url: Annotated[str | None, typer.Option(envvar="A2A_URL", help="Run it on the server at this address.")] = None,
+    database: Annotated[str | None, typer.Option(metavar="URL", help="Keep it there. Default: in memory only.")] = None,
+    executors: Annotated[
+        list[str] | None,
+        typer.Option("-e", "--executors", metavar="FILE_OR_MODULE", help="It registers executors. Repeatable."),
+    ] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Execute a tree and show it while it runs. Ctrl-C cancels it.
+
+    Exits 0 completed, 1 failed, 2 wrong input, 3 cancelled or rejected, 4 waits for an answer, 130 after Ctrl-C.
+    """
+    items = read_tree(tree)
+    silent = output is Format.JSON
+    if url is not None:
+        if database or executors or config:
+            raise Failure("--database, --executors and --config are for running here, not with --url", 2)
+        view, finished = _run_there(url, items, silent=silent)
+    else:
+        settings = {"database": database, "executors": executors or None, "config": config}
+        view, finished = asyncio.run(_run_here(settings, items, silent=silent))
+    if silent:
+        print_json(finished)
+    else:
+        _print_end(view, finished)
+    raise typer.Exit(OUTCOMES.get(view.outcome, 1))
+
+
+async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
+    """The view at the end, and the tree as `tasks.tree` gives it."""
+    config = load(settings, os.environ, Path.cwd())
+    load_executors(config.executors)
+    session = build(config, storage=None if settings["database"] else MemoryStorage()).session
+    plan = session.plan(items)
+    async with session:
+        head = await session.create(plan, execute=True)
+        view = tree_view(tree_object(head, plan.tasks))
+        try:
+            with screen(view, silent=silent) as shown:
+                await _show(session, view, shown)
+        except asyncio.CancelledError:
+            await _cancel(session, head.id)
+            raise
+        stored = await session.storage.load(head.id)
+    assert stored is not None, "a tree that ran is stored"
+    return view, tree_object(*stored)
+
+
+async def _show(session: Session, view: TreeView, shown: Screen) -> None:
+    async for recorded in session.follow(view.root_id):
+        if (event := event_object(recorded)) is not None:
+            shown.show(event)
+        if view.final is not None or view.only_waits:
+            return
+
+
+async def _cancel(session: Session, task_id: str) -> None:
+    try:
+        result = await session.cancel(task_id, REASON)
+    except TaskNotCancelable as error:
+        typer.echo(f"a2a-server: {error}", err=True)
+        return
+    left = len(result.still_running) + len(result.not_cancelable)
+    typer.echo(f"a2a-server: the tree was cancelled{f'; {left} tasks have not stopped' if left else ''}", err=True)
+
+
+def _run_there(url: str, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
+    with Server(url) as server:
+        view = tree_view(server.call("tasks.create", {"tasks": items}))
+        try:
+            server.call("tasks.execute", {"task_id": view.root_id})
+            with screen(view, silent=silent) as shown:
+                for frame in server.follow(view.root_id):
+                    shown.show(frame.data)
+                    if view.only_waits:
+                        break
+        except KeyboardInterrupt:
+            (answer,) = server.call("tasks.cancel", {"task_ids": [view.root_id], "error_message": REASON})
+            typer.echo(f"a2a-server: {clean(answer['message'])}", err=True)
+            raise
+        return view, server.call("tasks.tree", {"task_id": view.root_id})
+
+
+def _print_end(view: TreeView, finished: dict[str, Any]) -> None:
+    """How it ended: the root's result, else what the tasks came to on which no other depends."""
+    print(f"{view.outcome}: {clean(finished['name'])} ({view.root_id})")
+    tasks = [finished]
+    needed: set[str] = set()
+    for task in tasks:
+        tasks.extend(task["children"])
+        needed.update(dependency["id"] for dependency in task["dependencies"])
+    if finished["result"] is not None:
+        print(text_of(finished["result"]))
+        return
+    for task in tasks:
+        if task["result"] is not None and task["id"] not in needed:
+            print(f"{clean(task['name'])}: {text_of(task['result'])}")
+    for task in tasks:
+        if task["error"] and task is not finished:
+            print(f"{clean(task['name'])} {task['status']}: {clean(task['error'])}")

@@ -1,0 +1,29 @@
+"""`a2a-server watch`: the events of a task's tree as they happen, across restarts of the server."""
+
+from typing import Annotated
+
+import typer
+
+from a2a_server.cli.client import DEFAULT_URL, Server, Url
+from a2a_server.cli.output import OUTCOMES, Format, Output, print_json_line
+from a2a_server.cli.view import screen, tree_view
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def watch(
+    task_id: Annotated[str, typer.Argument(help="Any task of the tree.")],
+    url: Url = DEFAULT_URL,
+    after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
+    output: Output = Format.TEXT,
+) -> None:
+    """Follow a tree until it ends. Exits 0 when it completed, 1 failed, 3 cancelled or rejected."""
+    with Server(url) as server:
+        view = tree_view(server.call("tasks.tree", {"task_id": task_id}))
+        with screen(view, silent=output is Format.JSON) as shown:
+            for frame in server.follow(view.root_id, after):
+                shown.show(frame.data)
+                if output is Format.JSON:
+                    print_json_line(frame.data)
+    raise typer.Exit(OUTCOMES.get(view.outcome, 1))

@@ -1,0 +1,239 @@
+"""Every setting of the server: its name, default and range, and where it is taken from.
+
+The command line wins over `A2A_SERVER_*` variables, these over a TOML file, and that over the defaults. A setting that
+cannot work stops the start with one line that names it and where it was set.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct, ValidationError
+
+from core.errors import ConfigurationError
+
+PREFIX = "A2A_SERVER_"
+FILE_NAME = "a2a-server.toml"
+FILE_SETTING = "config"  # not a setting: it says where the settings are
+
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^/]*@")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?|\*")
+_YES = ("1", "true", "yes", "on")
+_NO = ("0", "false", "no", "off")
+
+
+def _without_password(url: str) -> str:
+    return _PASSWORD.sub(r"\1:***@", url)
+
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Names = tuple[str, ...]
+# `mask` is what stands for the value where settings are shown.
+DatabaseUrl = Annotated[str, Meta(min_length=1, extra={"mask": _without_password})]
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The settings of one server."""
+
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000  # 0: any free one
+    insecure: bool = False  # listen beyond loopback although nobody is identified
+    allowed_hosts: Names = ()  # names in `Host` beside loopback's, `host`'s and `public_url`'s; "*": any
+    public_url: str | None = None  # the address that callers use, where it is not ours (a proxy)
+    database: DatabaseUrl = "sqlite:///a2a-server.db"
+
+    executors: Names = ()  # files or modules that register executors
+    default_skill: str | None = None  # for messages that name none
+    card: str | None = None  # the agent card's template; None: the one that comes with the server
+    commands: Names = ()  # programs that command_executor may run; none: it is off
+    egress_allow: Names = ()  # private hosts, addresses or networks that executors may call
+
+    max_body: Count = 10 * 1024 * 1024  # bytes
+    max_batch: Count = 50
+    max_tree_tasks: Count = 10_000
+    max_depth: Count = 200
+    max_open_tasks: Count = 100_000
+
+    max_running: Count = 100  # tasks of this process
+    max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
+    max_running_per_tree: Count | None = None
+
+    sse_ping: Seconds = 15.0
+    send_timeout: Seconds = 30.0  # how long a stream's reader may take nothing
+    drain: Seconds = 30.0
+    keep_alive: Seconds = 5.0  # how long a connection may be idle
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = False
+
+    def hosts(self) -> frozenset[str]:
+        """The names that a request's `Host` may have, lower case, without port and brackets."""
+        names = {"127.0.0.1", "localhost", "::1", *self.allowed_hosts}
+        if not _is_wildcard(self.host):
+            names.add(self.host)
+        if self.public_url:
+            names.add(urlsplit(self.public_url).hostname or "")
+        return frozenset(name.strip("[]").lower() for name in names if name)
+
+    def url(self, port: int | None = None) -> str:
+        """The address that callers use, with a slash at its end. `port`: the one that was found for port 0."""
+        if self.public_url:
+            return self.public_url.rstrip("/") + "/"
+        host = "localhost" if _is_wildcard(self.host) else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{port or self.port}/"
+
+
+def load(command_line: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Config:
+    """The settings in force.
+
+    `command_line` has the options by name (None: not given); the configuration file is looked for in `directory`.
+    Raises ConfigurationError.
+    """
+    given = {name: value for name, value in command_line.items() if value is not None}
+    path = given.pop(FILE_SETTING, None) or environ.get(PREFIX + FILE_SETTING.upper())
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, name, value in _settings(given, environ, _file(path, directory)):
+        if name in values:  # a source that comes earlier has set it
+            continue
+        values[name] = value
+        sources[name] = source
+    config = Config(**values)
+    _check(config, lambda name: sources.get(name, f"the default of {name}"))
+    return config
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """Every setting with its value, as it may be shown: secrets are masked."""
+    shown: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Config):
+        value = getattr(config, field.name)
+        mask = _mask(field.type)
+        shown[field.name] = mask(value) if mask else list(value) if isinstance(value, tuple) else value
+    return shown
+
+
+Table = tuple[str, dict[str, Any]]  # a file's path, and what it sets
+Settings = Iterator[tuple[str, str, Any]]  # source, name, value
+
+
+def _settings(command_line: Mapping[str, Any], environ: Mapping[str, str], file: Table) -> Settings:
+    """Every value that was given, converted, strongest source first. Raises ConfigurationError at the first wrong."""
+    fields = {field.name: field for field in msgspec.structs.fields(Config)}
+
+    def known(name: str, source: str) -> None:
+        if name not in fields:
+            close = get_close_matches(name, fields, n=1)
+            raise ConfigurationError(f"{source}: no such setting{f'; did you mean {close[0]}?' if close else ''}")
+
+    for name, value in command_line.items():
+        source = "--" + name.replace("_", "-")
+        known(name, source)
+        yield source, name, _converted(value, fields[name].type, source)
+    for variable, text in environ.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or name == FILE_SETTING:
+            continue
+        known(name, variable)
+        yield variable, name, _converted(_from_text(text, fields[name].type), fields[name].type, variable)
+    path, table = file
+    for name, value in table.items():
+        source = f"{name} in {path}"
+        known(name, source)
+        yield source, name, _converted(value, fields[name].type, source)
+
+
+def _file(path: str | None, directory: Path) -> Table:
+    """The configuration file's path and content; the file that nobody named need not be there."""
+    file = directory / (path or FILE_NAME)
+    try:
+        return str(path or FILE_NAME), tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        if path is None:
+            return FILE_NAME, {}
+        raise ConfigurationError(f"the configuration file {path} does not exist") from None
+    except OSError as error:
+        raise ConfigurationError(f"the configuration file {file} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ConfigurationError(f"the configuration file {file} is not TOML: {error}") from None
+
+
+def _from_text(text: str, annotation: Any) -> Any:
+    """A variable's text as the setting's type: lists are separated by commas; empty means none."""
+    if _holds(annotation, tuple):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    if _holds(annotation, bool):
+        return True if text.lower() in _YES else False if text.lower() in _NO else text
+    if text == "" and _holds(annotation, type(None)):
+        return None
+    for number in (int, float):
+        if _holds(annotation, number):
+            try:
+                return number(text)
+            except ValueError:
+                return text
+    return text
+
+
+def _converted(value: Any, annotation: Any, source: str) -> Any:
+    try:
+        return msgspec.convert(value, annotation)
+    except ValidationError as error:
+        words = str(error).split(" - at `")[0]
+        raise ConfigurationError(f"{source}: {words[:1].lower()}{words[1:]}") from None
+
+
+def _check(config: Config, source: Callable[[str], str]) -> None:
+    """The rules that one setting's type cannot say."""
+    if not config.database.startswith(("sqlite:", "sqlite+")):
+        raise ConfigurationError(f"{source('database')}: only SQLite is supported for now (sqlite:///path/to/file.db)")
+    if config.public_url is not None:
+        address = urlsplit(config.public_url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ConfigurationError(f"{source('public_url')}: must be an http or https address")
+        if address.username is not None:
+            raise ConfigurationError(f"{source('public_url')}: must not contain a user or password")
+    for name in config.allowed_hosts:
+        if not _HOST.fullmatch(name):
+            raise ConfigurationError(f"{source('allowed_hosts')}: {name!r} is no host name (without scheme and port)")
+    if not config.insecure and not _is_loopback(config.host):
+        raise ConfigurationError(
+            f"{source('host')}: {config.host} is reachable from other machines, and callers are not identified; "
+            "listen on 127.0.0.1, or add --insecure where something else guards the server"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_wildcard(host: str) -> bool:
+    return host in ("0.0.0.0", "::")
+
+
+def _holds(annotation: Any, kind: type) -> bool:
+    """Whether `kind` is the annotation's type, or one of its alternatives."""
+    if annotation is kind or get_origin(annotation) is kind:
+        return True
+    return get_origin(annotation) is not Literal and any(_holds(part, kind) for part in get_args(annotation)[:2])
+
+
+def _mask(annotation: Any) -> Callable[[Any], Any] | None:
+    for note in getattr(annotation, "__metadata__", ()):
+        if isinstance(note, Meta) and note.extra:
+            mask: Callable[[Any], Any] | None = note.extra.get("mask")
+            return mask
+    return None

@@ -1,0 +1,42 @@
+"""Loads the files and modules that register a user's executors."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from core.errors import ConfigurationError
+
+
+def load_executors(names: Iterable[str]) -> None:
+    """Import each file (`path/to/file.py`) or module (`package.module`); their decorators register what they define.
+
+    Raises ConfigurationError that names the one that cannot be imported, with the reason.
+    """
+    for name in names:
+        try:
+            if name.endswith(".py"):
+                _import_file(Path(name))
+            else:
+                importlib.import_module(name)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # foreign code, and it is the operator who reads the reason
+            raise ConfigurationError(f"executors {name}: {type(error).__name__}: {error}") from error
+
+
+def _import_file(path: Path) -> None:
+    if not path.is_file():
+        raise ConfigurationError(f"executors {path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(f"a2a_executors.{path.stem}", path.resolve())
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"executors {path}: cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    # Functions that run in a process of their own are found there by their module's name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise

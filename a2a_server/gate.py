@@ -1,0 +1,128 @@
+"""What every HTTP request passes before anything is read of it: Host, Origin, content type, size.
+
+Pure ASGI, and cheap: one walk over the headers. The limit on the body's size holds for chunked ones too (`read_body`).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from a2a_server.jsonrpc import Reply, error_reply
+from a2a_server.protocol.errors import A2AError, ContentTypeNotSupported, InvalidRequest
+
+JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
+PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing
+BODY_DEADLINE = 30.0  # seconds that a body may take to arrive
+
+_SEEN = frozenset({b"host", b"origin", b"content-type", b"content-encoding", b"content-length"})
+
+
+class Refused(Exception):
+    """The request is answered here, with this reply."""
+
+    def __init__(self, error: A2AError, status: int) -> None:
+        self.reply = error_reply(error, status=status)
+        super().__init__(error.message)
+
+
+class Gate:
+    """The app behind the checks. `hosts` are the names that `Host` may have, lower case, without port and brackets."""
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], max_body: int) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+        except Refused as refused:
+            await send_reply(refused.reply, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        if scope["path"] in PROBES:
+            return
+        headers: dict[bytes, str] = {}
+        for name, value in scope["headers"]:
+            if name not in _SEEN:
+                continue
+            if name in headers:
+                raise Refused(InvalidRequest(f"The header {name.decode()} is given twice"), 400)
+            headers[name] = value.decode("latin-1")
+        host = headers.get(b"host", "")
+        # A page on the web can make a browser call us under a name of its own (DNS rebinding).
+        if host_name(host) not in self._hosts:
+            raise Refused(InvalidRequest("This server does not answer for this Host; see allowed_hosts"), 421)
+        origin = headers.get(b"origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            raise Refused(InvalidRequest("Requests of other origins are not taken"), 403)
+        if scope["method"] == "POST":
+            _check_content(headers, self._max_body)
+
+
+def _check_content(headers: Mapping[bytes, str], max_body: int) -> None:
+    if headers.get(b"content-encoding", "identity").strip().lower() != "identity":
+        raise Refused(ContentTypeNotSupported("Encoded bodies are not taken; send the JSON as it is"), 415)
+    # A "simple" cross-site request of a browser cannot have this type, so it never gets here.
+    media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+    if media_type not in JSON_TYPES:
+        raise Refused(ContentTypeNotSupported("The Content-Type must be application/json"), 415)
+    length = headers.get(b"content-length", "")
+    if length.isdigit() and int(length) > max_body:
+        raise too_large(max_body)
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header: lower case, without port and brackets."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0]
+
+
+def too_large(max_body: int) -> Refused:
+    """The refusal of a body that is larger than it may be."""
+    return Refused(InvalidRequest(f"The body is larger than {max_body} bytes"), 413)
+
+
+async def read_body(receive: Receive, max_body: int) -> bytes:
+    """The request's body, never more than the limit of it in memory.
+
+    Raises Refused for one that is too large or comes too slowly; ConnectionError when the client is gone.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_DEADLINE):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ConnectionError("the client went away")
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > max_body:
+                    raise too_large(max_body)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise Refused(InvalidRequest("The body took too long to arrive"), 408) from None
+
+
+async def send_reply(reply: Reply, send: Send) -> None:
+    """Send a reply that is no stream. An error ends the connection: part of the body may still be on its way."""
+    headers = [(b"content-length", str(len(reply.body)).encode())]
+    if reply.body:
+        headers.append((b"content-type", b"application/json"))
+    if reply.status >= 400:
+        headers.append((b"connection", b"close"))
+    headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

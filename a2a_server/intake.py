@@ -1,0 +1,123 @@
+"""How an A2A message becomes work (semantics §8, rules 1 to 3): the array of tasks that it stands for. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import UNSET, Struct
+
+from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
+from a2a_server.protocol.types import Message
+from a2a_server.translate import part_values
+from core.errors import Problem
+from core.executors.base import ExecutorSpec
+from core.executors.registry import ExecutorRegistry
+from core.plan import Plan
+
+TREE_MODES = ("application/json", "text/plain")  # what a message that brings a tree may hold beside it
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """The tasks that a message asks for, as a caller of `tasks.create` would write them."""
+
+    items: Any
+    path: str = ""  # of the tasks in the request, where the caller wrote them himself
+    skill: str | None = None
+
+
+def work_of(
+    message: Message, metadata: Mapping[str, Any], registry: ExecutorRegistry, default_skill: str | None
+) -> Work:
+    """What the message asks for. Raises InvalidParams, with the skills there are, when it does not say."""
+    trees = [
+        (index, part.data["tasks"])
+        for index, part in enumerate(message.parts)
+        if isinstance(part.data, dict) and "tasks" in part.data
+    ]
+    if len(trees) > 1:
+        raise InvalidParams.of([Problem(f"message.parts[{trees[1][0]}].data.tasks", "one message brings one tree")])
+    if trees:
+        index, items = trees[0]
+        _check_input_modes(message, TREE_MODES + tuple(mode for spec in skills(registry) for mode in spec.input_modes))
+        return Work(items=items, path=f"message.parts[{index}].data")
+    skill = _named_skill(message, metadata) or default_skill
+    known = [spec.id for spec in skills(registry)]
+    if skill is None or skill not in known:
+        told = "name a skill" if skill is None else f"unknown skill {skill!r}"
+        text = f"{told}; the skills are: {', '.join(known) or 'none'}"
+        raise InvalidParams.of([Problem("message.metadata.skillId", text)])
+    _check_input_modes(message, registry_spec(registry, skill).input_modes)
+    return Work(items=[{"name": skill, "inputs": _inputs(message)}], skill=skill)
+
+
+def check_output_modes(plan: Plan, registry: ExecutorRegistry, accepted: Sequence[str]) -> None:
+    """Raise ContentTypeNotSupported when the caller takes nothing of what the plan's executors give."""
+    used = {task.executor for task in plan.tasks if task.executor is not None}
+    modes = dict.fromkeys(mode for executor in sorted(used) for mode in registry_spec(registry, executor).output_modes)
+    if accepted and modes and not any(accepts(accepted, mode) or accepts([mode], *accepted) for mode in modes):
+        raise ContentTypeNotSupported("None of acceptedOutputModes is offered", metadata={"offered": ", ".join(modes)})
+
+
+def request_of(message: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What executors see of the request as `context.request`. The tree itself is left out: they are in it."""
+    parts = [part for part in message["parts"] if not (isinstance(part.get("data"), dict) and "tasks" in part["data"])]
+    return {"message": {**message, "parts": parts}, "metadata": dict(metadata)}
+
+
+def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:
+    """The executors that A2A callers may name."""
+    return [spec for spec in registry if spec.is_skill]
+
+
+def registry_spec(registry: ExecutorRegistry, executor: str) -> ExecutorSpec:
+    """The spec of an executor that is known to be registered."""
+    spec = registry.get(executor)
+    assert spec is not None, executor
+    return spec
+
+
+def accepts(modes: Iterable[str], *media_types: str) -> bool:
+    """Whether one of the media types is covered by the modes, which may have wildcards (`text/*`)."""
+    return any(_covers(mode, media_type) for mode in modes for media_type in media_types)
+
+
+def _covers(mode: str, media_type: str) -> bool:
+    mode, media_type = (value.partition(";")[0].strip().lower() for value in (mode, media_type))
+    if mode in ("*/*", "*", media_type):
+        return True
+    return mode.endswith("/*") and media_type.startswith(mode[:-1])
+
+
+def _check_input_modes(message: Message, modes: Sequence[str]) -> None:
+    for index, part in enumerate(message.parts):
+        if part.media_type and not accepts(modes, part.media_type):
+            raise ContentTypeNotSupported(
+                f"message.parts[{index}] has a media type that is not taken here",
+                metadata={"mediaType": part.media_type[:100], "accepted": ", ".join(dict.fromkeys(modes))},
+            )
+
+
+def _named_skill(message: Message, metadata: Mapping[str, Any]) -> str | None:
+    for path, source in (("message.metadata", message.metadata), ("metadata", metadata)):
+        for key in ("skillId", "skill_id"):
+            if (named := source.get(key)) is None:
+                continue
+            if not isinstance(named, str) or not named:
+                raise InvalidParams.of([Problem(f"{path}.{key}", "must be the id of a skill")])
+            return named
+    return None
+
+
+def _inputs(message: Message) -> dict[str, Any]:
+    """Data parts merged in their order, texts as `text`; data that is no object as `data`, files as `files`."""
+    inputs: dict[str, Any] = {}
+    data: list[Any] = []
+    for part in message.parts:
+        if isinstance(part.data, dict):
+            inputs.update(part.data)
+        elif part.data is not UNSET:
+            data.append(part.data)
+    texts = [part.text for part in message.parts if part.text is not None]
+    files = [part for part in part_values(message) if "raw" in part or "url" in part]
+    given = {"text": "\n".join(texts), "data": data[0] if len(data) == 1 else data, "files": files}
+    present = {"text": bool(texts), "data": bool(data), "files": bool(files)}
+    return inputs | {key: value for key, value in given.items() if present[key]}

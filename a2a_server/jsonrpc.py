@@ -1,0 +1,266 @@
+"""The one JSON-RPC door: bytes in; one response, a batch of them, nothing (notifications) or a stream out.
+
+jsonrpcserver dispatches each call. What it leaves open is settled here: limits on the body, the envelope's rules,
+batches item by item, streams, and errors whose text is safe to show. Nothing here knows HTTP beyond a status code.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from inspect import BoundArguments, Signature
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import msgspec
+from jsonrpcserver import Error, Result, Success
+from jsonrpcserver.async_dispatcher import dispatch_request
+from jsonrpcserver.request import Request
+from jsonrpcserver.sentinels import NOID
+from msgspec import Struct
+
+from a2a_server.context import RequestContext
+from a2a_server.protocol.codec import decode, decode_strict, encode
+from a2a_server.protocol.errors import (
+    A2AError,
+    Internal,
+    InvalidRequest,
+    MethodNotFound,
+    ParseError,
+    TurnedAway,
+    to_object,
+    translate,
+)
+from a2a_server.protocol.versions import check_version
+from core.errors import Problem
+
+MAX_NESTING = 64
+DEFAULT_MAX_BATCH = 50
+
+_HEAD = b'{"jsonrpc":"2.0","id":'
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: a level down, a level up
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+Handler = Callable[[RequestContext, Any], Awaitable[Any]]
+
+
+class NoParams(Struct, frozen=True):
+    """Params of a method that takes none."""
+
+
+class Frame(NamedTuple):
+    """One event of a stream, as a method gives it.
+
+    `result` is any value that msgspec encodes; `msgspec.Raw` for JSON that is encoded already. With `is_response` the
+    door puts it into a JSON-RPC response with the request's id, else it is sent as it is. `seq` becomes the SSE id.
+    """
+
+    result: Any
+    seq: int | None = None
+    is_response: bool = True
+
+
+class Event(NamedTuple):
+    """One event of a stream, as the caller gets it: JSON, and the sequence number for its SSE id."""
+
+    data: bytes
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One line of the method table.
+
+    `handler(context, params)` gets the decoded params and returns the result, or, where the method streams, an async
+    generator of Frames, one that holds nothing before it is iterated; what it raises before it returns that becomes a
+    plain error. `is_stream` may be asked of the params (`tasks.execute`). With `is_raw` the handler gets the params
+    undecoded, object, array or None, and `params_type` only documents them.
+    """
+
+    name: str
+    handler: Handler
+    params_type: Any = NoParams
+    result_type: Any = Any  # for the OpenRPC document
+    summary: str = ""
+    is_a2a: bool = False  # ProtoJSON params, the A2A-Version check, no notifications
+    is_stream: bool | Callable[[Any], bool] = False
+    is_raw: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What goes back: `events` (an SSE stream; close it with aclose()), else `body`, else nothing (204)."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    events: AsyncGenerator[Event, None] | None = None
+
+
+class Door:
+    """The methods behind one JSON-RPC endpoint."""
+
+    def __init__(self, methods: Iterable[Method], *, max_batch: int = DEFAULT_MAX_BATCH) -> None:
+        self._methods = {method.name: method for method in methods}
+        self._targets = {name: _target(method) for name, method in self._methods.items()}
+        self._max_batch = max_batch
+
+    async def handle(self, body: bytes, context: RequestContext) -> Reply:
+        """Answer one HTTP body. Never raises, save for cancellation."""
+        try:
+            message = parse(body)
+            if isinstance(message, list) and not 1 <= len(message) <= self._max_batch:
+                raise InvalidRequest(f"A batch has 1 to {self._max_batch} requests, not {len(message)}")
+        except A2AError as error:
+            return error_reply(error)
+        if isinstance(message, list):
+            calls = await asyncio.gather(*(self._call(item, context, in_batch=True) for item in message))
+            responses = [call.response for call in calls if call.response is not None]
+            return Reply(body=b"[" + b",".join(responses) + b"]") if responses else Reply(status=204)
+        call = await self._call(message, context, in_batch=False)
+        if call.frames is not None:
+            return Reply(events=_events(call.frames, call.request_id))
+        if call.response is None:
+            return Reply(status=204)
+        return Reply(body=call.response) if call.error is None else error_reply(call.error, call.request_id)
+
+    async def _call(self, item: Any, context: RequestContext, *, in_batch: bool) -> "_Call":
+        """Answer one request object: its response (None for a notification), or its frames."""
+        call = _Call(context=context, in_batch=in_batch)
+        try:
+            request = self._request(item, call)
+        except InvalidRequest as error:
+            call.response = _error_response(error, call.request_id)
+            call.error = error
+            return call
+        # Not the dispatcher's outermost function: that one costs two more tasks a call, and answers whole batches.
+        await dispatch_request(self._targets, call, request)
+        if request.id is NOID:
+            if call.frames is not None:
+                await call.frames.aclose()
+                call.frames = None
+        elif call.result is not None:
+            call.response = _HEAD + encode(call.request_id) + b',"result":' + call.result + b"}"
+        else:
+            # An error of the dispatcher itself carries the text of an exception: what the caller is told is ours alone.
+            call.error = call.error or (Internal() if request.method in self._targets else MethodNotFound())
+            call.response = _error_response(call.error, call.request_id)
+        return call
+
+    def _request(self, item: Any, call: "_Call") -> Request:
+        """The request for the dispatcher, its params as one positional argument. Raises InvalidRequest."""
+        if not isinstance(item, dict):
+            raise InvalidRequest.of([Problem("", "a request is an object")])
+        request_id, name, params = item.get("id"), item.get("method"), item.get("params")
+        wrong: list[Problem] = []
+        if request_id is None or type(request_id) in (str, int):  # type(): a bool is no id
+            call.request_id = request_id
+        else:
+            wrong.append(Problem("id", "must be a string, an integer or null"))
+        if item.get("jsonrpc") != "2.0":
+            wrong.append(Problem("jsonrpc", 'must be "2.0"'))
+        if not isinstance(name, str):
+            wrong.append(Problem("method", "must be a string"))
+        elif "id" not in item and name in self._methods and self._methods[name].is_a2a:
+            wrong.append(Problem("id", "is required: A2A has no notifications"))
+        if not (params is None or isinstance(params, dict | list)):
+            wrong.append(Problem("params", "must be an object or an array"))
+        if wrong:
+            raise InvalidRequest.of(wrong)
+        return Request(str(name), [params], item.get("id", NOID))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Call:
+    """What becomes of one request object; the context that the dispatcher hands to the method."""
+
+    context: RequestContext
+    in_batch: bool
+    request_id: str | int | None = None
+    result: bytes | None = None
+    error: A2AError | None = None
+    response: bytes | None = None
+    frames: AsyncGenerator[Frame, None] | None = None
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value of a body. Integers of any size stay exact. Raises ParseError."""
+    if not _is_shallow(body):
+        raise ParseError(f"{ParseError.text}: nested deeper than {MAX_NESTING} levels")
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        raise ParseError from None
+
+
+def error_reply(error: A2AError, request_id: str | int | None = None, *, status: int | None = None) -> Reply:
+    """The answer that is one error; also for requests that never get here, such as those of a wrong type (415)."""
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TurnedAway) else {}
+    return Reply(status=status or error.http_status, body=_error_response(error, request_id), headers=headers)
+
+
+def _target(method: Method) -> Callable[[_Call, Any], Awaitable[Result]]:
+    """The method as jsonrpcserver calls it: a result or an error, never an exception."""
+
+    async def target(call: _Call, params: Any, /) -> Result:
+        try:
+            call.result = await _run(method, call, params)
+            return Success()
+        except Exception as error:  # noqa: BLE001 - the boundary: `translate` logs what nobody foresaw
+            call.error = translate(error)
+            return Error(call.error.code, call.error.message)
+
+    target.__signature__ = _Fitting()  # type: ignore[attr-defined]  # inspect's documented override
+    return target
+
+
+class _Fitting(Signature):
+    """The signature that any arguments fit: the door always calls a target with the two it takes.
+
+    The dispatcher inspects and binds on each call, which would cost more than all the rest of it.
+    """
+
+    def bind(self, *args: Any, **kwargs: Any) -> BoundArguments:
+        return BoundArguments(self, OrderedDict())
+
+
+async def _run(method: Method, call: _Call, params: Any) -> bytes:
+    """The method's result as JSON; where it streams, nothing: its frames are left in the call."""
+    if method.is_a2a:
+        check_version(call.context.a2a_version)
+    if not method.is_raw:
+        params = (decode if method.is_a2a else decode_strict)(params, method.params_type)
+    streams = method.is_stream if isinstance(method.is_stream, bool) else method.is_stream(params)
+    if streams and call.in_batch:
+        raise InvalidRequest("A method that streams cannot be part of a batch")
+    result = await method.handler(call.context, params)
+    if streams:
+        call.frames = result
+        return b""
+    return encode(result)
+
+
+async def _events(frames: AsyncGenerator[Frame, None], request_id: str | int | None) -> AsyncGenerator[Event, None]:
+    """The frames as they go to the caller; an error on the way is one last event (A2A §9.4.2)."""
+    head = _HEAD + encode(request_id) + b',"result":'
+    try:
+        async for frame in frames:
+            body = encode(frame.result)
+            yield Event(head + body + b"}" if frame.is_response else body, frame.seq)
+    except Exception as error:  # noqa: BLE001 - the boundary, as in _target
+        yield Event(_error_response(translate(error), request_id))
+    finally:
+        await frames.aclose()
+
+
+def _error_response(error: A2AError, request_id: str | int | None) -> bytes:
+    return _HEAD + encode(request_id) + b',"error":' + encode(to_object(error)) + b"}"
+
+
+def _is_shallow(body: bytes) -> bool:
+    """Whether the JSON in `body` nests at most MAX_NESTING levels. Linear in its size, and nothing recurses."""
+    if body.count(b"[") + body.count(b"{") <= MAX_NESTING:
+        return True
+    outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    steps = memoryview(outside.translate(_STEPS, _NO_BRACKETS)).cast("b")
+    return max(accumulate(steps), default=0) <= MAX_NESTING

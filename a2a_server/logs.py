@@ -1,0 +1,59 @@
+"""How the process logs: to standard error, one line a record, as text or as JSON."""
+
+import json
+import logging
+import logging.config
+from datetime import UTC, datetime
+
+# Control characters would let a caller's text forge lines or drive a terminal.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9} | {
+    0x2028: "\\u2028",
+    0x2029: "\\u2029",
+}
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-01-31T12:00:00.000Z INFO core.runner: …`; the lines of a traceback are joined by escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{_moment(record)} {record.levelname} {record.name}: {_text(self, record)}".translate(_ESCAPES)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"time": _moment(record), "level": record.levelname.lower(), "logger": record.name}
+        return json.dumps(fields | {"message": _text(self, record)})
+
+
+def configure(level: str, *, as_json: bool) -> None:
+    """Set up logging for the whole process."""
+    formatter = JsonFormatter if as_json else TextFormatter
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": {"()": formatter}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "root": {"level": level.upper(), "handlers": ["stderr"]},
+            "loggers": {
+                # These write every chunk of every stream, and every statement, at DEBUG.
+                "sse_starlette": {"level": "INFO"},
+                "aiosqlite": {"level": "INFO"},
+                "asyncio": {"level": "INFO"},
+                "uvicorn": {"level": "WARNING" if level != "debug" else "DEBUG"},
+            },
+        }
+    )
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.exc_info:
+        text += "\n" + formatter.formatException(record.exc_info)
+    return text

@@ -1,0 +1,59 @@
+"""The `system.*` methods: how the server is, and what it can run."""
+
+from typing import Any
+
+from a2a_server.context import RequestContext
+from a2a_server.jsonrpc import Method, NoParams
+from core.clock import Clock
+from core.session import Session
+
+
+class SystemMethods:
+    """The methods, over one session."""
+
+    def __init__(self, session: Session, *, version: str, clock: Clock) -> None:
+        self._session = session
+        self._version = version
+        self._clock = clock
+        self._started_at = clock.now()
+
+    def table(self) -> list[Method]:
+        """The methods as the door takes them."""
+        return [
+            Method(
+                name="system.health",
+                handler=self.health,
+                result_type=dict[str, Any],
+                summary="The server's status, version and uptime in seconds, and how many tasks run.",
+            ),
+            Method(
+                name="system.executors",
+                handler=self.executors,
+                result_type=list[dict[str, Any]],
+                summary="What can run tasks, with its schemas.",
+            ),
+        ]
+
+    async def health(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
+        return {
+            "status": "healthy",
+            "version": self._version,
+            "uptime": round(self._clock.now() - self._started_at, 3),
+            "running_tasks": self._session.runner.running,
+        }
+
+    async def executors(self, context: RequestContext, params: NoParams) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": spec.id,
+                "name": spec.name or spec.id,
+                "description": spec.description,
+                "tags": list(spec.tags),
+                "input_schema": spec.input_schema,
+                "output_schema": spec.output_schema,
+                "cancelable": spec.cancelable,
+                "at_most_once": spec.at_most_once,
+                "is_skill": spec.is_skill,
+            }
+            for spec in self._session.registry
+        ]

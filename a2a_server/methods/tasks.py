@@ -1,0 +1,421 @@
+"""The `tasks.*` methods (semantics §7). They see every tree of their caller, whichever face it came in through."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from a2a_server.context import RequestContext
+from a2a_server.jsonrpc import Method
+from a2a_server.methods.access import OpenTasks, owned_head, owned_task
+from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported
+from a2a_server.streams import Streams, View
+from a2a_server.task_view import event_object, task_object, tree_object
+from core.errors import IllegalCommand, Problem, TaskNotCancelable, TaskNotFound
+from core.plan import Limits, TaskInput
+from core.session import CancelResult, Session, needs_caller
+from core.storage.base import TaskQuery
+from core.task import Task, TaskStatus, TreeHead
+
+MOST_IDS = 1_000  # of one call
+A2A = "a2a"
+
+Id = Annotated[str, Meta(min_length=1)]
+Ids = Annotated[list[Id], Meta(min_length=1, max_length=MOST_IDS)] | Id  # a list, or a string with commas
+Limit = Annotated[int, Meta(ge=1, le=1_000)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Params(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all params have in common: nothing may be in them that the method does not know."""
+
+
+class CreateParams(Params, frozen=True, kw_only=True):
+    """Also taken: the bare array, or one task."""
+
+    tasks: list[TaskInput]
+
+
+class ExecuteParams(Params, frozen=True, kw_only=True):
+    """Which tree to run, `task_id` or a new one of `tasks`, and how the answer is wanted."""
+
+    task_id: Id | None = None
+    tasks: list[Any] | None = None
+    use_streaming: bool = False
+    wait: bool = False
+    force: bool = False
+    webhook_config: dict[str, Any] | None = None
+
+
+class CancelParams(Params, frozen=True, kw_only=True):
+    """What to cancel. `error_message` becomes the error of the tasks."""
+
+    task_ids: Ids
+    force: bool = False
+    error_message: str | None = None
+
+
+class TaskParams(Params, frozen=True, kw_only=True):
+    """One task."""
+
+    task_id: Id
+
+
+class TreeParams(Params, frozen=True, kw_only=True):
+    """The tree of any node; the two names mean the same."""
+
+    task_id: Id | None = None
+    root_id: Id | None = None
+
+
+class ChildrenParams(Params, frozen=True, kw_only=True):
+    """Whose children."""
+
+    parent_id: Id
+
+
+class ListParams(Params, frozen=True, kw_only=True):
+    """Which tasks, newest first."""
+
+    user_id: str | None = None
+    status: TaskStatus | None = None
+    root_only: bool = True
+    name: str | None = None
+    context_id: str | None = None
+    limit: Limit = 100
+    offset: Offset = 0
+
+
+class UpdateParams(Params, frozen=True, kw_only=True):
+    """The task; beside it the fields to change, as `tasks.create` takes them."""
+
+    task_id: Id
+
+
+class CopyParams(Params, frozen=True, kw_only=True):
+    """What to copy, with all below it or alone."""
+
+    task_id: Id
+    children: bool = True
+
+
+class RunningParams(Params, frozen=True, kw_only=True):
+    """Which of the running tasks."""
+
+    user_id: str | None = None
+    limit: Limit = 100
+    offset: Offset = 0
+
+
+class RunningStatusParams(Params, frozen=True, kw_only=True):
+    """Which tasks."""
+
+    task_ids: Ids
+
+
+class EventsParams(Params, frozen=True, kw_only=True):
+    """The task (a root stands for its whole tree), and the number of the last event that is known."""
+
+    task_id: Id
+    after: Offset = 0
+    limit: Limit = 500
+
+
+class TasksMethods:
+    """The methods, over one session."""
+
+    def __init__(self, session: Session, streams: Streams, open_tasks: OpenTasks, *, limits: Limits) -> None:
+        self._session = session
+        self._streams = streams
+        self._open_tasks = open_tasks
+        self._limits = limits
+
+    def table(self) -> list[Method]:
+        """The methods as the door takes them."""
+        array, one = list[dict[str, Any]], dict[str, Any]
+        stream = _wants_stream
+        return [
+            _method("create", self.create, CreateParams, one, "Store a tree of tasks, all or nothing.", raw=True),
+            _method("execute", self.execute, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream),
+            _method("cancel", self.cancel, CancelParams, array, "Cancel tasks with all below them."),
+            _method("get", self.get, TaskParams, one, "A task."),
+            _method("detail", self.get, TaskParams, one, "A task; the same as tasks.get."),
+            _method("tree", self.tree, TreeParams, one, "The whole tree of any of its tasks."),
+            _method("children", self.children, ChildrenParams, array, "The direct children of a task."),
+            _method("list", self.list_tasks, ListParams, array, "Tasks that match, newest first."),
+            _method("update", self.update, UpdateParams, one, "Change fields of a pending task.", raw=True),
+            _method("delete", self.delete, TaskParams, one, "Remove a tree that does not run."),
+            _method("copy", self.copy, CopyParams, one, "A new pending tree like this task."),
+            _method("running.list", self.running_list, RunningParams, array, "The tasks in progress."),
+            _method("running.status", self.running_status, RunningStatusParams, array, "How these tasks stand."),
+            _method("running.count", self.running_count, RunningParams, one, "How many tasks are in progress."),
+            _method("events", self.events, EventsParams, array, "The stored events after a sequence number."),
+        ]
+
+    # Making and running
+
+    async def create(self, context: RequestContext, params: Any) -> dict[str, Any]:
+        """Raises InvalidPlan with everything that is wrong; then nothing is stored."""
+        items = params
+        if isinstance(params, dict):
+            if "tasks" not in params:
+                items = [params]
+            elif unknown := [name for name in params if name != "tasks"]:
+                raise InvalidParams.of([Problem(name[:80], "unknown field beside tasks") for name in unknown[:100]])
+            else:
+                items = params["tasks"]
+        plan = self._session.plan(items, owner=context.owner, limits=self._limits)
+        await self._open_tasks.admit(context.owner, len(plan.tasks))
+        head = await self._session.create(plan)
+        return tree_object(head, plan.tasks) | {"root_task_id": head.id}
+
+    async def execute(self, context: RequestContext, params: ExecuteParams) -> Any:
+        """At once, or with `wait` when the tree has ended or asks; with `use_streaming` the frames of the run."""
+        _check_execute(params, context)
+        resumes = params.use_streaming and context.last_event_id is not None
+        if params.tasks is not None:
+            before, task_id = await self._execute_new(context, params.tasks)
+        elif resumes:
+            before, task_id = await owned_head(self._session, context.owner, params.task_id or ""), params.task_id or ""
+        else:
+            before, task_id = await self._execute_stored(context, params.task_id or "", force=params.force)
+        if params.use_streaming:
+            after = check_resume(before, context.last_event_id) if resumes else before.version
+            return await self._stream(before, task_id, after or 0)
+        if params.wait:
+            await self._session.wait(before.id, lambda head: head.version > before.version and needs_caller(head))
+            return await self._tree(before.id)
+        return await self._started(before.id, task_id)
+
+    async def _execute_new(self, context: RequestContext, items: list[Any]) -> tuple[TreeHead, str]:
+        plan = self._session.plan(items, owner=context.owner, limits=self._limits)
+        await self._open_tasks.admit(context.owner, len(plan.tasks))
+        head = await self._session.create(plan, execute=True)
+        return replace(head, version=0, is_live=True), head.id
+
+    async def _execute_stored(self, context: RequestContext, task_id: str, *, force: bool) -> tuple[TreeHead, str]:
+        """Start a run; the tree as it was before, live, so that every event of the run comes after it."""
+        before = await owned_head(self._session, context.owner, task_id)
+        if before.origin == A2A and not before.is_live:
+            before, task_id = await self._copy_of_ended(before, task_id)
+            try:
+                await self._session.execute(task_id, force=force)
+            except IllegalCommand:  # there is nothing to run, so there was no need for a copy
+                await self._session.delete(before.id)
+                raise
+        else:
+            await self._session.execute(task_id, force=force)
+        return replace(before, is_live=True), task_id
+
+    async def _copy_of_ended(self, head: TreeHead, task_id: str) -> tuple[TreeHead, str]:
+        """A2A's terminal states are final: a new tree takes over what is completed (semantics §3)."""
+        await self._open_tasks.admit(head.owner, head.size)
+        copy = await self._session.copy(head.id, keep_results=True, context_id=head.context_id)
+        if task_id == head.id:
+            return copy, copy.id
+        _, tasks = await self._load(copy.id)
+        return copy, next(task.id for task in tasks if task.original_task_id == task_id)
+
+    async def _stream(self, head: TreeHead, task_id: str, after: int) -> AsyncGenerator[Any, None]:
+        # The run is the tree's, so its stream is too, whichever task was asked for.
+        return self._streams.tasks(head, View(head.id, head.id, ""), after, first=await self._started(head.id, task_id))
+
+    async def _started(self, tree_id: str, task_id: str) -> dict[str, Any]:
+        head = await self._session.storage.head(tree_id)
+        if head is None:
+            raise TaskNotFound(tree_id)
+        return {
+            "success": True,
+            "root_task_id": tree_id,
+            "task_id": task_id,
+            "status": head.status,
+            "message": f"Run {head.run} of task {tree_id} has started",
+        }
+
+    async def cancel(self, context: RequestContext, params: CancelParams) -> list[dict[str, Any]]:
+        """One answer for each id, in their order."""
+
+        async def cancel(task_id: str) -> dict[str, Any]:
+            try:
+                await owned_head(self._session, context.owner, task_id)
+                result = await self._session.cancel(task_id, params.error_message, force=params.force)
+            except (TaskNotFound, TaskNotCancelable) as error:
+                return {"task_id": task_id, "status": "failed", "message": str(error)}
+            return _cancelled(task_id, result)
+
+        return await asyncio.gather(*(cancel(task_id) for task_id in _ids(params.task_ids)))
+
+    async def update(self, context: RequestContext, params: Any) -> dict[str, Any]:
+        """Raises InvalidPlan with every field that is wrong, TreeIsRunning when the task cannot be changed any more."""
+        changes = dict(params) if isinstance(params, dict) else {}
+        task_id = changes.pop("task_id", None)
+        if not isinstance(task_id, str) or not task_id:
+            raise InvalidParams.of([Problem("task_id", "is required and must be a string")])
+        if not changes:
+            raise InvalidParams.of([Problem("", "name at least one field to change")])
+        head = await owned_head(self._session, context.owner, task_id)
+        return task_object(await self._session.update(task_id, changes), head)
+
+    async def delete(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
+        """Raises TreeIsRunning while anything in the tree runs, and for a task that is not a root."""
+        await owned_task(self._session, context.owner, params.task_id)
+        await self._session.delete(params.task_id)
+        return {"success": True, "task_id": params.task_id, "message": f"Task {params.task_id} was deleted"}
+
+    async def copy(self, context: RequestContext, params: CopyParams) -> dict[str, Any]:
+        """A pending tree; `original_task_id` says where each task comes from."""
+        head = await owned_head(self._session, context.owner, params.task_id)
+        await self._open_tasks.admit(context.owner, head.size if params.children else 1)
+        copy = await self._session.copy(params.task_id, children=params.children, context_id=head.context_id)
+        return await self._tree(copy.id)
+
+    # Reading
+
+    async def get(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
+        """The task's own status, and its tree's as `tree_status`."""
+        task = await owned_task(self._session, context.owner, params.task_id)
+        head = await self._session.storage.head(task.tree_id) if task.tree_id else None
+        return task_object(task, head)
+
+    async def tree(self, context: RequestContext, params: TreeParams) -> dict[str, Any]:
+        """The root with its `children` and theirs."""
+        given = [value for value in (params.task_id, params.root_id) if value is not None]
+        if len(given) != 1:
+            raise InvalidParams.of([Problem("task_id", "give either task_id or root_id")])
+        head = await owned_head(self._session, context.owner, given[0])
+        return await self._tree(head.id)
+
+    async def children(self, context: RequestContext, params: ChildrenParams) -> list[dict[str, Any]]:
+        await owned_task(self._session, context.owner, params.parent_id)
+        return [task_object(task) for task in await self._session.storage.children(params.parent_id)]
+
+    async def list_tasks(self, context: RequestContext, params: ListParams) -> list[dict[str, Any]]:
+        """Roots come with their tree's status."""
+        query = TaskQuery(
+            owner=context.owner,
+            root_only=params.root_only,
+            statuses=None if params.status is None else frozenset({params.status}),
+            user_id=params.user_id,
+            name=params.name,
+            context_id=params.context_id,
+            limit=params.limit,
+            offset=params.offset,
+        )
+        storage = self._session.storage
+        tasks = await storage.tasks(query)
+        return [task_object(task, await storage.head(task.id) if task.tree_id == task.id else None) for task in tasks]
+
+    async def running_list(self, context: RequestContext, params: RunningParams) -> list[dict[str, Any]]:
+        query = replace(_running(context, params), limit=params.limit, offset=params.offset)
+        return [task_object(task) for task in await self._session.storage.tasks(query)]
+
+    async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
+        return {"count": await self._session.storage.count(_running(context, params))}
+
+    async def running_status(self, context: RequestContext, params: RunningStatusParams) -> list[dict[str, Any]]:
+        """One answer for each id, in their order; an unknown one has the status "not_found"."""
+        answers: list[dict[str, Any]] = []
+        for task_id in _ids(params.task_ids):
+            try:
+                answers.append(_standing(await owned_task(self._session, context.owner, task_id)))
+            except TaskNotFound:
+                answers.append({"task_id": task_id, "status": "not_found", "is_running": False})
+        return answers
+
+    async def events(self, context: RequestContext, params: EventsParams) -> list[dict[str, Any]]:
+        """As the streams tell them, a root's for its whole tree; at most `limit`."""
+        head = await owned_head(self._session, context.owner, params.task_id)
+        storage = self._session.storage
+        only = None if params.task_id == head.id else params.task_id
+        told: list[dict[str, Any]] = []
+        after = params.after
+        while len(told) < params.limit:
+            page = await storage.events(head.id, after, task_id=only, limit=params.limit)
+            if not page:
+                break
+            after = page[-1].seq
+            told += [frame for recorded in page if (frame := event_object(recorded)) is not None]
+        return told[: params.limit]
+
+    async def _tree(self, tree_id: str) -> dict[str, Any]:
+        head, tasks = await self._load(tree_id)
+        return tree_object(head, tasks) | {"root_task_id": head.id}
+
+    async def _load(self, tree_id: str) -> tuple[TreeHead, list[Task]]:
+        stored = await self._session.storage.load(tree_id)
+        if stored is None:
+            raise TaskNotFound(tree_id)
+        return stored
+
+
+def check_resume(head: TreeHead, last_event_id: int | None) -> int:
+    """The number after which a stream is taken up. Raises InvalidParams for one that the tree has not reached."""
+    if last_event_id is not None and last_event_id > head.version:
+        raise InvalidParams.of([Problem("Last-Event-ID", f"this task has only {head.version} events")])
+    return last_event_id or 0
+
+
+def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
+    problems: list[Problem] = []
+    if (params.task_id is None) == (params.tasks is None):
+        problems.append(Problem("task_id", "give either task_id or tasks"))
+    if params.use_streaming and params.wait:
+        problems.append(Problem("wait", "use_streaming and wait exclude each other"))
+    if params.tasks is not None and params.use_streaming and context.last_event_id is not None:
+        problems.append(Problem("Last-Event-ID", "tasks are not created twice: take the stream up with task_id"))
+    if problems:
+        raise InvalidParams.of(problems)
+    if params.webhook_config is not None:
+        raise PushNotificationNotSupported("webhook_config: this server sends no push notifications yet")
+
+
+def _method(
+    name: str, handler: Any, params: Any, result: Any, summary: str, *, raw: bool = False, stream: Any = False
+) -> Method:
+    return Method(
+        name=f"tasks.{name}",
+        handler=handler,
+        params_type=params,
+        result_type=result,
+        summary=summary,
+        is_raw=raw,
+        is_stream=stream,
+    )
+
+
+def _wants_stream(params: ExecuteParams) -> bool:
+    return params.use_streaming
+
+
+def _ids(given: "str | list[str]") -> "list[str]":
+    ids = [part.strip() for part in given.split(",")] if isinstance(given, str) else given
+    if not all(ids) or len(ids) > MOST_IDS:
+        raise InvalidParams.of([Problem("task_ids", f"must be 1 to {MOST_IDS} ids")])
+    return ids
+
+
+def _cancelled(task_id: str, result: CancelResult) -> dict[str, Any]:
+    """The answer to one cancel: what is so now, and what was left."""
+    left, slow = list(result.not_cancelable), list(result.still_running)
+    answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
+    if task_id in left:
+        answer["status"] = "failed"
+        answer["message"] = f"Task {task_id} cannot be interrupted and runs to its end; force drops its result"
+    elif left:
+        answer["message"] += f"; {len(left)} of its tasks cannot be interrupted and run to their end"
+    elif slow:
+        answer["message"] += f"; {len(slow)} of its tasks have not stopped yet"
+    return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})
+
+
+def _running(context: RequestContext, params: RunningParams) -> TaskQuery:
+    in_progress = frozenset({TaskStatus.IN_PROGRESS})
+    return TaskQuery(owner=context.owner, root_only=False, statuses=in_progress, user_id=params.user_id)
+
+
+def _standing(task: Task) -> dict[str, Any]:
+    shown = ("status", "progress", "error", "started_at", "updated_at", "root_task_id", "name")
+    fields = task_object(task)
+    return {"task_id": task.id, "is_running": task.is_running} | {name: fields[name] for name in shown}

@@ -1,0 +1,205 @@
+"""JSON values to typed params and back.
+
+`decode` reads the ProtoJSON of A2A: it takes snake_case names and enum numbers for the fields it knows, reads null as
+unset, ignores unknown fields, and looks at nothing inside user JSON. `decode_strict` reads the params of our own
+methods: the names as they are, and nothing else. Both say everything that is wrong at once.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from functools import cache
+from itertools import islice
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Struct, UnsetType, ValidationError
+from msgspec.structs import FieldInfo
+
+from a2a_server.protocol.errors import InvalidParams
+from core.errors import Problem
+
+T = TypeVar("T", bound=Struct)
+Reader = Callable[[Any], Any]
+
+MOST_PROBLEMS = 100  # reported of one request
+LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
+
+encode = msgspec.json.Encoder().encode  # JSON in UTF-8; unset and default fields of wire objects are left out
+
+
+def decode(params: Any, type_: type[T]) -> T:
+    """The wire object that the ProtoJSON value `params` stands for; None stands for no fields at all.
+
+    Raises InvalidParams with every field that is wrong, by its camelCase path.
+    """
+    reader = _reader(type_)
+    return _convert({} if params is None else reader(params) if reader else params, type_)
+
+
+def decode_strict(params: Any, type_: type[T]) -> T:
+    """The object in `params`, None standing for no fields at all; a field that the type does not have is an error.
+
+    Raises InvalidParams with every field that is wrong or unknown.
+    """
+    value = {} if params is None else params
+    if unknown := list(islice(_unknown(value, type_, ""), MOST_PROBLEMS)):
+        raise InvalidParams.of([*unknown, *islice(_problems(value, type_, ""), MOST_PROBLEMS)])
+    return _convert(value, type_)
+
+
+def _convert(value: Any, type_: type[T]) -> T:
+    """Decode in one step; only when that fails, go through the fields one by one to name all that are wrong."""
+    try:
+        return msgspec.convert(value, type_)
+    except ValidationError as error:
+        problems = list(islice(_problems(value, type_, ""), MOST_PROBLEMS))
+        raise InvalidParams.of(problems or [Problem("", _words(error))]) from None
+
+
+# ProtoJSON's liberties: a reader turns them into the one spelling that msgspec then validates. None: nothing to turn.
+
+
+@cache
+def _reader(annotation: Any) -> Reader | None:
+    kind = _plain(annotation)
+    if get_origin(kind) is list:
+        return _list_reader(_reader(get_args(kind)[0]))
+    if kind is bytes:
+        return _standard_base64
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _enum_reader(kind)
+    if _is_struct(kind):
+        return _struct_reader(kind)
+    return None
+
+
+def _struct_reader(type_: type[Struct]) -> Reader:
+    fields: dict[str, tuple[str, Reader | None, bool]] = {}
+    for field in msgspec.structs.fields(type_):
+        # Where UNSET tells "not given", null is a value (google.protobuf.Value).
+        entry = (field.encode_name, _reader(field.type), UnsetType in get_args(field.type))
+        fields[field.encode_name] = fields[field.name] = entry
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        known: dict[str, Any] = {}
+        for key, item in value.items():
+            if (entry := fields.get(key)) is None:
+                continue
+            name, reader, takes_null = entry
+            if reader is not None and item is not None:
+                item = reader(item)
+            if item is not None or takes_null:
+                known[name] = item
+        return known
+
+    return read
+
+
+def _list_reader(item_reader: Reader | None) -> Reader | None:
+    if item_reader is None:
+        return None
+    return lambda value: [item_reader(item) for item in value] if isinstance(value, list) else value
+
+
+def _enum_reader(type_: type[Enum]) -> Reader:
+    """Numbers count from 1 in the order of the members; 0 is the proto's UNSPECIFIED, which means unset."""
+    names = dict(enumerate((str(member.value) for member in type_), start=1))
+    unspecified = names[1][: len(names[1]) - len(type_(names[1]).name)] + "UNSPECIFIED"
+
+    def read(value: Any) -> Any:
+        if type(value) is int:  # not bool
+            return None if value == 0 else names.get(value, value)
+        return None if value == unspecified else value
+
+    return read
+
+
+def _standard_base64(value: Any) -> Any:
+    """The standard alphabet with its padding, of either alphabet with or without."""
+    if not isinstance(value, str):
+        return value
+    value = value.replace("-", "+").replace("_", "/")
+    return value if "=" in value else value + "=" * (-len(value) % 4)
+
+
+# The way through the fields when something is wrong.
+
+
+def _problems(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
+    """Every field of `value` that does not fit, innermost first; one that holds wrong fields is not named itself."""
+    kind = _plain(annotation)
+    is_fine = True
+    for problem in _problems_within(value, kind, path):
+        is_fine = False
+        yield problem
+    if not is_fine:
+        return
+    try:
+        msgspec.convert(value, annotation)
+    except ValidationError as error:
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            yield Problem(path, f"must be one of {', '.join(str(member.value) for member in kind)}")
+        else:
+            yield Problem(path, _words(error))
+
+
+def _problems_within(value: Any, kind: Any, path: str) -> Iterator[Problem]:
+    if _is_struct(kind) and isinstance(value, dict):
+        for name, field in _fields(kind).items():
+            if name in value:
+                yield from _problems(value[name], field.type, _join(path, name))
+            elif field.required:
+                yield Problem(_join(path, name), "is required")
+    elif get_origin(kind) is list and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _problems(item, get_args(kind)[0], f"{path}[{index}]")
+
+
+def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
+    """Every field in `value` that its type does not have."""
+    kind = _plain(annotation)
+    if _is_struct(kind) and isinstance(value, dict):
+        fields = _fields(kind)
+        for name, item in value.items():
+            if name in fields:
+                yield from _unknown(item, fields[name].type, _join(path, name))
+            else:
+                known = ", ".join(fields) or "none"
+                yield Problem(_join(path, name[:LONGEST_NAME]), f"unknown field; the known ones are: {known}")
+    elif get_origin(kind) is list and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown(item, get_args(kind)[0], f"{path}[{index}]")
+
+
+@cache
+def _fields(type_: type[Struct]) -> dict[str, FieldInfo]:
+    """The fields of a type by their names in JSON."""
+    return {field.encode_name: field for field in msgspec.structs.fields(type_)}
+
+
+@cache
+def _plain(annotation: Any) -> Any:
+    """The type without its constraints, and without None and UNSET where these are the only alternatives."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        options = [option for option in get_args(annotation) if option not in (NoneType, UnsetType)]
+        return _plain(options[0]) if len(options) == 1 else annotation
+    return annotation
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _words(error: ValidationError) -> str:
+    """What msgspec, or a wire type's own rule, says is wrong, without the place: paths are ours."""
+    text = str(error).rsplit(" - at `", 1)[0]
+    return text[:1].lower() + text[1:]

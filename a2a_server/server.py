@@ -1,0 +1,126 @@
+"""Runs the application under uvicorn, and ends it in an orderly way."""
+
+import asyncio
+import math
+import os
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from a2a_server import logs
+from a2a_server.app import Application, build
+from a2a_server.config import Config
+from a2a_server.extensions import load_executors
+from core.errors import ConfigurationError, DatabaseInUse, StorageError
+
+# Exit codes of sysexits.h, which service managers know.
+EX_UNAVAILABLE = 69
+EX_IOERR = 74
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+
+BACKLOG = 2048
+CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with our own way to start and to end: drain, let requests finish, stop the work, close the storage."""
+
+    def __init__(self, application: Application) -> None:
+        config = application.config
+        super().__init__(
+            uvicorn.Config(
+                application.asgi,
+                http=HttpToolsProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=math.ceil(config.keep_alive),
+                timeout_graceful_shutdown=max(1, int(config.drain / 2)),
+            )
+        )
+        self._application = application
+        application.cut = self.cut
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
+        await self._application.start()
+        await super().startup(sockets)
+        await self._application.resume()
+        print(f"a2a-server listening on {self._application.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End within the configured time; a second signal does not wait for that."""
+        ends_at = time.monotonic() + self._application.config.drain
+        self._application.drain()
+        await super().shutdown(sockets)
+        await self._application.stop(max(0.0, ends_at - time.monotonic() - CLOSING))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal asks for an orderly end, and then the exit code is 0; the second one ends the process.
+
+        What was durable stays so: an end in the middle is what the next start recovers from.
+        """
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.should_exit = True
+
+    def cut(self, scope: Scope) -> None:
+        """Drop the connection of a reader that takes nothing: closing it would wait until he has taken the rest."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpToolsProtocol) and connection.client == scope.get("client"):
+                connection.transport.abort()
+
+
+def serve(config: Config) -> int:
+    """Run a server until it is told to end; the exit code. What keeps it from starting is one line on stderr."""
+    logs.configure(config.log_level, as_json=config.log_json)
+    try:
+        load_executors(config.executors)
+        asyncio.run(_serve(config))
+    except ConfigurationError as error:
+        return _failed(error, EX_CONFIG)
+    except DatabaseInUse as error:
+        return _failed(error, EX_TEMPFAIL)
+    except StorageError as error:
+        return _failed(error, EX_IOERR)
+    except OSError as error:
+        return _failed(f"cannot listen on {config.host}:{config.port}: {error.strerror or error}", EX_UNAVAILABLE)
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    with listen(config.host, config.port) as listener:
+        port = listener.getsockname()[1]
+        application = build(config, port=port)
+        server = Server(application)
+        await server.serve(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio switches Nagle's algorithm off only where the protocol is named; else each small write may wait 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _failed(error: object, code: int) -> int:
+    print(f"a2a-server: {error}", file=sys.stderr, flush=True)
+    return code

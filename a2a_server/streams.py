@@ -1,0 +1,279 @@
+"""Streams of a tree's log, in both dialects, and their way out as server-sent events.
+
+A follower reads the log from a cursor of its own. What an event looks like on the wire is worked out once for all
+followers of the same task: the frames are kept, within a bound, as JSON that the door only puts an envelope around.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from contextlib import aclosing
+from typing import Any, NamedTuple, cast
+
+import anyio
+from msgspec import Raw
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
+
+from a2a_server.jsonrpc import Event, Frame
+from a2a_server.node_status import ENDS, FAILURES, node_status
+from a2a_server.protocol import types as wire
+from a2a_server.protocol.codec import encode
+from a2a_server.task_view import event_object
+from a2a_server.translate import ending_message, updates
+from core import events as e
+from core.events import Recorded
+from core.session import Session, has_ended
+from core.storage.base import Storage
+from core.task import TaskStatus, TreeHead
+
+logger = logging.getLogger(__name__)
+
+CACHE_BYTES = 16 * 1024 * 1024
+LARGEST_KEPT = 256 * 1024  # bytes; larger frames are encoded for each follower
+PAGE = 500
+
+STREAM_END = Raw(b'{"type":"stream_end"}')
+DRAINED = b": the server is stopping; resume with Last-Event-ID\n\n"
+
+
+class View(NamedTuple):
+    """Whose stream it is: a tree's (`task_id` is the root's), or that of one of its nodes."""
+
+    tree_id: str
+    task_id: str
+    context_id: str
+
+    @property
+    def is_root(self) -> bool:
+        return self.task_id == self.tree_id
+
+
+Key = tuple[str, int, str]  # dialect, sequence number, task
+
+
+class FrameCache:
+    """Encoded frames of recent events, the least recently used ones leave first."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._size = 0
+        self._frames: OrderedDict[Key, tuple[bytes, ...]] = OrderedDict()
+
+    def get(self, key: Key) -> tuple[bytes, ...] | None:
+        frames = self._frames.get(key)
+        if frames is not None:
+            self._frames.move_to_end(key)
+        return frames
+
+    def put(self, key: Key, frames: tuple[bytes, ...]) -> None:
+        size = _size(frames)
+        if size > LARGEST_KEPT or key in self._frames:
+            return
+        self._frames[key] = frames
+        self._size += size
+        while self._size > self._limit:
+            _, dropped = self._frames.popitem(last=False)
+            self._size -= _size(dropped)
+
+
+def _size(frames: tuple[bytes, ...]) -> int:
+    return sum(map(len, frames)) + 200  # what a cache entry costs beside the frames, roughly
+
+
+class Streams:
+    """The streams of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._cache = FrameCache()
+
+    async def a2a(
+        self, head: TreeHead, view: View, after: int, *, first: wire.Task | None, until_input: bool
+    ) -> AsyncGenerator[Frame, None]:
+        """A2A frames after that event, to the end of the task, and with `until_input` to a question at the latest.
+
+        `first` is the snapshot at `after` that opens the stream; None where a broken stream is taken up.
+        """
+        if first is not None:
+            yield Frame(Raw(encode(wire.StreamResponse(task=first))), after)
+            if until_input and first.status.state is wire.TaskState.INPUT_REQUIRED:
+                return
+        async with aclosing(self._log(head, after)) as log:
+            async for recorded, _ in log:
+                frames = await self._a2a_frames(recorded, view)
+                for frame in frames[:-1]:
+                    yield Frame(Raw(frame))
+                if frames:
+                    # Only the last of an event's frames has its number: whoever has seen that has seen them all.
+                    yield Frame(Raw(frames[-1]), recorded.seq)
+                if _ends(recorded, view) or (until_input and recorded.tree_status is TaskStatus.INPUT_REQUIRED):
+                    return
+
+    async def tasks(self, head: TreeHead, view: View, after: int, *, first: Any = None) -> AsyncGenerator[Frame, None]:
+        """Frames of the `tasks.*` dialect after that event; `first` is the result of the call that opens the stream."""
+        if first is not None:
+            yield Frame(first)
+        is_over = has_ended(head) and after >= head.version
+        async with aclosing(self._log(head, after)) as log:
+            async for recorded, is_last in log:
+                is_over = is_last
+                if not (view.is_root or recorded.task_id == view.task_id or isinstance(recorded.event, e.TreeFinished)):
+                    continue
+                for frame in await self._task_frames(recorded):
+                    yield Frame(Raw(frame), recorded.seq, is_response=False)
+        if is_over:
+            yield Frame(STREAM_END, is_response=False)
+
+    async def peek_reply(self, tree_id: str, after: int) -> Recorded | None:
+        """The direct reply, when that is the first thing the tree's executor says; waits until it says something."""
+        async with aclosing(self._follow(tree_id, after)) as log:
+            async for recorded in log:
+                match recorded.event:
+                    case e.MessageSent() as said:
+                        return recorded if said.is_reply else None
+                    case e.RunStarted() | e.TaskStarted() | e.MessageReceived():
+                        continue
+                    case _:
+                        return None
+        return None
+
+    async def until_settled(self, head: TreeHead, task_id: str) -> None:
+        """Wait until that node has ended or asks, or its tree has ended, or the server stops."""
+        view = View(head.id, task_id, "")
+        async with aclosing(self._log(head, head.version)) as log:
+            async for recorded, _ in log:
+                asks = recorded.task_id == task_id and isinstance(recorded.event, e.InputRequested)
+                if asks or _ends(recorded, view):
+                    return
+
+    async def _log(self, head: TreeHead, after: int) -> AsyncGenerator[tuple[Recorded, bool], None]:
+        """The tree's events after that one, each with whether it is the last of the latest run.
+
+        Of a tree at rest what is there; of a live or pending tree everything up to the end of its run, or, when the
+        server stops, up to there.
+        """
+        if has_ended(head):
+            for recorded in await read_events(self._session.storage, head.id, after, until=head.version):
+                yield recorded, recorded.seq == head.version
+            return
+        async with aclosing(self._follow(head.id, after)) as events:
+            async for recorded in events:
+                # One with a lower number ended an earlier run.
+                is_last = isinstance(recorded.event, e.TreeFinished) and recorded.seq > head.version
+                yield recorded, is_last
+                if is_last:
+                    return
+
+    def _follow(self, tree_id: str, after: int) -> AsyncGenerator[Recorded, None]:
+        return cast("AsyncGenerator[Recorded, None]", self._session.follow(tree_id, after))
+
+    async def _a2a_frames(self, recorded: Recorded, view: View) -> tuple[bytes, ...]:
+        key = ("a2a", recorded.seq, view.task_id)
+        if (frames := self._cache.get(key)) is None:
+            ending = await self._ending(recorded, view) if isinstance(recorded.event, e.TreeFinished) else None
+            told = updates(recorded, view.task_id, view.context_id, ending=ending)
+            frames = tuple(encode(update) for update in told)
+            self._cache.put(key, frames)
+        return frames
+
+    async def _ending(self, recorded: Recorded, view: View) -> wire.Message | None:
+        kinds = ("message_sent", *FAILURES)
+        events = await read_events(self._session.storage, view.tree_id, 0, until=recorded.seq, kinds=kinds)
+        return ending_message(view.tree_id, recorded.tree_status, events, view.context_id)
+
+    async def _task_frames(self, recorded: Recorded) -> tuple[bytes, ...]:
+        key = ("tasks", recorded.seq, recorded.tree_id)
+        if (frames := self._cache.get(key)) is None:
+            ended = await self._end_of_root(recorded) if isinstance(recorded.event, e.TreeFinished) else None
+            told = event_object(recorded, ended=ended)
+            frames = () if told is None else (encode(told),)
+            self._cache.put(key, frames)
+        return frames
+
+    async def _end_of_root(self, finished: Recorded) -> Recorded | None:
+        tree_id = finished.tree_id
+        storage = self._session.storage
+        ends = await read_events(storage, tree_id, 0, until=finished.seq, task_id=tree_id, kinds=ENDS)
+        return ends[-1] if ends else None
+
+
+def _ends(recorded: Recorded, view: View) -> bool:
+    """Whether nothing can come after this event for the task whose stream it is."""
+    if isinstance(recorded.event, e.TreeFinished):
+        return True
+    if view.is_root or recorded.task_id != view.task_id:
+        return False
+    status = node_status(recorded.event)
+    return status is not None and status.is_terminal
+
+
+async def read_events(
+    storage: Storage,
+    tree_id: str,
+    after: int,
+    *,
+    until: int,
+    task_id: str | None = None,
+    kinds: Collection[str] | None = None,
+) -> list[Recorded]:
+    """All events with `after < seq <= until` that match, in order, read page by page."""
+    found: list[Recorded] = []
+    while after < until:
+        page = await storage.events(tree_id, after, until=until, task_id=task_id, kinds=kinds, limit=PAGE)
+        found += page
+        if len(page) < PAGE:
+            break
+        after = page[-1].seq
+    return found
+
+
+async def sse(events: AsyncGenerator[Event, None], is_draining: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """The events as bytes of a `text/event-stream`: one `data` line each, with its number as `id`."""
+    async with aclosing(events) as source:
+        async for data, seq in source:
+            yield b"data: %b\n\n" % data if seq is None else b"id: %d\ndata: %b\n\n" % (seq, data)
+    if is_draining():
+        yield DRAINED
+
+
+class EventStream(EventSourceResponse):
+    """The response: comments keep the connection alive, and a reader that takes nothing for a while is cut.
+
+    The tree goes on without its readers, and a reader that was cut resumes with `Last-Event-ID`.
+    """
+
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        *,
+        ping: float,
+        send_timeout: float,
+        cut: Callable[[Scope], None],
+    ) -> None:
+        super().__init__(
+            events, ping=ping, send_timeout=send_timeout, sep="\n", ping_message_factory=_ping, cleanup_timeout=5.0
+        )
+        self._cut = cut
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            logger.info("a stream's reader took nothing for %g s and is cut", self.send_timeout)
+            self._cut(scope)
+            # The connection is gone as soon as the loop has had its turn; ending before would look like a bug of ours.
+            with anyio.move_on_after(1):
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+
+    @staticmethod
+    async def _listen_for_exit_signal() -> None:
+        """Our own drain ends the events; the library's watcher, one task a loop that polls for ever, is not wanted."""
+        await asyncio.get_running_loop().create_future()
+
+
+def _ping() -> ServerSentEvent:
+    return ServerSentEvent(comment="ping", sep="\n")

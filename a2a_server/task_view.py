@@ -1,0 +1,160 @@
+"""The core's values as the `tasks.*` methods tell them: flat task objects, nested trees, events. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from a2a_server.node_status import error_of, node_status
+from a2a_server.protocol.errors import UnsupportedOperation
+from core import events as e
+from core.events import Recorded
+from core.jsonvalue import plain
+from core.task import Task, TaskStatus, TreeHead
+from core.timestamps import to_timestamp
+
+MAX_NESTED = 500  # levels of a tree that is told as nested objects; JSON readers give up soon after
+
+# The types of frames (semantics §7). Events that are absent make no frame.
+_TYPES: Mapping[type, str] = {
+    e.TaskStarted: "task_start",
+    e.GroupStarted: "task_start",
+    e.TaskProgressed: "progress",
+    e.MessageSent: "progress",
+    e.AttemptFailed: "progress",
+    e.ArtifactAdded: "artifact",
+    e.InputRequested: "input_required",
+    e.TaskCompleted: "task_completed",
+    e.TaskFailed: "task_failed",
+    e.TaskRejected: "task_failed",
+    e.TaskCancelled: "task_cancelled",
+    e.TreeFinished: "final",
+}
+_GROUP_TYPES: Mapping[TaskStatus, str] = {
+    TaskStatus.COMPLETED: "task_completed",
+    TaskStatus.FAILED: "task_failed",
+    TaskStatus.REJECTED: "task_failed",
+    TaskStatus.CANCELLED: "task_cancelled",
+}
+
+
+def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
+    """One task, flat. With its tree's head, `tree_status` and `tree_progress` too."""
+    fields: dict[str, Any] = {
+        "id": task.id,
+        "root_task_id": task.tree_id or None,
+        "parent_id": task.parent_id,
+        "ref": task.ref,
+        "name": task.name,
+        "executor": task.executor,
+        "user_id": task.user_id,
+        "status": task.status,
+        "progress": task.progress,
+        "priority": task.priority,
+        "dependencies": [{"id": d.id, "required": d.required} for d in task.dependencies],
+        "inputs": task.inputs,
+        "schemas": task.schemas,
+        "params": task.params,
+        "result": plain(task.result),
+        "error": task.error,
+        "cause": task.cause,
+        "message": task.message,
+        "question": list(task.question.parts) if task.question else None,
+        "attempt": task.attempt,
+        "timeout": task.timeout,
+        "deadline": _moment(task.deadline),
+        "max_attempts": task.max_attempts,
+        "retry": task.retry,
+        "original_task_id": task.original_task_id,
+        "created_at": _moment(task.created_at),
+        "started_at": _moment(task.started_at),
+        "completed_at": _moment(task.finished_at),
+        "updated_at": _moment(task.updated_at),
+    }
+    if head is not None:
+        fields |= {"tree_status": head.status, "tree_progress": head.progress, "context_id": head.context_id}
+    return fields
+
+
+def tree_object(head: TreeHead, tasks: Iterable[Task]) -> dict[str, Any]:
+    """The root with its `children` and theirs. Raises UnsupportedOperation for a tree too deep to be nested."""
+    objects: dict[str, dict[str, Any]] = {}
+    parents: dict[str, str | None] = {}
+    for task in tasks:
+        objects[task.id] = task_object(task, head if task.id == head.id else None) | {"children": []}
+        parents[task.id] = task.parent_id
+    depths = {head.id: 1}
+    for task_id in objects:
+        _check_depth(task_id, parents, depths)
+    for task_id, parent_id in parents.items():
+        if parent_id is not None:
+            objects[parent_id]["children"].append(objects[task_id])
+    return objects[head.id]
+
+
+def _check_depth(task_id: str, parents: Mapping[str, str | None], depths: dict[str, int]) -> None:
+    path: list[str] = []
+    node = task_id
+    while node not in depths:
+        path.append(node)
+        parent = parents[node]
+        assert parent is not None, "only the root has no parent, and its depth is known"
+        node = parent
+    for distance, each in enumerate(reversed(path), 1):
+        depths[each] = depths[node] + distance
+    if depths[task_id] > MAX_NESTED:
+        raise UnsupportedOperation(
+            f"The tree is more than {MAX_NESTED} levels deep and cannot be nested; walk it with tasks.children"
+        )
+
+
+def event_object(recorded: Recorded, *, ended: Recorded | None = None) -> dict[str, Any] | None:
+    """The frame of an event, None where there is none. `ended`: the root's own end, told with the tree's."""
+    event = recorded.event
+    kind = _GROUP_TYPES[event.status] if isinstance(event, e.GroupEnded) else _TYPES.get(type(event))
+    if kind is None:
+        return None
+    frame: dict[str, Any] = {
+        "type": kind,
+        "task_id": recorded.task_id,
+        "root_task_id": recorded.tree_id,
+        "name": recorded.name,
+        "status": node_status(event) or recorded.tree_status,
+        "progress": None,
+        "result": None,
+        "error": error_of(event),
+        "seq": recorded.seq,
+        "timestamp": to_timestamp(recorded.at),
+    }
+    return frame | _details(event, ended)
+
+
+def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
+    match event:
+        case e.TaskStarted():
+            return {"progress": 0.0, "attempt": event.attempt}
+        case e.TaskProgressed():
+            return {"progress": event.fraction, "message": event.message}
+        case e.MessageSent():
+            return {"message": event.message["parts"]}
+        case e.AttemptFailed():
+            return {"error": event.error, "attempt": event.attempt, "retry_at": to_timestamp(event.retry_at)}
+        case e.ArtifactAdded():
+            return {"artifact": event.artifact, "append": event.append, "last_chunk": event.last_chunk}
+        case e.InputRequested():
+            return {"question": list(event.parts)}
+        case e.TaskCompleted():
+            return {"progress": 1.0, "result": plain(event.result)}
+        case e.TreeFinished():
+            done = {"progress": 1.0} if event.status is TaskStatus.COMPLETED else {}
+            return done | _end_of_root(ended)
+    return {}
+
+
+def _end_of_root(ended: Recorded | None) -> dict[str, Any]:
+    if ended is None:
+        return {}
+    result = ended.event.result if isinstance(ended.event, e.TaskCompleted) else None
+    return {"result": plain(result), "error": error_of(ended.event)}
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else to_timestamp(seconds)

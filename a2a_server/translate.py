@@ -1,0 +1,337 @@
+"""From the core's log to the values of A2A v1.0. Pure.
+
+Whatever a client sees of a task is made of its tree's head and events alone, so that a snapshot "at n" and the stream
+"after n" fit together without a gap. A root shows the whole tree, any other node itself only (semantics §8).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from a2a_server.node_status import FAILURES, error_of, node_status, tree_error
+from a2a_server.protocol import types as wire
+from a2a_server.protocol.codec import decode
+from a2a_server.protocol.errors import InvalidParams
+from a2a_server.protocol.types import Role, StreamResponse, TaskState
+from core import events as e
+from core.events import Recorded
+from core.executors.base import Parts, to_parts
+from core.jsonvalue import PARTS
+from core.task import TaskStatus, TreeHead
+from core.timestamps import to_timestamp
+
+STATES: Mapping[TaskStatus, TaskState] = {
+    TaskStatus.PENDING: TaskState.SUBMITTED,
+    TaskStatus.IN_PROGRESS: TaskState.WORKING,
+    TaskStatus.INPUT_REQUIRED: TaskState.INPUT_REQUIRED,
+    TaskStatus.AUTH_REQUIRED: TaskState.AUTH_REQUIRED,
+    TaskStatus.COMPLETED: TaskState.COMPLETED,
+    TaskStatus.FAILED: TaskState.FAILED,
+    TaskStatus.CANCELLED: TaskState.CANCELED,
+    TaskStatus.REJECTED: TaskState.REJECTED,
+}
+STATUSES: Mapping[TaskState, TaskStatus] = {state: status for status, state in STATES.items()}
+
+CONVERSATION = ("message_received", "message_sent", "input_requested", "input_provided", *FAILURES)
+OUTPUT = ("artifact_added", "task_completed")
+
+
+def kinds(head: TreeHead, task_id: str, *, with_artifacts: bool) -> tuple[str, ...] | None:
+    """The kinds of events that `snapshot` needs; None: all (of a node, whose own status is told by every one)."""
+    if task_id != head.id:
+        return None
+    return (*CONVERSATION, *OUTPUT) if with_artifacts else CONVERSATION
+
+
+def snapshot(
+    head: TreeHead,
+    task_id: str,
+    events: Sequence[Recorded],
+    *,
+    history_length: int | None = None,
+    with_artifacts: bool = True,
+) -> wire.Task:
+    """The task at `head.version`, from its events up to there, in order.
+
+    `history_length` keeps that many of the latest messages, None all. Without artifacts their key is absent.
+    """
+    is_root = task_id == head.id
+    status, changed_at = (head.status, head.updated_at) if is_root else _own_status(head, events)
+    history = _history(events, context_of(head), task_id)
+    if history_length is not None:
+        history = history[len(history) - min(history_length, len(history)) :]
+    return wire.Task(
+        id=task_id,
+        context_id=context_of(head),
+        status=wire.TaskStatus(
+            state=STATES[status],
+            message=_status_message(head, task_id, status, events),
+            timestamp=to_timestamp(changed_at),
+        ),
+        artifacts=_artifacts(task_id, events) if with_artifacts else None,
+        history=history,
+        metadata={"progress": head.progress} if is_root else {"rootTaskId": head.id},
+    )
+
+
+def updates(
+    recorded: Recorded, task_id: str, context_id: str, *, ending: wire.Message | None = None
+) -> list[StreamResponse]:
+    """What the stream of this task says about an event: nothing, or one update, or an artifact and the status after it.
+
+    `ending` is the status message of a tree's end, which its last event does not carry.
+    """
+    event = recorded.event
+    is_root = task_id == recorded.tree_id
+    if isinstance(event, e.TreeFinished):
+        return [_status_update(recorded, task_id, context_id, event.status, ending, {})] if is_root else []
+    status = node_status(event)
+    if status is None or isinstance(event, e.AttemptLost) or not (is_root or recorded.task_id == task_id):
+        return []
+    node = {"nodeId": recorded.task_id, "nodeName": recorded.name, "nodeStatus": status.value} if is_root else {}
+    if isinstance(event, e.ArtifactAdded):
+        artifact = _given_artifact(event.artifact, recorded.task_id, task_id)
+        return [] if artifact is None else [_artifact_update(task_id, context_id, artifact, node, event)]
+    shown = recorded.tree_status if is_root else status
+    message = _spoken(recorded, task_id, context_id, is_root=is_root)
+    update = _status_update(recorded, task_id, context_id, shown, message, node | _details(event))
+    result = result_artifact(recorded)
+    return [update] if result is None else [_artifact_update(task_id, context_id, result, node, None), update]
+
+
+def reply_message(recorded: Recorded, context_id: str) -> wire.Message | None:
+    """The direct Message that an executor gave in place of a Task. It names no task: for its caller there is none."""
+    if isinstance(recorded.event, e.MessageSent) and recorded.event.is_reply:
+        return _message(recorded.event.message["parts"], _message_id(recorded), context_id, "")
+    return None
+
+
+def ending_message(
+    tree_id: str, status: TaskStatus, events: Sequence[Recorded], context_id: str
+) -> wire.Message | None:
+    """The status message of a tree that has ended: its error, else what its executors said last."""
+    if status is not TaskStatus.COMPLETED and (error := tree_error(tree_id, status, events)):
+        return _message(to_parts(error), f"{tree_id}.error", context_id, tree_id)
+    for recorded in reversed(events):
+        if isinstance(recorded.event, e.MessageSent):
+            return _message(recorded.event.message["parts"], _message_id(recorded), context_id, tree_id)
+    return None
+
+
+def result_artifact(recorded: Recorded) -> wire.Artifact | None:
+    """The result of a completed node as an artifact with the node's id and name; None for a result of nothing.
+
+    It replaces what the node streamed under the same id, so an executor that streams returns None or the whole.
+    """
+    event = recorded.event
+    if not isinstance(event, e.TaskCompleted) or event.result is None:
+        return None
+    parts = wire_parts(result_parts(event.result))
+    return wire.Artifact(artifact_id=recorded.task_id, name=recorded.name, parts=parts) if parts else None
+
+
+def result_parts(result: Any) -> list[dict[str, Any]]:
+    """A kept result as A2A parts (semantics §9)."""
+    if type(result) is dict and len(result) == 1 and isinstance(result.get(PARTS), list):
+        return to_parts(Parts(result[PARTS]))
+    return to_parts(result)
+
+
+def wire_parts(parts: Iterable[Any]) -> list[wire.Part]:
+    """An executor's parts. One that is none by A2A's rules is passed on as data, so that nothing of it is lost."""
+    return [_wire_part(part) for part in parts]
+
+
+def answer_value(message: wire.Message) -> Any:
+    """What an executor's `ask` returns: the text, the one data part's data, else the list of parts."""
+    if all(part.text is not None for part in message.parts):
+        return "\n".join(part.text or "" for part in message.parts)
+    as_json = part_values(message)
+    if len(as_json) == 1 and "data" in as_json[0]:
+        return as_json[0]["data"]
+    return as_json
+
+
+def part_values(message: wire.Message) -> list[dict[str, Any]]:
+    """The message's parts as JSON values."""
+    values: list[dict[str, Any]] = message_value(message)["parts"]
+    return values
+
+
+def message_value(message: wire.Message) -> dict[str, Any]:
+    """The message as a JSON value, to be kept in the log."""
+    value: dict[str, Any] = msgspec.to_builtins(message)
+    return value
+
+
+def context_of(head: TreeHead) -> str:
+    """The tree's context; a tree that came without one is its own."""
+    return head.context_id or head.id
+
+
+def _own_status(head: TreeHead, events: Sequence[Recorded]) -> tuple[TaskStatus, float]:
+    for recorded in reversed(events):
+        if (status := node_status(recorded.event)) is not None:
+            return status, recorded.at
+    return TaskStatus.PENDING, head.created_at
+
+
+def _status_message(
+    head: TreeHead, task_id: str, status: TaskStatus, events: Sequence[Recorded]
+) -> wire.Message | None:
+    context_id = context_of(head)
+    if status.is_interrupted and (asked := _oldest_question(events)) is not None:
+        return _question(asked, context_id, task_id)
+    if status.is_terminal and task_id != head.id:
+        ends = [recorded for recorded in events if error_of(recorded.event)]
+        if ends:
+            return _error(ends[-1], context_id, task_id)
+    return ending_message(task_id, status if status.is_terminal else TaskStatus.COMPLETED, events, context_id)
+
+
+def _oldest_question(events: Sequence[Recorded]) -> Recorded | None:
+    waiting: dict[str, Recorded] = {}
+    for recorded in events:
+        if isinstance(recorded.event, e.InputRequested):
+            waiting[recorded.task_id] = recorded
+        elif node_status(recorded.event) is not None and not isinstance(recorded.event, e.MessageSent):
+            waiting.pop(recorded.task_id, None)
+    return next(iter(waiting.values()), None)
+
+
+def _history(events: Sequence[Recorded], context_id: str, task_id: str) -> list[wire.Message]:
+    """What was said, oldest first, never de-duplicated: clients repeat their message ids."""
+    history: list[wire.Message] = []
+    for recorded in events:
+        event = recorded.event
+        if isinstance(event, e.MessageReceived):
+            history.append(decode(event.message, wire.Message))
+        elif isinstance(event, e.MessageSent):
+            said = _message(event.message["parts"], _message_id(recorded), context_id, task_id)
+            history += [said] if said else []
+    return history
+
+
+def _artifacts(task_id: str, events: Sequence[Recorded]) -> list[wire.Artifact]:
+    """The artifacts that the events amount to, by first appearance."""
+    made: dict[str, wire.Artifact] = {}
+    for recorded in events:
+        event = recorded.event
+        if (result := result_artifact(recorded)) is not None:
+            made[result.artifact_id] = result
+        elif isinstance(event, e.ArtifactAdded):
+            piece = _given_artifact(event.artifact, recorded.task_id, task_id)
+            if piece is None:
+                continue
+            before = made.get(piece.artifact_id) if event.append else None
+            made[piece.artifact_id] = piece if before is None else _extended(before, piece)
+    return list(made.values())
+
+
+def _extended(artifact: wire.Artifact, piece: wire.Artifact) -> wire.Artifact:
+    return wire.Artifact(
+        artifact_id=artifact.artifact_id,
+        name=piece.name or artifact.name,
+        description=piece.description or artifact.description,
+        parts=[*artifact.parts, *piece.parts],
+        metadata=artifact.metadata | piece.metadata,
+        extensions=artifact.extensions,
+    )
+
+
+def _given_artifact(artifact: Mapping[str, Any], node_id: str, task_id: str) -> wire.Artifact | None:
+    """An executor's artifact. Two nodes may choose the same id, so in the root's view a node's own ids carry its id."""
+    parts = wire_parts(artifact["parts"])
+    if not parts:
+        return None
+    artifact_id = artifact["artifactId"]
+    if node_id not in (task_id, artifact_id):
+        artifact_id = f"{node_id}.{artifact_id}"
+    return wire.Artifact(
+        artifact_id=artifact_id,
+        name=artifact.get("name", ""),
+        description=artifact.get("description", ""),
+        parts=parts,
+        metadata=artifact.get("metadata", {}),
+    )
+
+
+def _wire_part(part: Any) -> wire.Part:
+    try:
+        return decode(part, wire.Part) if isinstance(part, dict) else wire.Part(data=part)
+    except InvalidParams:
+        return wire.Part(data=part)
+
+
+def _spoken(recorded: Recorded, task_id: str, context_id: str, *, is_root: bool) -> wire.Message | None:
+    """The status message that an event brings. In a root's stream a node's error is a detail of the node."""
+    match recorded.event:
+        case e.MessageSent() as said:
+            return _message(said.message["parts"], _message_id(recorded), context_id, task_id)
+        case e.InputRequested():
+            return _question(recorded, context_id, task_id)
+        case event if error_of(event) and not is_root:
+            return _error(recorded, context_id, task_id)
+    return None
+
+
+def _details(event: e.Event) -> dict[str, Any]:
+    match event:
+        case e.TaskProgressed():
+            told = {"progressMessage": event.message} if event.message is not None else {}
+            return {"progress": event.fraction} | told
+        case e.AttemptFailed():
+            return {"error": event.error, "retryAt": to_timestamp(event.retry_at)}
+        case _:
+            return {"error": error} if (error := error_of(event)) else {}
+
+
+def _question(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
+    event = recorded.event
+    assert isinstance(event, e.InputRequested)
+    return _message(event.parts, f"{recorded.task_id}.{event.attempt}.question", context_id, task_id)
+
+
+def _error(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
+    return _message(to_parts(error_of(recorded.event)), f"{recorded.task_id}.error", context_id, task_id)
+
+
+def _message_id(recorded: Recorded) -> str:
+    return f"{recorded.tree_id}.{recorded.seq}"
+
+
+def _message(parts: Iterable[Any], message_id: str, context_id: str, task_id: str) -> wire.Message | None:
+    """Something the agent says; None for nothing, since a message has at least one part."""
+    said = wire_parts(parts)
+    if not said:
+        return None
+    return wire.Message(message_id=message_id, role=Role.AGENT, parts=said, context_id=context_id, task_id=task_id)
+
+
+def _status_update(
+    recorded: Recorded,
+    task_id: str,
+    context_id: str,
+    status: TaskStatus,
+    message: wire.Message | None,
+    metadata: dict[str, Any],
+) -> StreamResponse:
+    shown = wire.TaskStatus(state=STATES[status], message=message, timestamp=to_timestamp(recorded.at))
+    update = wire.TaskStatusUpdateEvent(task_id=task_id, context_id=context_id, status=shown, metadata=metadata)
+    return StreamResponse(status_update=update)
+
+
+def _artifact_update(
+    task_id: str, context_id: str, artifact: wire.Artifact, metadata: dict[str, Any], piece: e.ArtifactAdded | None
+) -> StreamResponse:
+    """`piece`: the chunk that brought it; None for a result, which is whole."""
+    update = wire.TaskArtifactUpdateEvent(
+        task_id=task_id,
+        context_id=context_id,
+        artifact=artifact,
+        append=piece is not None and piece.append,
+        last_chunk=piece is None or piece.last_chunk,
+        metadata=metadata,
+    )
+    return StreamResponse(artifact_update=update)

@@ -1,0 +1,236 @@
+"""Makes executors of functions and classes: the `executor` decorator."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from core.errors import ConfigurationError
+from core.executors.base import Executor, ExecutorSpec, TaskContext
+from core.executors.process import ProcessExecutor, locate
+from core.executors.registry import ExecutorRegistry, default_registry
+from core.executors.schema import check_schema
+from core.executors.threads import MAX_THREADS, ThreadContext, ThreadPool, contained
+
+Target = TypeVar("Target", bound=Callable[..., Any])
+Isolation = Literal["task", "thread", "process"]
+
+THREADS = ThreadPool(MAX_THREADS)  # for the whole process, whatever its registries: they share its processors
+CONTEXT_NAMES = ("context", "ctx")
+DEFAULT_MODES = ("application/json", "text/plain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What is said of an executor where it is defined. None: not said."""
+
+    name: str | None = None
+    description: str | None = None
+    tags: Sequence[str] | None = None
+    examples: Sequence[str] | None = None
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
+    input_modes: Sequence[str] | None = None
+    output_modes: Sequence[str] | None = None
+    cancelable: bool | None = None
+    at_most_once: bool | None = None
+    concurrency: int | None = None
+    isolation: Isolation | None = None
+    is_skill: bool | None = None
+
+    def or_by(self, target: Any) -> "Declared":
+        """The same, completed by the attributes of a class."""
+        return Declared(
+            name=_either(self.name, target, "name"),
+            description=_either(self.description, target, "description"),
+            tags=_either(self.tags, target, "tags"),
+            examples=_either(self.examples, target, "examples"),
+            input_schema=_either(self.input_schema, target, "input_schema"),
+            output_schema=_either(self.output_schema, target, "output_schema"),
+            input_modes=_either(self.input_modes, target, "input_modes"),
+            output_modes=_either(self.output_modes, target, "output_modes"),
+            cancelable=_either(self.cancelable, target, "cancelable"),
+            at_most_once=_either(self.at_most_once, target, "at_most_once"),
+            concurrency=_either(self.concurrency, target, "concurrency"),
+            isolation=_either(self.isolation, target, "isolation"),
+            is_skill=_either(self.is_skill, target, "is_skill"),
+        )
+
+
+def executor(
+    executor_id: str,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Sequence[str] | None = None,
+    examples: Sequence[str] | None = None,
+    input_schema: Mapping[str, Any] | None = None,
+    output_schema: Mapping[str, Any] | None = None,
+    input_modes: Sequence[str] | None = None,
+    output_modes: Sequence[str] | None = None,
+    cancelable: bool | None = None,
+    at_most_once: bool | None = None,
+    concurrency: int | None = None,
+    isolation: Isolation | None = None,
+    is_skill: bool | None = None,
+    registry: ExecutorRegistry = default_registry,
+    override: bool = False,
+) -> Callable[[Target], Target]:
+    """Make a function or a class an executor; it stays usable as what it was.
+
+    An `async def` runs as a coroutine. A plain `def` runs in a thread, and is not cancelable unless declared so; with
+    `isolation="process"` it runs in a process of its own, which a cancel or a timeout kills. Both take `(inputs,
+    context)`, `(inputs)` or nothing. A class has such a method `execute`, may have `cancel()`, and may give what is
+    not said here as attributes. The description is the docstring's first line unless given.
+
+    Raises ConfigurationError when the executor cannot work: a broken schema, an id that is taken (unless `override`).
+    """
+    declared = Declared(
+        name=name,
+        description=description,
+        tags=tags,
+        examples=examples,
+        input_schema=input_schema,
+        output_schema=output_schema,
+        input_modes=input_modes,
+        output_modes=output_modes,
+        cancelable=cancelable,
+        at_most_once=at_most_once,
+        concurrency=concurrency,
+        isolation=isolation,
+        is_skill=is_skill,
+    )
+
+    def register(target: Target) -> Target:
+        registry.register(make_spec(executor_id, target, declared), override=override)
+        return target
+
+    return register
+
+
+def register_executor(
+    executor_id: str, target: Callable[..., Any], *, registry: ExecutorRegistry = default_registry
+) -> ExecutorSpec:
+    """Make a function or class known as it is, like `@executor(executor_id)`."""
+    return registry.register(make_spec(executor_id, target, Declared()))
+
+
+def make_spec(executor_id: str, target: Callable[..., Any], declared: Declared) -> ExecutorSpec:
+    """What is known of the executor that the target is. Raises ConfigurationError when it cannot be one."""
+    whose = f"executor {executor_id!r}"
+    if not isinstance(executor_id, str) or not executor_id:
+        raise ConfigurationError("an executor's id is a text of at least one character")
+    if inspect.isclass(target):
+        declared = declared.or_by(target)
+    for what, schema in (("input_schema", declared.input_schema), ("output_schema", declared.output_schema)):
+        if schema is not None:
+            check_schema(schema, f"{whose}: {what}")
+    if declared.concurrency is not None and declared.concurrency < 1:
+        raise ConfigurationError(f"{whose}: concurrency is at least 1")
+    function = _function(target, whose)
+    isolation = _isolation(function, declared.isolation, whose)
+    # A thread cannot be stopped from outside, but a class may have its own way.
+    stops = isolation != "thread" or hasattr(target, "cancel")
+    return ExecutorSpec(
+        id=executor_id,
+        make=_maker(target, _arity(function, whose, is_method=_takes_self(target)), isolation),
+        name=declared.name or executor_id,
+        description=declared.description if declared.description is not None else _first_line(target),
+        tags=tuple(declared.tags or ()),
+        examples=tuple(declared.examples or ()),
+        input_schema=declared.input_schema,
+        output_schema=declared.output_schema,
+        input_modes=tuple(declared.input_modes or DEFAULT_MODES),
+        output_modes=tuple(declared.output_modes or DEFAULT_MODES),
+        cancelable=stops if declared.cancelable is None else declared.cancelable,
+        at_most_once=bool(declared.at_most_once),
+        concurrency=declared.concurrency,
+        uses_process=isolation == "process",
+        is_skill=declared.is_skill is not False,
+    )
+
+
+class FunctionExecutor:
+    """Runs one function, or the method of one new object, for one attempt."""
+
+    def __init__(self, target: Callable[..., Any], arity: int, *, in_thread: bool) -> None:
+        self._arity = arity
+        self._in_thread = in_thread
+        self._function = target
+        if inspect.isclass(target):
+            made: Any = target()
+            self._function = made.execute
+            if hasattr(made, "cancel"):
+                self.cancel: Callable[[], Awaitable[None] | None] = made.cancel
+
+    async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Any:
+        """Run it. What it raises is raised, but for what would end the server itself."""
+        if not self._in_thread:
+            try:
+                return await self._function(*(inputs, context)[: self._arity])
+            except SystemExit as error:
+                raise contained(error) from error
+        arguments = (inputs, ThreadContext(context))[: self._arity]
+        try:
+            return await THREADS.run(partial(self._function, *arguments))
+        except asyncio.CancelledError:
+            context.stopping = True  # the thread goes on; this is how it can know
+            raise
+
+
+def _maker(target: Callable[..., Any], arity: int, isolation: Isolation) -> Callable[[], Executor]:
+    if isolation == "process":
+        return partial(ProcessExecutor, locate(target), arity)
+    return partial(FunctionExecutor, target, arity, in_thread=isolation == "thread")
+
+
+def _function(target: Callable[..., Any], whose: str) -> Callable[..., Any]:
+    """What is called: the target, or a class's `execute`."""
+    function = getattr(target, "execute", None) if inspect.isclass(target) else target
+    if not inspect.isroutine(function):
+        raise ConfigurationError(f"{whose}: it is a function, or a class with a method `execute`")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigurationError(f"{whose}: it may not yield; give pieces of output with context.artifact()")
+    return function
+
+
+def _isolation(function: Callable[..., Any], wanted: Isolation | None, whose: str) -> Isolation:
+    if inspect.iscoroutinefunction(function):
+        if wanted not in (None, "task"):
+            raise ConfigurationError(f"{whose}: isolation={wanted!r} needs a plain def; this is an async def")
+        return "task"
+    if wanted not in (None, "thread", "process"):
+        raise ConfigurationError(f"{whose}: the isolation of a plain def is 'thread' or 'process', not {wanted!r}")
+    return wanted or "thread"
+
+
+def _takes_self(target: Callable[..., Any]) -> bool:
+    return inspect.isclass(target) and inspect.isfunction(inspect.getattr_static(target, "execute"))
+
+
+def _arity(function: Callable[..., Any], whose: str, *, is_method: bool) -> int:
+    """How many of (inputs, context) the function takes. A second parameter with a default is its own affair."""
+    parameters = list(inspect.signature(function).parameters.values())[is_method:]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return 2
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    if len(needed) > 2 or any(p.kind is p.KEYWORD_ONLY for p in needed):
+        raise ConfigurationError(f"{whose}: it takes (inputs, context), (inputs) or nothing")
+    has_context = len(positional) > 1 and (len(needed) == 2 or positional[1].name in CONTEXT_NAMES)
+    return 2 if has_context else min(len(positional), 1)
+
+
+def _first_line(target: Callable[..., Any]) -> str:
+    return inspect.cleandoc(target.__doc__ or "").partition("\n")[0]
+
+
+def _either(said: Any, target: Any, attribute: str) -> Any:
+    if said is not None:
+        return said
+    found = getattr(target, attribute, None)
+    if isinstance(found, property):
+        raise ConfigurationError(f"{target.__qualname__}.{attribute} must be a plain attribute of the class")
+    return found

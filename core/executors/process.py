@@ -1,0 +1,144 @@
+"""Plain functions in processes of their own, which cancel and timeout really end. The child is `process_worker.py`."""
+
+import asyncio
+import inspect
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import CallerError, ConfigurationError, CoreError
+from core.executors import process_worker
+from core.executors.base import Parts, Rejected, TaskContext
+from core.executors.process_group import ProcessGroup, start, uninterrupted
+
+HEADER = process_worker.HEADER
+MAX_FRAME = 64 * 1024 * 1024  # bytes
+CALLS = frozenset({"progress", "message", "reply", "artifact", "ask"})  # what a child may have its context do
+
+
+class ProcessFailed(CoreError):
+    """What the function raised, as text; or that its process ended without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a child process finds a function or class."""
+
+    module: str
+    path: str
+    qualified_name: str
+
+
+def locate(found: Any) -> Location:
+    """Where it is defined. Raises ConfigurationError when a fresh process could not get at it."""
+    qualified_name = found.__qualname__
+    path = inspect.getsourcefile(found)
+    if "<" in qualified_name or path is None or not Path(path).is_file():
+        raise ConfigurationError(
+            f"{qualified_name}: isolation='process' needs a function or class at the top level of a file"
+        )
+    return Location(found.__module__, os.path.abspath(path), qualified_name)
+
+
+class ProcessExecutor:
+    """Runs one function in one process for one attempt. The process is gone when `execute` ends, however it ends."""
+
+    def __init__(self, location: Location, arity: int) -> None:
+        self._location = location
+        self._arity = arity
+
+    async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Any:
+        """Run the function. Raises ProcessFailed with the text of what it raised."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            group = await start(
+                [sys.executable, "-P", process_worker.__file__, str(theirs.fileno())],
+                env=os.environ,
+                pass_fds=(theirs.fileno(),),
+            )
+            try:
+                theirs.close()
+                return await self._talk(Channel(*await asyncio.open_connection(sock=ours)), group, inputs, context)
+            finally:
+                await uninterrupted(group.close())
+
+    async def _talk(self, channel: "Channel", group: ProcessGroup, inputs: dict[str, Any], context: TaskContext) -> Any:
+        try:
+            await channel.send(self._job(inputs, context))
+            while "call" in (said := await channel.receive()):
+                await channel.send(await answer(said, context))
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise ProcessFailed(f"the process ended without a result ({await ending(group)})") from error
+        finally:
+            channel.close()
+        if "raised" in said:
+            raise Rejected(said["raised"]) if said["rejected"] else ProcessFailed(said["raised"])
+        return unwrapped(said["result"])
+
+    def _job(self, inputs: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+        return {
+            "module": self._location.module,
+            "path": self._location.path,
+            "qualified_name": self._location.qualified_name,
+            "arity": self._arity,
+            "sys_path": sys.path,
+            "inputs": inputs,
+            "context": {
+                "task_id": context.task_id,
+                "run": context.run,
+                "attempt": context.attempt,
+                "idempotency_key": context.idempotency_key,
+                "dependencies": dict(context.dependencies),
+                "request": dict(context.request),
+                "context_id": context.context_id,
+            },
+        }
+
+
+class Channel:
+    """The socket to the child."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, value: Any) -> None:
+        data = json.dumps(value).encode()
+        self._writer.write(len(data).to_bytes(HEADER) + data)
+        await self._writer.drain()
+
+    async def receive(self) -> Any:
+        size = int.from_bytes(await self._reader.readexactly(HEADER))
+        if size > MAX_FRAME:
+            raise ProcessFailed(f"the process sent {size} bytes at once; {MAX_FRAME} are allowed")
+        return json.loads(await self._reader.readexactly(size))
+
+    def close(self) -> None:
+        self._writer.transport.abort()  # nothing is owed to a child that is killed next
+
+
+async def answer(said: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+    """Do what the child asks of its context. A question without an answer (Suspend) and a lost attempt end the talk."""
+    if said["call"] not in CALLS:
+        return {"error": "no such method"}
+    positional = [unwrapped(value) if isinstance(value, dict) else value for value in said["positional"]]
+    try:
+        return {"value": await getattr(context, said["call"])(*positional, **said["named"])}
+    except (TypeError, ValueError, CallerError) as error:
+        return {"error": str(error)}
+
+
+def unwrapped(content: dict[str, Any]) -> Any:
+    """A value from the wire as it was."""
+    return Parts(content["parts"]) if "parts" in content else content["value"]
+
+
+async def ending(group: ProcessGroup) -> str:
+    """How a process that hung up came to its end."""
+    await group.kill()
+    code = await group.wait()
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,176 @@
+"""The child's end of `isolation="process"`: runs one function once. Started as a script by `process.py`.
+
+It imports nothing of the core by itself, so that it starts quickly. It talks with its parent over one socket, in
+frames: four bytes of length, then JSON. First comes the job; then the child sends calls (progress, artifact, …), each
+of which is answered, and in the end its result or what was raised.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+HEADER = 4  # bytes
+
+
+class Channel:
+    """The socket to the parent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._incoming: SimpleQueue[Any] = SimpleQueue()
+        self._lock = threading.Lock()
+
+    def listen(self) -> None:
+        """Read in a thread of its own, so that the end of the parent is seen at once: nobody else would stop us."""
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self._incoming.put(json.loads(self._exactly(int.from_bytes(self._exactly(HEADER)))))
+        except (EOFError, OSError):
+            os.killpg(0, signal.SIGKILL)
+
+    def _exactly(self, size: int) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            part = self._connection.recv(min(size - len(received), 1 << 20))
+            if not part:
+                raise EOFError
+            received += part
+        return bytes(received)
+
+    def receive(self) -> Any:
+        return self._incoming.get()
+
+    def send(self, value: Any) -> None:
+        data = json.dumps(value).encode()
+        self._connection.sendall(len(data).to_bytes(HEADER) + data)
+
+    def call(self, method: str, positional: list[Any], named: dict[str, Any]) -> Any:
+        """Have the parent call a method of the task's context. Raises RuntimeError with the text of what it raised."""
+        with self._lock:  # the function may use threads
+            self.send({"call": method, "positional": positional, "named": named})
+            answer = self.receive()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["value"]
+
+
+class ProcessContext:
+    """A function's view of its task from a process of its own. Each method returns when what it says is stored."""
+
+    def __init__(self, channel: Channel, facts: dict[str, Any]) -> None:
+        self._channel = channel
+        self.task_id: str = facts["task_id"]
+        self.run: int = facts["run"]
+        self.attempt: int = facts["attempt"]
+        self.idempotency_key: str = facts["idempotency_key"]
+        self.dependencies: dict[str, Any] = facts["dependencies"]
+        self.request: dict[str, Any] = facts["request"]
+        self.context_id: str | None = facts["context_id"]
+        self.cancelled = False  # a process that is to stop is killed
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """See TaskContext.progress."""
+        self._channel.call("progress", [fraction, message], {})
+
+    def message(self, content: Any) -> None:
+        """See TaskContext.message."""
+        self._channel.call("message", [wrapped(content)], {})
+
+    def reply(self, content: Any) -> None:
+        """See TaskContext.reply."""
+        self._channel.call("reply", [wrapped(content)], {})
+
+    def artifact(
+        self,
+        content: Any,
+        *,
+        append: bool | None = None,
+        last_chunk: bool = False,
+        artifact_id: str | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """See TaskContext.artifact."""
+        named: dict[str, Any] = {"append": append, "last_chunk": last_chunk, "artifact_id": artifact_id}
+        named |= {"name": name, "description": description, "metadata": metadata}
+        self._channel.call("artifact", [wrapped(content)], named)
+
+    def ask(self, question: Any, *, auth: bool = False) -> Any:
+        """See TaskContext.ask. Without an answer the parent ends this process here."""
+        return self._channel.call("ask", [wrapped(question)], {"auth": auth})
+
+
+def is_of(kind: type, name: str) -> bool:
+    """Whether the type is the core's type of that name; known by name, since the core may not be imported here."""
+    return any(base.__module__ == "core.executors.base" and base.__name__ == name for base in kind.__mro__)
+
+
+def wrapped(content: Any) -> dict[str, Any]:
+    """A value for the wire that still knows whether it was `Parts`."""
+    return {"parts" if is_of(type(content), "Parts") else "value": content}
+
+
+def load(module: str, path: str, qualified_name: str) -> Any:
+    """Find the function: by its module's name where that leads to the same file, else by the file."""
+    try:
+        spec = importlib.util.find_spec(module) if module != "__main__" else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(path):
+        found: Any = importlib.import_module(module)
+    else:
+        # A program's main file gets another name, so that it is defined here but not run.
+        name = "__executor_main__" if module == "__main__" else module
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} is not a Python file")
+        found = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+    for part in qualified_name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def run(channel: Channel) -> dict[str, Any]:
+    """Do the job; what it came to, for the parent."""
+    job = channel.receive()
+    sys.path[:] = job["sys_path"]
+    try:
+        found = load(job["module"], job["path"], job["qualified_name"])
+        function: Callable[..., Any] = found().execute if isinstance(found, type) else found
+        result = function(*[job["inputs"], ProcessContext(channel, job["context"])][: job["arity"]])
+    except BaseException as error:  # noqa: BLE001 - it is raised in the parent
+        # Its text is all that can be said of it in JSON.
+        return {"raised": str(error) or type(error).__name__, "rejected": is_of(type(error), "Rejected")}
+    return {"result": wrapped(result)}
+
+
+def main() -> None:
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)  # what the function starts must not hold the channel open
+    channel = Channel(connection)
+    channel.listen()
+    outcome = run(channel)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        channel.send(outcome)
+    except (TypeError, ValueError, RecursionError) as error:
+        channel.send({"raised": f"the result is not JSON: {error}", "rejected": False})
+    threading.Event().wait()  # the parent reads the outcome, then ends the whole group
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""`rest_executor`: one HTTP call, through the egress guard. The operator's policy decides where to and how long."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from core.egress import Egress, EgressPolicy, Incoming, Outgoing
+from core.errors import CoreError
+from core.executors.base import ExecutorSpec, TaskContext
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # they change nothing (RFC 9110 §9.2.1), so they need no key
+SHOWN_BODY = 300  # characters of the answer in the error of a failed call
+
+# These frame the message, or say whom it is for: they come from the URL and the body, never from a task.
+RESERVED_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive", "expect"}
+)
+SCALAR = {"type": ["string", "number", "boolean", "null"]}
+
+INPUT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "url": {"type": "string", "minLength": 1, "description": "http or https"},
+        "method": {"enum": list(METHODS), "default": "GET"},
+        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "params": {
+            "type": "object",
+            "description": "the query, put in place of the URL's own",
+            "additionalProperties": {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}]},
+        },
+        "json": {"description": "the body, as JSON"},
+        "body": {"type": "string", "description": "the body, as text"},
+        "timeout": {"type": "number", "exclusiveMinimum": 0, "description": "seconds, at most the server's own limit"},
+        "follow_redirects": {"type": "boolean", "default": False},
+    },
+    "required": ["url"],
+    "additionalProperties": False,
+}
+OUTPUT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "status_code": {"type": "integer"},
+        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "json": {"description": "the body, where it is JSON"},
+        "text": {"type": "string", "description": "the body, where it is not"},
+        "url": {"type": "string", "description": "where the answer came from"},
+        "elapsed": {"type": "number", "description": "seconds"},
+    },
+    "required": ["status_code", "headers", "url", "elapsed"],
+}
+
+
+class CallFailed(CoreError):
+    """The call was not made, or its answer is not a success."""
+
+
+def rest_executor_spec(policy: EgressPolicy) -> ExecutorSpec:
+    """The executor that makes calls under this policy."""
+    egress = Egress(policy)
+    return ExecutorSpec(
+        id="rest_executor",
+        make=lambda: RestExecutor(egress),
+        name="HTTP call",
+        description="Makes one HTTP call and returns the answer. An answer that is not a success fails the task.",
+        tags=("http", "rest", "network"),
+        examples=('{"url": "https://example.com/items", "method": "POST", "json": {"name": "one"}}',),
+        input_schema=INPUT_SCHEMA,
+        output_schema=OUTPUT_SCHEMA,
+    )
+
+
+class RestExecutor:
+    """Makes one call for one attempt. Cancelling it drops the connection."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+
+    async def execute(self, inputs: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+        """Make the call. Raises CallFailed for a status outside 200 to 299, and EgressError when no answer came."""
+        answer = await self._egress.fetch(outgoing(inputs, context.task.inputs, context.idempotency_key))
+        if not 200 <= answer.status_code < 300:
+            shown = f": {answer.text.strip()[:SHOWN_BODY]}" if answer.text.strip() else ""
+            raise CallFailed(f"the server answered with status {answer.status_code}{shown}")
+        return result(answer)
+
+
+def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key: str) -> Outgoing:
+    """The call that the inputs ask for; `own` are those that the task's author wrote.
+
+    Headers, and the body of a method that is to change nothing, are taken from the own ones only: otherwise the
+    headers and the JSON of a call that this one depends on would be sent to another server.
+    Raises CallFailed when a header is not the caller's to set.
+    """
+    method = inputs.get("method", "GET")
+    headers: dict[str, str] = dict(own.get("headers", {}))
+    names = {name.lower() for name in headers}
+    if refused := sorted(name for name in names if name in RESERVED_HEADERS or name.startswith("proxy-")):
+        raise CallFailed(f"inputs.headers: {', '.join(refused)} cannot be set")
+    if "json" in own and "body" in own:
+        raise CallFailed("inputs: give either json or body")
+    if method not in SAFE_METHODS and "idempotency-key" not in names:
+        headers["Idempotency-Key"] = idempotency_key
+    source = own if method in SAFE_METHODS or "json" in own or "body" in own else inputs
+    body: bytes | None = None
+    if "body" in source:
+        body = source["body"].encode("utf-8", "replace")
+    elif "json" in source:
+        body = msgspec.json.encode(source["json"])
+        if "content-type" not in names:
+            headers["Content-Type"] = "application/json"
+    return Outgoing(
+        url=inputs["url"],
+        method=method,
+        headers=headers,
+        params=inputs.get("params"),
+        body=body,
+        timeout=inputs.get("timeout"),
+        follow_redirects=inputs.get("follow_redirects", False),
+    )
+
+
+def result(answer: Incoming) -> dict[str, Any]:
+    """The task's result: the body is under `json` when it says that it is JSON, and is; else under `text`."""
+    shown: dict[str, Any] = {
+        "status_code": answer.status_code,
+        "headers": dict(answer.headers),
+        "url": answer.url,
+        "elapsed": round(answer.elapsed, 6),
+    }
+    media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/json" or media_type.endswith("+json"):
+        try:
+            return shown | {"json": msgspec.json.decode(answer.body)}
+        except (msgspec.DecodeError, RecursionError):
+            pass
+    return shown | {"text": answer.text}

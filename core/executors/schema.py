@@ -1,0 +1,75 @@
+"""Checking inputs and results against JSON Schema (draft 2020-12). Nothing is ever fetched for a `$ref`."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import msgspec
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # it ships no types
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from core.errors import ConfigurationError
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MAX_ERRORS = 10  # named in one text
+MAX_ERROR_LENGTH = 200  # characters of each
+CACHED_VALIDATORS = 512
+
+
+def check_schema(schema: Mapping[str, Any], whose: str) -> None:
+    """See that the schema can be used. Raises ConfigurationError, which begins with `whose`."""
+    try:
+        _check(dict(schema))
+    except (SchemaError, Unresolvable, RecursionError, TypeError, ValueError) as error:
+        reason = error.message if isinstance(error, SchemaError) else str(error) or "it is nested too deeply"
+        raise ConfigurationError(f"{whose} is not a usable JSON Schema: {_cut(reason)}") from error
+
+
+def violation(schema: Mapping[str, Any], value: Any, root: str) -> str | None:
+    """What is wrong with a value, naming each field by its path from `root`; None when nothing is.
+
+    `inputs.url: 5 is not of type 'string'; inputs: 'method' is a required property`. The schema must have passed
+    `check_schema`.
+    """
+    try:
+        found = list(islice(_validator(msgspec.json.encode(schema)).iter_errors(value), MAX_ERRORS + 1))
+    except RecursionError:
+        return f"{root}: the schema, or the value, is nested too deeply"
+    if not found:
+        return None
+    found.sort(key=lambda error: [str(step) for step in error.absolute_path])
+    named = [_cut(f"{_path(root, error.absolute_path)}: {error.message}") for error in found[:MAX_ERRORS]]
+    return "; ".join(named + ["and more"] * (len(found) > MAX_ERRORS))
+
+
+def _check(schema: dict[str, Any]) -> None:
+    if schema.get("$schema", DIALECT) != DIALECT:
+        raise ValueError(f"its $schema must be {DIALECT}, or absent")
+    msgspec.json.encode(schema)  # it is data, so that it can be shown to callers and cached
+    Draft202012Validator.check_schema(schema)
+    resource = DRAFT202012.create_resource(schema)
+    pending = [(REGISTRY.resolver_with_root(resource), resource)]
+    while pending:
+        resolver, resource = pending.pop()
+        if isinstance(resource.contents, dict):
+            for keyword in ("$ref", "$dynamicRef"):
+                if keyword in resource.contents:
+                    resolver.lookup(resource.contents[keyword])
+        pending.extend((resolver.in_subresource(inner), inner) for inner in resource.subresources())
+
+
+@lru_cache(CACHED_VALIDATORS)
+def _validator(schema: bytes) -> Draft202012Validator:
+    # A registry without a way to retrieve: jsonschema's own default would fetch a remote $ref.
+    return Draft202012Validator(msgspec.json.decode(schema), registry=REGISTRY)
+
+
+def _path(root: str, steps: Iterable[str | int]) -> str:
+    return root + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 3] + "..."

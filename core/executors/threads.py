@@ -1,0 +1,167 @@
+"""Plain functions in threads: a bounded pool of the executors' own, and the context as a thread sees it.
+
+The event loop's default pool is left to the server's own work, and the threads are daemons: a function that never
+returns cannot keep the process from ending.
+"""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future
+from queue import SimpleQueue
+from typing import Any
+
+from core.errors import CoreError
+from core.executors.base import TaskContext
+from core.task import Task
+
+MAX_THREADS = 128
+LOOP_SIGNALS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, CancelledError, asyncio.CancelledError)
+
+
+class ExecutorExit(CoreError):
+    """An executor ended in a way that only a whole program may, such as by `sys.exit()`."""
+
+
+def contained(error: BaseException) -> BaseException:
+    """The error as it may pass into the event loop: a SystemExit would end it, a StopIteration hang it.
+
+    A CancelledError would look like a cancellation that nobody asked for.
+    """
+    if isinstance(error, LOOP_SIGNALS):
+        return ExecutorExit(f"the executor raised {type(error).__name__}: {error}")
+    return error
+
+
+class ThreadPool:
+    """Daemon threads, made when they are needed and at most `limit`; more calls wait for one to be free."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._unclaimed = 0  # threads without a call, less the calls that wait for one
+
+    async def run(self, call: Callable[[], Any]) -> Any:
+        """Run the call in a thread and return its result. When cancelled, a call that has begun goes on alone."""
+        context = contextvars.copy_context()
+        future: Future[Any] = Future()
+        self._calls.put((future, lambda: context.run(call)))
+        with self._lock:
+            self._unclaimed -= 1
+            is_short = self._unclaimed < 0 and self._threads < self._limit
+            if is_short:
+                self._threads += 1
+                self._unclaimed += 1
+        if is_short:
+            threading.Thread(target=self._work, name="executor", daemon=True).start()
+        return await asyncio.wrap_future(future)
+
+    def _work(self) -> None:
+        while True:
+            future, call = self._calls.get()
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = call()
+                except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+                    future.set_exception(contained(error))
+                else:
+                    future.set_result(result)
+                    del result
+            del future, call  # an idle thread must keep nothing alive
+            with self._lock:
+                self._unclaimed += 1
+
+
+class ThreadContext:
+    """A plain function's view of its task. Each method returns when what it says is stored."""
+
+    def __init__(self, context: TaskContext) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def task(self) -> Task:
+        return self._context.task
+
+    @property
+    def task_id(self) -> str:
+        return self._context.task_id
+
+    @property
+    def run(self) -> int:
+        return self._context.run
+
+    @property
+    def attempt(self) -> int:
+        return self._context.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        return self._context.idempotency_key
+
+    @property
+    def dependencies(self) -> Mapping[str, Any]:
+        return self._context.dependencies
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        return self._context.request
+
+    @property
+    def context_id(self) -> str | None:
+        return self._context.context_id
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt is to stop. Nobody can stop a thread: look here now and then."""
+        return self._context.cancelled
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """See TaskContext.progress."""
+        self._wait(self._context.progress(fraction, message))
+
+    def message(self, content: Any) -> None:
+        """See TaskContext.message."""
+        self._wait(self._context.message(content))
+
+    def reply(self, content: Any) -> None:
+        """See TaskContext.reply."""
+        self._wait(self._context.reply(content))
+
+    def artifact(
+        self,
+        content: Any,
+        *,
+        append: bool | None = None,
+        last_chunk: bool = False,
+        artifact_id: str | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """See TaskContext.artifact."""
+        self._wait(
+            self._context.artifact(
+                content,
+                append=append,
+                last_chunk=last_chunk,
+                artifact_id=artifact_id,
+                name=name,
+                description=description,
+                metadata=metadata,
+            )
+        )
+
+    def ask(self, question: Any, *, auth: bool = False) -> Any:
+        """See TaskContext.ask."""
+        return self._wait(self._context.ask(question, auth=auth))
+
+    def _wait(self, said: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return asyncio.run_coroutine_threadsafe(said, self._loop).result()
+        except RuntimeError:
+            said.close()  # the loop is closed: the server has gone without this thread
+            raise

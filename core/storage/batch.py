@@ -1,0 +1,97 @@
+"""Several appends as one set of rows: every event, each task and each head once, as the last append left them."""
+
+from collections.abc import Callable, Iterable
+
+from sqlalchemy import Connection
+
+from core.errors import StorageError, VersionConflict
+from core.events import TaskUpdated
+from core.storage import codec, statements
+from core.storage.base import Append
+from core.storage.codec import Row
+from core.task import Task, TreeHead
+
+
+class RowsMissed(StorageError):
+    """A statement did not change as many rows as it should have: an append of the batch met another version."""
+
+    def __init__(self) -> None:
+        super().__init__("Not every row of the batch was in the expected state")
+
+
+class Batch:
+    """The rows of appends that go into one transaction.
+
+    `stored` are heads whose bulk the database is known to have.
+    """
+
+    def __init__(self, appends: Iterable[Append], stored: dict[str, TreeHead]) -> None:
+        self._stored = stored
+        self.heads: dict[str, TreeHead] = {}
+        self._expected: dict[str, int] = {}  # first version of each tree that exists already
+        self._tasks: dict[str, Task] = {}
+        self._new_tasks: set[str] = set()
+        self._respecified: set[str] = set()
+        self._events: list[Row] = []
+        for append in appends:
+            self._add(append)
+
+    def _add(self, append: Append) -> None:
+        head = append.head
+        expected = head.version - len(append.events)
+        before = self.heads.get(head.id)
+        if append.is_new:
+            if before is not None or expected != 0:
+                raise VersionConflict(head.id)
+            self._new_tasks.update([task.id for task in append.tasks])
+        elif before is None:
+            self._expected[head.id] = expected
+        elif before.version != expected:
+            raise VersionConflict(head.id)
+        self.heads[head.id] = head
+        for recorded in append.events:
+            self._events.append(codec.event_row(recorded))
+            if type(recorded.event) is TaskUpdated:
+                self._respecified.add(recorded.event.task_id)
+        for task in append.tasks:
+            self._tasks[task.id] = task
+
+    def write(self, connection: Connection, changes: Callable[[], int]) -> int:
+        """Execute it within the open transaction and return the number of rows.
+
+        `changes` counts the rows that the connection has changed so far. Raises RowsMissed or IntegrityError when any
+        row is not in the expected state; the caller must roll back then.
+        """
+        created: list[Row] = []
+        changed: list[Row] = []
+        bulks: list[Row] = []
+        for tree_id, head in self.heads.items():
+            expected = self._expected.get(tree_id)
+            if expected is None:
+                created.append(codec.head_row(head))
+                continue
+            changed.append(codec.head_change_row(head, expected))
+            stored = self._stored.get(tree_id)
+            if stored is None or not codec.same_bulk(stored, head):
+                bulks.append(codec.head_bulk_row(head))
+        new = [task for task in self._tasks.values() if task.id in self._new_tasks]
+        updated = [task for task in self._tasks.values() if task.id not in self._new_tasks]
+        steps = (
+            (statements.UPDATE_TREES, changed),
+            (statements.INSERT_TREES, created),
+            (statements.UPDATE_TREE_BULKS, bulks),
+            (statements.INSERT_EVENTS, self._events),
+            (statements.PUT_TASKS, [codec.task_row(task) for task in new]),
+            (statements.UPDATE_TASK_STATES, [codec.task_state_row(task) for task in updated]),
+            (
+                statements.UPDATE_TASK_SPECS,
+                [codec.task_spec_row(task) for task in updated if task.id in self._respecified],
+            ),
+        )
+        before = changes()
+        for statement, rows in steps:
+            statement.run(connection, rows)
+        written = sum(len(rows) for _, rows in steps)
+        if changes() - before != written:
+            raise RowsMissed
+        return written

@@ -1,0 +1,179 @@
+"""Core values to rows and back. Bodies are JSON, guarded by a CRC-32: a row that does not match it is never served.
+
+A task is two JSON objects, one for what the caller wrote and one for what happened; reading joins them into one object
+and decodes that. A tree's head is split in the same way. Fields at their defaults are left out.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+from zlib import crc32
+
+import msgspec
+from msgspec.structs import FieldInfo
+
+from core.errors import StorageError
+from core.events import Event, Recorded
+from core.task import Task, TreeHead
+
+Row = tuple[Any, ...]
+
+_FIRST_STATE_FIELD = "status"  # of a task: the fields from here on are what happened
+_BULK_FIELDS = ("scope", "metadata")  # of a head: without bound, and seldom replaced
+
+_encode = msgspec.json.Encoder().encode
+_decode_task = msgspec.json.Decoder(Task).decode
+_decode_head = msgspec.json.Decoder(TreeHead).decode
+_decode_event = msgspec.json.Decoder(Recorded).decode
+
+KINDS: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in Event.__args__}
+
+
+def _part(name: str, fields: Sequence[FieldInfo]) -> Callable[[Any], bytes]:
+    """An encoder of these fields of a value. It costs two C calls, whatever their number."""
+
+    def field(info: FieldInfo) -> Any:
+        if info.default_factory is not msgspec.NODEFAULT:
+            return msgspec.field(default_factory=info.default_factory)
+        # None where there is no default: such a field never is None, so it is always written.
+        return msgspec.field(default=None if info.required else info.default)
+
+    shape: Any = msgspec.defstruct(name, [(f.name, f.type, field(f)) for f in fields], omit_defaults=True, gc=False)
+    values: Callable[[Any], tuple[Any, ...]] = attrgetter(*(f.name for f in fields))
+    return lambda value: _encode(shape(*values(value)))
+
+
+_TASK_FIELDS = msgspec.structs.fields(Task)
+_SPLIT = [f.name for f in _TASK_FIELDS].index(_FIRST_STATE_FIELD)
+_encode_spec = _part("TaskSpec", _TASK_FIELDS[:_SPLIT])
+_encode_state = _part("TaskState", _TASK_FIELDS[_SPLIT:])
+_HEAD_FIELDS = msgspec.structs.fields(TreeHead)
+_encode_body = _part("HeadBody", [f for f in _HEAD_FIELDS if f.name not in _BULK_FIELDS])
+_encode_bulk = _part("HeadBulk", [f for f in _HEAD_FIELDS if f.name in _BULK_FIELDS])
+
+
+def event_row(recorded: Recorded) -> Row:
+    """For `statements.INSERT_EVENTS`."""
+    event = recorded.event
+    body = _encode(recorded)
+    return recorded.tree_id, recorded.seq, KINDS[type(event)], event.task_id, recorded.at, body, crc32(body)
+
+
+def task_row(task: Task) -> Row:
+    """For `statements.PUT_TASKS`."""
+    spec, state = _encode_spec(task), _encode_state(task)
+    return (
+        task.id,
+        task.tree_id,
+        task.parent_id,
+        task.position,
+        task.owner,
+        task.name,
+        task.user_id,
+        task.status.value,
+        task.created_at,
+        spec,
+        crc32(spec),
+        state,
+        crc32(state),
+    )
+
+
+def task_state_row(task: Task) -> Row:
+    """For `statements.UPDATE_TASK_STATES`."""
+    state = _encode_state(task)
+    return task.id, task.status.value, state, crc32(state)
+
+
+def task_spec_row(task: Task) -> Row:
+    """For `statements.UPDATE_TASK_SPECS`."""
+    spec = _encode_spec(task)
+    return task.id, task.name, task.user_id, spec, crc32(spec)
+
+
+def head_row(head: TreeHead) -> Row:
+    """For `statements.INSERT_TREES`."""
+    body, bulk = _encode_body(head), _encode_bulk(head)
+    return (
+        head.id,
+        head.owner,
+        head.version,
+        head.status.value,
+        head.run,
+        head.is_live,
+        head.origin,
+        head.context_id,
+        head.created_at,
+        head.updated_at,
+        body,
+        crc32(body),
+        bulk,
+        crc32(bulk),
+    )
+
+
+def head_change_row(head: TreeHead, expected: int) -> Row:
+    """For `statements.UPDATE_TREES`; `expected` is the version that the stored tree must have."""
+    body = _encode_body(head)
+    return (
+        head.id,
+        expected,
+        head.version,
+        head.status.value,
+        head.run,
+        head.is_live,
+        head.updated_at,
+        body,
+        crc32(body),
+    )
+
+
+def head_bulk_row(head: TreeHead) -> Row:
+    """For `statements.UPDATE_TREE_BULKS`."""
+    bulk = _encode_bulk(head)
+    return head.id, bulk, crc32(bulk)
+
+
+def same_bulk(one: TreeHead, other: TreeHead) -> bool:
+    """Whether both heads have the same bulk; quick where one was made from the other."""
+    return (one.scope is other.scope or one.scope == other.scope) and (
+        one.metadata is other.metadata or one.metadata == other.metadata
+    )
+
+
+def read_task(row: Sequence[Any]) -> Task:
+    """From (id, spec, spec_crc, state, state_crc). Raises StorageError when the row is corrupt."""
+    task_id, spec, spec_crc, state, state_crc = row
+    try:
+        if crc32(spec) == spec_crc and crc32(state) == state_crc:
+            return _decode_task(_joined(spec, state))
+    except (TypeError, msgspec.MsgspecError):
+        pass
+    raise StorageError(f"The stored task {task_id} is corrupt")
+
+
+def read_head(row: Sequence[Any]) -> TreeHead:
+    """From (id, body, body_crc, bulk, bulk_crc). Raises StorageError when the row is corrupt."""
+    tree_id, body, body_crc, bulk, bulk_crc = row
+    try:
+        if crc32(body) == body_crc and crc32(bulk) == bulk_crc:
+            return _decode_head(_joined(body, bulk))
+    except (TypeError, msgspec.MsgspecError):
+        pass
+    raise StorageError(f"The stored tree {tree_id} is corrupt")
+
+
+def read_event(row: Sequence[Any]) -> Recorded:
+    """From (tree_id, seq, body, crc). Raises StorageError when the row is corrupt."""
+    tree_id, seq, body, crc = row
+    try:
+        if crc32(body) == crc:
+            return _decode_event(body)
+    except (TypeError, msgspec.MsgspecError):
+        pass
+    raise StorageError(f"The stored event {seq} of tree {tree_id} is corrupt")
+
+
+def _joined(first: bytes, second: bytes) -> bytes:
+    """One JSON object with the fields of both; the first is never empty."""
+    return first if second == b"{}" else first[:-1] + b"," + second[1:]

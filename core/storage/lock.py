@@ -1,0 +1,70 @@
+"""One process for one database file: an operating-system lock on `<database>.lock`, which names its holder."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from core.errors import DatabaseInUse, StorageError
+
+_NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs")
+_MOUNTS = Path("/proc/self/mounts")  # Linux
+
+
+class DatabaseLock:
+    """Held from `acquire` to `release`, and given up by the operating system when the process dies."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._path = database.with_name(database.name + ".lock")
+        self._file: int | None = None
+        # A child made by fork would share the lock and keep it after its parent's death.
+        os.register_at_fork(after_in_child=self._close)
+
+    def acquire(self) -> None:
+        """Raises DatabaseInUse with the holder's process id, StorageError when the file cannot be made."""
+        if (kind := file_system(self._database.parent)).startswith(_NETWORK):
+            raise StorageError(
+                f"The database {self._database} lies on a network file system ({kind}), which is not safe"
+            )
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"The database {self._database} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(file, 64).decode("ascii", "replace").split()
+            os.close(file)
+            name = f"process {holder[0]}" if holder else "another process"
+            raise DatabaseInUse(f"The database {self._database} is in use by {name}") from error
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()} {time.time():.0f}\n".encode(), 0)
+        self._file = file
+
+    def release(self) -> None:
+        """May be called twice. The file stays: removing it would let two processes lock two files of one name."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def file_system(directory: Path, mounts: Path = _MOUNTS) -> str:
+    """The type of the file system that holds the directory; empty where the system does not tell."""
+    try:
+        lines = mounts.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    target = str(directory.resolve()) + "/"
+    best, kind = "", ""
+    for line in lines:
+        _, point, name, *_ = line.split(" ")
+        folder = point.replace("\\040", " ").rstrip("/") + "/"
+        if target.startswith(folder) and len(folder) >= len(best):
+            best, kind = folder, name
+    return kind

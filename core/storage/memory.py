@@ -1,0 +1,184 @@
+"""Storage that lasts as long as the process, for tests and for trees that nobody needs afterwards."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
+
+from core.errors import InvalidPlan, Problem, StorageUnavailable, VersionConflict
+from core.events import Recorded
+from core.storage.base import Append, TaskQuery, TreePage, TreeQuery
+from core.storage.codec import KINDS
+from core.task import Task, TreeHead
+
+
+class MemoryStorage:
+    """The same answers as SqlStorage, from dictionaries. Writes take effect in a later turn of the loop, in order."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._heads: dict[str, TreeHead] = {}
+        self._tasks: dict[str, Task] = {}
+        self._members: dict[str, list[str]] = {}  # tree -> its tasks by position
+        self._events: dict[str, list[Recorded]] = {}
+        self._failures = 0
+        self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
+        self._last: asyncio.Future[Any] | None = None
+
+    async def open(self) -> None:
+        self._is_open = True
+
+    async def close(self) -> None:
+        self._is_open = False
+        if self._last is not None:
+            await asyncio.wait([self._last])
+
+    def append(self, append: Append) -> Awaitable[None]:
+        failures_known = self._failures
+        return self._submit(lambda: self._append(append, failures_known))
+
+    async def put_draft(self, task: Task) -> None:
+        await self._submit(lambda: self._put_draft(task))
+
+    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+        head = self._heads.get(tree_id)
+        return None if head is None else (head, [self._tasks[task_id] for task_id in self._members[tree_id]])
+
+    async def head(self, tree_id: str) -> TreeHead | None:
+        return self._heads.get(tree_id)
+
+    async def task(self, task_id: str) -> Task | None:
+        return self._tasks.get(task_id)
+
+    async def children(self, parent_id: str) -> list[Task]:
+        found = [task for task in self._tasks.values() if task.parent_id == parent_id]
+        return sorted(found, key=lambda task: (task.position, task.id))
+
+    async def tasks(self, query: TaskQuery) -> list[Task]:
+        found = sorted(self._matching(query), key=lambda task: (task.created_at, task.id), reverse=True)
+        return found[query.offset : query.offset + query.limit]
+
+    async def count(self, query: TaskQuery) -> int:
+        return len(self._matching(query))
+
+    async def trees(self, query: TreeQuery) -> TreePage:
+        found = [
+            head
+            for head in self._heads.values()
+            if query.owner in (None, head.owner)
+            and query.origin in (None, head.origin)
+            and query.context_id in (None, head.context_id)
+            and (query.statuses is None or head.status in query.statuses)
+            and (query.updated_since is None or head.updated_at >= query.updated_since)
+        ]
+        found.sort(key=lambda head: (head.updated_at, head.id), reverse=True)
+        page = [head for head in found if query.before is None or (head.updated_at, head.id) < query.before]
+        heads = tuple(page[: query.limit])
+        return TreePage(heads=heads, total=len(found), has_more=len(page) > query.limit)
+
+    async def live_trees(self) -> list[str]:
+        live = [head for head in self._heads.values() if head.is_live]
+        return [head.id for head in sorted(live, key=lambda head: (head.created_at, head.id))]
+
+    async def events(
+        self,
+        tree_id: str,
+        after: int = 0,
+        *,
+        until: int | None = None,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int = 500,
+    ) -> Sequence[Recorded]:
+        found: list[Recorded] = []
+        for recorded in self._events.get(tree_id, [])[max(after, 0) : until]:
+            if task_id not in (None, recorded.task_id) or (
+                kinds is not None and KINDS[type(recorded.event)] not in kinds
+            ):
+                continue
+            if len(found) == limit:
+                break
+            found.append(recorded)
+        return found
+
+    async def delete(self, tree_id: str) -> bool:
+        deleted: bool = await self._submit(lambda: self._delete(tree_id))
+        return deleted
+
+    def _submit(self, write: Callable[[], Any]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if self._is_open:
+            self._last = future
+            loop.call_soon(self._apply, future, write)
+        else:
+            future.set_exception(StorageUnavailable("The storage is closed"))
+        return future
+
+    def _apply(self, future: asyncio.Future[Any], write: Callable[[], Any]) -> None:
+        try:
+            result = write()
+        except (VersionConflict, InvalidPlan) as error:
+            if not future.done():
+                future.set_exception(error)
+            return
+        if not future.done():
+            future.set_result(result)
+
+    def _append(self, append: Append, failures_known: int) -> None:
+        head = append.head
+        expected = head.version - len(append.events)
+        stored = self._heads.get(head.id)
+        # Made before its maker knew that an earlier append of the tree had failed: decided on what is not so.
+        fits = failures_known >= self._failed.get(head.id, 0)
+        if append.is_new:
+            fits = fits and stored is None and expected == 0 and all(self._is_free(task) for task in append.tasks)
+        else:
+            members = {task.id: self._tasks.get(task.id) for task in append.tasks}
+            fits = fits and stored is not None and stored.version == expected and None not in members.values()
+        if not fits:
+            self._failures += 1
+            self._failed[head.id] = self._failures
+            raise VersionConflict(head.id)
+        self._failed.pop(head.id, None)
+        self._heads[head.id] = head
+        self._tasks.update({task.id: task for task in append.tasks})
+        if append.is_new:
+            by_position = sorted(append.tasks, key=lambda task: task.position)
+            self._members[head.id] = [task.id for task in by_position]
+        self._events.setdefault(head.id, []).extend(append.events)
+
+    def _is_free(self, task: Task) -> bool:
+        stored = self._tasks.get(task.id)
+        return stored is None or stored.tree_id == ""
+
+    def _put_draft(self, task: Task) -> None:
+        if task.id in self._tasks:
+            raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")])
+        self._tasks[task.id] = task
+
+    def _delete(self, tree_id: str) -> bool:
+        if self._heads.pop(tree_id, None) is not None:
+            for task_id in self._members.pop(tree_id):
+                del self._tasks[task_id]
+            del self._events[tree_id]
+            return True
+        if tree_id in self._tasks and self._tasks[tree_id].tree_id == "":
+            del self._tasks[tree_id]
+            return True
+        return False
+
+    def _matching(self, query: TaskQuery) -> list[Task]:
+        return [
+            task
+            for task in self._tasks.values()
+            if query.owner in (None, task.owner)
+            and (not query.root_only or task.parent_id is None)
+            and (query.statuses is None or task.status in query.statuses)
+            and query.user_id in (None, task.user_id)
+            and query.name in (None, task.name)
+            and (query.context_id is None or self._context_of(task) == query.context_id)
+        ]
+
+    def _context_of(self, task: Task) -> str | None:
+        head = self._heads.get(task.tree_id)
+        return None if head is None else head.context_id

@@ -1,0 +1,183 @@
+"""The reading statements: made by SQLAlchemy Core, compiled once for each shape of a query."""
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Select, bindparam, func, select, true, tuple_
+from sqlalchemy.sql.elements import ColumnClause
+
+from core.storage.base import TaskQuery, TreeQuery
+from core.storage.statements import DIALECT
+from core.storage.tables import events, tasks, trees
+
+SHAPES = 512  # compiled statements kept of each kind
+
+TASK_COLUMNS = (tasks.c.id, tasks.c.spec, tasks.c.spec_crc, tasks.c.state, tasks.c.state_crc)
+HEAD_COLUMNS = (trees.c.id, trees.c.body, trees.c.body_crc, trees.c.bulk, trees.c.bulk_crc)
+EVENT_COLUMNS = (events.c.tree_id, events.c.seq, events.c.body, events.c.crc)
+
+
+class Statement(Struct, frozen=True):
+    """A compiled statement, the names of its parameters in their order, and those that SQLAlchemy gave a value."""
+
+    sql: str
+    names: tuple[str, ...]
+    constants: dict[str, Any]
+
+    def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple([values[name] if name in values else self.constants[name] for name in self.names])
+
+
+Bound = tuple[str, tuple[Any, ...]]  # SQL and its parameters
+
+
+def compiled(statement: Select[Any]) -> Statement:
+    result = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+    constants = {name: value for name, value in result.params.items() if value is not None}
+    return Statement(str(result), tuple(result.positiontup or ()), constants)
+
+
+def _one_of(column: ColumnClause[Any], name: str, count: int) -> ColumnElement[bool]:
+    return column.in_([bindparam(f"{name}_{i}") for i in range(count)])
+
+
+def _many(name: str, values: Collection[str]) -> dict[str, Any]:
+    return {f"{name}_{i}": str(value) for i, value in enumerate(sorted(set(values)))}
+
+
+HEAD = compiled(select(*HEAD_COLUMNS).where(trees.c.id == bindparam("id")))
+TASK = compiled(select(*TASK_COLUMNS).where(tasks.c.id == bindparam("id")))
+TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
+CHILDREN = compiled(
+    select(*TASK_COLUMNS).where(tasks.c.parent_id == bindparam("id")).order_by(tasks.c.position, tasks.c.id)
+)
+LIVE_TREES = compiled(select(trees.c.id).where(trees.c.is_live == true()).order_by(trees.c.created_at, trees.c.id))
+
+
+def task_list(query: TaskQuery) -> Bound:
+    """The query's page of tasks."""
+    statement = _task_list(*_task_shape(query), False)
+    return statement.sql, statement.parameters(_task_values(query))
+
+
+def task_count(query: TaskQuery) -> Bound:
+    """The number of tasks that match, whatever the page."""
+    statement = _task_list(*_task_shape(query), True)
+    return statement.sql, statement.parameters(_task_values(query))
+
+
+def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None]:
+    given = frozenset(name for name in ("owner", "user_id", "name", "context_id") if getattr(query, name) is not None)
+    return given, query.root_only, None if query.statuses is None else len(query.statuses)
+
+
+def _task_values(query: TaskQuery) -> dict[str, Any]:
+    return {
+        "owner": query.owner,
+        "user_id": query.user_id,
+        "name": query.name,
+        "context_id": query.context_id,
+        "limit": query.limit,
+        "offset": query.offset,
+        **_many("status", query.statuses or ()),
+    }
+
+
+@lru_cache(SHAPES)
+def _task_list(given: frozenset[str], root_only: bool, statuses: int | None, counting: bool) -> Statement:
+    statement: Select[Any] = select(func.count()).select_from(tasks) if counting else select(*TASK_COLUMNS)
+    for column in (tasks.c.owner, tasks.c.user_id, tasks.c.name):
+        if column.name in given:
+            statement = statement.where(column == bindparam(column.name))
+    if "context_id" in given:
+        statement = statement.join(trees, trees.c.id == tasks.c.tree_id)
+        statement = statement.where(trees.c.context_id == bindparam("context_id"))
+    if root_only:
+        statement = statement.where(tasks.c.parent_id.is_(None))
+    if statuses is not None:
+        statement = statement.where(_one_of(tasks.c.status, "status", statuses))
+    if not counting:
+        statement = statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
+        statement = statement.limit(bindparam("limit")).offset(bindparam("offset"))
+    return compiled(statement)
+
+
+def tree_list(query: TreeQuery) -> Bound:
+    """The query's page of heads, and one more where there are more."""
+    statement = _tree_list(*_tree_shape(query), query.before is not None, False)
+    return statement.sql, statement.parameters(_tree_values(query))
+
+
+def tree_count(query: TreeQuery) -> Bound:
+    """The number of trees that match, whatever the page."""
+    statement = _tree_list(*_tree_shape(query), False, True)
+    return statement.sql, statement.parameters(_tree_values(query))
+
+
+def _tree_shape(query: TreeQuery) -> tuple[frozenset[str], int | None]:
+    names = ("owner", "origin", "context_id", "updated_since")
+    given = frozenset(name for name in names if getattr(query, name) is not None)
+    return given, None if query.statuses is None else len(query.statuses)
+
+
+def _tree_values(query: TreeQuery) -> dict[str, Any]:
+    updated_at, tree_id = query.before or (None, None)
+    return {
+        "owner": query.owner,
+        "origin": query.origin,
+        "context_id": query.context_id,
+        "updated_since": query.updated_since,
+        "before_at": updated_at,
+        "before_id": tree_id,
+        "limit": query.limit + 1,
+        **_many("status", query.statuses or ()),
+    }
+
+
+@lru_cache(SHAPES)
+def _tree_list(given: frozenset[str], statuses: int | None, before: bool, counting: bool) -> Statement:
+    statement: Select[Any] = select(func.count()).select_from(trees) if counting else select(*HEAD_COLUMNS)
+    for column in (trees.c.owner, trees.c.origin, trees.c.context_id):
+        if column.name in given:
+            statement = statement.where(column == bindparam(column.name))
+    if "updated_since" in given:
+        statement = statement.where(trees.c.updated_at >= bindparam("updated_since"))
+    if statuses is not None:
+        statement = statement.where(_one_of(trees.c.status, "status", statuses))
+    if before:
+        page = tuple_(bindparam("before_at"), bindparam("before_id"))
+        statement = statement.where(tuple_(trees.c.updated_at, trees.c.id) < page)
+    if not counting:
+        statement = statement.order_by(trees.c.updated_at.desc(), trees.c.id.desc()).limit(bindparam("limit"))
+    return compiled(statement)
+
+
+def event_list(
+    tree_id: str, after: int, until: int | None, task_id: str | None, kinds: Collection[str] | None, limit: int
+) -> Bound:
+    """A tree's events with `after < seq <= until`, in order."""
+    values = {
+        "tree_id": tree_id,
+        "after": after,
+        "until": until,
+        "task_id": task_id,
+        "limit": limit,
+        **_many("kind", kinds or ()),
+    }
+    statement = _event_list(until is not None, task_id is not None, None if kinds is None else len(set(kinds)))
+    return statement.sql, statement.parameters(values)
+
+
+@lru_cache(SHAPES)
+def _event_list(until: bool, task: bool, kinds: int | None) -> Statement:
+    statement = select(*EVENT_COLUMNS)
+    statement = statement.where(events.c.tree_id == bindparam("tree_id"), events.c.seq > bindparam("after"))
+    if until:
+        statement = statement.where(events.c.seq <= bindparam("until"))
+    if task:
+        statement = statement.where(events.c.task_id == bindparam("task_id"))
+    if kinds is not None:
+        statement = statement.where(_one_of(events.c.kind, "kind", kinds))
+    return compiled(statement.order_by(events.c.seq).limit(bindparam("limit")))

@@ -1,0 +1,102 @@
+"""A few read-only aiosqlite connections. No read transaction outlives the page or the tree that it reads."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import aiosqlite
+
+from core.errors import StorageError
+from core.storage.queries import Bound
+
+Value = TypeVar("Value")
+Row = Sequence[Any]
+
+CONNECTIONS = 3
+CHUNK = 500  # rows decoded between two turns of the event loop
+
+
+class Reader:
+    """Reads the database of a writer in the same process, whose commits it sees at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._uri = f"file:{quote(str(path))}?mode=ro"
+        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._connections: list[aiosqlite.Connection] = []
+
+    async def open(self) -> None:
+        """Raises sqlite3.Error."""
+        for _ in range(CONNECTIONS):
+            # None: sqlite3 begins no transaction by itself, so a statement alone is one.
+            opening = aiosqlite.connect(self._uri, uri=True, isolation_level=None)
+            # aiosqlite 0.22 has no option for it, and a program that ends without close() would hang for ever.
+            opening._thread.daemon = True
+            connection = await opening
+            self._connections.append(connection)
+            await connection.execute("PRAGMA query_only=1")
+            await connection.execute("PRAGMA busy_timeout=5000")
+            self._idle.put_nowait(connection)
+
+    async def close(self) -> None:
+        """Ends reads that are under way at their next step."""
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            await connection.close()
+
+    async def rows(self, query: Bound) -> list[Row]:
+        """All rows of one statement; the statement's limit keeps them few."""
+        async with self._connection() as connection:
+            return list(await connection.execute_fetchall(*query))
+
+    async def count_and_rows(self, count: Bound, page: Bound) -> tuple[int, list[Row]]:
+        """A number and a page, read at one moment."""
+        async with self._connection() as connection, _transaction(connection):
+            (number,) = (await connection.execute_fetchall(*count))[0]  # type: ignore[index]
+            return number, list(await connection.execute_fetchall(*page))
+
+    async def first_and_rest(
+        self, first: Bound, rest: Bound, decode: Callable[[Row], Value]
+    ) -> tuple[Row, list[Value]] | None:
+        """One row, and any number of rows decoded in chunks, read at one moment; None when there is no first row."""
+        async with self._connection() as connection, _transaction(connection):
+            found = list(await connection.execute_fetchall(*first))
+            if not found:
+                return None
+            values: list[Value] = []
+            async with connection.execute(*rest) as cursor:
+                while chunk := list(await cursor.fetchmany(CHUNK)):
+                    values += [decode(row) for row in chunk]
+            return found[0], values
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
+        if not self._connections:
+            raise StorageError("The database is closed")
+        connection = await self._idle.get()
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"The database cannot be read ({getattr(error, 'sqlite_errorname', 'unknown')})"
+            ) from error
+        except ValueError as error:
+            if connection in self._connections:
+                raise
+            raise StorageError("The database is closed") from error  # aiosqlite's way of saying it
+        finally:
+            self._idle.put_nowait(connection)
+
+
+@asynccontextmanager
+async def _transaction(connection: aiosqlite.Connection) -> AsyncIterator[None]:
+    try:
+        await connection.execute("BEGIN")
+        yield
+    finally:
+        # Queued before any other use of the connection, also when the caller was cancelled; no error without a BEGIN.
+        end = asyncio.ensure_future(connection.rollback())
+        await asyncio.shield(end)

@@ -1,0 +1,187 @@
+"""The durable storage: one SQLite file, one writer with group commit, a few readers."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError
+
+from core.errors import ConfigurationError, InvalidPlan, Problem, StorageError, StorageUnavailable
+from core.events import Recorded
+from core.storage import codec, queries, statements, tables
+from core.storage.base import Append, TaskQuery, TreePage, TreeQuery
+from core.storage.lock import DatabaseLock
+from core.storage.migrate import migrate
+from core.storage.reader import Reader
+from core.storage.writer import CLOSED, Writer
+from core.task import Task, TreeHead
+
+
+def database_path(url_or_path: str) -> Path:
+    """The file that a SQLite URL or a plain path names. Raises ConfigurationError for anything else."""
+    if "://" not in url_or_path:
+        name: str | None = url_or_path
+    else:
+        try:
+            url = make_url(url_or_path)
+        except ArgumentError as error:
+            raise ConfigurationError("The database URL cannot be read; write sqlite:///path/to/file.db") from error
+        backend = url.get_backend_name()
+        if backend in ("postgresql", "postgres"):
+            raise ConfigurationError("PostgreSQL is not supported yet; give a SQLite URL such as sqlite:///tasks.db")
+        if backend != "sqlite":
+            raise ConfigurationError(
+                f"{backend} databases are not supported; give a SQLite URL such as sqlite:///tasks.db"
+            )
+        if url.query or url.host:
+            raise ConfigurationError(
+                "A SQLite URL has a path only, such as sqlite:///tasks.db or sqlite:////var/tasks.db"
+            )
+        name = url.database
+    if not name or name == ":memory:" or name.startswith("file:"):
+        raise ConfigurationError(
+            "The database must be a file, such as sqlite:///tasks.db; for memory use MemoryStorage"
+        )
+    return Path(name).expanduser().absolute()
+
+
+class SqlStorage:
+    """Storage in a SQLite file, held by one process at a time. Bound to the event loop that opens it.
+
+    `exit_process` ends the process after an I/O error of a COMMIT, since nobody can tell what is stored then.
+    """
+
+    def __init__(self, url_or_path: str, *, exit_process: Callable[[int], None] = os._exit) -> None:
+        self.path = database_path(url_or_path)
+        self._exit_process = exit_process
+        self._lock = DatabaseLock(self.path)
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+
+    async def open(self) -> None:
+        self._lock.acquire()
+        writer, reader = Writer(self.path, exit_process=self._exit_process), Reader(self.path)
+        try:
+            await asyncio.to_thread(_prepare, self.path)
+            await writer.start()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._writer, self._reader = writer, reader
+        try:
+            await reader.open()
+        except sqlite3.Error as error:
+            await self.close()
+            raise StorageError(f"The database {self.path} cannot be opened: {error}") from error
+
+    async def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()
+        if self._writer is not None:
+            await self._writer.close()
+            self._lock.release()
+
+    def append(self, append: Append) -> Awaitable[None]:
+        if self._writer is None:
+            return _refused()
+        return self._writer.submit(append)
+
+    async def put_draft(self, task: Task) -> None:
+        await self._run(lambda connection: _insert_draft(connection, task))
+
+    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+        by_id = {"id": tree_id}
+        head = queries.HEAD.sql, queries.HEAD.parameters(by_id)
+        tasks = queries.TREE_TASKS.sql, queries.TREE_TASKS.parameters(by_id)
+        found = await self._reading().first_and_rest(head, tasks, codec.read_task)
+        return None if found is None else (codec.read_head(found[0]), found[1])
+
+    async def head(self, tree_id: str) -> TreeHead | None:
+        rows = await self._reading().rows((queries.HEAD.sql, (tree_id,)))
+        return codec.read_head(rows[0]) if rows else None
+
+    async def task(self, task_id: str) -> Task | None:
+        rows = await self._reading().rows((queries.TASK.sql, (task_id,)))
+        return codec.read_task(rows[0]) if rows else None
+
+    async def children(self, parent_id: str) -> list[Task]:
+        return [codec.read_task(row) for row in await self._reading().rows((queries.CHILDREN.sql, (parent_id,)))]
+
+    async def tasks(self, query: TaskQuery) -> list[Task]:
+        return [codec.read_task(row) for row in await self._reading().rows(queries.task_list(query))]
+
+    async def count(self, query: TaskQuery) -> int:
+        rows = await self._reading().rows(queries.task_count(query))
+        return int(rows[0][0])
+
+    async def trees(self, query: TreeQuery) -> TreePage:
+        total, rows = await self._reading().count_and_rows(queries.tree_count(query), queries.tree_list(query))
+        heads = tuple([codec.read_head(row) for row in rows[: query.limit]])
+        return TreePage(heads=heads, total=total, has_more=len(rows) > query.limit)
+
+    async def live_trees(self) -> list[str]:
+        return [str(tree_id) for (tree_id,) in await self._reading().rows((queries.LIVE_TREES.sql, ()))]
+
+    async def events(
+        self,
+        tree_id: str,
+        after: int = 0,
+        *,
+        until: int | None = None,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int = 500,
+    ) -> Sequence[Recorded]:
+        query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
+        return [codec.read_event(row) for row in await self._reading().rows(query)]
+
+    async def delete(self, tree_id: str) -> bool:
+        deleted: bool = await self._run(lambda connection: _delete(connection, tree_id))
+        return deleted
+
+    async def _run(self, job: Callable[[Connection], Any]) -> Any:
+        if self._writer is None:
+            raise StorageUnavailable(CLOSED)
+        return await self._writer.submit(job)
+
+    def _reading(self) -> Reader:
+        if self._reader is None:
+            raise StorageError(CLOSED)
+        return self._reader
+
+
+async def _refused() -> None:
+    raise StorageUnavailable(CLOSED)
+
+
+def _prepare(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the log files get the same mode
+    except OSError as error:
+        raise StorageError(f"The database {path} cannot be opened: {error.strerror}") from error
+    migrate(path)
+
+
+def _insert_draft(connection: Connection, task: Task) -> None:
+    try:
+        statements.INSERT_DRAFTS.run(connection, [codec.task_row(task)])
+    except IntegrityError as error:
+        raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")]) from error
+
+
+def _delete(connection: Connection, tree_id: str) -> bool:
+    trees, tasks, events = tables.trees, tables.tasks, tables.events
+    is_tree = connection.execute(select(trees.c.id).where(trees.c.id == tree_id)).first() is not None
+    if is_tree:
+        connection.execute(delete(events).where(events.c.tree_id == tree_id))
+        connection.execute(delete(tasks).where(tasks.c.tree_id == tree_id))
+        connection.execute(delete(trees).where(trees.c.id == tree_id))
+        return True
+    draft = delete(tasks).where(tasks.c.id == tree_id, tasks.c.tree_id == "")
+    return connection.execute(draft).rowcount > 0

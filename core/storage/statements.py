@@ -1,0 +1,85 @@
+"""The writer's statements: made by SQLAlchemy Core for SQLite, compiled once, each for many rows at a time.
+
+sqlite3 lets go of the GIL at every step of a statement and then waits for it, up to 5 ms each time while the event loop
+is busy. `executemany` steps once a row; a statement over many rows steps once. Beside a busy loop that was 26 times the
+speed of `executemany` (6,537 against 254 pairs of rows a second, batches of 512), alone 0.8 times (92,000 and 115,000).
+"""
+
+from functools import cache
+from itertools import chain
+
+from sqlalchemy import Connection, Executable, Table, bindparam, literal_column, update, values
+from sqlalchemy.dialects import sqlite
+
+from core.storage.codec import Row
+from core.storage.tables import events, tasks, trees
+
+DIALECT = sqlite.dialect(paramstyle="qmark")
+MAX_ROWS = 256  # of one statement: at most 14 parameters a row, of SQLite's 32,766
+
+
+class RowsStatement:
+    """A statement over any number of rows of one width, run in pieces whose sizes are powers of two.
+
+    So there are few different texts, and sqlite3's statement cache holds each one prepared.
+    """
+
+    def __init__(self, one_row: Executable, width: int) -> None:
+        self._one_row = str(one_row.compile(dialect=DIALECT))  # type: ignore[attr-defined]
+        self._group = f"({', '.join('?' * width)})"
+        if self._one_row.count(self._group) != 1 or self._one_row.count("?") != width:
+            raise AssertionError(f"not a statement over rows of {width} values: {self._one_row}")
+        self.sql = cache(self._widened)
+
+    def _widened(self, rows: int) -> str:
+        return self._one_row.replace(self._group, ", ".join([self._group] * rows))
+
+    def run(self, connection: Connection, rows: list[Row]) -> None:
+        """Execute it for all the rows, in order."""
+        start, left = 0, len(rows)
+        while left:
+            size = min(MAX_ROWS, 1 << (left.bit_length() - 1))
+            piece = rows[start : start + size]
+            connection.exec_driver_sql(self.sql(size), tuple(chain.from_iterable(piece)))
+            start += size
+            left -= size
+
+
+def _insert(table: Table) -> RowsStatement:
+    return RowsStatement(table.insert().values([{c: bindparam(c.name) for c in table.c}]), len(table.c))
+
+
+def _update(table: Table, *changed: str, expected: str | None = None) -> RowsStatement:
+    """Rows of (id, [the value that the `expected` column must have,] the new values)."""
+    names = ["id", *(["expected"] if expected else []), *changed]
+    columns = [
+        literal_column(name, table.c[expected if name == "expected" and expected else name].type) for name in names
+    ]
+    new = values(*columns, name="new").data([tuple(bindparam(f"p_{name}") for name in names)]).cte("new")
+    statement = update(table).values({name: new.c[name] for name in changed}).where(table.c.id == new.c.id)
+    if expected is not None:
+        statement = statement.where(table.c[expected] == new.c.expected)
+    return RowsStatement(statement, len(names))
+
+
+def _put_tasks() -> RowsStatement:
+    """A task of a new tree takes the place of a draft with its id, and of nothing else."""
+    insert = sqlite.insert(tasks).values([{c: bindparam(c.name) for c in tasks.c}])
+    put = insert.on_conflict_do_update(
+        index_elements=[tasks.c.id],
+        set_={c.name: insert.excluded[c.name] for c in tasks.c if c is not tasks.c.id},
+        where=tasks.c.tree_id == literal_column("''"),
+    )
+    return RowsStatement(put, len(tasks.c))
+
+
+INSERT_EVENTS = _insert(events)
+INSERT_TREES = _insert(trees)
+PUT_TASKS = _put_tasks()
+INSERT_DRAFTS = _insert(tasks)
+UPDATE_TREES = _update(
+    trees, "version", "status", "run", "is_live", "updated_at", "body", "body_crc", expected="version"
+)
+UPDATE_TREE_BULKS = _update(trees, "bulk", "bulk_crc")
+UPDATE_TASK_STATES = _update(tasks, "status", "state", "state_crc")
+UPDATE_TASK_SPECS = _update(tasks, "name", "user_id", "spec", "spec_crc")

@@ -1,0 +1,65 @@
+"""The tables of the database, as SQLAlchemy Core describes them. The migrations make them; a test compares the two.
+
+A row is served from its blobs only, each beside its CRC-32. The other columns are there to find rows. A task and a tree
+have two blobs each, so that what grows without bound and seldom changes is not written again with every small step.
+"""
+
+from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, true
+
+metadata = MetaData()
+
+trees = Table(
+    "trees",
+    metadata,
+    Column("id", Text, primary_key=True),  # its root's id
+    Column("owner", Text, nullable=False),
+    Column("version", Integer, nullable=False),  # the compare-and-set of every append
+    Column("status", Text, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("is_live", Boolean, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("context_id", Text),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # the head without the next column's fields
+    Column("body_crc", Integer, nullable=False),
+    Column("bulk", LargeBinary, nullable=False),  # its scope and metadata
+    Column("bulk_crc", Integer, nullable=False),
+)
+Index("trees_by_change", trees.c.owner, trees.c.updated_at, trees.c.id)
+Index("trees_live", trees.c.created_at, trees.c.id, sqlite_where=trees.c.is_live == true())
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tree_id", Text, nullable=False),  # empty while the task belongs to no tree
+    Column("parent_id", Text),
+    Column("position", Integer, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("user_id", Text),
+    Column("status", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("spec", LargeBinary, nullable=False),  # what the caller wrote
+    Column("spec_crc", Integer, nullable=False),
+    Column("state", LargeBinary, nullable=False),  # what happened
+    Column("state_crc", Integer, nullable=False),
+)
+Index("tasks_by_tree", tasks.c.tree_id, tasks.c.position)
+Index("tasks_by_parent", tasks.c.parent_id, tasks.c.position, sqlite_where=tasks.c.parent_id.is_not(None))
+Index("tasks_roots", tasks.c.owner, tasks.c.created_at, tasks.c.id, sqlite_where=tasks.c.parent_id.is_(None))
+
+events = Table(
+    "events",
+    metadata,
+    Column("tree_id", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("task_id", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("crc", Integer, nullable=False),
+    # The log is read in the order of its key only, so the rows live in the key's own tree (SQLite).
+    sqlite_with_rowid=False,
+)

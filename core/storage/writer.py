@@ -1,0 +1,344 @@
+"""The single writer of a SQLite database: one thread with the only writing connection, and group commit.
+
+Whatever waits goes into one transaction (at most `MAX_BATCH` items), and futures resolve after its COMMIT. A batch in
+which something is refused is rolled back and written again item by item, each in a savepoint: only the guilty fail.
+"""
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
+from sqlalchemy.pool import NullPool
+
+from core.errors import CoreError, StorageError, StorageUnavailable, VersionConflict
+from core.storage.base import Append
+from core.storage.batch import Batch, RowsMissed
+from core.task import TreeHead
+
+logger = logging.getLogger(__name__)
+
+Job = Callable[[Connection], Any]  # another kind of write; raises a CoreError to be refused
+
+MAX_WAITING = 10_000  # items not yet durable
+MAX_BATCH = 512  # items of one transaction
+MAX_BATCH_ROWS = 8_192  # no more items once a batch has so many
+CHECKPOINT_PAGES = 1_000
+IDLE_SECONDS = 1.0
+ALARM_PAGES = 16_384  # 64 MiB of log that readers keep from being reused
+EXIT_CODE = 70  # EX_SOFTWARE: what was synced is not known any more, so the process must not go on (PostgreSQL's rule)
+CLOSED = "The database is closed"
+
+PRAGMAS = (
+    "PRAGMA busy_timeout=5000",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",  # NORMAL loses acknowledged commits when the power fails
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA wal_autocheckpoint=0",  # the writer checkpoints after it has answered
+)
+
+
+class _Item(NamedTuple):
+    """One thing to write. `failures_known`: how many failed appends the event loop knew of when it was made."""
+
+    future: asyncio.Future[Any]
+    work: Append | Job
+    failures_known: int
+
+
+# What a value that is no JSON, or no value of its column, makes of a write.
+UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, DataError, InterfaceError, ProgrammingError)
+REFUSALS = (CoreError, IntegrityError, *UNSTORABLE)
+
+Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+
+
+class Writer:
+    """Takes writes on the event loop and makes them durable in its thread, in order.
+
+    `exit_process` ends the process after an I/O error of a COMMIT.
+    """
+
+    def __init__(self, path: Path, *, exit_process: Callable[[int], None] = os._exit) -> None:
+        self._path = path
+        self._exit = exit_process
+        self._closing = True
+        # of the event loop
+        self._waiting = 0
+        self._tick: list[_Item] = []
+        self._failures_known = 0
+        # of both
+        self._queue: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
+        # of the thread
+        self._backlog: deque[_Item] = deque()
+        self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
+        self._failures = 0
+        self._stored: dict[str, TreeHead] = {}
+        self._log_pages = 0
+
+    # --- on the event loop
+
+    async def start(self) -> None:
+        """Connect. Raises StorageError when the file cannot be used."""
+        self._loop = asyncio.get_running_loop()
+        started: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        # A daemon: a program that ends without close() must not hang; what was not acknowledged may be lost.
+        threading.Thread(target=self._run, args=(started,), name="storage-writer", daemon=True).start()
+        await started
+        self._closing = False
+
+    async def close(self) -> None:
+        """Write what waits, checkpoint and disconnect."""
+        if not self._closing:
+            self._closing = True
+            self._flush()
+            self._queue.put(None)
+        await asyncio.shield(self._ended)
+
+    def submit(self, work: Append | Job) -> asyncio.Future[Any]:
+        """Queue a write; the future resolves, with a job's result, when it is durable."""
+        future = self._loop.create_future()
+        if self._closing:
+            future.set_exception(StorageUnavailable(CLOSED))
+        elif self._waiting >= MAX_WAITING:
+            future.set_exception(StorageUnavailable(f"The database is {MAX_WAITING} writes behind"))
+        else:
+            self._waiting += 1
+            if not self._tick:
+                self._loop.call_soon(self._flush)
+            self._tick.append(_Item(future, work, self._failures_known))
+        return future
+
+    def _flush(self) -> None:
+        """Hand what this turn of the event loop made to the thread, which wakes once for all of it."""
+        if self._tick:
+            self._queue.put(self._tick)
+            self._tick = []
+
+    def _settle(self, outcomes: list[Outcome], failures: int) -> None:
+        self._waiting -= len(outcomes)
+        self._failures_known = failures
+        for future, result, error in outcomes:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    def _settle_end(self, future: asyncio.Future[None], error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result(None) if error is None else future.set_exception(error)
+
+    # --- in the thread
+
+    def _call(self, callback: Callable[..., None], *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            logger.warning("the event loop of %s was closed before its storage", self._path)
+
+    def _run(self, started: asyncio.Future[None]) -> None:
+        engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
+        try:
+            connection = engine.connect()
+            for pragma in PRAGMAS:
+                connection.exec_driver_sql(pragma)
+        except DBAPIError as error:
+            message = f"The database {self._path} cannot be opened: {error.orig}"
+            self._call(self._settle_end, started, StorageError(message))
+            self._call(self._settle_end, self._ended, None)
+            return
+        self._connection = connection
+        self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        self._call(self._settle_end, started, None)
+        while items := self._take():
+            outcomes = self._write(items)
+            self._call(self._settle, outcomes, self._failures)
+            self._checkpoint_if_due()
+        self._checkpoint("TRUNCATE")
+        connection.close()
+        self._call(self._settle_end, self._ended, None)
+
+    def _connect(self) -> sqlite3.Connection:
+        # Transactions begin where this module says so; with None sqlite3 begins none by itself.
+        return sqlite3.connect(self._path, isolation_level=None, cached_statements=256)
+
+    def _take(self) -> list[_Item]:
+        """What waits, up to a batch; blocks until there is something. Empty at the end."""
+        try:
+            while not self._backlog:
+                try:
+                    handed = self._queue.get(timeout=IDLE_SECONDS if self._log_pages else None)
+                except queue.Empty:
+                    self._checkpoint("TRUNCATE")
+                    continue
+                if handed is None:
+                    return []
+                self._backlog.extend(handed)
+            while len(self._backlog) < MAX_BATCH:
+                handed = self._queue.get_nowait()
+                if handed is None:
+                    self._queue.put(None)  # the end comes after what waits
+                    break
+                self._backlog.extend(handed)
+        except queue.Empty:
+            pass
+        items: list[_Item] = []
+        rows = 0
+        while self._backlog and len(items) < MAX_BATCH and rows < MAX_BATCH_ROWS:
+            item = self._backlog.popleft()
+            items.append(item)
+            if isinstance(item.work, Append):
+                rows += len(item.work.events) + len(item.work.tasks)
+        return items
+
+    def _write(self, items: list[_Item]) -> list[Outcome]:
+        """One transaction. Nothing of it is stored when the database cannot be written."""
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            try:
+                outcomes = self._write_together(items)
+            except REFUSALS:
+                self._stored.clear()
+                self._execute("ROLLBACK")
+                self._execute("BEGIN IMMEDIATE")
+                outcomes = self._write_apart(items)
+            self._commit()
+        except DBAPIError as error:
+            logger.error("a batch of %d writes to %s failed: %s", len(items), self._path, error.orig)
+            return self._failed_batch(items, f"The database cannot be written at this moment ({_code_name(error)})")
+        except Exception:  # the thread's boundary: whatever it is, callers must not wait for ever
+            logger.exception("a batch of %d writes to %s failed", len(items), self._path)
+            return self._failed_batch(items, "The database cannot be written at this moment")
+        return outcomes
+
+    def _failed_batch(self, items: list[_Item], message: str) -> list[Outcome]:
+        self._stored.clear()
+        if self._driver.in_transaction:  # SQLite ends it by itself after some errors
+            self._driver.rollback()
+        return [(item.future, None, StorageUnavailable(message)) for item in items]
+
+    def _execute(self, sql: str) -> None:
+        self._connection.exec_driver_sql(sql)
+
+    def _commit(self) -> None:
+        try:
+            self._execute("COMMIT")
+        except DBAPIError as error:
+            if _code(error) & 0xFF == sqlite3.SQLITE_IOERR:
+                logger.critical("COMMIT on %s failed (%s); ending the process", self._path, _code_name(error))
+                self._exit(EXIT_CODE)
+            raise
+
+    def _write_together(self, items: list[_Item]) -> list[Outcome]:
+        """All appends between two jobs as one set of rows; any refusal is raised."""
+        if self._failed:
+            raise RowsMissed  # rare: each item is to be compared with the failures first
+        outcomes: list[Outcome] = []
+        appends: list[Append] = []
+        for item in items:
+            if isinstance(item.work, Append):
+                appends.append(item.work)
+                outcomes.append((item.future, None, None))
+                continue
+            if appends:
+                self._write_batch(appends)
+                appends = []
+            outcomes.append((item.future, item.work(self._connection), None))
+            self._log_pages += 8
+        if appends:
+            self._write_batch(appends)
+        return outcomes
+
+    def _write_apart(self, items: list[_Item]) -> list[Outcome]:
+        """Each item in a savepoint of its own."""
+        outcomes: list[Outcome] = []
+        for item in items:
+            self._execute("SAVEPOINT item")
+            try:
+                result = self._write_one(item)
+            except IntegrityError:
+                error: CoreError = VersionConflict(_tree_id(item))
+            except CoreError as refusal:
+                error = VersionConflict(_tree_id(item)) if isinstance(refusal, RowsMissed) else refusal
+            except UNSTORABLE as problem:
+                logger.error("a write to %s cannot be stored: %s", self._path, problem)
+                error = StorageError("A value cannot be stored: it is not JSON")
+            else:
+                self._execute("RELEASE item")
+                outcomes.append((item.future, result, None))
+                continue
+            self._execute("ROLLBACK TO item")
+            self._execute("RELEASE item")
+            outcomes.append((item.future, None, error))
+            if isinstance(item.work, Append):
+                self._failures += 1
+                self._failed[item.work.head.id] = self._failures
+        return outcomes
+
+    def _write_one(self, item: _Item) -> Any:
+        if not isinstance(item.work, Append):
+            return item.work(self._connection)
+        tree_id = item.work.head.id
+        # Made before its maker knew that an earlier append of the tree had failed: decided on what is not so.
+        if item.failures_known < self._failed.get(tree_id, 0):
+            raise VersionConflict(tree_id)
+        if item.failures_known == self._failures:
+            self._failed.clear()  # whatever comes from now on knows of all of them
+        self._write_batch([item.work])
+        return None
+
+    def _write_batch(self, appends: list[Append]) -> None:
+        batch = Batch(appends, self._stored)
+        rows = batch.write(self._connection, lambda: self._driver.total_changes)
+        # A guess, not a count: pages are shared by neighbouring rows. Only the rhythm of checkpoints hangs on it.
+        self._log_pages += 8 + rows // 4
+        # Of live trees, the bulk need not be written again.
+        for tree_id, head in batch.heads.items():
+            if head.is_live:
+                self._stored[tree_id] = head
+            else:
+                self._stored.pop(tree_id, None)
+
+    def _checkpoint_if_due(self) -> None:
+        if self._log_pages >= CHECKPOINT_PAGES:
+            self._checkpoint("PASSIVE")
+
+    def _checkpoint(self, mode: str) -> None:
+        """Move the log into the database. It is no error when a reader is in the way: the next one goes on."""
+        try:
+            if mode == "TRUNCATE":
+                self._execute("PRAGMA busy_timeout=0")  # writes must not wait for a reader
+            row = self._connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").one()
+            self._execute("PRAGMA busy_timeout=5000")
+        except DBAPIError as error:
+            logger.error("checkpoint of %s failed: %s", self._path, error.orig)
+            return
+        finally:
+            self._log_pages = 0
+        _, pages, moved = row
+        if pages - moved > ALARM_PAGES:
+            logger.warning("%d pages of the log of %s wait for a reader to end", pages - moved, self._path)
+
+
+def _tree_id(item: _Item) -> str:
+    return item.work.head.id if isinstance(item.work, Append) else ""
+
+
+def _code(error: DBAPIError) -> int:
+    return getattr(error.orig, "sqlite_errorcode", 0)
+
+
+def _code_name(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlite_errorname", "unknown")

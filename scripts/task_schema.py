@@ -1,0 +1,63 @@
+"""Writes docs/task.schema.json, the JSON Schema of a task, from core.plan.TaskInput. `--check` only compares."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from core.plan import TaskInput
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "task.schema.json"
+
+DESCRIPTIONS = {
+    "id": "A reference for parent_id and dependencies, local to the array; the server makes the real id.",
+    "name": "The task's name; also its executor, unless schemas.method or params.executor_id names one.",
+    "user_id": "Whom the task is for; the server only keeps it.",
+    "parent_id": "The id or unique name of the task above it. Organisation only; it delays nothing.",
+    "priority": "Lower starts first among tasks that are ready.",
+    "dependencies": "The tasks to wait for, by id or unique name; a plain string is a required one.",
+    "inputs": "The task's own inputs; they win over what its dependencies hand on.",
+    "schemas": "method: the executor's id; input_schema: a JSON Schema of the inputs.",
+    "params": "executor_id: the executor's id.",
+    "timeout": "Seconds for one attempt.",
+    "deadline": "RFC 3339 timestamp after which the task fails.",
+    "max_attempts": "How often it may be tried in one run.",
+    "retry": "The pauses between attempts, in seconds.",
+}
+
+
+def schema() -> dict[str, Any]:
+    """The schema, with words for each field."""
+    (_,), components = msgspec.json.schema_components([TaskInput], ref_template="#/$defs/{name}")
+    task = components.pop("TaskInput")
+    for name, words in DESCRIPTIONS.items():
+        task["properties"][name] = {"description": words} | task["properties"][name]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **task,
+        "title": "Task",
+        "description": "One task of a tree, as tasks.create, tasks.execute and an A2A data part take it.",
+        "$defs": components,
+    }
+
+
+def document() -> str:
+    """The whole file."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Write the file; with `--check` say whether it is current."""
+    if "--check" in sys.argv[1:]:
+        if DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == document():
+            return 0
+        print(f"{DOCUMENT} is not what core/plan.py says: run scripts/task_schema.py", file=sys.stderr)
+        return 1
+    DOCUMENT.write_text(document(), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

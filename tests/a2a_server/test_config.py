@@ -1,0 +1,151 @@
+"""The settings: where they come from, which of them wins, and how a wrong one is told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from a2a_server.config import Config, effective, load
+from core.errors import ConfigurationError
+
+
+def write(directory: Path, text: str, name: str = "a2a-server.toml") -> Path:
+    file = directory / name
+    file.write_text(text, "utf-8")
+    return file
+
+
+def refusal(directory: Path, *, line: dict[str, Any] | None = None, environ: dict[str, str] | None = None) -> str:
+    """The one line that the operator reads."""
+    with pytest.raises(ConfigurationError) as refused:
+        load(line or {}, environ or {}, directory)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_defaults_work_and_are_safe(tmp_path: Path) -> None:
+    config = load({}, {"PATH": "/bin"}, tmp_path)
+    assert config == Config()
+    assert (config.host, config.port, config.insecure) == ("127.0.0.1", 8000, False)
+    assert config.commands == () and config.egress_allow == ()
+
+
+def test_the_command_line_wins_over_variables_and_these_over_the_file(tmp_path: Path) -> None:
+    write(tmp_path, "port = 1\nmax_batch = 2\ndrain = 3\n")
+    environ = {"A2A_SERVER_PORT": "10", "A2A_SERVER_MAX_BATCH": "20"}
+    config = load({"port": 100, "host": None}, environ, tmp_path)
+    assert (config.port, config.max_batch, config.drain) == (100, 20, 3.0)
+    assert config.host == "127.0.0.1", "an option that was not given says nothing"
+
+
+def test_the_file_is_the_named_one_else_the_one_that_is_there(tmp_path: Path) -> None:
+    write(tmp_path, "port = 1")
+    write(tmp_path, "port = 2", "two.toml")
+    write(tmp_path, "port = 3", "three.toml")
+    environ = {"A2A_SERVER_CONFIG": "two.toml"}
+    assert load({}, {}, tmp_path).port == 1
+    assert load({}, environ, tmp_path).port == 2
+    assert load({"config": str(tmp_path / "three.toml")}, environ, tmp_path).port == 3
+
+
+def test_variables_are_read_by_the_setting_s_type(tmp_path: Path) -> None:
+    environ = {
+        "A2A_SERVER_COMMANDS": "/bin/ls, /bin/cat",
+        "A2A_SERVER_INSECURE": "Yes",
+        "A2A_SERVER_LOG_JSON": "0",
+        "A2A_SERVER_SSE_PING": "2.5",
+        "A2A_SERVER_MAX_RUNNING_PER_TREE": "",
+        "A2A_SERVER_DEFAULT_SKILL": "echo",
+        "A2A_SERVER_LOG_LEVEL": "debug",
+    }
+    config = load({}, environ, tmp_path)
+    assert config.commands == ("/bin/ls", "/bin/cat")
+    assert (config.insecure, config.log_json, config.sse_ping) == (True, False, 2.5)
+    assert (config.max_running_per_tree, config.default_skill, config.log_level) == (None, "echo", "debug")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("PORT", "x"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PORT", ""),
+        ("INSECURE", "maybe"),
+        ("SSE_PING", "0"),
+        ("SSE_PING", "nan"),
+        ("SSE_PING", "inf"),
+        ("MAX_BATCH", "0"),
+        ("MAX_BATCH", "1.5"),
+        ("LOG_LEVEL", "loud"),
+        ("MAX_RUNNING_PER_TREE", "none"),
+        ("DATABASE", ""),
+        ("DATABASE", "postgresql://db/x"),
+        ("PUBLIC_URL", "example.com"),
+        ("PUBLIC_URL", "https://user:pw@example.com"),
+        ("ALLOWED_HOSTS", "https://example.com"),
+        ("ALLOWED_HOSTS", "example.com:8000"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(tmp_path: Path, variable: str, text: str) -> None:
+    name = "A2A_SERVER_" + variable
+    assert refusal(tmp_path, environ={name: text}).startswith(f"{name}: ")
+
+
+def test_a_wrong_value_names_its_option_or_its_place_in_the_file(tmp_path: Path) -> None:
+    assert refusal(tmp_path, line={"max_batch": 0}) == "--max-batch: expected `int` >= 1"
+    write(tmp_path, 'port = "8000"')
+    assert refusal(tmp_path) == "port in a2a-server.toml: expected `int`, got `str`"
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+    assert refusal(tmp_path, environ={"A2A_SERVER_PROT": "1"}) == (
+        "A2A_SERVER_PROT: no such setting; did you mean port?"
+    )
+    assert refusal(tmp_path, line={"zzz": 1}) == "--zzz: no such setting"
+    write(tmp_path, "databse = 'sqlite://'")
+    assert refusal(tmp_path) == "databse in a2a-server.toml: no such setting; did you mean database?"
+
+
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(tmp_path, line={"config": "none.toml"})
+    write(tmp_path, "port = ")
+    assert "is not TOML" in refusal(tmp_path)
+    (tmp_path / "a2a-server.toml").write_bytes(b"\xff")
+    assert "is not TOML" in refusal(tmp_path)
+    assert "cannot be read" in refusal(tmp_path, line={"config": "."})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com"])
+def test_listening_beyond_loopback_needs_a_decision(tmp_path: Path, host: str) -> None:
+    assert refusal(tmp_path, line={"host": host}).startswith("--host: ")
+    assert load({"host": host, "insecure": True}, {}, tmp_path).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "localhost", "::1"])
+def test_listening_on_loopback_does_not(tmp_path: Path, host: str) -> None:
+    assert load({"host": host}, {}, tmp_path).host == host
+
+
+def test_what_is_shown_has_no_passwords() -> None:
+    shown = effective(Config(database="sqlite+x://ann:pa:ss@w@host/db", commands=("/bin/ls",)))
+    assert shown["database"] == "sqlite+x://ann:***@host/db"
+    assert shown["commands"] == ["/bin/ls"]
+    assert effective(Config())["database"] == "sqlite:///a2a-server.db"
+    assert set(shown) == set(Config.__struct_fields__)
+
+
+def test_the_names_a_host_header_may_have() -> None:
+    assert Config().hosts() == {"127.0.0.1", "localhost", "::1"}
+    config = Config(host="0.0.0.0", allowed_hosts=("A.example", "[fd00::1]"), public_url="https://b.example:444/x")
+    assert config.hosts() == {"127.0.0.1", "localhost", "::1", "a.example", "fd00::1", "b.example"}
+    assert "box.local" in Config(host="box.local").hosts()
+
+
+def test_the_address_that_callers_use() -> None:
+    assert Config().url() == "http://127.0.0.1:8000/"
+    assert Config(port=0).url(4711) == "http://127.0.0.1:4711/"
+    assert Config(host="::1").url() == "http://[::1]:8000/"
+    assert Config(host="0.0.0.0").url() == "http://localhost:8000/"
+    assert Config(public_url="https://a.example/agent").url(4711) == "https://a.example/agent/"

@@ -1,0 +1,139 @@
+"""The error table: codes, payloads, and what becomes of the core's errors."""
+
+import json
+import logging
+
+import pytest
+
+from a2a_server.protocol import errors
+from a2a_server.protocol.codec import encode
+from a2a_server.protocol.versions import check_version
+from core import errors as core_errors
+from core.errors import Problem
+
+# A2A v1.0.1 §5.4, and our own two.
+TABLE = [
+    (errors.TaskNotFound, -32001, "TASK_NOT_FOUND"),
+    (errors.TaskNotCancelable, -32002, "TASK_NOT_CANCELABLE"),
+    (errors.PushNotificationNotSupported, -32003, "PUSH_NOTIFICATION_NOT_SUPPORTED"),
+    (errors.UnsupportedOperation, -32004, "UNSUPPORTED_OPERATION"),
+    (errors.ContentTypeNotSupported, -32005, "CONTENT_TYPE_NOT_SUPPORTED"),
+    (errors.InvalidAgentResponse, -32006, "INVALID_AGENT_RESPONSE"),
+    (errors.ExtendedAgentCardNotConfigured, -32007, "EXTENDED_AGENT_CARD_NOT_CONFIGURED"),
+    (errors.ExtensionSupportRequired, -32008, "EXTENSION_SUPPORT_REQUIRED"),
+    (errors.VersionNotSupported, -32009, "VERSION_NOT_SUPPORTED"),
+]
+
+
+@pytest.mark.parametrize(("type_", "code", "reason"), TABLE)
+def test_an_a2a_error_carries_its_code_and_reason(type_: type[errors.A2AError], code: int, reason: str) -> None:
+    answer = errors.to_object(type_(metadata={"taskId": "t"}))
+
+    assert answer["code"] == code
+    assert answer["message"]
+    assert answer["data"] == [
+        {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": reason,
+            "domain": "a2a-protocol.org",
+            "metadata": {"taskId": "t"},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("type_", "code"),
+    [(errors.ParseError, -32700), (errors.InvalidRequest, -32600), (errors.MethodNotFound, -32601)],
+)
+def test_a_plain_json_rpc_error_has_no_data(type_: type[errors.A2AError], code: int) -> None:
+    assert errors.to_object(type_()) == {"code": code, "message": type_.text}
+
+
+def test_violations_are_listed_one_by_one() -> None:
+    answer = errors.to_object(errors.InvalidParams.of([Problem("message.parts", "is required"), Problem("", "no")]))
+
+    assert answer["code"] == -32602
+    assert answer["message"] == "Invalid parameters: message.parts: is required; no"
+    assert answer["data"] == [
+        {
+            "@type": "type.googleapis.com/google.rpc.BadRequest",
+            "fieldViolations": [
+                {"field": "message.parts", "description": "is required"},
+                {"field": "", "description": "no"},
+            ],
+        }
+    ]
+
+
+def test_a_long_list_of_violations_is_complete_in_the_data_and_short_in_the_message() -> None:
+    answer = errors.to_object(errors.InvalidParams.of([Problem(f"tasks[{n}].name", "is required") for n in range(500)]))
+    assert len(answer["message"]) < 700
+    assert len(answer["data"][0]["fieldViolations"]) == 500
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (core_errors.TaskNotFound("t"), -32001),
+        (core_errors.TaskNotCancelable("t", "Task t is already completed, cannot cancel"), -32002),
+        (core_errors.TreeIsRunning("t", "The tree runs"), -32004),
+        (core_errors.IllegalCommand("t", "Task t waits for nothing"), -32004),
+        (core_errors.InvalidPlan([Problem("tasks[0].name", "is required")]), -32602),
+        (core_errors.CallerError("no"), -32602),
+        (core_errors.Overloaded("too many open tasks", 2.5), -32051),
+        (core_errors.StorageUnavailable("disk full"), -32051),
+        (core_errors.VersionConflict("t"), -32051),
+    ],
+)
+def test_the_core_s_errors_have_their_place(error: Exception, code: int) -> None:
+    assert errors.translate(error).code == code
+
+
+def test_a_plan_s_problems_reach_the_caller() -> None:
+    problem = Problem("tasks[0].dependencies", "a -> b -> a")
+    assert errors.translate(core_errors.InvalidPlan([problem])).violations == (problem,)
+
+
+def test_turning_away_says_when_to_come_back() -> None:
+    error = errors.translate(core_errors.Overloaded("too many open tasks", 3.0))
+
+    assert isinstance(error, errors.Overloaded)
+    assert (error.http_status, error.retry_after) == (503, 3)
+    assert errors.RateLimited().http_status == 429
+    info = errors.to_object(error)["data"][0]
+    assert (info["reason"], info["metadata"]) == ("OVERLOADED", {"retryAfter": "3"})
+
+
+def test_a_database_s_words_do_not_reach_the_caller() -> None:
+    error = errors.translate(core_errors.StorageUnavailable("/secret/path.db is full"))
+    assert "secret" not in json.dumps(errors.to_object(error))
+
+
+def test_an_unforeseen_exception_becomes_an_id(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        error = errors.translate(RuntimeError("password=hunter2"))
+    answer = errors.to_object(error)
+
+    assert answer["code"] == -32603
+    assert answer["message"] == "Internal error"
+    assert "hunter2" not in json.dumps(answer)
+    error_id = answer["data"][0]["metadata"]["errorId"]
+    assert error_id in caplog.text
+    assert "hunter2" in caplog.text, "the traceback is the operator's"
+
+
+def test_every_error_can_be_written() -> None:
+    for type_, _, _ in TABLE:
+        assert encode(errors.to_object(type_()))
+
+
+@pytest.mark.parametrize("version", [None, "", "1.0", "1", "1.0.7", " 1.0 "])
+def test_version_one_is_spoken(version: str | None) -> None:
+    check_version(version)
+
+
+@pytest.mark.parametrize("version", ["0.3", "99.0", "1.7", "x", "1.0.0.0", "1.", "-1", "٠١.0", "1.0,0.3", "9" * 5000])
+def test_another_version_is_refused_with_the_ones_we_speak(version: str) -> None:
+    with pytest.raises(errors.VersionNotSupported) as refused:
+        check_version(version)
+    assert refused.value.metadata == {"supportedVersions": "1.0"}

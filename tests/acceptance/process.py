@@ -1,0 +1,109 @@
+"""A real server process, as its operator starts it, and a plain client for it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+ROOT = Path(__file__).resolve().parents[2]
+EXECUTORS = ROOT / "tests" / "acceptance" / "executors.py"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class ServerProcess:
+    """`a2a-server serve`, started again and again with the same command."""
+
+    def __init__(self, folder: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.command = [
+            sys.executable, "-m", "a2a_server", "serve", str(EXECUTORS), "--port", str(self.port),
+            "--database", f"sqlite:///{folder}/server.db", *arguments,
+        ]  # fmt: skip
+        self.env = {**os.environ, "LEDGER": str(folder / "ledger"), **(env or {})}
+        self.process: subprocess.Popen[str] | None = None
+        self.log: list[str] = []
+        self.client = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> "ServerProcess":
+        """Start it, and return when it says that it listens."""
+        self.process = subprocess.Popen(
+            self.command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=self.folder, env=self.env
+        )
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if "listening on" in line:
+                break
+        else:
+            raise AssertionError("the server did not start:\n" + "".join(self.log))
+        threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True).start()
+        return self
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, timeout: float = 40) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+    def close(self) -> None:
+        self.client.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stderr is not None
+
+    def call(self, method: str, params: Any = None, path: str = "/") -> Any:
+        """The result of a JSON-RPC call. Raises AssertionError with the error object."""
+        answer = self.raw(method, params, path)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def raw(self, method: str, params: Any = None, path: str = "/") -> Any:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method} | ({"params": params} if params is not None else {})
+        return self.client.post(path, json=body).json()
+
+    def events(self, task_id: str, after: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(id, data) of each event of the tree's stream, until it ends or the connection breaks."""
+        headers = {} if after is None else {"Last-Event-ID": str(after)}
+        try:
+            with self.client.stream("GET", f"/tasks/{task_id}/events", headers=headers) as response:
+                assert response.status_code == 200, response.read()
+                yield from sse_events(response.iter_lines())
+        except httpx2.TransportError:
+            return
+
+
+def sse_events(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Parse server-sent events that carry one line of JSON each."""
+    seq = 0
+    for line in lines:
+        if line.startswith("id:"):
+            seq = int(line[3:])
+        elif line.startswith("data:"):
+            yield seq, json.loads(line[5:])

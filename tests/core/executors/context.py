@@ -1,0 +1,62 @@
+"""A task's context without a runner: what an executor says is collected."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.commands import AddArtifact, Command, ReportProgress, SendMessage
+from core.executors.base import TaskContext
+from core.task import Dependency, Task
+
+
+@dataclass
+class Said:
+    """The commands that an executor reported, in order."""
+
+    commands: list[Command] = field(default_factory=list)
+
+    async def report(self, command: Command) -> None:
+        self.commands.append(command)
+
+    @property
+    def fractions(self) -> list[float]:
+        return [command.fraction for command in self.commands if isinstance(command, ReportProgress)]
+
+    @property
+    def parts(self) -> list[Any]:
+        artifacts_and_messages = [
+            command.artifact if isinstance(command, AddArtifact) else command.message
+            for command in self.commands
+            if isinstance(command, AddArtifact | SendMessage)
+        ]
+        return [part for content in artifacts_and_messages for part in content["parts"]]
+
+
+def make_context(
+    said: Said | None = None,
+    *,
+    inputs: dict[str, Any] | None = None,
+    dependencies: Mapping[str, Any] | None = None,
+    depends_on: tuple[str, ...] = (),
+    answers: tuple[Any, ...] = (),
+    at_most_once: bool = False,
+) -> TaskContext:
+    task = Task(
+        id="t1",
+        tree_id="t1",
+        name="work",
+        inputs=inputs or {},
+        dependencies=tuple(Dependency(key) for key in depends_on),
+        answers=answers,
+        attempt=1,
+        created_at=0.0,
+    )
+    return TaskContext(
+        task=task,
+        run=1,
+        dependencies=dependencies or {},
+        request={},
+        context_id=None,
+        report=(said or Said()).report,
+        at_most_once=at_most_once,
+    )

@@ -1,0 +1,86 @@
+"""Functions for the tests to run in processes of their own. Without pytest, so that they load quickly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from core.executors.base import Parts, Rejected
+
+
+def double(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"doubled": inputs["number"] * 2, "pid": os.getpid(), "group": os.getpgid(0)}
+
+
+def nothing() -> None:
+    print("printed by a child")
+
+
+def tell(inputs: dict[str, Any], context: Any) -> Any:
+    context.progress(0.5, "half")
+    context.message("hello")
+    context.artifact(Parts([{"text": "piece"}]), name="pieces", last_chunk=True)
+    return Parts(
+        [{"text": f"{context.task_id} {context.attempt} {context.idempotency_key} {context.dependencies['a']}"}]
+    )
+
+
+def ask_twice(inputs: dict[str, Any], context: Any) -> list[Any]:
+    return [context.ask("first?"), context.ask("second?", auth=True)]
+
+
+def say_nonsense(inputs: dict[str, Any], context: Any) -> None:
+    context.progress("not a number")
+
+
+def reply_late(inputs: dict[str, Any], context: Any) -> None:
+    context.message("first")
+    context.reply("too late")
+
+
+def fail(inputs: dict[str, Any]) -> None:
+    raise ValueError("it broke")
+
+
+def fail_without_words(inputs: dict[str, Any]) -> None:
+    raise KeyError
+
+
+def reject(inputs: dict[str, Any]) -> None:
+    raise Rejected("not mine")
+
+
+def leave(inputs: dict[str, Any]) -> None:
+    sys.exit("going")
+
+
+def die(inputs: dict[str, Any]) -> None:
+    os._exit(3)
+
+
+def kill_itself(inputs: dict[str, Any]) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def return_a_set(inputs: dict[str, Any]) -> set[int]:
+    return {1}
+
+
+def hang(inputs: dict[str, Any], context: Any) -> None:
+    """With a child of its own, and deaf to SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    grandchild = subprocess.Popen(["/bin/sleep", "1000"])
+    context.message(json.dumps([os.getpid(), grandchild.pid]))
+    time.sleep(1000)
+
+
+def echo(inputs: dict[str, Any]) -> Any:
+    return inputs
+
+
+class Adder:
+    def execute(self, inputs: dict[str, Any]) -> int:
+        return int(inputs["a"]) + int(inputs["b"])

@@ -1,0 +1,112 @@
+"""Inputs and results against JSON Schema: what the errors say, and which schemas are refused."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from core.errors import ConfigurationError
+from core.executors.schema import MAX_ERRORS, check_schema, violation
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "url": {"type": "string"},
+        "items": {"type": "array", "items": {"type": "object", "properties": {"size": {"type": "integer"}}}},
+    },
+    "required": ["url"],
+    "additionalProperties": False,
+}
+
+
+def test_value_that_fits_has_no_violation() -> None:
+    assert violation(SCHEMA, {"url": "x", "items": [{"size": 1}]}, "inputs") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"url": 5}, "inputs.url: 5 is not of type 'string'"),
+        ({"url": "x", "items": [{"size": 1}, {"size": "b"}]}, "inputs.items[1].size: 'b' is not of type 'integer'"),
+        ({}, "inputs: 'url' is a required property"),
+        ({"url": "x", "verify": False}, "inputs: Additional properties are not allowed ('verify' was unexpected)"),
+        ([], "inputs: [] is not of type 'object'"),
+    ],
+)
+def test_violation_names_the_field(value: Any, expected: str) -> None:
+    assert violation(SCHEMA, value, "inputs") == expected
+
+
+def test_several_violations_are_named_at_once() -> None:
+    assert violation(SCHEMA, {"url": 5, "items": 6}, "result") == (
+        "result.items: 6 is not of type 'array'; result.url: 5 is not of type 'string'"
+    )
+
+
+def test_violations_are_few_and_short() -> None:
+    found = violation({"items": {"type": "string", "maxLength": 1}}, ["x" * 100_000] * 1000, "inputs")
+    assert found is not None
+    assert found.endswith("; and more")
+    assert found.count(";") == MAX_ERRORS
+    assert len(found) < 2500
+
+
+def test_changed_schema_is_not_served_from_the_cache() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    assert violation(schema, "x", "inputs") is None
+    schema["type"] = "integer"
+    assert violation(schema, "x", "inputs") == "inputs: 'x' is not of type 'integer'"
+
+
+def deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"not": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "objct"}, "'objct' is not valid"),
+        ({"properties": {"a": 5}}, "5 is not of type"),
+        ({"pattern": "("}, "is not a 'regex'"),
+        ({"properties": {"a": {"$ref": "#/$defs/missing"}}}, "missing"),
+        ({"$dynamicRef": "#nowhere"}, "nowhere"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#"}, "2020-12"),
+        ({"enum": [object()]}, "object"),
+        (deep(5000), "recursion"),
+    ],
+)
+def test_broken_schema_is_refused_and_says_whose_it_is(schema: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^executor 'x': input_schema is not a usable JSON Schema") as caught:
+        check_schema(schema, "executor 'x': input_schema")
+    assert reason in str(caught.value)
+
+
+def test_schema_may_refer_to_itself_and_to_the_dialect() -> None:
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$defs": {"tree": {"type": "object", "additionalProperties": {"$ref": "#/$defs/tree"}}},
+        "properties": {"tree": {"$ref": "#/$defs/tree"}, "$ref": {"type": "string"}, "schema": {"$ref": "#/$defs/any"}},
+        "examples": [{"$ref": "http://nowhere.example/"}],
+    }
+    schema["$defs"]["any"] = {"$ref": "https://json-schema.org/draft/2020-12/schema"}  # type: ignore[index]
+    check_schema(schema, "it")
+    assert violation(schema, {"tree": {"a": {"b": {}}}}, "inputs") is None
+    assert violation(schema, {"tree": {"a": {"b": 1}}}, "inputs") == "inputs.tree.a.b: 1 is not of type 'object'"
+
+
+def test_endless_schema_is_a_violation_and_no_crash() -> None:
+    check_schema({"$ref": "#"}, "it")
+    assert violation({"$ref": "#"}, 1, "inputs") == "inputs: the schema, or the value, is nested too deeply"
+
+
+def test_remote_reference_is_never_fetched() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/schema.json"
+        with pytest.raises(ConfigurationError, match="not a usable JSON Schema"):
+            check_schema({"properties": {"a": {"$ref": url}}}, "it")
+        with pytest.raises(BlockingIOError):
+            listener.accept()

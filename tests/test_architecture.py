@@ -1,0 +1,296 @@
+"""The rules of the house, held by the build (design.md "Rooms", style.md 17); each is also shown to be able to fail."""
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path for room in ("core", "a2a_server") for path in (ROOT / room).rglob("*.py"))
+
+MAX_FILE_LINES = 500
+MAX_FUNCTION_LINES = 60
+
+# From the ground up: a module imports modules of its own line or of lines before it. A name stands for all below it.
+LAYERS = (
+    ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue"),
+    ("core.task",),
+    ("core.commands", "core.events"),
+    ("core.inputs", "core.tree"),
+    ("core.decide", "core.plan"),
+    ("core.clock", "core.egress", "core.executors.base", "core.executors.registry", "core.storage.base"),
+    ("core.executors", "core.hooks", "core.storage"),
+    ("core.feed", "core.queue"),
+    ("core.orchestrator",),
+    ("core.attempt",),
+    ("core.runner",),
+    ("core.session",),
+    ("core.manager",),
+    ("core",),
+    ("a2a_server.protocol", "a2a_server.context", "a2a_server.config"),
+    ("a2a_server.translate", "a2a_server.limits", "a2a_server.jsonrpc"),
+    ("a2a_server.agent_card", "a2a_server.openrpc"),
+    ("a2a_server.methods",),
+    ("a2a_server.sse", "a2a_server.http"),
+    ("a2a_server.app",),
+    ("a2a_server.cli",),
+    ("a2a_server",),
+)
+
+PURE = frozenset(
+    f"core.{name}"
+    for name in (
+        *("task", "commands", "events", "tree", "decide", "plan"),
+        *("retry", "errors", "inputs", "timestamps", "jsonvalue"),
+    )
+)
+IMPURE_LIBRARIES = frozenset(
+    {
+        "aiosqlite",
+        "asyncio",
+        "os",
+        "random",
+        "secrets",
+        "socket",
+        "sqlalchemy",
+        "subprocess",
+        "threading",
+        "time",
+        "uuid",
+    }
+)
+SERVER_LIBRARIES = frozenset({"a2a_server", "jsonrpcserver", "sse_starlette", "starlette", "typer", "uvicorn"})
+FORBIDDEN_LIBRARIES = frozenset({"cPickle", "dill", "marshal", "pickle", "shelve"})
+FORBIDDEN_CALLS = frozenset({"eval", "exec", "os.popen", "os.system", "yaml.load", "yaml.unsafe_load"})
+
+# Where code of others runs, or where the last line of defence stands: file and function -> why.
+BROAD_EXCEPTS: dict[tuple[str, str], str] = {}
+
+# Where a concrete storage may be named: composition, and the library's own front door.
+STORAGE_NAMERS = frozenset({"a2a_server.app", "core.manager"})
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a source file of ours."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything imported: `from a.b import c` is a.b.c, since c may be a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def dotted(node: ast.AST) -> str:
+    """`yaml.load` of the expression that says so; empty for what is no plain name."""
+    match node:
+        case ast.Name():
+            return node.id
+        case ast.Attribute():
+            return f"{base}.{node.attr}" if (base := dotted(node.value)) else ""
+    return ""
+
+
+def is_below(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def layer(name: str) -> int | None:
+    """The line of LAYERS that a module belongs to: the longest room wins."""
+    rooms = [(len(room), n) for n, line in enumerate(LAYERS) for room in line if is_below(name, room)]
+    return max(rooms)[1] if rooms else None
+
+
+def core_stays_below_the_server(module: str, tree: ast.Module) -> Iterator[str]:
+    if is_below(module, "core"):
+        for line, name in imports(tree):
+            if name.split(".")[0] in SERVER_LIBRARIES:
+                yield f"{line}: core imports {name}"
+
+
+def pure_modules_stay_pure(module: str, tree: ast.Module) -> Iterator[str]:
+    if module not in PURE:
+        return
+    for line, name in imports(tree):
+        if name.split(".")[0] in IMPURE_LIBRARIES:
+            yield f"{line}: a pure module imports {name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and dotted(node.func).split(".")[-1] in {"now", "utcnow", "today"}:
+            yield f"{node.lineno}: a pure module asks for the time"
+
+
+def imports_point_downwards(module: str, tree: ast.Module) -> Iterator[str]:
+    own = layer(module)
+    assert own is not None, f"{module} has no place in LAYERS: give it one"
+    for line, name in imports(tree):
+        if name.split(".")[0] in ("core", "a2a_server") and (theirs := layer(name)) is not None and theirs > own:
+            yield f"{line}: imports {name}, which lies above it"
+
+
+def files_are_short(module: str, tree: ast.Module) -> Iterator[str]:
+    if (last := max((node.end_lineno or 0 for node in tree.body), default=0)) > MAX_FILE_LINES:
+        yield f"{last} lines"
+
+
+def functions_are_short(module: str, tree: ast.Module) -> Iterator[str]:
+    for function in functions(tree):
+        if (length := (function.end_lineno or 0) - function.lineno + 1) > MAX_FUNCTION_LINES:
+            yield f"{function.lineno}: {function.name} has {length} lines"
+
+
+def imports_stand_at_the_top(module: str, tree: ast.Module) -> Iterator[str]:
+    if module != "a2a_server.app":
+        for function in functions(tree):
+            yield from (f"{line}: {function.name} imports {name}" for line, name in imports(function))
+
+
+def imports_are_absolute(module: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield f"{node.lineno}: a relative import"
+
+
+def core_parameters_are_visible(module: str, tree: ast.Module) -> Iterator[str]:
+    if is_below(module, "core"):
+        for function in functions(tree):
+            if function.args.kwarg:
+                yield f"{function.lineno}: {function.name} takes **{function.args.kwarg.arg}"
+
+
+def broad_excepts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and innermost function of every handler that catches all there is, and does not raise it on."""
+    owner = {handler: function.name for function in functions(tree) for handler in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            caught = [dotted(t) for t in (node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]) if t]
+            raises_on = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+            if (not caught or {"Exception", "BaseException"} & set(caught)) and not raises_on:
+                yield node.lineno, owner.get(node, "")
+
+
+def broad_excepts_stand_at_named_boundaries(module: str, tree: ast.Module) -> Iterator[str]:
+    for line, function in broad_excepts(tree):
+        if (module, function) not in BROAD_EXCEPTS:
+            yield f"{line}: a broad except in {function or 'the module'}"
+
+
+def nothing_dangerous_is_called(module: str, tree: ast.Module) -> Iterator[str]:
+    yield from (f"{line}: imports {name}" for line, name in imports(tree) if name.split(".")[0] in FORBIDDEN_LIBRARIES)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            if (name := dotted(node.func)) in FORBIDDEN_CALLS:
+                yield f"{node.lineno}: calls {name}"
+            for keyword in node.keywords:
+                if keyword.arg == "shell" and not (
+                    isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                ):
+                    yield f"{node.lineno}: runs a shell"
+
+
+def storages_are_named_where_things_are_built(module: str, tree: ast.Module) -> Iterator[str]:
+    if module in STORAGE_NAMERS or is_below(module, "core.storage"):
+        return
+    for line, name in imports(tree):
+        if is_below(name, "core.storage") and not is_below(name, "core.storage.base"):
+            yield f"{line}: imports {name}; a Storage is handed in"
+
+
+def modules_say_what_they_are_for(module: str, tree: ast.Module) -> Iterator[str]:
+    if tree.body and not ast.get_docstring(tree):
+        yield "1: no docstring"
+
+
+Rule = Callable[[str, ast.Module], Iterator[str]]
+RULES: tuple[Rule, ...] = (
+    core_stays_below_the_server,
+    pure_modules_stay_pure,
+    imports_point_downwards,
+    files_are_short,
+    functions_are_short,
+    imports_stand_at_the_top,
+    imports_are_absolute,
+    core_parameters_are_visible,
+    broad_excepts_stand_at_named_boundaries,
+    nothing_dangerous_is_called,
+    storages_are_named_where_things_are_built,
+    modules_say_what_they_are_for,
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule_holds_everywhere(rule: Rule) -> None:
+    broken = [
+        f"{path.relative_to(ROOT)}:{what}"
+        for path in FILES
+        for what in rule(module_name(path), ast.parse(path.read_text()))
+    ]
+    assert not broken, "\n".join(broken)
+
+
+BAD: tuple[tuple[Rule, str, str], ...] = (
+    (core_stays_below_the_server, "core.task", "from a2a_server.context import RequestContext"),
+    (core_stays_below_the_server, "core.session", "import uvicorn"),
+    (core_stays_below_the_server, "core.session", "from starlette.responses import Response"),
+    (pure_modules_stay_pure, "core.tree", "import asyncio"),
+    (pure_modules_stay_pure, "core.plan", "from time import time"),
+    (pure_modules_stay_pure, "core.plan", "from sqlalchemy.sql import select"),
+    (pure_modules_stay_pure, "core.timestamps", "from datetime import datetime\nstarted = datetime.now()"),
+    (imports_point_downwards, "core.task", "from core.tree import TaskTree"),
+    (imports_point_downwards, "core.storage.base", "from core import session"),
+    (imports_point_downwards, "a2a_server.protocol.codec", "import a2a_server.app"),
+    (files_are_short, "core.task", "\n" * MAX_FILE_LINES + "x = 1"),
+    (functions_are_short, "core.task", "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES),
+    (imports_stand_at_the_top, "core.task", "def f():\n    import json"),
+    (imports_stand_at_the_top, "a2a_server.cli", "class A:\n    async def f(self):\n        from json import loads"),
+    (imports_are_absolute, "core.task", "from . import events"),
+    (core_parameters_are_visible, "core.session", "async def f(*, a, **rest): ..."),
+    (broad_excepts_stand_at_named_boundaries, "core.task", "try:\n    x()\nexcept:\n    pass"),
+    (broad_excepts_stand_at_named_boundaries, "core.task", "try:\n    x()\nexcept (OSError, Exception):\n    pass"),
+    (
+        broad_excepts_stand_at_named_boundaries,
+        "core.task",
+        "def f():\n try:\n  x()\n except BaseException:\n  raise A()",
+    ),
+    (nothing_dangerous_is_called, "core.task", "import pickle"),
+    (nothing_dangerous_is_called, "core.task", "eval('1')"),
+    (nothing_dangerous_is_called, "core.task", "subprocess.run(x, shell=True)"),
+    (nothing_dangerous_is_called, "core.task", "yaml.load(x)"),
+    (storages_are_named_where_things_are_built, "core.runner", "from core.storage.sql import SqlStorage"),
+    (modules_say_what_they_are_for, "core.task", "x = 1"),
+)
+
+
+@pytest.mark.parametrize(("rule", "module", "source"), BAD)
+def test_rule_can_fail(rule: Rule, module: str, source: str) -> None:
+    assert list(rule(module, ast.parse(source)))
+
+
+def test_every_rule_is_shown_to_fail() -> None:
+    assert {rule for rule, _, _ in BAD} == set(RULES)
+
+
+def test_a_module_without_a_place_is_refused() -> None:
+    with pytest.raises(AssertionError, match="has no place"):
+        list(imports_point_downwards("elsewhere.module", ast.parse("")))
+
+
+def test_good_code_passes_every_rule() -> None:
+    """What the rules allow on purpose: catching all and raising it on, and imports of what lies below."""
+    source = '"""Doc."""\nfrom core.task import Task\ntry:\n    x()\nexcept BaseException:\n    y()\n    raise\n'
+    assert [what for rule in RULES for what in rule("core.session", ast.parse(source))] == []
+
+
+def test_every_named_boundary_still_exists() -> None:
+    """A boundary that is gone must leave the list, or the list would hide the next one."""
+    standing = {
+        (module_name(path), function) for path in FILES for _, function in broad_excepts(ast.parse(path.read_text()))
+    }
+    assert set(BROAD_EXCEPTS) <= standing
