@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from a2a_server.agent_card import DISTRIBUTION, CardDocument, load_template, make_card, not_modified, template_path
 from a2a_server.config import Config
 from a2a_server.context import RequestContext
-from a2a_server.gate import Gate, Refused, read_body, send_reply
+from a2a_server.gate import Gate, Refused, read_body, send_refusal, send_reply
 from a2a_server.jsonrpc import Door, Event, Frame, Reply, error_reply
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
@@ -53,7 +53,7 @@ class Application:
         self.is_draining = False
         self.cut: Callable[[Scope], None] = _no_connection_known
         self._extensions = {extension.uri for extension in card.card.capabilities.extensions}
-        self._door = self._make_door()
+        self.door = self._make_door()
         self.asgi: ASGIApp = Gate(self._make_routes(), hosts=config.hosts(), max_body=config.max_body)
 
     def _make_door(self) -> Door:
@@ -117,7 +117,8 @@ class Application:
             body = await read_body(receive, self.config.max_body)
             reply = await self._reply(body, Request(scope))
         except Refused as refused:
-            reply = refused.reply
+            await send_refusal(refused.reply, receive, send)
+            return
         except ConnectionError:
             return
         if reply.events is None:
@@ -132,7 +133,7 @@ class Application:
             context = self._context(request)
         except A2AError as error:
             return error_reply(error)
-        reply = await self._door.handle(body, context)
+        reply = await self.door.handle(body, context)
         if active := self._extensions.intersection(context.extensions):
             headers = {**reply.headers, "A2A-Extensions": ", ".join(sorted(active))}
             return Reply(status=reply.status, body=reply.body, headers=headers, events=reply.events)

@@ -1,10 +1,11 @@
 """What every HTTP request passes before anything is read of it: Host, Origin, content type, size.
 
-Pure ASGI, and cheap: one walk over the headers. The limit on the body's size holds for chunked ones too (`read_body`).
+Plain ASGI, and cheap: one walk over the headers. The limit on the body's size holds for chunked ones too (`read_body`).
 """
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +16,8 @@ from a2a_server.protocol.errors import A2AError, ContentTypeNotSupported, Invali
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing
 BODY_DEADLINE = 30.0  # seconds that a body may take to arrive
+LINGER = 5.0  # seconds that the rest of a refused body is read and dropped
+MOST_DROPPED = 64 * 1024 * 1024  # bytes of it
 
 _SEEN = frozenset({b"host", b"origin", b"content-type", b"content-encoding", b"content-length"})
 
@@ -42,7 +45,7 @@ class Gate:
         try:
             self._check(scope)
         except Refused as refused:
-            await send_reply(refused.reply, send)
+            await send_refusal(refused.reply, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -117,12 +120,32 @@ async def read_body(receive: Receive, max_body: int) -> bytes:
 
 
 async def send_reply(reply: Reply, send: Send) -> None:
-    """Send a reply that is no stream. An error ends the connection: part of the body may still be on its way."""
-    headers = [(b"content-length", str(len(reply.body)).encode())]
+    """Send a reply that is no stream."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": _headers(reply)})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def send_refusal(reply: Reply, receive: Receive, send: Send) -> None:
+    """Send a reply to a request whose body has not been read to its end, and end the connection.
+
+    What still comes is read and dropped for a while: closing on unread data would take the reply away from the client.
+    """
+    headers = [*_headers(reply), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": True})
+    dropped = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while dropped < MOST_DROPPED:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+    headers = [(b"content-length", str(len(reply.body)).encode())] if reply.status != 204 else []
     if reply.body:
         headers.append((b"content-type", b"application/json"))
-    if reply.status >= 400:
-        headers.append((b"connection", b"close"))
-    headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    return headers + [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]

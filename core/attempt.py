@@ -67,10 +67,11 @@ async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock
     task, spec, context = attempt.task, attempt.spec, attempt.context
     if spec is None:
         return _failure(task, unknown_executor(task, known), Cause.UNKNOWN_EXECUTOR, final=True)
-    schema = _input_schema(task, spec)
-    inputs = resolve_inputs(task.inputs, context.dependencies, schema)
-    if schema is not None and (problem := violation(schema, inputs, "inputs")):
-        return _failure(task, problem, Cause.INVALID_INPUT, final=True)
+    schemas = [schema for schema in (spec.input_schema, _own_schema(task)) if schema is not None]
+    inputs = resolve_inputs(task.inputs, context.dependencies, schemas[0] if schemas else None)
+    for schema in schemas:
+        if problem := violation(schema, inputs, "inputs"):
+            return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     limit, cause = _time_limit(task, clock.now())
     timer = asyncio.timeout(limit)
     try:
@@ -104,10 +105,10 @@ def _failure(task: Task, error: str, cause: Cause, *, final: bool = False, chanc
     return FailAttempt(task.id, task.attempt, error.encode(errors="replace").decode(), cause, chance, final)
 
 
-def _input_schema(task: Task, spec: ExecutorSpec) -> Mapping[str, Any] | None:
-    """The executor's schema, or the one the task itself brings (`schemas.input_schema`)."""
-    own = (task.schemas or {}).get("input_schema")
-    return own if isinstance(own, dict) else spec.input_schema
+def _own_schema(task: Task) -> Mapping[str, Any] | None:
+    """The schema that the task itself brings; it narrows the executor's and never replaces it."""
+    schema = (task.schemas or {}).get("input_schema")
+    return schema if isinstance(schema, dict) else None
 
 
 def _time_limit(task: Task, now: float) -> tuple[float | None, Cause]:

@@ -7,20 +7,20 @@ from msgspec import Struct
 from core.task import Cause
 
 
-class Execute(Struct, frozen=True):
+class Execute(Struct, frozen=True, gc=False):
     """Run the whole tree (`task_id` None), or one task with its unfinished dependencies and what depends on it."""
 
     task_id: str | None = None
     force: bool = False
 
 
-class StartTask(Struct, frozen=True):
+class StartTask(Struct, frozen=True, gc=False):
     """Give the task to a new attempt."""
 
     task_id: str
 
 
-class ReportProgress(Struct, frozen=True):
+class ReportProgress(Struct, frozen=True, gc=False):
     """An attempt tells how far it is."""
 
     task_id: str
@@ -29,7 +29,7 @@ class ReportProgress(Struct, frozen=True):
     message: str | None = None
 
 
-class SendMessage(Struct, frozen=True):
+class SendMessage(Struct, frozen=True, gc=False):
     """An attempt says something to its caller (an A2A message)."""
 
     task_id: str
@@ -38,7 +38,7 @@ class SendMessage(Struct, frozen=True):
     is_reply: bool = False
 
 
-class AddArtifact(Struct, frozen=True):
+class AddArtifact(Struct, frozen=True, gc=False):
     """An attempt gives a piece of its output (an A2A artifact)."""
 
     task_id: str
@@ -48,7 +48,7 @@ class AddArtifact(Struct, frozen=True):
     last_chunk: bool = False
 
 
-class RequestInput(Struct, frozen=True):
+class RequestInput(Struct, frozen=True, gc=False):
     """An attempt asks its caller a question, and ends."""
 
     task_id: str
@@ -57,7 +57,7 @@ class RequestInput(Struct, frozen=True):
     auth: bool = False
 
 
-class ProvideInput(Struct, frozen=True):
+class ProvideInput(Struct, frozen=True, gc=False):
     """The caller's answer. For a root without a question of its own: to the oldest open question of the tree."""
 
     task_id: str
@@ -65,7 +65,7 @@ class ProvideInput(Struct, frozen=True):
     message: dict[str, Any] | None = None
 
 
-class CompleteTask(Struct, frozen=True):
+class CompleteTask(Struct, frozen=True, gc=False):
     """An attempt reports its result."""
 
     task_id: str
@@ -73,7 +73,7 @@ class CompleteTask(Struct, frozen=True):
     result: Any = None
 
 
-class FailAttempt(Struct, frozen=True):
+class FailAttempt(Struct, frozen=True, gc=False):
     """An attempt reports that it failed; `chance` (uniform in [0, 1)) jitters the retry; `final`: do not retry."""
 
     task_id: str
@@ -84,7 +84,7 @@ class FailAttempt(Struct, frozen=True):
     final: bool = False
 
 
-class RejectTask(Struct, frozen=True):
+class RejectTask(Struct, frozen=True, gc=False):
     """An attempt declines the task."""
 
     task_id: str
@@ -92,7 +92,7 @@ class RejectTask(Struct, frozen=True):
     reason: str
 
 
-class LoseAttempt(Struct, frozen=True):
+class LoseAttempt(Struct, frozen=True, gc=False):
     """The process that ran the attempt is gone. `at_most_once`: its executor must not be run a second time."""
 
     task_id: str
@@ -101,13 +101,13 @@ class LoseAttempt(Struct, frozen=True):
     at_most_once: bool = False
 
 
-class ExpireTask(Struct, frozen=True):
+class ExpireTask(Struct, frozen=True, gc=False):
     """The task's deadline may have passed."""
 
     task_id: str
 
 
-class Cancel(Struct, frozen=True):
+class Cancel(Struct, frozen=True, gc=False):
     """Cancel the task, its subtree and all that requires them.
 
     `uninterruptible` names running tasks whose executor cannot be interrupted: they run to their end, unless `force`.
@@ -119,14 +119,14 @@ class Cancel(Struct, frozen=True):
     uninterruptible: frozenset[str] = frozenset()
 
 
-class UpdateTask(Struct, frozen=True):
+class UpdateTask(Struct, frozen=True, gc=False):
     """Change fields of a task that has not been started."""
 
     task_id: str
     changes: dict[str, Any]
 
 
-class ReceiveMessage(Struct, frozen=True):
+class ReceiveMessage(Struct, frozen=True, gc=False):
     """A caller's A2A message for a task that does not wait for one: kept in its history."""
 
     task_id: str

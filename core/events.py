@@ -10,21 +10,21 @@ from msgspec import Struct
 from core.task import Cause, TaskStatus
 
 
-class TreeCreated(Struct, frozen=True, tag="tree_created"):
+class TreeCreated(Struct, frozen=True, gc=False, tag="tree_created"):
     """The tree and all its tasks were stored."""
 
     size: int
     task_id: str
 
 
-class MessageReceived(Struct, frozen=True, tag="message_received"):
+class MessageReceived(Struct, frozen=True, gc=False, tag="message_received"):
     """A caller's A2A message reached this task; kept for its history."""
 
     task_id: str
     message: dict[str, Any]
 
 
-class RunStarted(Struct, frozen=True, tag="run_started"):
+class RunStarted(Struct, frozen=True, gc=False, tag="run_started"):
     """The tasks in `scope` (None: all) that are not completed, or all of them with `force`, are to run."""
 
     task_id: str
@@ -33,7 +33,7 @@ class RunStarted(Struct, frozen=True, tag="run_started"):
     force: bool = False
 
 
-class TaskStarted(Struct, frozen=True, tag="task_started"):
+class TaskStarted(Struct, frozen=True, gc=False, tag="task_started"):
     """An attempt owns the task. Its resolved inputs are the results of the dependencies but the `absent` ones."""
 
     task_id: str
@@ -41,7 +41,7 @@ class TaskStarted(Struct, frozen=True, tag="task_started"):
     absent: tuple[str, ...] = ()
 
 
-class TaskProgressed(Struct, frozen=True, tag="task_progressed"):
+class TaskProgressed(Struct, frozen=True, gc=False, tag="task_progressed"):
     """The executor told how far it is (0 to 1)."""
 
     task_id: str
@@ -50,7 +50,7 @@ class TaskProgressed(Struct, frozen=True, tag="task_progressed"):
     message: str | None = None
 
 
-class MessageSent(Struct, frozen=True, tag="message_sent"):
+class MessageSent(Struct, frozen=True, gc=False, tag="message_sent"):
     """The executor said something to its caller; `is_reply`: a direct Message in place of a Task."""
 
     task_id: str
@@ -59,7 +59,7 @@ class MessageSent(Struct, frozen=True, tag="message_sent"):
     is_reply: bool = False
 
 
-class ArtifactAdded(Struct, frozen=True, tag="artifact_added"):
+class ArtifactAdded(Struct, frozen=True, gc=False, tag="artifact_added"):
     """The executor gave a piece of its output: an A2A artifact, or with `append` more of one."""
 
     task_id: str
@@ -69,7 +69,7 @@ class ArtifactAdded(Struct, frozen=True, tag="artifact_added"):
     last_chunk: bool = False
 
 
-class InputRequested(Struct, frozen=True, tag="input_requested"):
+class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
     """The attempt ended with a question; nothing runs until the answer comes."""
 
     task_id: str
@@ -78,14 +78,14 @@ class InputRequested(Struct, frozen=True, tag="input_requested"):
     auth: bool = False
 
 
-class InputProvided(Struct, frozen=True, tag="input_provided"):
+class InputProvided(Struct, frozen=True, gc=False, tag="input_provided"):
     """The caller answered the open question."""
 
     task_id: str
     answer: Any
 
 
-class AttemptFailed(Struct, frozen=True, tag="attempt_failed"):
+class AttemptFailed(Struct, frozen=True, gc=False, tag="attempt_failed"):
     """The attempt failed and another one will start at `retry_at`."""
 
     task_id: str
@@ -95,7 +95,7 @@ class AttemptFailed(Struct, frozen=True, tag="attempt_failed"):
     retry_at: float
 
 
-class AttemptLost(Struct, frozen=True, tag="attempt_lost"):
+class AttemptLost(Struct, frozen=True, gc=False, tag="attempt_lost"):
     """The process that ran the attempt is gone; another one will start. Only a `crash` counts towards poison."""
 
     task_id: str
@@ -103,7 +103,7 @@ class AttemptLost(Struct, frozen=True, tag="attempt_lost"):
     crash: bool = True
 
 
-class TaskCompleted(Struct, frozen=True, tag="task_completed"):
+class TaskCompleted(Struct, frozen=True, gc=False, tag="task_completed"):
     """The attempt returned its result."""
 
     task_id: str
@@ -111,7 +111,7 @@ class TaskCompleted(Struct, frozen=True, tag="task_completed"):
     result: Any = None
 
 
-class TaskFailed(Struct, frozen=True, tag="task_failed"):
+class TaskFailed(Struct, frozen=True, gc=False, tag="task_failed"):
     """The task failed for good in this run."""
 
     task_id: str
@@ -120,7 +120,7 @@ class TaskFailed(Struct, frozen=True, tag="task_failed"):
     cause: Cause
 
 
-class TaskRejected(Struct, frozen=True, tag="task_rejected"):
+class TaskRejected(Struct, frozen=True, gc=False, tag="task_rejected"):
     """The agent declined the task."""
 
     task_id: str
@@ -128,7 +128,7 @@ class TaskRejected(Struct, frozen=True, tag="task_rejected"):
     reason: str
 
 
-class TaskCancelled(Struct, frozen=True, tag="task_cancelled"):
+class TaskCancelled(Struct, frozen=True, gc=False, tag="task_cancelled"):
     """The task was cancelled, or a task it requires did not complete. A running attempt is to be stopped."""
 
     task_id: str
@@ -136,13 +136,13 @@ class TaskCancelled(Struct, frozen=True, tag="task_cancelled"):
     cause: Cause
 
 
-class GroupStarted(Struct, frozen=True, tag="group_started"):
+class GroupStarted(Struct, frozen=True, gc=False, tag="group_started"):
     """The first task below this group started."""
 
     task_id: str
 
 
-class GroupEnded(Struct, frozen=True, tag="group_ended"):
+class GroupEnded(Struct, frozen=True, gc=False, tag="group_ended"):
     """All tasks below this group have ended; its status is their roll-up."""
 
     task_id: str
@@ -151,21 +151,21 @@ class GroupEnded(Struct, frozen=True, tag="group_ended"):
     cause: Cause | None = None
 
 
-class TaskUpdated(Struct, frozen=True, tag="task_updated"):
+class TaskUpdated(Struct, frozen=True, gc=False, tag="task_updated"):
     """Fields that a caller may change were changed while the task was pending."""
 
     task_id: str
     changes: dict[str, Any]
 
 
-class TreeCancelled(Struct, frozen=True, tag="tree_cancelled"):
+class TreeCancelled(Struct, frozen=True, gc=False, tag="tree_cancelled"):
     """The run was cancelled as a whole; it ends when the last task that cannot be stopped has ended."""
 
     task_id: str
     error: str
 
 
-class TreeFinished(Struct, frozen=True, tag="tree_finished"):
+class TreeFinished(Struct, frozen=True, gc=False, tag="tree_finished"):
     """Every task of the run has ended."""
 
     task_id: str
@@ -196,7 +196,7 @@ Event = (
 )
 
 
-class Recorded(Struct, frozen=True, kw_only=True):
+class Recorded(Struct, frozen=True, gc=False, kw_only=True):
     """An event in its place in the log, with what a follower needs to tell it without knowing the tree."""
 
     tree_id: str

@@ -123,6 +123,8 @@ def parse_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
                 value = tuple(Dependency(d) if isinstance(d, str) else d for d in value)
             case "inputs":
                 value = value or {}
+            case "schemas" if text := own_schema_problem(value):
+                problems.append(Problem("schemas.input_schema", text))
             case "retry":
                 value = value or RetryPolicy()
         result[field] = value
@@ -219,6 +221,8 @@ def _build(
         problems.append(Problem(f"{path}.{field}", found))
         return ""
 
+    if text := own_schema_problem(item.schemas):
+        problems.append(Problem(f"{path}.schemas.input_schema", text))
     dependencies = [Dependency(given) if isinstance(given, str) else given for given in item.dependencies]
     return Task(
         id=ids[index],
@@ -244,6 +248,25 @@ def _build(
         created_at=now,
         updated_at=now,
     )
+
+
+def own_schema_problem(schemas: Mapping[str, Any] | None) -> str | None:
+    """What is wrong with the input schema that a task brings along, if anything.
+
+    A regular expression of a caller's could keep the whole process busy, so there is to be none in it.
+    """
+    schema = (schemas or {}).get("input_schema", {})
+    if not isinstance(schema, dict):
+        return "must be a JSON Schema object"
+    inner: list[Any] = [schema]
+    for each in inner:
+        if isinstance(each, dict):
+            if isinstance(each.get("pattern"), str) or isinstance(each.get("patternProperties"), dict):
+                return "must not use pattern or patternProperties"
+            inner.extend(each.values())
+        elif isinstance(each, list):
+            inner.extend(each)
+    return None
 
 
 def deadline_of(text: str, path: str, problems: list[Problem]) -> float | None:

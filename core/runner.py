@@ -18,7 +18,7 @@ from core import events as e
 from core.attempt import Attempt, perform
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
-from core.errors import CallerError, StaleAttempt, StorageUnavailable
+from core.errors import CallerError, StaleAttempt, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
@@ -30,7 +30,6 @@ from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 
-COMPLETED = TaskStatus.COMPLETED
 STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
 
 
@@ -210,10 +209,12 @@ class Runner:
             self._release(key, lane)  # it ended between its start and this moment, or is left to the next process
             return
         spec = self._registry.get(lane)
+        results, absent = _results(tree, task)
         context = TaskContext(
             task=task,
             run=tree.run,
-            dependencies=_results(tree, task),
+            dependencies=results,
+            absent=absent,
             request=tree.head.metadata,
             context_id=tree.head.context_id,
             report=lambda command: self._from_executor(tree.id, command),
@@ -242,18 +243,18 @@ class Runner:
             del self._attempts[key]
             self._release(key, attempt.lane)
         if command is not None:
-            await self._report(attempt.tree_id, command)
+            await self._report(attempt, command)
         tree = self._orchestrator.cached(attempt.tree_id)
         if tree is not None and command is None and tree.is_startable(task := tree.tasks[attempt.task.id]):
             self._offer(tree, task)
         self._fill()
 
-    async def _report(self, tree_id: str, command: Command) -> None:
+    async def _report(self, attempt: Attempt, command: Command) -> None:
         """Tell what came of an attempt, until it is stored or nobody wants to know any more."""
         delay = 0.05
         while True:
             try:
-                await self._orchestrator.handle(tree_id, command)
+                await self._orchestrator.handle(attempt.tree_id, command)
                 return
             except (StaleAttempt, CallerError) as refusal:
                 logger.debug("a report was dropped: %s", refusal)
@@ -263,6 +264,9 @@ class Runner:
                     return
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5.0)
+            except StorageError as error:  # the report itself cannot be stored, so another one must end the task
+                task = attempt.task
+                command = FailAttempt(task.id, task.attempt, str(error), Cause.INVALID_RESULT, final=True)
 
     # Stopping
 
@@ -356,7 +360,8 @@ class Runner:
         self._set_alarm()
 
 
-def _results(tree: TaskTree, task: Task) -> dict[str, Any]:
-    """The results of the task's completed dependencies, by key, in dependency order."""
-    found = (tree.tasks[dependency.id] for dependency in task.dependencies)
-    return {dependency.key: plain(dependency.result) for dependency in found if dependency.status is COMPLETED}
+def _results(tree: TaskTree, task: Task) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The results of the task's completed dependencies by key, in dependency order, and the keys of the others."""
+    found = [tree.tasks[dependency.id] for dependency in task.dependencies]
+    results = {each.key: plain(each.result) for each in found if each.status is TaskStatus.COMPLETED}
+    return results, tuple(each.key for each in found if each.key not in results)

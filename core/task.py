@@ -66,14 +66,14 @@ class Cause(StrEnum):
     REQUESTED = "requested"
 
 
-class Dependency(Struct, frozen=True):
+class Dependency(Struct, frozen=True, gc=False):
     """Another task of the same tree that this one waits for."""
 
     id: str
     required: bool = True
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class Question(Struct, frozen=True, gc=False, kw_only=True):
     """What an executor asked its caller: A2A parts, and whether credentials are asked for."""
 
     parts: tuple[dict[str, Any], ...]
@@ -81,7 +81,7 @@ class Question(Struct, frozen=True, kw_only=True):
     asked_at: float
 
 
-class Task(Struct, frozen=True, kw_only=True):
+class Task(Struct, frozen=True, gc=False, kw_only=True):
     """One node of a task tree. Immutable; a tree replaces it to change it. Times are seconds since 1970 (UTC).
 
     The first block is what the caller wrote and stays as it is while the task runs; the second is what happened.
@@ -136,7 +136,7 @@ class Task(Struct, frozen=True, kw_only=True):
         return self.ref or self.id
 
 
-class TreeHead(Struct, frozen=True, kw_only=True):
+class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     """What is known of a tree as a whole. Its id is its root's id."""
 
     id: str

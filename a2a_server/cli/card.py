@@ -21,7 +21,7 @@ def card(
     executors: Annotated[
         list[str] | None, typer.Argument(metavar="[FILES_OR_MODULES]…", help="As for serve; without --url.")
     ] = None,
-    url: Annotated[str | None, typer.Option(envvar="A2A_URL", help="Ask the server at this address.")] = None,
+    url: Annotated[str | None, typer.Option(help="Ask the server at this address.")] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
     output: Output = Format.TEXT,
 ) -> None:

@@ -1,7 +1,7 @@
 """A thin client of a running server: JSON-RPC calls and SSE streams."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Annotated, Any, NamedTuple
@@ -87,7 +87,7 @@ class Server:
             raise self._unreachable(error) from error
         return _result(response.status_code, response.content)
 
-    def stream(self, method: str, params: Any) -> Iterator[Frame]:
+    def stream(self, method: str, params: Any) -> Generator[Frame, None, None]:
         """The frames of a streaming method, each the whole JSON of one event."""
         headers = {"Accept": "text/event-stream"}
         try:
@@ -98,7 +98,7 @@ class Server:
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def follow(self, task_id: str, after: int = 0) -> Iterator[Frame]:
+    def follow(self, task_id: str, after: int = 0) -> Generator[Frame, None, None]:
         """The events of a task's tree until its stream ends. A broken connection is taken up where it broke."""
         broken = 0
         while True:

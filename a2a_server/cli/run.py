@@ -27,7 +27,7 @@ REASON = "interrupted by Ctrl-C"
 @app.command()
 def run(
     tree: Annotated[str, typer.Argument(metavar="TREE.json|yaml", help="An array of tasks; - reads JSON.")],
-    url: Annotated[str | None, typer.Option(envvar="A2A_URL", help="Run it on the server at this address.")] = None,
+    url: Annotated[str | None, typer.Option(help="Run it on the server at this address.")] = None,
     database: Annotated[str | None, typer.Option(metavar="URL", help="Keep it there. Default: in memory only.")] = None,
     executors: Annotated[
         list[str] | None,
@@ -40,11 +40,11 @@ def run(
 
     Exits 0 completed, 1 failed, 2 wrong input, 3 cancelled or rejected, 4 waits for an answer, 130 after Ctrl-C.
     """
+    if url is not None and (database or executors or config):
+        raise Failure("--database, --executors and --config are for running here, not with --url", 2)
     items = read_tree(tree)
     silent = output is Format.JSON
     if url is not None:
-        if database or executors or config:
-            raise Failure("--database, --executors and --config are for running here, not with --url", 2)
         view, finished = _run_there(url, items, silent=silent)
     else:
         settings = {"database": database, "executors": executors or None, "config": config}

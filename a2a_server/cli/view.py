@@ -51,6 +51,7 @@ class TreeView:
 
     root_id: str = ""
     nodes: dict[str, Node] = field(default_factory=dict)
+    status: str = "in_progress"  # of the tree, when the view was made
     final: Mapping[str, Any] | None = None  # the event that ended the tree
 
     @property
@@ -76,10 +77,10 @@ class TreeView:
 
     @property
     def outcome(self) -> str:
-        """The status it came to: of its end, else that of its open question, else in_progress."""
+        """The status it came to: of its end, else that of its open question, else as it was."""
         if self.final is not None:
             return str(self.final["status"])
-        return next((node.status for node in self.questions.values()), "in_progress")
+        return next((node.status for node in self.questions.values()), self.status)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take an event of the stream (semantics §7) into account."""
@@ -106,7 +107,7 @@ STREAMED = ("task_start", "progress", "artifact", "task_completed", "task_failed
 
 def tree_view(tree: Mapping[str, Any]) -> TreeView:
     """The view of a tree as `tasks.tree` gives it: flat fields and nested `children`."""
-    view = TreeView(str(tree["id"]))
+    view = TreeView(str(tree["id"]), status=str(tree.get("tree_status", "in_progress")))
     waiting = [(tree, 0)]
     while waiting:
         task, depth = waiting.pop()

@@ -28,8 +28,8 @@ Limit = Annotated[int, Meta(ge=1, le=1_000)]
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-class Params(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all params have in common: nothing may be in them that the method does not know."""
+class Params(Struct, frozen=True, kw_only=True):
+    """What all params have in common. The door refuses fields that they do not have."""
 
 
 class CreateParams(Params, frozen=True, kw_only=True):

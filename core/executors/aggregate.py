@@ -20,7 +20,11 @@ OUTPUT_SCHEMA: dict[str, Any] = {
     "properties": {
         "results": {"type": "object", "description": "task key -> its result"},
         "count": {"type": "integer", "description": "how many results there are"},
-        "missing": {"type": "integer", "description": "how many optional dependencies did not complete"},
+        "missing": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "the keys of the optional dependencies that did not complete",
+        },
         "merged": {"type": "object", "description": "in mode merge; of two fields with one name the later task's"},
     },
     "required": ["results", "count", "missing"],
@@ -36,7 +40,7 @@ class AggregateExecutor:
         gathered: dict[str, Any] = {
             "results": results,
             "count": len(results),
-            "missing": len(context.task.dependencies) - len(results),
+            "missing": list(context.absent),
         }
         if inputs.get("mode") == "merge":
             merged: dict[str, Any] = {}

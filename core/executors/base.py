@@ -79,6 +79,7 @@ class TaskContext:
     task: Task
     run: int
     dependencies: Mapping[str, Any]  # id, or reference, of each completed dependency -> its result
+    absent: tuple[str, ...] = ()  # the same of each optional dependency that did not complete
     request: Mapping[str, Any]  # what came with the tree: `message`, `metadata` of an A2A request
     context_id: str | None
     report: Callable[[Command], Awaitable[None]]  # resolves when stored; raises StaleAttempt when the task is not ours
@@ -118,7 +119,7 @@ class TaskContext:
         await self.report(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}))
 
     async def reply(self, content: Any) -> None:
-        """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError after anything else was said."""
+        """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
             raise CallerError("reply() comes first or not at all: this task has already said something")
         self._spoke = True
@@ -137,7 +138,7 @@ class TaskContext:
     ) -> None:
         """Give a piece of the output: text, `Parts`, or a JSON value.
 
-        Pieces with the same `artifact_id` (default: the task's own) are appended to each other, unless `append` is False.
+        Pieces with the same `artifact_id` (default: the task's) are appended to each other, unless `append` is False.
         """
         self._spoke = True
         artifact_id = artifact_id or self.task.id

@@ -112,7 +112,7 @@ class CommandExecutor:
             env=environment,
             has_input=stdin is not None,
             max_output=self._policy.max_output,
-            cwd=inputs.get("cwd", next(iter(self._policy.directories), "/")),
+            cwd=self._directory(inputs),
         )
         try:
             async with asyncio.timeout(limit):
@@ -130,6 +130,14 @@ class CommandExecutor:
             allowed = ", ".join(self._policy.programs)
             raise CommandFailed(f"the program {argv[0][:100]!r} is not allowed; these are: {allowed}")
         return [path, *argv[1:]]
+
+    def _directory(self, inputs: dict[str, Any]) -> str:
+        allowed = self._policy.directories
+        directory: str = inputs.get("cwd", next(iter(allowed), "/"))
+        # The schema says so too, but a task may bring a schema of its own in its place.
+        if "cwd" in inputs and directory not in allowed:
+            raise CommandFailed(f"inputs.cwd: one of these: {', '.join(allowed)}")
+        return directory
 
     async def _run(self, group: ProcessGroup, stdin: str | None) -> dict[str, Any]:
         if stdin is not None:

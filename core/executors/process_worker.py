@@ -23,8 +23,9 @@ HEADER = 4  # bytes
 class Channel:
     """The socket to the parent."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, hung_up: Callable[[], None]) -> None:
         self._connection = connection
+        self._hung_up = hung_up  # called when the parent is gone
         self._incoming: SimpleQueue[Any] = SimpleQueue()
         self._lock = threading.Lock()
 
@@ -37,7 +38,7 @@ class Channel:
             while True:
                 self._incoming.put(json.loads(self._exactly(int.from_bytes(self._exactly(HEADER)))))
         except (EOFError, OSError):
-            os.killpg(0, signal.SIGKILL)
+            self._hung_up()
 
     def _exactly(self, size: int) -> bytes:
         received = bytearray()
@@ -157,10 +158,10 @@ def run(channel: Channel) -> dict[str, Any]:
     return {"result": wrapped(result)}
 
 
-def main() -> None:
+def main() -> None:  # pragma: no cover - the parent kills it, so nothing is measured
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)  # what the function starts must not hold the channel open
-    channel = Channel(connection)
+    channel = Channel(connection, lambda: os.killpg(0, signal.SIGKILL))
     channel.listen()
     outcome = run(channel)
     sys.stdout.flush()
@@ -172,5 +173,5 @@ def main() -> None:
     threading.Event().wait()  # the parent reads the outcome, then ends the whole group
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover
     main()

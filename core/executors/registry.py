@@ -32,7 +32,7 @@ class ExecutorRegistry:
     def resolve(
         self, name: str, schemas: Mapping[str, Any] | None = None, params: Mapping[str, Any] | None = None
     ) -> str | None:
-        """The id a task means: `schemas.method`, else `params.executor_id`, else its name; None when it is not known."""
+        """The id a task means (`schemas.method`, `params.executor_id`, or its name); None when it is not known."""
         return wanted if (wanted := wanted_executor(name, schemas, params)) in self._specs else None
 
     def ids(self) -> list[str]:

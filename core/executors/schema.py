@@ -1,5 +1,6 @@
 """Checking inputs and results against JSON Schema (draft 2020-12). Nothing is ever fetched for a `$ref`."""
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import islice
@@ -17,27 +18,28 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_ERRORS = 10  # named in one text
 MAX_ERROR_LENGTH = 200  # characters of each
 CACHED_VALIDATORS = 512
+MAX_CACHED_SIZE = 64 * 1024  # bytes of a schema: callers may bring their own, and the cache must stay small
 
 
 def check_schema(schema: Mapping[str, Any], whose: str) -> None:
     """See that the schema can be used. Raises ConfigurationError, which begins with `whose`."""
-    try:
-        _check(dict(schema))
-    except (SchemaError, Unresolvable, RecursionError, TypeError, ValueError) as error:
-        reason = error.message if isinstance(error, SchemaError) else str(error) or "it is nested too deeply"
-        raise ConfigurationError(f"{whose} is not a usable JSON Schema: {_cut(reason)}") from error
+    if isinstance(found := _usable(schema), str):
+        raise ConfigurationError(f"{whose} {found}")
 
 
 def violation(schema: Mapping[str, Any], value: Any, root: str) -> str | None:
     """What is wrong with a value, naming each field by its path from `root`; None when nothing is.
 
-    `inputs.url: 5 is not of type 'string'; inputs: 'method' is a required property`. The schema must have passed
-    `check_schema`.
+    `inputs.url: 5 is not of type 'string'; inputs: 'method' is a required property`. A task may bring a schema that
+    nobody has checked; one that cannot be used is a violation too.
     """
+    validator = _usable(schema)
+    if isinstance(validator, str):
+        return f"{root}: the schema {validator}"
     try:
-        found = list(islice(_validator(msgspec.json.encode(schema)).iter_errors(value), MAX_ERRORS + 1))
-    except RecursionError:
-        return f"{root}: the schema, or the value, is nested too deeply"
+        found = list(islice(validator.iter_errors(value), MAX_ERRORS + 1))
+    except (RecursionError, ArithmeticError):
+        return f"{root}: the schema, or the value, is nested too deeply, or a number is too large"
     if not found:
         return None
     found.sort(key=lambda error: [str(step) for step in error.absolute_path])
@@ -45,26 +47,44 @@ def violation(schema: Mapping[str, Any], value: Any, root: str) -> str | None:
     return "; ".join(named + ["and more"] * (len(found) > MAX_ERRORS))
 
 
+def _usable(schema: Mapping[str, Any]) -> Draft202012Validator | str:
+    """What judges by this schema, or why nothing can."""
+    try:
+        data = msgspec.json.encode(dict(schema))  # it is data, so that it can be shown to callers and cached
+        return _validator(data) if len(data) <= MAX_CACHED_SIZE else _validator.__wrapped__(data)
+    except (SchemaError, Unresolvable, RecursionError, TypeError, ValueError, re.error) as error:
+        reason = error.message if isinstance(error, SchemaError) else str(error) or "it is nested too deeply"
+        return f"is not a usable JSON Schema: {_cut(reason)}"
+
+
+@lru_cache(CACHED_VALIDATORS)
+def _validator(data: bytes) -> Draft202012Validator:
+    schema = msgspec.json.decode(data)
+    _check(schema)
+    # A registry without a way to retrieve: jsonschema's own default would fetch a remote $ref.
+    return Draft202012Validator(schema, registry=REGISTRY)
+
+
 def _check(schema: dict[str, Any]) -> None:
     if schema.get("$schema", DIALECT) != DIALECT:
         raise ValueError(f"its $schema must be {DIALECT}, or absent")
-    msgspec.json.encode(schema)  # it is data, so that it can be shown to callers and cached
     Draft202012Validator.check_schema(schema)
     resource = DRAFT202012.create_resource(schema)
     pending = [(REGISTRY.resolver_with_root(resource), resource)]
+    seen = {id(schema)}
     while pending:
         resolver, resource = pending.pop()
         if isinstance(resource.contents, dict):
             for keyword in ("$ref", "$dynamicRef"):
-                if keyword in resource.contents:
-                    resolver.lookup(resource.contents[keyword])
+                if keyword not in resource.contents:
+                    continue
+                found = resolver.lookup(resource.contents[keyword])
+                # A reference may lead to where no schema was expected, and so none was checked.
+                if id(found.contents) not in seen:
+                    seen.add(id(found.contents))
+                    Draft202012Validator.check_schema(found.contents)
+                    pending.append((found.resolver, DRAFT202012.create_resource(found.contents)))
         pending.extend((resolver.in_subresource(inner), inner) for inner in resource.subresources())
-
-
-@lru_cache(CACHED_VALIDATORS)
-def _validator(schema: bytes) -> Draft202012Validator:
-    # A registry without a way to retrieve: jsonschema's own default would fetch a remote $ref.
-    return Draft202012Validator(msgspec.json.decode(schema), registry=REGISTRY)
 
 
 def _path(root: str, steps: Iterable[str | int]) -> str:

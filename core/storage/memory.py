@@ -1,7 +1,7 @@
 """Storage that lasts as long as the process, for tests and for trees that nobody needs afterwards."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from core.errors import InvalidPlan, Problem, StorageUnavailable, VersionConflict
@@ -32,7 +32,7 @@ class MemoryStorage:
         if self._last is not None:
             await asyncio.wait([self._last])
 
-    def append(self, append: Append) -> Awaitable[None]:
+    def append(self, append: Append) -> asyncio.Future[None]:
         failures_known = self._failures
         return self._submit(lambda: self._append(append, failures_known))
 

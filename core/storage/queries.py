@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, bindparam, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, false, func, or_, select, true, tuple_
 from sqlalchemy.sql.elements import ColumnClause
 
 from core.storage.base import TaskQuery, TreeQuery
@@ -34,13 +34,14 @@ Bound = tuple[str, tuple[Any, ...]]  # SQL and its parameters
 
 
 def compiled(statement: Select[Any]) -> Statement:
-    result = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
-    constants = {name: value for name, value in result.params.items() if value is not None}
+    result = statement.compile(dialect=DIALECT)
+    constants = {name: bind.value for name, bind in result.binds.items() if bind.value is not None}
     return Statement(str(result), tuple(result.positiontup or ()), constants)
 
 
 def _one_of(column: ColumnClause[Any], name: str, count: int) -> ColumnElement[bool]:
-    return column.in_([bindparam(f"{name}_{i}") for i in range(count)])
+    # Not IN: SQLAlchemy would give it its values only when it executes the statement itself.
+    return or_(false(), *[column == bindparam(f"{name}_{i}") for i in range(count)])
 
 
 def _many(name: str, values: Collection[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class SqlStorage:
             await self._writer.close()
             self._lock.release()
 
-    def append(self, append: Append) -> Awaitable[None]:
+    def append(self, append: Append) -> asyncio.Future[None]:
         if self._writer is None:
             return _refused()
         return self._writer.submit(append)
@@ -156,8 +156,11 @@ class SqlStorage:
         return self._reader
 
 
-async def _refused() -> None:
-    raise StorageUnavailable(CLOSED)
+def _refused() -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_exception(StorageUnavailable(CLOSED))
+    return future
+
 
 
 def _prepare(path: Path) -> None:

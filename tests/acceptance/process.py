@@ -36,6 +36,7 @@ class ServerProcess:
         ]  # fmt: skip
         self.env = {**os.environ, "LEDGER": str(folder / "ledger"), **(env or {})}
         self.process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
         self.log: list[str] = []
         self.client = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
 
@@ -56,27 +57,34 @@ class ServerProcess:
                 break
         else:
             raise AssertionError("the server did not start:\n" + "".join(self.log))
-        threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True).start()
+        self._reader = threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True)
+        self._reader.start()
         return self
 
     def kill(self) -> None:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait()
+        self._end()
 
     def terminate(self, timeout: float = 40) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout)
+        return self._end(timeout)
+
+    def _end(self, timeout: float | None = None) -> int:
+        assert self.process is not None and self.process.stderr is not None
+        code = self.process.wait(timeout)
+        if self._reader is not None:
+            self._reader.join()
+        self.process.stderr.close()
+        return code
 
     def close(self) -> None:
         self.client.close()
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            assert self.process.stderr is not None
+        if self.process is not None and self.process.returncode is None:
+            self.kill()
 
     def call(self, method: str, params: Any = None, path: str = "/") -> Any:
         """The result of a JSON-RPC call. Raises AssertionError with the error object."""
@@ -87,6 +95,14 @@ class ServerProcess:
     def raw(self, method: str, params: Any = None, path: str = "/") -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method} | ({"params": params} if params is not None else {})
         return self.client.post(path, json=body).json()
+
+    def log_of(self, task_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """All stored events of the tree after that one, page by page."""
+        found: list[dict[str, Any]] = []
+        while page := self.call("tasks.events", {"task_id": task_id, "after": after}):
+            found += page
+            after = page[-1]["seq"]
+        return found
 
     def events(self, task_id: str, after: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         """(id, data) of each event of the tree's stream, until it ends or the connection breaks."""

@@ -19,8 +19,8 @@ METHODS = [
 ]  # fmt: skip
 FIELDS = [
     "task_id", "task_ids", "tasks", "id", "name", "parent_id", "dependencies", "inputs", "schemas", "params",
-    "priority", "status", "limit", "offset", "after", "force", "wait", "use_streaming", "root_only", "message", "messageId",
-    "role", "parts", "text", "data", "configuration", "historyLength", "pageSize", "pageToken", "contextId", "children",
+    "priority", "status", "limit", "offset", "after", "force", "wait", "use_streaming", "root_only", "message",
+    "messageId", "role", "parts", "text", "data", "configuration", "historyLength", "pageSize", "pageToken", "contextId", "children",
     "timeout", "deadline", "max_attempts", "retry", "metadata", "statusTimestampAfter", "url", "raw",
 ]  # fmt: skip
 LEAK_MARKS = ("Traceback", "Error(", "msgspec", "sqlalchemy", "sqlite", 'File "', "object at 0x", "NoneType")

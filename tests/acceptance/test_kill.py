@@ -88,7 +88,7 @@ def survive_one_kill(server: ServerProcess, chance: random.Random) -> int:
     assert all(task["name"] == "effect_once" for task in unknown), unknown[:1]
     assert {task["status"] for task in tasks if task["name"] != "effect_once"} == {"completed"}
 
-    log = [event["seq"] for event in server.call("tasks.events", {"task_id": root})]
+    log = [event["seq"] for event in server.log_of(root)]
     assert told == sorted(set(told)), "an event was told twice or out of order"
     assert told == log, "what the follower saw is not the log"
     return len(unknown)

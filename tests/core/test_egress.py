@@ -15,6 +15,7 @@ from core.egress import (
     EgressError,
     EgressPolicy,
     FetchTimeout,
+    GuardedBackend,
     Incoming,
     Outgoing,
     ResponseTooLarge,
@@ -229,9 +230,7 @@ async def test_redirects_without_end_are_given_up() -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://1.1.1.1/", "//1.1.1.1/", "just text", "http://", ""]
-)
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://1.1.1.1/", "//1.1.1.1/", "just text", "http://", ""])
 async def test_url_that_is_not_http_is_refused(url: str) -> None:
     with pytest.raises(EgressError, match=r"^(destination not allowed|the URL is not valid)$"):
         await Egress(EgressPolicy()).fetch(Outgoing(url=url))
@@ -405,3 +404,13 @@ def test_allowance_that_cannot_be_read_stops_the_start(entry: str) -> None:
 def test_text_of_an_unknown_or_absurd_encoding_is_read_as_utf_8() -> None:
     for encoding in ("base64", "no-such-thing", "utf-8"):
         assert Incoming(status_code=200, headers={}, body=b"hi", encoding=encoding, url="", elapsed=0).text == "hi"
+
+
+def test_address_that_cannot_be_read_is_not_permitted() -> None:
+    assert not EgressPolicy(allowed=("0.0.0.0/0",)).permits("a.example", "not an address", 80)
+
+
+@pytest.mark.asyncio
+async def test_local_sockets_are_no_destination() -> None:
+    with pytest.raises(DestinationNotAllowed):
+        await GuardedBackend(OPEN, FakeResolver([])).connect_unix_socket("/run/some.sock")

@@ -55,6 +55,7 @@ def make_context(
         task=task,
         run=1,
         dependencies=dependencies or {},
+        absent=tuple(key for key in depends_on if key not in (dependencies or {})),
         request={},
         context_id=None,
         report=(said or Said()).report,

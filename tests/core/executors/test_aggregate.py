@@ -10,10 +10,10 @@ RESULTS = {"a": {"x": 1, "y": 1}, "b": None, "c": {"y": 2}, "d": "text"}
 
 
 @pytest.mark.asyncio
-async def test_results_are_collected_under_their_keys_and_missing_ones_counted() -> None:
+async def test_results_are_collected_under_their_keys_and_missing_ones_named() -> None:
     context = make_context(dependencies=RESULTS, depends_on=("a", "b", "c", "d", "e"))
     result = await AggregateExecutor().execute({}, context)
-    assert result == {"results": RESULTS, "count": 4, "missing": 1}
+    assert result == {"results": RESULTS, "count": 4, "missing": ["e"]}
     assert violation(OUTPUT_SCHEMA, result, "result") is None
 
 
@@ -27,7 +27,7 @@ async def test_merge_joins_the_fields_of_dict_results_and_later_ones_win() -> No
 
 @pytest.mark.asyncio
 async def test_without_dependencies_there_is_nothing() -> None:
-    assert await AggregateExecutor().execute({}, make_context()) == {"results": {}, "count": 0, "missing": 0}
+    assert await AggregateExecutor().execute({}, make_context()) == {"results": {}, "count": 0, "missing": []}
 
 
 def test_schemas_are_usable_and_closed() -> None:

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from core.errors import ConfigurationError
-from core.executors import command
+from core.executors import command, process_group
 from core.executors.command import CommandFailed, CommandPolicy, command_executor_spec
 from core.executors.process_group import ProcessGroup, living_members, start, uninterrupted
 from core.executors.schema import check_schema, violation
@@ -82,6 +82,15 @@ async def test_directory_is_one_of_the_policys(tmp_path: Path) -> None:
         await run(policy, {"argv": ["pwd"], "cwd": "/etc"})
     with pytest.raises(CommandFailed, match="'cwd' was unexpected"):
         await run(CommandPolicy(programs=("pwd",)), {"argv": ["pwd"], "cwd": "/etc"})
+
+
+@pytest.mark.asyncio
+async def test_directory_is_checked_without_the_schema_too() -> None:
+    """A task may bring a schema of its own, which takes the place of the executor's."""
+    inputs = {"argv": ["pwd"], "cwd": "/etc"}
+    for policy in (CommandPolicy(programs=("pwd",)), CommandPolicy(programs=("pwd",), directories=("/usr",))):
+        with pytest.raises(CommandFailed, match=r"inputs\.cwd: one of these"):
+            await command_executor_spec(policy).make().execute(inputs, make_context())
 
 
 @pytest.mark.asyncio
@@ -175,10 +184,14 @@ async def test_cancel_while_the_program_starts_leaves_nothing() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_a_program_leaves_in_the_background_is_killed_when_it_ends(fifo: Path) -> None:
+async def test_what_a_program_leaves_in_the_background_is_killed_when_it_ends(
+    fifo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: its hold on the output is not waited for."""
+    monkeypatch.setattr(command, "DRAIN_TIME", 1000.0)
     attempt = asyncio.ensure_future(sh(f"sleep 1000 & echo $$ > {fifo}; echo done"))
     group = await group_in(fifo)
-    assert (await attempt)["stdout"] == "done\n"
+    assert (await asyncio.wait_for(attempt, 10))["stdout"] == "done\n"
     assert living_members(group) == []
 
 
@@ -191,6 +204,14 @@ async def test_daemon_that_holds_the_output_open_holds_nobody_up(fifo: Path, mon
     pid, word = result["stdout"].split()
     psutil.Process(int(pid)).kill()
     assert word == "done"
+
+
+@pytest.mark.asyncio
+async def test_daemon_that_does_not_read_the_input_holds_nobody_up(fifo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "DRAIN_TIME", 0.05)
+    script = f"exec 3<&0; setsid sh -c 'echo $$ > {fifo}; exec sleep 1000' & cat {fifo}"
+    result = await asyncio.wait_for(sh(script, stdin="x" * 1_000_000), 10)
+    psutil.Process(int(result["stdout"])).kill()
 
 
 @pytest.mark.asyncio
@@ -340,4 +361,15 @@ async def test_group_that_nobody_collects_counts_as_gone(monkeypatch: pytest.Mon
     group = await start([sys.executable, "-c", ""], env={})
     await group.wait()
     monkeypatch.setattr(ProcessGroup, "_signal", lambda self, number: True)
+    await asyncio.wait_for(group.close(), 10)
+
+
+@pytest.mark.asyncio
+async def test_group_that_cannot_be_killed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that hangs in the kernel dies when it returns from there; nobody can wait for that."""
+    group = await start([sys.executable, "-c", ""], env={})
+    await group.wait()
+    monkeypatch.setattr(ProcessGroup, "_signal", lambda self, number: True)
+    monkeypatch.setattr(process_group, "living_members", lambda group: [1])
+    monkeypatch.setattr(process_group, "REAP_INTERVAL", 0)
     await asyncio.wait_for(group.close(), 10)

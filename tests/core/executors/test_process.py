@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from core.errors import ConfigurationError, StaleAttempt
 from core.executors import process_worker
 from core.executors.base import Parts, Rejected, Suspend, TaskContext
 from core.executors.function import Declared, make_spec
-from core.executors.process import ProcessExecutor, ProcessFailed, locate
+from core.executors.process import MAX_FRAME, Channel, ProcessExecutor, ProcessFailed, answer, locate
 from core.executors.process_group import living_members
 from tests.core.executors import functions
 from tests.core.executors.context import Said, make_context
@@ -174,6 +176,100 @@ def test_function_inside_another_is_refused() -> None:
     for function in (inner, lambda inputs: None):
         with pytest.raises(ConfigurationError, match="top level of a file"):
             make_spec("f", function, Declared(isolation="process"))
+
+
+class FakeChannel:
+    """Gives a job, and answers each call with its own words."""
+
+    def __init__(self, function: str, inputs: dict[str, Any], arity: int) -> None:
+        facts = {"task_id": "t1", "run": 1, "attempt": 1, "idempotency_key": "t1:1", "dependencies": {"a": 7}}
+        self.job = {
+            "module": functions.__name__,
+            "path": functions.__file__,
+            "qualified_name": function,
+            "arity": arity,
+            "sys_path": sys.path,
+            "inputs": inputs,
+            "context": facts | {"request": {}, "context_id": None},
+        }
+        self.calls: list[tuple[str, list[Any], dict[str, Any]]] = []
+
+    def receive(self) -> Any:
+        return self.job
+
+    def call(self, method: str, positional: list[Any], named: dict[str, Any]) -> Any:
+        self.calls.append((method, positional, named))
+        return method
+
+
+@pytest.mark.parametrize(
+    ("function", "arity", "outcome"),
+    [
+        ("echo", 1, {"result": {"value": {"n": 1}}}),
+        ("nothing", 0, {"result": {"value": None}}),
+        ("ask_twice", 2, {"result": {"value": ["ask", "ask"]}}),
+        ("reply_late", 2, {"result": {"value": None}}),
+        ("tell", 2, {"result": {"parts": [{"text": "t1 1 t1:1 7"}]}}),
+        ("fail", 1, {"raised": "it broke", "rejected": False}),
+        ("reject", 1, {"raised": "not mine", "rejected": True}),
+    ],
+)
+def test_worker_does_its_job(function: str, arity: int, outcome: dict[str, Any]) -> None:
+    """The same as in a child, here."""
+    channel = FakeChannel(function, {"n": 1}, arity)
+    assert process_worker.run(channel) == outcome  # type: ignore[arg-type]
+    if function == "tell":
+        assert [method for method, _, _ in channel.calls] == ["progress", "message", "artifact"]
+        assert channel.calls[2][1] == [{"parts": [{"text": "piece"}]}]
+
+
+def test_worker_runs_a_class_and_loads_a_file_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "alone.py"
+    file.write_text("class Inner:\n    def execute(self, inputs):\n        return inputs\n")
+    channel = FakeChannel("Inner", {"n": 1}, 1)
+    channel.job |= {"module": "__main__", "path": str(file)}
+    assert process_worker.run(channel) == {"result": {"value": {"n": 1}}}  # type: ignore[arg-type]
+    sys.modules.pop("__executor_main__")
+    channel.job |= {"module": "nowhere.at_all", "path": str(tmp_path / "no-python")}
+    assert "is not a Python file" in process_worker.run(channel)["raised"]  # type: ignore[arg-type]
+
+
+def test_worker_and_parent_speak_in_frames() -> None:
+    ours, theirs = socket.socketpair()
+    hung_up = threading.Event()
+    channel = process_worker.Channel(theirs, hung_up.set)
+
+    def frame(value: Any) -> bytes:
+        data = json.dumps(value).encode()
+        return len(data).to_bytes(process_worker.HEADER) + data
+
+    channel.listen()
+    with ours, theirs:
+        ours.sendall(frame({"value": "answer"}) + frame({"error": "no"}))
+        assert channel.call("ask", [1], {"auth": True}) == "answer"
+        assert ours.recv(1000) == frame({"call": "ask", "positional": [1], "named": {"auth": True}})
+        with pytest.raises(RuntimeError, match="no"):
+            channel.call("progress", [1], {})
+        ours.shutdown(socket.SHUT_WR)
+        assert hung_up.wait(10)
+
+
+@pytest.mark.asyncio
+async def test_frame_without_measure_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    channel = Channel(*await asyncio.open_connection(sock=ours))
+    with theirs:
+        theirs.sendall((MAX_FRAME + 1).to_bytes(process_worker.HEADER))
+        with pytest.raises(ProcessFailed, match="at once"):
+            await channel.receive()
+        channel.close()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_child_can_call_nothing_but_its_context() -> None:
+    said = {"call": "report", "positional": [], "named": {}}
+    assert await answer(said, make_context()) == {"error": "no such method"}
 
 
 def test_worker_imports_nothing_of_the_core() -> None:

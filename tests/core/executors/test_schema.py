@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigurationError
-from core.executors.schema import MAX_ERRORS, check_schema, violation
+from core.executors.schema import MAX_ERRORS, _validator, check_schema, violation
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -73,6 +73,8 @@ def deep(levels: int) -> dict[str, Any]:
         ({"pattern": "("}, "is not a 'regex'"),
         ({"properties": {"a": {"$ref": "#/$defs/missing"}}}, "missing"),
         ({"$dynamicRef": "#nowhere"}, "nowhere"),
+        ({"$ref": "#/hidden", "hidden": {"$ref": "http://127.0.0.1:1/x"}}, "http://127.0.0.1:1/x"),
+        ({"$ref": "#/hidden/deeper", "hidden": {"deeper": {"properties": 5}}}, "5 is not of type"),
         ({"$schema": "http://json-schema.org/draft-07/schema#"}, "2020-12"),
         ({"enum": [object()]}, "object"),
         (deep(5000), "recursion"),
@@ -82,6 +84,20 @@ def test_broken_schema_is_refused_and_says_whose_it_is(schema: dict[str, Any], r
     with pytest.raises(ConfigurationError, match=r"^executor 'x': input_schema is not a usable JSON Schema") as caught:
         check_schema(schema, "executor 'x': input_schema")
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("schema", [{"type": "objct"}, {"$ref": "http://127.0.0.1:1/x"}, {"pattern": "("}, deep(5000)])
+def test_unchecked_schema_that_cannot_be_used_is_a_violation(schema: dict[str, Any]) -> None:
+    """A task may bring its own, which no registration has seen."""
+    assert str(violation(schema, "x", "inputs")).startswith("inputs: the schema is not a usable JSON Schema: ")
+
+
+def test_large_schema_is_used_but_not_kept() -> None:
+    schema = {"enum": [f"{n:0100}" for n in range(1000)]}
+    kept = _validator.cache_info().currsize
+    assert violation(schema, f"{7:0100}", "inputs") is None
+    assert violation(schema, 7, "inputs") is not None
+    assert _validator.cache_info().currsize == kept
 
 
 def test_schema_may_refer_to_itself_and_to_the_dialect() -> None:
@@ -99,14 +115,18 @@ def test_schema_may_refer_to_itself_and_to_the_dialect() -> None:
 
 def test_endless_schema_is_a_violation_and_no_crash() -> None:
     check_schema({"$ref": "#"}, "it")
-    assert violation({"$ref": "#"}, 1, "inputs") == "inputs: the schema, or the value, is nested too deeply"
+    assert violation({"$ref": "#"}, 1, "inputs") == (
+        "inputs: the schema, or the value, is nested too deeply, or a number is too large"
+    )
 
 
 def test_remote_reference_is_never_fetched() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/schema.json"
-        with pytest.raises(ConfigurationError, match="not a usable JSON Schema"):
-            check_schema({"properties": {"a": {"$ref": url}}}, "it")
+        for schema in ({"properties": {"a": {"$ref": url}}}, {"$ref": "#/hidden", "hidden": {"$ref": url}}):
+            with pytest.raises(ConfigurationError, match="not a usable JSON Schema"):
+                check_schema(schema, "it")
+            assert "not a usable JSON Schema" in str(violation(schema, {"a": 1}, "inputs"))
         with pytest.raises(BlockingIOError):
             listener.accept()

@@ -1,0 +1,357 @@
+"""The server over HTTP: what passes the gate, the routes, and its life from start to end."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from a2a_server import gate
+from a2a_server.config import Config
+from a2a_server.extensions import load_executors
+from a2a_server.gate import host_name
+from a2a_server.server import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, listen, serve
+from core.errors import ConfigurationError
+from core.storage.sql import SqlStorage
+from tests.a2a_server.conftest import RunningServer, message, running
+
+HEALTH = {"jsonrpc": "2.0", "id": 1, "method": "system.health"}
+JSON = {"Content-Type": "application/json"}
+
+
+async def raw(server: RunningServer, request: bytes) -> str:
+    """The answer to a request that no proper client sends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer.decode()
+
+
+# The gate
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("LocalHost:80", "localhost"), ("127.0.0.1", "127.0.0.1"), ("[::1]:80", "::1"), ("[::1]", "::1"), ("", "")],
+)
+def test_host_name_is_read_without_port_and_brackets(host: str, name: str) -> None:
+    assert host_name(host) == name
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::2]"])
+@pytest.mark.parametrize("path", ["/", "/.well-known/agent-card.json", "/tasks/x/events"])
+@pytest.mark.asyncio
+async def test_foreign_host_is_misdirected(server: RunningServer, host: str, path: str) -> None:
+    """DNS rebinding: a page's own name that resolves to us."""
+    async with server.client() as client:
+        response = await client.get(path, headers={"Host": host})
+    assert response.status_code == 421
+    assert response.json()["error"]["code"] == -32600
+
+
+@pytest.mark.asyncio
+async def test_allowed_host_passes() -> None:
+    async with running(allowed_hosts=("agents.example",)) as server, server.client() as client:
+        response = await client.post("/", json=HEALTH, headers={"Host": "Agents.Example:443"})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+@pytest.mark.asyncio
+async def test_other_origin_is_forbidden(server: RunningServer, origin: str) -> None:
+    async with server.client() as client:
+        assert (await client.post("/", json=HEALTH, headers={"Origin": origin})).status_code == 403
+        assert (await client.post("/", json=HEALTH, headers={"Origin": server.base_url})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": ""},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    ],
+)
+@pytest.mark.asyncio
+async def test_other_content_type_is_refused_before_the_body_is_parsed(
+    server: RunningServer, headers: dict[str, str]
+) -> None:
+    async with server.client() as client:
+        response = await client.post("/", content=b"{'not': json}", headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (415, -32005)
+    assert response.json()["id"] is None
+
+
+@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "application/a2a+json", "APPLICATION/JSON"])
+@pytest.mark.asyncio
+async def test_json_types_pass(server: RunningServer, media_type: str) -> None:
+    async with server.client() as client:
+        response = await client.post("/", content=json.dumps(HEALTH), headers={"Content-Type": media_type})
+    assert response.json()["result"]["status"] == "healthy"
+
+
+@pytest.mark.asyncio
+async def test_body_up_to_the_limit_passes_and_one_byte_more_does_not() -> None:
+    async with running(max_body=1000) as server, server.client() as client:
+        body = json.dumps(HEALTH).encode()
+        for size, status in ((1000, 200), (1001, 413), (300_000, 413)):
+            padded = body + b" " * (size - len(body))
+
+            async def chunks(padded: bytes = padded) -> Any:
+                yield padded[:500]
+                yield padded[500:]
+
+            known = await client.post("/", content=padded, headers=JSON)
+            chunked = await client.post("/", content=chunks(), headers=JSON)
+            assert (known.status_code, chunked.status_code) == (status, status)
+        assert known.json()["error"]["code"] == chunked.json()["error"]["code"] == -32600
+
+
+@pytest.mark.asyncio
+async def test_body_that_does_not_arrive_is_not_waited_for(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "BODY_DEADLINE", 0.05)
+    monkeypatch.setattr(gate, "LINGER", 0.05)
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    assert (await raw(server, head)).startswith("HTTP/1.1 408")
+
+
+@pytest.mark.asyncio
+async def test_header_that_counts_is_not_given_twice(server: RunningServer) -> None:
+    head = b"GET /.well-known/agent-card.json HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+    assert (await raw(server, head)).startswith("HTTP/1.1 400")
+
+
+# Routes
+
+
+@pytest.mark.parametrize("path", ["/", "/tasks", "/tasks/", "/system", "/system/"])
+@pytest.mark.asyncio
+async def test_door_is_the_same_at_all_its_paths_without_a_redirect(server: RunningServer, path: str) -> None:
+    async with server.client() as client:
+        response = await client.post(path, json=HEALTH)
+        assert (response.status_code, response.json()["result"]["status"]) == (200, "healthy")
+        assert (await client.put(path, json=HEALTH)).status_code == 405
+
+
+@pytest.mark.asyncio
+async def test_broken_json_wrong_envelope_and_unknown_method_have_their_codes(server: RunningServer) -> None:
+    async with server.client() as client:
+        for body, code in ((b"{", -32700), (b"{}", -32600), (json.dumps(HEALTH | {"method": "x"}).encode(), -32601)):
+            response = await client.post("/", content=body, headers=JSON)
+            assert (response.status_code, response.json()["error"]["code"]) == (200, code)
+
+
+@pytest.mark.asyncio
+async def test_batch_and_notification_over_http(server: RunningServer) -> None:
+    async with server.client() as client:
+        batch = await client.post("/", json=[HEALTH, HEALTH | {"id": 2, "method": "x"}])
+        silent = await client.post("/", json={"jsonrpc": "2.0", "method": "system.health"})
+    assert [answer["id"] for answer in batch.json()] == [1, 2]
+    assert (silent.status_code, silent.content) == (204, b"")
+
+
+@pytest.mark.asyncio
+async def test_version_is_taken_from_header_or_query(server: RunningServer) -> None:
+    get = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "x"}}
+    async with server.client() as client:
+        codes = [
+            (await client.post("/", json=get, headers={"A2A-Version": "1.0"})).json()["error"]["code"],
+            (await client.post("/", json=get, headers={"A2A-Version": "99.0"})).json()["error"]["code"],
+            (await client.post("/?A2A-Version=99.0", json=get)).json()["error"]["code"],
+        ]
+    assert codes == [-32001, -32009, -32009]
+
+
+@pytest.mark.parametrize("name", ["agent-card.json", "agent.json", "agent-card"])
+@pytest.mark.asyncio
+async def test_card_is_served_with_an_etag_and_304(server: RunningServer, name: str) -> None:
+    async with server.client() as client:
+        response = await client.get(f"/.well-known/{name}")
+        again = await client.get(f"/.well-known/{name}", headers={"If-None-Match": response.headers["etag"]})
+        other = await client.get(f"/.well-known/{name}", headers={"If-None-Match": '"other"'})
+    card = response.json()
+    assert card["supportedInterfaces"][0]["url"] == server.base_url + "/"
+    assert {"echo", "ask"} <= {skill["id"] for skill in card["skills"]}
+    assert "internal" not in {skill["id"] for skill in card["skills"]}
+    assert "max-age" in response.headers["cache-control"]
+    assert (again.status_code, again.content, other.status_code) == (304, b"", 200)
+    assert again.headers["etag"] == response.headers["etag"]
+
+
+@pytest.mark.asyncio
+async def test_card_names_required_extensions_and_calls_without_them_are_refused(tmp_path: Path) -> None:
+    uri = "https://example.com/ext"
+    template = {
+        "name": "n", "description": "d", "defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"],
+        "capabilities": {"extensions": [{"uri": uri, "required": True}]},
+    }  # fmt: skip
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps(template))
+    get = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "x"}}
+    async with running(card=str(card)) as server, server.client() as client:
+        without = await client.post("/", json=get)
+        declared = await client.post("/", json=get, headers={"A2A-Extensions": f"https://other.example, {uri}"})
+    assert without.json()["error"]["code"] == -32008
+    assert (declared.json()["error"]["code"], declared.headers["a2a-extensions"]) == (-32001, uri)
+
+
+# Life
+
+
+@pytest.mark.asyncio
+async def test_probes_say_how_the_server_is_and_work_is_turned_away_when_it_stops(server: RunningServer) -> None:
+    async with server.client() as client:
+        assert (await client.get("/readyz")).status_code == 200
+        server.application.drain()
+        assert (await client.get("/healthz", headers={"Host": "10.0.0.1"})).status_code == 200
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+        for refused in (await client.post("/", json=HEALTH), await client.get("/tasks/x/events")):
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert refused.json()["error"]["code"] == -32051
+
+
+@pytest.mark.asyncio
+async def test_server_that_has_not_started_is_not_ready(server: RunningServer) -> None:
+    server.application.is_ready = False
+    async with server.client() as client:
+        assert (await client.get("/readyz")).json() == {"status": "starting"}
+        assert (await client.post("/", json=HEALTH)).status_code == 503
+
+
+def test_small_answers_do_not_wait_for_acknowledgements() -> None:
+    """asyncio sets TCP_NODELAY on accepted sockets of a listener that names its protocol, and on no others."""
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
+@pytest.mark.asyncio
+async def test_stop_leaves_what_runs_for_the_next_start_to_take_up(tmp_path: Path) -> None:
+    """The same executors and database, a second server."""
+    database = f"sqlite:///{tmp_path}/t.db"
+    async with running(database=database, storage=SqlStorage(database)) as first, first.client() as client:
+        params = message("hold") | {"configuration": {"returnImmediately": True}}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params}
+        task_id = (await client.post("/", json=call)).json()["result"]["task"]["id"]
+        await first.lab.started["hold"].wait()
+    async with running(database=database, storage=SqlStorage(database)) as second, second.client() as client:
+        await second.lab.started["hold"].wait()
+        second.lab.released["hold"].set()
+        await second.application.session.wait(task_id, lambda head: head.status.is_terminal)
+        call = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": task_id}}
+        assert (await client.post("/", json=call)).json()["result"]["status"]["state"] == "TASK_STATE_COMPLETED"
+
+
+EXECUTORS = """
+import asyncio
+from core.executors.base import ExecutorSpec
+from core.executors.registry import default_registry
+
+class Sleeper:
+    async def execute(self, inputs, context):
+        await asyncio.Event().wait()
+
+default_registry.register(ExecutorSpec(id="sleeper", make=Sleeper))
+"""
+
+PROGRAM = """
+import sys
+from a2a_server.config import Config
+from a2a_server.server import serve
+sys.exit(serve(Config(port=0, database=sys.argv[1], executors=(sys.argv[2],), drain=5)))
+"""
+
+
+async def start_process(folder: Path) -> tuple[asyncio.subprocess.Process, str]:
+    """A server process, and where it listens."""
+    (folder / "sleeper.py").write_text(EXECUTORS)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, f"sqlite:///{folder}/t.db", str(folder / "sleeper.py"),
+        stderr=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if b"listening on" in line:
+            return process, line.decode().split()[3]
+    raise AssertionError(f"the server ended with {await process.wait()}")
+
+
+@pytest.mark.asyncio
+async def test_sigterm_ends_streams_and_the_process_with_exit_code_0(tmp_path: Path) -> None:
+    process, url = await start_process(tmp_path)
+    async with RunningServer.client_of(url) as client:
+        call = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": message("sleeper")}
+        text = ""
+        async with client.stream("POST", "/", json=call) as response:
+            async for chunk in response.aiter_text():
+                text += chunk
+                if "TASK_STATE_WORKING" in chunk:
+                    process.send_signal(signal.SIGTERM)
+    assert text.endswith(": the server is stopping; resume with Last-Event-ID\n\n")
+    async with asyncio.timeout(5):
+        assert await process.wait() == 0
+
+
+@pytest.mark.asyncio
+async def test_second_server_on_the_same_database_says_who_holds_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    process, _ = await start_process(tmp_path)
+    config = Config(port=0, database=f"sqlite:///{tmp_path}/t.db")
+    assert await asyncio.to_thread(serve_alone, config) == EX_TEMPFAIL
+    process.terminate()
+    await process.wait()
+    error = capfd.readouterr().err.strip()
+    assert error.startswith("a2a-server: ")
+    assert str(process.pid) in error
+    assert len(error.splitlines()) == 1
+
+
+def serve_alone(config: Config) -> int:
+    """`serve` without what it does to the logging of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("a2a_server.logs.configure", lambda *_, **__: None)
+        return serve(config)
+
+
+def test_wrong_configuration_is_one_line_and_exit_code_78(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = Config(port=0, database=f"sqlite:///{tmp_path}/t.db", executors=("missing.py",))
+    assert serve_alone(config) == EX_CONFIG
+    assert capfd.readouterr().err == "a2a-server: executors missing.py: there is no such file\n"
+
+
+def test_port_that_is_taken_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        assert serve_alone(Config(port=port, database=f"sqlite:///{tmp_path}/t.db")) == EX_UNAVAILABLE
+    assert capfd.readouterr().err == f"a2a-server: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("no_such_module_of_ours", None, "ModuleNotFoundError: No module named 'no_such_module_of_ours'"),
+        ("broken.py", "1 +", "SyntaxError"),
+        ("raises.py", "raise RuntimeError('because')", "RuntimeError: because"),
+    ],
+)
+def test_executors_that_cannot_be_imported_are_named_with_the_reason(
+    tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+        name = str(tmp_path / name)
+    with pytest.raises(ConfigurationError) as refusal:
+        load_executors([name])
+    assert name in str(refusal.value)
+    assert said in str(refusal.value)

@@ -1,0 +1,115 @@
+"""Tests of core.jsonvalue."""
+
+import enum
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.events import Recorded, TaskCompleted
+from core.jsonvalue import PARTS, NotJson, plain, to_json_value
+from core.task import TaskStatus
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
+
+
+@given(VALUES)
+def test_a_json_value_comes_back_as_it_was(value: Any) -> None:
+    """Integers stay integers, of any size; floats keep every bit."""
+    assert to_json_value(value) == value
+    assert repr(to_json_value(value)) == repr(value)
+
+
+@given(VALUES)
+def test_what_was_accepted_survives_the_log(value: Any) -> None:
+    """Storage writes and reads events with msgspec: it must know the same integers."""
+    event = TaskCompleted("t", 1, to_json_value(value))
+    recorded = Recorded(tree_id="t", seq=1, at=0.0, name="t", tree_status=TaskStatus.COMPLETED, event=event)
+    assert msgspec.json.decode(msgspec.json.encode(recorded), type=Recorded) == recorded
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**400])
+def test_an_integer_of_any_size_is_kept_exactly(number: int) -> None:
+    """A float would round it silently."""
+    assert to_json_value({"n": number})["n"] == number
+    assert type(to_json_value(number)) is int
+
+
+def test_tuples_become_lists_and_keys_text() -> None:
+    """The value is what a reader of the log will find."""
+    assert to_json_value({"a": (1, (2,)), 3: None}) == {"a": [1, [2]], "3": None}
+
+
+def test_the_value_is_a_copy() -> None:
+    """An executor that goes on changing its result changes nothing that is kept."""
+    given_list: list[int] = [1]
+    kept = to_json_value({"list": given_list})
+    given_list.append(2)
+    assert kept == {"list": [1]}
+
+
+def test_subclasses_are_reduced_to_plain_values() -> None:
+    class Colour(enum.StrEnum):
+        RED = "red"
+
+    kept = to_json_value([Colour.RED, enum.IntEnum("Level", "LOW")["LOW"]])
+    assert kept == ["red", 1]
+    assert [type(each) for each in kept] == [str, int]
+
+
+def _cyclic() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def _deep(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (math.nan, "not JSON"),
+        (math.inf, "not JSON"),
+        ({"a": [-math.inf]}, "not JSON"),
+        ({1, 2}, "a set is not a JSON value"),
+        ({"a": frozenset()}, "a frozenset is not a JSON value"),
+        (b"raw", "a bytes is not a JSON value"),
+        (object(), "a object is not a JSON value"),
+        ("\ud800", "not valid Unicode"),
+        ({"\udfff": 1}, "not valid Unicode"),
+        ({(1, 2): 3}, "keys must be"),
+        (10**5000, "not JSON"),
+        (_cyclic(), "not JSON"),
+        (_deep(50_000), "not JSON"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_json_cannot_say_is_refused_with_a_reason(value: Any, reason: str) -> None:
+    """The text names the kind of value, and what was being kept."""
+    with pytest.raises(NotJson, match=reason) as refusal:
+        to_json_value(value, "result")
+    assert "the result" in str(refusal.value)
+    assert len(str(refusal.value)) < 300
+
+
+def test_the_limit_counts_the_bytes_of_the_json() -> None:
+    """Characters of other alphabets count by their bytes."""
+    assert to_json_value("é" * 4, limit=10) == "éééé"
+    with pytest.raises(NotJson, match="the artifact has 12 bytes of JSON; 10 are allowed"):
+        to_json_value("é" * 5, "artifact", limit=10)
+
+
+def test_kept_parts_are_a_plain_list_for_others() -> None:
+    assert plain({PARTS: [{"text": "hello"}]}) == [{"text": "hello"}]
+    assert plain({PARTS: [], "more": 1}) == {PARTS: [], "more": 1}
+    assert plain(None) is None
+    assert plain("text") == "text"

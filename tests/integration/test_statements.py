@@ -1,0 +1,64 @@
+"""What running a tree costs in SQL statements: O(n), for chains too (issue 2, "Storage")."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from core.executors.base import ExecutorSpec, TaskContext
+from core.executors.registry import ExecutorRegistry
+from core.session import Session, has_ended
+from core.storage.sql import SqlStorage
+from core.task import TaskStatus
+
+PER_TASK = 12  # statements, BEGIN and COMMIT among them, when every task of a chain is committed by itself
+
+
+class NoOp:
+    async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Any:
+        return None
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """How often each kind of statement reaches the database."""
+    counts: Counter[str] = Counter()
+
+    def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        counts[" ".join(statement.split()[:2])] += 1
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield counts
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+async def statements_of(shape: str, n: int, folder: Path) -> int:
+    registry = ExecutorRegistry()
+    registry.register(ExecutorSpec(id="noop", make=NoOp))
+    tasks: list[dict[str, Any]] = [{"id": "root", "name": "root"}]
+    for i in range(n):
+        needs = [f"t{i - 1}"] if shape == "chain" and i else []
+        tasks.append({"id": f"t{i}", "name": "noop", "parent_id": "root", "dependencies": needs})
+    async with Session(SqlStorage(f"sqlite:///{folder}/{shape}{n}.db"), registry=registry) as session:
+        with counted() as counts:
+            head = await session.create(session.plan(tasks), execute=True)
+            head = await session.wait(head.id, has_ended)
+        assert head.status is TaskStatus.COMPLETED
+    return sum(counts.values())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("shape", ["fan", "chain"])
+async def test_statements_grow_with_the_tree_and_not_faster(shape: str, tmp_path: Path) -> None:
+    small = await statements_of(shape, 100, tmp_path)
+    large = await statements_of(shape, 800, tmp_path)
+    assert 0 < small
+    assert large <= 800 * PER_TASK
+    assert large <= 8 * small * 1.25, (small, large)

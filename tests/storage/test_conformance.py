@@ -1,0 +1,387 @@
+"""What every storage promises (`core.storage.base`)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from msgspec.structs import replace
+
+from core.errors import InvalidPlan, StorageUnavailable, VersionConflict
+from core.events import MessageReceived
+from core.retry import RetryPolicy
+from core.storage.base import Append, Storage, TaskQuery, TreeQuery
+from core.storage.memory import MemoryStorage
+from core.storage.sql import SqlStorage
+from core.task import Cause, Dependency, Question, Task, TaskStatus, TreeHead
+from tests.storage.samples import created, finished, make_tasks, recorded, started, updated
+
+
+@pytest_asyncio.fixture(params=["memory", "sql"])
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
+    made: Storage = MemoryStorage() if request.param == "memory" else SqlStorage(f"sqlite:///{tmp_path}/tasks.db")
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.mark.asyncio
+async def test_a_created_tree_is_loaded_as_it_was(storage: Storage) -> None:
+    append = created("t", 5, context_id="c", metadata={"k": [1, {"x": None}]}, scope=("t", "t.1"), origin="a2a")
+
+    await storage.append(append)
+
+    assert await storage.load("t") == (append.head, list(append.tasks))
+    assert await storage.head("t") == append.head
+    assert await storage.task("t.3") == append.tasks[3]
+    assert await storage.children("t") == list(append.tasks[1:])
+    assert list(await storage.events("t")) == list(append.events)
+
+
+@pytest.mark.asyncio
+async def test_every_field_of_a_task_survives(storage: Storage) -> None:
+    task = Task(
+        id="t",
+        tree_id="t",
+        owner="ann",
+        name='na"me\u2028\0',
+        ref="r",
+        executor="x",
+        user_id="u",
+        priority=-7,
+        dependencies=(Dependency("a", False),),
+        inputs={"status": "failed", "n": 2**70, "deep": [{"ü": None}]},
+        schemas={"method": "x"},
+        params={"p": 1},
+        timeout=1.5,
+        deadline=9.0,
+        max_attempts=3,
+        retry=RetryPolicy(initial=2),
+        original_task_id="o",
+        created_at=1.0,
+        status=TaskStatus.INPUT_REQUIRED,
+        attempt=2,
+        is_running=True,
+        failures=1,
+        crashes=1,
+        runnable_at=4.5,
+        progress=0.5,
+        message="half",
+        question=Question(parts=({"text": "?"},), auth=True, asked_at=2.0),
+        answers=({"a": 1}, None),
+        result={"inputs": 1},
+        error="e",
+        cause=Cause.TIMEOUT,
+        started_at=2.0,
+        finished_at=3.0,
+        updated_at=3.5,
+    )
+
+    await storage.append(replace(created("t"), tasks=(task,)))
+
+    assert await storage.task("t") == task
+
+
+@pytest.mark.asyncio
+async def test_what_is_unknown_is_none_or_empty(storage: Storage) -> None:
+    assert await storage.load("x") is None
+    assert await storage.head("x") is None
+    assert await storage.task("x") is None
+    assert await storage.children("x") == []
+    assert list(await storage.events("x")) == []
+    assert await storage.live_trees() == []
+    assert await storage.delete("x") is False
+    assert (await storage.trees(TreeQuery(owner=None))).total == 0
+
+
+@pytest.mark.asyncio
+async def test_appends_decided_ahead_resolve_in_their_order(storage: Storage) -> None:
+    first = created("t", 4)
+    head, appends = first.head, [first]
+    for task in first.tasks:
+        appends.append(started(head, task))
+        head = appends[-1].head
+    appends.append(finished(head))
+    order: list[int] = []
+    futures = []
+    for i, append in enumerate(appends):
+        future = asyncio.ensure_future(storage.append(append))
+        future.add_done_callback(lambda _, i=i: order.append(i))
+        futures.append(future)
+
+    await asyncio.gather(*futures)
+
+    assert order == list(range(len(appends)))
+    loaded = await storage.load("t")
+    assert loaded == (appends[-1].head, [append.tasks[0] for append in appends[1:-1]])
+    assert [r.seq for r in await storage.events("t")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.asyncio
+async def test_an_update_of_what_the_caller_wrote_is_stored(storage: Storage) -> None:
+    first = created("t", 2)
+    change = updated(first.head, first.tasks[1], inputs={"n": 9}, name="other", priority=0)
+    await storage.append(first)
+
+    await storage.append(change)
+
+    assert await storage.task("t.1") == change.tasks[0]
+    assert [t.id for t in await storage.tasks(TaskQuery(owner=None, root_only=False, name="other"))] == ["t.1"]
+
+
+@pytest.mark.asyncio
+async def test_scope_and_metadata_follow_the_head(storage: Storage) -> None:
+    first = created("t", 2, metadata={"a": 1})
+    await storage.append(first)
+    head = first.head
+    for scope in (("t",), ("t", "t.1"), None, ("t",)):
+        append = started(replace(head, scope=scope), first.tasks[0])
+        await storage.append(append)
+        head = append.head
+        assert await storage.head("t") == head
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_version_is_refused_and_nothing_of_it_is_stored(storage: Storage) -> None:
+    first = created("t", 2)
+    await storage.append(first)
+    ahead = started(replace(first.head, version=5), first.tasks[0])
+    behind = started(replace(first.head, version=0), first.tasks[0])
+
+    for append in (ahead, behind, first, replace(started(first.head, first.tasks[0]), is_new=True)):
+        with pytest.raises(VersionConflict):
+            await storage.append(append)
+
+    assert await storage.load("t") == (first.head, list(first.tasks))
+    assert len(await storage.events("t")) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_append_to_an_unknown_tree_is_refused(storage: Storage) -> None:
+    with pytest.raises(VersionConflict):
+        await storage.append(started(created("t").head, created("t").tasks[0]))
+    assert await storage.task("t") is None
+
+
+@pytest.mark.asyncio
+async def test_a_conflict_fails_only_its_own_tree(storage: Storage) -> None:
+    """The guilty append and what was decided on top of it fail; its neighbours do not."""
+    a, b = created("a", 2), created("b", 2)
+    await storage.append(a)
+    await storage.append(b)
+    wrong = started(replace(a.head, version=7), a.tasks[0])
+    on_top = started(a.head, a.tasks[1])  # fits what is stored, but was decided after the refused one
+    good = started(b.head, b.tasks[0])
+    better = started(good.head, b.tasks[1])
+
+    results = await asyncio.gather(*[storage.append(x) for x in (good, wrong, on_top, better)], return_exceptions=True)
+
+    assert [type(r) for r in results] == [type(None), VersionConflict, VersionConflict, type(None)]
+    assert await storage.head("a") == a.head
+    assert await storage.head("b") == better.head
+    await storage.append(on_top)  # decided anew after the failure was known
+    assert await storage.head("a") == on_top.head
+
+
+@pytest.mark.asyncio
+async def test_a_task_id_of_another_tree_is_refused(storage: Storage) -> None:
+    await storage.append(created("t", 2))
+    stealing = created("s", 2)
+    stealing = replace(stealing, tasks=(stealing.tasks[0], replace(stealing.tasks[1], id="t.1")))
+
+    with pytest.raises(VersionConflict):
+        await storage.append(stealing)
+
+    assert await storage.head("s") is None
+    task = await storage.task("t.1")
+    assert task is not None and task.tree_id == "t"
+
+
+@pytest.mark.asyncio
+async def test_a_tree_takes_the_place_of_its_drafts(storage: Storage) -> None:
+    append = created("t", 3)
+    drafts = [replace(task, tree_id="", parent_id=None, inputs={"draft": True}) for task in append.tasks]
+    for draft in drafts:
+        await storage.put_draft(draft)
+    assert await storage.task("t.1") == drafts[1]
+    assert await storage.load("t") is None
+
+    await storage.append(append)
+
+    assert await storage.load("t") == (append.head, list(append.tasks))
+    assert await storage.count(TaskQuery(owner=None, root_only=False)) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_draft_with_a_taken_id_is_refused(storage: Storage) -> None:
+    draft = replace(make_tasks("d", 1)[0], tree_id="")
+    await storage.put_draft(draft)
+    await storage.append(created("t"))
+
+    for taken in (draft, replace(draft, id="t")):
+        with pytest.raises(InvalidPlan, match="id"):
+            await storage.put_draft(replace(taken, name="again"))
+
+    assert await storage.task("d") == draft
+
+
+@pytest.mark.asyncio
+async def test_delete_removes_the_tree_with_everything_and_nothing_else(storage: Storage) -> None:
+    await storage.append(created("t", 3))
+    await storage.append(created("u", 3))
+    await storage.put_draft(replace(make_tasks("d", 1)[0], tree_id=""))
+
+    assert await storage.delete("t") is True
+    assert await storage.delete("d") is True
+    assert await storage.delete("u.1") is False
+
+    assert await storage.load("t") is None
+    assert await storage.task("t.1") is None
+    assert list(await storage.events("t")) == []
+    assert await storage.task("d") is None
+    assert await storage.count(TaskQuery(owner=None, root_only=False)) == 3
+    await storage.append(created("t"))
+
+
+@pytest.mark.asyncio
+async def test_writes_made_together_take_effect_in_their_order(storage: Storage) -> None:
+    """A tree created, deleted and created again in one turn of the event loop."""
+    again = created("t", 2)
+
+    async def append(what: Append) -> None:
+        await storage.append(what)
+
+    results = await asyncio.gather(append(created("t", 3)), storage.delete("t"), append(again))
+
+    assert results == [None, True, None]
+    assert await storage.load("t") == (again.head, list(again.tasks))
+
+
+@pytest.mark.asyncio
+async def test_events_are_filtered_and_paged(storage: Storage) -> None:
+    first = created("t", 3)
+    await storage.append(first)
+    head = first.head
+    for task in (*first.tasks, *first.tasks):
+        append = started(head, task)
+        await storage.append(append)
+        head = append.head
+
+    async def seqs(after: int = 0, **filters: object) -> list[int]:
+        return [r.seq for r in await storage.events("t", after, **filters)]  # type: ignore[arg-type]
+
+    assert await seqs() == [1, 2, 3, 4, 5, 6, 7]
+    assert await seqs(4) == [5, 6, 7]
+    assert await seqs(2, until=4) == [3, 4]
+    assert await seqs(limit=2) == [1, 2]
+    assert await seqs(task_id="t.1") == [3, 6]
+    assert await seqs(3, task_id="t.1") == [6]
+    assert await seqs(kinds=["tree_created"]) == [1]
+    assert await seqs(kinds={"tree_created", "task_started"}, limit=3) == [1, 2, 3]
+    assert await seqs(kinds=[]) == []
+    assert await seqs(kinds=["task_started"], task_id="t", limit=1) == [2]
+
+
+@pytest.mark.asyncio
+async def test_events_keep_what_a_message_carries(storage: Storage) -> None:
+    first = created("t")
+    message = {"messageId": "m", "parts": [{"data": {"n": 2**60, "x": [1.5, None, "ü"]}}]}
+    event = recorded(first.head, 2, MessageReceived(task_id="t", message=message))
+    await storage.append(first)
+    await storage.append(Append(head=replace(first.head, version=2), events=(event,), tasks=()))
+
+    assert (await storage.events("t", 1))[0] == event
+
+
+@pytest.mark.asyncio
+async def test_tasks_are_listed_newest_first_by_every_filter(storage: Storage) -> None:
+    await storage.append(created("a", 2, owner="ann", created_at=1.0, context_id="c"))
+    await storage.append(created("b", 1, owner="bob", created_at=3.0))
+    await storage.append(created("c", 1, owner="ann", created_at=2.0))
+    await storage.put_draft(Task(id="d", owner="ann", name="draft", user_id="u", created_at=2.0))
+    c = await storage.load("c")
+    assert c is not None
+    await storage.append(started(c[0], c[1][0]))
+
+    async def ids(**fields: object) -> list[str]:
+        query = TaskQuery(**{"owner": None, **fields})  # type: ignore[arg-type]
+        found = [task.id for task in await storage.tasks(query)]
+        assert await storage.count(replace(query, limit=1, offset=9)) == len(found) or "limit" in fields
+        return found
+
+    assert await ids() == ["b", "d", "c", "a"]
+    assert await ids(owner="ann") == ["d", "c", "a"]
+    assert await ids(owner="ann", root_only=False) == ["d", "c", "a.1", "a"]
+    assert await ids(owner="eve") == []
+    assert await ids(statuses=frozenset({TaskStatus.IN_PROGRESS, TaskStatus.FAILED})) == ["c"]
+    assert await ids(statuses=frozenset()) == []
+    assert await ids(user_id="u") == ["d"]
+    assert await ids(name="draft", owner="ann") == ["d"]
+    assert await ids(context_id="c", root_only=False) == ["a.1", "a"]
+    assert await ids(limit=2, offset=1) == ["d", "c"]
+
+
+@pytest.mark.asyncio
+async def test_keyset_pages_of_trees_are_complete_under_equal_times(storage: Storage) -> None:
+    times = [5.0, 5.0, 5.0, 2.0, 5.0, 9.0, 9.0]
+    for i, at in enumerate(times):
+        await storage.append(created(f"t{i}", owner="ann", created_at=at))
+    await storage.append(created("other", owner="bob", created_at=5.0))
+
+    seen: list[TreeHead] = []
+    before = None
+    while True:
+        page = await storage.trees(TreeQuery(owner="ann", limit=2, before=before))
+        assert page.total == len(times)
+        seen += page.heads
+        if not page.has_more:
+            break
+        before = (page.heads[-1].updated_at, page.heads[-1].id)
+
+    assert [head.id for head in seen] == ["t6", "t5", "t4", "t2", "t1", "t0", "t3"]
+
+
+@pytest.mark.asyncio
+async def test_trees_are_filtered(storage: Storage) -> None:
+    await storage.append(created("a", origin="a2a", context_id="c", created_at=1.0))
+    await storage.append(created("b", origin="tasks", created_at=2.0, status=TaskStatus.FAILED))
+    await storage.append(created("c", origin="a2a", created_at=3.0))
+
+    async def ids(**fields: object) -> list[str]:
+        page = await storage.trees(TreeQuery(**{"owner": None, **fields}))  # type: ignore[arg-type]
+        assert page.total == len(page.heads) and not page.has_more
+        return [head.id for head in page.heads]
+
+    assert await ids(origin="a2a") == ["c", "a"]
+    assert await ids(context_id="c") == ["a"]
+    assert await ids(statuses=frozenset({TaskStatus.FAILED})) == ["b"]
+    assert await ids(updated_since=2.0) == ["c", "b"]
+    assert await ids(updated_since=2.0, origin="a2a") == ["c"]
+
+
+@pytest.mark.asyncio
+async def test_live_trees_are_those_with_a_run_that_has_not_ended(storage: Storage) -> None:
+    appends = [created(name, created_at=at) for name, at in (("a", 3.0), ("b", 1.0), ("c", 2.0), ("d", 4.0))]
+    for append in appends:
+        await storage.append(append)
+    running = [started(append.head, append.tasks[0]) for append in appends[:3]]
+    for append in running:
+        await storage.append(append)
+    await storage.append(finished(running[2].head))
+
+    assert await storage.live_trees() == ["b", "a"]
+
+
+@pytest.mark.asyncio
+async def test_close_finishes_what_was_appended_and_refuses_the_rest(storage: Storage) -> None:
+    first = asyncio.ensure_future(storage.append(created("t")))
+
+    await storage.close()
+    await storage.close()
+
+    assert first.done() and first.exception() is None
+    with pytest.raises(StorageUnavailable):
+        await storage.append(created("u"))
+    with pytest.raises(StorageUnavailable):
+        await storage.put_draft(make_tasks("d", 1)[0])

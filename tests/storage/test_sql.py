@@ -1,0 +1,383 @@
+"""What only the database in a file does: its lock, its durability, its checks (`core.storage.sql`)."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from core.errors import ConfigurationError, DatabaseInUse, StorageError
+from core.storage import codec, queries
+from core.storage.base import TaskQuery, TreeQuery
+from core.storage.lock import file_system
+from core.storage.sql import SqlStorage, database_path
+from core.task import Task, TreeHead
+from tests.storage.samples import created, started
+
+
+@pytest_asyncio.fixture
+async def storage(tmp_path: Path) -> AsyncIterator[SqlStorage]:
+    made = SqlStorage(str(tmp_path / "tasks.db"))
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("sqlite:////x/y.db", "/x/y.db"),
+        ("sqlite+aiosqlite:////x/y.db", "/x/y.db"),
+        ("/x/y z.db", "/x/y z.db"),
+        ("sqlite:///y.db", f"{os.getcwd()}/y.db"),
+        ("y.db", f"{os.getcwd()}/y.db"),
+    ],
+)
+def test_a_url_or_a_path_names_the_file(given: str, path: str) -> None:
+    assert database_path(given) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("postgresql://u:secret@h/d", "PostgreSQL is not supported yet"),
+        ("postgresql+asyncpg://u:secret@h/d", "PostgreSQL is not supported yet"),
+        ("mysql://u:secret@h/d", "mysql databases are not supported"),
+        ("sqlite://", "must be a file"),
+        ("sqlite:///:memory:", "must be a file"),
+        (":memory:", "must be a file"),
+        ("", "must be a file"),
+        ("sqlite:///x.db?mode=ro", "path only"),
+        ("://", "cannot be read"),
+    ],
+)
+def test_any_other_database_is_refused_in_one_line(given: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        SqlStorage(given)
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_a_closed_database_is_opened_again_with_everything_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    append = created("t", 3)
+    first = SqlStorage(str(path))
+    await first.open()
+    await first.append(append)
+    await first.close()
+
+    second = SqlStorage(str(path))
+    await second.open()
+    assert await second.load("t") == (append.head, list(append.tasks))
+    await second.close()
+    await first.open()
+    assert await first.load("t") == (append.head, list(append.tasks))
+    await first.close()
+
+
+@pytest.mark.asyncio
+async def test_nobody_else_may_read_the_files(storage: SqlStorage) -> None:
+    await storage.append(created("t"))
+    for name in os.listdir(storage.path.parent):
+        assert stat.S_IMODE((storage.path.parent / name).stat().st_mode) == 0o600
+
+
+OPEN_AND_TELL = """
+import asyncio, sys
+from core.storage.sql import SqlStorage
+from core.errors import DatabaseInUse
+async def main():
+    try:
+        await SqlStorage(sys.argv[1]).open()
+    except DatabaseInUse as error:
+        print(error)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_second_process_is_refused_and_told_who_holds_the_file(storage: SqlStorage) -> None:
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OPEN_AND_TELL, str(storage.path), stdout=subprocess.PIPE
+    )
+    output, _ = await other.communicate()
+    assert f"{storage.path} is in use by process {os.getpid()}" in output.decode()
+
+
+@pytest.mark.asyncio
+async def test_a_second_storage_in_the_same_process_is_refused(storage: SqlStorage) -> None:
+    with pytest.raises(DatabaseInUse, match=str(os.getpid())):
+        await SqlStorage(str(storage.path)).open()
+    await storage.append(created("t"))
+
+
+@pytest.mark.asyncio
+async def test_a_directory_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="No such file or directory"):
+        await SqlStorage(str(tmp_path / "none" / "tasks.db")).open()
+
+
+@pytest.mark.asyncio
+async def test_a_failed_open_gives_the_lock_back(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    path.write_bytes(b"no database" * 100)
+    storage = SqlStorage(str(path))
+    with pytest.raises(StorageError):
+        await storage.open()
+    path.unlink()
+    await storage.open()
+    await storage.close()
+
+
+FORGETFUL = """
+import asyncio, sys
+from core.storage.sql import SqlStorage
+from tests.storage.samples import created
+async def main():
+    storage = SqlStorage(sys.argv[1])
+    await storage.open()
+    await storage.append(created("t"))
+    print("stored", flush=True)
+    return storage
+kept = asyncio.run(main())
+"""
+
+
+def test_a_program_that_forgets_close_ends_all_the_same(tmp_path: Path) -> None:
+    """Neither the writer's thread nor those of aiosqlite keep the interpreter alive."""
+    path = str(tmp_path / "tasks.db")
+    done = subprocess.run([sys.executable, "-c", FORGETFUL, path], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "stored\n"), done.stderr
+
+
+FORKING = """
+import asyncio, os, sys
+from core.storage.sql import SqlStorage
+async def main():
+    storage = SqlStorage(sys.argv[1])
+    await storage.open()
+    if os.fork() == 0:
+        os.close(1)
+        os.read(int(sys.argv[2]), 1)  # outlives its parent, until the test lets it go
+        os._exit(0)
+    print("forked", flush=True)
+    os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "tasks.db")
+    read, write = os.pipe()
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FORKING, path, str(read), pass_fds=[read], stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    assert await parent.stdout.readline() == b"forked\n"
+    await parent.wait()
+
+    storage = SqlStorage(path)
+    await storage.open()
+    await storage.close()
+    os.close(write)
+    os.close(read)
+
+
+APPENDING = """
+import asyncio, sys
+from core.storage.sql import SqlStorage
+from tests.storage.samples import created, started
+async def one(storage, name):
+    append = created(name, 3)
+    await storage.append(append)
+    head = append.head
+    for task in append.tasks:
+        append = started(head, task)
+        await storage.append(append)
+        head = append.head
+        sys.stdout.write(f"{name} {head.version}\\n")
+        sys.stdout.flush()
+async def main():
+    storage = SqlStorage(sys.argv[1])
+    await storage.open()
+    while True:
+        for i in range(100000):
+            await asyncio.gather(*[one(storage, f"t{i}-{j}") for j in range(8)])
+asyncio.run(main())
+"""
+
+
+@pytest.mark.asyncio
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    path = str(tmp_path / "tasks.db")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", APPENDING, path, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    acknowledged: dict[str, int] = {}
+    for _ in range(500):
+        name, version = (await process.stdout.readline()).split()
+        acknowledged[name.decode()] = int(version)
+    process.send_signal(signal.SIGKILL)
+    for line in (await process.stdout.read()).decode().splitlines(keepends=True):
+        if line.endswith("\n"):
+            name_text, version_text = line.split()
+            acknowledged[name_text] = int(version_text)
+    await process.wait()
+
+    storage = SqlStorage(path)
+    await storage.open()
+    for tree_id, least in acknowledged.items():
+        loaded = await storage.load(tree_id)
+        assert loaded is not None and loaded[0].version >= least
+        assert [r.seq for r in await storage.events(tree_id)] == list(range(1, loaded[0].version + 1))
+        assert sum(task.attempt for task in loaded[1]) == loaded[0].version - 1
+    await storage.close()
+
+
+CORRUPTIONS = [
+    ("UPDATE tasks SET state = CAST(replace(state, 'is_running', 'is_rumning') AS BLOB) WHERE id = 't'", "task t"),
+    ("UPDATE tasks SET spec = CAST(replace(spec, 'work', 'word') AS BLOB) WHERE id = 't'", "task t"),
+    ("UPDATE tasks SET spec = 5 WHERE id = 't'", "task t"),
+    ("UPDATE trees SET body = CAST(replace(body, '1000', '1001') AS BLOB)", "tree t"),
+    ("UPDATE trees SET bulk = x'7b22'", "tree t"),
+    ("UPDATE events SET body = substr(body, 2)", "event 1 of tree t"),
+    ("UPDATE events SET body = CAST(replace(body, '\"size\":1', '\"size\":2') AS BLOB)", "event 1 of tree t"),
+]
+
+
+@pytest.mark.parametrize(("sql", "what"), CORRUPTIONS)
+@pytest.mark.asyncio
+async def test_a_corrupt_row_is_never_served(storage: SqlStorage, sql: str, what: str) -> None:
+    first = created("t", metadata={"a": 1})
+    await storage.append(first)
+    await storage.append(started(first.head, first.tasks[0]))
+    foreign = sqlite3.connect(storage.path, isolation_level=None)
+    before = foreign.total_changes
+    foreign.execute(sql)
+    assert foreign.total_changes > before
+    foreign.close()
+
+    async def read_everything() -> None:
+        if what.startswith("event"):
+            await storage.events("t")
+        else:
+            await storage.load("t")
+
+    with pytest.raises(StorageError, match=f"{what} is corrupt"):
+        await read_everything()
+    if what == "task t":
+        with pytest.raises(StorageError, match="corrupt"):
+            await storage.task("t")
+        with pytest.raises(StorageError, match="corrupt"):
+            await storage.tasks(TaskQuery(owner=None))
+    if what == "tree t":
+        with pytest.raises(StorageError, match="corrupt"):
+            await storage.head("t")
+        with pytest.raises(StorageError, match="corrupt"):
+            await storage.trees(TreeQuery(owner=None))
+
+
+def test_a_row_that_does_not_fit_the_types_is_corrupt_too() -> None:
+    """Its checksum is right, but what it says cannot be."""
+    body = b'{"seq":"x"}'
+    with pytest.raises(StorageError, match="event 1 of tree t is corrupt"):
+        codec.read_event(("t", 1, body, codec.crc32(body)))
+
+
+def test_the_parts_of_a_row_together_are_the_whole_value() -> None:
+    """A field that is added to Task or TreeHead is stored without a change here."""
+    task = codec.task_row(Task(id="t", name="n", created_at=1.0))
+    head = codec.head_row(TreeHead(id="t", created_at=1.0, updated_at=1.0))
+    assert msgspec.json.decode(task[9]) == {"id": "t", "name": "n", "created_at": 1.0}
+    assert task[11] == b"{}"
+    assert msgspec.json.decode(head[10]) == {"id": "t", "created_at": 1.0, "updated_at": 1.0}
+    assert head[12] == b"{}"
+
+
+@pytest.mark.asyncio
+async def test_reads_use_the_indexes(storage: SqlStorage) -> None:
+    foreign = sqlite3.connect(storage.path)
+    frozen = [
+        (queries.TREE_TASKS.sql, 1, "tasks_by_tree"),
+        (queries.CHILDREN.sql, 1, "tasks_by_parent"),
+        (queries.LIVE_TREES.sql, 0, "trees_live"),
+        (*_plain(queries.task_list(TaskQuery(owner="ann"))), "tasks_roots"),
+        (*_plain(queries.tree_list(TreeQuery(owner="ann", before=(1.0, "a")))), "trees_by_change"),
+        (*_plain(queries.event_list("t", 0, None, None, None, 9)), "PRIMARY KEY"),
+    ]
+    for sql, count, index in frozen:
+        plan = " ".join(row[3] for row in foreign.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * count))
+        # At most rows of equal position are sorted, never the whole answer.
+        assert index in plan and "TEMP B-TREE FOR ORDER BY" not in plan, (sql, plan)
+    foreign.close()
+
+
+def _plain(query: queries.Bound) -> tuple[str, int]:
+    return query[0], len(query[1])
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_read_leaves_its_connection_usable(storage: SqlStorage) -> None:
+    first = created("t", 3000)
+    await storage.append(first)
+    for turns in range(12):
+        reading = asyncio.ensure_future(storage.load("t"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+
+    loaded = await asyncio.gather(*[storage.load("t") for _ in range(6)])
+    assert all(found is not None and len(found[1]) == 3000 for found in loaded)
+
+
+@pytest.mark.asyncio
+async def test_no_read_holds_the_log_back(storage: SqlStorage) -> None:
+    """After reads of every kind a checkpoint can empty the log, so no transaction is left open."""
+    await storage.append(created("t", 50))
+    await storage.load("t")
+    await storage.load("none")
+    await storage.trees(TreeQuery(owner=None))
+    await storage.events("t", limit=1)
+    await storage.tasks(TaskQuery(owner=None, limit=1))
+
+    foreign = sqlite3.connect(storage.path)
+    assert foreign.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    foreign.close()
+
+
+@pytest.mark.asyncio
+async def test_reading_a_closed_storage_is_an_error(tmp_path: Path) -> None:
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    with pytest.raises(StorageError, match="closed"):
+        await storage.head("t")
+    await storage.open()
+    reading = asyncio.ensure_future(storage.head("t"))
+    await storage.close()
+    await asyncio.wait([reading])
+    with pytest.raises(StorageError, match="closed"):
+        await storage.head("t")
+
+
+def test_the_file_system_of_a_directory_is_that_of_its_nearest_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/a / ext4 rw 0 0\nhost:/x {tmp_path} nfs4 rw 0 0\nhost:/y {tmp_path}/sub tmpfs rw 0 0\n")
+    assert file_system(tmp_path / "data", mounts) == "nfs4"
+    assert file_system(tmp_path / "sub", mounts) == "tmpfs"
+    assert file_system(tmp_path.parent, mounts) == "ext4"
+    assert file_system(tmp_path, tmp_path / "none") == ""
+
+
+@pytest.mark.asyncio
+async def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.storage.lock.file_system", lambda directory: "nfs4")
+    with pytest.raises(StorageError, match="network file system"):
+        await SqlStorage(str(tmp_path / "tasks.db")).open()

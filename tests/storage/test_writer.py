@@ -1,0 +1,323 @@
+"""Group commit, faults of the disk, and the order of writes (`core.storage.writer`)."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from msgspec.structs import replace
+from sqlalchemy import Connection
+
+from core.errors import StorageError, StorageUnavailable, VersionConflict
+from core.storage import statements, writer
+from core.storage.base import Append
+from core.storage.sql import SqlStorage
+from core.storage.writer import Writer
+from tests.storage.samples import created, finished, started
+
+
+@pytest_asyncio.fixture
+async def storage(tmp_path: Path) -> AsyncIterator[SqlStorage]:
+    made = SqlStorage(str(tmp_path / "tasks.db"))
+    await made.open()
+    yield made
+    await made.close()
+
+
+def on_connection(storage: SqlStorage, sql: str) -> asyncio.Future[Any]:
+    """Execute a statement in the writer's thread."""
+    assert storage._writer is not None
+    return storage._writer.submit(lambda connection: connection.exec_driver_sql(sql) and None)
+
+
+async def traced(storage: SqlStorage) -> list[str]:
+    """The statements that the writer executes from now on."""
+    seen: list[str] = []
+
+    def trace(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_trace_callback(lambda sql: seen.append(" ".join(sql.split()[:3])))
+
+    assert storage._writer is not None
+    await storage._writer.submit(trace)
+    seen.clear()
+    return seen
+
+
+def running(first: Append) -> list[Append]:
+    """One append for each task of the tree, each decided on top of the one before."""
+    appends, head = [], first.head
+    for task in first.tasks:
+        appends.append(started(head, task))
+        head = appends[-1].head
+    return appends
+
+
+@pytest.mark.asyncio
+async def test_appends_that_wait_share_one_transaction_and_few_statements(storage: SqlStorage) -> None:
+    """256 appends of one tree: its head once, events and tasks in one statement each."""
+    first = created("t", 256)
+    await storage.append(first)
+    seen = await traced(storage)
+
+    await asyncio.gather(*[storage.append(append) for append in running(first)])
+
+    assert seen.count("BEGIN IMMEDIATE") == seen.count("COMMIT") == 1
+    writes = [sql for sql in seen if not sql.startswith(("BEGIN", "COMMIT", "PRAGMA"))]
+    assert len(writes) == 4  # head, its bulk (first time), events, tasks
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_changes_twice_in_a_batch_is_written_once(storage: SqlStorage) -> None:
+    first = created("t", 1)
+    again = started(first.head, first.tasks[0])
+    twice = started(again.head, again.tasks[0])
+    seen = await traced(storage)
+
+    await asyncio.gather(*[storage.append(append) for append in (first, again, twice)])
+
+    assert [sql for sql in seen if "tasks" in sql] == ["INSERT INTO tasks"]
+    assert [sql for sql in seen if "trees" in sql] == ["INSERT INTO trees"]
+    assert await storage.load("t") == (twice.head, list(twice.tasks))
+
+
+@pytest.mark.asyncio
+async def test_the_bulk_of_a_head_is_written_only_when_it_changes(storage: SqlStorage) -> None:
+    first = created("t", 3, metadata={"big": "x"})
+    appends = running(first)
+    await storage.append(first)
+    await storage.append(appends[0])
+    seen = await traced(storage)
+
+    await storage.append(appends[1])
+    assert not any("bulk" in sql for sql in seen)
+
+    rescoped = replace(appends[2], head=replace(appends[2].head, scope=("t",)))
+    await storage.append(rescoped)
+    assert any("bulk" in sql for sql in seen)
+    assert await storage.head("t") == rescoped.head
+
+
+@pytest.mark.asyncio
+async def test_more_appends_than_a_batch_holds_all_arrive(storage: SqlStorage) -> None:
+    first = created("t", writer.MAX_BATCH * 2 + 77)
+    await storage.append(first)
+    appends = running(first)
+
+    await asyncio.gather(*[storage.append(append) for append in appends])
+
+    assert await storage.head("t") == appends[-1].head
+    events = await storage.events("t", limit=10_000)
+    assert [r.seq for r in events] == list(range(1, len(appends) + 2))
+
+
+@pytest.mark.asyncio
+async def test_a_value_that_is_no_json_fails_its_append_alone(storage: SqlStorage) -> None:
+    first, other = created("t", 2), created("u", 2)
+    await storage.append(first)
+    bad = started(first.head, replace(first.tasks[0], result=object()))
+    surrogate = created("s")
+    surrogate = replace(surrogate, tasks=(replace(surrogate.tasks[0], name="\ud800"),))
+
+    results = await asyncio.gather(*[storage.append(x) for x in (bad, other, surrogate)], return_exceptions=True)
+
+    assert [type(r) for r in results] == [StorageError, type(None), StorageError]
+    assert await storage.head("t") == first.head
+    assert await storage.head("s") is None
+
+
+@pytest.mark.asyncio
+async def test_an_append_decided_before_a_failure_was_known_fails_in_a_later_batch_too(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_BATCH", 1)
+    first = created("t", 2)
+    await storage.append(first)
+    wrong = started(replace(first.head, version=9), first.tasks[0])
+    on_top = started(first.head, first.tasks[1])
+
+    results = await asyncio.gather(storage.append(wrong), storage.append(on_top), return_exceptions=True)
+
+    assert [type(r) for r in results] == [VersionConflict, VersionConflict]
+    await storage.append(on_top)
+
+
+@pytest.mark.asyncio
+async def test_a_full_queue_refuses_at_once(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MAX_WAITING", 2)
+    waiting = [storage.append(created(name)) for name in "ab"]
+
+    with pytest.raises(StorageUnavailable, match="behind"):
+        await storage.append(created("c"))
+
+    await asyncio.gather(*waiting)
+    await storage.append(created("c"))
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_fails_the_batch_and_the_writer_lives_on(storage: SqlStorage) -> None:
+    await storage.append(created("t"))
+    await on_connection(storage, "PRAGMA max_page_count=1")  # SQLite takes the present size as the least
+    big = created("big", 1000)
+
+    with pytest.raises(StorageUnavailable, match="SQLITE_FULL"):
+        await storage.append(big)
+    assert await storage.head("big") is None
+
+    await on_connection(storage, "PRAGMA max_page_count=1000000")
+    await storage.append(big)
+    assert await storage.load("big") == (big.head, list(big.tasks))
+
+
+@pytest.mark.asyncio
+async def test_a_read_only_database_fails_the_batch(storage: SqlStorage) -> None:
+    await on_connection(storage, "PRAGMA query_only=1")
+    with pytest.raises(StorageUnavailable, match="SQLITE_READONLY"):
+        await storage.append(created("t"))
+
+
+@pytest.mark.asyncio
+async def test_a_locked_database_fails_the_batch_and_the_next_one_succeeds(storage: SqlStorage) -> None:
+    await on_connection(storage, "PRAGMA busy_timeout=0")
+    foreign = sqlite3.connect(storage.path, isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StorageUnavailable, match="SQLITE_BUSY"):
+        await storage.append(created("t"))
+
+    foreign.close()
+    await storage.append(created("t"))
+
+
+@pytest.mark.asyncio
+async def test_an_unexpected_error_fails_the_batch_and_the_writer_lives_on(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statements.INSERT_EVENTS, "run", broken)
+        with pytest.raises(StorageUnavailable):
+            await storage.append(created("t"))
+
+    assert "ZeroDivisionError" in caplog.text
+    await storage.append(created("t"))
+
+
+FULL_FILE_SYSTEM = """
+import asyncio, resource, sys
+from core.storage.sql import SqlStorage
+from tests.storage.samples import created
+
+async def main():
+    storage = SqlStorage(sys.argv[1])
+    await storage.open()
+    await storage.append(created("t"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # a write beyond it is an I/O error
+    await storage.append(created("big", 5000))
+
+asyncio.run(main())
+"""
+
+
+def test_an_io_error_of_a_commit_ends_the_process(tmp_path: Path) -> None:
+    """What a failed sync left on the disk is unknown, so nobody may go on from it."""
+    path = tmp_path / "tasks.db"
+    done = subprocess.run([sys.executable, "-c", FULL_FILE_SYSTEM, str(path)], capture_output=True, timeout=60)
+
+    assert done.returncode == writer.EXIT_CODE, done.stderr
+    assert b"SQLITE_IOERR" in done.stderr
+
+
+@pytest.mark.asyncio
+async def test_the_log_is_moved_into_the_database_while_writing_and_emptied_at_the_end(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
+    seen = await traced(storage)
+    log = storage.path.with_name(storage.path.name + "-wal")
+
+    await storage.append(created("t", 500))
+    await storage.append(created("u"))  # the checkpoint comes after the answer, before the next batch
+    assert any("PASSIVE" in sql for sql in seen)
+    assert log.stat().st_size > 0
+
+    await storage.close()
+    assert not log.exists() or log.stat().st_size == 0
+
+
+@pytest.mark.asyncio
+async def test_the_log_is_emptied_when_nothing_is_written(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied, loop = asyncio.Event(), asyncio.get_running_loop()
+    checkpoint = Writer._checkpoint
+
+    def observed(self: Writer, mode: str) -> None:
+        checkpoint(self, mode)
+        loop.call_soon_threadsafe(emptied.set)
+
+    monkeypatch.setattr(writer, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(Writer, "_checkpoint", observed)
+    await storage.append(created("t", 100))
+
+    async with asyncio.timeout(10):
+        await emptied.wait()
+
+    assert storage.path.with_name(storage.path.name + "-wal").stat().st_size == 0
+    assert await storage.head("t") is not None
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_caller_does_not_disturb_the_batch(storage: SqlStorage) -> None:
+    impatient = asyncio.ensure_future(storage.append(created("t")))
+    patient = storage.append(created("u"))
+    impatient.cancel()
+
+    await patient
+
+    assert impatient.cancelled()
+    assert await storage.head("u") is not None
+
+
+@pytest.mark.asyncio
+async def test_every_commit_is_synced(storage: SqlStorage) -> None:
+    assert storage._writer is not None
+
+    def pragmas(connection: Connection) -> list[Any]:
+        names = ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint", "busy_timeout")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    assert await storage._writer.submit(pragmas) == ["wal", 2, 1, 0, 5000]
+
+
+@pytest.mark.asyncio
+async def test_a_run_to_its_end_forgets_the_tree(storage: SqlStorage) -> None:
+    """The writer remembers heads of live trees only."""
+    first = created("t")
+    run = started(first.head, first.tasks[0])
+    assert storage._writer is not None
+    for append, live in ((first, 0), (run, 1), (finished(run.head), 0)):
+        await storage.append(append)
+        assert len(storage._writer._stored) == live
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 255, 256, 257, 1000])
+def test_a_statement_over_many_rows_keeps_their_order_and_number(rows: int) -> None:
+    seen: list[tuple[str, tuple[Any, ...]]] = []
+
+    class Driver:
+        def exec_driver_sql(self, sql: str, parameters: tuple[Any, ...]) -> None:
+            seen.append((sql, parameters))
+
+    given = [("t", i, "k", "x", 0.0, b"", 0) for i in range(rows)]
+    statements.INSERT_EVENTS.run(Driver(), given)  # type: ignore[arg-type]
+
+    assert [seq for _, parameters in seen for seq in parameters[1::7]] == list(range(rows))
+    assert all(sql.count("?") == len(parameters) for sql, parameters in seen)
+    assert len(seen) <= rows // statements.MAX_ROWS + 8

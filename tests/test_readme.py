@@ -1,0 +1,115 @@
+"""What the README shows is run as it stands there: the agent, the calls with curl, the command line."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.process import ROOT, ServerProcess
+
+README = (ROOT / "README.md").read_text("utf-8")
+SHELL: list[str] = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the README's agent, started as the README says."""
+    folder = tmp_path_factory.mktemp("readme")
+    (agent := folder / "hello.py").write_text(PYTHON[0])
+    process = ServerProcess(folder, str(agent), "--default-skill", "hello").start()
+    try:
+        yield process
+        assert process.terminate() == 0
+    finally:
+        process.close()
+
+
+def blocks(*words: str) -> list[str]:
+    """The shell blocks in which all the words are."""
+    return [block for block in SHELL if all(word in block for word in words)]
+
+
+def run(block: str, server: ServerProcess) -> str:
+    """What the block prints, when each of its commands succeeds, against our server in place of the usual address."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.replace("http://127.0.0.1:8000", server.url)],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "A2A_URL": server.url, "PATH": path}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_agent_has_ten_lines_at_most() -> None:
+    assert len(PYTHON) == 1
+    assert len(PYTHON[0].splitlines()) <= 10
+
+
+def test_every_shell_block_is_tested_here() -> None:
+    """The two commands are what CI does; `serve` is how the fixture starts."""
+    tested = ["scripts/demo", "a2a-server serve", "a2a-server send", "SendStreamingMessage", "tasks.execute"]
+    tested += ["rpc.discover", "a2a-server run"]
+
+    assert all(any(word in block for word in tested) for block in SHELL)
+    assert all(blocks(word) for word in tested)
+
+
+@needs_curl
+def test_the_message_with_curl_streams_the_greeting(server: ServerProcess) -> None:
+    (block,) = blocks("curl", "SendStreamingMessage")
+
+    frames = [json.loads(line[6:])["result"] for line in run(block, server).splitlines() if line.startswith("data: ")]
+
+    assert "task" in frames[0]
+    assert [f["artifactUpdate"]["artifact"]["parts"] for f in frames if "artifactUpdate" in f] == [
+        [{"text": "Hello, Ada!"}]
+    ]
+    assert frames[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+
+
+@needs_curl
+def test_the_tree_with_curl_gathers_both_results(server: ServerProcess) -> None:
+    (block,) = blocks("curl", "tasks.execute")
+
+    tree = json.loads(run(block, server))["result"]
+
+    assert tree["tree_status"] == "completed"
+    assert tree["result"]["results"]["ada"] == "Hello, Ada!"
+    assert "cpu" in tree["result"]["results"]
+
+
+@needs_curl
+def test_the_server_describes_itself(server: ServerProcess) -> None:
+    (block,) = blocks("curl", "rpc.discover")
+
+    printed = run(block, server)
+
+    decoder = json.JSONDecoder()
+    document, end = decoder.raw_decode(printed)
+    card, _ = decoder.raw_decode(printed[end:].lstrip())
+    assert document["result"]["openrpc"].startswith("1.")
+    assert "hello" in [skill["id"] for skill in card["skills"]]
+
+
+def test_the_command_line_sends_as_shown(server: ServerProcess) -> None:
+    (block,) = blocks("a2a-server send")
+
+    printed = run(block, server)
+
+    assert "[hello] Hello, Ada!" in printed
+    assert "TASK_STATE_COMPLETED" in printed
+
+
+def test_the_command_line_runs_a_tree_as_shown(server: ServerProcess) -> None:
+    (block,) = blocks("a2a-server run")
+
+    assert "final: completed" in run(block, server)
