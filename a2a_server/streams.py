@@ -18,15 +18,15 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from a2a_server.jsonrpc import Event, Frame
-from a2a_server.node_status import ENDS, FAILURES, node_status
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
-from a2a_server.task_view import event_object
 from a2a_server.translate import ending_message, updates
 from core import events as e
 from core.events import Recorded
+from core.node_status import ENDS, FAILURES, node_status
 from core.session import Session, has_ended
 from core.storage.base import Storage
+from core.streaming import stream_event
 from core.task import TaskStatus, TreeHead
 
 logger = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ class Streams:
         key = ("tasks", recorded.seq, recorded.tree_id)
         if (frames := self._cache.get(key)) is None:
             ended = await self._end_of_root(recorded) if isinstance(recorded.event, e.TreeFinished) else None
-            told = event_object(recorded, ended=ended)
+            told = stream_event(recorded, ended=ended)
             frames = () if told is None else (encode(told),)
             self._cache.put(key, frames)
         return frames

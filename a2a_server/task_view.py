@@ -1,39 +1,14 @@
-"""The core's values as the `tasks.*` methods tell them: flat task objects, nested trees, events. Pure."""
+"""The core's values as the `tasks.*` methods tell them: flat task objects and nested trees. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from a2a_server.node_status import error_of, node_status
 from a2a_server.protocol.errors import UnsupportedOperation
-from core import events as e
-from core.events import Recorded
 from core.jsonvalue import plain
-from core.task import Task, TaskStatus, TreeHead
+from core.task import Task, TreeHead
 from core.timestamps import to_timestamp
 
 MAX_NESTED = 500  # levels of a tree that is told as nested objects; JSON readers give up soon after
-
-# The types of frames (semantics §7). Events that are absent make no frame.
-_TYPES: Mapping[type, str] = {
-    e.TaskStarted: "task_start",
-    e.GroupStarted: "task_start",
-    e.TaskProgressed: "progress",
-    e.MessageSent: "progress",
-    e.AttemptFailed: "progress",
-    e.ArtifactAdded: "artifact",
-    e.InputRequested: "input_required",
-    e.TaskCompleted: "task_completed",
-    e.TaskFailed: "task_failed",
-    e.TaskRejected: "task_failed",
-    e.TaskCancelled: "task_cancelled",
-    e.TreeFinished: "final",
-}
-_GROUP_TYPES: Mapping[TaskStatus, str] = {
-    TaskStatus.COMPLETED: "task_completed",
-    TaskStatus.FAILED: "task_failed",
-    TaskStatus.REJECTED: "task_failed",
-    TaskStatus.CANCELLED: "task_cancelled",
-}
 
 
 def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
@@ -104,56 +79,6 @@ def _check_depth(task_id: str, parents: Mapping[str, str | None], depths: dict[s
         raise UnsupportedOperation(
             f"The tree is more than {MAX_NESTED} levels deep and cannot be nested; walk it with tasks.children"
         )
-
-
-def event_object(recorded: Recorded, *, ended: Recorded | None = None) -> dict[str, Any] | None:
-    """The frame of an event, None where there is none. `ended`: the root's own end, told with the tree's."""
-    event = recorded.event
-    kind = _GROUP_TYPES[event.status] if isinstance(event, e.GroupEnded) else _TYPES.get(type(event))
-    if kind is None:
-        return None
-    frame: dict[str, Any] = {
-        "type": kind,
-        "task_id": recorded.task_id,
-        "root_task_id": recorded.tree_id,
-        "name": recorded.name,
-        "status": node_status(event) or recorded.tree_status,
-        "progress": None,
-        "result": None,
-        "error": error_of(event),
-        "seq": recorded.seq,
-        "timestamp": to_timestamp(recorded.at),
-    }
-    return frame | _details(event, ended)
-
-
-def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
-    match event:
-        case e.TaskStarted():
-            return {"progress": 0.0, "attempt": event.attempt}
-        case e.TaskProgressed():
-            return {"progress": event.fraction, "message": event.message}
-        case e.MessageSent():
-            return {"message": event.message["parts"]}
-        case e.AttemptFailed():
-            return {"error": event.error, "attempt": event.attempt, "retry_at": to_timestamp(event.retry_at)}
-        case e.ArtifactAdded():
-            return {"artifact": event.artifact, "append": event.append, "last_chunk": event.last_chunk}
-        case e.InputRequested():
-            return {"question": list(event.parts)}
-        case e.TaskCompleted():
-            return {"progress": 1.0, "result": plain(event.result)}
-        case e.TreeFinished():
-            done = {"progress": 1.0} if event.status is TaskStatus.COMPLETED else {}
-            return done | _end_of_root(ended)
-    return {}
-
-
-def _end_of_root(ended: Recorded | None) -> dict[str, Any]:
-    if ended is None:
-        return {}
-    result = ended.event.result if isinstance(ended.event, e.TaskCompleted) else None
-    return {"result": plain(result), "error": error_of(ended.event)}
 
 
 def _moment(seconds: float | None) -> str | None:

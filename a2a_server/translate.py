@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from a2a_server.node_status import FAILURES, error_of, node_status, tree_error
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams
@@ -18,6 +17,7 @@ from core import events as e
 from core.events import Recorded
 from core.executors.base import Parts, to_parts
 from core.jsonvalue import PARTS
+from core.node_status import FAILURES, error_of, node_status, tree_error
 from core.task import TaskStatus, TreeHead
 from core.timestamps import to_timestamp
 

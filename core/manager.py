@@ -8,9 +8,11 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from core.egress import EgressPolicy
 from core.errors import CallerError, InvalidPlan, Problem, TaskNotFound, TreeIsRunning
 from core.events import TreeFinished
-from core.executors.registry import wanted_executor
+from core.executors.builtin import register_builtins
+from core.executors.registry import default_registry, wanted_executor
 from core.jsonvalue import NotJson, to_json_value
 from core.plan import Plan, TaskInput, check_graph, convert_fields, deadline_of, names_executor
 from core.retry import RetryPolicy
@@ -37,6 +39,8 @@ def create_session(url: str | None = None, *, limits: RunnerLimits | None = None
     database that is not supported.
     """
     url = url or DEFAULT_DATABASE
+    # The guide's programs name the built-in executors without registering anything. Commands stay off.
+    register_builtins(default_registry, egress=EgressPolicy(), command=None)
     if url == ":memory:":
         return Session(MemoryStorage(), limits=limits)
     session = _sessions.get(url)

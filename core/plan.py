@@ -16,6 +16,7 @@ from core.task import Dependency, Task
 from core.timestamps import from_timestamp
 
 MAX_PROBLEMS = 100  # told in one answer; the rest is only counted
+MAX_STEPS = 20  # of a cycle that are named
 
 Resolve = Callable[[str, Mapping[str, Any] | None, Mapping[str, Any] | None], str | None]
 
@@ -92,17 +93,15 @@ def make_plan(
         raise InvalidPlan([Problem("tasks", "must be an array of at least one task")])
     if limits and len(items) > limits.max_tasks:
         raise InvalidPlan([Problem("tasks", f"{len(items)} tasks are more than the {limits.max_tasks} allowed")])
-    inputs = _parse(items, problems)
-    if problems:
-        raise InvalidPlan(_capped(problems))
-    tree_id = ids[0] if (ids := [new_id() for _ in inputs]) else ""
+    inputs, unread = _parse(items, problems)
+    ids = [new_id() for _ in inputs]
     lookup = _References(inputs, problems)
     tasks = [_build(index, item, ids, lookup, resolve, owner, now, problems) for index, item in enumerate(inputs)]
-    if not problems:
-        tree_id = _root(tasks, problems)
+    tree_id = _root(tasks, problems)
     tasks = [msgspec.structs.replace(task, tree_id=tree_id) for task in tasks]
-    problems += check_graph(tasks, limits.max_depth if limits else None)
-    problems += _unknown_executors(tasks, known)
+    told = {problem.field for problem in problems} - {"tasks"}
+    problems += [p for p in check_graph(tasks, limits.max_depth if limits else None) if p.field not in told]
+    problems += _unknown_executors(tasks, unread, known)
     if problems:
         raise InvalidPlan(_capped(problems))
     return Plan(tree_id, tuple(tasks))
@@ -167,14 +166,30 @@ def _where(error: msgspec.ValidationError) -> tuple[str, str]:
     return path.removesuffix("`").removeprefix("$").replace("[...]", ""), text
 
 
-def _parse(items: list[Any], problems: list[Problem]) -> list[TaskInput]:
+def _parse(items: list[Any], problems: list[Problem]) -> tuple[list[TaskInput], frozenset[int]]:
+    """The tasks, and the positions of those of which only a part could be read."""
     parsed = []
+    unread = set()
     for index, item in enumerate(items):
         task, wrong = convert_fields(item, TaskInput, f"tasks[{index}]")
         problems += wrong
-        if task is not None:
-            parsed.append(task)
-    return parsed
+        if task is None:
+            unread.add(index)
+            task = _readable(item)
+        parsed.append(task)
+    return parsed, frozenset(unread)
+
+
+def _readable(item: Any) -> TaskInput:
+    """What can be read of a task with wrong fields, so that the rest of its array is judged in the same answer."""
+    readable: dict[str, Any] = {"name": "?"}
+    for field in msgspec.structs.fields(TaskInput):
+        if isinstance(item, dict) and field.name in item:
+            try:
+                readable[field.name] = msgspec.convert(item[field.name], field.type)
+            except msgspec.ValidationError:
+                continue
+    return msgspec.structs.replace(TaskInput(name="?"), **readable)
 
 
 class _References:
@@ -279,7 +294,12 @@ def deadline_of(text: str, path: str, problems: list[Problem]) -> float | None:
 
 
 def _root(tasks: Sequence[Task], problems: list[Problem]) -> str:
-    roots = [task for task in tasks if task.parent_id is None]
+    told = {problem.field for problem in problems}
+    roots = [
+        task
+        for task in tasks
+        if task.parent_id is None and told.isdisjoint((f"tasks[{task.position}]", f"tasks[{task.position}].parent_id"))
+    ]
     if len(roots) > 1:
         names = ", ".join(repr(task.key) for task in roots[:5])
         problems.append(Problem("tasks", f"{len(roots)} tasks have no parent_id ({names}); a tree has one root"))
@@ -312,7 +332,7 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
         waits[task.id] = [d.id for d in task.dependencies if d.id in index and d.id != task.id]
     keys = {task.id: task.key for task in tasks}
     if cycle := find_cycle(parents):
-        problems.append(Problem("tasks", "the parents form a cycle: " + " -> ".join(keys[i] for i in cycle)))
+        problems.append(Problem("tasks", "the parents form a cycle: " + _path([keys[i] for i in cycle])))
     else:
         if max_depth is not None and (depth := _depth(parents)) > max_depth:
             problems.append(Problem("tasks", f"the tree is {depth} levels deep; {max_depth} are allowed"))
@@ -322,8 +342,14 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
             if task.parent_id in groups and task.parent_id:
                 waits[task.parent_id].append(task.id)
         if cycle := find_cycle(waits):
-            problems.append(Problem("tasks", "the dependencies form a cycle: " + " -> ".join(keys[i] for i in cycle)))
+            problems.append(Problem("tasks", "the dependencies form a cycle: " + _path([keys[i] for i in cycle])))
     return problems
+
+
+def _path(steps: Sequence[str]) -> str:
+    if len(steps) > MAX_STEPS:
+        steps = [*steps[: MAX_STEPS // 2], f"({len(steps) - MAX_STEPS} more)", *steps[-(MAX_STEPS // 2) :]]
+    return " -> ".join(steps)
 
 
 def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:
@@ -367,11 +393,19 @@ def _depth(parents: Mapping[str, Sequence[str]]) -> int:
     return max(depth.values(), default=0)
 
 
-def _unknown_executors(tasks: Sequence[Task], known: Callable[[], list[str]]) -> Iterator[Problem]:
-    """A task without children must name an executor, and so must one with an explicit `schemas.method`."""
+def _unknown_executors(
+    tasks: Sequence[Task], unread: frozenset[int], known: Callable[[], list[str]]
+) -> Iterator[Problem]:
+    """A task without children must name an executor, and so must one with an explicit `schemas.method`.
+
+    A root that has lost its children is not blamed: whatever was wrong with them has been told.
+    """
     with_children = {task.parent_id for task in tasks}
     for position, task in enumerate(tasks):
-        if task.executor is None and (task.id not in with_children or names_executor(task)):
+        if task.executor is not None or position in unread:
+            continue
+        has_lost_children = task.parent_id is None and len(tasks) > 1
+        if names_executor(task) or not (task.id in with_children or has_lost_children):
             yield Problem(f"tasks[{position}].{executor_field(task)}", unknown_executor(task, known()))
 
 

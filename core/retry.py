@@ -22,7 +22,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def delay(self, failures: int, chance: float) -> float:
         """Seconds to wait after the `failures`-th failed attempt; `chance` is uniform in [0, 1)."""
         try:
-            full = min(self.maximum, self.initial * self.factor ** (failures - 1))
+            full = min(self.maximum, self.initial * float(self.factor) ** (failures - 1))
         except OverflowError:
             full = self.maximum
         return full * (1 - self.jitter * chance)

@@ -20,7 +20,7 @@ from core.events import Recorded
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.feed import Feed
 from core.orchestrator import Orchestrator
-from core.plan import Limits, Plan, executor_field, make_plan, parse_changes, unknown_executor
+from core.plan import Limits, Plan, executor_field, make_plan, names_executor, parse_changes, unknown_executor
 from core.runner import Runner, RunnerLimits
 from core.storage.base import Storage
 from core.task import ANONYMOUS, Dependency, Task, TaskStatus, TreeHead
@@ -184,12 +184,16 @@ class Session:
             result = await self.cancel(task_id, reason, force=force)
         except CallerError as refusal:
             return {"task_id": task_id, "status": "failed", "message": str(refusal)}
-        if task_id in result.not_cancelable:
-            text = f"The executor of task {task_id} cannot be interrupted; it runs to its end (force drops its result)"
-            return {"task_id": task_id, "status": "failed", "message": text}
-        answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": "Task cancelled"}
-        left = sorted({*result.still_running, *result.not_cancelable})
-        return answer | ({"still_running": left, "message": f"{len(left)} tasks have not stopped yet"} if left else {})
+        left, slow = list(result.not_cancelable), list(result.still_running)
+        answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
+        if task_id in left:
+            answer["status"] = "failed"
+            answer["message"] = f"Task {task_id} cannot be interrupted and runs to its end; force drops its result"
+        elif left:
+            answer["message"] += f"; {len(left)} of its tasks cannot be interrupted and run to their end"
+        elif slow:
+            answer["message"] += f"; {len(slow)} of its tasks have not stopped yet"
+        return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})
 
     async def provide_input(self, task_id: str, answer: Any, message: dict[str, Any] | None = None) -> None:
         """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound."""
@@ -216,7 +220,7 @@ class Session:
     def _executor_after(self, task: Task, changes: dict[str, Any], has_children: bool) -> str | None:
         changed = replace(task, **{k: v for k, v in changes.items() if k in ("name", "schemas", "params")})
         executor = self.registry.resolve(changed.name, changed.schemas, changed.params)
-        if executor is None and not has_children:
+        if executor is None and (not has_children or names_executor(changed)):
             raise InvalidPlan([Problem(executor_field(changed), unknown_executor(changed, self.registry.ids()))])
         return executor
 

@@ -1,13 +1,33 @@
 """The log as clients of `tasks.*` and Python callbacks see it: one flat object for each event (semantics §7). Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from core import events as e
 from core.events import Recorded
+from core.jsonvalue import plain
+from core.node_status import error_of, node_status
 from core.task import TaskStatus
 from core.timestamps import to_timestamp
 
-_ENDS = {
+# Events that are absent concern nobody outside.
+_TYPES: Mapping[type, str] = {
+    e.TaskStarted: "task_start",
+    e.GroupStarted: "task_start",
+    e.TaskProgressed: "progress",
+    e.MessageSent: "progress",
+    e.InputProvided: "progress",
+    e.AttemptFailed: "progress",
+    e.AttemptLost: "progress",
+    e.ArtifactAdded: "artifact",
+    e.InputRequested: "input_required",
+    e.TaskCompleted: "task_completed",
+    e.TaskFailed: "task_failed",
+    e.TaskRejected: "task_failed",
+    e.TaskCancelled: "task_cancelled",
+    e.TreeFinished: "final",
+}
+_GROUP_TYPES: Mapping[TaskStatus, str] = {
     TaskStatus.COMPLETED: "task_completed",
     TaskStatus.FAILED: "task_failed",
     TaskStatus.REJECTED: "task_failed",
@@ -15,61 +35,57 @@ _ENDS = {
 }
 
 
-def stream_event(recorded: Recorded) -> dict[str, Any] | None:
-    """What a follower of the tree is told about this event; None for bookkeeping that concerns nobody outside."""
-    told = _tell(recorded.event)
-    if told is None:
+def stream_event(recorded: Recorded, *, ended: Recorded | None = None) -> dict[str, Any] | None:
+    """What a follower is told about the event, None when nothing. `ended`: the root's own end, told with the tree's."""
+    event = recorded.event
+    kind = _GROUP_TYPES[event.status] if isinstance(event, e.GroupEnded) else _TYPES.get(type(event))
+    if kind is None:
         return None
-    kind, status, extra = told
-    return {
+    told: dict[str, Any] = {
         "type": kind,
         "task_id": recorded.task_id,
         "root_task_id": recorded.tree_id,
         "name": recorded.name,
-        "status": status,
-        "progress": 1.0 if status is TaskStatus.COMPLETED else 0.0,
+        "status": node_status(event) or recorded.tree_status,
+        "progress": None,
         "result": None,
-        "error": None,
-        **extra,
+        "error": error_of(event),
         "seq": recorded.seq,
         "timestamp": to_timestamp(recorded.at),
     }
+    return told | _details(event, ended)
 
 
-def _tell(event: e.Event) -> tuple[str, TaskStatus, dict[str, Any]] | None:
-    """The event's type, the task's status after it, and the fields that are its own."""
-    working = TaskStatus.IN_PROGRESS
+def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
     match event:
-        case e.TaskStarted(attempt=attempt):
-            return "task_start", working, {"attempt": attempt}
-        case e.GroupStarted():
-            return "task_start", working, {}
-        case e.TaskProgressed(fraction=fraction, message=message):
-            return "progress", working, {"progress": fraction, "message": message}
-        case e.MessageSent(message=message):
-            return "progress", working, {"progress": None, "message": message}
+        case e.TaskStarted():
+            return {"progress": 0.0, "attempt": event.attempt}
+        case e.TaskProgressed():
+            return {"progress": event.fraction, "message": event.message}
+        case e.MessageSent():
+            return {"message": event.message["parts"]}
         case e.InputProvided():
-            return "progress", working, {"progress": None, "message": "input received"}
-        case e.AttemptFailed(error=error, retry_at=retry_at):
-            return "progress", working, {"progress": None, "error": error, "retry_at": to_timestamp(retry_at)}
+            return {"message": "the question was answered"}
+        case e.AttemptFailed():
+            return {"error": event.error, "attempt": event.attempt, "retry_at": to_timestamp(event.retry_at)}
         case e.AttemptLost():
-            return "progress", working, {"progress": None, "message": "the attempt was lost; another one follows"}
-        case e.ArtifactAdded(artifact=artifact, append=append, last_chunk=last_chunk):
-            return "artifact", working, {
-                "progress": None, "artifact": artifact, "append": append, "last_chunk": last_chunk,
-            }  # fmt: skip
-        case e.InputRequested(parts=parts, auth=auth):
-            status = TaskStatus.AUTH_REQUIRED if auth else TaskStatus.INPUT_REQUIRED
-            return "input_required", status, {"progress": None, "question": list(parts)}
-        case e.TaskCompleted(result=result):
-            return "task_completed", TaskStatus.COMPLETED, {"result": result}
-        case e.TaskFailed(error=error) | e.TaskCancelled(error=error):
-            status = TaskStatus.FAILED if isinstance(event, e.TaskFailed) else TaskStatus.CANCELLED
-            return _ENDS[status], status, {"progress": None, "error": error}
-        case e.TaskRejected(reason=reason):
-            return "task_failed", TaskStatus.REJECTED, {"progress": None, "error": reason}
-        case e.GroupEnded(status=status, error=error):
-            return _ENDS[status], status, {"error": error}
-        case e.TreeFinished(status=status):
-            return "final", status, {}
-    return None
+            return {"message": "the attempt was lost with its process; another one follows", "attempt": event.attempt}
+        case e.ArtifactAdded():
+            return {"artifact": event.artifact, "append": event.append, "last_chunk": event.last_chunk}
+        case e.InputRequested():
+            return {"question": list(event.parts)}
+        case e.TaskCompleted():
+            return {"progress": 1.0, "result": plain(event.result)}
+        case e.GroupEnded(status=TaskStatus.COMPLETED):
+            return {"progress": 1.0}
+        case e.TreeFinished():
+            done = {"progress": 1.0} if event.status is TaskStatus.COMPLETED else {}
+            return {"status": event.status} | done | _end_of_root(ended)
+    return {}
+
+
+def _end_of_root(ended: Recorded | None) -> dict[str, Any]:
+    if ended is None:
+        return {}
+    result = ended.event.result if isinstance(ended.event, e.TaskCompleted) else None
+    return {"result": plain(result), "error": error_of(ended.event)}

@@ -18,6 +18,7 @@ LAYERS = (
     ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue"),
     ("core.task",),
     ("core.commands", "core.events", "core.hooks"),
+    ("core.node_status",),
     ("core.inputs", "core.queue", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
     ("core.clock", "core.egress", "core.executors.base", "core.executors.registry", "core.storage.base"),
@@ -30,7 +31,6 @@ LAYERS = (
     ("core.manager",),
     ("core",),
     ("a2a_server.config", "a2a_server.context", "a2a_server.extensions", "a2a_server.logs", "a2a_server.protocol"),
-    ("a2a_server.node_status",),
     ("a2a_server.task_view", "a2a_server.translate"),
     ("a2a_server.agent_card", "a2a_server.intake"),
     ("a2a_server.jsonrpc",),
@@ -47,7 +47,7 @@ PURE = frozenset(
     f"core.{name}"
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
-        *("retry", "errors", "inputs", "timestamps", "jsonvalue"),
+        *("retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

@@ -14,10 +14,11 @@ from a2a_server.cli.trees import read_tree
 from a2a_server.cli.view import Screen, TreeView, screen, tree_view
 from a2a_server.config import load
 from a2a_server.extensions import load_executors
-from a2a_server.task_view import event_object, tree_object
+from a2a_server.task_view import tree_object
 from core.errors import TaskNotCancelable
 from core.session import Session
 from core.storage.memory import MemoryStorage
+from core.streaming import stream_event
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -78,7 +79,7 @@ async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool)
 
 async def _show(session: Session, view: TreeView, shown: Screen) -> None:
     async for recorded in session.follow(view.root_id):
-        if (event := event_object(recorded)) is not None:
+        if (event := stream_event(recorded)) is not None:
             shown.show(event)
         if view.final is not None or view.only_waits:
             return

@@ -1,5 +1,6 @@
 """`a2a-server tasks …`: stored tasks of a running server."""
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -95,6 +96,27 @@ def cancel(
     else:
         print_table(("ID", "STATUS", "MESSAGE"), [(a["task_id"], a["status"], a["message"]) for a in answers])
     raise typer.Exit(int(any(answer["status"] == "failed" for answer in answers)))
+
+
+@app.command()
+def answer(
+    task_id: TaskId,
+    text: Annotated[str, typer.Argument(metavar="ANSWER", help="Text, or with --json any JSON value.")],
+    is_json: Annotated[bool, typer.Option("--json", help="The answer is a JSON value.")] = False,
+    url: Url = DEFAULT_URL,
+    output: Output = Format.TEXT,
+) -> None:
+    """Answer the open question of a task; a root stands for the oldest one of its tree."""
+    try:
+        given = json.loads(text) if is_json else text
+    except ValueError as error:
+        raise typer.BadParameter(f"not a JSON value: {error}", param_hint="ANSWER") from None
+    with Server(url) as server:
+        task = server.call("tasks.answer", {"task_id": task_id, "answer": given})
+    if output is Format.JSON:
+        print_json(task)
+    else:
+        print(f"{task['id']}  {task['status']}  {clean(task['name'])}")
 
 
 @app.command()

@@ -12,11 +12,12 @@ from a2a_server.jsonrpc import Method
 from a2a_server.methods.access import OpenTasks, owned_head, owned_task
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported
 from a2a_server.streams import Streams, View
-from a2a_server.task_view import event_object, task_object, tree_object
-from core.errors import IllegalCommand, Problem, TaskNotCancelable, TaskNotFound
+from a2a_server.task_view import task_object, tree_object
+from core.errors import IllegalCommand, Problem, TaskNotFound
 from core.plan import Limits, TaskInput
-from core.session import CancelResult, Session, needs_caller
+from core.session import Session, needs_caller
 from core.storage.base import TaskQuery
+from core.streaming import stream_event
 from core.task import Task, TaskStatus, TreeHead
 
 MOST_IDS = 1_000  # of one call
@@ -55,6 +56,13 @@ class CancelParams(Params, frozen=True, kw_only=True):
     task_ids: Ids
     force: bool = False
     error_message: str | None = None
+
+
+class AnswerParams(Params, frozen=True, kw_only=True):
+    """The answer, any JSON value. A root's id stands for the oldest open question of its tree."""
+
+    task_id: Id
+    answer: Any
 
 
 class TaskParams(Params, frozen=True, kw_only=True):
@@ -140,6 +148,7 @@ class TasksMethods:
             _method("create", self.create, CreateParams, one, "Store a tree of tasks, all or nothing.", raw=True),
             _method("execute", self.execute, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream),
             _method("cancel", self.cancel, CancelParams, array, "Cancel tasks with all below them."),
+            _method("answer", self.answer, AnswerParams, one, "Answer the open question of a task."),
             _method("get", self.get, TaskParams, one, "A task."),
             _method("detail", self.get, TaskParams, one, "A task; the same as tasks.get."),
             _method("tree", self.tree, TreeParams, one, "The whole tree of any of its tasks."),
@@ -240,12 +249,17 @@ class TasksMethods:
         async def cancel(task_id: str) -> dict[str, Any]:
             try:
                 await owned_head(self._session, context.owner, task_id)
-                result = await self._session.cancel(task_id, params.error_message, force=params.force)
-            except (TaskNotFound, TaskNotCancelable) as error:
+            except TaskNotFound as error:
                 return {"task_id": task_id, "status": "failed", "message": str(error)}
-            return _cancelled(task_id, result)
+            return await self._session.cancel_answer(task_id, params.error_message, force=params.force)
 
         return await asyncio.gather(*(cancel(task_id) for task_id in _ids(params.task_ids)))
+
+    async def answer(self, context: RequestContext, params: AnswerParams) -> dict[str, Any]:
+        """The task, which goes on with the answer. Raises IllegalCommand when it asks nothing."""
+        await owned_head(self._session, context.owner, params.task_id)
+        await self._session.provide_input(params.task_id, params.answer)
+        return await self.get(context, TaskParams(task_id=params.task_id))
 
     async def update(self, context: RequestContext, params: Any) -> dict[str, Any]:
         """Raises InvalidPlan with every field that is wrong, TreeIsRunning when the task cannot be changed any more."""
@@ -336,7 +350,7 @@ class TasksMethods:
             if not page:
                 break
             after = page[-1].seq
-            told += [frame for recorded in page if (frame := event_object(recorded)) is not None]
+            told += [frame for recorded in page if (frame := stream_event(recorded)) is not None]
         return told[: params.limit]
 
     async def _tree(self, tree_id: str) -> dict[str, Any]:
@@ -394,20 +408,6 @@ def _ids(given: "str | list[str]") -> "list[str]":
     if not all(ids) or len(ids) > MOST_IDS:
         raise InvalidParams.of([Problem("task_ids", f"must be 1 to {MOST_IDS} ids")])
     return ids
-
-
-def _cancelled(task_id: str, result: CancelResult) -> dict[str, Any]:
-    """The answer to one cancel: what is so now, and what was left."""
-    left, slow = list(result.not_cancelable), list(result.still_running)
-    answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
-    if task_id in left:
-        answer["status"] = "failed"
-        answer["message"] = f"Task {task_id} cannot be interrupted and runs to its end; force drops its result"
-    elif left:
-        answer["message"] += f"; {len(left)} of its tasks cannot be interrupted and run to their end"
-    elif slow:
-        answer["message"] += f"; {len(slow)} of its tasks have not stopped yet"
-    return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})
 
 
 def _running(context: RequestContext, params: RunningParams) -> TaskQuery:

@@ -162,7 +162,6 @@ def _refused() -> asyncio.Future[None]:
     return future
 
 
-
 def _prepare(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the log files get the same mode

@@ -254,6 +254,7 @@ async def test_stop_leaves_what_runs_for_the_next_start_to_take_up(tmp_path: Pat
 
 EXECUTORS = """
 import asyncio
+import sys
 from core.executors.base import ExecutorSpec
 from core.executors.registry import default_registry
 
@@ -261,7 +262,16 @@ class Sleeper:
     async def execute(self, inputs, context):
         await asyncio.Event().wait()
 
+class Deaf:
+    async def execute(self, inputs, context):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            print("heard, and went on", file=sys.stderr, flush=True)
+            await asyncio.Event().wait()
+
 default_registry.register(ExecutorSpec(id="sleeper", make=Sleeper))
+default_registry.register(ExecutorSpec(id="deaf", make=Deaf))
 """
 
 PROGRAM = """
@@ -300,6 +310,23 @@ async def test_sigterm_ends_streams_and_the_process_with_exit_code_0(tmp_path: P
     assert text.endswith(": the server is stopping; resume with Last-Event-ID\n\n")
     async with asyncio.timeout(5):
         assert await process.wait() == 0
+
+
+@pytest.mark.asyncio
+async def test_second_signal_does_not_wait_for_work_that_will_not_stop(tmp_path: Path) -> None:
+    process, url = await start_process(tmp_path)
+    async with RunningServer.client_of(url) as client:
+        params = message("deaf") | {"configuration": {"returnImmediately": True}}
+        await client.post("/", json={"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params})
+        while (await client.post("/", json=HEALTH)).json()["result"]["running_tasks"] == 0:
+            pass
+        process.terminate()
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if b"heard" in line:
+            break
+    process.terminate()
+    assert await process.wait() == 128 + signal.SIGTERM
 
 
 @pytest.mark.asyncio

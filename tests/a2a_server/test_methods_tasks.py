@@ -7,6 +7,7 @@ import pytest
 
 from a2a_server.protocol.errors import UnsupportedOperation
 from a2a_server.task_view import MAX_NESTED, tree_object
+from core.session import has_ended, needs_caller
 from core.task import Task, TreeHead
 from tests.a2a_server.conftest import Caller, Frame, RpcError, calling
 
@@ -59,7 +60,7 @@ async def test_create_nests_children_and_keeps_references(call: Caller) -> None:
         ([{"name": "unheard"}], {"tasks[0].name"}),
         (
             [{"name": "echo", "priority": 1.5}, {"name": "echo", "colour": "red"}],
-            {"tasks[0].priority", "tasks[1].colour"},
+            {"tasks", "tasks[0].priority", "tasks[1].colour"},  # two roots as well
         ),
         ([{"name": "echo", "dependencies": ["echo"]}], {"tasks[0].dependencies[0]"}),
         ([{"name": "echo"}, {"name": "say"}], {"tasks"}),
@@ -238,11 +239,44 @@ async def test_question_does_not_end_the_stream_of_a_tree(call: Caller) -> None:
 
 
 @pytest.mark.asyncio
+async def test_question_of_a_tree_is_answered_through_its_root(call: Caller) -> None:
+    made = await call("tasks.execute", {"tasks": [{"name": "ask"}], "wait": True})
+    assert made["question"] == [{"text": "first?"}]
+    answered = await call("tasks.answer", {"task_id": made["id"], "answer": {"n": 1}})
+    assert answered["question"] is None
+    await call.session.wait(made["id"], needs_caller)
+    await call("tasks.answer", {"task_id": made["id"], "answer": "two"})
+    await call.session.wait(made["id"], has_ended)
+    with pytest.raises(RpcError) as refused:
+        await call("tasks.answer", {"task_id": made["id"], "answer": "again"})
+    assert refused.value.code == -32004
+    with pytest.raises(RpcError) as missing:
+        await call("tasks.answer", {"task_id": made["id"]})
+    assert missing.value.fields == {"answer"}
+
+
+@pytest.mark.asyncio
 async def test_second_run_streams_only_itself(call: Caller) -> None:
     tree = await run(call, {"name": "echo"})
     frames = await call.frames("tasks.execute", {"task_id": tree["id"], "force": True, "use_streaming": True})
     assert types(frames) == ["task_start", "task_completed", "final", "stream_end"]
     assert frames[1].data["attempt"] == 2
+
+
+@pytest.mark.asyncio
+async def test_stream_from_the_beginning_goes_on_after_the_final_of_an_earlier_run(call: Caller) -> None:
+    call.lab.released["hold"].set()
+    tree = await run(call, {"name": "hold"})
+    call.lab.released["hold"].clear()
+    await call("tasks.execute", {"task_id": tree["id"], "force": True})
+    frames = []
+    params = {"task_id": tree["id"], "use_streaming": True}
+    async for frame in call.stream("tasks.execute", params, last_event_id=0):
+        frames.append(frame)
+        if frame.data.get("attempt") == 2:
+            call.lab.released["hold"].set()
+    one_run = ["task_start", "task_completed", "final"]
+    assert types(frames) == [*one_run, *one_run, "stream_end"]
 
 
 @pytest.mark.asyncio

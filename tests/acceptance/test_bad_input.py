@@ -13,15 +13,17 @@ from tests.acceptance.process import ServerProcess
 METHODS = [
     "tasks.create", "tasks.execute", "tasks.cancel", "tasks.get", "tasks.detail", "tasks.tree", "tasks.children",
     "tasks.list", "tasks.update", "tasks.delete", "tasks.copy", "tasks.running.list", "tasks.running.status",
-    "tasks.running.count", "tasks.events", "system.health", "system.executors", "rpc.discover", "SendMessage",
-    "GetTask", "ListTasks", "CancelTask", "SubscribeToTask", "SendStreamingMessage", "GetExtendedAgentCard",
-    "CreateTaskPushNotificationConfig", "GetTaskPushNotificationConfig", "tasks/get", "nope", "", "rpc.x",
+    "tasks.running.count", "tasks.events", "tasks.answer", "system.health", "system.executors", "rpc.discover",
+    "SendMessage", "GetTask", "ListTasks", "CancelTask", "SubscribeToTask", "SendStreamingMessage",
+    "GetExtendedAgentCard", "CreateTaskPushNotificationConfig", "GetTaskPushNotificationConfig", "tasks/get", "nope",
+    "", "rpc.x",
 ]  # fmt: skip
 FIELDS = [
     "task_id", "task_ids", "tasks", "id", "name", "parent_id", "dependencies", "inputs", "schemas", "params",
     "priority", "status", "limit", "offset", "after", "force", "wait", "use_streaming", "root_only", "message",
-    "messageId", "role", "parts", "text", "data", "configuration", "historyLength", "pageSize", "pageToken", "contextId", "children",
-    "timeout", "deadline", "max_attempts", "retry", "metadata", "statusTimestampAfter", "url", "raw",
+    "messageId", "role", "parts", "text", "data", "configuration", "historyLength", "pageSize", "pageToken",
+    "contextId", "children", "answer", "timeout", "deadline", "max_attempts", "retry", "metadata",
+    "statusTimestampAfter", "url", "raw",
 ]  # fmt: skip
 LEAK_MARKS = ("Traceback", "Error(", "msgspec", "sqlalchemy", "sqlite", 'File "', "object at 0x", "NoneType")
 

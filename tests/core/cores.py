@@ -12,10 +12,11 @@ from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.runner import RunnerLimits
 from core.session import Session, has_ended
-from core.storage.base import Storage
+from core.storage.base import Append, Storage
 from core.storage.memory import MemoryStorage
 from core.task import Task, TreeHead
 
+STUCK = 20.0  # real seconds without any work after which a test is given up
 EPOCH = 1_800_000_000.0
 
 
@@ -27,7 +28,9 @@ class _JumpingSelector(selectors.DefaultSelector):
         self.now = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0 if timeout is not None else None)
+        ready = super().select(0 if timeout is not None else STUCK)
+        if not ready and timeout is None:
+            raise TimeoutError("the test waits for something that never happens")
         if not ready and timeout:
             self.now += timeout
         return ready
@@ -72,6 +75,25 @@ def virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     return run
 
 
+class Connection:
+    """A process's way to a storage that outlives it: once the process is dead, nothing it writes arrives."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.is_dead = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def append(self, append: "Append") -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future() if self.is_dead else self._storage.append(append)
+
+
+def kill(session: Session) -> None:
+    """The process of this core is gone; its storage stays."""
+    session.storage.is_dead = True  # type: ignore[attr-defined]
+
+
 Work = Callable[[dict[str, Any], TaskContext], Awaitable[Any]]
 
 
@@ -94,6 +116,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.add("work", self.work)
         self.add("slow", self.slow)
+        self.add("nap", self.nap)
 
     def add(self, executor_id: str, work: Work, **fields: Any) -> None:
         """Register a coroutine function as an executor."""
@@ -122,6 +145,10 @@ class Bench:
     async def work(self, inputs: dict[str, Any], context: TaskContext) -> Any:
         return inputs.get("result")
 
+    async def nap(self, inputs: dict[str, Any], context: TaskContext) -> Any:
+        """Takes one virtual second."""
+        await asyncio.sleep(1)
+
     async def slow(self, inputs: dict[str, Any], context: TaskContext) -> Any:
         """Ends when the test opens the task's gate."""
         await self.gate(context.task.key).wait()
@@ -132,7 +159,7 @@ class Bench:
 
     def session(self) -> Session:
         """A core on the bench's storage; a second one stands for the next process."""
-        return Session(self.storage, registry=self.registry, clock=self.clock, limits=self.limits)
+        return Session(Connection(self.storage), registry=self.registry, clock=self.clock, limits=self.limits)
 
 
 async def begin(session: Session, *items: dict[str, Any], **fields: Any) -> TreeHead:
@@ -176,3 +203,45 @@ async def settle(turns: int = 20) -> None:
     """Let everything that is ready to go on do so."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+class FaultyStorage(MemoryStorage):
+    """A storage that fails, or takes its time, when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[Exception] = []  # for the next appends, in order
+        self.held: list[tuple[Append, asyncio.Future[None]]] | None = None  # appends that wait, while not None
+        self.appends: list[Append] = []
+
+    def append(self, append: Append) -> asyncio.Future[None]:
+        self.appends.append(append)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.faults:
+            future.set_exception(self.faults.pop(0))
+        elif self.held is not None:
+            self.held.append((append, future))
+        else:
+            return super().append(append)
+        return future
+
+    def release(self) -> None:
+        """Store what waits, and hold nothing any more."""
+        held, self.held = self.held or [], None
+        for append, future in held:
+            stored = super().append(append)
+            stored.add_done_callback(functools.partial(_pass_on, future))
+
+    def fail_held(self, *errors: Exception) -> None:
+        """Fail what waits, in order, and hold nothing any more."""
+        held, self.held = self.held or [], None
+        for (_, future), error in zip(held, errors, strict=True):
+            future.set_exception(error)
+
+
+def _pass_on(future: asyncio.Future[None], stored: asyncio.Future[None]) -> None:
+    error = stored.exception()
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

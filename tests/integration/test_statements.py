@@ -59,6 +59,6 @@ async def statements_of(shape: str, n: int, folder: Path) -> int:
 async def test_statements_grow_with_the_tree_and_not_faster(shape: str, tmp_path: Path) -> None:
     small = await statements_of(shape, 100, tmp_path)
     large = await statements_of(shape, 800, tmp_path)
-    assert 0 < small
+    assert small > 0
     assert large <= 800 * PER_TASK
     assert large <= 8 * small * 1.25, (small, large)

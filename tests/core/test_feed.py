@@ -1,0 +1,152 @@
+"""Tests of core.feed: followers read the log from their own cursors."""
+
+import asyncio
+
+import pytest
+
+from core import events as e
+from core.errors import TaskNotFound
+from core.events import Recorded
+from core.feed import PAGE, TAIL, Feed
+from core.storage.base import Append
+from core.storage.memory import MemoryStorage
+from core.task import Task, TaskStatus, TreeHead
+from tests.core.cores import settle, virtual_time
+
+
+class Log:
+    """One tree's log, written as the orchestrator does: stored, then published."""
+
+    def __init__(self) -> None:
+        self.storage = MemoryStorage()
+        self.feed = Feed(self.storage)
+        self.version = 0
+        self.reads = 0
+
+    async def write(self, count: int = 1, *, publish: bool = True) -> None:
+        events = tuple(
+            Recorded(
+                tree_id="t", seq=self.version + n, at=0.0, name="t", tree_status=TaskStatus.IN_PROGRESS,
+                event=e.TaskProgressed("t", 1, 0.5),
+            )
+            for n in range(1, count + 1)
+        )  # fmt: skip
+        is_new, self.version = not self.version, self.version + count
+        head = TreeHead(id="t", version=self.version, created_at=0.0, updated_at=0.0)
+        tasks = (Task(id="t", tree_id="t", name="t", created_at=0.0),) if is_new else ()
+        await self.storage.append(Append(head=head, events=events, tasks=tasks, is_new=is_new))
+        if publish:
+            self.feed.publish(head, events)
+
+    async def collect(self, after: int, upto: int) -> list[int]:
+        found = []
+        async for recorded in self.feed.follow("t", after):
+            found.append(recorded.seq)
+            if recorded.seq == upto:
+                break
+        return found
+
+
+async def new_log(count: int = 0) -> Log:
+    log = Log()
+    await log.storage.open()
+    if count:
+        await log.write(count)
+    return log
+
+
+@virtual_time
+async def test_a_follower_gets_every_event_in_order_from_its_cursor() -> None:
+    log = await new_log(5)
+    follower = asyncio.create_task(log.collect(2, 9))
+    await settle()
+    await log.write(1)
+    await log.write(3)
+    assert await follower == [3, 4, 5, 6, 7, 8, 9]
+
+
+@virtual_time
+async def test_followers_far_behind_and_far_ahead_see_the_same() -> None:
+    """More than a page, and more than the tail in memory."""
+    log = await new_log(1)
+    total = 3 * max(PAGE, TAIL) + 1
+    followers = [asyncio.create_task(log.collect(after, total)) for after in (0, 10, total - 1)]
+    for _ in range(3):
+        await settle(1)
+        await log.write(max(PAGE, TAIL))
+    assert [await follower for follower in followers] == [
+        list(range(after + 1, total + 1)) for after in (0, 10, total - 1)
+    ]
+
+
+@virtual_time
+async def test_a_slow_follower_delays_nobody() -> None:
+    log = await new_log(1)
+    slow = log.feed.follow("t").__aiter__()
+    assert (await anext(slow)).seq == 1
+    quick = asyncio.create_task(log.collect(0, 1_001))
+    await settle(3)
+    for _ in range(10):
+        await log.write(100)
+    assert await quick == list(range(1, 1_002))
+    rest = [(await anext(slow)).seq for _ in range(1_000)]
+    assert rest == list(range(2, 1_002))
+    await slow.aclose()  # type: ignore[attr-defined]
+
+
+@virtual_time
+async def test_nothing_is_told_before_it_is_published() -> None:
+    """What is stored but not published yet waits for its publication, and then nothing is told twice."""
+    log = await new_log(1)
+    follower = asyncio.create_task(log.collect(0, 3))
+    await settle()
+    await log.write(1, publish=False)
+    await settle()
+    assert not follower.done()
+    await log.write(1)
+    assert await follower == [1, 2, 3]
+
+
+@virtual_time
+async def test_close_ends_followers_and_waits() -> None:
+    log = await new_log(2)
+    follower = asyncio.create_task(log.collect(0, 99))
+    waiter = asyncio.create_task(log.feed.wait("t", lambda head: False))
+    await settle()
+    log.feed.close()
+    assert await follower == [1, 2]
+    assert (await waiter).version == 2
+    assert await log.collect(0, 99) == []
+
+
+@virtual_time
+async def test_a_wait_ends_with_the_head_that_satisfies_it() -> None:
+    log = await new_log(1)
+    waiter = asyncio.create_task(log.feed.wait("t", lambda head: head.version >= 3))
+    await settle()
+    await log.write(1)
+    await settle()
+    assert not waiter.done()
+    await log.write(1)
+    assert (await waiter).version == 3
+
+
+@virtual_time
+async def test_a_wait_for_no_tree_is_refused() -> None:
+    log = await new_log()
+    with pytest.raises(TaskNotFound):
+        await log.feed.wait("nowhere", lambda head: True)
+    assert log.feed.followers == 0
+
+
+@virtual_time
+async def test_a_follower_that_leaves_is_forgotten() -> None:
+    """Memory is bounded by who follows now."""
+    log = await new_log(1)
+    tasks = [asyncio.create_task(log.collect(0, 99)) for _ in range(3)]
+    await settle()
+    assert log.feed.followers == 3
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert log.feed.followers == 0

@@ -1,0 +1,263 @@
+"""Tests of core.orchestrator: decide, append, apply, tell; and what happens when an append fails."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from core import commands as c
+from core import events as e
+from core.errors import IllegalCommand, StaleAttempt, StorageUnavailable, TaskNotFound, VersionConflict
+from core.events import Recorded
+from core.feed import Feed
+from core.orchestrator import MAX_CONFLICTS, Orchestrator
+from core.plan import Plan
+from core.task import Task, TaskStatus, TreeHead
+from core.tree import TaskTree
+from tests.core.cores import FaultyStorage, LoopClock, settle, virtual_time
+
+
+class Watcher:
+    """Notes what the runner would be told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def applied(self, tree: TaskTree, events: Sequence[Recorded]) -> None:
+        self.notes.append("applied " + _kinds(events))
+
+    def committed(self, tree: TaskTree, events: Sequence[Recorded]) -> None:
+        self.notes.append("committed " + _kinds(events))
+
+    def voided(self, tree_id: str) -> None:
+        self.notes.append(f"voided {tree_id}")
+
+
+def _kinds(events: Sequence[Recorded]) -> str:
+    return " ".join(type(recorded.event).__name__ for recorded in events)
+
+
+class Rig:
+    """An orchestrator without a runner, on a storage that can fail."""
+
+    def __init__(self) -> None:
+        self.storage = FaultyStorage()
+        self.feed = Feed(self.storage)
+        self.orchestrator = Orchestrator(self.storage, self.feed, LoopClock())
+        self.watcher = Watcher()
+        self.orchestrator.observer = self.watcher
+
+    async def create(self, *, execute: bool = True) -> TaskTree:
+        head = TreeHead(id="t", size=1, created_at=0.0, updated_at=0.0)
+        task = Task(id="t", tree_id="t", name="work", executor="work", created_at=0.0)
+        return await self.orchestrator.create(head, Plan("t", (task,)), None, execute=execute)
+
+    async def log(self) -> list[str]:
+        return [type(recorded.event).__name__ for recorded in await self.storage.events("t")]
+
+
+async def new_rig(*, execute: bool = True) -> Rig:
+    rig = Rig()
+    await rig.storage.open()
+    await rig.create(execute=execute)
+    rig.watcher.notes.clear()
+    return rig
+
+
+@virtual_time
+async def test_create_and_start_are_one_append() -> None:
+    rig = await new_rig()
+    assert len(rig.storage.appends) == 1
+    assert await rig.log() == ["TreeCreated", "RunStarted"]
+
+
+@virtual_time
+async def test_a_command_is_durable_when_handle_returns() -> None:
+    rig = await new_rig()
+    decision = await rig.orchestrator.handle("t", c.StartTask("t"))
+    assert [type(r.event) for r in decision.events] == [e.TaskStarted]
+    assert (await rig.log())[-1] == "TaskStarted"
+    stored = await rig.storage.task("t")
+    assert stored is not None
+    assert (stored.status, stored.is_running) == (TaskStatus.IN_PROGRESS, True)
+
+
+@virtual_time
+async def test_nothing_is_published_before_the_commit() -> None:
+    rig = await new_rig()
+    followed: list[str] = []
+
+    async def follow() -> None:
+        async for recorded in rig.feed.follow("t", 2):
+            followed.append(type(recorded.event).__name__)
+
+    follower = asyncio.create_task(follow())
+    rig.storage.held = []
+    handling = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    await settle()
+    assert rig.watcher.notes == ["applied TaskStarted"]
+    assert (followed, handling.done()) == ([], False)
+    rig.storage.release()
+    await handling
+    await settle()
+    assert rig.watcher.notes == ["applied TaskStarted", "committed TaskStarted"]
+    assert followed == ["TaskStarted"]
+    follower.cancel()
+
+
+@virtual_time
+async def test_commands_are_decided_ahead_of_the_commit_and_stored_in_order() -> None:
+    rig = await new_rig()
+    rig.storage.held = []
+    commands = [c.StartTask("t"), c.ReportProgress("t", 1, 0.5), c.CompleteTask("t", 1, "done")]
+    handling = [asyncio.create_task(rig.orchestrator.handle("t", command)) for command in commands]
+    await settle()
+    assert len(rig.storage.held) == 3
+    rig.storage.release()
+    await asyncio.gather(*handling)
+    assert await rig.log() == [
+        "TreeCreated", "RunStarted", "TaskStarted", "TaskProgressed", "TaskCompleted", "TreeFinished",
+    ]  # fmt: skip
+
+
+@virtual_time
+async def test_after_a_conflict_the_tree_is_reloaded_and_decided_again() -> None:
+    """Another writer came first: what it wrote is seen by the second decision."""
+    rig = await new_rig()
+    rig.storage.faults = [VersionConflict("t")]
+    before = rig.orchestrator.cached("t")
+    decision = await rig.orchestrator.handle("t", c.StartTask("t"))
+    assert decision.tree is not before
+    assert (await rig.log()).count("TaskStarted") == 1
+    assert rig.watcher.notes == ["applied TaskStarted", "voided t", "applied TaskStarted", "committed TaskStarted"]
+
+
+@virtual_time
+async def test_another_process_that_wrote_first_is_respected() -> None:
+    rig = await new_rig()
+    other = Orchestrator(rig.storage, Feed(rig.storage), LoopClock())
+    await other.handle("t", c.StartTask("t"))
+    with pytest.raises(IllegalCommand):
+        await rig.orchestrator.handle("t", c.StartTask("t"))
+    await rig.orchestrator.handle("t", c.ReportProgress("t", 1, 0.5))
+    assert (await rig.log()).count("TaskStarted") == 1
+
+
+@virtual_time
+async def test_endless_conflicts_end_as_storage_unavailable() -> None:
+    rig = await new_rig()
+    rig.storage.faults = [VersionConflict("t")] * MAX_CONFLICTS
+    with pytest.raises(StorageUnavailable, match="too many writers"):
+        await rig.orchestrator.handle("t", c.StartTask("t"))
+    assert await rig.log() == ["TreeCreated", "RunStarted"]
+
+
+@virtual_time
+async def test_a_storage_failure_voids_all_that_was_decided_on_top() -> None:
+    """The tree goes back to what is stored; nobody is told of what did not happen."""
+    rig = await new_rig()
+    rig.storage.held = []
+    first = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    second = asyncio.create_task(rig.orchestrator.handle("t", c.CompleteTask("t", 1)))
+    await settle()
+    rig.storage.fail_held(StorageUnavailable("disk full"), VersionConflict("t"))
+    with pytest.raises(StorageUnavailable, match="disk full"):
+        await first
+    with pytest.raises(StaleAttempt):  # decided again on the stored tree, where the attempt never began
+        await second
+    assert rig.watcher.notes.count("voided t") == 1
+    assert "committed TaskStarted" not in rig.watcher.notes
+    assert await rig.log() == ["TreeCreated", "RunStarted"]
+    tree = await rig.orchestrator.load("t")
+    assert (tree.version, tree.tasks["t"].status) == (2, TaskStatus.PENDING)
+    tree.check()
+
+
+@virtual_time
+async def test_a_refusal_waits_for_what_it_rests_on() -> None:
+    """'Already started' may not be answered while the start may still fail."""
+    rig = await new_rig()
+    rig.storage.held = []
+    first = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    second = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    await settle()
+    assert not second.done()
+    rig.storage.release()
+    await first
+    with pytest.raises(IllegalCommand):
+        await second
+
+
+@virtual_time
+async def test_a_refusal_on_something_that_failed_is_decided_again() -> None:
+    rig = await new_rig()
+    rig.storage.held = []
+    first = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    second = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    await settle()
+    rig.storage.fail_held(StorageUnavailable("disk full"))
+    with pytest.raises(StorageUnavailable):
+        await first
+    await second
+    assert (await rig.log()).count("TaskStarted") == 1
+
+
+@virtual_time
+async def test_an_answer_without_events_waits_too() -> None:
+    """A second cancel is answered when the first one is durable."""
+    rig = await new_rig()
+    rig.storage.held = []
+    first = asyncio.create_task(rig.orchestrator.handle("t", c.Cancel("t")))
+    second = asyncio.create_task(rig.orchestrator.handle("t", c.Cancel("t")))
+    await settle()
+    assert not second.done()
+    rig.storage.release()
+    assert (await first).events
+    assert not (await second).events
+
+
+@virtual_time
+async def test_a_caller_that_gives_up_takes_nothing_back() -> None:
+    rig = await new_rig()
+    rig.storage.held = []
+    handling = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    await settle()
+    handling.cancel()
+    await asyncio.wait([handling])
+    rig.storage.release()
+    await settle()
+    assert (await rig.log())[-1] == "TaskStarted"
+    assert rig.watcher.notes == ["applied TaskStarted", "committed TaskStarted"]
+
+
+@virtual_time
+async def test_only_trees_at_work_stay_in_memory() -> None:
+    rig = await new_rig()
+    assert rig.orchestrator.cached("t") is not None
+    await rig.orchestrator.handle("t", c.Cancel("t"))
+    await settle()
+    assert rig.orchestrator.cached("t") is None
+    with pytest.raises(IllegalCommand):
+        await rig.orchestrator.handle("t", c.StartTask("t"))
+    assert rig.orchestrator.cached("t") is None
+
+
+@virtual_time
+async def test_a_create_that_cannot_be_stored_leaves_nothing() -> None:
+    rig = Rig()
+    await rig.storage.open()
+    rig.storage.faults = [StorageUnavailable("disk full")]
+    with pytest.raises(StorageUnavailable):
+        await rig.create()
+    await settle()
+    assert rig.orchestrator.cached("t") is None
+    with pytest.raises(TaskNotFound):
+        await rig.orchestrator.handle("t", c.StartTask("t"))
+
+
+@virtual_time
+async def test_a_tree_is_loaded_once_for_many_who_ask() -> None:
+    rig = await new_rig(execute=False)
+    await settle()
+    found = await asyncio.gather(*(rig.orchestrator.load("t") for _ in range(10)))
+    assert len({id(tree) for tree in found}) == 1
