@@ -42,6 +42,7 @@ def configure(level: str, *, as_json: bool) -> None:
                 "sse_starlette": {"level": "INFO"},
                 "aiosqlite": {"level": "INFO"},
                 "asyncio": {"level": "INFO"},
+                "alembic": {"level": "WARNING"},  # its plugins announce themselves at every migration
                 "uvicorn": {"level": "WARNING" if level != "debug" else "DEBUG"},
             },
         }

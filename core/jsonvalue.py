@@ -9,6 +9,7 @@ import msgspec
 PARTS = "$parts"  # a result that is a list of A2A parts is kept as an object with this one key
 
 MAX_BYTES = 10 * 1024 * 1024  # of one result or artifact
+MAX_DEPTH = 200  # levels of nesting: every encoder and decoder recurses, and some have little of the stack left
 
 
 class NotJson(ValueError):
@@ -30,9 +31,23 @@ def to_json_value(value: Any, what: str = "value", limit: int = MAX_BYTES) -> An
     if len(data) > limit:
         raise NotJson(f"the {what} has {len(data)} bytes of JSON; {limit} are allowed")
     try:
-        return msgspec.json.decode(data)
+        decoded = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise NotJson(f"the {what} is not JSON: {error}") from None
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and is_too_deep(decoded):
+        raise NotJson(f"the {what} is nested more than {MAX_DEPTH} levels deep")
+    return decoded
+
+
+def is_too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
+    """Whether a JSON value has more levels of objects and arrays than that."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        inside = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [inner for inner in inside if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return bool(level)
 
 
 def plain(result: Any) -> Any:

@@ -124,16 +124,16 @@ class TaskRepository:
 
         `timeout` is in seconds, `deadline` an RFC 3339 timestamp. Raises InvalidPlan naming every bad field.
         """
-        given = {
+        given: dict[str, Any] = {
             "id": id, "name": name, "user_id": user_id, "parent_id": parent_id, "priority": priority,
             "dependencies": list(dependencies or ()), "inputs": inputs, "schemas": schemas, "params": params,
             "timeout": timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
         }  # fmt: skip
         parsed, problems = convert_fields(given, TaskInput, "")
         try:
-            to_json_value(given, "task")
+            given = to_json_value(given, "task")  # a copy: what the caller keeps may change
         except NotJson as error:
-            problems.append(Problem("inputs", str(error)))
+            problems.append(Problem("", str(error)))
         if parsed is None or problems:
             raise InvalidPlan(problems)
         await self._session.ensure_started()
@@ -147,9 +147,9 @@ class TaskRepository:
             executor=wanted_executor(name, schemas, params),
             priority=priority,
             dependencies=tuple(Dependency(d) if isinstance(d, str) else d for d in parsed.dependencies),
-            inputs=to_json_value(inputs or {}, "inputs"),
-            schemas=schemas,
-            params=params,
+            inputs=given["inputs"] or {},
+            schemas=given["schemas"],
+            params=given["params"],
             timeout=timeout,
             deadline=deadline_of(deadline, "deadline", problems) if deadline is not None else None,
             max_attempts=max_attempts,

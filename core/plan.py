@@ -325,7 +325,8 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
             if dependency.id == task.id:
                 problems.append(Problem(path, f"task {task.key!r} depends on itself"))
             elif dependency.id not in index:
-                problems.append(Problem(path, f"there is no task {dependency.id!r} in this tree"))
+                text = f"there is no task {dependency.id!r} in this tree; a task depends on tasks of its own tree"
+                problems.append(Problem(path, text))
             elif dependency.id in seen:
                 problems.append(Problem(path, f"task {task.key!r} names this dependency twice"))
             seen.add(dependency.id)

@@ -124,7 +124,7 @@ class Bench:
 
         class Recorded:
             async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Any:
-                name = context.task.key
+                name = context.task.ref or context.task.name
                 bench.started.append(name)
                 bench.contexts.append(context)
                 bench.inputs[name] = inputs
@@ -151,7 +151,7 @@ class Bench:
 
     async def slow(self, inputs: dict[str, Any], context: TaskContext) -> Any:
         """Ends when the test opens the task's gate."""
-        await self.gate(context.task.key).wait()
+        await self.gate(context.task.ref or context.task.name).wait()
         return inputs.get("result")
 
     def gate(self, name: str) -> asyncio.Event:

@@ -101,6 +101,23 @@ def test_what_json_cannot_say_is_refused_with_a_reason(value: Any, reason: str) 
     assert len(str(refusal.value)) < 300
 
 
+def test_nesting_has_a_limit_that_leaves_room_for_every_reader() -> None:
+    """What is accepted near the top of the stack must be readable deep in it, and inside an event."""
+
+    def far_down(frames: int, value: Any) -> Any:
+        if frames:
+            return far_down(frames - 1, value)
+        event = TaskCompleted("t", 1, value)
+        return msgspec.json.decode(msgspec.json.encode(event), type=TaskCompleted).result
+
+    kept = to_json_value(_deep(200), "result")
+    assert far_down(500, kept) == kept
+    assert to_json_value([[]] * 1_000) == [[]] * 1_000, "width is not depth"
+    for deep in (_deep(201), _deep(900), {"a": [{"b": _deep(199)}]}):
+        with pytest.raises(NotJson, match="the result is nested more than 200 levels deep"):
+            to_json_value(deep, "result")
+
+
 def test_the_limit_counts_the_bytes_of_the_json() -> None:
     """Characters of other alphabets count by their bytes."""
     assert to_json_value("é" * 4, limit=10) == "éééé"

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -382,7 +382,7 @@ def test_exactly_the_trees_are_accepted(graph: tuple[list[int | None], list[list
         for named in re.findall(r"dependencies form a cycle: ([\d >-]+)", str(refusal)):
             steps = [int(step) for step in named.split(" -> ")]
             assert steps[0] == steps[-1]
-            for a, b in zip(steps, steps[1:], strict=False):
+            for a, b in pairwise(steps):
                 assert b in needs[a] or (parents[b] == a and is_group[a])
     else:
         assert is_tree(parents, needs, is_group)
@@ -399,4 +399,4 @@ def test_a_found_cycle_is_one_and_none_is_missed(edges: dict[int, list[int]]) ->
     assert bool(cycle) == any(reaches(full, a, a) for a in edges)
     if cycle:
         assert cycle[0] == cycle[-1]
-        assert all(b in graph[a] for a, b in zip(cycle, cycle[1:], strict=False))
+        assert all(b in graph[a] for a, b in pairwise(cycle))

@@ -7,6 +7,7 @@ import pytest
 
 from core import events as e
 from core.attempt import STOP_GRACE
+from core.errors import StaleAttempt
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.runner import STOP_LIMIT, RunnerLimits
 from core.session import has_ended
@@ -642,7 +643,7 @@ async def test_a_report_of_a_cancelled_attempt_is_dropped() -> None:
         finally:
             try:
                 await context.progress(0.9)
-            except Exception as error:
+            except StaleAttempt as error:
                 refused.append(type(error).__name__)
 
     bench.add("late", late)
