@@ -156,8 +156,10 @@ class Streams:
         server stops, up to there.
         """
         if has_ended(head):
-            for recorded in await read_events(self._session.storage, head.id, after, until=head.version):
-                yield recorded, recorded.seq == head.version
+            while page := await self._session.storage.events(head.id, after, until=head.version, limit=PAGE):
+                for recorded in page:
+                    yield recorded, recorded.seq == head.version
+                after = page[-1].seq
             return
         async with aclosing(self._follow(head.id, after)) as events:
             async for recorded in events:

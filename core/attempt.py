@@ -80,7 +80,7 @@ async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock
             attempt.executor = spec.make()
             result = await attempt.executor.execute(inputs, context)
             await hooks.after_task(task, inputs, result)
-        return _completion(task, spec, result)
+        return _completion(task, spec, result, clock.chance())
     except Suspend as question:
         return RequestInput(task.id, task.attempt, question.parts, question.auth)
     except Rejected as refusal:
@@ -119,7 +119,7 @@ def _time_limit(task: Task, now: float) -> tuple[float | None, Cause]:
     return task.timeout, Cause.TIMEOUT
 
 
-def _completion(task: Task, spec: ExecutorSpec, result: Any) -> Command:
+def _completion(task: Task, spec: ExecutorSpec, result: Any, chance: float) -> Command:
     """Judge what the executor returned (semantics §4)."""
     if isinstance(result, Parts):
         result = {PARTS: list(result)}
@@ -129,8 +129,8 @@ def _completion(task: Task, spec: ExecutorSpec, result: Any) -> Command:
         return _failure(task, str(error), Cause.INVALID_RESULT, final=True)
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):
         text = value.get("error") or value.get("message") or "the executor reported success: false"
-        final = spec.at_most_once
-        return _failure(task, text if isinstance(text, str) else repr(text), Cause.EXECUTOR_ERROR, final=final)
+        error = text if isinstance(text, str) else repr(text)
+        return _failure(task, error, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
     if spec.output_schema is not None and (problem := violation(spec.output_schema, value, "result")):
         return _failure(task, problem, Cause.INVALID_RESULT, final=True)
     return CompleteTask(task.id, task.attempt, value)

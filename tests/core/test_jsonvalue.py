@@ -110,10 +110,10 @@ def test_nesting_has_a_limit_that_leaves_room_for_every_reader() -> None:
         event = TaskCompleted("t", 1, value)
         return msgspec.json.decode(msgspec.json.encode(event), type=TaskCompleted).result
 
-    kept = to_json_value(_deep(200), "result")
+    kept = to_json_value(_deep(199), "result")
     assert far_down(500, kept) == kept
     assert to_json_value([[]] * 1_000) == [[]] * 1_000, "width is not depth"
-    for deep in (_deep(201), _deep(900), {"a": [{"b": _deep(199)}]}):
+    for deep in (_deep(200), _deep(900), {"a": [{"b": _deep(199)}]}):
         with pytest.raises(NotJson, match="the result is nested more than 200 levels deep"):
             to_json_value(deep, "result")
 

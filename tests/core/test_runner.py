@@ -847,3 +847,16 @@ async def test_an_executor_that_has_gone_fails_its_task_with_what_is_known() -> 
         task = (await tasks_of(second, head.id))["a"]
     assert (task.status, task.cause) == (TaskStatus.FAILED, Cause.UNKNOWN_EXECUTOR)
     assert "'slow'; known are: nap, work" in (task.error or "")
+
+
+@virtual_time
+async def test_an_at_most_once_task_is_not_repeated_after_a_failure_either() -> None:
+    """Whether a failed attempt had an effect is not known; the same after a timeout."""
+    bench = Bench()
+    bench.add("once", _flaky(9), at_most_once=True)
+    bench.add("slow_once", bench.slow, at_most_once=True)
+    async with bench.session() as session:
+        tasks = await finish(
+            session, item("a", "once", max_attempts=3), item("b", "slow_once", max_attempts=3, timeout=5)
+        )
+    assert [(tasks[name].status, tasks[name].attempt) for name in "ab"] == [("failed", 1), ("failed", 1)]
