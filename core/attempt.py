@@ -33,6 +33,8 @@ class Attempt:
     executor: Executor | None = None
     job: asyncio.Task[None] | None = None
     stopper: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None  # of its `timeout`
+    is_over: bool = False  # its executor has ended; only the report is under way
     is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
 
     @property
@@ -41,7 +43,7 @@ class Attempt:
 
     def stop(self) -> None:
         """Interrupt the attempt, after its executor's own `cancel()` where there is one. Does not wait."""
-        if self.context.stopping or self.job is None:
+        if self.context.stopping or self.is_over or self.job is None:
             return
         self.context.stopping = True
         cancel = getattr(self.executor, "cancel", None)
@@ -49,6 +51,12 @@ class Attempt:
             self.job.cancel()
         else:
             self.stopper = asyncio.create_task(self._stop_gently(cancel))
+
+    def end(self) -> None:
+        """The executor has ended: there is nothing left to interrupt."""
+        self.is_over = True
+        if self.timer is not None:
+            self.timer.cancel()
 
     async def _stop_gently(self, cancel: Any) -> None:
         try:
@@ -58,7 +66,7 @@ class Attempt:
                     await answer
         except Exception:  # foreign code; the attempt is interrupted all the same
             logger.exception("cancel() of executor %s failed", self.lane)
-        if self.job is not None:
+        if self.job is not None and not self.is_over:
             self.job.cancel()
 
 
@@ -72,37 +80,47 @@ async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock
     for schema in schemas:
         if problem := violation(schema, inputs, "inputs"):
             return _failure(task, problem, Cause.INVALID_INPUT, final=True)
-    limit, cause = _time_limit(task, clock.now())
-    timer = asyncio.timeout(limit)
     try:
-        async with timer:
-            inputs = await hooks.before_task(task, inputs)
-            attempt.executor = spec.make()
-            result = await attempt.executor.execute(inputs, context)
-            await hooks.after_task(task, inputs, result)
+        inputs = await hooks.before_task(task, inputs)
+        attempt.executor = spec.make()
+        result = await attempt.executor.execute(inputs, context)
+        attempt.end()
+        await hooks.after_task(task, inputs, result)
         return _completion(task, spec, result, clock.chance())
-    except Suspend as question:
-        return RequestInput(task.id, task.attempt, question.parts, question.auth)
-    except Rejected as refusal:
-        return RejectTask(task.id, task.attempt, str(refusal) or "rejected")
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
             raise
-        return _failure(task, "the executor was cancelled from within", Cause.EXECUTOR_ERROR, chance=clock.chance())
-    except (Exception, SystemExit) as error:  # whatever foreign code raises is the end of its attempt, not ours
-        if isinstance(error, TimeoutError) and timer.expired():
-            text = f"timed out after {task.timeout:g} s" if cause is Cause.TIMEOUT else "the deadline passed"
-            return _failure(
-                task, text, cause, final=cause is Cause.DEADLINE or spec.at_most_once, chance=clock.chance()
-            )
-        logger.info("attempt %d of task %s failed", task.attempt, task.id, exc_info=True)
-        text = str(error) or type(error).__name__
+        text = "the executor was cancelled from within"
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
+    except BaseException as error:  # noqa: BLE001 - whatever foreign code raises ends its attempt, not ours
+        return _ending(task, spec, _only(error), clock.chance())
+
+
+def _only(error: BaseException) -> BaseException:
+    """The one exception inside groups of one, as a TaskGroup of the executor's wraps it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _ending(task: Task, spec: ExecutorSpec, error: BaseException, chance: float) -> Command:
+    match error:
+        case Suspend():
+            return RequestInput(task.id, task.attempt, error.parts, error.auth)
+        case Rejected():
+            return RejectTask(task.id, task.attempt, _storable(str(error)) or "rejected")
+    logger.info("attempt %d of task %s failed", task.attempt, task.id, exc_info=error)
+    text = str(error) or type(error).__name__
+    return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
+
+
+def _storable(text: str) -> str:
+    """The text without lone surrogates, which cannot be stored."""
+    return text.encode(errors="replace").decode()
 
 
 def _failure(task: Task, error: str, cause: Cause, *, final: bool = False, chance: float = 0.0) -> FailAttempt:
-    # A lone surrogate in a foreign text could not be stored.
-    return FailAttempt(task.id, task.attempt, error.encode(errors="replace").decode(), cause, chance, final)
+    return FailAttempt(task.id, task.attempt, _storable(error), cause, chance, final)
 
 
 def _own_schema(task: Task) -> Mapping[str, Any] | None:
@@ -111,26 +129,18 @@ def _own_schema(task: Task) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, dict) else None
 
 
-def _time_limit(task: Task, now: float) -> tuple[float | None, Cause]:
-    """Seconds the attempt may take, and what it means when they are over."""
-    left = None if task.deadline is None else max(0.0, task.deadline - now)
-    if left is not None and (task.timeout is None or left < task.timeout):
-        return left, Cause.DEADLINE
-    return task.timeout, Cause.TIMEOUT
-
-
 def _completion(task: Task, spec: ExecutorSpec, result: Any, chance: float) -> Command:
     """Judge what the executor returned (semantics §4)."""
     if isinstance(result, Parts):
         result = {PARTS: list(result)}
     try:
         value = to_json_value(result, "result")
-    except NotJson as error:
-        return _failure(task, str(error), Cause.INVALID_RESULT, final=True)
+    except NotJson as refusal:
+        return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True)
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):
         text = value.get("error") or value.get("message") or "the executor reported success: false"
-        error = text if isinstance(text, str) else repr(text)
-        return _failure(task, error, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
+        text = text if isinstance(text, str) else repr(text)
+        return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
     if spec.output_schema is not None and (problem := violation(spec.output_schema, value, "result")):
         return _failure(task, problem, Cause.INVALID_RESULT, final=True)
     return CompleteTask(task.id, task.attempt, value)

@@ -12,7 +12,15 @@ import msgspec
 
 from core import commands as c
 from core import events as e
-from core.errors import IllegalCommand, InvalidPlan, StaleAttempt, TaskNotCancelable, TaskNotFound, TreeIsRunning
+from core.errors import (
+    IllegalCommand,
+    InvalidPlan,
+    NothingToRun,
+    StaleAttempt,
+    TaskNotCancelable,
+    TaskNotFound,
+    TreeIsRunning,
+)
 from core.plan import check_graph
 from core.task import Cause, Task, TaskStatus
 from core.tree import TaskTree, changed_task
@@ -96,7 +104,7 @@ class _Settling:
 
     def end_group(self, group_id: str) -> None:
         """Give the group the roll-up of its children."""
-        status = self.tree.roll_up(self.status, self.tree.children.get(group_id, ()))
+        status = self.tree.roll_up(self.status, group_id)
         if status is TaskStatus.COMPLETED:
             self.end(e.GroupEnded(group_id, status), status)
             return
@@ -127,8 +135,9 @@ class _Settling:
     def _outcome(self) -> TaskStatus:
         if self._cancelled:
             return TaskStatus.CANCELLED
-        scope = self.tree.scope
-        return self.tree.roll_up(self.status, self.tree.tasks if scope is None else scope)
+        if self.tree.scope is not None and not all(self.status(i).is_terminal for i in self.tree.tasks):
+            return TaskStatus.PENDING  # the run covered a part of the tree, and the rest has not been run yet
+        return self.tree.roll_up(self.status)
 
 
 def _short(text: str) -> str:
@@ -162,7 +171,7 @@ def _execute(command: c.Execute, tree: TaskTree, now: float) -> list[e.Event]:
     else:
         scope = _scope_of(tree, target, command.force)
     if not scope:
-        raise IllegalCommand(target.id, f"Task {target.id} is already completed; use force to run it again")
+        raise NothingToRun(target.id, f"Task {target.id} is already completed; use force to run it again")
     is_whole = len(scope) == len(tree.tasks)
     started = e.RunStarted(tree.id, tree.run + 1, None if is_whole else tuple(scope), command.force)
     if is_whole:

@@ -47,6 +47,10 @@ class IllegalCommand(CallerError):
         super().__init__(message)
 
 
+class NothingToRun(IllegalCommand):
+    """Every task is completed already."""
+
+
 class TaskNotCancelable(IllegalCommand):
     """The task has ended in another way, so it cannot be cancelled."""
 

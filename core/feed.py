@@ -21,6 +21,7 @@ class _Topic:
         self.head: TreeHead | None = None
         self.tail: deque[Recorded] = deque(maxlen=TAIL)
         self.changed = asyncio.Event()
+        self.is_gone = False
 
     def after(self, cursor: int) -> list[Recorded] | None:
         """The events after the cursor, or None when the tail does not reach back to it."""
@@ -55,7 +56,7 @@ class Feed:
         topic = self._enter(tree_id)
         cursor = after
         try:
-            while not self._closed:
+            while not (self._closed or topic.is_gone):
                 changed = topic.changed  # before reading, so that nothing falls between the read and the wait
                 events: Sequence[Recorded] | None = topic.after(cursor)
                 if events is None:
@@ -78,13 +79,20 @@ class Feed:
             while True:
                 changed = topic.changed
                 head = topic.head or await self._storage.head(tree_id)
-                if head is None:
+                if head is None or topic.is_gone:
                     raise TaskNotFound(tree_id)
                 if until(head) or self._closed:
                     return head
                 await changed.wait()
         finally:
             self._leave(tree_id, topic)
+
+    def forget(self, tree_id: str) -> None:
+        """The tree was deleted: its followers end, and waits for it raise TaskNotFound."""
+        topic = self._topics.get(tree_id)
+        if topic is not None:
+            topic.is_gone = True
+            topic.wake()
 
     def close(self) -> None:
         """End every follower after what it is reading; waits end with the head as it is."""

@@ -28,6 +28,8 @@ def to_json_value(value: Any, what: str = "value", limit: int = MAX_BYTES) -> An
         raise NotJson(f"the {what} is not JSON: it holds text that is not valid Unicode") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJson(f"the {what} is not JSON: {error}") from None
+    if (key := _odd_key(value)) is not None:
+        raise NotJson(f"the {what} is not JSON: an object has the key {key!r}, which is no text")
     if len(data) > limit:
         raise NotJson(f"the {what} has {len(data)} bytes of JSON; {limit} are allowed")
     try:
@@ -37,6 +39,21 @@ def to_json_value(value: Any, what: str = "value", limit: int = MAX_BYTES) -> An
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and is_too_deep(decoded):
         raise NotJson(f"the {what} is nested more than {MAX_DEPTH} levels deep")
     return decoded
+
+
+def _odd_key(value: Any) -> Any:
+    """A key that JSON would silently turn into text, so that two keys could become one. None is told as "None"."""
+    inner = [value]
+    for each in inner:
+        if isinstance(each, dict):
+            for key in each:
+                if not isinstance(key, str):
+                    return "None" if key is None else key
+            each = each.values()
+        elif not isinstance(each, list | tuple):
+            continue
+        inner.extend(found for found in each if isinstance(found, dict | list | tuple))
+    return None
 
 
 def is_too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:

@@ -9,18 +9,19 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from core.egress import EgressPolicy
-from core.errors import CallerError, InvalidPlan, Problem, TaskNotFound, TreeIsRunning
-from core.events import TreeFinished
+from core.errors import ConfigurationError, InvalidPlan, NothingToRun, Problem, TaskNotFound
+from core.events import Recorded, TreeFinished
 from core.executors.builtin import register_builtins
 from core.executors.registry import default_registry, wanted_executor
+from core.executors.schema import judge_schema
 from core.jsonvalue import NotJson, to_json_value
-from core.plan import Plan, TaskInput, check_graph, convert_fields, deadline_of, names_executor
+from core.plan import Plan, TaskInput, check_graph, convert_fields, deadline_of, extras_problems, names_executor
 from core.retry import RetryPolicy
 from core.runner import RunnerLimits
-from core.session import Session, has_ended, needs_caller
+from core.session import Session, has_ended
 from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage
-from core.storage.sql import SqlStorage
+from core.storage.sql import SqlStorage, database_path
 from core.streaming import stream_event
 from core.task import ANONYMOUS, Dependency, Task, TaskStatus
 
@@ -43,10 +44,13 @@ def create_session(url: str | None = None, *, limits: RunnerLimits | None = None
     register_builtins(default_registry, egress=EgressPolicy(), command=None)
     if url == ":memory:":
         return Session(MemoryStorage(), limits=limits)
-    session = _sessions.get(url)
+    path = str(database_path(url).resolve())
+    session = _sessions.get(path)
     if session is None or session.is_closed:
         session = Session(SqlStorage(url), limits=limits)
-        _sessions[url] = session
+        _sessions[path] = session
+    elif limits is not None:
+        raise ConfigurationError(f"a session on {path} is open already; its limits cannot be changed")
     return session
 
 
@@ -56,19 +60,29 @@ class TaskTreeNode:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.children: list[TaskTreeNode] = []
+        self._parent: TaskTreeNode | None = None
 
     def add_child(self, child: "TaskTreeNode") -> None:
         """Adopt a node: its task becomes a child of this one. Raises ValueError when that would close a circle."""
-        if any(node is self for node in child.nodes()):
-            raise ValueError(f"task {self.task.id} cannot be below itself")
+        above: TaskTreeNode | None = self
+        while above is not None:
+            if above is child:
+                raise ValueError(f"task {child.task.id} cannot be below itself")
+            above = above._parent
+        child._parent = self
         child.task = replace(child.task, parent_id=self.task.id)
         self.children.append(child)
 
     def nodes(self) -> "list[TaskTreeNode]":
-        """This node and all below it, parents before children."""
+        """This node and all below it, parents before children. Raises ValueError when one is there twice."""
         found = [self]
+        seen = {id(self)}
         for node in found:
-            found.extend(node.children)
+            for child in node.children:
+                if id(child) in seen:
+                    raise ValueError(f"task {child.task.id} is in this tree twice")
+                seen.add(id(child))
+                found.append(child)
         return found
 
     def calculate_progress(self) -> float:
@@ -130,6 +144,7 @@ class TaskRepository:
             "timeout": timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
         }  # fmt: skip
         parsed, problems = convert_fields(given, TaskInput, "")
+        problems += extras_problems(schemas, params, judge_schema)
         try:
             given = to_json_value(given, "task")  # a copy: what the caller keeps may change
         except NotJson as error:
@@ -224,8 +239,7 @@ class TaskManager:
         satisfied; then nothing has run.
         """
         await self._start(tree)
-        await self.session.wait(tree.task.id, needs_caller)
-        return await self._refresh(tree)
+        return await self._settled(tree)
 
     async def distribute_task_tree_with_streaming(
         self, tree: TaskTreeNode, use_callback: bool = True, callback: Callback | None = None
@@ -236,16 +250,9 @@ class TaskManager:
         without, an async iterator of them is. Raises as `distribute_task_tree`.
         """
         after = await self._start(tree)
-        events = self._events(tree, after)
         if not use_callback:
-            return events
-        callbacks = [*self._callbacks, *([callback] if callback else [])]
-        async for event in events:
-            for each in callbacks:
-                answer = each(event)
-                if isawaitable(answer):
-                    await answer
-        return await self._refresh(tree)
+            return self._events(tree, after)
+        return await self._hand_over(tree, after, [*self._callbacks, *([callback] if callback else [])])
 
     async def cancel_task(
         self, task_id: str, error_message: str | None = None, *, force: bool = False
@@ -255,9 +262,30 @@ class TaskManager:
         return await self.session.cancel_answer(task_id, error_message, force=force)
 
     async def provide_input(self, tree: TaskTreeNode, answer: Any, task_id: str | None = None) -> TaskTreeNode:
-        """Answer the open question of a task (by default the tree's oldest), and wait as `distribute_task_tree`."""
+        """Answer the open question of a task (by default the tree's oldest), and wait as `distribute_task_tree`.
+
+        What happens from then on goes to the callbacks of `on_event`.
+        """
+        await self.session.ensure_started()
+        head = await self.session.storage.head(tree.task.id)
         await self.session.provide_input(task_id or tree.task.id, to_json_value(answer, "answer"))
-        await self.session.wait(tree.task.id, needs_caller)
+        if self._callbacks and head is not None:
+            return await self._hand_over(tree, head.version, self._callbacks)
+        return await self._settled(tree)
+
+    async def _settled(self, tree: TaskTreeNode) -> TaskTreeNode:
+        """The tree when its run has ended, or when nothing can go on without an answer."""
+        await self.session.wait(tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id))
+        await self.session.runner.hooks_done()
+        return await self._refresh(tree)
+
+    async def _hand_over(self, tree: TaskTreeNode, after: int, callbacks: list[Callback]) -> TaskTreeNode:
+        async for event in self._events(tree, after):
+            for callback in callbacks:
+                answer = callback(event)
+                if isawaitable(answer):
+                    await answer
+        await self.session.runner.hooks_done()
         return await self._refresh(tree)
 
     async def _start(self, tree: TaskTreeNode) -> int:
@@ -271,15 +299,13 @@ class TaskManager:
         if new := [node for node in nodes if node.task.tree_id != head.id]:
             text = f"task {new[0].task.name!r} cannot join a tree that has already run; build a new tree"
             raise InvalidPlan([Problem("tasks", text)])
-        if head.is_live and not self.session.runner.owns(head.id):
-            await self.session.runner.adopt(head.id)  # a process before this one began it and is gone
+        if head.is_live and self.session.orchestrator.cached(head.id) is None:
+            await self.session.orchestrator.load(head.id)  # a process before this one began it and is gone
             return 0
         try:
             await self.session.execute(tree.task.id)
-        except TreeIsRunning:
-            raise
-        except CallerError:
-            return head.version - 1 if has_ended(head) else head.version  # nothing is left to run
+        except NothingToRun:
+            return head.version - 1  # its followers see the end that it has come to
         return head.version
 
     def _plan(self, tree: TaskTreeNode) -> Plan:
@@ -310,9 +336,14 @@ class TaskManager:
             event = stream_event(recorded)
             if event is not None:
                 yield event
-            if isinstance(recorded.event, TreeFinished) or recorded.tree_status.is_interrupted:
+            if isinstance(recorded.event, TreeFinished) or self._is_last_for_now(recorded):
                 await self._refresh(tree)
                 return
+
+    def _is_last_for_now(self, recorded: Recorded) -> bool:
+        """Whether nothing comes after this event until somebody answers a question."""
+        live = self.session.orchestrator.cached(recorded.tree_id)
+        return live is not None and recorded.seq == live.version and self.session.runner.is_parked(live.id)
 
     async def _refresh(self, tree: TaskTreeNode) -> TaskTreeNode:
         stored = await self.session.storage.load(tree.task.id)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from core.clock import Clock
 from core.commands import Command, Execute
 from core.decide import decide
-from core.errors import CoreError, StorageUnavailable, TaskNotFound, VersionConflict
+from core.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import Event, MessageReceived, Recorded, TreeCreated
 from core.feed import Feed
 from core.plan import Plan
@@ -36,6 +36,10 @@ class Decision(Struct, frozen=True):
 class Observer(Protocol):
     """Who obeys the log: the runner."""
 
+    def loaded(self, tree: TaskTree) -> None:
+        """A live tree was taken from storage; nobody in this process has it in hand yet."""
+        ...
+
     def applied(self, tree: TaskTree, events: Sequence[Recorded]) -> None:
         """Events were decided; they are not durable yet."""
         ...
@@ -44,8 +48,8 @@ class Observer(Protocol):
         """The same events are durable."""
         ...
 
-    def voided(self, tree_id: str) -> None:
-        """What was decided for this tree could not be stored; it is to be loaded again."""
+    def voided(self, tree_id: str, events: Sequence[Recorded]) -> None:
+        """The same events could not be stored and never happened; the tree is to be loaded again."""
         ...
 
 
@@ -58,7 +62,7 @@ class Orchestrator:
         self._clock = clock
         self._trees: dict[str, TaskTree] = {}
         self._loading: dict[str, asyncio.Task[TaskTree]] = {}
-        self._latest: dict[str, asyncio.Future[None]] = {}
+        self._appends: dict[str, dict[asyncio.Future[None], None]] = {}  # by tree, those not answered, oldest first
         self.observer: Observer | None = None
 
     def cached(self, tree_id: str) -> TaskTree | None:
@@ -68,7 +72,7 @@ class Orchestrator:
     async def create(self, head: TreeHead, plan: Plan, message: dict[str, Any] | None, *, execute: bool) -> TaskTree:
         """Store a new tree, and with `execute` start its first run, in one transaction.
 
-        Raises StorageError when it cannot be stored; then nothing of it is.
+        Raises TreeIsRunning when it runs already, StorageError when it cannot be stored; then nothing of it is.
         """
         tree = TaskTree(head, plan.tasks)
         events: list[Event] = [TreeCreated(len(plan.tasks), head.id)]
@@ -76,8 +80,10 @@ class Orchestrator:
             events.append(MessageReceived(head.id, message))
         if execute:
             events += decide(Execute(), tree, self._clock.now())
-        self._trees[head.id] = tree
-        await self._append(tree, events, is_new=True).stored
+        if head.id in self._trees:
+            raise TreeIsRunning(head.id, f"Tree {head.id} is already running")
+        # Shielded: a caller that goes away does not take the tree with it.
+        await asyncio.shield(self._append(tree, events, is_new=True).stored)
         return tree
 
     async def handle(self, tree_id: str, command: Command) -> Decision:
@@ -86,14 +92,14 @@ class Orchestrator:
             tree = await self.load(tree_id)
             try:
                 decision = self.decide_now(tree, command)
+            except VersionConflict:
+                continue
             except CoreError:
                 # A refusal is an answer too: it must not rest on something that is not durable yet.
-                if (latest := self._latest.get(tree_id)) is not None:
+                if (latest := self._latest(tree_id)) is not None:
                     await asyncio.wait([latest])
                     if latest.exception() is not None:
                         continue
-                if not tree.is_live:
-                    self._trees.pop(tree_id, None)
                 raise
             try:
                 await asyncio.shield(decision.stored)
@@ -106,14 +112,20 @@ class Orchestrator:
         """Decide and apply at once, on a tree in memory; the decision's `stored` says when it is durable."""
         events = decide(command, tree, self._clock.now())
         if not events:
-            stored = self._latest.get(tree.id)
+            stored = self._latest(tree.id)
             if stored is None:
                 stored = asyncio.get_running_loop().create_future()
                 stored.set_result(None)
             return Decision(tree, (), stored)
         return self._append(tree, events)
 
+    def _latest(self, tree_id: str) -> asyncio.Future[None] | None:
+        """The tree's last append, if it has not been answered yet."""
+        return next(reversed(self._appends.get(tree_id, {})), None)
+
     def _append(self, tree: TaskTree, events: Sequence[Event], *, is_new: bool = False) -> Decision:
+        if self._trees.setdefault(tree.id, tree) is not tree:
+            raise VersionConflict(tree.id)  # it was loaded again since; nothing has been applied
         now = self._clock.now()
         recorded = []
         for event in events:
@@ -131,7 +143,7 @@ class Orchestrator:
         head = tree.head
         append = Append(head=head, events=tuple(recorded), tasks=tree.take_changed(), is_new=is_new)
         stored = self._storage.append(append)
-        self._latest[tree.id] = stored
+        self._appends.setdefault(tree.id, {})[stored] = None
 
         def done(future: asyncio.Future[None]) -> None:
             self._done(future, tree, head, recorded)
@@ -142,35 +154,53 @@ class Orchestrator:
         return Decision(tree, recorded, stored)
 
     def _done(self, future: asyncio.Future[None], tree: TaskTree, head: TreeHead, recorded: Sequence[Recorded]) -> None:
-        is_latest = self._latest.get(tree.id) is future
-        if is_latest:
-            del self._latest[tree.id]
-        if future.cancelled() or future.exception() is not None:
+        waiting = self._appends[tree.id]
+        del waiting[future]
+        if not waiting:
+            del self._appends[tree.id]
+        if future.exception() is not None:
             if self._trees.get(tree.id) is tree:
                 del self._trees[tree.id]
-                if self.observer is not None:
-                    self.observer.voided(tree.id)
+            if self.observer is not None:
+                self.observer.voided(tree.id, recorded)
             return
         self._feed.publish(head, recorded)
         if self.observer is not None:
             self.observer.committed(tree, recorded)
-        if is_latest and not tree.is_live and self._trees.get(tree.id) is tree:
+        if not waiting and not tree.is_live and self._trees.get(tree.id) is tree:
             del self._trees[tree.id]
 
     async def load(self, tree_id: str) -> TaskTree:
-        """The tree, from memory or from storage. Raises TaskNotFound when there is none."""
-        while (tree := self._trees.get(tree_id)) is None:
-            loading = self._loading.get(tree_id)
-            if loading is None:
-                loading = asyncio.create_task(self._load(tree_id))
-                self._loading[tree_id] = loading
-                loading.add_done_callback(lambda _: self._loading.pop(tree_id, None))
-            await asyncio.shield(loading)
-        return tree
+        """The tree, from memory or from storage; a live one is kept in memory and goes on from here.
+
+        Raises TaskNotFound when there is none, StorageError when it cannot be read.
+        """
+        tree = self._trees.get(tree_id)
+        if tree is not None:
+            return tree
+        loading = self._loading.get(tree_id)
+        if loading is None:
+            loading = asyncio.create_task(self._load(tree_id))
+            self._loading[tree_id] = loading
+            loading.add_done_callback(lambda done: self._end_loading(tree_id, done))
+        return await asyncio.shield(loading)
+
+    def _end_loading(self, tree_id: str, loading: asyncio.Task[TaskTree]) -> None:
+        self._loading.pop(tree_id, None)
+        if not loading.cancelled():
+            loading.exception()  # seen, also when everybody who waited has gone away
 
     async def _load(self, tree_id: str) -> TaskTree:
+        while (latest := self._latest(tree_id)) is not None:  # what is on its way belongs to the tree
+            await asyncio.wait([latest])
         stored = await self._storage.load(tree_id)
         if stored is None:
             raise TaskNotFound(tree_id)
-        head, tasks = stored
-        return self._trees.setdefault(tree_id, TaskTree(head, tasks))
+        tree = self._trees.get(tree_id)
+        if tree is None:
+            tree = TaskTree(*stored)
+            if tree.is_live:
+                self._trees[tree_id] = tree
+                if self.observer is not None:
+                    self.observer.loaded(tree)
+        return tree

@@ -5,7 +5,8 @@ Everything is judged before anything is stored, iteratively and in O(V + E), and
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -17,7 +18,14 @@ from core.timestamps import from_timestamp
 
 MAX_PROBLEMS = 100  # told in one answer; the rest is only counted
 MAX_STEPS = 20  # of a cycle that are named
+MAX_SCHEMA_NODES = 2_000  # of the input schema that a task brings along
+# What can make a small schema take for ever, and the type by which the keyword is told from a property of that name.
+COSTLY_KEYWORDS: Mapping[str, type] = {
+    "pattern": str, "patternProperties": dict, "$ref": str, "$dynamicRef": str, "uniqueItems": bool,
+    "unevaluatedProperties": dict, "unevaluatedItems": dict,
+}  # fmt: skip
 
+Judge = Callable[[Mapping[str, Any]], str | None]  # what is wrong with a JSON Schema
 Resolve = Callable[[str, Mapping[str, Any] | None, Mapping[str, Any] | None], str | None]
 
 ShortText = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -82,8 +90,9 @@ def make_plan(
     known: Callable[[], list[str]],
     owner: str,
     limits: Limits | None,
+    judge: Judge = lambda schema: None,
 ) -> Plan:
-    """Turn decoded JSON into a plan.
+    """Turn decoded JSON into a plan. `judge` says what is wrong with an input schema that a task brings along.
 
     Tasks refer to each other by `id`, or by `name` where names are unique; the ids in the array are local to it, the
     plan's are new. Raises InvalidPlan with every problem, each with its field ("tasks[3].dependencies[0]: …").
@@ -96,7 +105,9 @@ def make_plan(
     inputs, unread = _parse(items, problems)
     ids = [new_id() for _ in inputs]
     lookup = _References(inputs, problems)
-    tasks = [_build(index, item, ids, lookup, resolve, owner, now, problems) for index, item in enumerate(inputs)]
+    tasks = [
+        _build(index, item, ids, lookup, resolve, judge, owner, now, problems) for index, item in enumerate(inputs)
+    ]
     tree_id = _root(tasks, problems)
     tasks = [msgspec.structs.replace(task, tree_id=tree_id) for task in tasks]
     told = {problem.field for problem in problems} - {"tasks"}
@@ -107,14 +118,16 @@ def make_plan(
     return Plan(tree_id, tuple(tasks))
 
 
-def parse_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The validated changes of `tasks.update`, in a Task's own terms. Raises InvalidPlan naming every bad field."""
+def parse_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The right ones of `tasks.update`'s changes, in a Task's own terms, and what is wrong with the others."""
     parsed, problems = convert_fields(dict(changes), TaskChanges, "")
-    if problems or parsed is None:
-        raise InvalidPlan(_capped(problems))
+    if parsed is None:
+        parsed = readable(changes, TaskChanges)
     result: dict[str, Any] = {}
     for field in changes:
-        value = getattr(parsed, field)
+        value = getattr(parsed, field, UNSET)
+        if value is UNSET:
+            continue
         match field:
             case "deadline" if value is not None:
                 value = deadline_of(value, "deadline", problems)
@@ -122,14 +135,10 @@ def parse_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
                 value = tuple(Dependency(d) if isinstance(d, str) else d for d in value)
             case "inputs":
                 value = value or {}
-            case "schemas" if text := own_schema_problem(value):
-                problems.append(Problem("schemas.input_schema", text))
             case "retry":
                 value = value or RetryPolicy()
         result[field] = value
-    if problems:
-        raise InvalidPlan(_capped(problems))
-    return result
+    return result, problems
 
 
 def convert_fields(item: Any, kind: type[Struct], path: str) -> tuple[Any | None, list[Problem]]:
@@ -147,17 +156,26 @@ def convert_fields(item: Any, kind: type[Struct], path: str) -> tuple[Any | None
         if key not in hints:
             problems.append(Problem(f"{prefix}{key}", f"unknown field; known are {', '.join(hints)}"))
             continue
-        try:
-            msgspec.convert(value, hints[key].type)
-        except msgspec.ValidationError as error:
-            where, text = _where(error)
-            problems.append(Problem(f"{prefix}{key}{where}", text))
+        problems += _value_problems(value, hints[key].type, f"{prefix}{key}")
     problems += [
         Problem(f"{prefix}{name}", "is required")
         for name, field in hints.items()
         if field.required and name not in item
     ]
     return None, problems or [Problem(path, _where(first)[1])]
+
+
+def _value_problems(value: Any, kind: Any, path: str) -> list[Problem]:
+    """What is wrong with one field; of an array, what is wrong with each of its items."""
+    item_kind = next((get_args(each)[0] for each in (kind, *get_args(kind)) if get_origin(each) is list), None)
+    if isinstance(value, list) and item_kind is not None:
+        return [p for n, item in enumerate(value) for p in _value_problems(item, item_kind, f"{path}[{n}]")]
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        where, text = _where(error)
+        return [Problem(f"{path}{where}", text)]
+    return []
 
 
 def _where(error: msgspec.ValidationError) -> tuple[str, str]:
@@ -175,21 +193,19 @@ def _parse(items: list[Any], problems: list[Problem]) -> tuple[list[TaskInput], 
         problems += wrong
         if task is None:
             unread.add(index)
-            task = _readable(item)
+            task = readable(item, TaskInput)
         parsed.append(task)
     return parsed, frozenset(unread)
 
 
-def _readable(item: Any) -> TaskInput:
-    """What can be read of a task with wrong fields, so that the rest of its array is judged in the same answer."""
-    readable: dict[str, Any] = {"name": "?"}
-    for field in msgspec.structs.fields(TaskInput):
-        if isinstance(item, dict) and field.name in item:
-            try:
-                readable[field.name] = msgspec.convert(item[field.name], field.type)
-            except msgspec.ValidationError:
-                continue
-    return msgspec.structs.replace(TaskInput(name="?"), **readable)
+def readable(item: Any, kind: type[Struct]) -> Any:
+    """What can be read of an item with wrong fields, so that the rest is judged in the same answer."""
+    found: dict[str, Any] = {"name": "?"} if kind is TaskInput else {}
+    for field in msgspec.structs.fields(kind):
+        if isinstance(item, Mapping) and field.name in item:
+            with suppress(msgspec.ValidationError):
+                found[field.name] = msgspec.convert(item[field.name], field.type)
+    return kind(**found)
 
 
 class _References:
@@ -223,6 +239,7 @@ def _build(
     ids: Sequence[str],
     lookup: _References,
     resolve: Resolve,
+    judge: Judge,
     owner: str,
     now: float,
     problems: list[Problem],
@@ -236,8 +253,7 @@ def _build(
         problems.append(Problem(f"{path}.{field}", found))
         return ""
 
-    if text := own_schema_problem(item.schemas):
-        problems.append(Problem(f"{path}.schemas.input_schema", text))
+    problems += [Problem(f"{path}.{p.field}", p.message) for p in extras_problems(item.schemas, item.params, judge)]
     dependencies = [Dependency(given) if isinstance(given, str) else given for given in item.dependencies]
     return Task(
         id=ids[index],
@@ -265,19 +281,30 @@ def _build(
     )
 
 
-def own_schema_problem(schemas: Mapping[str, Any] | None) -> str | None:
-    """What is wrong with the input schema that a task brings along, if anything.
+def extras_problems(
+    schemas: Mapping[str, Any] | None, params: Mapping[str, Any] | None, judge: Judge
+) -> Iterator[Problem]:
+    """What is wrong with those entries of `schemas` and `params` that mean something to the core."""
+    for field, given, key in (("schemas", schemas, "method"), ("params", params, "executor_id")):
+        if given and given.get(key) is not None and not (isinstance(given[key], str) and given[key]):
+            yield Problem(f"{field}.{key}", "must be the id of an executor")
+    schema = (schemas or {}).get("input_schema")
+    if schema is not None and (text := _own_schema_problem(schema) or judge(schema)):
+        yield Problem("schemas.input_schema", text)
 
-    A regular expression of a caller's could keep the whole process busy, so there is to be none in it.
-    """
-    schema = (schemas or {}).get("input_schema", {})
+
+def _own_schema_problem(schema: Any) -> str | None:
+    """Judging by a schema must not keep the whole process busy, so a caller's is small and plain."""
     if not isinstance(schema, dict):
         return "must be a JSON Schema object"
     inner: list[Any] = [schema]
     for each in inner:
+        if len(inner) > MAX_SCHEMA_NODES:
+            return f"has more than {MAX_SCHEMA_NODES} parts"
         if isinstance(each, dict):
-            if isinstance(each.get("pattern"), str) or isinstance(each.get("patternProperties"), dict):
-                return "must not use pattern or patternProperties"
+            for keyword, kind in COSTLY_KEYWORDS.items():
+                if isinstance(each.get(keyword), kind):  # else it is the name of a property
+                    return f"must not use {keyword}"
             inner.extend(each.values())
         elif isinstance(each, list):
             inner.extend(each)
@@ -301,7 +328,7 @@ def _root(tasks: Sequence[Task], problems: list[Problem]) -> str:
         if task.parent_id is None and told.isdisjoint((f"tasks[{task.position}]", f"tasks[{task.position}].parent_id"))
     ]
     if len(roots) > 1:
-        names = ", ".join(repr(task.key) for task in roots[:5])
+        names = ", ".join(repr(task.ref or task.name) for task in roots[:5])
         problems.append(Problem("tasks", f"{len(roots)} tasks have no parent_id ({names}); a tree has one root"))
     # No root at all means that the parents form a cycle, which check_graph names.
     return roots[0].id if roots else tasks[0].id
@@ -311,6 +338,7 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
     """What is wrong with the edges of a tree whose ids are final: parents, dependencies, cycles, depth."""
     problems: list[Problem] = []
     index = {task.id: position for position, task in enumerate(tasks)}
+    keys = called(tasks)
     parents: dict[str, list[str]] = {}
     waits: dict[str, list[str]] = {}
     for position, task in enumerate(tasks):
@@ -323,15 +351,14 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
         for n, dependency in enumerate(task.dependencies):
             path = f"tasks[{position}].dependencies[{n}]"
             if dependency.id == task.id:
-                problems.append(Problem(path, f"task {task.key!r} depends on itself"))
+                problems.append(Problem(path, f"task {keys[task.id]!r} depends on itself"))
             elif dependency.id not in index:
                 text = f"there is no task {dependency.id!r} in this tree; a task depends on tasks of its own tree"
                 problems.append(Problem(path, text))
             elif dependency.id in seen:
-                problems.append(Problem(path, f"task {task.key!r} names this dependency twice"))
+                problems.append(Problem(path, f"task {keys[task.id]!r} names this dependency twice"))
             seen.add(dependency.id)
         waits[task.id] = [d.id for d in task.dependencies if d.id in index and d.id != task.id]
-    keys = {task.id: task.key for task in tasks}
     if cycle := find_cycle(parents):
         problems.append(Problem("tasks", "the parents form a cycle: " + _path([keys[i] for i in cycle])))
     else:
@@ -345,6 +372,12 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
         if cycle := find_cycle(waits):
             problems.append(Problem("tasks", "the dependencies form a cycle: " + _path([keys[i] for i in cycle])))
     return problems
+
+
+def called(tasks: Sequence[Task]) -> dict[str, str]:
+    """By id, what its author calls each task: its reference, else its name if no other has it, else its id."""
+    names = Counter(task.name for task in tasks)
+    return {task.id: task.ref or (task.name if names[task.name] == 1 else task.id) for task in tasks}
 
 
 def _path(steps: Sequence[str]) -> str:

@@ -8,8 +8,9 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from msgspec import Struct
@@ -18,7 +19,7 @@ from core import events as e
 from core.attempt import Attempt, perform
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
-from core.errors import CallerError, StaleAttempt, StorageError, StorageUnavailable
+from core.errors import CallerError, CoreError, StaleAttempt, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
@@ -31,6 +32,8 @@ from core.tree import TaskTree
 logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
+MAX_STARTING = 1_000  # starts on their way to the disk; more would only wait there
+MANY_TIMERS = 1_000  # from here on timers that nobody needs any more are thrown away
 
 
 class RunnerLimits(Struct, frozen=True, kw_only=True):
@@ -53,12 +56,16 @@ class Runner:
         self._limits = limits
         self._queue = ReadyQueue()
         self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
-        self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task)
+        self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
+        self._never_begun: set[tuple[str, str, int]] = set()  # (tree, task, attempt) whose executor was not run
+        self._running = 0  # attempts that hold a slot
         self._in_lane: Counter[str] = Counter()
         self._in_tree: Counter[str] = Counter()
         self._processes = 0
         self._timers: list[tuple[float, str, str]] = []  # (when, tree, task): becomes runnable, or its deadline passes
         self._alarm: asyncio.TimerHandle | None = None
+        self._sweep_at = MANY_TIMERS
+        self._tree_hooks: set[asyncio.Task[Any]] = set()
         self._side_jobs: set[asyncio.Task[Any]] = set()
         self._filling = False
         self._closing = False
@@ -67,7 +74,7 @@ class Runner:
     @property
     def running(self) -> int:
         """How many attempts run."""
-        return len(self._attempts)
+        return self._running - len(self._starting)
 
     # The log, obeyed
 
@@ -83,60 +90,68 @@ class Runner:
         self._fill()
 
     def committed(self, tree: TaskTree, events: Sequence[Recorded]) -> None:
-        """Begin the attempts that are durable now; stop those whose task ended without them."""
+        """Begin the attempts that are durable now; stop those whose task went on without them."""
         for recorded in events:
             event = recorded.event
             if isinstance(event, e.TaskStarted):
                 self._begin(tree, event)
-            elif isinstance(event, e.TaskCancelled | e.TaskFailed):
+            elif isinstance(event, e.TaskCancelled | e.TaskFailed | e.AttemptFailed):
                 attempt = self._attempts.get((tree.id, event.task_id))
                 if attempt is not None:
                     attempt.stop()
             elif isinstance(event, e.TreeFinished) and self._registry.hooks.wants_tree_ends:
-                self._hold(self._registry.hooks.after_tree(tree.head))
+                self._hold(self._registry.hooks.after_tree(tree.head), self._tree_hooks)
+        if len(self._starting) < MAX_STARTING:
+            self._fill()
 
-    def voided(self, tree_id: str) -> None:
-        """Take the tree up again from what is stored."""
+    def voided(self, tree_id: str, events: Sequence[Recorded]) -> None:
+        """Give back what was taken for starts that never happened, and take the tree up again from what is stored."""
         self._queue.discard(tree_id)
-        for key in [key for key in self._starting if key[0] == tree_id]:
-            self._release(key, self._starting.pop(key))
-        if not self._closing:
-            self._hold(self._take_up_again(tree_id))
+        for recorded in events:
+            key = (tree_id, recorded.task_id)
+            if isinstance(recorded.event, e.TaskStarted) and key in self._starting:
+                self._release(key, self._starting.pop(key))
+        if not self._closing and self._orchestrator.cached(tree_id) is None:
+            self._hold(self._take_up_again(tree_id), self._side_jobs)
 
     async def _take_up_again(self, tree_id: str) -> None:
         delay = 0.05
         while not self._closing:
             try:
-                await self.adopt(tree_id)
+                await self._orchestrator.load(tree_id)
                 return
             except CallerError:
                 return
             except StorageUnavailable:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5.0)
+            except StorageError:
+                logger.exception("tree %s cannot be taken up again", tree_id)
+                return
 
-    async def adopt(self, tree_id: str) -> None:
-        """Take up a live tree: attempts that no running attempt of this process stands for are lost."""
-        tree = await self._orchestrator.load(tree_id)
-        if not tree.is_live:
+    def loaded(self, tree: TaskTree) -> None:
+        """Take up a live tree: attempts that no attempt of this process stands for are lost."""
+        if self._closing:
             return
         self._watch_deadlines(tree)
         for task_id in sorted(tree.running):
-            key = (tree_id, task_id)
-            if key not in self._attempts and key not in self._starting:
-                task = tree.tasks[task_id]
-                self._orchestrator.decide_now(tree, self._loss(task, crash=True))
+            task = tree.tasks[task_id]
+            if (tree.id, task_id) not in self._attempts and (tree.id, task_id) not in self._starting:
+                begun = (tree.id, task_id, task.attempt) not in self._never_begun
+                self._orchestrator.decide_now(tree, self._loss(task, crash=begun, begun=begun))
+                self._never_begun.discard((tree.id, task_id, task.attempt))
         for task in tree.startable():
             self._offer(tree, task)
         self._fill()
 
-    def owns(self, tree_id: str) -> bool:
-        """Whether this process has the tree in its hands: it waits in line here, runs here, or is parked here."""
-        return self._orchestrator.cached(tree_id) is not None
+    def is_parked(self, tree_id: str) -> bool:
+        """Whether the tree can only go on when somebody answers one of its questions."""
+        tree = self._orchestrator.cached(tree_id)
+        return tree is not None and bool(tree.questions) and not tree.running and not tree.startable()
 
-    def _loss(self, task: Task, *, crash: bool) -> LoseAttempt:
+    def _loss(self, task: Task, *, crash: bool, begun: bool = True) -> LoseAttempt:
         spec = self._registry.get(task.executor or "")
-        return LoseAttempt(task.id, task.attempt, crash, spec is not None and spec.at_most_once)
+        return LoseAttempt(task.id, task.attempt, crash, begun and spec is not None and spec.at_most_once)
 
     # Starting
 
@@ -152,7 +167,7 @@ class Runner:
             return
         self._filling = True
         try:
-            while len(self._attempts) + len(self._starting) < self._limits.tasks:
+            while self._running < self._limits.tasks and len(self._starting) < MAX_STARTING:
                 found = self._queue.pop(self._lane_has_room, self._tree_has_room)
                 if found is None:
                     return
@@ -166,11 +181,12 @@ class Runner:
         if tree is None or task is None or not tree.is_startable(task) or task.runnable_at > self._clock.now():
             return
         if (tree_id, task_id) in self._attempts:
-            return  # an attempt that was cancelled is still stopping; its end offers the task again
+            return  # an earlier attempt is still coming to its end, which offers the task again
         self._orchestrator.decide_now(tree, StartTask(task_id))
         if tree.tasks[task_id].is_running:
             lane = task.executor or ""
             self._starting[tree_id, task_id] = lane
+            self._running += 1
             self._in_lane[lane] += 1
             self._in_tree[tree_id] += 1
             self._processes += self._uses_process(lane)
@@ -192,6 +208,7 @@ class Runner:
 
     def _release(self, key: tuple[str, str], lane: str) -> None:
         tree_id, _ = key
+        self._running -= 1
         for counter, name in ((self._in_lane, lane), (self._in_tree, tree_id)):
             counter[name] -= 1
             if not counter[name]:
@@ -206,7 +223,9 @@ class Runner:
         lane = self._starting.pop(key)
         task = tree.tasks[started.task_id]
         if self._closing or not task.is_running or task.attempt != started.attempt:
-            self._release(key, lane)  # it ended between its start and this moment, or is left to the next process
+            # It ended between its start and this moment, or is left to the next process.
+            self._release(key, lane)
+            self._never_begun.add((tree.id, task.id, started.attempt))
             return
         spec = self._registry.get(lane)
         results, absent = _results(tree, task)
@@ -222,10 +241,20 @@ class Runner:
         )
         attempt = Attempt(tree.id, task, spec, context)
         self._attempts[key] = attempt
+        if task.timeout is not None:
+            attempt.timer = asyncio.get_running_loop().call_later(task.timeout, self._time_out, attempt)
         attempt.job = asyncio.create_task(self._run(attempt))
 
     async def _from_executor(self, tree_id: str, command: Command) -> None:
         await self._orchestrator.handle(tree_id, command)
+
+    def _time_out(self, attempt: Attempt) -> None:
+        """Fail the attempt, whatever its executor makes of being interrupted."""
+        task = attempt.task
+        final = attempt.spec is not None and attempt.spec.at_most_once
+        text = f"timed out after {task.timeout:g} s"
+        command = FailAttempt(task.id, task.attempt, text, Cause.TIMEOUT, self._clock.chance(), final)
+        self._hold(self._report(attempt, command), self._side_jobs)
 
     async def _run(self, attempt: Attempt) -> None:
         command: Command | None = None
@@ -238,20 +267,24 @@ class Runner:
             logger.exception("attempt %d of task %s broke off", attempt.task.attempt, attempt.task.id)
             text = "internal error; the server's log has more"
             command = FailAttempt(attempt.task.id, attempt.task.attempt, text, Cause.EXECUTOR_ERROR, final=True)
+        key = (attempt.tree_id, attempt.task.id)
+        attempt.end()
+        self._release(key, attempt.lane)
+        try:
+            if command is not None:
+                await self._report(attempt, command)
         finally:
-            key = (attempt.tree_id, attempt.task.id)
             del self._attempts[key]
-            self._release(key, attempt.lane)
-        if command is not None:
-            await self._report(attempt, command)
         tree = self._orchestrator.cached(attempt.tree_id)
-        if tree is not None and command is None and tree.is_startable(task := tree.tasks[attempt.task.id]):
+        task = tree.tasks.get(attempt.task.id) if tree is not None else None
+        if tree is not None and task is not None and tree.is_startable(task):
             self._offer(tree, task)
         self._fill()
 
     async def _report(self, attempt: Attempt, command: Command) -> None:
         """Tell what came of an attempt, until it is stored or nobody wants to know any more."""
         delay = 0.05
+        is_second = False
         while True:
             try:
                 await self._orchestrator.handle(attempt.tree_id, command)
@@ -265,6 +298,10 @@ class Runner:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5.0)
             except StorageError as error:  # the report itself cannot be stored, so another one must end the task
+                if is_second:
+                    logger.exception("what came of task %s cannot be stored", attempt.task.id)
+                    return
+                is_second = True
                 task = attempt.task
                 command = FailAttempt(task.id, task.attempt, str(error), Cause.INVALID_RESULT, final=True)
 
@@ -313,15 +350,29 @@ class Runner:
         for attempt in list(self._attempts.values()):
             attempt.stop()
         await self._wait_until_stopped(list(self._attempts.values()), STOP_LIMIT)
-        for job in self._side_jobs:
+        await self._report_never_begun()
+        await self.hooks_done(grace)
+        jobs = self._side_jobs | self._tree_hooks
+        for job in jobs:
             job.cancel()
-        if self._side_jobs:
-            await asyncio.wait(self._side_jobs)
+        if jobs:
+            await asyncio.wait(jobs)
 
-    def _hold(self, work: Any) -> None:
-        job = asyncio.ensure_future(work)
-        self._side_jobs.add(job)
-        job.add_done_callback(self._side_jobs.discard)
+    async def _report_never_begun(self) -> None:
+        """Attempts whose executor was not run at all, so that the next process knows that nothing came of them."""
+        for tree_id, task_id, attempt in self._never_begun:
+            with suppress(CoreError):
+                await self._orchestrator.handle(tree_id, LoseAttempt(task_id, attempt, crash=False))
+
+    async def hooks_done(self, limit: float | None = None) -> None:
+        """Wait until the hooks of trees that have ended are through."""
+        if self._tree_hooks:
+            await asyncio.wait(self._tree_hooks, timeout=limit)
+
+    def _hold(self, work: Coroutine[Any, Any, None], jobs: set[asyncio.Task[Any]]) -> None:
+        job = asyncio.create_task(work)
+        jobs.add(job)
+        job.add_done_callback(jobs.discard)
 
     # Time
 
@@ -332,8 +383,21 @@ class Runner:
 
     def _set_timer(self, when: float, tree_id: str, task_id: str) -> None:
         heappush(self._timers, (when, tree_id, task_id))
+        if len(self._timers) > self._sweep_at:
+            self._timers = [timer for timer in self._timers if self._is_awaited(timer)]
+            heapify(self._timers)
+            self._sweep_at = max(MANY_TIMERS, 2 * len(self._timers))
         if self._timers[0] == (when, tree_id, task_id):
             self._set_alarm()
+
+    def _is_awaited(self, timer: tuple[float, str, str]) -> bool:
+        """Whether the task may still become runnable, or pass its deadline, at that time."""
+        when, tree_id, task_id = timer
+        tree = self._orchestrator.cached(tree_id)
+        task = tree.tasks.get(task_id) if tree is not None else None
+        if tree is None or task is None or not tree.is_live or not tree.is_open(task_id):
+            return False
+        return when in (task.deadline, task.runnable_at)
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:

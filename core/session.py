@@ -15,12 +15,32 @@ from msgspec.structs import replace
 
 from core.clock import Clock, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
-from core.errors import CallerError, CoreError, InvalidPlan, Problem, TaskNotFound, TreeIsRunning
+from core.errors import (
+    CallerError,
+    CoreError,
+    InvalidPlan,
+    Problem,
+    StorageError,
+    StorageUnavailable,
+    TaskNotFound,
+    TreeIsRunning,
+)
 from core.events import Recorded
 from core.executors.registry import ExecutorRegistry, default_registry
+from core.executors.schema import judge_schema
 from core.feed import Feed
 from core.orchestrator import Orchestrator
-from core.plan import Limits, Plan, executor_field, make_plan, names_executor, parse_changes, unknown_executor
+from core.plan import (
+    Limits,
+    Plan,
+    check_graph,
+    executor_field,
+    extras_problems,
+    make_plan,
+    names_executor,
+    parse_changes,
+    unknown_executor,
+)
 from core.runner import Runner, RunnerLimits
 from core.storage.base import Storage
 from core.task import ANONYMOUS, Dependency, Task, TaskStatus, TreeHead
@@ -71,9 +91,16 @@ class Session:
 
     async def ensure_started(self) -> None:
         """Start on first use, and close when the event loop ends (asyncio.run cancels what is left)."""
+        loop = asyncio.get_running_loop()
+        if self.is_closed:
+            raise StorageUnavailable("this session is closed; make another one with create_session()")
         if self._opening is None:
-            self._opening = asyncio.get_running_loop().create_future()
+            self._opening = loop.create_future()
             self._keeper = asyncio.create_task(self._keep())
+        elif self._opening.get_loop() is not loop:
+            raise StorageUnavailable(
+                "this session belongs to another event loop, and one process opens a database once"
+            )
         await asyncio.shield(self._opening)
 
     async def _keep(self) -> None:
@@ -87,25 +114,35 @@ class Session:
         opening.set_result(None)
         try:
             await asyncio.get_running_loop().create_future()
-        finally:
-            await self.close(grace=0.0)
+        except asyncio.CancelledError:
+            await self._shut(grace=0.0)
+            raise
 
     async def resume(self) -> int:
         """Take up the trees that an earlier process left unfinished; how many there were."""
         tree_ids = await self.storage.live_trees()
+        taken = 0
         for tree_id in tree_ids:
-            await self.runner.adopt(tree_id)
-        if tree_ids:
-            logger.info("%d unfinished trees taken up", len(tree_ids))
-        return len(tree_ids)
+            try:
+                await self.orchestrator.load(tree_id)
+            except StorageError:  # one tree that cannot be read must not keep the others from going on
+                logger.exception("tree %s cannot be taken up", tree_id)
+            else:
+                taken += 1
+        if taken:
+            logger.info("%d unfinished trees taken up", taken)
+        return taken
 
     async def close(self, grace: float = 10.0) -> None:
         """Stop what runs (it is taken up by the next `resume`), end every follower, close the storage."""
+        await self._shut(grace)
+        if self._keeper is not None:
+            self._keeper.cancel()
+
+    async def _shut(self, grace: float) -> None:
         if self.is_closed:
             return
         self.is_closed = True
-        if self._keeper is not None and self._keeper is not asyncio.current_task():
-            self._keeper.cancel()
         await self.runner.close(grace)
         self.feed.close()
         await self.storage.close()
@@ -122,6 +159,7 @@ class Session:
             known=self.registry.ids,
             owner=owner,
             limits=limits,
+            judge=judge_schema,
         )
 
     async def create(
@@ -206,23 +244,25 @@ class Session:
     async def update(self, task_id: str, changes: dict[str, Any]) -> Task:
         """Change fields of a pending task of a tree at rest. Raises InvalidPlan (every broken rule), TreeIsRunning."""
         tree_id = await self._tree_of(task_id)
-        parsed = parse_changes(changes)
         tree = await self.orchestrator.load(tree_id)
         task = tree.tasks[task_id]
-        if parsed.keys() & {"name", "schemas", "params"}:
-            parsed["executor"] = self._executor_after(task, parsed, bool(tree.children.get(task_id)))
+        parsed, problems = parse_changes(changes)
         if "dependencies" in parsed:
             parsed["dependencies"] = _own_ids(parsed["dependencies"], list(tree.tasks.values()))
+        changed = replace(task, **parsed)
+        problems += extras_problems(changed.schemas, changed.params, judge_schema)
+        if parsed.keys() & {"name", "schemas", "params"}:
+            parsed["executor"] = self.registry.resolve(changed.name, changed.schemas, changed.params)
+            if parsed["executor"] is None and (task_id not in tree.children or names_executor(changed)):
+                problems.append(Problem(executor_field(changed), unknown_executor(changed, self.registry.ids())))
+        if not problems or "dependencies" in parsed:
+            graph = check_graph([changed if each.id == task_id else each for each in tree.tasks.values()])
+            problems += [Problem(p.field.rpartition("].")[2], p.message) for p in graph]
+        if problems:
+            raise InvalidPlan(problems)
         changes = {name: msgspec.to_builtins(value) for name, value in parsed.items()}
         decision = await self.orchestrator.handle(tree_id, UpdateTask(task_id, changes))
         return decision.tree.tasks[task_id]
-
-    def _executor_after(self, task: Task, changes: dict[str, Any], has_children: bool) -> str | None:
-        changed = replace(task, **{k: v for k, v in changes.items() if k in ("name", "schemas", "params")})
-        executor = self.registry.resolve(changed.name, changed.schemas, changed.params)
-        if executor is None and (not has_children or names_executor(changed)):
-            raise InvalidPlan([Problem(executor_field(changed), unknown_executor(changed, self.registry.ids()))])
-        return executor
 
     async def delete(self, task_id: str) -> None:
         """Remove the whole tree of this root. Raises TaskNotFound, or TreeIsRunning while anything in it runs."""
@@ -237,6 +277,7 @@ class Session:
         if head is not None and head.is_live:
             raise TreeIsRunning(task_id, f"Task {task_id} cannot be deleted while its tree is running; cancel it first")
         await self.storage.delete(task_id)
+        self.feed.forget(task_id)
 
     async def copy(
         self,
@@ -308,8 +349,8 @@ class Session:
 
 
 def has_ended(head: TreeHead) -> bool:
-    """Whether the tree's latest run is over."""
-    return not head.is_live and head.status.is_terminal
+    """Whether the tree's latest run is over. A run of a part of the tree can leave the whole pending."""
+    return not head.is_live and (head.run > 0 or head.status.is_terminal)
 
 
 def needs_caller(head: TreeHead) -> bool:

@@ -9,8 +9,12 @@ def to_timestamp(seconds: float) -> str:
 
 
 def from_timestamp(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 timestamp. Raises ValueError when it is none or has no time zone."""
+    """Seconds since 1970 of an RFC 3339 timestamp. Raises ValueError when it is none or has no time zone,
+    OverflowError when it lies outside the years 1 to 9999.
+    """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("the timestamp has no time zone; write it in UTC, with a Z at its end")
-    return moment.timestamp()
+    seconds = moment.astimezone(UTC).timestamp()
+    to_timestamp(seconds)  # what cannot be told again must not be kept
+    return seconds

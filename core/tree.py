@@ -87,8 +87,8 @@ class TaskTree:
     def is_tolerated(self, task_id: str) -> bool:
         """Whether the tree can be completed without this task (semantics §3, roll-up).
 
-        All its dependents take it optionally or are tolerated themselves; a task without dependents shares the fate of
-        its group.
+        It has dependents, and all of them take it optionally or are tolerated themselves. In the eyes of the tree a
+        task without dependents shares the fate of its group.
         """
         if self._tolerated is None:
             self._tolerated = self._work_out_tolerance()
@@ -113,13 +113,19 @@ class TaskTree:
                     stack.extend(missing)
         return tolerated
 
-    def roll_up(self, status_of: Callable[[str], TaskStatus], task_ids: Iterable[str]) -> TaskStatus:
-        """The one status that stands for all these ended tasks."""
-        seen = {
-            status for i in task_ids if (status := status_of(i)) != TaskStatus.COMPLETED and not self.is_tolerated(i)
-        }
+    def roll_up(self, status_of: Callable[[str], TaskStatus], group_id: str | None = None) -> TaskStatus:
+        """The one status that stands for all tasks of the tree, or for the children of the group; all have ended."""
+        missed = set()
+        for task_id in self.tasks if group_id is None else self.children.get(group_id, ()):
+            status = status_of(task_id)
+            if status is TaskStatus.COMPLETED:
+                continue
+            # Its own group misses a child that nothing depends on, whatever becomes of the group.
+            is_loose = group_id is not None and task_id not in self.dependents
+            if is_loose or not self.is_tolerated(task_id):
+                missed.add(status)
         for status in (TaskStatus.FAILED, TaskStatus.REJECTED, TaskStatus.CANCELLED):
-            if status in seen:
+            if status in missed:
                 return status
         return TaskStatus.COMPLETED
 
@@ -178,6 +184,7 @@ class TaskTree:
 
     def apply(self, event: e.Event, at: float) -> None:
         """Let the event have happened at that time. Raises ValueError for one that cannot have: that is a bug."""
+        before = self._head.status
         _APPLY[type(event)](self, event, at)
         head = self._head
         status = self._present_status()
@@ -186,7 +193,7 @@ class TaskTree:
             version=head.version + 1,
             status=status,
             progress=self._progress / self._executable if self._executable else float(status.is_terminal),
-            updated_at=head.updated_at if status is head.status else at,
+            updated_at=head.updated_at if status is before and not isinstance(event, e.RunStarted) else at,
         )
 
     def _present_status(self) -> TaskStatus:

@@ -1,5 +1,6 @@
 """What an executor is, and what it sees of the task that it runs."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -72,6 +73,13 @@ def to_parts(content: Any) -> list[dict[str, Any]]:
     return [{"data": to_json_value(content, "content")}]
 
 
+def _text(value: Any, what: str) -> str:
+    """The value, if it is text that can be stored. Raises TypeError, or NotJson for text that is not valid Unicode."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be text, not {type(value).__name__}")
+    return str(to_json_value(value, what))
+
+
 @dataclass(slots=True, kw_only=True)
 class TaskContext:
     """An executor's view of its task, and its voice. Made by the runner for one attempt."""
@@ -110,7 +118,11 @@ class TaskContext:
 
     async def progress(self, fraction: float, message: str | None = None) -> None:
         """Tell how far the task is: 0 to 1 (values outside are cut)."""
-        fraction = min(1.0, max(0.0, float(fraction)))
+        fraction = float(fraction)
+        if math.isnan(fraction):
+            raise ValueError("the fraction is not a number")
+        fraction = min(1.0, max(0.0, fraction))
+        message = None if message is None else _text(message, "message")
         await self.report(ReportProgress(self.task.id, self.task.attempt, fraction, message))
 
     async def message(self, content: Any) -> None:
@@ -141,12 +153,17 @@ class TaskContext:
         Pieces with the same `artifact_id` (default: the task's) are appended to each other, unless `append` is False.
         """
         self._spoke = True
-        artifact_id = artifact_id or self.task.id
+        artifact_id = self.task.id if artifact_id is None else _text(artifact_id, "artifact_id")
         appends = artifact_id in self._artifacts if append is None else append
         self._artifacts.add(artifact_id)
-        given = {"name": name or self.task.name, "description": description, "metadata": metadata}
-        given = {key: to_json_value(value, key) for key, value in given.items() if value}
-        artifact = {"artifactId": artifact_id, "parts": to_parts(content), **given}
+        artifact = {"artifactId": artifact_id, "parts": to_parts(content)}
+        artifact["name"] = self.task.name if name is None else _text(name, "name")
+        if description is not None:
+            artifact["description"] = _text(description, "description")
+        if metadata is not None:
+            if not isinstance(metadata, dict):
+                raise TypeError("metadata must be a dict")
+            artifact["metadata"] = to_json_value(metadata, "metadata")
         await self.report(AddArtifact(self.task.id, self.task.attempt, artifact, appends, last_chunk))
 
     async def ask(self, question: Any, *, auth: bool = False) -> Any:

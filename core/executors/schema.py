@@ -27,6 +27,12 @@ def check_schema(schema: Mapping[str, Any], whose: str) -> None:
         raise ConfigurationError(f"{whose} {found}")
 
 
+def judge_schema(schema: Mapping[str, Any]) -> str | None:
+    """What is wrong with the schema itself; None when it can be used."""
+    usable = _usable(schema)
+    return usable if isinstance(usable, str) else None
+
+
 def violation(schema: Mapping[str, Any], value: Any, root: str) -> str | None:
     """What is wrong with a value, naming each field by its path from `root`; None when nothing is.
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from core.errors import TreeIsRunning
 from core.events import Recorded
 from core.task import Task, TaskStatus, TreeHead
 
@@ -59,8 +60,18 @@ class TreePage(Struct, frozen=True, kw_only=True):
     has_more: bool
 
 
+def running_tree(tree_id: str) -> TreeIsRunning:
+    """Why a live tree is not deleted."""
+    return TreeIsRunning(tree_id, f"Task {tree_id} cannot be deleted while its tree is running; cancel it first")
+
+
 class Storage(Protocol):
-    """A durable log of trees with the rows derived from it. All times are seconds since 1970."""
+    """A durable log of trees with the rows derived from it. All times are seconds since 1970.
+
+    Every read raises StorageUnavailable when the database cannot be read at this moment, and a plain StorageError for
+    what is stored but corrupt. `tasks` and `trees` leave a corrupt row out, with an error in the log: one row must not
+    keep everybody from the rest.
+    """
 
     async def open(self) -> None:
         """Make it ready. Raises DatabaseInUse when another process holds it, StorageError when it cannot be used."""
@@ -78,7 +89,10 @@ class Storage(Protocol):
         ...
 
     async def put_draft(self, task: Task) -> None:
-        """Store a task that belongs to no tree yet (`tree_id` is empty). Raises InvalidPlan when its id is taken."""
+        """Store a task that belongs to no tree yet (`tree_id` is empty). Raises InvalidPlan when its id is taken.
+
+        Like `delete` it waits while the storage is behind; only an append is refused then.
+        """
         ...
 
     async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
@@ -98,7 +112,7 @@ class Storage(Protocol):
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
-        """The tasks that match, newest first."""
+        """The tasks that match, newest first; a page has fewer than its limit where a corrupt row is left out."""
         ...
 
     async def count(self, query: TaskQuery) -> int:
@@ -106,7 +120,7 @@ class Storage(Protocol):
         ...
 
     async def trees(self, query: TreeQuery) -> TreePage:
-        """One keyset page of trees."""
+        """One keyset page of trees: a full one if there are that many readable ones. `total` counts corrupt rows."""
         ...
 
     async def live_trees(self) -> list[str]:
@@ -127,5 +141,8 @@ class Storage(Protocol):
         ...
 
     async def delete(self, tree_id: str) -> bool:
-        """Remove a tree, its tasks and its log, or a draft. False when there is neither."""
+        """Remove a tree, its tasks and its log, or a draft. False when there is neither.
+
+        Raises TreeIsRunning for a live tree, as it is when its turn comes: a run that was appended before counts.
+        """
         ...

@@ -1,4 +1,9 @@
-"""One process for one database file: an operating-system lock on `<database>.lock`, which names its holder."""
+"""One process for one database file: an operating-system lock on `<database>.lock`, which names its holder.
+
+`<database>` is the file's own path, so symbolic links to it, or to a directory above it, lead to the same lock. A hard
+link is another file's name to us, and is not found out: the database file itself cannot be locked, since closing a
+descriptor of it would take SQLite's own locks (POSIX ones, which belong to the process) away.
+"""
 
 import fcntl
 import os
@@ -16,19 +21,22 @@ class DatabaseLock:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._path = database.with_name(database.name + ".lock")
         self._file: int | None = None
-        # A child made by fork would share the lock and keep it after its parent's death.
-        os.register_at_fork(after_in_child=self._close)
 
     def acquire(self) -> None:
         """Raises DatabaseInUse with the holder's process id, StorageError when the file cannot be made."""
-        if (kind := file_system(self._database.parent)).startswith(_NETWORK):
+        try:
+            database = self._database.resolve()
+        except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+            raise StorageError(
+                f"The database {self._database} cannot be opened: its path cannot be followed"
+            ) from error
+        if (kind := file_system(database.parent)).startswith(_NETWORK):
             raise StorageError(
                 f"The database {self._database} lies on a network file system ({kind}), which is not safe"
             )
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(f"The database {self._database} cannot be opened: {error.strerror}") from error
         try:
@@ -41,6 +49,7 @@ class DatabaseLock:
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()} {time.time():.0f}\n".encode(), 0)
         self._file = file
+        _held.add(self)
 
     def release(self) -> None:
         """May be called twice. The file stays: removing it would let two processes lock two files of one name."""
@@ -52,6 +61,19 @@ class DatabaseLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+            _held.discard(self)
+
+
+_held: set[DatabaseLock] = set()  # of this process
+
+
+def _give_up() -> None:
+    for lock in list(_held):
+        lock._close()
+
+
+# A child made by fork would share the locks and keep them after its parent's death.
+os.register_at_fork(after_in_child=_give_up)
 
 
 def file_system(directory: Path, mounts: Path = _MOUNTS) -> str:

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from core.errors import InvalidPlan, Problem, StorageUnavailable, VersionConflict
+from core.errors import InvalidPlan, Problem, StorageUnavailable, TreeIsRunning, VersionConflict
 from core.events import Recorded
-from core.storage.base import Append, TaskQuery, TreePage, TreeQuery
+from core.storage.base import Append, TaskQuery, TreePage, TreeQuery, running_tree
 from core.storage.codec import KINDS
 from core.task import Task, TreeHead
 
@@ -117,7 +117,7 @@ class MemoryStorage:
     def _apply(self, future: asyncio.Future[Any], write: Callable[[], Any]) -> None:
         try:
             result = write()
-        except (VersionConflict, InvalidPlan) as error:
+        except (VersionConflict, InvalidPlan, TreeIsRunning) as error:
             if not future.done():
                 future.set_exception(error)
             return
@@ -157,7 +157,10 @@ class MemoryStorage:
         self._tasks[task.id] = task
 
     def _delete(self, tree_id: str) -> bool:
-        if self._heads.pop(tree_id, None) is not None:
+        if (head := self._heads.get(tree_id)) is not None:
+            if head.is_live:
+                raise running_tree(tree_id)
+            del self._heads[tree_id]
             for task_id in self._members.pop(tree_id):
                 del self._tasks[task_id]
             del self._events[tree_id]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from core.errors import StorageError
+from core.errors import StorageError, StorageUnavailable
 from core.storage.queries import Bound
 
 Value = TypeVar("Value")
@@ -18,6 +18,19 @@ Row = Sequence[Any]
 
 CONNECTIONS = 3
 CHUNK = 500  # rows decoded between two turns of the event loop
+# The primary codes of what may be better at the next try; all others say that the file is broken.
+PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
 
 
 class Reader:
@@ -75,18 +88,18 @@ class Reader:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
         if not self._connections:
-            raise StorageError("The database is closed")
+            raise StorageUnavailable("The database is closed")
         connection = await self._idle.get()
         try:
             yield connection
         except sqlite3.Error as error:
-            raise StorageError(
-                f"The database cannot be read ({getattr(error, 'sqlite_errorname', 'unknown')})"
-            ) from error
+            is_passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING
+            kind = StorageUnavailable if is_passing else StorageError
+            raise kind(f"The database cannot be read ({getattr(error, 'sqlite_errorname', 'unknown')})") from error
         except ValueError as error:
             if connection in self._connections:
                 raise
-            raise StorageError("The database is closed") from error  # aiosqlite's way of saying it
+            raise StorageUnavailable("The database is closed") from error  # aiosqlite's way of saying it
         finally:
             self._idle.put_nowait(connection)
 

@@ -1,12 +1,14 @@
 """The durable storage: one SQLite file, one writer with group commit, a few readers."""
 
 import asyncio
+import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
@@ -14,12 +16,16 @@ from sqlalchemy.exc import ArgumentError, IntegrityError
 from core.errors import ConfigurationError, InvalidPlan, Problem, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.storage import codec, queries, statements, tables
-from core.storage.base import Append, TaskQuery, TreePage, TreeQuery
+from core.storage.base import Append, TaskQuery, TreePage, TreeQuery, running_tree
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
-from core.storage.reader import Reader
+from core.storage.reader import Reader, Row
 from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
+
+Value = TypeVar("Value")
+
+logger = logging.getLogger(__name__)
 
 
 def database_path(url_or_path: str) -> Path:
@@ -114,16 +120,20 @@ class SqlStorage:
         return [codec.read_task(row) for row in await self._reading().rows((queries.CHILDREN.sql, (parent_id,)))]
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
-        return [codec.read_task(row) for row in await self._reading().rows(queries.task_list(query))]
+        return _readable(await self._reading().rows(queries.task_list(query)), codec.read_task)
 
     async def count(self, query: TaskQuery) -> int:
         rows = await self._reading().rows(queries.task_count(query))
         return int(rows[0][0])
 
     async def trees(self, query: TreeQuery) -> TreePage:
-        total, rows = await self._reading().count_and_rows(queries.tree_count(query), queries.tree_list(query))
-        heads = tuple([codec.read_head(row) for row in rows[: query.limit]])
-        return TreePage(heads=heads, total=total, has_more=len(rows) > query.limit)
+        wider = query
+        while True:
+            total, rows = await self._reading().count_and_rows(queries.tree_count(query), queries.tree_list(wider))
+            heads = _readable(rows, codec.read_head)
+            if len(heads) > query.limit or len(rows) <= wider.limit:
+                return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=len(heads) > query.limit)
+            wider = replace(wider, limit=wider.limit * 2)  # corrupt rows took the place of others
 
     async def live_trees(self) -> list[str]:
         return [str(tree_id) for (tree_id,) in await self._reading().rows((queries.LIVE_TREES.sql, ()))]
@@ -152,8 +162,19 @@ class SqlStorage:
 
     def _reading(self) -> Reader:
         if self._reader is None:
-            raise StorageError(CLOSED)
+            raise StorageUnavailable(CLOSED)
         return self._reader
+
+
+def _readable(rows: Iterable[Row], read: Callable[[Row], Value]) -> list[Value]:
+    """The values of a list's rows. A corrupt one is left out: it must not keep everybody from the others."""
+    values: list[Value] = []
+    for row in rows:
+        try:
+            values.append(read(row))
+        except StorageError as error:
+            logger.error("%s; it is left out of a list", error)
+    return values
 
 
 def _refused() -> asyncio.Future[None]:
@@ -179,8 +200,11 @@ def _insert_draft(connection: Connection, task: Task) -> None:
 
 def _delete(connection: Connection, tree_id: str) -> bool:
     trees, tasks, events = tables.trees, tables.tasks, tables.events
-    is_tree = connection.execute(select(trees.c.id).where(trees.c.id == tree_id)).first() is not None
-    if is_tree:
+    # Here, in the order of the writes, nobody can start it between the look and the delete.
+    found = connection.execute(select(trees.c.is_live).where(trees.c.id == tree_id)).first()
+    if found is not None:
+        if found.is_live:
+            raise running_tree(tree_id)
         connection.execute(delete(events).where(events.c.tree_id == tree_id))
         connection.execute(delete(tasks).where(tasks.c.tree_id == tree_id))
         connection.execute(delete(trees).where(trees.c.id == tree_id))

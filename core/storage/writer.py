@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 Job = Callable[[Connection], Any]  # another kind of write; raises a CoreError to be refused
 
-MAX_WAITING = 10_000  # items not yet durable
+MAX_WAITING = 10_000  # items not yet durable; jobs may fill half of it, so that appends, which never wait, find room
 MAX_BATCH = 512  # items of one transaction
 MAX_BATCH_ROWS = 8_192  # no more items once a batch has so many
 CHECKPOINT_PAGES = 1_000
@@ -75,6 +75,7 @@ class Writer:
         # of the event loop
         self._waiting = 0
         self._tick: list[_Item] = []
+        self._in_line: deque[_Item] = deque()  # jobs without room yet
         self._failures_known = 0
         # of both
         self._queue: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
@@ -101,23 +102,41 @@ class Writer:
         """Write what waits, checkpoint and disconnect."""
         if not self._closing:
             self._closing = True
+            while self._in_line:
+                self._enqueue(self._in_line.popleft())
             self._flush()
             self._queue.put(None)
         await asyncio.shield(self._ended)
 
     def submit(self, work: Append | Job) -> asyncio.Future[Any]:
-        """Queue a write; the future resolves, with a job's result, when it is durable."""
+        """Queue a write; the future resolves, with a job's result, when it is durable.
+
+        Without room an append is refused at once; a job waits, which slows its caller down.
+        """
         future = self._loop.create_future()
+        item = _Item(future, work, self._failures_known)
         if self._closing:
             future.set_exception(StorageUnavailable(CLOSED))
+        elif not isinstance(work, Append):
+            self._in_line.append(item)
+            self._let_in()
         elif self._waiting >= MAX_WAITING:
             future.set_exception(StorageUnavailable(f"The database is {MAX_WAITING} writes behind"))
         else:
-            self._waiting += 1
-            if not self._tick:
-                self._loop.call_soon(self._flush)
-            self._tick.append(_Item(future, work, self._failures_known))
+            self._enqueue(item)
         return future
+
+    def _let_in(self) -> None:
+        while self._in_line and self._waiting < MAX_WAITING // 2:
+            self._enqueue(self._in_line.popleft())
+
+    def _enqueue(self, item: _Item) -> None:
+        if item.future.cancelled():  # while it stood in line
+            return
+        self._waiting += 1
+        if not self._tick:
+            self._loop.call_soon(self._flush)
+        self._tick.append(item)
 
     def _flush(self) -> None:
         """Hand what this turn of the event loop made to the thread, which wakes once for all of it."""
@@ -135,6 +154,7 @@ class Writer:
                 future.set_result(result)
             else:
                 future.set_exception(error)
+        self._let_in()
 
     def _settle_end(self, future: asyncio.Future[None], error: BaseException | None) -> None:
         if not future.done():

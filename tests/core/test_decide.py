@@ -420,3 +420,31 @@ def test_a_refused_command_changes_nothing() -> None:
         with pytest.raises((StaleAttempt, IllegalCommand)):
             do(tree, command)
     assert (tree.head, tree.tasks) == before
+
+
+def test_a_run_of_a_part_leaves_the_tree_pending() -> None:
+    """A tree is completed only when all of it is (semantics §3)."""
+    tree = tree_of(task("a"), task("b"))
+    do(tree, c.Execute("a"))
+    complete(tree, "a")
+    assert (tree.status, tree.is_live) == (PENDING, False)
+    do(tree, c.Execute())
+    complete(tree, "b")
+    assert tree.status is COMPLETED
+
+
+def test_a_group_that_is_taken_optionally_still_tells_that_its_child_failed() -> None:
+    tree = running(group("g", "root"), task("a", parent="g"), task("b", after="g"))
+    fail(tree, "a")
+    assert tree.tasks["g"].status is FAILED
+    complete(tree, "b")
+    assert tree.status is COMPLETED
+
+
+def test_every_change_of_the_trees_status_has_its_time() -> None:
+    tree = tree_of(task("a"))
+    times = []
+    for command in (c.Execute(), c.StartTask("a"), c.CompleteTask("a", 1)):
+        do(tree, command, NOW + 10 * (len(times) + 1))
+        times.append(tree.head.updated_at)
+    assert times == [NOW + 10, NOW + 20, NOW + 30]

@@ -39,9 +39,16 @@ def test_an_integer_of_any_size_is_kept_exactly(number: int) -> None:
     assert type(to_json_value(number)) is int
 
 
-def test_tuples_become_lists_and_keys_text() -> None:
+def test_tuples_become_lists() -> None:
     """The value is what a reader of the log will find."""
-    assert to_json_value({"a": (1, (2,)), 3: None}) == {"a": [1, [2]], "3": None}
+    assert to_json_value({"a": (1, (2,)), "b": None}) == {"a": [1, [2]], "b": None}
+
+
+@pytest.mark.parametrize("key", [1, 1.5, True, None])
+def test_keys_that_are_no_text_are_refused(key: object) -> None:
+    """JSON would make text of them, and two keys could become one."""
+    with pytest.raises(NotJson, match="which is no text"):
+        to_json_value([{"a": ({key: 1},)}])
 
 
 def test_the_value_is_a_copy() -> None:

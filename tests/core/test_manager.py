@@ -19,8 +19,9 @@ from core import (
     default_registry,
     register_executor,
 )
-from core.errors import ConfigurationError, IllegalCommand, TreeIsRunning
-from core.task import Task
+from core.errors import ConfigurationError, IllegalCommand, StorageUnavailable, TreeIsRunning
+from core.runner import RunnerLimits
+from core.task import Task, TreeHead
 from tests.core.cores import Bench, kill, settle, virtual_time
 
 
@@ -348,3 +349,103 @@ async def test_a_very_deep_tree_is_walked_without_recursion() -> None:
         parent.children.append(child)
     assert len(nodes[0].nodes()) == 5_000
     assert nodes[0].calculate_status() is TaskStatus.PENDING
+
+
+# What breakers found
+
+
+@virtual_time
+async def test_a_question_does_not_cut_off_the_events_of_the_others() -> None:
+    """Everything that can still run is waited for and told; the rest is told when the answer has come."""
+    bench = Bench()
+
+    async def ask(inputs: dict[str, Any], context: TaskContext) -> Any:
+        return await context.ask("who?")
+
+    bench.add("ask", ask)
+    manager = new_manager(bench)
+    told: list[tuple[str, str]] = []
+    manager.on_event(lambda event: told.append((event["type"], event["name"])))
+    make = manager.task_repository.create_task
+    tree = TaskTreeNode(await make(name="root"))
+    for name in ("ask", "nap"):
+        tree.add_child(TaskTreeNode(await make(name=name, parent_id=tree.task.id)))
+    await manager.distribute_task_tree_with_streaming(tree, use_callback=True)
+    assert ("task_completed", "nap") in told and told[-1][0] != "final"
+    await manager.provide_input(tree, "Ada")
+    assert told[-3:] == [("task_completed", "ask"), ("task_completed", "root"), ("final", "root")]
+    assert tree.calculate_status() is TaskStatus.COMPLETED
+    await manager.session.close()
+
+
+@pytest.mark.asyncio
+async def test_one_file_is_one_session_however_it_is_spelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.db").symlink_to(tmp_path / "tasks.db")
+    session = create_session(f"sqlite:///{tmp_path}/tasks.db")
+    for spelling in ("sqlite:///tasks.db", str(tmp_path / "tasks.db"), "sqlite:///link.db"):
+        assert create_session(spelling) is session
+    with pytest.raises(ConfigurationError, match="limits cannot be changed"):
+        create_session("sqlite:///tasks.db", limits=RunnerLimits(tasks=1))
+    await session.ensure_started()
+    await session.close()
+    with pytest.raises(StorageUnavailable, match="make another one"):
+        await session.ensure_started()
+    assert create_session("sqlite:///tasks.db") is not session
+
+
+def test_a_session_belongs_to_the_loop_that_began_it(tmp_path: Path) -> None:
+    session = create_session(f"sqlite:///{tmp_path}/tasks.db")
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(session.ensure_started())
+
+    async def elsewhere() -> None:
+        with pytest.raises(StorageUnavailable, match="another event loop"):
+            await session.ensure_started()
+
+    asyncio.run(elsewhere())
+    loop.run_until_complete(session.close())
+    loop.close()
+
+
+@virtual_time
+async def test_a_chain_built_from_its_leaf_is_built_in_linear_time() -> None:
+    """A node knows its parent, so adopting one does not walk what is below it."""
+    manager = new_manager()
+    node = TaskTreeNode(await manager.task_repository.create_task(name="work"))
+    leaf = node
+    for n in range(20_000):
+        above = TaskTreeNode(Task(id=f"n{n}", name="work", created_at=0.0))
+        above.add_child(node)
+        node = above
+    assert len(node.nodes()) == 20_001
+    with pytest.raises(ValueError, match="cannot be below itself"):
+        leaf.add_child(node)
+    leaf.children.append(node)
+    with pytest.raises(ValueError, match="twice"):
+        node.nodes()
+    await manager.session.close()
+
+
+@virtual_time
+async def test_a_hook_that_refuses_a_second_run_is_heard_and_one_after_the_tree_is_waited_for() -> None:
+    bench = Bench()
+    ended: list[str] = []
+    manager = new_manager(bench)
+    tree = TaskTreeNode(await manager.task_repository.create_task(name="fails"))
+
+    async def after(head: TreeHead) -> None:
+        await asyncio.sleep(1)
+        ended.append(head.status)
+
+    bench.registry.hooks.post_tree(after)
+    await manager.distribute_task_tree(tree)
+    assert ended == ["failed"]
+
+    def refuse(head: TreeHead) -> None:
+        raise IllegalCommand(head.id, "not today")
+
+    bench.registry.hooks.pre_tree(refuse)
+    with pytest.raises(IllegalCommand, match="not today"):
+        await manager.distribute_task_tree(tree)
+    await manager.session.close()

@@ -286,16 +286,11 @@ def test_a_hundred_thousand_tasks_in_a_chain_of_dependencies() -> None:
 
 
 def test_changes_are_parsed_like_a_task() -> None:
-    assert parse_changes({"priority": 0, "inputs": None, "retry": None, "deadline": "1970-01-01T00:00:05Z"}) == {
-        "priority": 0,
-        "inputs": {},
-        "retry": RetryPolicy(),
-        "deadline": 5.0,
-    }
-    assert parse_changes({"dependencies": ["a", {"id": "b", "required": False}]}) == {
-        "dependencies": (Dependency("a"), Dependency("b", False))
-    }
-    assert parse_changes({"deadline": None, "user_id": None}) == {"deadline": None, "user_id": None}
+    given = {"priority": 0, "inputs": None, "retry": None, "deadline": "1970-01-01T00:00:05Z"}
+    assert parse_changes(given) == ({"priority": 0, "inputs": {}, "retry": RetryPolicy(), "deadline": 5.0}, [])
+    parsed, _ = parse_changes({"dependencies": ["a", {"id": "b", "required": False}]})
+    assert parsed == {"dependencies": (Dependency("a"), Dependency("b", False))}
+    assert parse_changes({"deadline": None, "user_id": None}) == ({"deadline": None, "user_id": None}, [])
 
 
 @pytest.mark.parametrize(
@@ -308,9 +303,14 @@ def test_changes_are_parsed_like_a_task() -> None:
     ],
 )
 def test_every_broken_rule_of_a_change_is_told(changes: dict[str, Any], fields: list[str]) -> None:
-    with pytest.raises(InvalidPlan) as refusal:
-        parse_changes(changes)
-    assert sorted(problem.field for problem in refusal.value.problems) == fields
+    _, problems = parse_changes(changes)
+    assert sorted(problem.field for problem in problems) == fields
+
+
+def test_what_is_right_among_wrong_changes_is_kept_to_be_judged() -> None:
+    parsed, problems = parse_changes({"priority": "x", "dependencies": ["a", 5, {"id": 6}], "name": "new"})
+    assert parsed == {"name": "new"}
+    assert [problem.field for problem in problems] == ["priority", "dependencies[1]", "dependencies[2].id"]
 
 
 def test_the_registry_resolves_method_then_executor_id_then_name() -> None:
@@ -400,3 +400,40 @@ def test_a_found_cycle_is_one_and_none_is_missed(edges: dict[int, list[int]]) ->
     if cycle:
         assert cycle[0] == cycle[-1]
         assert all(b in graph[a] for a, b in pairwise(cycle))
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"schemas": {"method": 5}}, "tasks[0].schemas.method"),
+        ({"schemas": {"method": ["x"]}}, "tasks[0].schemas.method"),
+        ({"params": {"executor_id": {}}}, "tasks[0].params.executor_id"),
+        ({"schemas": {"input_schema": 5}}, "tasks[0].schemas.input_schema"),
+        ({"schemas": {"input_schema": {"$ref": "#/$defs/a"}}}, "tasks[0].schemas.input_schema"),
+        ({"schemas": {"input_schema": {"properties": {"x": {"pattern": "(a+)+$"}}}}}, "tasks[0].schemas.input_schema"),
+        ({"schemas": {"input_schema": {"uniqueItems": True}}}, "tasks[0].schemas.input_schema"),
+        ({"schemas": {"input_schema": {"enum": list(range(5000))}}}, "tasks[0].schemas.input_schema"),
+        ({"deadline": "9999-12-31T23:59:59-14:00"}, "tasks[0].deadline"),
+        ({"deadline": "0001-01-01T00:00:00+14:00"}, "tasks[0].deadline"),
+    ],
+)
+def test_what_means_something_to_the_core_is_judged(fields: dict[str, Any], field: str) -> None:
+    """A caller's schema must not be able to keep the whole process busy, nor a deadline be one that cannot be told."""
+    with pytest.raises(InvalidPlan) as refusal:
+        plan([{"name": "work", **fields}])
+    assert [problem.field for problem in refusal.value.problems] == [field]
+
+
+def test_a_property_may_be_called_like_a_costly_keyword() -> None:
+    schema = {"properties": {"pattern": {"type": "string"}, "uniqueItems": {"type": "boolean"}}}
+    assert plan([{"name": "work", "schemas": {"input_schema": schema}}]).tasks[0].schemas == {"input_schema": schema}
+
+
+def test_each_wrong_dependency_is_told() -> None:
+    with pytest.raises(InvalidPlan) as refusal:
+        plan([{"id": "a", "name": "work", "dependencies": [{"id": 5}, 5, None]}])
+    assert [p.field for p in refusal.value.problems] == [
+        "tasks[0].dependencies[0].id",
+        "tasks[0].dependencies[1]",
+        "tasks[0].dependencies[2]",
+    ]

@@ -7,7 +7,7 @@ import pytest
 
 from core import events as e
 from core.attempt import STOP_GRACE
-from core.errors import StaleAttempt
+from core.errors import InvalidPlan, StaleAttempt
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.runner import STOP_LIMIT, RunnerLimits
 from core.session import has_ended
@@ -279,11 +279,10 @@ async def test_a_result_that_breaks_the_output_schema_fails_the_task() -> None:
 
 
 @virtual_time
-async def test_a_schema_of_the_task_that_is_unusable_fails_it_with_a_reason() -> None:
+async def test_a_schema_of_the_task_that_is_unusable_is_refused_before_anything_is_stored() -> None:
     """It comes from a caller: it must neither hang the task nor be called a bug of ours."""
-    task = await run_one(Bench(), schemas={"input_schema": {"type": "no such type"}})
-    assert (task.status, task.cause) == (TaskStatus.FAILED, Cause.INVALID_INPUT)
-    assert "schema is not a usable JSON Schema" in (task.error or "")
+    with pytest.raises(InvalidPlan, match=r"tasks\[1\].schemas.input_schema: is not a usable JSON Schema"):
+        await run_one(Bench(), schemas={"input_schema": {"type": "no such type"}})
 
 
 @virtual_time

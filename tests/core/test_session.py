@@ -380,3 +380,15 @@ async def test_close_may_be_called_twice_and_ends_followers() -> None:
     await session.close()
     assert [recorded async for recorded in follower] == []
     assert session.is_closed
+
+
+@virtual_time
+async def test_every_broken_rule_of_an_update_is_told_by_the_callers_own_field() -> None:
+    async with Bench().session() as session:
+        head = await store(session, item("a"), item("b"))
+        b = (await tasks_of(session, head.id))["b"]
+        changes = {"priority": "x", "dependencies": ["a", "zz"], "schemas": {"method": "nope"}, "deadline": "soon"}
+        with pytest.raises(InvalidPlan) as refusal:
+            await session.update(b.id, changes)
+        fields = sorted(problem.field for problem in refusal.value.problems)
+        assert fields == ["deadline", "dependencies[1]", "priority", "schemas.method"]
