@@ -1,5 +1,6 @@
 """The composition root: builds everything of one server from its configuration, and wires it. Nothing else does."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from importlib.metadata import version
 from time import time
@@ -14,6 +15,7 @@ from a2a_server.agent_card import DISTRIBUTION, CardDocument, load_template, mak
 from a2a_server.config import Config
 from a2a_server.context import RequestContext
 from a2a_server.gate import Gate, Refused, read_body, send_refusal, send_reply
+from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Frame, Reply, error_reply
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
@@ -24,7 +26,7 @@ from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import A2AError, InvalidParams, Overloaded, TaskNotFound, translate
 from a2a_server.streams import EventStream, Streams, View, sse
 from core.egress import EgressPolicy
-from core.errors import CallerError, Problem
+from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
 from core.executors.command import CommandPolicy
 from core.executors.registry import ExecutorRegistry, default_registry
@@ -36,8 +38,10 @@ from core.storage.sql import SqlStorage
 from core.task import ANONYMOUS
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
+PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json", "/.well-known/agent-card")
+_NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
 
 
 class Application:
@@ -104,10 +108,14 @@ class Application:
         self.is_draining = True
         self.session.feed.close()
 
-    async def stop(self, grace: float) -> None:
-        """Stop what runs, within so many seconds, and close the storage."""
+    async def stop(self, limit: float) -> None:
+        """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
         self.drain()
-        await self.session.close(grace)
+        try:
+            async with asyncio.timeout(limit):
+                await self.session.close(PATIENCE * limit)
+        except TimeoutError:
+            await self.session.storage.close()
 
     # HTTP
 
@@ -129,10 +137,7 @@ class Application:
     async def _reply(self, body: bytes, request: Request) -> Reply:
         if not self.is_ready:
             return error_reply(self._not_ready())
-        try:
-            context = self._context(request)
-        except A2AError as error:
-            return error_reply(error)
+        context = self._context(request)
         reply = await self.door.handle(body, context)
         if active := self._extensions.intersection(context.extensions):
             headers = {**reply.headers, "A2A-Extensions": ", ".join(sorted(active))}
@@ -145,12 +150,17 @@ class Application:
             return _plain(error_reply(self._not_ready()))
         try:
             context = self._context(request)
+            if context.event_id_problem is not None:
+                raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]
             head = await owned_head(self.session, context.owner, task_id)
             after = check_resume(head, context.last_event_id)
         except (A2AError, CallerError) as error:
             told = translate(error)
             return _plain(error_reply(told, status=404 if isinstance(told, TaskNotFound) else 400))
+        except StorageError as error:
+            told = translate(error)
+            return _plain(error_reply(told, status=503 if isinstance(told, Overloaded) else 500))
         if has_ended(head) and context.last_event_id is not None and after >= head.version:
             return Response(status_code=204)  # an EventSource reconnects until it is told so (HTML §9.2.3)
         frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
@@ -183,14 +193,16 @@ class Application:
         )
 
     def _context(self, request: Request) -> RequestContext:
-        """Raises InvalidParams for a Last-Event-ID that is none of ours."""
         headers, query = request.headers, request.query_params
+        event_id = headers.get("last-event-id") or query.get("after") or ""
+        is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
         extensions = headers.get("a2a-extensions", "")
         return RequestContext(
             owner=ANONYMOUS,
             a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
             extensions=tuple(uri for part in extensions.split(",") if (uri := part.strip())),
-            last_event_id=_event_id(headers.get("last-event-id") or query.get("after")),
+            last_event_id=int(event_id) if is_event_id else None,
+            event_id_problem=_NO_EVENT_ID if event_id and not is_event_id else None,
             base_url=str(request.base_url),
         )
 
@@ -215,6 +227,11 @@ def build(
     registry = default_registry if registry is None else registry
     command = CommandPolicy(programs=config.commands) if config.commands else None
     register_builtins(registry, egress=EgressPolicy(config.egress_allow), command=command)
+    known = [spec.id for spec in skills(registry)]
+    if config.default_skill is not None and config.default_skill not in known:
+        raise ConfigurationError(
+            f"default_skill: there is no skill {config.default_skill!r}; the skills are: {', '.join(known) or 'none'}"
+        )
     limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
     session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits)
     template = load_template(template_path(config.card))
@@ -228,16 +245,10 @@ async def _bare(frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Event, No
     try:
         async for frame in frames:
             yield Event(encode(frame.result), frame.seq)
+    except StorageError as error:
+        yield Event(error_reply(translate(error)).body)
     finally:
         await frames.aclose()
-
-
-def _event_id(text: str | None) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise InvalidParams.of([Problem("Last-Event-ID", "must be the id of one of this stream's events")])
-    return int(text)
 
 
 def _plain(reply: Reply) -> Response:

@@ -196,7 +196,11 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
     if not config.database.startswith(("sqlite:", "sqlite+")):
         raise ConfigurationError(f"{source('database')}: only SQLite is supported for now (sqlite:///path/to/file.db)")
     if config.public_url is not None:
-        address = urlsplit(config.public_url)
+        try:
+            address = urlsplit(config.public_url)
+            address.port  # noqa: B018 - it is only looked at here
+        except ValueError as error:
+            raise ConfigurationError(f"{source('public_url')}: is not an address: {error}") from None
         if address.scheme not in ("http", "https") or not address.hostname:
             raise ConfigurationError(f"{source('public_url')}: must be an http or https address")
         if address.username is not None:

@@ -20,9 +20,9 @@ def load_executors(names: Iterable[str]) -> None:
                 _import_file(Path(name))
             else:
                 importlib.import_module(name)
-        except ConfigurationError:
+        except (ConfigurationError, KeyboardInterrupt):
             raise
-        except Exception as error:  # foreign code, and it is the operator who reads the reason
+        except BaseException as error:  # foreign code (also SystemExit), and it is the operator who reads the reason
             raise ConfigurationError(f"executors {name}: {type(error).__name__}: {error}") from error
 
 

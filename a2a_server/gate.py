@@ -4,6 +4,7 @@ Plain ASGI, and cheap: one walk over the headers. The limit on the body's size h
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ BODY_DEADLINE = 30.0  # seconds that a body may take to arrive
 LINGER = 5.0  # seconds that the rest of a refused body is read and dropped
 MOST_DROPPED = 64 * 1024 * 1024  # bytes of it
 
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
 _SEEN = frozenset({b"host", b"origin", b"content-type", b"content-encoding", b"content-length"})
 
 
@@ -61,10 +63,11 @@ class Gate:
             headers[name] = value.decode("latin-1")
         host = headers.get(b"host", "")
         # A page on the web can make a browser call us under a name of its own (DNS rebinding).
-        if host_name(host) not in self._hosts:
+        name = host_name(host)
+        if not name or (name not in self._hosts and "*" not in self._hosts):
             raise Refused(InvalidRequest("This server does not answer for this Host; see allowed_hosts"), 421)
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _authority(origin) != host.lower():
             raise Refused(InvalidRequest("Requests of other origins are not taken"), 403)
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
@@ -83,11 +86,17 @@ def _check_content(headers: Mapping[bytes, str], max_body: int) -> None:
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header: lower case, without port and brackets."""
-    name = host.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0]
+    """The name in a Host header: lower case, without port and brackets; empty where it is none."""
+    matched = _HOST.fullmatch(host.strip().lower())
+    return (matched[1] or matched[2]) if matched else ""
+
+
+def _authority(origin: str) -> str | None:
+    """Host and port of an origin, lower case; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def too_large(max_body: int) -> Refused:

@@ -24,6 +24,7 @@ from a2a_server.protocol.codec import decode, decode_strict, encode
 from a2a_server.protocol.errors import (
     A2AError,
     Internal,
+    InvalidParams,
     InvalidRequest,
     MethodNotFound,
     ParseError,
@@ -233,6 +234,8 @@ async def _run(method: Method, call: _Call, params: Any) -> bytes:
     streams = method.is_stream if isinstance(method.is_stream, bool) else method.is_stream(params)
     if streams and call.in_batch:
         raise InvalidRequest("A method that streams cannot be part of a batch")
+    if streams and call.context.event_id_problem is not None:
+        raise InvalidParams.of([call.context.event_id_problem])
     result = await method.handler(call.context, params)
     if streams:
         call.frames = result

@@ -1,12 +1,16 @@
 """Runs the application under uvicorn, and ends it in an orderly way."""
 
 import asyncio
+import logging
 import math
 import os
 import socket
 import struct
 import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -19,6 +23,8 @@ from a2a_server.config import Config
 from a2a_server.extensions import load_executors
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 
+logger = logging.getLogger(__name__)
+
 # Exit codes of sysexits.h, which service managers know.
 EX_UNAVAILABLE = 69
 EX_IOERR = 74
@@ -29,10 +35,18 @@ BACKLOG = 2048
 CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
 
 
-class Server(uvicorn.Server):
-    """uvicorn, with our own way to start and to end: drain, let requests finish, stop the work, close the storage."""
+def say_ready(url: str) -> None:
+    """Tell people, and programs that wait for it, that the server takes work."""
+    print(f"a2a-server listening on {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
 
-    def __init__(self, application: Application) -> None:
+
+class Server(uvicorn.Server):
+    """uvicorn, with our own way to start and to end: drain, let requests finish, stop the work, close the storage.
+
+    `ready` is called with the address as soon as the server takes work.
+    """
+
+    def __init__(self, application: Application, ready: Callable[[str], None] = say_ready) -> None:
         config = application.config
         super().__init__(
             uvicorn.Config(
@@ -50,6 +64,8 @@ class Server(uvicorn.Server):
             )
         )
         self._application = application
+        self._ready = ready
+        self.told_to_end = threading.Event()
         application.cut = self.cut
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -57,14 +73,14 @@ class Server(uvicorn.Server):
         await self._application.start()
         await super().startup(sockets)
         await self._application.resume()
-        print(f"a2a-server listening on {self._application.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        self._ready(self._application.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End within the configured time; a second signal does not wait for that."""
         ends_at = time.monotonic() + self._application.config.drain
         self._application.drain()
         await super().shutdown(sockets)
-        await self._application.stop(max(0.0, ends_at - time.monotonic() - CLOSING))
+        await self._application.stop(max(CLOSING, ends_at - time.monotonic() - CLOSING))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for an orderly end, and then the exit code is 0; the second one ends the process.
@@ -74,6 +90,7 @@ class Server(uvicorn.Server):
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True
+        self.told_to_end.set()
 
     def cut(self, scope: Scope) -> None:
         """Drop the connection of a reader that takes nothing: closing it would wait until he has taken the rest."""
@@ -85,12 +102,12 @@ class Server(uvicorn.Server):
                 connection.transport.abort()
 
 
-def serve(config: Config) -> int:
+def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     """Run a server until it is told to end; the exit code. What keeps it from starting is one line on stderr."""
     logs.configure(config.log_level, as_json=config.log_json)
     try:
         load_executors(config.executors)
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, ready))
     except ConfigurationError as error:
         return _failed(error, EX_CONFIG)
     except DatabaseInUse as error:
@@ -102,12 +119,33 @@ def serve(config: Config) -> int:
     return 0
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, ready: Callable[[str], None]) -> None:
     with listen(config.host, config.port) as listener:
         port = listener.getsockname()[1]
         application = build(config, port=port)
-        server = Server(application)
+        server = Server(application, ready)
+        limit = (server.told_to_end, config.drain, asyncio.get_running_loop())
+        threading.Thread(target=_end_in_time, args=limit, name="end-in-time", daemon=True).start()
         await server.serve(sockets=[listener])
+
+
+def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.AbstractEventLoop) -> None:
+    """End the process so many seconds after it was told to, whatever executors still do; a thread of its own.
+
+    Tasks that swallow their cancellation, threads, and a blocked event loop would hold the interpreter's end up. The
+    storage has been closed by then; if it was not, nothing that was acknowledged is lost, as with any other end.
+    """
+    told_to_end.wait()
+    time.sleep(drain)
+    try:
+        tasks = sum(not task.done() for task in asyncio.all_tasks(loop))
+        threads = sum(not (thread.daemon or thread is threading.main_thread()) for thread in threading.enumerate())
+        logger.warning("%d asyncio tasks and %d threads did not end in time; they are left", tasks, threads)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+    finally:
+        os._exit(0)
 
 
 def listen(host: str, port: int) -> socket.socket:

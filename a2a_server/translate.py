@@ -215,28 +215,36 @@ def _history(events: Sequence[Recorded], context_id: str, task_id: str) -> list[
 
 def _artifacts(task_id: str, events: Sequence[Recorded]) -> list[wire.Artifact]:
     """The artifacts that the events amount to, by first appearance."""
-    made: dict[str, wire.Artifact] = {}
+    made: dict[str, list[wire.Artifact]] = {}  # the pieces of each
     for recorded in events:
         event = recorded.event
         if (result := result_artifact(recorded)) is not None:
-            made[result.artifact_id] = result
+            made[result.artifact_id] = [result]
         elif isinstance(event, e.ArtifactAdded):
             piece = _given_artifact(event.artifact, recorded.task_id, task_id)
             if piece is None:
                 continue
-            before = made.get(piece.artifact_id) if event.append else None
-            made[piece.artifact_id] = piece if before is None else _extended(before, piece)
-    return list(made.values())
+            if event.append and piece.artifact_id in made:
+                made[piece.artifact_id].append(piece)
+            else:
+                made[piece.artifact_id] = [piece]
+    return [_joined(pieces) for pieces in made.values()]
 
 
-def _extended(artifact: wire.Artifact, piece: wire.Artifact) -> wire.Artifact:
+def _joined(pieces: Sequence[wire.Artifact]) -> wire.Artifact:
+    """One artifact of its pieces, put together in one go: there may be thousands."""
+    if len(pieces) == 1:
+        return pieces[0]
+    metadata: dict[str, Any] = {}
+    for piece in pieces:
+        metadata.update(piece.metadata)
     return wire.Artifact(
-        artifact_id=artifact.artifact_id,
-        name=piece.name or artifact.name,
-        description=piece.description or artifact.description,
-        parts=[*artifact.parts, *piece.parts],
-        metadata=artifact.metadata | piece.metadata,
-        extensions=artifact.extensions,
+        artifact_id=pieces[0].artifact_id,
+        name=next((piece.name for piece in reversed(pieces) if piece.name), ""),
+        description=next((piece.description for piece in reversed(pieces) if piece.description), ""),
+        parts=[part for piece in pieces for part in piece.parts],
+        metadata=metadata,
+        extensions=pieces[0].extensions,
     )
 
 

@@ -81,19 +81,11 @@ class VersionConflict(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """The database cannot be written at this moment (disk full, locked, closing)."""
+    """The database cannot be written or read at this moment (disk full, locked, closing)."""
 
 
 class DatabaseInUse(StorageError):
     """Another process holds this database file."""
-
-
-class Overloaded(CoreError):
-    """Too much work is waiting; try again after `retry_after` seconds."""
-
-    def __init__(self, message: str, retry_after: float = 1.0) -> None:
-        self.retry_after = retry_after
-        super().__init__(message)
 
 
 class ConfigurationError(CoreError):

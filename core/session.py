@@ -26,6 +26,7 @@ from core.errors import (
     TreeIsRunning,
 )
 from core.events import Recorded
+from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.executors.schema import judge_schema
 from core.feed import Feed
@@ -86,7 +87,8 @@ class Session:
         await self.close()
 
     async def start(self) -> None:
-        """Open the storage. Raises DatabaseInUse or StorageError."""
+        """Open the storage. Raises DatabaseInUse or StorageError; ConfigurationError while a worker loads its file."""
+        refuse_while_loading()
         await self.storage.open()
 
     async def ensure_started(self) -> None:
@@ -273,9 +275,6 @@ class Session:
             raise TreeIsRunning(
                 task_id, f"Task {task_id} is part of the tree {task.tree_id}; delete that tree as a whole"
             )
-        head = await self.storage.head(task_id)
-        if head is not None and head.is_live:
-            raise TreeIsRunning(task_id, f"Task {task_id} cannot be deleted while its tree is running; cancel it first")
         await self.storage.delete(task_id)
         self.feed.forget(task_id)
 

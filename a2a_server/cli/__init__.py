@@ -15,7 +15,7 @@ from a2a_server.cli.output import Failure, fail
 from core.errors import CallerError, ConfigurationError, CoreError
 
 PROGRAM = "a2a-server"
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, CONFIGURATION, INTERRUPTED = 1, 2, 78, 130  # 78 is EX_CONFIG
 
 # Command -> its module, in the order of the help text.
 COMMANDS = {
@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = fail(f"{error.format_message().rstrip('.')} (see {PROGRAM} --help)", USAGE)
     except Failure as failure:
         code = fail(str(failure), failure.code)
-    except (ConfigurationError, CallerError) as error:
+    except ConfigurationError as error:
+        code = fail(str(error), CONFIGURATION)
+    except CallerError as error:
         code = fail(str(error), USAGE)
     except CoreError as error:
         code = fail(str(error), FAILED)

@@ -1,12 +1,16 @@
 """What every command prints with: one-line failures, JSON, and texts of others made safe for a terminal."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import msgspec
 import typer
+
+STDOUT, STDERR = 1, 2  # file descriptors
 
 # The exit code of `run`, `send` and `watch` by the status that the task came to.
 OUTCOMES = {
@@ -27,6 +31,7 @@ class Format(StrEnum):
 
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print data.")]
+OutputLines = Annotated[Format, typer.Option("-o", "--output", help="How to print data; json: one object a line.")]
 
 
 class Failure(Exception):
@@ -48,9 +53,27 @@ def print_json(value: Any) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def print_json_line(value: Any) -> None:
+def print_json_line(value: Any, file: TextIO | None = None) -> None:
     """One JSON document on a line of its own: an item of a stream."""
-    print(msgspec.json.encode(value).decode(), flush=True)
+    print(msgspec.json.encode(value).decode(), file=file, flush=True)
+
+
+@contextmanager
+def stdout_kept() -> Iterator[TextIO]:
+    """Send to stderr what anybody prints meanwhile, this process or its children; gives the real stdout.
+
+    Executors may print, but a program that asked for JSON reads stdout.
+    """
+    sys.stdout.flush()
+    with os.fdopen(os.dup(STDOUT), "w", errors="backslashreplace") as kept:
+        os.dup2(STDERR, STDOUT)
+        try:
+            with redirect_stdout(sys.stderr):
+                yield kept
+        finally:
+            sys.stdout.flush()
+            kept.flush()
+            os.dup2(kept.fileno(), STDOUT)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from a2a_server.app import build
 from a2a_server.cli.client import Server
-from a2a_server.cli.output import OUTCOMES, Failure, Format, Output, clean, print_json, text_of
+from a2a_server.cli.output import OUTCOMES, Failure, Format, Output, clean, print_json, stdout_kept, text_of
 from a2a_server.cli.trees import read_tree
 from a2a_server.cli.view import Screen, TreeView, screen, tree_view
 from a2a_server.config import load
@@ -37,7 +38,7 @@ def run(
     config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Execute a tree and show it while it runs. Ctrl-C cancels it.
+    """Execute a tree and show it while it runs. Ctrl-C cancels it. With -o json stdout gets the finished tree alone.
 
     Exits 0 completed, 1 failed, 2 wrong input, 3 cancelled or rejected, 4 waits for an answer, 130 after Ctrl-C.
     """
@@ -49,7 +50,8 @@ def run(
         view, finished = _run_there(url, items, silent=silent)
     else:
         settings = {"database": database, "executors": executors or None, "config": config}
-        view, finished = asyncio.run(_run_here(settings, items, silent=silent))
+        with stdout_kept() if silent else nullcontext():
+            view, finished = asyncio.run(_run_here(settings, items, silent=silent))
     if silent:
         print_json(finished)
     else:
@@ -106,10 +108,18 @@ def _run_there(url: str, items: list[Any], *, silent: bool) -> tuple[TreeView, d
                     if view.only_waits:
                         break
         except KeyboardInterrupt:
-            (answer,) = server.call("tasks.cancel", {"task_ids": [view.root_id], "error_message": REASON})
-            typer.echo(f"a2a-server: {clean(answer['message'])}", err=True)
+            _cancel_there(server, view.root_id)
             raise
         return view, server.call("tasks.tree", {"task_id": view.root_id})
+
+
+def _cancel_there(server: Server, task_id: str) -> None:
+    try:
+        (answer,) = server.call("tasks.cancel", {"task_ids": [task_id], "error_message": REASON})
+        told = answer["message"]
+    except Failure as failure:
+        told = f"the tree was not cancelled: {failure}"
+    typer.echo(f"a2a-server: {clean(told)}", err=True)
 
 
 def _print_end(view: TreeView, finished: dict[str, Any]) -> None:

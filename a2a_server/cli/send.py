@@ -7,7 +7,7 @@ from uuid import uuid4
 import typer
 
 from a2a_server.cli.client import DEFAULT_URL, Server, Url
-from a2a_server.cli.output import OUTCOMES, Format, Output, clean, print_json_line, text_of_parts
+from a2a_server.cli.output import OUTCOMES, Format, OutputLines, clean, print_json_line, text_of_parts
 from a2a_server.cli.trees import read_part
 from a2a_server.cli.view import event_line
 
@@ -41,7 +41,7 @@ def send(
     skill: Annotated[str | None, typer.Option(help="The skill to use.")] = None,
     context: Annotated[str | None, typer.Option(help="The context (conversation) it belongs to.")] = None,
     task: Annotated[str | None, typer.Option(help="The task whose question it answers.")] = None,
-    output: Output = Format.TEXT,
+    output: OutputLines = Format.TEXT,
 ) -> None:
     """Send an A2A message and show its stream. Exits 0 completed, 1 failed, 3 cancelled or rejected, 4 asks."""
     status = "completed"  # a direct reply comes without a status

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from a2a_server.cli.output import Format, print_json_line, stdout_kept
 from a2a_server.config import load
 from a2a_server.server import serve as run_server
 
@@ -40,6 +41,9 @@ def serve(
     ] = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Logs as JSON lines.")] = None,
+    output: Annotated[
+        Format, typer.Option("-o", "--output", help='json: {"url": …, "pid": …} on stdout when it is ready.')
+    ] = Format.TEXT,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM.
 
@@ -62,4 +66,9 @@ def serve(
         "log_level": log_level,
         "log_json": log_json,
     }
-    raise typer.Exit(run_server(load(given, os.environ, Path.cwd())))
+    settings = load(given, os.environ, Path.cwd())
+    if output is Format.TEXT:
+        raise typer.Exit(run_server(settings))
+    with stdout_kept() as stdout:
+        code = run_server(settings, ready=lambda url: print_json_line({"url": url, "pid": os.getpid()}, stdout))
+    raise typer.Exit(code)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from a2a_server.cli.client import DEFAULT_URL, Server, Url
-from a2a_server.cli.output import Format, Output, clean, print_json, print_json_line, print_table, text_of
+from a2a_server.cli.output import Format, Output, OutputLines, clean, print_json, print_json_line, print_table, text_of
 from a2a_server.cli.view import event_line
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Look at stored tasks, cancel them, remove them.")
@@ -135,7 +135,7 @@ def events(
     task_id: TaskId,
     url: Url = DEFAULT_URL,
     after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
-    output: Output = Format.TEXT,
+    output: OutputLines = Format.TEXT,
 ) -> None:
     """The stored events of a task; of a root, those of its whole tree."""
     with Server(url) as server:

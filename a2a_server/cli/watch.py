@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from a2a_server.cli.client import DEFAULT_URL, Server, Url
-from a2a_server.cli.output import OUTCOMES, Format, Output, print_json_line
+from a2a_server.cli.output import OUTCOMES, Format, OutputLines, print_json_line
 from a2a_server.cli.view import screen, tree_view
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -16,7 +16,7 @@ def watch(
     task_id: Annotated[str, typer.Argument(help="Any task of the tree.")],
     url: Url = DEFAULT_URL,
     after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
-    output: Output = Format.TEXT,
+    output: OutputLines = Format.TEXT,
 ) -> None:
     """Follow a tree until it ends. Exits 0 when it completed, 1 failed, 3 cancelled or rejected."""
     with Server(url) as server:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from a2a_server.context import RequestContext
 from a2a_server.intake import check_output_modes, request_of, work_of
 from a2a_server.jsonrpc import Frame, Handler, Method
-from a2a_server.methods.access import OpenTasks, owned_head
+from a2a_server.methods.access import OpenTasks, owned_head, readable
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
@@ -113,7 +113,7 @@ class A2AMethods:
 
         A server that is stopping answers with the task as it is; its caller gets on with GetTask or SubscribeToTask.
         """
-        _check_configuration(params.configuration)
+        _check_request(params)
         history_length = params.configuration.history_length
         if params.message.task_id:
             head, task_id = await self._continue(context, params.message), params.message.task_id
@@ -134,7 +134,7 @@ class A2AMethods:
         self, context: RequestContext, params: wire.SendMessageRequest
     ) -> AsyncGenerator[Frame, None]:
         """The task, then everything that happens to it, to its end or its first question."""
-        _check_configuration(params.configuration)
+        _check_request(params)
         if context.last_event_id is not None:
             text = "a message is not sent twice: take the stream up with SubscribeToTask"
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
@@ -251,10 +251,13 @@ class A2AMethods:
                 limit=size,
             )
         )
-        tasks = [
-            await self._snapshot(head, head.id, params.history_length, with_artifacts=params.include_artifacts)
+        snapshots = [
+            await readable(
+                self._snapshot(head, head.id, params.history_length, with_artifacts=params.include_artifacts)
+            )
             for head in page.heads
         ]
+        tasks = [task for task in snapshots if task is not None]
         token = _to_token(page.heads[-1]) if page.has_more else ""
         return wire.ListTasksResponse(tasks=tasks, next_page_token=token, page_size=size, total_size=page.total)
 
@@ -310,8 +313,12 @@ async def _no_push(context: RequestContext, params: Any) -> Any:
     raise PushNotificationNotSupported
 
 
-def _check_configuration(configuration: wire.SendMessageConfiguration) -> None:
-    if configuration.task_push_notification_config is not None:
+def _check_request(params: wire.SendMessageRequest) -> None:
+    if params.message.role is not wire.Role.USER:
+        raise InvalidParams.of(
+            [Problem("message.role", f"must be {wire.Role.USER}: a client's messages are the user's")]
+        )
+    if params.configuration.task_push_notification_config is not None:
         raise PushNotificationNotSupported
 
 

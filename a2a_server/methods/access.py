@@ -1,13 +1,21 @@
 """Whose is it: the one check that every method passes before it tells or changes anything. Foreign means missing."""
 
+import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from a2a_server.protocol.errors import RateLimited
-from core.errors import TaskNotFound
+from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.session import Session
 from core.storage.base import TaskQuery
 from core.task import TERMINAL, Task, TaskStatus, TreeHead
+
+Value = TypeVar("Value")
+
+logger = logging.getLogger(__name__)
 
 OPEN = frozenset(TaskStatus) - TERMINAL
 RECOUNT = 1.0  # seconds that a count of open tasks may be old
@@ -32,6 +40,20 @@ async def owned_head(session: Session, owner: str, task_id: str, *, origin: str 
     return head
 
 
+async def readable(reading: Awaitable[Value]) -> Value | None:
+    """What is read for one item of a list; None, with an error in the log, when it is corrupt.
+
+    One broken row must not keep its owner from all the others. Raises StorageUnavailable.
+    """
+    try:
+        return await reading
+    except StorageUnavailable:
+        raise
+    except StorageError as error:
+        logger.error("%s; a list goes on without it", error)
+        return None
+
+
 class OpenTasks:
     """Holds each owner to a number of tasks that have not ended.
 
@@ -43,9 +65,15 @@ class OpenTasks:
         self._limit = limit
         self._now = now
         self._counts: dict[str, tuple[float, int]] = {}  # owner -> when it was read, the count
+        # One at a time for each owner: the calls of a batch must not all add to the same old count.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def admit(self, owner: str, size: int) -> None:
         """Make room for a tree of that size. Raises RateLimited when there is none."""
+        async with self._locks.setdefault(owner, asyncio.Lock()):
+            await self._admit(owner, size)
+
+    async def _admit(self, owner: str, size: int) -> None:
         read_at, count = self._counts.get(owner, (float("-inf"), 0))
         if self._now() - read_at > RECOUNT:
             query = TaskQuery(owner=owner, root_only=False, statuses=OPEN)

@@ -9,16 +9,19 @@ from msgspec.structs import replace
 
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
-from a2a_server.methods.access import OpenTasks, owned_head, owned_task
+from a2a_server.methods.access import OpenTasks, owned_head, owned_task, readable
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported
 from a2a_server.streams import Streams, View
 from a2a_server.task_view import task_object, tree_object
-from core.errors import IllegalCommand, Problem, TaskNotFound
+from core.commands import Execute
+from core.decide import decide
+from core.errors import Problem, TaskNotFound
 from core.plan import Limits, TaskInput
 from core.session import Session, needs_caller
 from core.storage.base import TaskQuery
 from core.streaming import stream_event
 from core.task import Task, TaskStatus, TreeHead
+from core.tree import TaskTree
 
 MOST_IDS = 1_000  # of one call
 A2A = "a2a"
@@ -208,18 +211,17 @@ class TasksMethods:
         """Start a run; the tree as it was before, live, so that every event of the run comes after it."""
         before = await owned_head(self._session, context.owner, task_id)
         if before.origin == A2A and not before.is_live:
-            before, task_id = await self._copy_of_ended(before, task_id)
-            try:
-                await self._session.execute(task_id, force=force)
-            except IllegalCommand:  # there is nothing to run, so there was no need for a copy
-                await self._session.delete(before.id)
-                raise
-        else:
-            await self._session.execute(task_id, force=force)
+            before, task_id = await self._copy_of_ended(before, task_id, force=force)
+        await self._session.execute(task_id, force=force)
         return replace(before, is_live=True), task_id
 
-    async def _copy_of_ended(self, head: TreeHead, task_id: str) -> tuple[TreeHead, str]:
-        """A2A's terminal states are final: a new tree takes over what is completed (semantics §3)."""
+    async def _copy_of_ended(self, head: TreeHead, task_id: str, *, force: bool) -> tuple[TreeHead, str]:
+        """A2A's terminal states are final: a new tree takes over what is completed (semantics §3).
+
+        Raises NothingToRun, judged by the tree itself, so that no copy is made in vain.
+        """
+        tree = TaskTree(*await self._load(head.id))
+        decide(Execute(None if task_id == head.id else task_id, force), tree, self._session.clock.now())
         await self._open_tasks.admit(head.owner, head.size)
         copy = await self._session.copy(head.id, keep_results=True, context_id=head.context_id)
         if task_id == head.id:
@@ -268,7 +270,7 @@ class TasksMethods:
         if not isinstance(task_id, str) or not task_id:
             raise InvalidParams.of([Problem("task_id", "is required and must be a string")])
         if not changes:
-            raise InvalidParams.of([Problem("", "name at least one field to change")])
+            raise InvalidParams.of([Problem("params", "name at least one field to change")])
         head = await owned_head(self._session, context.owner, task_id)
         return task_object(await self._session.update(task_id, changes), head)
 
@@ -319,7 +321,8 @@ class TasksMethods:
         )
         storage = self._session.storage
         tasks = await storage.tasks(query)
-        return [task_object(task, await storage.head(task.id) if task.tree_id == task.id else None) for task in tasks]
+        heads = [await readable(storage.head(task.id)) if task.tree_id == task.id else None for task in tasks]
+        return [task_object(task, head) for task, head in zip(tasks, heads, strict=True)]
 
     async def running_list(self, context: RequestContext, params: RunningParams) -> list[dict[str, Any]]:
         query = replace(_running(context, params), limit=params.limit, offset=params.offset)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, UnsetType, ValidationError
-from msgspec.structs import FieldInfo
+from msgspec.structs import FieldInfo, replace
 
 from a2a_server.protocol.errors import InvalidParams
 from core.errors import Problem
@@ -53,8 +53,9 @@ def _convert(value: Any, type_: type[T]) -> T:
     try:
         return msgspec.convert(value, type_)
     except ValidationError as error:
-        problems = list(islice(_problems(value, type_, ""), MOST_PROBLEMS))
-        raise InvalidParams.of(problems or [Problem("", _words(error))]) from None
+        problems = list(islice(_problems(value, type_, ""), MOST_PROBLEMS)) or [Problem("", _words(error))]
+        # What is wrong with the params as a whole has no path within them.
+        raise InvalidParams.of([replace(each, field=each.field or "params") for each in problems]) from None
 
 
 # ProtoJSON's liberties: a reader turns them into the one spelling that msgspec then validates. None: nothing to turn.

@@ -117,7 +117,7 @@ class RateLimited(TurnedAway):
 
 
 class Overloaded(TurnedAway):
-    """Too much work is waiting, or the database cannot be written."""
+    """Too much work is waiting, or the database is not available."""
 
     code, text, reason, http_status = -32051, "The server is overloaded", "OVERLOADED", 503
 
@@ -167,11 +167,9 @@ def translate(error: Exception) -> A2AError:
             return UnsupportedOperation(str(error), metadata={"taskId": error.task_id})
         case core_errors.CallerError():
             return InvalidParams(f"{InvalidParams.text}: {error}")
-        case core_errors.Overloaded():
-            return Overloaded(str(error), retry_after=error.retry_after)
         case core_errors.StorageUnavailable() | core_errors.VersionConflict():
             logger.warning("a caller is turned away: %s", error)
-            return Overloaded("The database cannot be written at this moment")
+            return Overloaded("The database is not available at this moment")
     error_id = uuid4().hex
     logger.error("internal error %s", error_id, exc_info=error)
     return Internal(metadata={"errorId": error_id})

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from core.errors import CallerError, ConfigurationError, CoreError
 from core.executors import process_worker
 from core.executors.base import Parts, Rejected, TaskContext
@@ -44,6 +46,15 @@ def locate(found: Any) -> Location:
     return Location(found.__module__, os.path.abspath(path), qualified_name)
 
 
+def refuse_while_loading() -> None:
+    """Raises ConfigurationError in a worker that loads its function's file: the file starts work as it is loaded."""
+    if process_worker.is_loading():
+        raise ConfigurationError(
+            "this program starts its work whenever its file is loaded, as isolation='process' has to do for each "
+            'attempt; guard its start with if __name__ == "__main__":'
+        )
+
+
 class ProcessExecutor:
     """Runs one function in one process for one attempt. The process is gone when `execute` ends, however it ends."""
 
@@ -53,6 +64,7 @@ class ProcessExecutor:
 
     async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Any:
         """Run the function. Raises ProcessFailed with the text of what it raised."""
+        refuse_while_loading()
         ours, theirs = socket.socketpair()
         with ours, theirs:
             group = await start(
@@ -88,6 +100,7 @@ class ProcessExecutor:
             "sys_path": sys.path,
             "inputs": inputs,
             "context": {
+                "task": to_builtins(context.task),
                 "task_id": context.task_id,
                 "run": context.run,
                 "attempt": context.attempt,

@@ -18,6 +18,8 @@ from queue import SimpleQueue
 from typing import Any
 
 HEADER = 4  # bytes
+# While a worker loads a function's file, this variable has its process id. Not a name that the server's settings have.
+LOADING = "A2A_WORKER_LOADING"
 
 
 class Channel:
@@ -71,6 +73,7 @@ class ProcessContext:
 
     def __init__(self, channel: Channel, facts: dict[str, Any]) -> None:
         self._channel = channel
+        self._task: dict[str, Any] = facts["task"]
         self.task_id: str = facts["task_id"]
         self.run: int = facts["run"]
         self.attempt: int = facts["attempt"]
@@ -79,6 +82,11 @@ class ProcessContext:
         self.request: dict[str, Any] = facts["request"]
         self.context_id: str | None = facts["context_id"]
         self.cancelled = False  # a process that is to stop is killed
+
+    @property
+    def task(self) -> Any:
+        """The `core.task.Task` as it was when the attempt began. Only who looks at it pays for the core's import."""
+        return importlib.import_module("msgspec").convert(self._task, importlib.import_module("core.task").Task)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """See TaskContext.progress."""
@@ -123,24 +131,40 @@ def wrapped(content: Any) -> dict[str, Any]:
     return {"parts" if is_of(type(content), "Parts") else "value": content}
 
 
+def is_loading() -> bool:
+    """Whether this process is a worker that still loads its function's file: no time to start any work."""
+    return os.environ.get(LOADING) == str(os.getpid())  # what a worker starts inherits the variable, but not the id
+
+
 def load(module: str, path: str, qualified_name: str) -> Any:
-    """Find the function: by its module's name where that leads to the same file, else by the file."""
+    """Find the function: by its module's name where that leads to the same file, else by the file.
+
+    A program's main file is executed for that under another name, so all of it runs but what it guards with
+    `if __name__ == "__main__"`. A core that it starts meanwhile refuses, else it would start itself without end.
+    """
+    os.environ[LOADING] = str(os.getpid())
+    try:
+        found = _module(module, path)
+    finally:
+        del os.environ[LOADING]
+    for part in qualified_name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _module(module: str, path: str) -> Any:
     try:
         spec = importlib.util.find_spec(module) if module != "__main__" else None
     except (ImportError, ValueError):
         spec = None
     if spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(path):
-        found: Any = importlib.import_module(module)
-    else:
-        # A program's main file gets another name, so that it is defined here but not run.
-        name = "__executor_main__" if module == "__main__" else module
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{path} is not a Python file")
-        found = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found)
-    for part in qualified_name.split("."):
-        found = getattr(found, part)
+        return importlib.import_module(module)
+    name = "__executor_main__" if module == "__main__" else module
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    found = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
     return found
 
 

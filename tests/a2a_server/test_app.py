@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from a2a_server import gate
+from a2a_server.app import build
 from a2a_server.config import Config
 from a2a_server.extensions import load_executors
 from a2a_server.gate import host_name
 from a2a_server.server import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, listen, serve
 from core.errors import ConfigurationError
+from core.storage.memory import MemoryStorage
 from core.storage.sql import SqlStorage
-from tests.a2a_server.conftest import RunningServer, message, running
+from tests.a2a_server.conftest import Lab, RunningServer, message, running
 
 HEALTH = {"jsonrpc": "2.0", "id": 1, "method": "system.health"}
 JSON = {"Content-Type": "application/json"}
@@ -39,13 +41,28 @@ async def raw(server: RunningServer, request: bytes) -> str:
 
 @pytest.mark.parametrize(
     ("host", "name"),
-    [("LocalHost:80", "localhost"), ("127.0.0.1", "127.0.0.1"), ("[::1]:80", "::1"), ("[::1]", "::1"), ("", "")],
+    [
+        ("LocalHost:80", "localhost"),
+        ("localhost:", "localhost"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("[::1]:80", "::1"),
+        ("[::1]", "::1"),
+        ("", ""),
+        ("[::1", ""),
+        ("[::1]x", ""),
+        ("localhost:[x", ""),
+        ("localhost:80@evil.example", ""),
+        ("localhost:8\u00b2", ""),
+    ],
 )
 def test_host_name_is_read_without_port_and_brackets(host: str, name: str) -> None:
     assert host_name(host) == name
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::2]"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::2]", "[evil", "127.0.0.1:[x", "[::1]x"],
+)
 @pytest.mark.parametrize("path", ["/", "/.well-known/agent-card.json", "/tasks/x/events"])
 @pytest.mark.asyncio
 async def test_foreign_host_is_misdirected(server: RunningServer, host: str, path: str) -> None:
@@ -63,7 +80,14 @@ async def test_allowed_host_passes() -> None:
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+@pytest.mark.asyncio
+async def test_a_star_among_the_allowed_hosts_takes_any_host_that_is_one() -> None:
+    async with running(allowed_hosts=("*",)) as server, server.client() as client:
+        assert (await client.post("/", json=HEALTH, headers={"Host": "any.example:8000"})).status_code == 200
+        assert (await client.post("/", json=HEALTH, headers={"Host": "[any"})).status_code == 421
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[evil", "http://[x]"])
 @pytest.mark.asyncio
 async def test_other_origin_is_forbidden(server: RunningServer, origin: str) -> None:
     async with server.client() as client:
@@ -172,6 +196,33 @@ async def test_version_is_taken_from_header_or_query(server: RunningServer) -> N
     assert codes == [-32001, -32009, -32009]
 
 
+@pytest.mark.asyncio
+async def test_wrong_event_id_is_told_to_streaming_calls_only_under_their_id(server: RunningServer) -> None:
+    get = {"jsonrpc": "2.0", "id": 7, "method": "GetTask", "params": {"id": "x"}}
+    subscribe = get | {"method": "SubscribeToTask"}
+    run = get | {"method": "tasks.execute", "params": {"task_id": "x", "use_streaming": True}}
+    async with server.client() as client:
+        client.headers["Last-Event-ID"] = "abc"
+        assert (await client.post("/", json=HEALTH)).json()["result"]["status"] == "healthy"
+        assert (await client.post("/", json=get)).json()["error"]["code"] == -32001
+        notified = {"jsonrpc": "2.0", "method": "system.health"}
+        assert (await client.post("/", json=notified)).status_code == 204
+        assert [answer["id"] for answer in (await client.post("/", json=[HEALTH, get])).json()] == [1, 7]
+        for stream in (subscribe, run):
+            answer = (await client.post("/", json=stream)).json()
+            assert (answer["id"], answer["error"]["code"]) == (7, -32602)
+            assert answer["error"]["data"][0]["fieldViolations"][0]["field"] == "Last-Event-ID"
+        events = await client.get("/tasks/x/events")
+        assert (events.status_code, events.json()["error"]["code"]) == (400, -32602)
+
+
+@pytest.mark.asyncio
+async def test_empty_version_header_is_an_absent_one(server: RunningServer) -> None:
+    get = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "x"}}
+    async with server.client() as client:
+        assert (await client.post("/", json=get, headers={"A2A-Version": ""})).json()["error"]["code"] == -32001
+
+
 @pytest.mark.parametrize("name", ["agent-card.json", "agent.json", "agent-card"])
 @pytest.mark.asyncio
 async def test_card_is_served_with_an_etag_and_304(server: RunningServer, name: str) -> None:
@@ -255,11 +306,27 @@ async def test_stop_leaves_what_runs_for_the_next_start_to_take_up(tmp_path: Pat
 EXECUTORS = """
 import asyncio
 import sys
+import threading
+import time
 from core.executors.base import ExecutorSpec
 from core.executors.registry import default_registry
 
 class Sleeper:
     async def execute(self, inputs, context):
+        await asyncio.Event().wait()
+
+class Refuser:
+    async def execute(self, inputs, context):
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                print("heard, and went on", file=sys.stderr, flush=True)
+
+class Blocker:
+    async def execute(self, inputs, context):
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+        threading.Thread(target=time.sleep, args=(60,)).start()
         await asyncio.Event().wait()
 
 class Deaf:
@@ -272,21 +339,23 @@ class Deaf:
 
 default_registry.register(ExecutorSpec(id="sleeper", make=Sleeper))
 default_registry.register(ExecutorSpec(id="deaf", make=Deaf))
+default_registry.register(ExecutorSpec(id="refuser", make=Refuser))
+default_registry.register(ExecutorSpec(id="blocker", make=Blocker))
 """
 
 PROGRAM = """
 import sys
 from a2a_server.config import Config
 from a2a_server.server import serve
-sys.exit(serve(Config(port=0, database=sys.argv[1], executors=(sys.argv[2],), drain=5)))
+sys.exit(serve(Config(port=0, database=sys.argv[1], executors=(sys.argv[2],), drain=float(sys.argv[3]))))
 """
 
 
-async def start_process(folder: Path) -> tuple[asyncio.subprocess.Process, str]:
+async def start_process(folder: Path, drain: float = 5) -> tuple[asyncio.subprocess.Process, str]:
     """A server process, and where it listens."""
     (folder / "sleeper.py").write_text(EXECUTORS)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, f"sqlite:///{folder}/t.db", str(folder / "sleeper.py"),
+        sys.executable, "-c", PROGRAM, f"sqlite:///{folder}/t.db", str(folder / "sleeper.py"), str(drain),
         stderr=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert process.stderr is not None
@@ -329,6 +398,25 @@ async def test_second_signal_does_not_wait_for_work_that_will_not_stop(tmp_path:
     assert await process.wait() == 128 + signal.SIGTERM
 
 
+@pytest.mark.parametrize("skill", ["refuser", "blocker"])
+@pytest.mark.asyncio
+async def test_work_that_does_not_stop_does_not_hold_the_end_up(tmp_path: Path, skill: str) -> None:
+    """A task that swallows its cancellation, and threads that go on: closed in time, exit code 0, and told."""
+    process, url = await start_process(tmp_path, drain=2)
+    async with RunningServer.client_of(url) as client:
+        params = message(skill) | {"configuration": {"returnImmediately": True}}
+        await client.post("/", json={"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params})
+        while (await client.post("/", json=HEALTH)).json()["result"]["running_tasks"] == 0:
+            pass
+    process.terminate()
+    async with asyncio.timeout(4):
+        _, said = await process.communicate()
+    assert process.returncode == 0
+    left = "1 asyncio tasks and " if skill == "refuser" else " threads did not end in time"
+    assert left in said.decode().splitlines()[-1]
+    assert not (tmp_path / "t.db-wal").exists(), "the database was not closed"
+
+
 @pytest.mark.asyncio
 async def test_second_server_on_the_same_database_says_who_holds_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -357,6 +445,22 @@ def test_wrong_configuration_is_one_line_and_exit_code_78(tmp_path: Path, capfd:
     assert capfd.readouterr().err == "a2a-server: executors missing.py: there is no such file\n"
 
 
+def test_default_skill_that_is_none_is_one_line_that_names_the_skills(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert serve_alone(Config(port=0, database=f"sqlite:///{tmp_path}/t.db", default_skill="zz")) == EX_CONFIG
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("a2a-server: default_skill: there is no skill 'zz'; the skills are: ")
+
+
+def test_default_skill_may_be_any_registered_skill_and_no_internal_executor() -> None:
+    lab = Lab()
+    assert build(Config(default_skill="echo"), registry=lab.registry, storage=MemoryStorage())
+    lab = Lab()
+    with pytest.raises(ConfigurationError, match=r"default_skill: there is no skill 'internal'; .*\becho\b"):
+        build(Config(default_skill="internal"), registry=lab.registry, storage=MemoryStorage())
+
+
 def test_port_that_is_taken_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
@@ -370,6 +474,8 @@ def test_port_that_is_taken_is_one_line(tmp_path: Path, capfd: pytest.CaptureFix
         ("no_such_module_of_ours", None, "ModuleNotFoundError: No module named 'no_such_module_of_ours'"),
         ("broken.py", "1 +", "SyntaxError"),
         ("raises.py", "raise RuntimeError('because')", "RuntimeError: because"),
+        ("exits.py", "raise SystemExit(0)", "SystemExit: 0"),
+        ("exits_too.py", "import sys; sys.exit('bye')", "SystemExit: bye"),
     ],
 )
 def test_executors_that_cannot_be_imported_are_named_with_the_reason(

@@ -99,10 +99,6 @@ def here(cli: Cli, tasks: Any, *arguments: str) -> Done:
         (["run", "missing.json", "--url", "http://127.0.0.1:9/", "--database", "sqlite:///x.db"], "--database"),
         (["tasks", "list", "--limit", "0"], "limit"),
         (["tasks", "list", "-o", "xml"], "xml"),
-        (["config", "--config", "missing.toml"], "missing.toml"),
-        (["serve", "--host", "0.0.0.0"], "--insecure"),
-        (["card", "missing.py"], "missing.py"),
-        (["migrate", "--database", "postgresql://u:secret@h/d"], "SQLite"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(cli: Cli, arguments: list[str], told: str) -> None:
@@ -111,6 +107,25 @@ def test_wrong_usage_is_one_line_and_exit_code_2(cli: Cli, arguments: list[str],
     assert done.code == 2
     assert done.err.startswith("a2a-server: ")
     assert done.err.count("\n") == 1
+    assert told in done.err
+    assert "secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["config", "--config", "missing.toml"], "missing.toml"),
+        (["serve", "--host", "0.0.0.0"], "--insecure"),
+        (["serve", "--public-url", "http://[x"], "--public-url"),
+        (["card", "missing.py"], "missing.py"),
+        (["migrate", "--database", "postgresql://u:secret@h/d"], "SQLite"),
+    ],
+)
+def test_wrong_configuration_is_one_line_and_exit_code_78(cli: Cli, arguments: list[str], told: str) -> None:
+    """sysexits' EX_CONFIG, so that a supervisor knows that starting again will not help."""
+    done = cli(*arguments)
+
+    assert (done.code, done.err.count("\n")) == (78, 1)
     assert told in done.err
     assert "secret" not in done.err
 
@@ -239,6 +254,52 @@ def test_run_keeps_the_tree_only_in_the_database_it_is_given(cli: Cli, tmp_path:
     assert (tmp_path / "kept.db").exists()
 
 
+TALKATIVE = """
+import os
+import subprocess
+import sys
+from core import executor
+
+print("loaded")
+
+@executor("coroutine")
+async def coroutine(inputs):
+    print("coroutine")
+    subprocess.run(["echo", "child"], check=True)
+    os.write(1, b"descriptor\\n")
+
+@executor("thread")
+def thread(inputs):
+    print("thread")
+
+@executor("process", isolation="process")
+def process(inputs):
+    print("process")
+"""
+
+
+def test_run_as_json_leaves_stdout_to_the_json_whatever_executors_print(tmp_path: Path) -> None:
+    (tmp_path / "talkative.py").write_text(TALKATIVE)
+    names = ["coroutine", "thread", "process"]
+    tasks = [{"id": "all", "name": "all"}, *({"name": name, "parent_id": "all"} for name in names)]
+    done = subprocess.run(
+        [sys.executable, "-m", "a2a_server", "run", tree_file(tmp_path, tasks), "-e", "talkative.py", "-o", "json"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+
+    assert json.loads(done.stdout)["tree_status"] == "completed", done.stderr
+    assert {"loaded", "child", "descriptor", *names} <= set(done.stderr.splitlines())
+
+
+def test_run_as_json_prints_its_document_after_what_was_printed_in_this_process(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "talkative.py").write_text(TALKATIVE)
+
+    done = cli("run", tree_file(tmp_path, [{"name": "thread"}]), "-e", "talkative.py", "-o", "json")
+
+    assert done.json()["status"] == "completed"
+    assert "thread" in done.err
+
+
 @pytest.mark.parametrize("remote", [False, True], ids=["here", "there"])
 def test_ctrl_c_of_run_cancels_what_it_started(tmp_path: Path, server: ServerProcess, remote: bool) -> None:
     where = ["--url", server.url] if remote else ["-e", str(EXECUTORS)]
@@ -258,6 +319,26 @@ def test_ctrl_c_of_run_cancels_what_it_started(tmp_path: Path, server: ServerPro
     if remote:
         (task,) = server.call("tasks.list", {"name": "hang"})
         assert (task["status"], task["error"]) == ("cancelled", "interrupted by Ctrl-C")
+
+
+def test_ctrl_c_exits_130_also_when_the_server_cannot_be_told(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(self: Server, method: str, params: Any) -> Any:
+        if method == "tasks.cancel":
+            raise Failure("lost the server")
+        return {"id": "r", "name": "hang", "executor": "hang", "status": "pending", "children": []}
+
+    def interrupted(self: Server, task_id: str, after: int = 0) -> Iterator[Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "call", call)
+    monkeypatch.setattr(Server, "follow", interrupted)
+
+    done = cli("run", tree_file(tmp_path, [{"name": "hang"}]), "--url", "http://127.0.0.1:9")
+
+    assert done.code == 130
+    assert "not cancelled: lost the server" in done.err
 
 
 def test_run_on_a_terminal_shows_a_live_tree(tmp_path: Path) -> None:
@@ -280,6 +361,33 @@ def test_run_on_a_terminal_shows_a_live_tree(tmp_path: Path) -> None:
     assert b"100%" in shown
     assert b"3 completed" in shown or b"4 completed" in shown
     assert b"task_start" not in shown
+
+
+# serve
+
+
+def test_serve_as_json_prints_one_object_when_it_is_ready(tmp_path: Path) -> None:
+    (tmp_path / "talkative.py").write_text(TALKATIVE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "a2a_server", "serve", "talkative.py", "--port", "0", "-o", "json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    try:
+        health = httpx2.get(f"{ready['url']}healthz", trust_env=False)
+        assert (health.status_code, ready["pid"]) == (200, process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=40)
+
+    assert (process.returncode, out) == (0, "")
+    assert "loaded" in err
+
+
+@pytest.mark.parametrize("command", [["send"], ["watch"], ["tasks", "events"]])
+def test_help_of_streaming_commands_says_that_json_comes_line_by_line(cli: Cli, command: list[str]) -> None:
+    assert "one object a line" in " ".join(cli(*command, "--help").out.split())
 
 
 # With a server

@@ -197,9 +197,9 @@ def test_every_wrong_field_is_named_in_camel_case() -> None:
         ({"historyLength": 2**31}, "historyLength"),
         ({"includeArtifacts": 1}, "includeArtifacts"),
         ({"contextId": {}}, "contextId"),
-        ([], ""),
-        ("x", ""),
-        (5, ""),
+        ([], "params"),
+        ("x", "params"),
+        (5, "params"),
     ],
 )
 def test_wrong_types_and_ranges_are_refused(params: Any, field: str) -> None:

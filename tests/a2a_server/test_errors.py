@@ -80,7 +80,6 @@ def test_a_long_list_of_violations_is_complete_in_the_data_and_short_in_the_mess
         (core_errors.IllegalCommand("t", "Task t waits for nothing"), -32004),
         (core_errors.InvalidPlan([Problem("tasks[0].name", "is required")]), -32602),
         (core_errors.CallerError("no"), -32602),
-        (core_errors.Overloaded("too many open tasks", 2.5), -32051),
         (core_errors.StorageUnavailable("disk full"), -32051),
         (core_errors.VersionConflict("t"), -32051),
     ],
@@ -95,13 +94,13 @@ def test_a_plan_s_problems_reach_the_caller() -> None:
 
 
 def test_turning_away_says_when_to_come_back() -> None:
-    error = errors.translate(core_errors.Overloaded("too many open tasks", 3.0))
+    error = errors.translate(core_errors.StorageUnavailable("the database is 10000 writes behind"))
 
     assert isinstance(error, errors.Overloaded)
-    assert (error.http_status, error.retry_after) == (503, 3)
+    assert (error.http_status, error.retry_after) == (503, 1)
     assert errors.RateLimited().http_status == 429
     info = errors.to_object(error)["data"][0]
-    assert (info["reason"], info["metadata"]) == ("OVERLOADED", {"retryAfter": "3"})
+    assert (info["reason"], info["metadata"]) == ("OVERLOADED", {"retryAfter": "1"})
 
 
 def test_a_database_s_words_do_not_reach_the_caller() -> None:
@@ -125,6 +124,15 @@ def test_an_unforeseen_exception_becomes_an_id(caplog: pytest.LogCaptureFixture)
 def test_every_error_can_be_written() -> None:
     for type_, _, _ in TABLE:
         assert encode(errors.to_object(type_()))
+
+
+def test_a_corrupt_row_is_an_internal_error_with_an_id(caplog: pytest.LogCaptureFixture) -> None:
+    error = errors.translate(core_errors.StorageError("The stored task t is corrupt"))
+
+    answer = errors.to_object(error)
+    assert (answer["code"], answer["message"]) == (-32603, "Internal error")
+    assert answer["data"][0]["metadata"]["errorId"] in caplog.text
+    assert "task t is corrupt" in caplog.text
 
 
 @pytest.mark.parametrize("version", [None, "", "1.0", "1", "1.0.7", " 1.0 "])

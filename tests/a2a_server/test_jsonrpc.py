@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import MAX_NESTING, Door, Event, Frame, Method, Reply, error_reply, parse
-from a2a_server.protocol.errors import ContentTypeNotSupported, ParseError
+from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
-from core.errors import Overloaded, TaskNotFound
+from core.errors import Problem, TaskNotFound
 
 SECRET = "password=hunter2"
 
@@ -90,7 +90,7 @@ class Server:
         raise TaskNotFound("t1")
 
     async def busy(self, context: RequestContext, params: Any) -> Any:
-        raise Overloaded("too many open tasks", 7)
+        raise Overloaded("too many open tasks", retry_after=7)
 
     async def stream(self, context: RequestContext, params: GetTaskRequest) -> AsyncGenerator[Frame, None]:
         if params.id == "unknown":
@@ -429,6 +429,17 @@ async def test_another_a2a_version_is_refused_for_a2a_methods_only(server: Serve
     assert error["code"] == -32009
     assert error["data"][0]["metadata"] == {"supportedVersions": "1.0"}
     assert "result" in await server.ask(call("echo"), a2a_version=version)
+
+
+@pytest.mark.asyncio
+async def test_an_event_id_that_is_none_stops_only_what_would_stream(server: Server) -> None:
+    problem = Problem("Last-Event-ID", "must be a number")
+    for body in (call("echo"), call("GetTask", {"id": "t"}), call("tasks.execute")):
+        assert "result" in await server.ask(body, event_id_problem=problem)
+    for body in (call("SubscribeToTask", {"id": "t"}, "s"), call("tasks.execute", {"use_streaming": True}, "s")):
+        answer = await server.ask(body, event_id_problem=problem)
+        assert (answer["id"], answer["error"]["code"]) == ("s", -32602)
+        assert answer["error"]["data"][0]["fieldViolations"][0]["field"] == "Last-Event-ID"
 
 
 @pytest.mark.asyncio

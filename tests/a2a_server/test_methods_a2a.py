@@ -345,6 +345,20 @@ async def test_message_is_not_sent_twice_by_a_client_that_resumes(call: Caller) 
     assert (await call("ListTasks", {}))["totalSize"] == 0
 
 
+@pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
+@pytest.mark.parametrize("role", ["ROLE_AGENT", 2, "ROLE_UNSPECIFIED", 0, None, "absent"])
+@pytest.mark.asyncio
+async def test_only_what_the_client_says_is_taken(call: Caller, method: str, role: Any) -> None:
+    """An agent's message cannot come from a client; role is REQUIRED."""
+    params = message("echo")
+    params["message"]["role"] = role
+    if role == "absent":
+        del params["message"]["role"]
+    error = await refused(call, method, params)
+    assert (error.code, error.fields) == (-32602, {"message.role"})
+    assert (await call("ListTasks", {}))["totalSize"] == 0
+
+
 # Listing and cancelling
 
 

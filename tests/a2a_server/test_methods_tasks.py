@@ -1,15 +1,18 @@
 """The `tasks.*` and `system.*` methods, through the door."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from a2a_server.context import RequestContext
 from a2a_server.protocol.errors import UnsupportedOperation
 from a2a_server.task_view import MAX_NESTED, tree_object
 from core.session import has_ended, needs_caller
+from core.storage.base import TaskQuery
 from core.task import Task, TreeHead
-from tests.a2a_server.conftest import Caller, Frame, RpcError, calling
+from tests.a2a_server.conftest import Caller, Frame, RpcError, calling, tree_message
 
 PAIR = (
     {"id": "root", "name": "folder"},
@@ -90,6 +93,7 @@ async def test_wrong_tree_is_refused_whole_and_names_the_fields(call: Caller, pa
         ("tasks.cancel", {"task_ids": ["a"], "error_message": 1}, {"error_message"}),
         ("tasks.get", {}, {"task_id"}),
         ("tasks.get", {"task_id": "a", "id": "b"}, {"id"}),
+        ("tasks.get", ["x"], {"params"}),
         ("tasks.detail", {"task_id": ""}, {"task_id"}),
         ("tasks.tree", {}, {"task_id"}),
         ("tasks.tree", {"task_id": "a", "root_id": "a"}, {"task_id"}),
@@ -98,6 +102,7 @@ async def test_wrong_tree_is_refused_whole_and_names_the_fields(call: Caller, pa
         ("tasks.list", {"status": "dancing", "root_only": "x"}, {"status", "root_only"}),
         ("tasks.update", {"name": "x"}, {"task_id"}),
         ("tasks.update", [1], {"task_id"}),
+        ("tasks.update", {"task_id": "a"}, {"params"}),
         ("tasks.delete", {"task_id": ["a"]}, {"task_id"}),
         ("tasks.copy", {"task_id": "a", "children": None}, {"children"}),
         ("tasks.running.list", {"limit": 1001}, {"limit"}),
@@ -178,9 +183,23 @@ async def test_ended_tree_of_a2a_is_run_as_a_copy_that_keeps_results(call: Calle
 
 @pytest.mark.asyncio
 async def test_completed_tree_of_a2a_is_not_copied_for_nothing(call: Caller) -> None:
+    """The refusal names the task that was asked for, and no copy is made only to be deleted."""
+    one = (await call.send("nothing"))["id"]
+    many = (await call("SendMessage", tree_message(*PAIR)))["task"]["id"]
+    node = (await call("tasks.children", {"parent_id": many}))[0]["id"]
+    call.session.copy = None  # type: ignore[assignment, method-assign]
+    for task_id in (one, many, node):
+        error = await refused(call, "tasks.execute", {"task_id": task_id})
+        assert (error.code, error.data[0]["metadata"]["taskId"]) == (-32004, task_id)
+        assert task_id in error.message
+    assert len(await call("tasks.list", {})) == 2
+
+
+@pytest.mark.asyncio
+async def test_completed_tree_of_a2a_is_run_again_as_a_copy_when_forced(call: Caller) -> None:
     task = await call.send("nothing")
-    assert (await refused(call, "tasks.execute", {"task_id": task["id"]})).code == -32004
-    assert len(await call("tasks.list", {})) == 1
+    again = await call("tasks.execute", {"task_id": task["id"], "force": True, "wait": True})
+    assert (again["original_task_id"], again["status"], again["id"] == task["id"]) == (task["id"], "completed", False)
 
 
 @pytest.mark.asyncio
@@ -442,6 +461,25 @@ async def test_running_tasks_are_listed_counted_and_told(call: Caller) -> None:
     told = await call("tasks.running.status", {"task_ids": f"{task_id},unheard"})
     assert [(each["status"], each["is_running"]) for each in told] == [("in_progress", True), ("not_found", False)]
     assert (await call("system.health"))["running_tasks"] == 1
+
+
+@pytest.mark.asyncio
+async def test_open_tasks_are_counted_over_the_calls_of_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = {"jsonrpc": "2.0", "id": 1, "method": "tasks.create", "params": {"name": "echo"}}
+    async with calling(max_open_tasks=3) as call:
+        storage = call.session.storage
+        count = storage.count
+
+        async def slow(query: TaskQuery) -> int:
+            counted = await count(query)
+            await asyncio.sleep(0)  # as a database: the others come in between
+            return counted
+
+        monkeypatch.setattr(storage, "count", slow)
+        reply = await call.application.door.handle(json.dumps([create] * 10).encode(), RequestContext())
+        codes = [answer.get("error", {}).get("code") for answer in json.loads(reply.body)]
+        assert sorted(codes, key=bool) == [None] * 3 + [-32050] * 7
+        assert len(await call("tasks.list")) == 3
 
 
 @pytest.mark.asyncio

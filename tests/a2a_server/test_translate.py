@@ -118,6 +118,36 @@ def test_history_is_chronological_and_repeats_repeated_message_ids() -> None:
     assert {m.context_id for m in task.history} == {"ctx"}
 
 
+def test_artifact_of_many_pieces_is_put_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in proportion to the pieces: a snapshot is made on the event loop."""
+    given: list[int] = []
+
+    def counting(**fields: Any) -> wire.Artifact:
+        given.append(len(fields["parts"]))
+        return wire_artifact(**fields)
+
+    wire_artifact = wire.Artifact
+    monkeypatch.setattr(wire, "Artifact", counting)
+    pieces = [chunk(str(n), append=n > 0) for n in range(300)]
+
+    (artifact,) = snapshot(head(), "root", log(*pieces)).artifacts or []
+
+    assert texts(artifact) == [str(n) for n in range(300)]
+    assert sum(given) == 600  # each piece, and the whole
+
+
+def test_later_pieces_complete_what_is_said_of_an_artifact() -> None:
+    first = {"artifactId": "a", "parts": [{"text": "1"}], "name": "old", "metadata": {"x": 1, "y": 1}}
+    second = {"artifactId": "a", "parts": [{"text": "2"}], "description": "words", "metadata": {"y": 2}}
+    third = {"artifactId": "a", "parts": [{"text": "3"}], "name": "new"}
+    events = log(*(e.ArtifactAdded("root", 1, piece, piece is not first) for piece in (first, second, third)))
+
+    (artifact,) = snapshot(head(), "root", events).artifacts or []
+
+    assert texts(artifact) == ["1", "2", "3"]
+    assert (artifact.name, artifact.description, artifact.metadata) == ("new", "words", {"x": 1, "y": 2})
+
+
 @pytest.mark.parametrize(("length", "kept"), [(None, 3), (0, 0), (1, 1), (9, 3)])
 def test_history_length_keeps_the_latest(length: int | None, kept: int) -> None:
     received = [e.MessageReceived("root", USER | {"messageId": str(n)}) for n in range(3)]

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from core.errors import InvalidPlan, StorageUnavailable, VersionConflict
+from core.errors import InvalidPlan, StorageUnavailable, TreeIsRunning, VersionConflict
 from core.events import MessageReceived
 from core.retry import RetryPolicy
 from core.storage.base import Append, Storage, TaskQuery, TreeQuery
@@ -242,6 +242,37 @@ async def test_delete_removes_the_tree_with_everything_and_nothing_else(storage:
     assert await storage.task("d") is None
     assert await storage.count(TaskQuery(owner=None, root_only=False)) == 3
     await storage.append(created("t"))
+
+
+@pytest.mark.asyncio
+async def test_a_live_tree_is_not_deleted_even_when_its_run_begins_in_the_same_turn(storage: Storage) -> None:
+    """Whoever looked before cannot know: the run may begin between the look and the delete."""
+    first = created("t", 2)
+    await storage.append(first)
+    begun = started(first.head, first.tasks[0])
+
+    append, deleted = await asyncio.gather(storage.append(begun), storage.delete("t"), return_exceptions=True)
+
+    assert append is None
+    assert isinstance(deleted, TreeIsRunning) and deleted.task_id == "t"
+    assert await storage.head("t") == begun.head
+    await storage.append(finished(begun.head))
+    assert await storage.delete("t") is True
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_begins_after_the_delete_is_refused(storage: Storage) -> None:
+    first = created("t", 2)
+    await storage.append(first)
+
+    async def begin() -> None:
+        await storage.append(started(first.head, first.tasks[0]))
+
+    deleted, begun = await asyncio.gather(storage.delete("t"), begin(), return_exceptions=True)
+
+    assert deleted is True
+    assert isinstance(begun, VersionConflict)
+    assert await storage.head("t") is None
 
 
 @pytest.mark.asyncio

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from core.errors import ConfigurationError, DatabaseInUse, StorageError
+from core.errors import ConfigurationError, DatabaseInUse, StorageError, StorageUnavailable
 from core.storage import codec, queries
 from core.storage.base import TaskQuery, TreeQuery
-from core.storage.lock import file_system
+from core.storage.lock import DatabaseLock, file_system
 from core.storage.sql import SqlStorage, database_path
 from core.task import Task, TreeHead
 from tests.storage.samples import created, started
@@ -120,6 +121,26 @@ async def test_a_second_storage_in_the_same_process_is_refused(storage: SqlStora
 
 
 @pytest.mark.asyncio
+async def test_another_name_of_the_same_file_is_refused(storage: SqlStorage, tmp_path: Path) -> None:
+    """Symbolic links, to the file or to its directory, lead to one lock."""
+    link = tmp_path / "link.db"
+    link.symlink_to(storage.path)
+    folder = tmp_path / "folder"
+    folder.symlink_to(storage.path.parent, target_is_directory=True)
+    for name in (link, folder / storage.path.name):
+        with pytest.raises(DatabaseInUse, match=str(os.getpid())):
+            await SqlStorage(str(name)).open()
+
+
+@pytest.mark.asyncio
+async def test_links_that_lead_in_a_circle_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.db").symlink_to(tmp_path / "b.db")
+    (tmp_path / "b.db").symlink_to(tmp_path / "a.db")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        await SqlStorage(str(tmp_path / "a.db")).open()
+
+
+@pytest.mark.asyncio
 async def test_a_directory_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file or directory"):
         await SqlStorage(str(tmp_path / "none" / "tasks.db")).open()
@@ -190,6 +211,17 @@ async def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_file(tm
     await storage.close()
     os.close(write)
     os.close(read)
+
+
+def test_a_lock_that_was_given_back_is_not_kept(tmp_path: Path) -> None:
+    lock = DatabaseLock(tmp_path / "tasks.db")
+    kept = weakref.ref(lock)
+    lock.acquire()
+    lock.release()
+
+    del lock
+
+    assert kept() is None
 
 
 APPENDING = """
@@ -276,13 +308,76 @@ async def test_a_corrupt_row_is_never_served(storage: SqlStorage, sql: str, what
     if what == "task t":
         with pytest.raises(StorageError, match="corrupt"):
             await storage.task("t")
-        with pytest.raises(StorageError, match="corrupt"):
-            await storage.tasks(TaskQuery(owner=None))
     if what == "tree t":
         with pytest.raises(StorageError, match="corrupt"):
             await storage.head("t")
-        with pytest.raises(StorageError, match="corrupt"):
-            await storage.trees(TreeQuery(owner=None))
+
+
+def corrupt(storage: SqlStorage, sql: str) -> None:
+    """Change the file behind the storage's back."""
+    foreign = sqlite3.connect(storage.path, isolation_level=None)
+    before = foreign.total_changes
+    foreign.execute(sql)
+    assert foreign.total_changes > before
+    foreign.close()
+
+
+@pytest.mark.asyncio
+async def test_a_corrupt_row_is_left_out_of_lists_and_named_in_the_log(
+    storage: SqlStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        await storage.append(created(name))
+    corrupt(storage, "UPDATE tasks SET spec = x'7b22' WHERE id = 'b'")
+    corrupt(storage, "UPDATE trees SET body = x'7b22' WHERE id = 'b'")
+
+    assert [task.id for task in await storage.tasks(TaskQuery(owner=None))] == ["c", "a"]
+    assert [head.id for head in (await storage.trees(TreeQuery(owner=None))).heads] == ["c", "a"]
+    assert "task b is corrupt" in caplog.text
+    assert "tree b is corrupt" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_pages_of_trees_go_on_behind_corrupt_rows(storage: SqlStorage) -> None:
+    """Also behind a page that has nothing else in it."""
+    for name in "abcdefgh":
+        await storage.append(created(name))
+    corrupt(storage, "UPDATE trees SET body = x'7b22' WHERE id IN ('c', 'd', 'e', 'f', 'h')")
+
+    seen, before = [], None
+    while True:
+        page = await storage.trees(TreeQuery(owner=None, limit=1, before=before))
+        seen += [head.id for head in page.heads]
+        if not page.has_more:
+            break
+        before = (page.heads[-1].updated_at, page.heads[-1].id)
+
+    assert seen == ["g", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_BUSY, StorageUnavailable),
+        (sqlite3.SQLITE_IOERR_READ, StorageUnavailable),
+        (sqlite3.SQLITE_CORRUPT, StorageError),
+        (sqlite3.SQLITE_NOTADB, StorageError),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_database_that_cannot_be_read_now_is_told_from_one_that_is_broken(
+    storage: SqlStorage, code: int, kind: type[StorageError]
+) -> None:
+    error = sqlite3.OperationalError("/a/path")
+    error.sqlite_errorcode, error.sqlite_errorname = code, "SQLITE_X"
+    assert storage._reader is not None
+
+    with pytest.raises(StorageError, match="SQLITE_X") as caught:
+        async with storage._reader._connection():
+            raise error
+
+    assert type(caught.value) is kind
+    assert await storage.head("t") is None, "the connection is back"
 
 
 def test_a_row_that_does_not_fit_the_types_is_corrupt_too() -> None:
@@ -357,7 +452,7 @@ async def test_no_read_holds_the_log_back(storage: SqlStorage) -> None:
 @pytest.mark.asyncio
 async def test_reading_a_closed_storage_is_an_error(tmp_path: Path) -> None:
     storage = SqlStorage(str(tmp_path / "tasks.db"))
-    with pytest.raises(StorageError, match="closed"):
+    with pytest.raises(StorageUnavailable, match="closed"):
         await storage.head("t")
     await storage.open()
     reading = asyncio.ensure_future(storage.head("t"))

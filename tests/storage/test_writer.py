@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 
 from core.errors import StorageError, StorageUnavailable, VersionConflict
 from core.storage import statements, writer
-from core.storage.base import Append
+from core.storage.base import Append, TaskQuery
 from core.storage.sql import SqlStorage
 from core.storage.writer import Writer
-from tests.storage.samples import created, finished, started
+from tests.storage.samples import created, finished, make_tasks, started
 
 
 @pytest_asyncio.fixture
@@ -158,6 +158,50 @@ async def test_a_full_queue_refuses_at_once(storage: SqlStorage, monkeypatch: py
 
     await asyncio.gather(*waiting)
     await storage.append(created("c"))
+
+
+@pytest.mark.asyncio
+async def test_drafts_and_deletes_wait_for_room_instead_of_failing(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_WAITING", 4)
+    drafts = [replace(make_tasks(f"d{n}", 1)[0], tree_id="") for n in range(30)]
+
+    await asyncio.gather(*[storage.put_draft(draft) for draft in drafts])
+
+    assert await storage.count(TaskQuery(owner=None)) == 30
+    assert await asyncio.gather(*[storage.delete(draft.id) for draft in drafts]) == [True] * 30
+
+
+@pytest.mark.asyncio
+async def test_an_append_finds_room_while_drafts_wait(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MAX_WAITING", 4)
+    drafts = [replace(make_tasks(f"d{n}", 1)[0], tree_id="") for n in range(30)]
+    putting = [asyncio.ensure_future(storage.put_draft(draft)) for draft in drafts]
+    await asyncio.sleep(0)  # all of them have asked
+
+    await storage.append(created("t"))
+
+    assert not all(put.done() for put in putting)
+    await asyncio.gather(*putting)
+
+
+@pytest.mark.asyncio
+async def test_close_writes_the_drafts_that_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MAX_WAITING", 4)
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    await storage.open()
+    drafts = [replace(make_tasks(f"d{n}", 1)[0], tree_id="") for n in range(30)]
+    putting = [asyncio.ensure_future(storage.put_draft(draft)) for draft in drafts]
+    await asyncio.sleep(0)
+    putting[-1].cancel()  # nobody waits for that one any more
+
+    await storage.close()
+
+    assert [put.exception() for put in putting[:-1]] == [None] * 29
+    await storage.open()
+    assert await storage.count(TaskQuery(owner=None)) == 29
+    await storage.close()
 
 
 @pytest.mark.asyncio

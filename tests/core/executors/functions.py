@@ -1,5 +1,6 @@
 """Functions for the tests to run in processes of their own. Without pytest, so that they load quickly."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import time
 from typing import Any
 
 from core.executors.base import Parts, Rejected
+from core.executors.process import ProcessExecutor, locate
+from tests.core.executors.context import make_context
 
 
 def double(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -26,6 +29,15 @@ def tell(inputs: dict[str, Any], context: Any) -> Any:
     return Parts(
         [{"text": f"{context.task_id} {context.attempt} {context.idempotency_key} {context.dependencies['a']}"}]
     )
+
+
+def describe(inputs: dict[str, Any], context: Any) -> Any:
+    task = context.task
+    try:
+        task.name = "changed"
+    except AttributeError:
+        return [type(task).__name__, task.id, task.name, task.status.is_terminal, [d.id for d in task.dependencies]]
+    return None
 
 
 def ask_twice(inputs: dict[str, Any], context: Any) -> list[Any]:
@@ -75,6 +87,11 @@ def hang(inputs: dict[str, Any], context: Any) -> None:
     grandchild = subprocess.Popen(["/bin/sleep", "1000"])
     context.message(json.dumps([os.getpid(), grandchild.pid]))
     time.sleep(1000)
+
+
+def nested() -> Any:
+    """Runs `echo` in a process of this process."""
+    return asyncio.run(ProcessExecutor(locate(echo), 1).execute({"n": 1}, make_context()))
 
 
 def echo(inputs: dict[str, Any]) -> Any:

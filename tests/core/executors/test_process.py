@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec import to_builtins
 
 from core.commands import ReportProgress
 from core.errors import ConfigurationError, StaleAttempt
@@ -56,6 +57,42 @@ async def test_what_a_function_says_is_reported_in_order_and_parts_stay_parts() 
     assert said.fractions == [0.5]
     assert said.parts == [{"text": "hello"}, {"text": "piece"}]
     assert isinstance(said.commands[0], ReportProgress)
+
+
+@pytest.mark.asyncio
+async def test_task_is_there_to_be_read_as_in_the_other_contexts() -> None:
+    context = make_context(depends_on=("d1",), inputs={"n": 2**70})
+    assert await run(functions.describe, context=context) == ["Task", "t1", "work", False, ["d1"]]
+
+
+UNGUARDED = """
+import asyncio, sys
+from core.executors.function import Declared, make_spec
+from tests.core.executors.context import make_context
+
+print("started", flush=True)
+
+def double(inputs):
+    return inputs["n"] * 2
+
+spec = make_spec("double", double, Declared(isolation="process"))
+print(asyncio.run(spec.make().execute({"n": 1}, make_context())), flush=True)
+"""
+
+
+def test_program_without_a_guard_is_told_so_instead_of_starting_itself_without_end(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(UNGUARDED)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, env=env, timeout=60)
+    assert done.stdout == "started\n" * 2, "once by us, and once more when the child loads the file"
+    assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.asyncio
+async def test_function_in_a_process_may_start_processes_once_it_runs() -> None:
+    """Only the loading of its file is no time for that."""
+    assert await run(functions.nested) == {"n": 1}
 
 
 @pytest.mark.asyncio
@@ -182,7 +219,8 @@ class FakeChannel:
     """Gives a job, and answers each call with its own words."""
 
     def __init__(self, function: str, inputs: dict[str, Any], arity: int) -> None:
-        facts = {"task_id": "t1", "run": 1, "attempt": 1, "idempotency_key": "t1:1", "dependencies": {"a": 7}}
+        facts: dict[str, Any] = {"task": to_builtins(make_context().task), "task_id": "t1"}
+        facts |= {"run": 1, "attempt": 1, "idempotency_key": "t1:1", "dependencies": {"a": 7}}
         self.job = {
             "module": functions.__name__,
             "path": functions.__file__,
@@ -207,6 +245,7 @@ class FakeChannel:
     [
         ("echo", 1, {"result": {"value": {"n": 1}}}),
         ("nothing", 0, {"result": {"value": None}}),
+        ("describe", 2, {"result": {"value": ["Task", "t1", "work", False, []]}}),
         ("ask_twice", 2, {"result": {"value": ["ask", "ask"]}}),
         ("reply_late", 2, {"result": {"value": None}}),
         ("tell", 2, {"result": {"parts": [{"text": "t1 1 t1:1 7"}]}}),
