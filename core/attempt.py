@@ -20,6 +20,7 @@ from core.task import Cause, Task
 logger = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
+HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +86,7 @@ async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock
         attempt.executor = spec.make()
         result = await attempt.executor.execute(inputs, context)
         attempt.end()
-        await hooks.after_task(task, inputs, result)
+        await _after(hooks, task, inputs, result)
         return _completion(task, spec, result, clock.chance())
     except (asyncio.CancelledError, KeyboardInterrupt):
         if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
@@ -94,6 +95,15 @@ async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises ends its attempt, not ours
         return _ending(task, spec, _only(error), clock.chance())
+
+
+async def _after(hooks: Hooks, task: Task, inputs: dict[str, Any], result: Any) -> None:
+    """The hooks, which can change nothing any more: neither by what they raise nor by not coming back."""
+    try:
+        async with asyncio.timeout(HOOK_LIMIT):
+            await hooks.after_task(task, inputs, result)
+    except TimeoutError:
+        logger.error("a post hook of task %s took more than %g s and was cut off", task.id, HOOK_LIMIT)
 
 
 def _only(error: BaseException) -> BaseException:

@@ -96,7 +96,7 @@ class Orchestrator:
                 continue
             except CoreError:
                 # A refusal is an answer too: it must not rest on something that is not durable yet.
-                if (latest := self._latest(tree_id)) is not None:
+                if (latest := self.latest(tree_id)) is not None:
                     await asyncio.wait([latest])
                     if latest.exception() is not None:
                         continue
@@ -112,14 +112,14 @@ class Orchestrator:
         """Decide and apply at once, on a tree in memory; the decision's `stored` says when it is durable."""
         events = decide(command, tree, self._clock.now())
         if not events:
-            stored = self._latest(tree.id)
+            stored = self.latest(tree.id)
             if stored is None:
                 stored = asyncio.get_running_loop().create_future()
                 stored.set_result(None)
             return Decision(tree, (), stored)
         return self._append(tree, events)
 
-    def _latest(self, tree_id: str) -> asyncio.Future[None] | None:
+    def latest(self, tree_id: str) -> asyncio.Future[None] | None:
         """The tree's last append, if it has not been answered yet."""
         return next(reversed(self._appends.get(tree_id, {})), None)
 
@@ -191,7 +191,7 @@ class Orchestrator:
             loading.exception()  # seen, also when everybody who waited has gone away
 
     async def _load(self, tree_id: str) -> TaskTree:
-        while (latest := self._latest(tree_id)) is not None:  # what is on its way belongs to the tree
+        while (latest := self.latest(tree_id)) is not None:  # what is on its way belongs to the tree
             await asyncio.wait([latest])
         stored = await self._storage.load(tree_id)
         if stored is None:

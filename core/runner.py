@@ -57,7 +57,7 @@ class Runner:
         self._queue = ReadyQueue()
         self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
-        self._never_begun: set[tuple[str, str, int]] = set()  # (tree, task, attempt) whose executor was not run
+        self._never_begun: dict[tuple[str, str], int] = {}  # (tree, task) whose stored attempt has not run anything
         self._running = 0  # attempts that hold a slot
         self._in_lane: Counter[str] = Counter()
         self._in_tree: Counter[str] = Counter()
@@ -95,7 +95,8 @@ class Runner:
             event = recorded.event
             if isinstance(event, e.TaskStarted):
                 self._begin(tree, event)
-            elif isinstance(event, e.TaskCancelled | e.TaskFailed | e.AttemptFailed):
+            elif isinstance(event, e.TaskCancelled | e.TaskFailed | e.AttemptFailed | e.AttemptLost):
+                self._never_begun.pop((tree.id, event.task_id), None)
                 attempt = self._attempts.get((tree.id, event.task_id))
                 if attempt is not None:
                     attempt.stop()
@@ -137,9 +138,8 @@ class Runner:
         for task_id in sorted(tree.running):
             task = tree.tasks[task_id]
             if (tree.id, task_id) not in self._attempts and (tree.id, task_id) not in self._starting:
-                begun = (tree.id, task_id, task.attempt) not in self._never_begun
+                begun = self._never_begun.get((tree.id, task_id)) != task.attempt
                 self._orchestrator.decide_now(tree, self._loss(task, crash=begun, begun=begun))
-                self._never_begun.discard((tree.id, task_id, task.attempt))
         for task in tree.startable():
             self._offer(tree, task)
         self._fill()
@@ -180,8 +180,8 @@ class Runner:
         task = tree.tasks.get(task_id) if tree is not None else None
         if tree is None or task is None or not tree.is_startable(task) or task.runnable_at > self._clock.now():
             return
-        if (tree_id, task_id) in self._attempts:
-            return  # an earlier attempt is still coming to its end, which offers the task again
+        if (tree_id, task_id) in self._attempts or (tree_id, task_id) in self._starting:
+            return  # an earlier attempt is still coming to its beginning or its end, which offers the task again
         self._orchestrator.decide_now(tree, StartTask(task_id))
         if tree.tasks[task_id].is_running:
             lane = task.executor or ""
@@ -220,12 +220,14 @@ class Runner:
 
     def _begin(self, tree: TaskTree, started: e.TaskStarted) -> None:
         key = (tree.id, started.task_id)
-        lane = self._starting.pop(key)
+        lane = self._starting.pop(key)  # there is one start of a task at a time
         task = tree.tasks[started.task_id]
         if self._closing or not task.is_running or task.attempt != started.attempt:
             # It ended between its start and this moment, or is left to the next process.
             self._release(key, lane)
-            self._never_begun.add((tree.id, task.id, started.attempt))
+            self._never_begun[key] = started.attempt  # until the event that ended it is stored too
+            if tree.is_startable(task):
+                self._offer(tree, task)
             return
         spec = self._registry.get(lane)
         results, absent = _results(tree, task)
@@ -260,6 +262,13 @@ class Runner:
         command: Command | None = None
         try:
             command = await perform(attempt, self._registry.ids(), self._registry.hooks, self._clock)
+            if (
+                attempt.is_shutdown
+                and attempt.context.stopping
+                and isinstance(command, FailAttempt)
+                and not command.final
+            ):
+                command = self._loss(attempt.task, crash=False)  # that is how it took its interruption
         except asyncio.CancelledError:
             if attempt.is_shutdown:
                 command = self._loss(attempt.task, crash=False)
@@ -350,7 +359,10 @@ class Runner:
         for attempt in list(self._attempts.values()):
             attempt.stop()
         await self._wait_until_stopped(list(self._attempts.values()), STOP_LIMIT)
-        await self._report_never_begun()
+        await self._starts_answered()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_LIMIT):
+                await self._report_never_begun()
         await self.hooks_done(grace)
         jobs = self._side_jobs | self._tree_hooks
         for job in jobs:
@@ -358,9 +370,21 @@ class Runner:
         if jobs:
             await asyncio.wait(jobs)
 
+    async def _starts_answered(self) -> None:
+        """Wait until no start is on its way to the disk any more."""
+        while self._starting:
+            tree_id, _ = next(iter(self._starting))
+            latest = self._orchestrator.latest(tree_id)
+            if latest is None:
+                return
+            _, late = await asyncio.wait([latest], timeout=STOP_LIMIT)
+            if late:
+                return
+
     async def _report_never_begun(self) -> None:
         """Attempts whose executor was not run at all, so that the next process knows that nothing came of them."""
-        for tree_id, task_id, attempt in self._never_begun:
+        while self._never_begun:
+            (tree_id, task_id), attempt = self._never_begun.popitem()
             with suppress(CoreError):
                 await self._orchestrator.handle(tree_id, LoseAttempt(task_id, attempt, crash=False))
 

@@ -145,9 +145,11 @@ class Session:
         if self.is_closed:
             return
         self.is_closed = True
-        await self.runner.close(grace)
-        self.feed.close()
-        await self.storage.close()
+        try:
+            await self.runner.close(grace)
+        finally:
+            self.feed.close()
+            await self.storage.close()
 
     # Trees
 

@@ -327,3 +327,94 @@ async def test_the_status_of_a_tree_carries_the_time_of_its_change() -> None:
         await asyncio.sleep(0)
         head = await session.wait(head.id, has_ended)
         assert head.updated_at == EPOCH + 1
+
+
+# The second round: what happens between a start and its commit
+
+
+@virtual_time
+async def test_a_cancel_and_a_new_run_before_a_start_is_durable_leak_no_slot() -> None:
+    """Two starts of one task must not be on their way at once."""
+    storage = FaultyStorage()
+    bench = Bench(storage=storage, limits=RunnerLimits(tasks=1))
+    async with bench.session() as session:
+        head = await session.create(session.plan(rooted(item("a"))))
+        storage.held = []
+        asked = [asyncio.create_task(session.execute(head.id))]
+        await settle()
+        asked.append(asyncio.create_task(session.cancel(head.id)))
+        await settle()
+        asked.append(asyncio.create_task(session.execute(head.id)))
+        await settle()
+        storage.release()
+        await asyncio.gather(*asked)
+        ended = await session.wait(head.id, lambda head: has_ended(head) and head.run == 2)
+        tasks = await tasks_of(session, head.id)
+        await settle()
+        assert (ended.status, tasks["a"].status) == (COMPLETED, COMPLETED)
+        assert (session.runner.running, session.runner._running, bench.started) == (0, 0, ["a"])
+        assert not session.runner._in_lane and not session.runner._in_tree and not session.runner._never_begun
+
+
+@virtual_time
+async def test_a_start_that_was_never_begun_leaves_nothing_unknown() -> None:
+    """The session closes while the starts are on their way: nothing came of them, and the next process runs them."""
+    storage = FaultyStorage()
+    bench = Bench(storage=storage)
+    bench.add("pay", bench.work, at_most_once=True)
+    first = bench.session()
+    await first.start()
+    head = await first.create(first.plan(rooted(*(item(f"t{n}", "pay") for n in range(5)))))
+    storage.held = []
+    executing = asyncio.create_task(first.execute(head.id))
+    await settle()
+    closing = asyncio.create_task(first.close())
+    await settle()
+    storage.release()
+    await asyncio.gather(executing, closing)
+    assert bench.started == []
+    async with bench.session() as second:
+        assert await second.resume() == 1
+        assert (await second.wait(head.id, has_ended)).status is COMPLETED
+        assert {task.crashes for task in (await tasks_of(second, head.id)).values()} == {0}
+
+
+@virtual_time
+async def test_what_an_executor_makes_of_a_shutdown_is_not_its_failure() -> None:
+    bench = Bench()
+    calls: list[int] = []
+
+    async def touchy(inputs: dict[str, Any], context: TaskContext) -> Any:
+        calls.append(context.attempt)
+        if len(calls) > 1:
+            return "done"
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise RuntimeError("connection lost") from None
+
+    bench.add("touchy", touchy)
+    first = bench.session()
+    await first.start()
+    head = await begin(first, item("a", "touchy"))
+    await until_event(first, head.id, e.TaskStarted)
+    await settle()
+    await first.close()
+    async with bench.session() as second:
+        await second.resume()
+        await second.wait(head.id, has_ended)
+        task = (await tasks_of(second, head.id))["a"]
+    assert (task.result, task.crashes, calls) == ("done", 0, [1, 2])
+
+
+@virtual_time
+async def test_a_hook_that_hangs_is_cut_off_and_the_result_kept() -> None:
+    bench = Bench()
+
+    async def hang(task: Any, inputs: Any, result: Any) -> None:
+        await asyncio.Event().wait()
+
+    bench.registry.hooks.post_task(hang)
+    async with bench.session() as session:
+        tasks = await finish(session, item("a", result=1, timeout=5))
+    assert (tasks["a"].status, tasks["a"].result) == (COMPLETED, 1)
