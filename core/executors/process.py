@@ -106,6 +106,7 @@ class ProcessExecutor:
                 "attempt": context.attempt,
                 "idempotency_key": context.idempotency_key,
                 "dependencies": dict(context.dependencies),
+                "absent": context.absent,
                 "request": dict(context.request),
                 "context_id": context.context_id,
             },

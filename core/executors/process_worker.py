@@ -79,6 +79,7 @@ class ProcessContext:
         self.attempt: int = facts["attempt"]
         self.idempotency_key: str = facts["idempotency_key"]
         self.dependencies: dict[str, Any] = facts["dependencies"]
+        self.absent: tuple[str, ...] = tuple(facts["absent"])
         self.request: dict[str, Any] = facts["request"]
         self.context_id: str | None = facts["context_id"]
         self.cancelled = False  # a process that is to stop is killed

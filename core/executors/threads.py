@@ -107,6 +107,10 @@ class ThreadContext:
         return self._context.dependencies
 
     @property
+    def absent(self) -> tuple[str, ...]:
+        return self._context.absent
+
+    @property
     def request(self) -> Mapping[str, Any]:
         return self._context.request
 

@@ -26,9 +26,8 @@ def tell(inputs: dict[str, Any], context: Any) -> Any:
     context.progress(0.5, "half")
     context.message("hello")
     context.artifact(Parts([{"text": "piece"}]), name="pieces", last_chunk=True)
-    return Parts(
-        [{"text": f"{context.task_id} {context.attempt} {context.idempotency_key} {context.dependencies['a']}"}]
-    )
+    facts = [context.task_id, context.attempt, context.idempotency_key, context.dependencies["a"]]
+    return Parts([{"text": " ".join(map(str, [*facts, "without", *context.absent]))}])
 
 
 def describe(inputs: dict[str, Any], context: Any) -> Any:

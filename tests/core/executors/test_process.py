@@ -51,9 +51,9 @@ async def test_function_without_parameters_and_class_run_too() -> None:
 @pytest.mark.asyncio
 async def test_what_a_function_says_is_reported_in_order_and_parts_stay_parts() -> None:
     said = Said()
-    result = await run(functions.tell, context=make_context(said, dependencies={"a": 7}))
+    result = await run(functions.tell, context=make_context(said, dependencies={"a": 7}, depends_on=("a", "b")))
     assert isinstance(result, Parts)
-    assert result == [{"text": "t1 1 t1:1 7"}]
+    assert result == [{"text": "t1 1 t1:1 7 without b"}]
     assert said.fractions == [0.5]
     assert said.parts == [{"text": "hello"}, {"text": "piece"}]
     assert isinstance(said.commands[0], ReportProgress)
@@ -220,7 +220,7 @@ class FakeChannel:
 
     def __init__(self, function: str, inputs: dict[str, Any], arity: int) -> None:
         facts: dict[str, Any] = {"task": to_builtins(make_context().task), "task_id": "t1"}
-        facts |= {"run": 1, "attempt": 1, "idempotency_key": "t1:1", "dependencies": {"a": 7}}
+        facts |= {"run": 1, "attempt": 1, "idempotency_key": "t1:1", "dependencies": {"a": 7}, "absent": []}
         self.job = {
             "module": functions.__name__,
             "path": functions.__file__,
@@ -248,7 +248,7 @@ class FakeChannel:
         ("describe", 2, {"result": {"value": ["Task", "t1", "work", False, []]}}),
         ("ask_twice", 2, {"result": {"value": ["ask", "ask"]}}),
         ("reply_late", 2, {"result": {"value": None}}),
-        ("tell", 2, {"result": {"parts": [{"text": "t1 1 t1:1 7"}]}}),
+        ("tell", 2, {"result": {"parts": [{"text": "t1 1 t1:1 7 without"}]}}),
         ("fail", 1, {"raised": "it broke", "rejected": False}),
         ("reject", 1, {"raised": "not mine", "rejected": True}),
     ],
