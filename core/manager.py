@@ -91,7 +91,7 @@ class TaskTreeNode:
         return sum(fractions) / len(fractions)
 
     def calculate_status(self) -> TaskStatus:
-        """One status for the whole: failed before running, running before pending, completed when all are."""
+        """One status for the whole: a question before running, then the failures, pending, completed when all are."""
         statuses = {node.task.status for node in self.nodes()}
         for status in _STATUS_ORDER:
             if status in statuses:
@@ -145,6 +145,7 @@ class TaskRepository:
         }  # fmt: skip
         parsed, problems = convert_fields(given, TaskInput, "")
         problems += extras_problems(schemas, params, judge_schema)
+        deadline_at = deadline_of(deadline, "deadline", problems) if isinstance(deadline, str) else None
         try:
             given = to_json_value(given, "task")  # a copy: what the caller keeps may change
         except NotJson as error:
@@ -166,14 +167,12 @@ class TaskRepository:
             schemas=given["schemas"],
             params=given["params"],
             timeout=timeout,
-            deadline=deadline_of(deadline, "deadline", problems) if deadline is not None else None,
+            deadline=deadline_at,
             max_attempts=max_attempts,
             retry=parsed.retry or RetryPolicy(),
             created_at=now,
             updated_at=now,
         )
-        if problems:
-            raise InvalidPlan(problems)
         await self._session.storage.put_draft(task)
         return task
 
@@ -192,7 +191,8 @@ class TaskRepository:
         root = TaskTreeNode(found)
         open_nodes = [root]
         for node in open_nodes:
-            node.children = [TaskTreeNode(child) for child in await self._session.storage.children(node.task.id)]
+            for child in await self._session.storage.children(node.task.id):
+                node.add_child(TaskTreeNode(child))
             open_nodes.extend(node.children)
         return root
 

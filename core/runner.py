@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -238,7 +239,7 @@ class Runner:
             absent=absent,
             request=tree.head.metadata,
             context_id=tree.head.context_id,
-            report=lambda command: self._from_executor(tree.id, command),
+            report=partial(self._orchestrator.handle, tree.id),
             at_most_once=spec is not None and spec.at_most_once,
         )
         attempt = Attempt(tree.id, task, spec, context)
@@ -246,9 +247,6 @@ class Runner:
         if task.timeout is not None:
             attempt.timer = asyncio.get_running_loop().call_later(task.timeout, self._time_out, attempt)
         attempt.job = asyncio.create_task(self._run(attempt))
-
-    async def _from_executor(self, tree_id: str, command: Command) -> None:
-        await self._orchestrator.handle(tree_id, command)
 
     def _time_out(self, attempt: Attempt) -> None:
         """Fail the attempt, whatever its executor makes of being interrupted."""

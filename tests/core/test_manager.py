@@ -449,3 +449,29 @@ async def test_a_hook_that_refuses_a_second_run_is_heard_and_one_after_the_tree_
     with pytest.raises(IllegalCommand, match="not today"):
         await manager.distribute_task_tree(tree)
     await manager.session.close()
+
+
+@virtual_time
+async def test_every_bad_field_of_a_task_is_told_at_once() -> None:
+    manager = new_manager()
+    with pytest.raises(InvalidPlan) as refusal:
+        await manager.task_repository.create_task(
+            name="work",
+            priority="high",
+            deadline="soon",
+            schemas={"method": 5},  # type: ignore[arg-type]
+        )
+    assert {problem.field for problem in refusal.value.problems} == {"priority", "deadline", "schemas.method"}
+    await manager.session.close()
+
+
+@virtual_time
+async def test_a_tree_that_was_read_knows_its_parents() -> None:
+    manager = new_manager()
+    make = manager.task_repository.create_task
+    root = await make(name="root")
+    await make(name="work", parent_id=root.id)
+    tree = await manager.task_repository.get_task_tree(root)
+    with pytest.raises(ValueError, match="cannot be below itself"):
+        tree.children[0].add_child(tree)
+    await manager.session.close()
