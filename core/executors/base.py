@@ -90,9 +90,7 @@ class TaskContext:
     absent: tuple[str, ...] = ()  # the same of each optional dependency that did not complete
     request: Mapping[str, Any]  # what came with the tree: `message`, `metadata` of an A2A request
     context_id: str | None
-    report: Callable[
-        [Command], Awaitable[object]
-    ]  # resolves when stored; raises StaleAttempt when the task is not ours
+    report: Callable[[Command], Awaitable[object]]  # done when stored; raises StaleAttempt when the task is not ours
     at_most_once: bool = False
     stopping: bool = False
     _answers_used: int = 0
