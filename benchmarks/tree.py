@@ -15,11 +15,10 @@ import tempfile
 import time
 from typing import Any
 
-from core.storage.sql import SqlStorage
-
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.session import Session, has_ended
+from core.storage.sql import SqlStorage
 from core.task import TaskStatus
 
 BATCH = 100  # tasks in one commit of the floor
