@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.agent_card import DISTRIBUTION, CardDocument, load_template, make_card, not_modified, template_path
 from a2a_server.config import Config
-from a2a_server.context import RequestContext
+from a2a_server.context import NOBODY, RequestContext
 from a2a_server.gate import Gate, Refused, read_body, send_refusal, send_reply
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Frame, Reply, error_reply
@@ -35,7 +35,6 @@ from core.runner import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Storage
 from core.storage.sql import SqlStorage
-from core.task import ANONYMOUS
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
@@ -122,10 +121,12 @@ class Application:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One JSON-RPC request, at any of the door's paths."""
         try:
-            body = await read_body(receive, self.config.max_body)
-            reply = await self._reply(body, Request(scope))
+            reply = await self._reply(Request(scope), receive)
         except Refused as refused:
             await send_refusal(refused.reply, receive, send)
+            return
+        except A2AError as error:  # who calls is judged before anything of the body is read
+            await send_refusal(error_reply(error), receive, send)
             return
         except ConnectionError:
             return
@@ -134,11 +135,11 @@ class Application:
         else:
             await self._stream(reply.events)(scope, receive, send)
 
-    async def _reply(self, body: bytes, request: Request) -> Reply:
+    async def _reply(self, request: Request, receive: Receive) -> Reply:
         if not self.is_ready:
-            return error_reply(self._not_ready())
-        context = self._context(request)
-        reply = await self.door.handle(body, context)
+            raise self._not_ready()
+        context = await self._context(request)
+        reply = await self.door.handle(await read_body(receive, self.config.max_body), context)
         if active := self._extensions.intersection(context.extensions):
             headers = {**reply.headers, "A2A-Extensions": ", ".join(sorted(active))}
             return Reply(status=reply.status, body=reply.body, headers=headers, events=reply.events)
@@ -149,7 +150,7 @@ class Application:
         if not self.is_ready:
             return _plain(error_reply(self._not_ready()))
         try:
-            context = self._context(request)
+            context = await self._context(request)
             if context.event_id_problem is not None:
                 raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]
@@ -157,7 +158,8 @@ class Application:
             after = check_resume(head, context.last_event_id)
         except (A2AError, CallerError) as error:
             told = translate(error)
-            return _plain(error_reply(told, status=404 if isinstance(told, TaskNotFound) else 400))
+            status = 404 if isinstance(told, TaskNotFound) else max(told.http_status, 400)
+            return _plain(error_reply(told, status=status))
         except StorageError as error:
             told = translate(error)
             return _plain(error_reply(told, status=503 if isinstance(told, Overloaded) else 500))
@@ -192,15 +194,17 @@ class Application:
             cut=lambda scope: self.cut(scope),
         )
 
-    def _context(self, request: Request) -> RequestContext:
+    async def _context(self, request: Request) -> RequestContext:
+        """Who calls, and how. Raises Unauthenticated, PermissionDenied or RateLimited."""
         headers, query = request.headers, request.query_params
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
         extensions = headers.get("a2a-extensions", "")
         return RequestContext(
-            owner=ANONYMOUS,
+            principal=NOBODY,
             a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
             extensions=tuple(uri for part in extensions.split(",") if (uri := part.strip())),
+            idempotency_key=headers.get("idempotency-key"),
             last_event_id=int(event_id) if is_event_id else None,
             event_id_problem=_NO_EVENT_ID if event_id and not is_event_id else None,
             base_url=str(request.base_url),

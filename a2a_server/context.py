@@ -2,17 +2,40 @@
 
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from core.errors import Problem
 from core.task import ANONYMOUS
+
+
+class Principal(Struct, frozen=True, kw_only=True):
+    """Who calls. `owner` is what every row that he makes belongs to, and all that he can see."""
+
+    id: str
+    tenant: str = ""
+    is_operator: bool = False  # may use `tasks.*`, `push.*` and every registered executor
+    skills: frozenset[str] | None = None  # the skills that he may use; None: all that are exposed
+    expires_at: float | None = None  # seconds since 1970; his streams end then
+    owner: str = ANONYMOUS
+
+
+# Everybody, where nobody is asked who he is: on loopback, or behind --insecure.
+NOBODY = Principal(id=ANONYMOUS, is_operator=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
     """The surroundings of one HTTP request, the same for every item of a batch."""
 
-    owner: str = ANONYMOUS
+    principal: Principal = NOBODY
     a2a_version: str | None = None  # of the header or the query parameter `A2A-Version`, as it came
     extensions: tuple[str, ...] = ()  # URIs of the header `A2A-Extensions`
+    idempotency_key: str | None = None  # of the header `Idempotency-Key`
     last_event_id: int | None = None  # where a broken stream is to be taken up
     event_id_problem: Problem | None = None  # what is wrong with the one that was given; for streams only
     base_url: str = ""  # the address the caller used, with a slash at its end
+
+    @property
+    def owner(self) -> str:
+        """Whose rows the caller makes and sees."""
+        return self.principal.owner

@@ -28,7 +28,6 @@ from a2a_server.protocol.errors import (
     InvalidRequest,
     MethodNotFound,
     ParseError,
-    TurnedAway,
     to_object,
     translate,
 )
@@ -196,8 +195,8 @@ def parse(body: bytes) -> Any:
 
 def error_reply(error: A2AError, request_id: str | int | None = None, *, status: int | None = None) -> Reply:
     """The answer that is one error; also for requests that never get here, such as those of a wrong type (415)."""
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TurnedAway) else {}
-    return Reply(status=status or error.http_status, body=_error_response(error, request_id), headers=headers)
+    body = _error_response(error, request_id)
+    return Reply(status=status or error.http_status, body=body, headers=error.headers)
 
 
 def _target(method: Method) -> Callable[[_Call, Any], Awaitable[Result]]:

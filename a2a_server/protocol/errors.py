@@ -45,6 +45,11 @@ class A2AError(Exception):
         """The error whose message says what is wrong, too."""
         return cls(f"{cls.text}: {_sentence(violations)}", violations=violations)
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers that go with it, in any binding."""
+        return {}
+
 
 class TaskNotFound(A2AError):
     """No such task, or not the caller's."""
@@ -109,6 +114,10 @@ class TurnedAway(A2AError):
         self.retry_after = max(1, round(retry_after))
         super().__init__(message, metadata={"retryAfter": str(self.retry_after)})
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self.retry_after)}
+
 
 class RateLimited(TurnedAway):
     """This caller asks too often."""
@@ -120,6 +129,28 @@ class Overloaded(TurnedAway):
     """Too much work is waiting, or the database is not available."""
 
     code, text, reason, http_status = -32051, "The server is overloaded", "OVERLOADED", 503
+
+
+class Unauthenticated(A2AError):
+    """The caller has not shown who he is, or what he showed is not valid (any more). Says no more than that."""
+
+    code, text, reason, domain = -32052, "Authentication is required", "UNAUTHENTICATED", OWN_DOMAIN
+    http_status = 401
+
+    def __init__(self, *challenges: str) -> None:
+        self._challenges = challenges or ("Bearer",)
+        super().__init__()
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": ", ".join(self._challenges)}
+
+
+class PermissionDenied(A2AError):
+    """The caller is known, and may not do this."""
+
+    code, text, reason, domain = -32053, "This is not allowed", "PERMISSION_DENIED", OWN_DOMAIN
+    http_status = 403
 
 
 class ParseError(A2AError):

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from a2a_server.app import Application, build
 from a2a_server.config import Config
-from a2a_server.context import RequestContext
+from a2a_server.context import Principal, RequestContext
 from a2a_server.server import Server, listen
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.executors.registry import ExecutorRegistry
@@ -198,6 +198,11 @@ def message(skill: str | None = None, *parts: Any, text: str = "hi", task: str =
 def tree_message(*tasks: dict[str, Any]) -> Any:
     """Params of SendMessage that bring a tree."""
     return message(None, {"data": {"tasks": list(tasks)}})
+
+
+def somebody(name: str) -> Principal:
+    """A caller who is not everybody."""
+    return Principal(id=name, owner=name, is_operator=True)
 
 
 def unwrapped(response: dict[str, Any]) -> Any:

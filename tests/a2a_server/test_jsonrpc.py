@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_server.context import RequestContext
+from a2a_server.context import Principal, RequestContext
 from a2a_server.jsonrpc import MAX_NESTING, Door, Event, Frame, Method, Reply, error_reply, parse
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
@@ -120,6 +120,9 @@ class Server:
         return json.loads(reply.body) if reply.body else None
 
 
+ANN = Principal(id="ann", owner="ann")
+
+
 @pytest.fixture
 def server() -> Server:
     return Server()
@@ -159,8 +162,8 @@ async def test_integers_of_any_size_stay_exact(server: Server) -> None:
 
 @pytest.mark.asyncio
 async def test_the_method_sees_the_request_s_surroundings(server: Server) -> None:
-    await server.post(call("GetTask", {"id": "t"}), owner="ann", a2a_version="1.0", last_event_id=7)
-    assert server.contexts == [RequestContext(owner="ann", a2a_version="1.0", last_event_id=7)]
+    await server.post(call("GetTask", {"id": "t"}), principal=ANN, a2a_version="1.0", last_event_id=7)
+    assert server.contexts == [RequestContext(principal=ANN, a2a_version="1.0", last_event_id=7)]
 
 
 @pytest.mark.asyncio

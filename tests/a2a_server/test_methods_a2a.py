@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.a2a_server.conftest import Caller, RpcError, message, tree_message
+from tests.a2a_server.conftest import Caller, RpcError, message, somebody, tree_message
 
 FAN = (
     {"id": "root", "name": "folder"},
@@ -481,11 +481,11 @@ async def test_foreign_task_looks_exactly_like_a_missing_one(call: Caller) -> No
         ("tasks.copy", {"task_id": task["id"]}),
         ("tasks.execute", {"task_id": task["id"]}),
     ):
-        error = await refused(call, method, params, owner="mallory")
+        error = await refused(call, method, params, principal=somebody("mallory"))
         assert (error.code, error.message) == (-32001, "Task not found"), method
-    assert (await call("ListTasks", {}, owner="mallory"))["totalSize"] == 0
-    assert await call("tasks.list", {}, owner="mallory") == []
-    (answer,) = await call("tasks.cancel", {"task_ids": [task["id"]]}, owner="mallory")
+    assert (await call("ListTasks", {}, principal=somebody("mallory")))["totalSize"] == 0
+    assert await call("tasks.list", {}, principal=somebody("mallory")) == []
+    (answer,) = await call("tasks.cancel", {"task_ids": [task["id"]]}, principal=somebody("mallory"))
     assert answer["status"] == "failed"
     assert state(await call("GetTask", {"id": task["id"]})) == "INPUT_REQUIRED"
 

@@ -12,7 +12,7 @@ from a2a_server.task_view import MAX_NESTED, tree_object
 from core.session import has_ended, needs_caller
 from core.storage.base import TaskQuery
 from core.task import Task, TreeHead
-from tests.a2a_server.conftest import Caller, Frame, RpcError, calling, tree_message
+from tests.a2a_server.conftest import Caller, Frame, RpcError, calling, somebody, tree_message
 
 PAIR = (
     {"id": "root", "name": "folder"},
@@ -493,7 +493,7 @@ async def test_owner_with_too_many_open_tasks_is_turned_away() -> None:
             ("SendMessage", {"message": say}),
         ):
             assert (await refused(call, method, params)).code == -32050
-        assert (await call("tasks.create", {"name": "echo"}, owner="somebody else"))["status"] == "pending"
+        assert (await call("tasks.create", {"name": "echo"}, principal=somebody("else")))["status"] == "pending"
 
 
 # System
