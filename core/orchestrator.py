@@ -18,7 +18,7 @@ from core.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunni
 from core.events import Event, MessageReceived, Recorded, TreeCreated
 from core.feed import Feed
 from core.plan import Plan
-from core.storage.base import Append, Storage
+from core.storage.base import Append, Document, Storage
 from core.task import TreeHead
 from core.tree import TaskTree
 
@@ -69,8 +69,16 @@ class Orchestrator:
         """The tree, if it is in memory."""
         return self._trees.get(tree_id)
 
-    async def create(self, head: TreeHead, plan: Plan, message: dict[str, Any] | None, *, execute: bool) -> TaskTree:
-        """Store a new tree, and with `execute` start its first run, in one transaction.
+    async def create(
+        self,
+        head: TreeHead,
+        plan: Plan,
+        message: dict[str, Any] | None,
+        *,
+        execute: bool,
+        documents: tuple[Document, ...] = (),
+    ) -> TaskTree:
+        """Store a new tree with its documents, and with `execute` start its first run, in one transaction.
 
         Raises TreeIsRunning when it runs already, StorageError when it cannot be stored; then nothing of it is.
         """
@@ -83,15 +91,18 @@ class Orchestrator:
         if head.id in self._trees:
             raise TreeIsRunning(head.id, f"Tree {head.id} is already running")
         # Shielded: a caller that goes away does not take the tree with it.
-        await asyncio.shield(self._append(tree, events, is_new=True).stored)
+        await asyncio.shield(self._append(tree, events, documents, is_new=True).stored)
         return tree
 
-    async def handle(self, tree_id: str, command: Command) -> Decision:
-        """Let the command happen, durably. Raises TaskNotFound, the refusals of `decide`, or StorageUnavailable."""
+    async def handle(self, tree_id: str, command: Command, documents: tuple[Document, ...] = ()) -> Decision:
+        """Let the command happen, durably, and store new documents with what it leads to.
+
+        Raises TaskNotFound, the refusals of `decide`, or StorageUnavailable.
+        """
         for _ in range(MAX_CONFLICTS):
             tree = await self.load(tree_id)
             try:
-                decision = self.decide_now(tree, command)
+                decision = self.decide_now(tree, command, documents)
             except VersionConflict:
                 continue
             except CoreError:
@@ -108,7 +119,7 @@ class Orchestrator:
             return decision
         raise StorageUnavailable(f"Tree {tree_id} is changed by too many writers at once")
 
-    def decide_now(self, tree: TaskTree, command: Command) -> Decision:
+    def decide_now(self, tree: TaskTree, command: Command, documents: tuple[Document, ...] = ()) -> Decision:
         """Decide and apply at once, on a tree in memory; the decision's `stored` says when it is durable."""
         events = decide(command, tree, self._clock.now())
         if not events:
@@ -117,13 +128,15 @@ class Orchestrator:
                 stored = asyncio.get_running_loop().create_future()
                 stored.set_result(None)
             return Decision(tree, (), stored)
-        return self._append(tree, events)
+        return self._append(tree, events, documents)
 
     def latest(self, tree_id: str) -> asyncio.Future[None] | None:
         """The tree's last append, if it has not been answered yet."""
         return next(reversed(self._appends.get(tree_id, {})), None)
 
-    def _append(self, tree: TaskTree, events: Sequence[Event], *, is_new: bool = False) -> Decision:
+    def _append(
+        self, tree: TaskTree, events: Sequence[Event], documents: tuple[Document, ...], *, is_new: bool = False
+    ) -> Decision:
         if self._trees.setdefault(tree.id, tree) is not tree:
             raise VersionConflict(tree.id)  # it was loaded again since; nothing has been applied
         now = self._clock.now()
@@ -141,7 +154,9 @@ class Orchestrator:
                 )
             )
         head = tree.head
-        append = Append(head=head, events=tuple(recorded), tasks=tree.take_changed(), is_new=is_new)
+        append = Append(
+            head=head, events=tuple(recorded), tasks=tree.take_changed(), is_new=is_new, documents=documents
+        )
         stored = self._storage.append(append)
         self._appends.setdefault(tree.id, {})[stored] = None
 

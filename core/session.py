@@ -43,7 +43,7 @@ from core.plan import (
     unknown_executor,
 )
 from core.runner import Runner, RunnerLimits
-from core.storage.base import Storage
+from core.storage.base import Document, Storage
 from core.task import ANONYMOUS, Dependency, Task, TaskStatus, TreeHead
 
 logger = logging.getLogger(__name__)
@@ -176,8 +176,12 @@ class Session:
         original_task_id: str | None = None,
         execute: bool = False,
         message: dict[str, Any] | None = None,
+        documents: tuple[Document, ...] = (),
     ) -> TreeHead:
-        """Store a tree, and with `execute` start it in the same transaction."""
+        """Store a tree with its documents, and with `execute` start it in the same transaction.
+
+        Raises VersionConflict when one of the documents is there already.
+        """
         now = self.clock.now()
         root = next(task for task in plan.tasks if task.id == plan.root_id)
         head = TreeHead(
@@ -193,7 +197,7 @@ class Session:
         )
         if execute:
             await self.registry.hooks.before_tree(head)
-        tree = await self.orchestrator.create(head, plan, message, execute=execute)
+        tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents)
         return tree.head
 
     async def execute(self, task_id: str, *, force: bool = False) -> TreeHead:
@@ -237,13 +241,22 @@ class Session:
             answer["message"] += f"; {len(slow)} of its tasks have not stopped yet"
         return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})
 
-    async def provide_input(self, task_id: str, answer: Any, message: dict[str, Any] | None = None) -> None:
+    async def provide_input(
+        self,
+        task_id: str,
+        answer: Any,
+        message: dict[str, Any] | None = None,
+        documents: tuple[Document, ...] = (),
+    ) -> None:
         """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound."""
-        await self.orchestrator.handle(await self._tree_of(task_id), ProvideInput(task_id, answer, message))
+        command = ProvideInput(task_id, answer, message)
+        await self.orchestrator.handle(await self._tree_of(task_id), command, documents)
 
-    async def receive_message(self, task_id: str, message: dict[str, Any]) -> None:
+    async def receive_message(
+        self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()
+    ) -> None:
         """Keep a caller's message in the task's history. Raises IllegalCommand when the task has ended."""
-        await self.orchestrator.handle(await self._tree_of(task_id), ReceiveMessage(task_id, message))
+        await self.orchestrator.handle(await self._tree_of(task_id), ReceiveMessage(task_id, message), documents)
 
     async def update(self, task_id: str, changes: dict[str, Any]) -> Task:
         """Change fields of a pending task of a tree at rest. Raises InvalidPlan (every broken rule), TreeIsRunning."""

@@ -15,6 +15,28 @@ from core.events import Recorded
 from core.task import Task, TaskStatus, TreeHead
 
 
+class Document(Struct, frozen=True, kw_only=True):
+    """What a face keeps beside the trees, in the same file and, where it must be, in the same transaction."""
+
+    kind: str
+    id: str  # unique within its kind
+    owner: str = ""
+    tree_id: str = ""  # the tree that it belongs to and is deleted with; empty for none
+    at: float = 0.0  # seconds since 1970: documents of a kind are ordered and found by it
+    body: bytes  # JSON, in the face's own shape
+
+
+class DocumentQuery(Struct, frozen=True, kw_only=True):
+    """Which documents to list, by (at, id) ascending. None means: any."""
+
+    kind: str
+    owner: str | None = None
+    tree_id: str | None = None
+    until: float | None = None  # inclusive
+    after: tuple[float, str] | None = None  # (at, id) of the last one of the page before
+    limit: int = 100
+
+
 class Append(Struct, frozen=True, kw_only=True):
     """One command's consequences: events, and the rows as they are after them.
 
@@ -25,6 +47,7 @@ class Append(Struct, frozen=True, kw_only=True):
     events: tuple[Recorded, ...]
     tasks: tuple[Task, ...]  # the changed ones; with `is_new` all of them
     is_new: bool = False  # the tree does not exist yet; rows of drafts with the same ids are replaced
+    documents: tuple[Document, ...] = ()  # new ones; when one of them is there already, the append is refused
 
 
 class TaskQuery(Struct, frozen=True, kw_only=True):
@@ -140,8 +163,27 @@ class Storage(Protocol):
         """The tree's events with `after < seq <= until`, in order; `kinds` are event tags."""
         ...
 
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        """One document."""
+        ...
+
+    async def documents(self, query: DocumentQuery) -> list[Document]:
+        """One page of documents; a corrupt one is left out, as in the other lists."""
+        ...
+
+    async def put_documents(self, *documents: Document) -> None:
+        """Store them, each in the place of the one with its kind and id. All or nothing.
+
+        Raises TaskNotFound when one belongs to a tree that is not there (any more).
+        """
+        ...
+
+    async def delete_documents(self, kind: str, document_ids: Collection[str]) -> int:
+        """Remove those that are there; how many there were."""
+        ...
+
     async def delete(self, tree_id: str) -> bool:
-        """Remove a tree, its tasks and its log, or a draft. False when there is neither.
+        """Remove a tree, its tasks, its log and its documents, or a draft. False when there is neither.
 
         Raises TreeIsRunning for a live tree, as it is when its turn comes: a run that was appended before counts.
         """

@@ -33,6 +33,7 @@ class Batch:
         self._new_tasks: set[str] = set()
         self._respecified: set[str] = set()
         self._events: list[Row] = []
+        self._documents: list[Row] = []
         for append in appends:
             self._add(append)
 
@@ -55,6 +56,7 @@ class Batch:
                 self._respecified.add(recorded.event.task_id)
         for task in append.tasks:
             self._tasks[task.id] = task
+        self._documents += [codec.document_row(document) for document in append.documents]
 
     def write(self, connection: Connection, changes: Callable[[], int]) -> int:
         """Execute it within the open transaction and return the number of rows.
@@ -87,6 +89,7 @@ class Batch:
                 statements.UPDATE_TASK_SPECS,
                 [codec.task_spec_row(task) for task in updated if task.id in self._respecified],
             ),
+            (statements.INSERT_DOCUMENTS, self._documents),
         )
         before = changes()
         for statement, rows in steps:

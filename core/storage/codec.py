@@ -14,6 +14,7 @@ from msgspec.structs import FieldInfo
 
 from core.errors import StorageError
 from core.events import Event, Recorded
+from core.storage.base import Document
 from core.task import Task, TreeHead
 
 Row = tuple[Any, ...]
@@ -134,6 +135,12 @@ def head_bulk_row(head: TreeHead) -> Row:
     return head.id, bulk, crc32(bulk)
 
 
+def document_row(document: Document) -> Row:
+    """For `statements.PUT_DOCUMENTS` and `statements.INSERT_DOCUMENTS`."""
+    at = float(document.at)
+    return document.kind, document.id, document.owner, document.tree_id, at, document.body, crc32(document.body)
+
+
 def same_bulk(one: TreeHead, other: TreeHead) -> bool:
     """Whether both heads have the same bulk; quick where one was made from the other."""
     return (one.scope is other.scope or one.scope == other.scope) and (
@@ -172,6 +179,14 @@ def read_event(row: Sequence[Any]) -> Recorded:
     except (TypeError, msgspec.MsgspecError):
         pass
     raise StorageError(f"The stored event {seq} of tree {tree_id} is corrupt")
+
+
+def read_document(row: Sequence[Any]) -> Document:
+    """From (kind, id, owner, tree_id, at, body, crc). Raises StorageError when the row is corrupt."""
+    kind, document_id, owner, tree_id, at, body, crc = row
+    if not isinstance(body, bytes) or crc32(body) != crc:
+        raise StorageError(f"The stored {kind} {document_id} is corrupt")
+    return Document(kind=kind, id=document_id, owner=owner, tree_id=tree_id, at=at, body=body)
 
 
 def _joined(first: bytes, second: bytes) -> bytes:

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from core.errors import InvalidPlan, Problem, StorageUnavailable, TreeIsRunning, VersionConflict
+from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import Recorded
-from core.storage.base import Append, TaskQuery, TreePage, TreeQuery, running_tree
+from core.storage.base import Append, Document, DocumentQuery, TaskQuery, TreePage, TreeQuery, running_tree
 from core.storage.codec import KINDS
 from core.task import Task, TreeHead
 
@@ -20,6 +20,7 @@ class MemoryStorage:
         self._tasks: dict[str, Task] = {}
         self._members: dict[str, list[str]] = {}  # tree -> its tasks by position
         self._events: dict[str, list[Recorded]] = {}
+        self._documents: dict[tuple[str, str], Document] = {}
         self._failures = 0
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
         self._last: asyncio.Future[Any] | None = None
@@ -100,6 +101,30 @@ class MemoryStorage:
             found.append(recorded)
         return found
 
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        return self._documents.get((kind, document_id))
+
+    async def documents(self, query: DocumentQuery) -> list[Document]:
+        found = [
+            document
+            for document in self._documents.values()
+            if document.kind == query.kind
+            and query.owner in (None, document.owner)
+            and query.tree_id in (None, document.tree_id)
+            and (query.until is None or document.at <= query.until)
+            and (query.after is None or (document.at, document.id) > query.after)
+        ]
+        return sorted(found, key=lambda document: (document.at, document.id))[: query.limit]
+
+    async def put_documents(self, *documents: Document) -> None:
+        await self._submit(lambda: self._put_documents(documents))
+
+    async def delete_documents(self, kind: str, document_ids: Collection[str]) -> int:
+        deleted: int = await self._submit(
+            lambda: sum(self._documents.pop((kind, each), None) is not None for each in document_ids)
+        )
+        return deleted
+
     async def delete(self, tree_id: str) -> bool:
         deleted: bool = await self._submit(lambda: self._delete(tree_id))
         return deleted
@@ -117,7 +142,7 @@ class MemoryStorage:
     def _apply(self, future: asyncio.Future[Any], write: Callable[[], Any]) -> None:
         try:
             result = write()
-        except (VersionConflict, InvalidPlan, TreeIsRunning) as error:
+        except (VersionConflict, InvalidPlan, TaskNotFound, TreeIsRunning) as error:
             if not future.done():
                 future.set_exception(error)
             return
@@ -135,6 +160,7 @@ class MemoryStorage:
         else:
             members = {task.id: self._tasks.get(task.id) for task in append.tasks}
             fits = fits and stored is not None and stored.version == expected and None not in members.values()
+        fits = fits and not any((each.kind, each.id) in self._documents for each in append.documents)
         if not fits:
             self._failures += 1
             self._failed[head.id] = self._failures
@@ -146,6 +172,7 @@ class MemoryStorage:
             by_position = sorted(append.tasks, key=lambda task: task.position)
             self._members[head.id] = [task.id for task in by_position]
         self._events.setdefault(head.id, []).extend(append.events)
+        self._documents.update({(each.kind, each.id): each for each in append.documents})
 
     def _is_free(self, task: Task) -> bool:
         stored = self._tasks.get(task.id)
@@ -156,6 +183,12 @@ class MemoryStorage:
             raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")])
         self._tasks[task.id] = task
 
+    def _put_documents(self, documents: Sequence[Document]) -> None:
+        for document in documents:
+            if document.tree_id and document.tree_id not in self._heads:
+                raise TaskNotFound(document.tree_id)
+        self._documents.update({(document.kind, document.id): document for document in documents})
+
     def _delete(self, tree_id: str) -> bool:
         if (head := self._heads.get(tree_id)) is not None:
             if head.is_live:
@@ -164,6 +197,7 @@ class MemoryStorage:
             for task_id in self._members.pop(tree_id):
                 del self._tasks[task_id]
             del self._events[tree_id]
+            self._documents = {key: each for key, each in self._documents.items() if each.tree_id != tree_id}
             return True
         if tree_id in self._tasks and self._tasks[tree_id].tree_id == "":
             del self._tasks[tree_id]

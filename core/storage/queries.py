@@ -8,9 +8,9 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Select, bindparam, false, func, or_, select, true, tuple_
 from sqlalchemy.sql.elements import ColumnClause
 
-from core.storage.base import TaskQuery, TreeQuery
+from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
 from core.storage.statements import DIALECT
-from core.storage.tables import events, tasks, trees
+from core.storage.tables import documents, events, tasks, trees
 
 SHAPES = 512  # compiled statements kept of each kind
 
@@ -53,6 +53,9 @@ TASK = compiled(select(*TASK_COLUMNS).where(tasks.c.id == bindparam("id")))
 TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
 CHILDREN = compiled(
     select(*TASK_COLUMNS).where(tasks.c.parent_id == bindparam("id")).order_by(tasks.c.position, tasks.c.id)
+)
+DOCUMENT = compiled(
+    select(*documents.c).where(documents.c.kind == bindparam("kind"), documents.c.id == bindparam("id"))
 )
 LIVE_TREES = compiled(select(trees.c.id).where(trees.c.is_live == true()).order_by(trees.c.created_at, trees.c.id))
 
@@ -182,3 +185,34 @@ def _event_list(until: bool, task: bool, kinds: int | None) -> Statement:
     if kinds is not None:
         statement = statement.where(_one_of(events.c.kind, "kind", kinds))
     return compiled(statement.order_by(events.c.seq).limit(bindparam("limit")))
+
+
+def document_list(query: DocumentQuery) -> Bound:
+    """The query's page of documents."""
+    after_at, after_id = query.after or (None, None)
+    values = {
+        "kind": query.kind,
+        "owner": query.owner,
+        "tree_id": query.tree_id,
+        "until": query.until,
+        "after_at": after_at,
+        "after_id": after_id,
+        "limit": query.limit,
+    }
+    given = frozenset(name for name in ("owner", "tree_id", "until", "after") if getattr(query, name) is not None)
+    statement = _document_list(given)
+    return statement.sql, statement.parameters(values)
+
+
+@lru_cache(SHAPES)
+def _document_list(given: frozenset[str]) -> Statement:
+    statement = select(*documents.c).where(documents.c.kind == bindparam("kind"))
+    for column in (documents.c.owner, documents.c.tree_id):
+        if column.name in given:
+            statement = statement.where(column == bindparam(column.name))
+    if "until" in given:
+        statement = statement.where(documents.c.at <= bindparam("until"))
+    if "after" in given:
+        page = tuple_(bindparam("after_at"), bindparam("after_id"))
+        statement = statement.where(tuple_(documents.c.at, documents.c.id) > page)
+    return compiled(statement.order_by(documents.c.at, documents.c.id).limit(bindparam("limit")))

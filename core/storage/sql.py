@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
-from core.errors import ConfigurationError, InvalidPlan, Problem, StorageError, StorageUnavailable
+from core.errors import ConfigurationError, InvalidPlan, Problem, StorageError, StorageUnavailable, TaskNotFound
 from core.events import Recorded
 from core.storage import codec, queries, statements, tables
-from core.storage.base import Append, TaskQuery, TreePage, TreeQuery, running_tree
+from core.storage.base import Append, Document, DocumentQuery, TaskQuery, TreePage, TreeQuery, running_tree
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
 from core.storage.reader import Reader, Row
@@ -151,6 +151,21 @@ class SqlStorage:
         query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
         return [codec.read_event(row) for row in await self._reading().rows(query)]
 
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        query = queries.DOCUMENT.sql, queries.DOCUMENT.parameters({"kind": kind, "id": document_id})
+        rows = await self._reading().rows(query)
+        return codec.read_document(rows[0]) if rows else None
+
+    async def documents(self, query: DocumentQuery) -> list[Document]:
+        return _readable(await self._reading().rows(queries.document_list(query)), codec.read_document)
+
+    async def put_documents(self, *documents: Document) -> None:
+        await self._run(lambda connection: _put_documents(connection, documents))
+
+    async def delete_documents(self, kind: str, document_ids: Collection[str]) -> int:
+        deleted: int = await self._run(lambda connection: _delete_documents(connection, kind, document_ids))
+        return deleted
+
     async def delete(self, tree_id: str) -> bool:
         deleted: bool = await self._run(lambda connection: _delete(connection, tree_id))
         return deleted
@@ -198,13 +213,27 @@ def _insert_draft(connection: Connection, task: Task) -> None:
         raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")]) from error
 
 
+def _put_documents(connection: Connection, documents: Sequence[Document]) -> None:
+    for tree_id in {document.tree_id for document in documents if document.tree_id}:
+        if connection.execute(select(tables.trees.c.id).where(tables.trees.c.id == tree_id)).first() is None:
+            raise TaskNotFound(tree_id)
+    statements.PUT_DOCUMENTS.run(connection, [codec.document_row(document) for document in documents])
+
+
+def _delete_documents(connection: Connection, kind: str, document_ids: Collection[str]) -> int:
+    documents = tables.documents
+    by_id = delete(documents).where(documents.c.kind == kind, documents.c.id == bindparam("document_id"))
+    return sum(connection.execute(by_id, {"document_id": each}).rowcount for each in document_ids)
+
+
 def _delete(connection: Connection, tree_id: str) -> bool:
-    trees, tasks, events = tables.trees, tables.tasks, tables.events
+    trees, tasks, events, documents = tables.trees, tables.tasks, tables.events, tables.documents
     # Here, in the order of the writes, nobody can start it between the look and the delete.
     found = connection.execute(select(trees.c.is_live).where(trees.c.id == tree_id)).first()
     if found is not None:
         if found.is_live:
             raise running_tree(tree_id)
+        connection.execute(delete(documents).where(documents.c.tree_id == tree_id, documents.c.tree_id != ""))
         connection.execute(delete(events).where(events.c.tree_id == tree_id))
         connection.execute(delete(tasks).where(tasks.c.tree_id == tree_id))
         connection.execute(delete(trees).where(trees.c.id == tree_id))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Executable, Table, bindparam, literal_column,
 from sqlalchemy.dialects import sqlite
 
 from core.storage.codec import Row
-from core.storage.tables import events, tasks, trees
+from core.storage.tables import documents, events, tasks, trees
 
 DIALECT = sqlite.dialect(paramstyle="qmark")
 MAX_ROWS = 256  # of one statement: at most 14 parameters a row, of SQLite's 32,766
@@ -73,10 +73,21 @@ def _put_tasks() -> RowsStatement:
     return RowsStatement(put, len(tasks.c))
 
 
+def _put_documents() -> RowsStatement:
+    insert = sqlite.insert(documents).values([{c: bindparam(c.name) for c in documents.c}])
+    put = insert.on_conflict_do_update(
+        index_elements=[documents.c.kind, documents.c.id],
+        set_={c.name: insert.excluded[c.name] for c in documents.c if not c.primary_key},
+    )
+    return RowsStatement(put, len(documents.c))
+
+
 INSERT_EVENTS = _insert(events)
 INSERT_TREES = _insert(trees)
 PUT_TASKS = _put_tasks()
 INSERT_DRAFTS = _insert(tasks)
+INSERT_DOCUMENTS = _insert(documents)
+PUT_DOCUMENTS = _put_documents()
 UPDATE_TREES = _update(
     trees, "version", "status", "run", "is_live", "updated_at", "body", "body_crc", expected="version"
 )

@@ -63,3 +63,18 @@ events = Table(
     # The log is read in the order of its key only, so the rows live in the key's own tree (SQLite).
     sqlite_with_rowid=False,
 )
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("tree_id", Text, nullable=False),  # empty for none
+    Column("at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("crc", Integer, nullable=False),
+)
+Index("documents_by_time", documents.c.kind, documents.c.at, documents.c.id)
+Index("documents_by_owner", documents.c.kind, documents.c.owner, documents.c.at, documents.c.id)
+Index("documents_by_tree", documents.c.tree_id, documents.c.kind, sqlite_where=documents.c.tree_id != "")

@@ -1,29 +1,16 @@
 """What every storage promises (`core.storage.base`)."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
 from core.errors import InvalidPlan, StorageUnavailable, TreeIsRunning, VersionConflict
 from core.events import MessageReceived
 from core.retry import RetryPolicy
 from core.storage.base import Append, Storage, TaskQuery, TreeQuery
-from core.storage.memory import MemoryStorage
-from core.storage.sql import SqlStorage
 from core.task import Cause, Dependency, Question, Task, TaskStatus, TreeHead
 from tests.storage.samples import created, finished, make_tasks, recorded, started, updated
-
-
-@pytest_asyncio.fixture(params=["memory", "sql"])
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    made: Storage = MemoryStorage() if request.param == "memory" else SqlStorage(f"sqlite:///{tmp_path}/tasks.db")
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.mark.asyncio

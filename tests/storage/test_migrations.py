@@ -44,6 +44,25 @@ def test_the_known_revisions_are_those_of_alembic() -> None:
     assert tuple(reversed(revisions)) == REVISIONS
 
 
+def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    migrate(path)
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE documents")
+    connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.execute("INSERT INTO events VALUES ('t', 1, 'k', 't', 1.0, x'7b7d', 0)")
+    connection.commit()
+    connection.close()
+
+    migrate(path)
+
+    assert stored_revision(path) == REVISIONS[-1]
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT tree_id FROM events").fetchall() == [("t",)]
+    assert connection.execute("SELECT * FROM documents").fetchall() == []
+    connection.close()
+
+
 def test_a_current_database_is_left_alone_and_alembic_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     migrate(path)

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from core.errors import ConfigurationError, DatabaseInUse, StorageError, StorageUnavailable
 from core.storage import codec, queries
-from core.storage.base import TaskQuery, TreeQuery
+from core.storage.base import Document, DocumentQuery, TaskQuery, TreeQuery
 from core.storage.lock import DatabaseLock, file_system
 from core.storage.sql import SqlStorage, database_path
 from core.task import Task, TreeHead
@@ -335,6 +335,16 @@ async def test_a_corrupt_row_is_left_out_of_lists_and_named_in_the_log(
     assert [head.id for head in (await storage.trees(TreeQuery(owner=None))).heads] == ["c", "a"]
     assert "task b is corrupt" in caplog.text
     assert "tree b is corrupt" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_corrupt_document_is_never_served(storage: SqlStorage) -> None:
+    await storage.put_documents(*(Document(kind="note", id=each, body=b"{}") for each in "abc"))
+    corrupt(storage, "UPDATE documents SET body = x'7b22' WHERE id = 'b'")
+
+    with pytest.raises(StorageError, match="note b is corrupt"):
+        await storage.document("note", "b")
+    assert [each.id for each in await storage.documents(DocumentQuery(kind="note"))] == ["a", "c"]
 
 
 @pytest.mark.asyncio
