@@ -19,6 +19,8 @@ ENDS = e.TaskCompleted | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.Gro
 
 def judge(world: World) -> None:
     """Raise Violation, with the story of the tree, for the first promise that was broken."""
+    if world.broken:
+        raise Violation(f"{world.broken[0]} (seed {world.seed})")
     for tree_id in world.acknowledged:
         _require(tree_id in world.storage.trees_stored(), world, tree_id, "an acknowledged tree is lost")
     for tree_id in world.storage.trees_stored():
@@ -53,7 +55,9 @@ def _judge_log(world: World, tree_id: str, log: list[Recorded]) -> None:
     head, stored_head = tree.head, world.storage.head_stored(tree_id)
     # A tree that was loaded adds its progress up anew, so the last digits may differ.
     is_near = abs(head.progress - stored_head.progress) < 1e-9
-    _require(is_near and replace(head, progress=stored_head.progress) == stored_head, world, tree_id, "the head differs")
+    _require(
+        is_near and replace(head, progress=stored_head.progress) == stored_head, world, tree_id, "the head differs"
+    )
     _require(not tree.is_live, world, tree_id, "the tree never ended")
 
 
@@ -88,9 +92,9 @@ class _History:
             if event.task_id in self._ended:
                 raise Violation(f"the end of task {event.task_id} was overwritten")
             self._ended.add(event.task_id)
-        elif isinstance(event, e.TaskProgressed | e.ArtifactAdded | e.MessageSent | e.InputRequested):
-            if event.task_id in self._ended or not tree.tasks[event.task_id].is_running:
-                raise Violation(f"task {event.task_id} spoke when it did not run")
+        speaks = isinstance(event, e.TaskProgressed | e.ArtifactAdded | e.MessageSent | e.InputRequested)
+        if speaks and (event.task_id in self._ended or not tree.tasks[event.task_id].is_running):
+            raise Violation(f"task {event.task_id} spoke when it did not run")
 
     def _started(self, tree: TaskTree, task: Task, event: e.TaskStarted) -> None:
         for dependency in task.dependencies:
@@ -108,17 +112,14 @@ def _judge_effects(world: World, log: list[Recorded]) -> None:
     """The ledger against the log: who touched the world, how often, and not after he was told to stop."""
     starts: dict[tuple[str, int], float] = {}
     runs: dict[tuple[str, int], int] = {}
-    lost: set[tuple[str, int]] = set()
     run = 0
     for recorded in log:
         match recorded.event:
             case e.RunStarted():
                 run = recorded.event.run
             case e.TaskStarted() as started:
-                starts[started.task_id, started.attempt] = recorded.at
+                starts[started.task_id, started.attempt] = world.storage.stored_at[recorded.tree_id, recorded.seq]
                 runs[started.task_id, started.attempt] = run
-            case e.AttemptLost() as ended:
-                lost.add((ended.task_id, ended.attempt))
     seen: defaultdict[tuple[str, bool], set[int]] = defaultdict(set)
     tree_tasks = {task_id for task_id, _ in starts}
     for effect in world.effects:

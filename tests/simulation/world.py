@@ -62,6 +62,7 @@ class World:
     effects: list["Effect"] = field(default_factory=list)
     running: Counter[str] = field(default_factory=Counter)  # attempts at work, by executor
     most_running: int = 0
+    broken: list[str] = field(default_factory=list)  # what executors saw that must not be
     seen: dict[str, list[Recorded]] = field(default_factory=dict)  # what the follower of each tree was told
     trace: Any = field(default_factory=hashlib.sha256)
 
@@ -136,6 +137,7 @@ class SimulatedStorage(MemoryStorage):
         self._world = world
         self._waiting: list[tuple[Append, int, asyncio.Future[None]]] = []
         self.first_heads: dict[str, TreeHead] = {}
+        self.stored_at: dict[tuple[str, int], float] = {}  # (tree, seq) -> when it became durable
 
     async def open(self) -> None:
         self._waiting = []
@@ -220,6 +222,7 @@ class SimulatedStorage(MemoryStorage):
             world.note("conflict", append.head.id)
             return conflict
         for recorded in append.events:
+            self.stored_at[recorded.tree_id, recorded.seq] = world.clock.now()
             world.note(recorded.tree_id, recorded.seq, recorded.at, msgspec.to_builtins(recorded.event))
         if append.is_new:
             self.first_heads[append.head.id] = replace(
