@@ -179,7 +179,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 def _raw_path(scope: Scope) -> str:
     """The path as it was sent, below where the application is mounted."""
-    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/:").encode()
     return raw.decode("latin-1").removeprefix(scope.get("root_path", ""))
 
 
