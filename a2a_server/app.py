@@ -34,7 +34,7 @@ from a2a_server.protocol.errors import (
     PathNotFound,
     translate,
 )
-from a2a_server.rest import Rest, RestRoute, answer_type, status_reply
+from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
 from core.egress import EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
@@ -262,7 +262,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     allowed = (error.headers or {}).get("Allow")
     told = PathNotFound() if allowed is None else HttpMethodNotAllowed(allowed)
-    return _plain(status_reply(told, answer_type(request.scope)))
+    return _plain(status_reply(told, json_type(request.scope)))
 
 
 def _no_connection_known(scope: Scope) -> None:

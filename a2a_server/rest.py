@@ -66,7 +66,7 @@ class RestCall:
     allowed: str  # these
     path: Mapping[str, str]  # its variables, percent-encoded as they came
     query: QueryParams | None  # None: the params are in the body
-    media_type: str  # of the answer
+    media_type: str | None  # the JSON type that the request speaks of
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
         """Run the method and write its outcome. Never raises, save for cancellation."""
@@ -81,7 +81,8 @@ class RestCall:
                 return self.refuse(told)
             case bytes() as result:
                 # What is nothing over JSON-RPC is google.protobuf.Empty here.
-                return Reply(body=b"{}" if result == b"null" else result, media_type=self.media_type)
+                body = b"{}" if result == b"null" else result
+                return Reply(body=body, media_type=self.media_type or A2A_JSON)
             case frames:
                 return Reply(events=to_events(frames, _bare, _status_body))
 
@@ -137,7 +138,7 @@ class Rest:
             allowed=", ".join(sorted({verb for _, calls in fitting for verb in calls})),
             path=found.groupdict(),
             query=None if verb == "POST" else QueryParams(scope["query_string"]),
-            media_type=answer_type(scope),
+            media_type=json_type(scope),
         )
 
 
@@ -159,16 +160,20 @@ class RestRoute(BaseRoute):
         await self._answer(scope["rest_call"], scope, receive, send)
 
 
-def status_reply(error: A2AError, media_type: str) -> Reply:
-    """The answer that is one error (A2A §11.6)."""
-    return Reply(status=error.http_status, body=_status_body(error), media_type=media_type, headers=error.headers)
+def status_reply(error: A2AError, media_type: str | None) -> Reply:
+    """The answer that is one error (A2A §11.6).
+
+    Where the request says nothing it is plain JSON, which all clients read: §11.6 and "What's new" differ in its type.
+    """
+    body = _status_body(error)
+    return Reply(status=error.http_status, body=body, media_type=media_type or JSON, headers=error.headers)
 
 
-def answer_type(scope: Scope) -> str:
-    """The media type of the answer: the binding's own, or plain JSON for those who speak of that."""
+def json_type(scope: Scope) -> str | None:
+    """The JSON type that the request speaks of, in which it is answered; the plain one before the binding's own."""
     headers = Headers(scope=scope)
     named = {media_type(part) for name in ("content-type", "accept") for part in headers.get(name, "").split(",")}
-    return JSON if JSON in named else A2A_JSON
+    return next((each for each in (JSON, A2A_JSON) if each in named), None)
 
 
 def _pattern(path: str) -> re.Pattern[str]:
