@@ -46,11 +46,8 @@ PATHS: Mapping[str, Calls] = {
     },
 }
 
-_SPELLINGS = {
-    "id": ("id",),
-    "taskId": ("taskId", "task_id"),
-    "tenant": ("tenant",),
-}  # of the paths' variables in a body
+_SPELLINGS = {"id": ("id",), "taskId": ("taskId", "task_id"), "tenant": ("tenant",)}  # of variables, in a body
+_NOT_KEPT = {"Cache-Control": "no-store"}  # a cache may keep the answer to a GET that says nothing (RFC 9111 §4.2.2)
 
 
 class _Path(NamedTuple):
@@ -82,7 +79,7 @@ class RestCall:
             case bytes() as result:
                 # What is nothing over JSON-RPC is google.protobuf.Empty here.
                 body = b"{}" if result == b"null" else result
-                return Reply(body=body, media_type=self.media_type or A2A_JSON)
+                return Reply(body=body, media_type=self.media_type or A2A_JSON, headers=_NOT_KEPT)
             case frames:
                 return Reply(events=to_events(frames, _bare, _status_body))
 
@@ -93,7 +90,7 @@ class RestCall:
     def _params(self, method: Method, body: bytes) -> dict[str, Any]:
         """The ProtoJSON of the method's request: what the body or the query says, and the variables of the path.
 
-        Raises ParseError, and InvalidParams where the two do not agree: no caller may think that he was understood.
+        Raises ParseError, and InvalidParams for a request that contradicts its own path.
         """
         if self.query is not None:
             params: Any = from_query(self.query.multi_items(), method.params_type)
@@ -135,7 +132,7 @@ class Rest:
         name = calls.get(verb)
         return RestCall(
             method=None if name is None else self._methods[name],
-            allowed=", ".join(sorted({verb for _, calls in fitting for verb in calls})),
+            allowed=", ".join(sorted({each for _, calls in fitting for each in calls})),
             path=found.groupdict(),
             query=None if verb == "POST" else QueryParams(scope["query_string"]),
             media_type=json_type(scope),
@@ -165,8 +162,8 @@ def status_reply(error: A2AError, media_type: str | None) -> Reply:
 
     Where the request says nothing it is plain JSON, which all clients read: §11.6 and "What's new" differ in its type.
     """
-    body = _status_body(error)
-    return Reply(status=error.http_status, body=body, media_type=media_type or JSON, headers=error.headers)
+    headers = {**_NOT_KEPT, **error.headers}
+    return Reply(status=error.http_status, body=_status_body(error), media_type=media_type or JSON, headers=headers)
 
 
 def json_type(scope: Scope) -> str | None:

@@ -329,7 +329,8 @@ async def test_every_wrong_field_of_a_body_is_named(recorder: Recorder) -> None:
 
 @pytest.mark.asyncio
 async def test_result_is_bare_and_nothing_is_an_empty_object(recorder: Recorder) -> None:
-    assert (await recorder("GET", "/tasks/t")).body == b'{"ok":true}'
+    reply = await recorder("GET", "/tasks/t")
+    assert (reply.body, reply.headers) == (b'{"ok":true}', {"Cache-Control": "no-store"})
     recorder.result = None
     reply = await recorder("DELETE", "/tasks/t/pushNotificationConfigs/c")
     assert (reply.status, reply.body) == (200, b"{}")
@@ -363,7 +364,7 @@ async def test_every_error_has_its_status_its_name_and_its_reason(
     error = json.loads(reply.body)["error"]
     assert (reply.status, error["code"], error["status"], error["message"]) == (status, status, name, type_.text)
     assert reason_of(error) == type_.reason
-    assert reply.headers == recorder.raises.headers
+    assert reply.headers == {"Cache-Control": "no-store", **recorder.raises.headers}
 
 
 @pytest.mark.asyncio
