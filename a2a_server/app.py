@@ -22,6 +22,8 @@ from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Reply, error_reply, to_events
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
+from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.messages import MessageRules, Messages
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
@@ -36,7 +38,7 @@ from a2a_server.protocol.errors import (
 )
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
-from core.egress import EgressPolicy
+from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
 from core.executors.command import CommandPolicy
@@ -76,15 +78,11 @@ class Application:
         limits = Limits(max_tasks=config.max_tree_tasks, max_depth=config.max_depth)
         open_tasks = OpenTasks(session, config.max_open_tasks)
         required = [each.uri for each in self.card.card.capabilities.extensions if each.required]
-        a2a = A2AMethods(
-            session,
-            self.streams,
-            open_tasks,
-            limits=limits,
-            default_skill=config.default_skill,
-            required_extensions=required,
-        )
-        tasks = TasksMethods(session, self.streams, open_tasks, limits=limits)
+        idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
+        rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids)
+        messages = Messages(session, self.streams, open_tasks, idempotency, rules)
+        a2a = A2AMethods(session, self.streams, messages, required_extensions=required)
+        tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
         methods = [*a2a.table(), *tasks.table(), *system.table()]
         return Door([*methods, discover_method(methods, version=version(DISTRIBUTION))], max_batch=config.max_batch)
@@ -238,14 +236,15 @@ def build(
     """
     registry = default_registry if registry is None else registry
     command = CommandPolicy(programs=config.commands) if config.commands else None
-    register_builtins(registry, egress=EgressPolicy(config.egress_allow), command=command)
+    egress = EgressPolicy(config.egress_allow)
+    register_builtins(registry, egress=egress, command=command)
     known = [spec.id for spec in skills(registry)]
     if config.default_skill is not None and config.default_skill not in known:
         raise ConfigurationError(
             f"default_skill: there is no skill {config.default_skill!r}; the skills are: {', '.join(known) or 'none'}"
         )
     limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
-    session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits)
+    session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
     template = load_template(template_path(config.card))
     url = config.url(port)
     card = make_card(template, registry, url, now=time())

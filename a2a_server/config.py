@@ -61,6 +61,12 @@ class Config(Struct, frozen=True, kw_only=True):
     max_tree_tasks: Count = 10_000
     max_depth: Count = 200
     max_open_tasks: Count = 100_000
+    max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
+    client_context_ids: bool = True  # whether clients may make contexts by naming new ones
+    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = (
+        86_400.0  # seconds that an Idempotency-Key is known
+    )
+    idempotency_by_message_id: bool = False  # a message without the header has its messageId for a key
 
     max_running: Count = 100  # tasks of this process
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))

@@ -57,10 +57,23 @@ def check_output_modes(plan: Plan, registry: ExecutorRegistry, accepted: Sequenc
         raise ContentTypeNotSupported("None of acceptedOutputModes is offered", metadata={"offered": ", ".join(modes)})
 
 
-def request_of(message: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What executors see of the request as `context.request`. The tree itself is left out: they are in it."""
+def request_of(
+    message: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    *,
+    references: Sequence[str] = (),
+    accepted_output_modes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What executors see of the request as `context.request`. The tree itself is left out: they are in it.
+
+    `references` are the message's `referenceTaskIds` without those that the caller cannot see.
+    """
     parts = [part for part in message["parts"] if not (isinstance(part.get("data"), dict) and "tasks" in part["data"])]
-    return {"message": {**message, "parts": parts}, "metadata": dict(metadata)}
+    seen = {**message, "parts": parts}
+    if "referenceTaskIds" in seen:
+        seen["referenceTaskIds"] = list(references)
+    request: dict[str, Any] = {"message": seen, "metadata": dict(metadata)}
+    return request | ({"acceptedOutputModes": list(accepted_output_modes)} if accepted_output_modes else {})
 
 
 def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:

@@ -112,6 +112,9 @@ class Door:
             message = parse(body)
             if isinstance(message, list) and not 1 <= len(message) <= self._max_batch:
                 raise InvalidRequest(f"A batch has 1 to {self._max_batch} requests, not {len(message)}")
+            if isinstance(message, list) and len(message) > 1 and context.idempotency_key is not None:
+                text = "is the key of one request; send those of a batch one by one"
+                raise InvalidRequest.of([Problem("Idempotency-Key", text)])
         except A2AError as error:
             return error_reply(error)
         if isinstance(message, list):
