@@ -37,7 +37,7 @@ def work_of(
         raise InvalidParams.of([Problem(f"message.parts[{trees[1][0]}].data.tasks", "one message brings one tree")])
     if trees:
         index, items = trees[0]
-        _check_input_modes(message, TREE_MODES + tuple(mode for spec in skills(registry) for mode in spec.input_modes))
+        check_input_modes(message, tree_modes(registry))
         return Work(items=items, path=f"message.parts[{index}].data")
     skill = _named_skill(message, metadata) or default_skill
     known = [spec.id for spec in skills(registry)]
@@ -45,7 +45,7 @@ def work_of(
         told = "name a skill" if skill is None else f"unknown skill {skill!r}"
         text = f"{told}; the skills are: {', '.join(known) or 'none'}"
         raise InvalidParams.of([Problem("message.metadata.skillId", text)])
-    _check_input_modes(message, registry_spec(registry, skill).input_modes)
+    check_input_modes(message, registry_spec(registry, skill).input_modes)
     return Work(items=[{"name": skill, "inputs": _inputs(message)}], skill=skill)
 
 
@@ -100,7 +100,13 @@ def _covers(mode: str, media_type: str) -> bool:
     return mode.endswith("/*") and media_type.startswith(mode[:-1])
 
 
-def _check_input_modes(message: Message, modes: Sequence[str]) -> None:
+def tree_modes(registry: ExecutorRegistry) -> tuple[str, ...]:
+    """What a message to a whole tree may hold: what any skill takes."""
+    return TREE_MODES + tuple(mode for spec in skills(registry) for mode in spec.input_modes)
+
+
+def check_input_modes(message: Message, modes: Sequence[str]) -> None:
+    """Raise ContentTypeNotSupported for a part in none of these media types; one that names none is taken."""
     for index, part in enumerate(message.parts):
         if part.media_type and not accepts(modes, part.media_type):
             raise ContentTypeNotSupported(

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from a2a_server.content import check_message
 from a2a_server.context import RequestContext
-from a2a_server.intake import check_output_modes, request_of, work_of
+from a2a_server.intake import check_input_modes, check_output_modes, request_of, tree_modes, work_of
 from a2a_server.jsonrpc import Frame
 from a2a_server.methods.access import OpenTasks
 from a2a_server.methods.idempotency import Claim, Documents, Idempotency
@@ -225,6 +225,7 @@ class Messages:
             raise UnsupportedOperation(
                 f"Task {task_id} has ended ({STATES[status]}) and takes no more messages", metadata={"taskId": task_id}
             )
+        await self._check_modes(message)
         value = message_value(replace(message, context_id=context_of(head)))
         documents = _documents(claim, head.id, task_id)
         try:
@@ -232,6 +233,13 @@ class Messages:
         except IllegalCommand:  # nothing is asked, or the question was answered a moment ago
             await self._session.receive_message(task_id, value, documents)
         return Addressed(await self._reader.find(context.owner, task_id), task_id)
+
+    async def _check_modes(self, message: wire.Message) -> None:
+        """Judge the media types of a message by the executor of the task that it names."""
+        registry = self._session.registry
+        task = await self._session.storage.task(message.task_id)
+        spec = registry.get(task.executor) if task is not None and task.executor else None
+        check_input_modes(message, tree_modes(registry) if spec is None else spec.input_modes)
 
     async def _seen(self, sent: Addressed, history_length: int | None) -> wire.Task:
         return sent.opening or await self._reader.snapshot(sent.head, sent.task_id, history_length)

@@ -86,6 +86,19 @@ async def test_an_append_to_no_artifact_fails_the_task(call: Caller) -> None:
     assert "there is no artifact 'a'" in task["status"]["message"]["parts"][0]["text"]
 
 
+@pytest.mark.asyncio
+async def test_an_answer_in_a_media_type_that_its_executor_does_not_take_is_refused(call: Caller) -> None:
+    task = await call.send("ask")
+    answer = message(None, {"url": "https://example.com/a.mp4", "mediaType": "video/mp4"}, task=task["id"])
+    assert (await refused(call, "SendMessage", answer)).code == -32005
+    tree = (await call("SendMessage", tree_message({"id": "r", "name": "g"}, {"name": "ask", "parent_id": "r"})))[
+        "task"
+    ]
+    picture = message(None, {"url": "https://example.com/a.png", "mediaType": "image/png"}, task=tree["id"])
+    again = (await call("SendMessage", picture))["task"]
+    assert again["status"]["message"]["parts"] == [{"text": "second?"}]
+
+
 # What the executor sees of the request
 
 
