@@ -320,3 +320,15 @@ def test_worker_imports_nothing_of_the_core() -> None:
         [sys.executable, "-c", loaded, process_worker.__file__], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_bytes_go_over_the_wire_as_base64() -> None:
+    assert process_worker.wrapped(Parts([{"raw": b"hi"}, {"text": "x"}])) == {"parts": [{"raw": "aGk="}, {"text": "x"}]}
+
+
+@pytest.mark.asyncio
+async def test_a_child_may_read_a_file() -> None:
+    said = {"call": "read_file", "positional": [{"value": {"raw": "aGk="}}], "named": {}}
+    assert await answer(said, make_context()) == {"value": "aGk="}
+    said["positional"] = [{"value": {"text": "x"}}]
+    assert "is no file" in (await answer(said, make_context()))["error"]
