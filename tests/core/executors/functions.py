@@ -107,3 +107,7 @@ def copy_file(inputs: dict[str, Any], context: Any) -> Any:
     content = context.read_file(inputs["files"][0])
     context.artifact(Parts([{"raw": content[:1]}]), artifact_id="first")
     return Parts([{"raw": content, "filename": "copy"}])
+
+
+def read(inputs: dict[str, Any], context: Any) -> int:
+    return len(context.read_file({"raw": "aGVsbG8h"}))

@@ -247,6 +247,7 @@ class FakeChannel:
         ("nothing", 0, {"result": {"value": None}}),
         ("describe", 2, {"result": {"value": ["Task", "t1", "work", False, []]}}),
         ("ask_twice", 2, {"result": {"value": ["ask", "ask"]}}),
+        ("read", 2, {"result": {"value": 6}}),  # bytes of what FakeChannel says, read as base64
         ("reply_late", 2, {"result": {"value": None}}),
         ("tell", 2, {"result": {"parts": [{"text": "t1 1 t1:1 7 without"}]}}),
         ("fail", 1, {"raised": "it broke", "rejected": False}),
