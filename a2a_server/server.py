@@ -15,11 +15,11 @@ from types import FrameType
 
 import uvicorn
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from a2a_server import logs
 from a2a_server.app import Application, build
 from a2a_server.config import Config
+from a2a_server.connection import Connection
 from a2a_server.extensions import load_executors
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 
@@ -51,7 +51,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=HttpToolsProtocol,
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -95,7 +95,7 @@ class Server(uvicorn.Server):
     def cut(self, scope: Scope) -> None:
         """Drop the connection of a reader that takes nothing: closing it would wait until he has taken the rest."""
         for connection in list(self.server_state.connections):
-            if isinstance(connection, HttpToolsProtocol) and connection.client == scope.get("client"):
+            if isinstance(connection, Connection) and connection.client == scope.get("client"):
                 # A reset frees what waits in the kernel's buffers too, at once.
                 handle = connection.transport.get_extra_info("socket")
                 handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
