@@ -15,15 +15,19 @@ from a2a_server.agent_card import DISTRIBUTION, CardDocument, load_template, mak
 from a2a_server.config import Config
 from a2a_server.context import NOBODY, RequestContext
 from a2a_server.gate import Gate, Refused, read_body, send_refusal, send_reply
+from a2a_server.headers import AnswerHeaders
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Frame, Reply, error_reply
+from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
+from a2a_server.origins import Origins
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import A2AError, InvalidParams, Overloaded, TaskNotFound, translate
+from a2a_server.proxies import BehindProxy
 from a2a_server.streams import EventStream, Streams, View, sse
 from core.egress import EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
@@ -57,7 +61,7 @@ class Application:
         self.cut: Callable[[Scope], None] = _no_connection_known
         self._extensions = {extension.uri for extension in card.card.capabilities.extensions}
         self.door = self._make_door()
-        self.asgi: ASGIApp = Gate(self._make_routes(), hosts=config.hosts(), max_body=config.max_body)
+        self.asgi = self._make_edge(self._make_routes())
 
     def _make_door(self) -> Door:
         config, session = self.config, self.session
@@ -89,6 +93,20 @@ class Application:
         )
         app.router.redirect_slashes = False
         return app
+
+    def _make_edge(self, routes: ASGIApp) -> ASGIApp:
+        """What a request passes on its way to the routes, from the inside out."""
+        config = self.config
+        origins = Origins(
+            allowed=config.own_origins() | set(config.allowed_origins),
+            readers=config.cors_origins,
+            credentials=config.cors_credentials,
+            opens_documents=config.is_exposed,
+        )
+        app: ASGIApp = Admission(routes, Callers())
+        app = Gate(app, origins=origins, hosts=config.hosts(), max_body=config.max_body)
+        app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
+        return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
 
     # Life
 
@@ -156,6 +174,7 @@ class Application:
             task_id = request.path_params["task_id"]
             head = await owned_head(self.session, context.owner, task_id)
             after = check_resume(head, context.last_event_id)
+            context.permit.stream()
         except (A2AError, CallerError) as error:
             told = translate(error)
             status = 404 if isinstance(told, TaskNotFound) else max(told.http_status, 400)
@@ -200,8 +219,12 @@ class Application:
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
         extensions = headers.get("a2a-extensions", "")
+        principal = NOBODY
+        permit: Permit = request.scope[PERMIT]
+        permit.admit(principal.owner, self.config.caller_limits(is_identified=principal is not NOBODY))
         return RequestContext(
-            principal=NOBODY,
+            principal=principal,
+            permit=permit,
             a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
             extensions=tuple(uri for part in extensions.split(",") if (uri := part.strip())),
             idempotency_key=headers.get("idempotency-key"),

@@ -7,11 +7,11 @@ import asyncio
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.jsonrpc import Reply, error_reply
+from a2a_server.origins import Origins
 from a2a_server.protocol.errors import A2AError, ContentTypeNotSupported, InvalidRequest
 
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
@@ -35,8 +35,9 @@ class Refused(Exception):
 class Gate:
     """The app behind the checks. `hosts` are the names that `Host` may have, lower case, without port and brackets."""
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], max_body: int) -> None:
+    def __init__(self, app: ASGIApp, *, origins: Origins, hosts: frozenset[str], max_body: int) -> None:
         self._app = app
+        self._origins = origins
         self._hosts = hosts
         self._max_body = max_body
 
@@ -67,7 +68,7 @@ class Gate:
         if not name or (name not in self._hosts and "*" not in self._hosts):
             raise Refused(InvalidRequest("This server does not answer for this Host; see allowed_hosts"), 421)
         origin = headers.get(b"origin")
-        if origin is not None and _authority(origin) != host.lower():
+        if origin is not None and not self._origins.admits(origin, host, scope["path"]):
             raise Refused(InvalidRequest("Requests of other origins are not taken"), 403)
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
@@ -89,14 +90,6 @@ def host_name(host: str) -> str:
     """The name in a Host header: lower case, without port and brackets; empty where it is none."""
     matched = _HOST.fullmatch(host.strip().lower())
     return (matched[1] or matched[2]) if matched else ""
-
-
-def _authority(origin: str) -> str | None:
-    """Host and port of an origin, lower case; None where it is no address."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
 
 
 def too_large(max_body: int) -> Refused:

@@ -111,6 +111,8 @@ class Door:
             message = parse(body)
             if isinstance(message, list) and not 1 <= len(message) <= self._max_batch:
                 raise InvalidRequest(f"A batch has 1 to {self._max_batch} requests, not {len(message)}")
+            if isinstance(message, list):
+                context.permit.extend(len(message) - 1)
         except A2AError as error:
             return error_reply(error)
         if isinstance(message, list):
@@ -235,6 +237,8 @@ async def _run(method: Method, call: _Call, params: Any) -> bytes:
         raise InvalidRequest("A method that streams cannot be part of a batch")
     if streams and call.context.event_id_problem is not None:
         raise InvalidParams.of([call.context.event_id_problem])
+    if streams:
+        call.context.permit.stream()
     result = await method.handler(call.context, params)
     if streams:
         call.frames = result

@@ -21,6 +21,7 @@ from a2a_server.app import Application, build
 from a2a_server.config import Config
 from a2a_server.connection import Connection
 from a2a_server.extensions import load_executors
+from a2a_server.proxies import PEER
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 
 logger = logging.getLogger(__name__)
@@ -94,8 +95,9 @@ class Server(uvicorn.Server):
 
     def cut(self, scope: Scope) -> None:
         """Drop the connection of a reader that takes nothing: closing it would wait until he has taken the rest."""
+        peer = scope.get(PEER) or scope.get("client")
         for connection in list(self.server_state.connections):
-            if isinstance(connection, Connection) and connection.client == scope.get("client"):
+            if isinstance(connection, Connection) and connection.client == peer:
                 # A reset frees what waits in the kernel's buffers too, at once.
                 handle = connection.transport.get_extra_info("socket")
                 handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
