@@ -77,7 +77,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     # Of one caller. None: 100 requests a second, 100 calls and 100 streams at the same time for callers who are
     # identified; for those who are not, and so count as one, no limit.
-    max_rate: Annotated[float, Meta(gt=0)] | None = None
+    max_rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     max_burst: Count | None = None  # requests at once; None: as many as come in two seconds
     max_calls: Count | None = None
     max_streams: Count | None = None

@@ -16,7 +16,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import Scope
 
-from a2a_server import logs
+from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
 from a2a_server.connection import Connection
@@ -44,11 +44,12 @@ def say_ready(url: str) -> None:
 class Server(uvicorn.Server):
     """uvicorn, with our own way to start and to end: drain, let requests finish, stop the work, close the storage.
 
-    `ready` is called with the address as soon as the server takes work.
+    `ready` is called with the address as soon as the server takes work. Raises ConfigurationError.
     """
 
     def __init__(self, application: Application, ready: Callable[[str], None] = say_ready) -> None:
         config = application.config
+        tls.check(config)
         super().__init__(
             uvicorn.Config(
                 application.asgi,
@@ -60,6 +61,12 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 backlog=BACKLOG,
+                ssl_certfile=config.tls_cert,
+                ssl_keyfile=config.tls_key,
+                ssl_keyfile_password=tls.key_password(config),
+                ssl_ca_certs=config.tls_ca,
+                ssl_cert_reqs=tls.CLIENT_AUTH[config.tls_client_auth],
+                ssl_ciphers=tls.CIPHERS,
                 timeout_keep_alive=math.ceil(config.keep_alive),
                 timeout_graceful_shutdown=max(1, int(config.drain / 2)),
             )

@@ -45,7 +45,7 @@ LAYERS = (
     ("a2a_server.openrpc", "a2a_server.streams"),
     ("a2a_server.methods",),
     ("a2a_server.gate",),
-    ("a2a_server.app", "a2a_server.connection"),
+    ("a2a_server.app", "a2a_server.connection", "a2a_server.tls"),
     ("a2a_server.server",),
     ("a2a_server.cli",),
     ("a2a_server",),
