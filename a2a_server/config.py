@@ -69,6 +69,8 @@ class Config(Struct, frozen=True, kw_only=True):
     commands: Names = ()  # programs that command_executor may run; none: it is off
     egress_allow: Names = ()  # private hosts, addresses or networks that executors may call
 
+    max_connections: Count = 10_000
+    max_connections_per_address: Count = 200  # save from this machine and from trusted proxies
     max_body: Count = 10 * 1024 * 1024  # bytes
     max_batch: Count = 50
     max_tree_tasks: Count = 10_000

@@ -5,16 +5,69 @@ lengths, folded fields, bare line feeds, control characters. Beyond that the hea
 the body are no header fields, and no transfer coding is taken that nobody here would undo.
 """
 
-from typing import Final
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable
+from typing import ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD: Final = 16 * 1024  # bytes: the request's target and its header fields
 MAX_FIELDS: Final = 100
+RESERVED_FILES: Final = 64  # open files that connections must leave: the database, executors, the listener
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 21\r\nconnection: close\r\n\r\nThe head is too large"
 )
+_NO_ROOM: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 5\r\n"
+    b"content-length: 20\r\nconnection: close\r\n\r\nToo many connections"
+)
+
+
+class Connections:
+    """How many connections there are, and how many there may be: in all, and from one address.
+
+    `is_exempt` says which addresses stand for many callers.
+    """
+
+    def __init__(self, limit: int, per_address: int, is_exempt: Callable[[str], bool]) -> None:
+        self._limit = limit
+        self._per_address = per_address
+        self._is_exempt = is_exempt
+        self._by_address: Counter[str] = Counter()
+        self._count = 0
+
+    def enter(self, address: str) -> bool:
+        """Count one more, if there is room for it."""
+        is_crowded = self._by_address[address] >= self._per_address and not self._is_exempt(address)
+        if self._count >= self._limit or is_crowded:
+            if not self._by_address[address]:
+                del self._by_address[address]
+            return False
+        self._count += 1
+        self._by_address[address] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """One that was counted is gone."""
+        self._count -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+
+def room(wanted: int) -> int:
+    """How many connections the limit on open files has room for, after raising it as far as that is needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + RESERVED_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if raised > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    return max(1, raised - RESERVED_FILES)
 
 
 class HeadNotTaken(Exception):
@@ -22,12 +75,31 @@ class HeadNotTaken(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, with a bounded head."""
+    """uvicorn's connection, with a bounded head; one for which there is no room is answered and closed at once."""
 
+    limits: ClassVar[Connections | None] = None
+    _counted: str | None = None  # the address under which it is counted
     _is_in_head = False
     _is_too_large = False
     _size = 0  # bytes of the head that has begun
     _fed = 0  # bytes that came for it so far, whether the parser has told of them or not
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
+        super().connection_made(transport)
+        if self.limits is None:
+            return
+        address = self.client[0] if self.client else ""
+        if self.limits.enter(address):
+            self._counted = address
+        else:
+            transport.write(_NO_ROOM)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.limits is not None and self._counted is not None:
+            self.limits.leave(self._counted)
+            self._counted = None
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """A field that never ends is told of by nobody: what has come for this head is counted as well."""
@@ -71,3 +143,12 @@ class Connection(HttpToolsProtocol):
         if self._size > MAX_HEAD or len(self.headers) > MAX_FIELDS:
             self._is_too_large = True
             raise HeadNotTaken("the head is too large")
+
+
+def limited(connections: Connections) -> type[Connection]:
+    """The class that uvicorn makes its connections of, counted here."""
+
+    class Limited(Connection):
+        limits = connections
+
+    return Limited

@@ -4,7 +4,7 @@
 nobody else. Of several values the last one counts: the proxy that we know has written that one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -69,6 +69,17 @@ class BehindProxy:
 
     def _trusts(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
+
+
+def exempt(trusted: Iterable[str]) -> Callable[[str], bool]:
+    """Which peers may stand for many callers: trusted proxies, and what runs on this machine."""
+    networks = tuple(ip_network(each) for each in trusted)
+
+    def is_exempt(peer: str) -> bool:
+        address = _address(peer)
+        return address is None or address.is_loopback or any(address in network for network in networks)
+
+    return is_exempt
 
 
 def _address(text: str) -> Address | None:

@@ -19,9 +19,9 @@ from starlette.types import Scope
 from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
-from a2a_server.connection import Connection
+from a2a_server.connection import Connection, Connections, limited, room
 from a2a_server.extensions import load_executors
-from a2a_server.proxies import PEER
+from a2a_server.proxies import PEER, exempt
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 
 logger = logging.getLogger(__name__)
@@ -50,10 +50,12 @@ class Server(uvicorn.Server):
     def __init__(self, application: Application, ready: Callable[[str], None] = say_ready) -> None:
         config = application.config
         tls.check(config)
+        most = room(config.max_connections)
+        connections = Connections(most, config.max_connections_per_address, exempt(config.trusted_proxies))
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=Connection,
+                http=limited(connections),
                 ws="none",
                 lifespan="off",
                 log_config=None,

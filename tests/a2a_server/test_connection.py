@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from a2a_server.connection import MAX_FIELDS, MAX_HEAD
-from tests.a2a_server.conftest import RunningServer
+from a2a_server.connection import MAX_FIELDS, MAX_HEAD, Connections, room
+from a2a_server.proxies import exempt
+from tests.a2a_server.conftest import RunningServer, running, until
 from tests.a2a_server.test_app import HEALTH, raw
 
 BODY = json.dumps(HEALTH).encode()
@@ -146,3 +148,67 @@ async def test_length_that_promises_more_than_comes_is_waited_for_and_nothing_is
         writer.write(HEAD + b"Content-Length: 1000\r\n\r\n" + BODY)
         writer.write_eof()
         assert await reader.read() == b""
+
+
+# How many
+
+
+def test_connections_are_counted_in_all_and_by_address() -> None:
+    it = Connections(4, 2, lambda address: address == "10.0.0.1")
+    assert [it.enter("203.0.113.7") for _ in range(3)] == [True, True, False]
+    assert [it.enter("10.0.0.1") for _ in range(3)] == [True, True, False], "many callers, but the whole has a limit"
+    assert not it.enter("203.0.113.8")
+    it.leave("203.0.113.7")
+    assert it.enter("203.0.113.7") and not it.enter("203.0.113.7")
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_exempt"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("10.1.2.3", True),
+        ("", True),
+        ("203.0.113.7", False),
+        ("2001:db8::1", False),
+    ],
+)
+def test_this_machine_and_trusted_proxies_stand_for_many_callers(peer: str, is_exempt: bool) -> None:
+    assert exempt(("10.0.0.0/8",))(peer) is is_exempt
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "found", "raised"),
+    [
+        (1024, 4096, 900, 900, None),
+        (1024, 4096, 2000, 2000, 2064),
+        (1024, 4096, 10_000, 4032, 4096),
+        (1024, 1024, 10_000, 960, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 10_000, 10_000, None),
+        (256, resource.RLIM_INFINITY, 10_000, 10_000, 10_064),
+        (16, 16, 10_000, 1, None),
+    ],
+)
+def test_connections_leave_open_files_for_the_rest(
+    soft: int, hard: int, wanted: int, found: int, raised: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: done.append(limits))
+    assert room(wanted) == found
+    assert done == ([] if raised is None else [(raised, hard)])
+
+
+@pytest.mark.asyncio
+async def test_one_connection_too_many_is_told_and_closed_and_its_place_is_found_again() -> None:
+    async with running(max_connections=2) as server:
+        async with raw_connection(server) as (reader, writer), raw_connection(server):
+            writer.write(HEAD + LENGTH + b"\r\n" + BODY)
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+            await until(lambda: len(server.server.server_state.connections) == 2)
+            async with raw_connection(server) as (refused, _):
+                answer = await refused.read()
+            assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 5" in answer
+        await until(lambda: not server.server.server_state.connections)
+        async with server.client() as client:
+            assert (await client.post("/", json=HEALTH)).status_code == 200
