@@ -15,7 +15,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD: Final = 16 * 1024  # bytes: the request's target and its header fields
 MAX_FIELDS: Final = 100
-RESERVED_FILES: Final = 64  # open files that connections must leave: the database, executors, the listener
+ACCEPTED_AT_ONCE: Final = 16
+# Open files that connections must leave: for the database and executors, and for connections that have been accepted
+# and are not counted yet, or not gone yet, which takes four turns of the loop.
+RESERVED_FILES: Final = 64 + 4 * ACCEPTED_AT_ONCE
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 21\r\nconnection: close\r\n\r\nThe head is too large"

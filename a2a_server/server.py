@@ -19,7 +19,7 @@ from starlette.types import Scope
 from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
-from a2a_server.connection import Connection, Connections, limited, room
+from a2a_server.connection import ACCEPTED_AT_ONCE, Connection, Connections, limited, room
 from a2a_server.extensions import load_executors
 from a2a_server.proxies import PEER, exempt
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
@@ -32,7 +32,7 @@ EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
-BACKLOG = 2048
+BACKLOG = 2048  # connections that the kernel keeps until they are accepted
 CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
 
 
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=BACKLOG,
+                backlog=ACCEPTED_AT_ONCE,  # asyncio's one number for two things; `startup` sets the other one
                 ssl_certfile=config.tls_cert,
                 ssl_keyfile=config.tls_key,
                 ssl_keyfile_password=tls.key_password(config),
@@ -82,6 +82,8 @@ class Server(uvicorn.Server):
         """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
         await self._application.start()
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)
         await self._application.resume()
         self._ready(self._application.url)
 

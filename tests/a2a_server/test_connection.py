@@ -180,12 +180,12 @@ def test_this_machine_and_trusted_proxies_stand_for_many_callers(peer: str, is_e
 @pytest.mark.parametrize(
     ("soft", "hard", "wanted", "found", "raised"),
     [
-        (1024, 4096, 900, 900, None),
-        (1024, 4096, 2000, 2000, 2064),
-        (1024, 4096, 10_000, 4032, 4096),
-        (1024, 1024, 10_000, 960, None),
+        (1024, 4096, 800, 800, None),
+        (1024, 4096, 2000, 2000, 2128),
+        (1024, 4096, 10_000, 3968, 4096),
+        (1024, 1024, 10_000, 896, None),
         (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 10_000, 10_000, None),
-        (256, resource.RLIM_INFINITY, 10_000, 10_000, 10_064),
+        (256, resource.RLIM_INFINITY, 10_000, 10_000, 10_128),
         (16, 16, 10_000, 1, None),
     ],
 )
