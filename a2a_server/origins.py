@@ -19,7 +19,8 @@ _PREFLIGHT: Headers = [
     (b"access-control-allow-methods", b"GET, POST, DELETE"),
     (
         b"access-control-allow-headers",
-        b"Content-Type, Authorization, X-API-Key, A2A-Version, A2A-Extensions, Idempotency-Key, Last-Event-ID",
+        b"Content-Type, Authorization, X-API-Key, A2A-Version, A2A-Extensions, X-A2A-Extensions, Idempotency-Key, "
+        b"Last-Event-ID",
     ),
     (b"access-control-max-age", str(PREFLIGHT_MAX_AGE).encode()),
     (b"vary", b", ".join(_ASKED)),

@@ -37,9 +37,10 @@ class BehindProxy:
 
     def _unmount(self, scope: Scope) -> None:
         scope["app_root_path"] = self._root_path  # Starlette's name for what it puts before the addresses it makes
-        path = scope["path"].removeprefix(self._root_path)
-        if path == "" or (path != scope["path"] and path.startswith("/")):
-            scope["path"] = path or "/"
+        prefix, path, raw = self._root_path, scope["path"], scope["raw_path"]
+        if (path + "/").startswith(prefix + "/") and raw.startswith(prefix.encode()):
+            scope["path"] = path[len(prefix) :] or "/"
+            scope["raw_path"] = raw[len(prefix) :] or b"/"
 
     def _believe(self, scope: Scope) -> None:
         said: dict[bytes, list[str]] = {}

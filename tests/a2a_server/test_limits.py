@@ -184,6 +184,22 @@ async def test_too_many_requests_are_told_with_429_and_retry_after_before_the_bo
 
 
 @pytest.mark.asyncio
+async def test_http_json_has_its_own_shape_and_the_same_limits() -> None:
+    stream = message("hold")
+    async with running(max_rate=0.01, max_burst=3, max_streams=1) as server, server.client() as client:
+        async with client.stream("POST", "/message:stream", json=stream) as first:
+            assert first.status_code == 200
+            second = await client.post("/message:stream", json=stream)
+        server.lab.released["hold"].set()
+        assert (await client.get("/tasks", headers={"A2A-Version": "1.0"})).status_code == 200
+        third = await client.get("/tasks", headers={"A2A-Version": "1.0"})
+    for refused in (second, third):
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["details"][0]["reason"]) == (429, 429, "RATE_LIMITED")
+        assert int(refused.headers["retry-after"]) > 0
+
+
+@pytest.mark.asyncio
 async def test_batch_is_refused_as_a_whole() -> None:
     async with running(max_rate=0.01, max_burst=5) as server, server.client() as client:
         batch = [HEALTH | {"id": number} for number in range(4)]

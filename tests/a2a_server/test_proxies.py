@@ -1,6 +1,7 @@
 """Behind a proxy: whose word counts, and the path under which everything answers."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -32,7 +33,8 @@ async def seen(
         "type": "http",
         "client": (peer, 40000),
         "scheme": "http",
-        "path": path,
+        "path": unquote(path),
+        "raw_path": path.encode(),
         "headers": [(b"host", b"inner:8000"), *((name.encode(), value.encode()) for name, value in headers)],
     }
     await BehindProxy(app, root_path=root, trusted=trusted)(scope, nothing, nothing)
@@ -104,6 +106,8 @@ async def test_last_value_counts_and_other_schemes_do_not() -> None:
         ("/agents/one/tasks", "/tasks"),
         ("/agents/one/agents/one", "/agents/one"),
         ("/agents/oneself", "/agents/oneself"),
+        ("/agents%2Fone/tasks", "/agents%2Fone/tasks"),
+        ("/agents/one/tasks/a%2Fb", "/tasks/a%2Fb"),
         ("/tasks", "/tasks"),
         ("/", "/"),
     ],
@@ -111,7 +115,8 @@ async def test_last_value_counts_and_other_schemes_do_not() -> None:
 @pytest.mark.asyncio
 async def test_root_path_is_taken_from_the_path_where_it_is_there(path: str, inner: str) -> None:
     scope = await seen(root="/agents/one", path=path)
-    assert (scope["path"], scope["app_root_path"]) == (inner, "/agents/one")
+    assert (scope["path"], scope["raw_path"]) == (unquote(inner), inner.encode())
+    assert scope["app_root_path"] == "/agents/one"
 
 
 # Over HTTP
@@ -127,6 +132,7 @@ async def test_every_route_answers_under_the_root_path_without_a_redirect(prefix
         for probe in ("/healthz", "/readyz"):
             assert (await client.get(prefix + probe, headers={"Host": "by.address"})).status_code == 200
         assert (await client.get(f"{prefix}/nowhere")).status_code == 404
+        assert (await client.get(f"{prefix}/tasks", headers={"A2A-Version": "1.0"})).json()["tasks"] == []
         url = card["supportedInterfaces"][0]["url"]
         assert url == f"http://127.0.0.1:{server.port}/agents/one/"
         assert (await client.post(url, json=HEALTH)).status_code == 200
