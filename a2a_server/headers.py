@@ -27,16 +27,16 @@ class AnswerHeaders:
         asked = dict(scope["headers"])
         origin = asked[b"origin"].decode("latin-1") if b"origin" in asked else None
         path = scope["path"]
+        if scope["method"] == "OPTIONS" and origin is not None and b"access-control-request-method" in asked:
+            answer = self._origins.preflight(origin, path)
+            if answer is not None:
+                await send({"type": "http.response.start", "status": 204, "headers": answer})
+                await send({"type": "http.response.body"})
+                return
         added = [_NOSNIFF, *self._origins.reading(origin, path)]
         # Browsers keep it for all ports of a name: never for that of everybody's own machine.
         if self._is_secure and asked.get(b"host", b"").partition(b":")[0].lower() != b"localhost":
             added.append(_HSTS)
-        if scope["method"] == "OPTIONS" and origin is not None and b"access-control-request-method" in asked:
-            answer = self._origins.preflight(origin, path)
-            if answer is not None:
-                await send({"type": "http.response.start", "status": 204, "headers": [_NOSNIFF, *answer]})
-                await send({"type": "http.response.body"})
-                return
         await self._app(scope, receive, _adding(added, send))
 
 

@@ -41,10 +41,22 @@ OF_THE_IDENTIFIED: Final = CallerLimits(rate=100.0, calls=100, streams=100)  # u
 
 @dataclass(slots=True)
 class _Caller:
-    tokens: float
+    limits: CallerLimits
+    tokens: float  # requests that may be made at once
     at: float  # when there were so many
     calls: int = 0
     streams: int = 0
+
+    def refill(self, now: float) -> None:
+        """Add what the time since then is worth."""
+        if self.limits.rate is not None:
+            self.tokens = min(self.limits.size, self.tokens + (now - self.at) * self.limits.rate)
+            self.at = now
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost if it were forgotten."""
+        return not (self.calls or self.streams) and self.tokens >= self.limits.size
 
 
 class Callers:
@@ -52,7 +64,7 @@ class Callers:
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
-        self._known: OrderedDict[str, tuple[CallerLimits, _Caller]] = OrderedDict()  # who asked last is last
+        self._known: OrderedDict[str, _Caller] = OrderedDict()  # who asked last is last
 
     def __len__(self) -> int:
         return len(self._known)
@@ -68,24 +80,22 @@ class Callers:
         """
         now = self._now()
         self._sweep(now)
-        _, caller = self._known.get(owner) or (limits, _Caller(limits.size, now))
+        caller = self._known.get(owner) or _Caller(limits, limits.size, now)
         if limits.rate is not None:
-            caller.tokens = min(limits.size, caller.tokens + (now - caller.at) * limits.rate)
-            caller.at = now
+            caller.refill(now)
             missing = min(float(requests), limits.size) - caller.tokens
             if missing > 0:
                 raise RateLimited(retry_after=missing / limits.rate)
             caller.tokens -= requests
-        self._known[owner] = (limits, caller)
+        self._known[owner] = caller
         self._known.move_to_end(owner)
         return caller
 
     def _sweep(self, now: float) -> None:
         """Forget callers who hold nothing and have their whole burst again, those first who asked longest ago."""
         for owner in list(islice(self._known, SWEPT)):
-            limits, caller = self._known[owner]
-            is_full = limits.rate is None or caller.tokens + (now - caller.at) * limits.rate >= limits.size
-            if is_full and not (caller.calls or caller.streams):
+            self._known[owner].refill(now)
+            if self._known[owner].is_idle:
                 del self._known[owner]
             else:
                 self._known.move_to_end(owner)
