@@ -45,9 +45,7 @@ class Connections:
     def enter(self, address: str) -> bool:
         """Count one more, if there is room for it."""
         is_crowded = self._by_address[address] >= self._per_address and not self._is_exempt(address)
-        if self._count >= self._limit or is_crowded:
-            if not self._by_address[address]:
-                del self._by_address[address]
+        if is_crowded or self._count >= self._limit:
             return False
         self._count += 1
         self._by_address[address] += 1
@@ -85,7 +83,8 @@ class Connection(HttpToolsProtocol):
     _is_in_head = False
     _is_too_large = False
     _size = 0  # bytes of the head that has begun
-    _fed = 0  # bytes that came for it so far, whether the parser has told of them or not
+    _has_begun = False  # with the data that came last
+    _middle = 0  # bytes that came since for it alone, whether the parser has told of them or not
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
@@ -105,13 +104,14 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """A field that never ends is told of by nobody: what has come for this head is counted as well."""
-        self._fed = self._fed + len(data) if self._is_in_head else 0
-        if self._fed > MAX_HEAD:
+        """A field that never ends is told of by nobody: data that held nothing but a head's middle is counted."""
+        self._has_begun = False
+        super().data_received(data)
+        is_middle = self._is_in_head and not self._has_begun and not self.transport.is_closing()
+        self._middle = self._middle + len(data) if is_middle else 0
+        if self._middle > MAX_HEAD:
             self._is_too_large = True
             self.send_400_response("")
-            return
-        super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, and close."""
@@ -123,7 +123,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_head, self._size = True, 0
+        self._is_in_head = self._has_begun = True
+        self._size = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)

@@ -135,6 +135,18 @@ async def test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_
 
 
 @pytest.mark.asyncio
+async def test_body_that_comes_with_the_rest_of_the_head_does_not_count_for_it(server: RunningServer) -> None:
+    body = BODY + b" " * (4 * MAX_HEAD)
+    rest = b"Content-Length: %d\r\n\r\n" % len(body)
+    async with raw_connection(server) as (reader, writer):
+        for begun in (HEAD, HEAD + b"Connection: close\r\n"):
+            writer.write(begun)
+            await until(lambda: any(each._is_in_head for each in server.server.server_state.connections))
+            writer.write(rest + body)
+            assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.asyncio
 async def test_trailer_is_no_header(server: RunningServer) -> None:
     """Fields after the body could say what only a proxy in front may say, or be a second Host."""
     trailer = CHUNKS.removesuffix(b"\r\n") + b"Host: evil.example\r\nX-Trailer: 1\r\n\r\n"
