@@ -2,10 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import rfc8785
+
+from core.jsonvalue import is_too_deep
 
 MAX_BYTES = 1024 * 1024  # of a card or a key set
 MAX_DIGITS = 20  # of an integer that is looked at as one
@@ -30,15 +32,16 @@ def read_document(data: bytes) -> dict[str, Any]:
         raise ValueError("is not JSON") from None
     if not isinstance(value, dict):
         raise ValueError("is not a JSON object")
+    if is_too_deep(value):
+        raise ValueError("is nested too deeply")
     return value
 
 
-def canonical(document: Mapping[str, Any]) -> bytes:
+def canonical(document: dict[str, Any]) -> bytes:
     """Its canonical bytes. Raises ValueError for what has none: numbers beyond a double's, lone surrogates."""
-    try:
-        return rfc8785.dumps(dict(document))
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
+    if is_too_deep(document):
+        raise ValueError("is nested too deeply")
+    return rfc8785.dumps(document)
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

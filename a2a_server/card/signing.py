@@ -3,7 +3,8 @@
 Verifiers read "the card" in three ways:
 
 1. the JSON as it came;
-2. the v1.0 card in it, without what v1.0 does not know, such as a hybrid's v0.3 fields, and without unset fields (§8.4.3);
+2. the v1.0 card in it: without what v1.0 does not know, such as a hybrid's v0.3 fields, and without unset fields
+   (§8.4.3);
 3. that without everything that is empty, although the specification keeps required fields: the official SDKs
    (a2a-sdk 1.3.0 for Python, @a2a-js/sdk 1.3.0).
 
@@ -29,6 +30,8 @@ SIGNATURES = "signatures"
 MOST_SIGNATURES = 32  # of one card that are looked at
 MOST_UNCOVERED = 20  # fields that are named
 LONGEST_NAME = 80  # characters of a stranger's text that are repeated
+
+Reading = tuple[bytes, tuple[str, ...]]  # a payload that may have been signed; the fields that are not in it
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -102,7 +105,7 @@ def protected_header(signature: Any) -> dict[str, Any]:
     return header
 
 
-def _verdict(signature: Any, readings: Sequence[tuple[bytes, tuple[str, ...]]], keys: Sequence[Key]) -> Verdict:
+def _verdict(signature: Any, readings: Sequence[Reading], keys: Sequence[Key]) -> Verdict:
     try:
         header = protected_header(signature)
     except ValueError as error:
@@ -132,18 +135,20 @@ def _verdict(signature: Any, readings: Sequence[tuple[bytes, tuple[str, ...]]], 
     return msgspec.structs.replace(told, problem=problem)
 
 
-def _readings(document: Mapping[str, Any]) -> list[tuple[bytes, tuple[str, ...]]]:
-    """What a signature may be over, and the fields of the document that are not in that. The most comes first."""
+def _readings(document: Mapping[str, Any]) -> list[Reading]:
+    """What a signature may be over; what covers the most comes first. Nothing, if it has no canonical form."""
     content = {name: value for name, value in document.items() if name != SIGNATURES}
-    readings: list[tuple[bytes, tuple[str, ...]]] = []
     try:
-        readings.append((canonical(content), ()))
+        readings: list[Reading] = [(canonical(content), ())]
+    except ValueError:
+        return []
+    try:
         card = to_document(decode(content, types.AgentCard))
-        for form in (card, _without_empty(card)):
-            readings.append((canonical(form), tuple(islice(_beyond(content, form, ""), MOST_UNCOVERED))))
-    except (InvalidParams, ValueError, RecursionError):  # no canonical form; or no v1.0 card: only as it came
-        pass
-    return readings
+    except InvalidParams:  # no v1.0 card; it may be one that lost its empty fields
+        forms = [_without_empty(content)]
+    else:
+        forms = [card, _without_empty(card)]
+    return [*readings, *((canonical(form), _uncovered(content, form)) for form in forms)]
 
 
 def _without_empty(value: Any) -> Any:
@@ -157,6 +162,10 @@ def _without_empty(value: Any) -> Any:
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str | list | dict) and not value)
+
+
+def _uncovered(content: Any, form: Any) -> tuple[str, ...]:
+    return tuple(islice(_beyond(content, form, ""), MOST_UNCOVERED))
 
 
 def _beyond(value: Any, covered: Any, path: str) -> Iterator[str]:
@@ -186,7 +195,7 @@ def _decoded(text: Any) -> bytes:
     """The bytes of a base64url text, which has one spelling only. Raises ValueError."""
     if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
         raise ValueError("is not base64url")
-    data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    data = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) % 4 != 1 else b""
     if _encoded(data) != text:
         raise ValueError("is not base64url")
     return data
