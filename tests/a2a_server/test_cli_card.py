@@ -126,7 +126,7 @@ def test_a_card_is_fetched_from_a_server_or_an_address(cli: Cli, web: Web, at: s
         (b"{", "not JSON"),
         (b"[]", "not a JSON object"),
         (b'{"name": 1, "name": 2}', "twice"),
-        (b" " * (MAX_BYTES + 1), "bytes"),
+        (b" " * (MAX_BYTES + 1), "agent-card.json has more than"),
     ],
 )
 def test_what_is_no_card_is_one_line(cli: Cli, web: Web, document: Any, told: str) -> None:  # noqa: F811

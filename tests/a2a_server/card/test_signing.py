@@ -109,17 +109,17 @@ def _signature(key: Key, **changed: Any) -> dict[str, Any]:
 
 
 HOSTILE: dict[str, tuple[Craft, str]] = {
-    "alg none": (lambda key: crafted(key, _header(key, alg="none")), "algorithm"),
+    "alg none": (lambda key: crafted(key, _header(key, alg="none")), "its algorithm is not one of"),
     "alg none, no signature": (
         lambda key: with_signature({"protected": encoded(_header(key, alg="none")), "signature": ""}),
-        "algorithm",
+        "its algorithm is not one of",
     ),
-    "alg None": (lambda key: crafted(key, _header(key, alg=None)), "algorithm"),
-    "alg missing": (lambda key: crafted(key, _header(key, alg=...)), "algorithm"),
-    "alg a list": (lambda key: crafted(key, _header(key, alg=[key.alg])), "algorithm"),
-    "alg in lower case": (lambda key: crafted(key, _header(key, alg=key.alg.lower())), "algorithm"),
-    "alg RS256": (lambda key: crafted(key, _header(key, alg="RS256")), "algorithm"),
-    "HS256 with the public key": (_hmac, "algorithm"),
+    "alg None": (lambda key: crafted(key, _header(key, alg=None)), "its algorithm is not one of"),
+    "alg missing": (lambda key: crafted(key, _header(key, alg=...)), "its algorithm is not one of"),
+    "alg a list": (lambda key: crafted(key, _header(key, alg=[key.alg])), "its algorithm is not one of"),
+    "alg in lower case": (lambda key: crafted(key, _header(key, alg=key.alg.lower())), "its algorithm is not one of"),
+    "alg RS256": (lambda key: crafted(key, _header(key, alg="RS256")), "its algorithm is not one of"),
+    "HS256 with the public key": (_hmac, "its algorithm is not one of"),
     "the other algorithm": (
         lambda key: crafted(key, _header(key, alg=EDDSA if key.alg == ES256 else ES256)),
         "another algorithm",
@@ -229,11 +229,19 @@ def test_an_unprotected_header_that_says_nothing_new_is_ignored(tmp_path: Path) 
 
 def test_each_key_signs_the_newest_first_and_either_is_enough(tmp_path: Path) -> None:
     new, old = keys(tmp_path, EDDSA, ES256)
-    own = card(securitySchemes={}, securityRequirements=[], skills=[SKILL], capabilities={"streaming": True})
+    own = card()
     document = to_document(replace(own, signatures=signatures(own, (new, old))))
-    assert [protected_header(each)["kid"] for each in document["signatures"]] == [new.kid, old.kid]
+    by_key = [new.kid, old.kid]
+    assert [protected_header(each)["kid"] for each in document["signatures"]] == [*by_key, *by_key]
     for trusted in (new, old):
-        assert [verdict.is_valid for verdict in verify(document, [trusted])] == [trusted is new, trusted is old]
+        valid = [verdict.kid for verdict in verify(document, [trusted]) if verdict.is_valid]
+        assert valid == [trusted.kid, trusted.kid]
+
+
+def test_one_signature_of_each_key_is_enough_where_nothing_is_empty(tmp_path: Path) -> None:
+    new, old = keys(tmp_path, EDDSA, ES256)
+    own = card(securitySchemes={}, securityRequirements=[], skills=[SKILL], capabilities={"streaming": True})
+    assert len(signatures(own, (new, old))) == 2
 
 
 def test_a_retired_key_vouches_for_nothing(tmp_path: Path) -> None:
