@@ -99,6 +99,8 @@ def make_card(template: Template, registry: ExecutorRegistry, url: str, offer: O
     if problems := [*_broken_promises(words, offer), *content_problems(described)]:
         raise template.wrong(problems)
     own = [types.AgentInterface(url=url, protocol_binding="JSONRPC", protocol_version=each) for each in SUPPORTED]
+    # Clients append the path to it, some of them without a look at its last character.
+    own.append(types.AgentInterface(url=url.rstrip("/"), protocol_binding="HTTP+JSON", protocol_version="1.0"))
     return replace(
         described,
         supported_interfaces=[*own, *words.supported_interfaces],
