@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -140,7 +141,7 @@ def _from_pem(data: bytes) -> Key:
         native = load_pem_private_key(data, password=None)
     except TypeError:
         raise _Unusable("is encrypted; the server has no password for it") from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise _Unusable("is damaged, or no private key") from None
     if isinstance(native, EllipticCurvePrivateKey) and isinstance(native.curve, SECP256R1):
         ec = ECKey.import_key(data)

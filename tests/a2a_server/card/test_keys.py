@@ -166,6 +166,16 @@ def test_of_a_set_only_fit_public_parts_are_taken(tmp_path: Path) -> None:
     assert (key.kid, key.native.is_private) == (fit["kid"], False)
 
 
+@pytest.mark.parametrize("alg", ALGORITHMS)
+@pytest.mark.parametrize("member", ["kty", "crv", "x", "y", "d", "kid", "alg", "use", "key_ops", "x5c"])
+def test_no_member_of_a_foreign_key_breaks_the_reading(alg: str, member: str) -> None:
+    """Whatever it holds, the key is taken or passed over."""
+    jwk = json.loads(generate(alg))
+    for value in (None, True, 1, 1.5, "", "a", "AA", "\U0001f600", "a b", "=", "A" * 43, [], {}, ["x"], {"a": 1}):
+        for key in read_key_set(json.dumps({"keys": [jwk | {member: value}]}).encode()):
+            assert not key.has_signed(b"text", bytes(range(64)))
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"keys": {}}', b'{"keys": [], "keys": []}'])
 def test_what_is_no_set_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):

@@ -11,7 +11,7 @@ import pytest
 from a2a.types import AgentCard as OfficialCard
 from a2a.utils.signing import ProtectedHeader, create_agent_card_signer, create_signature_verifier
 from google.protobuf.json_format import MessageToDict, ParseDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.api_jwk import PyJWK
 from msgspec.structs import replace
@@ -341,6 +341,7 @@ def signers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, ...]:
     return keys(tmp_path_factory.mktemp("keys"))
 
 
+@settings(deadline=None)
 @given(name=TEXT, description=TEXT, params=PARAMS, other=JSON, where=st.data())
 def test_any_card_s_signature_holds_until_a_covered_field_changes(
     signers: tuple[Key, ...], name: str, description: str, params: dict[str, Any], other: Any, where: st.DataObject
@@ -354,3 +355,29 @@ def test_any_card_s_signature_holds_until_a_covered_field_changes(
         if canonical({"v": changed[field]}) != canonical({"v": document[field]}):
             verdict = only(changed, key)
             assert not verdict.is_valid
+
+
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("typ", "jku", "crit", "x5u", "b64", "zip"), JSON | TEXT) | {"alg": TEXT, "kid": TEXT},
+)
+
+
+@settings(deadline=None)
+@given(
+    fields=st.dictionaries(TEXT, JSON), signature=JSON, header=JSON | HEADERS, made=st.binary() | TEXT, data=st.data()
+)
+def test_nothing_that_is_verified_raises(
+    signers: tuple[Key, ...],
+    fields: dict[str, Any],
+    signature: Any,
+    header: Any,
+    made: bytes | str,
+    data: st.DataObject,
+) -> None:
+    if isinstance(header, dict) and data.draw(st.booleans()):
+        key = data.draw(st.sampled_from(signers))
+        header |= {"alg": key.alg, "kid": key.kid}
+    crafted = {"protected": encoded(header), "signature": encoded(made) if isinstance(made, bytes) else made}
+    document = CARD | fields | {"signatures": [signature, crafted, crafted | {"header": signature}]}
+    assert not any(verdict.is_valid for verdict in verify(document, signers))
