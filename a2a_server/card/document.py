@@ -15,7 +15,7 @@ MAX_EXACT = 2**53 - 1
 
 
 def read_document(data: bytes) -> dict[str, Any]:
-    """The JSON object in `data`. Raises ValueError, whose text can follow the document's name.
+    """The JSON object in `data`, which has a canonical form. Raises ValueError, whose text can follow a document's name.
 
     An object that has the same key twice is refused: readers differ in which one they take, so that a signature could
     hold for one reader's document and not for another's (RFC 8785 §3.1, RFC 7515 §4).
@@ -32,8 +32,7 @@ def read_document(data: bytes) -> dict[str, Any]:
         raise ValueError("is not JSON") from None
     if not isinstance(value, dict):
         raise ValueError("is not a JSON object")
-    if is_too_deep(value):
-        raise ValueError("is nested too deeply")
+    canonical(value)
     return value
 
 
@@ -41,7 +40,10 @@ def canonical(document: dict[str, Any]) -> bytes:
     """Its canonical bytes. Raises ValueError for what has none: numbers beyond a double's, lone surrogates."""
     if is_too_deep(document):
         raise ValueError("is nested too deeply")
-    return rfc8785.dumps(document)
+    try:
+        return rfc8785.dumps(document)
+    except ValueError:
+        raise ValueError("holds a number or a text that not every JSON reader can hold") from None
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -155,6 +155,7 @@ def test_keygen_makes_a_file_for_its_owner_only(cli: Cli, alg: str) -> None:  # 
     again = cli("card", "keygen", "key.json")
     assert (again.code, "exists" in again.err) == (1, True)
     assert load_keys(["key.json"]) == (key,)
+    assert f"{alg} key" in cli("card", "keygen", "third.json", "--alg", alg).out
     assert cli("card", "keygen", "other.json", "--alg", "HS256").code == 2
 
 
@@ -246,6 +247,14 @@ def test_keys_of_another_origin_are_not_even_fetched(cli: Cli, web: Web, tmp_pat
     done = cli("card", "verify", web.url)
     assert (done.code, "not among the trusted" in done.out) == (1, True)
     assert [path for path, _ in web.asked] == [WELL_KNOWN]
+
+
+def test_garbage_on_a_server_leads_nowhere(cli: Cli, web: Web) -> None:  # noqa: F811
+    for signatures in ("x", [None, {"protected": "x"}]):
+        web.documents[WELL_KNOWN] = CARD | {"signatures": signatures}
+        done = cli("card", "verify", web.url)
+        assert (done.code, done.err) == (1, "")
+    assert {path for path, _ in web.asked} == {WELL_KNOWN}
 
 
 def test_only_so_many_key_sets_are_fetched(cli: Cli, web: Web, tmp_path: Path) -> None:  # noqa: F811
