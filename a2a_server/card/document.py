@@ -15,7 +15,7 @@ MAX_EXACT = 2**53 - 1
 
 
 def read_document(data: bytes) -> dict[str, Any]:
-    """The JSON object in `data`, which has a canonical form. Raises ValueError, whose text can follow a document's name.
+    """The JSON object in `data`, which has a canonical form. Raises ValueError; its text can follow a file's name.
 
     An object that has the same key twice is refused: readers differ in which one they take, so that a signature could
     hold for one reader's document and not for another's (RFC 8785 §3.1, RFC 7515 §4).
