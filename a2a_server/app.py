@@ -14,12 +14,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from a2a_server.agent_card import DISTRIBUTION, CardDocument, load_template, make_card, not_modified, template_path
+from a2a_server.agent_card import DISTRIBUTION, Offer
+from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.context import NOBODY, RequestContext
 from a2a_server.gate import Face, Gate, read_body, send_refusal, send_reply
+from a2a_server.headers import AnswerHeaders
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Reply, error_reply, to_events
+from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
 from a2a_server.methods.idempotency import Idempotency
@@ -27,6 +30,7 @@ from a2a_server.methods.messages import MessageRules, Messages
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
+from a2a_server.origins import Origins
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
@@ -36,8 +40,10 @@ from a2a_server.protocol.errors import (
     PathNotFound,
     translate,
 )
+from a2a_server.proxies import BehindProxy
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
+from a2a_server.well_known import WellKnown
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
@@ -52,36 +58,41 @@ from core.storage.sql import SqlStorage
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
-CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json", "/.well-known/agent-card")
 _NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
 
 
 class Application:
     """One server's parts. `asgi` is the ASGI app; `start`, `drain` and `stop` are called by who runs it."""
 
-    def __init__(self, config: Config, session: Session, card: CardDocument, url: str) -> None:
+    def __init__(self, config: Config, session: Session, cards: Cards, url: str) -> None:
         self.config = config
         self.url = url
         self.session = session
-        self.card = card
+        self.cards = cards
         self.streams = Streams(session)
         self.is_ready = False
         self.is_draining = False
         self.cut: Callable[[Scope], None] = _no_connection_known
-        self._extensions = {extension.uri for extension in card.card.capabilities.extensions}
+        self._extensions = {extension.uri for extension in cards.extensions}
         self.door = self._make_door()
         self.rest = Rest(self.door.methods)
-        self.asgi: ASGIApp = Gate(self._make_routes(), face=self._face, hosts=config.hosts(), max_body=config.max_body)
+        self.asgi = self._make_edge(self._make_routes())
 
     def _make_door(self) -> Door:
         config, session = self.config, self.session
         limits = Limits(max_tasks=config.max_tree_tasks, max_depth=config.max_depth)
         open_tasks = OpenTasks(session, config.max_open_tasks)
-        required = [each.uri for each in self.card.card.capabilities.extensions if each.required]
+        required = [each.uri for each in self.cards.extensions if each.required]
         idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
         rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids)
         messages = Messages(session, self.streams, open_tasks, idempotency, rules)
-        a2a = A2AMethods(session, self.streams, messages, required_extensions=required)
+        a2a = A2AMethods(
+            session,
+            self.streams,
+            messages,
+            required_extensions=required,
+            extended_card=self.cards.extended,
+        )
         tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
         methods = [*a2a.table(), *tasks.table(), *system.table()]
@@ -93,7 +104,7 @@ class Application:
                 *(Route(path, _Endpoint(partial(self.answer, self.door)), methods=["POST"]) for path in DOOR_PATHS),
                 RestRoute(self.rest, self.answer),
                 Route("/tasks/{task_id}/events", self.events, methods=["GET"]),
-                *(Route(path, self.agent_card, methods=["GET"]) for path in CARD_PATHS),
+                *WellKnown(self.cards.published).routes(),
                 Route("/healthz", self.healthz, methods=["GET"]),
                 Route("/readyz", self.readyz, methods=["GET"]),
             ],
@@ -101,6 +112,20 @@ class Application:
         )
         app.router.redirect_slashes = False
         return app
+
+    def _make_edge(self, routes: ASGIApp) -> ASGIApp:
+        """What a request passes on its way to the routes, from the inside out."""
+        config = self.config
+        origins = Origins(
+            allowed=config.own_origins() | set(config.allowed_origins),
+            readers=config.cors_origins,
+            credentials=config.cors_credentials,
+            opens_documents=config.is_exposed,
+        )
+        app: ASGIApp = Admission(routes, Callers())
+        app = Gate(app, face=self._face, origins=origins, hosts=config.hosts(), max_body=config.max_body)
+        app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
+        return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
 
     # Life
 
@@ -161,6 +186,7 @@ class Application:
             task_id = request.path_params["task_id"]
             head = await owned_head(self.session, context.owner, task_id)
             after = check_resume(head, context.last_event_id)
+            context.permit.stream()
         except (A2AError, CallerError, StorageError) as error:
             told = translate(error)
             return _plain(error_reply(told, status=told.http_status))
@@ -170,12 +196,6 @@ class Application:
         return self._stream(
             to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
         )
-
-    async def agent_card(self, request: Request) -> Response:
-        """The agent card (A2A §8.2)."""
-        if not_modified(self.card, request.headers):
-            return Response(status_code=304, headers=self.card.headers)
-        return Response(self.card.body, media_type="application/json", headers=self.card.headers)
 
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""
@@ -206,8 +226,12 @@ class Application:
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
         extensions = headers.get("a2a-extensions", "")
+        principal = NOBODY
+        permit: Permit = request.scope[PERMIT]
+        permit.admit(principal.owner, self.config.caller_limits(is_identified=principal is not NOBODY))
         return RequestContext(
-            principal=NOBODY,
+            principal=principal,
+            permit=permit,
             a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
             extensions=tuple(uri for part in extensions.split(",") if (uri := part.strip())),
             idempotency_key=headers.get("idempotency-key"),
@@ -245,10 +269,9 @@ def build(
         )
     limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
     session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
-    template = load_template(template_path(config.card))
     url = config.url(port)
-    card = make_card(template, registry, url, now=time())
-    return Application(config, session, card, url)
+    cards = make_cards(config, registry, url, Offer(), now=time())
+    return Application(config, session, cards, url)
 
 
 def _plain(reply: Reply) -> Response:

@@ -115,6 +115,8 @@ class Door:
             if isinstance(message, list) and len(message) > 1 and context.idempotency_key is not None:
                 text = "is the key of one request; send those of a batch one by one"
                 raise InvalidRequest.of([Problem("Idempotency-Key", text)])
+            if isinstance(message, list):
+                context.permit.extend(len(message) - 1)
         except A2AError as error:
             return error_reply(error)
         if isinstance(message, list):
@@ -271,6 +273,8 @@ async def _run(
         raise InvalidRequest("A method that streams cannot be part of a batch")
     if streams and context.event_id_problem is not None:
         raise InvalidParams.of([context.event_id_problem])
+    if streams:
+        context.permit.stream()
     result = await method.handler(context, params)
     return cast("AsyncGenerator[Frame, None]", result) if streams else encode(result)
 

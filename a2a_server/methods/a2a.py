@@ -1,13 +1,13 @@
 """The methods of A2A v1.0 (specification §3.1, §9.4). They see the trees that came in through A2A, and no others."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from a2a_server.context import RequestContext
+from a2a_server.context import Principal, RequestContext
 from a2a_server.jsonrpc import Frame, Handler, Method
 from a2a_server.methods.access import readable
 from a2a_server.methods.messages import Messages
@@ -33,13 +33,20 @@ class A2AMethods:
     """The eleven methods; `messages` has the two that take messages."""
 
     def __init__(
-        self, session: Session, streams: Streams, messages: Messages, *, required_extensions: Sequence[str] = ()
+        self,
+        session: Session,
+        streams: Streams,
+        messages: Messages,
+        *,
+        required_extensions: Sequence[str] = (),
+        extended_card: Callable[[Principal], wire.AgentCard] | None = None,
     ) -> None:
         self._session = session
         self._streams = streams
         self._messages = messages
         self._reader = TaskReader(session)
         self._required = frozenset(required_extensions)
+        self._extended_card = extended_card
 
     def table(self) -> list[Method]:
         """The methods as the door takes them."""
@@ -56,7 +63,7 @@ class A2AMethods:
             self._method(
                 "SubscribeToTask", self.subscribe, wire.SubscribeToTaskRequest, wire.StreamResponse, stream=True
             ),
-            self._method("GetExtendedAgentCard", _no_extended_card, wire.GetExtendedAgentCardRequest, wire.AgentCard),
+            self._method("GetExtendedAgentCard", self.extended_card, wire.GetExtendedAgentCardRequest, wire.AgentCard),
             self._method("CreateTaskPushNotificationConfig", _no_push, push, push),
             self._method("GetTaskPushNotificationConfig", _no_push, one, push),
             self._method(
@@ -136,9 +143,11 @@ class A2AMethods:
         first = await self._reader.snapshot(head, params.id, None)
         return self._streams.a2a(head, view, head.version, first=first, until_input=False)
 
-
-async def _no_extended_card(context: RequestContext, params: Any) -> Any:
-    raise UnsupportedOperation("This agent offers no extended agent card")
+    async def extended_card(self, context: RequestContext, params: wire.GetExtendedAgentCardRequest) -> wire.AgentCard:
+        """The card for this very caller, if he has said who he is (spec §3.1.11)."""
+        if self._extended_card is None:
+            raise UnsupportedOperation("This agent offers no extended agent card")
+        return self._extended_card(context.principal)
 
 
 async def _no_push(context: RequestContext, params: Any) -> Any:
@@ -172,7 +181,7 @@ SUMMARIES = {
     "ListTasks": "The caller's tasks, latest change of status first, page by page.",
     "CancelTask": "Cancel a task with all below it.",
     "SubscribeToTask": "Follow a task that has not ended; Last-Event-ID takes a broken stream up.",
-    "GetExtendedAgentCard": "Not offered.",
+    "GetExtendedAgentCard": "The agent card for callers who have said who they are.",
     "CreateTaskPushNotificationConfig": "Not offered.",
     "GetTaskPushNotificationConfig": "Not offered.",
     "ListTaskPushNotificationConfigs": "Not offered.",
