@@ -81,9 +81,7 @@ class Config(Struct, frozen=True, kw_only=True):
     max_open_tasks: Count = 100_000
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
     client_context_ids: bool = True  # whether clients may make contexts by naming new ones
-    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = (
-        86_400.0  # seconds that an Idempotency-Key is known
-    )
+    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is known
     idempotency_by_message_id: bool = False  # a message without the header has its messageId for a key
 
     # Of one caller. None: 100 requests a second, 100 calls and 100 streams at the same time for callers who are
