@@ -12,20 +12,35 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.agent_card import DISTRIBUTION, CardDocument, load_template, make_card, not_modified, template_path
+from a2a_server.auth.apikeys import ApiKeys
+from a2a_server.auth.authenticator import Authenticator
+from a2a_server.auth.jwks import FETCH_TIMEOUT, MOST_BYTES, make_public_keys
+from a2a_server.auth.jwt import JwtVerifier
+from a2a_server.auth.lifetimes import Lifetimes
+from a2a_server.auth.settings import JWT, KEYS
 from a2a_server.config import Config
-from a2a_server.context import NOBODY, RequestContext
+from a2a_server.context import Principal, RequestContext
 from a2a_server.gate import Gate, Refused, read_body, send_refusal, send_reply
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Frame, Reply, error_reply
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
+from a2a_server.methods.keys import KeysMethods
+from a2a_server.methods.pages import PageTokens
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
 from a2a_server.protocol.codec import encode
-from a2a_server.protocol.errors import A2AError, InvalidParams, Overloaded, TaskNotFound, translate
+from a2a_server.protocol.errors import (
+    A2AError,
+    InvalidParams,
+    Overloaded,
+    PermissionDenied,
+    TaskNotFound,
+    translate,
+)
 from a2a_server.streams import EventStream, Streams, View, sse
-from core.egress import EgressPolicy
+from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
 from core.executors.command import CommandPolicy
@@ -52,6 +67,12 @@ class Application:
         self.session = session
         self.card = card
         self.streams = Streams(session)
+        self.keys = ApiKeys(session.storage, session.clock)
+        self.lifetimes = Lifetimes(session.clock)
+        self.authenticator = Authenticator(
+            keys=self.keys if KEYS in config.auth else None,
+            tokens=_tokens(config, session) if JWT in config.auth else None,
+        )
         self.is_ready = False
         self.is_draining = False
         self.cut: Callable[[Scope], None] = _no_connection_known
@@ -68,6 +89,7 @@ class Application:
             session,
             self.streams,
             open_tasks,
+            pages=PageTokens(session.storage),
             limits=limits,
             default_skill=config.default_skill,
             required_extensions=required,
@@ -75,6 +97,8 @@ class Application:
         tasks = TasksMethods(session, self.streams, open_tasks, limits=limits)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
         methods = [*a2a.table(), *tasks.table(), *system.table()]
+        if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
+            methods += KeysMethods(self.keys, self.lifetimes, clock=session.clock).table()
         return Door([*methods, discover_method(methods, version=version(DISTRIBUTION))], max_batch=config.max_batch)
 
     def _make_routes(self) -> Starlette:
@@ -110,6 +134,7 @@ class Application:
     async def stop(self, limit: float) -> None:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
         self.drain()
+        await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):
                 await self.session.close(PATIENCE * limit)
@@ -121,7 +146,10 @@ class Application:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One JSON-RPC request, at any of the door's paths."""
         try:
-            reply = await self._reply(Request(scope), receive)
+            if not self.is_ready:
+                raise self._not_ready()
+            context = await self._context(Request(scope))
+            reply = await self._reply(context, receive)
         except Refused as refused:
             await send_refusal(refused.reply, receive, send)
             return
@@ -133,12 +161,9 @@ class Application:
         if reply.events is None:
             await send_reply(reply, send)
         else:
-            await self._stream(reply.events)(scope, receive, send)
+            await self._stream(reply.events, context.principal)(scope, receive, send)
 
-    async def _reply(self, request: Request, receive: Receive) -> Reply:
-        if not self.is_ready:
-            raise self._not_ready()
-        context = await self._context(request)
+    async def _reply(self, context: RequestContext, receive: Receive) -> Reply:
         reply = await self.door.handle(await read_body(receive, self.config.max_body), context)
         if active := self._extensions.intersection(context.extensions):
             headers = {**reply.headers, "A2A-Extensions": ", ".join(sorted(active))}
@@ -151,6 +176,8 @@ class Application:
             return _plain(error_reply(self._not_ready()))
         try:
             context = await self._context(request)
+            if not context.principal.is_operator:
+                raise PermissionDenied
             if context.event_id_problem is not None:
                 raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]
@@ -166,7 +193,7 @@ class Application:
         if has_ended(head) and context.last_event_id is not None and after >= head.version:
             return Response(status_code=204)  # an EventSource reconnects until it is told so (HTML §9.2.3)
         frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
-        return self._stream(_bare(frames))
+        return self._stream(_bare(frames), context.principal)
 
     async def agent_card(self, request: Request) -> Response:
         """The agent card (A2A §8.2)."""
@@ -186,9 +213,9 @@ class Application:
     def _not_ready(self) -> Overloaded:
         return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
 
-    def _stream(self, events: AsyncGenerator[Event, None]) -> EventStream:
+    def _stream(self, events: AsyncGenerator[Event, None], principal: Principal) -> EventStream:
         return EventStream(
-            sse(events, lambda: self.is_draining),
+            sse(self.lifetimes.guarded(events, principal), lambda: self.is_draining),
             ping=self.config.sse_ping,
             send_timeout=self.config.send_timeout,
             cut=lambda scope: self.cut(scope),
@@ -197,11 +224,12 @@ class Application:
     async def _context(self, request: Request) -> RequestContext:
         """Who calls, and how. Raises Unauthenticated, PermissionDenied or RateLimited."""
         headers, query = request.headers, request.query_params
+        client = request.client.host if request.client else "an unknown address"
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
         extensions = headers.get("a2a-extensions", "")
         return RequestContext(
-            principal=NOBODY,
+            principal=await self.authenticator.principal(headers, client),
             a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
             extensions=tuple(uri for part in extensions.split(",") if (uri := part.strip())),
             idempotency_key=headers.get("idempotency-key"),
@@ -242,6 +270,11 @@ def build(
     url = config.url(port)
     card = make_card(template, registry, url, now=time())
     return Application(config, session, card, url)
+
+
+def _tokens(config: Config, session: Session) -> JwtVerifier:
+    policy = EgressPolicy(config.egress_allow, max_bytes=MOST_BYTES, timeout=FETCH_TIMEOUT)
+    return JwtVerifier(config, make_public_keys(config, Egress(policy)), session.clock)
 
 
 async def _bare(frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Event, None]:

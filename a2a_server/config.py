@@ -9,14 +9,14 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta, Struct, ValidationError
+from msgspec import Meta, ValidationError
 
+from a2a_server.auth.settings import AuthSettings, check_auth, is_loopback
 from core.errors import ConfigurationError
 
 PREFIX = "A2A_SERVER_"
@@ -40,7 +40,7 @@ Names = tuple[str, ...]
 DatabaseUrl = Annotated[str, Meta(min_length=1, extra={"mask": _without_password})]
 
 
-class Config(Struct, frozen=True, kw_only=True):
+class Config(AuthSettings, frozen=True, kw_only=True):
     """The settings of one server."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -208,20 +208,12 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
     for name in config.allowed_hosts:
         if not _HOST.fullmatch(name):
             raise ConfigurationError(f"{source('allowed_hosts')}: {name!r} is no host name (without scheme and port)")
-    if not config.insecure and not _is_loopback(config.host):
+    check_auth(config, source)
+    if not (config.identifies_callers or config.insecure or is_loopback(config.host)):
         raise ConfigurationError(
             f"{source('host')}: {config.host} is reachable from other machines, and callers are not identified; "
-            "listen on 127.0.0.1, or add --insecure where something else guards the server"
+            "listen on 127.0.0.1, set auth, or add --insecure where something else guards the server"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_wildcard(host: str) -> bool:

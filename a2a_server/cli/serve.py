@@ -36,6 +36,9 @@ def serve(
         list[str] | None,
         typer.Option("--egress-allow", metavar="HOST", help="Executors may call this private host. Repeatable."),
     ] = None,
+    auth: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Callers identify themselves: keys or jwt. Repeatable.")
+    ] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen beyond this machine although callers are not identified.")
     ] = None,
@@ -62,6 +65,7 @@ def serve(
         "allowed_hosts": allowed_hosts or None,
         "commands": commands or None,
         "egress_allow": egress_allow or None,
+        "auth": auth or None,
         "insecure": insecure,
         "log_level": log_level,
         "log_json": log_json,

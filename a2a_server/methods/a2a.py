@@ -1,19 +1,18 @@
 """The methods of A2A v1.0 (specification §3.1, §9.4). They see the trees that came in through A2A, and no others."""
 
 import asyncio
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
 from a2a_server.context import RequestContext
-from a2a_server.intake import check_output_modes, request_of, work_of
+from a2a_server.intake import check_output_modes, request_of, usable, work_of
 from a2a_server.jsonrpc import Frame, Handler, Method
-from a2a_server.methods.access import OpenTasks, owned_head, readable
+from a2a_server.methods.access import OpenTasks, check_tenant, owned_head, readable
+from a2a_server.methods.pages import PageTokens
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
@@ -55,6 +54,7 @@ class A2AMethods:
         streams: Streams,
         open_tasks: OpenTasks,
         *,
+        pages: PageTokens,
         limits: Limits,
         default_skill: str | None,
         required_extensions: Sequence[str] = (),
@@ -62,6 +62,7 @@ class A2AMethods:
         self._session = session
         self._streams = streams
         self._open_tasks = open_tasks
+        self._pages = pages
         self._limits = limits
         self._default_skill = default_skill
         self._required = frozenset(required_extensions)
@@ -94,6 +95,7 @@ class A2AMethods:
         async def checked(context: RequestContext, given: Any) -> Any:
             if missing := self._required.difference(context.extensions):
                 raise ExtensionSupportRequired(metadata={"extensions": ",".join(sorted(missing))})
+            check_tenant(context.principal, given)
             return await handler(context, given)
 
         return Method(
@@ -165,9 +167,10 @@ class A2AMethods:
     async def _create(self, context: RequestContext, params: wire.SendMessageRequest) -> tuple[TreeHead, wire.Task]:
         """Store the message's tree and start it; the tree as it was then, and how a client sees that."""
         message, session = params.message, self._session
-        work = work_of(message, params.metadata, session.registry, self._default_skill)
+        registry = usable(session.registry, context.principal)
+        work = work_of(message, params.metadata, registry, self._default_skill)
         try:
-            plan = session.plan(work.items, owner=context.owner, limits=self._limits)
+            plan = session.plan(work.items, owner=context.owner, limits=self._limits, registry=registry)
         except InvalidPlan as error:
             if not work.path:
                 raise
@@ -240,6 +243,7 @@ class A2AMethods:
     async def list_tasks(self, context: RequestContext, params: wire.ListTasksRequest) -> wire.ListTasksResponse:
         since = params.status_timestamp_after
         size = DEFAULT_PAGE if params.page_size is None else params.page_size
+        pages = await self._pages.of(context.owner, params)
         page = await self._session.storage.trees(
             TreeQuery(
                 owner=context.owner,
@@ -247,7 +251,7 @@ class A2AMethods:
                 statuses=frozenset({STATUSES[params.status]}) if params.status else None,
                 context_id=params.context_id or None,
                 updated_since=since.timestamp() if since else None,
-                before=_from_token(params.page_token) if params.page_token else None,
+                before=pages.read(params.page_token) if params.page_token else None,
                 limit=size,
             )
         )
@@ -258,7 +262,7 @@ class A2AMethods:
             for head in page.heads
         ]
         tasks = [task for task in snapshots if task is not None]
-        token = _to_token(page.heads[-1]) if page.has_more else ""
+        token = pages.token(page.heads[-1]) if page.has_more else ""
         return wire.ListTasksResponse(tasks=tasks, next_page_token=token, page_size=size, total_size=page.total)
 
     async def cancel_task(self, context: RequestContext, params: wire.CancelTaskRequest) -> wire.Task:
@@ -320,26 +324,6 @@ def _check_request(params: wire.SendMessageRequest) -> None:
         )
     if params.configuration.task_push_notification_config is not None:
         raise PushNotificationNotSupported
-
-
-class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The last row of a page: what its token says."""
-
-    updated_at: float
-    task_id: str
-
-
-def _to_token(head: TreeHead) -> str:
-    return urlsafe_b64encode(msgspec.json.encode(_Cursor(head.updated_at, head.id))).decode().rstrip("=")
-
-
-def _from_token(token: str) -> tuple[float, str]:
-    try:
-        data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
-        cursor = msgspec.json.decode(data, type=_Cursor)
-    except ValueError:  # not ASCII, not base64, not JSON, not a cursor
-        raise InvalidParams.of([Problem("pageToken", "is not a token that ListTasks gave")]) from None
-    return cursor.updated_at, cursor.task_id
 
 
 SUMMARIES = {

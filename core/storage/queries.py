@@ -50,6 +50,8 @@ def _many(name: str, values: Collection[str]) -> dict[str, Any]:
 
 HEAD = compiled(select(*HEAD_COLUMNS).where(trees.c.id == bindparam("id")))
 TASK = compiled(select(*TASK_COLUMNS).where(tasks.c.id == bindparam("id")))
+HEAD_OF = compiled(select(*HEAD_COLUMNS).where(trees.c.id == bindparam("id"), trees.c.owner == bindparam("owner")))
+TASK_OF = compiled(select(*TASK_COLUMNS).where(tasks.c.id == bindparam("id"), tasks.c.owner == bindparam("owner")))
 TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
 CHILDREN = compiled(
     select(*TASK_COLUMNS).where(tasks.c.parent_id == bindparam("id")).order_by(tasks.c.position, tasks.c.id)
@@ -58,6 +60,16 @@ DOCUMENT = compiled(
     select(*documents.c).where(documents.c.kind == bindparam("kind"), documents.c.id == bindparam("id"))
 )
 LIVE_TREES = compiled(select(trees.c.id).where(trees.c.is_live == true()).order_by(trees.c.created_at, trees.c.id))
+
+
+def one_head(tree_id: str, owner: str | None) -> Bound:
+    """One tree's head, whoever's or this owner's."""
+    return (HEAD.sql, (tree_id,)) if owner is None else (HEAD_OF.sql, (tree_id, owner))
+
+
+def one_task(task_id: str, owner: str | None) -> Bound:
+    """One task, whoever's or this owner's."""
+    return (TASK.sql, (task_id,)) if owner is None else (TASK_OF.sql, (task_id, owner))
 
 
 def task_list(query: TaskQuery) -> Bound:
