@@ -12,6 +12,10 @@ from a2a_server.server import serve as run_server
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+Auth = Annotated[
+    list[str] | None, typer.Option(metavar="KIND", help="Callers identify themselves: keys or jwt. Repeatable.")
+]
+
 
 @app.command()
 def serve(
@@ -36,9 +40,7 @@ def serve(
         list[str] | None,
         typer.Option("--egress-allow", metavar="HOST", help="Executors may call this private host. Repeatable."),
     ] = None,
-    auth: Annotated[
-        list[str] | None, typer.Option(metavar="KIND", help="Callers identify themselves: keys or jwt. Repeatable.")
-    ] = None,
+    auth: Auth = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen beyond this machine although callers are not identified.")
     ] = None,
