@@ -85,6 +85,8 @@ def make_card(template: types.AgentCard, registry: ExecutorRegistry, url: str, *
     Raises ConfigurationError when the template describes a skill that nobody registered.
     """
     own = [types.AgentInterface(url=url, protocol_binding="JSONRPC", protocol_version=each) for each in SUPPORTED]
+    # Clients append the path to it, some of them without a look at its last character.
+    own.append(types.AgentInterface(url=url.rstrip("/"), protocol_binding="HTTP+JSON", protocol_version="1.0"))
     card = replace(
         template,
         supported_interfaces=[*own, *template.supported_interfaces],

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from time import time
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -20,9 +23,9 @@ from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.auth.settings import JWT, KEYS
 from a2a_server.config import Config
 from a2a_server.context import Principal, RequestContext
-from a2a_server.gate import Gate, Refused, read_body, send_refusal, send_reply
+from a2a_server.gate import Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.intake import skills
-from a2a_server.jsonrpc import Door, Event, Frame, Reply, error_reply
+from a2a_server.jsonrpc import Door, Event, Reply, error_reply, to_events
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
 from a2a_server.methods.keys import KeysMethods
@@ -33,12 +36,14 @@ from a2a_server.openrpc import discover_method
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
+    HttpMethodNotAllowed,
     InvalidParams,
     Overloaded,
+    PathNotFound,
     PermissionDenied,
-    TaskNotFound,
     translate,
 )
+from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
@@ -78,7 +83,8 @@ class Application:
         self.cut: Callable[[Scope], None] = _no_connection_known
         self._extensions = {extension.uri for extension in card.card.capabilities.extensions}
         self.door = self._make_door()
-        self.asgi: ASGIApp = Gate(self._make_routes(), hosts=config.hosts(), max_body=config.max_body)
+        self.rest = Rest(self.door.methods)
+        self.asgi: ASGIApp = Gate(self._make_routes(), face=self._face, hosts=config.hosts(), max_body=config.max_body)
 
     def _make_door(self) -> Door:
         config, session = self.config, self.session
@@ -104,12 +110,14 @@ class Application:
     def _make_routes(self) -> Starlette:
         app = Starlette(
             routes=[
-                *(Route(path, _Endpoint(self.answer), methods=["POST"]) for path in DOOR_PATHS),
+                *(Route(path, _Endpoint(partial(self.answer, self.door)), methods=["POST"]) for path in DOOR_PATHS),
+                RestRoute(self.rest, self.answer),
                 Route("/tasks/{task_id}/events", self.events, methods=["GET"]),
                 *(Route(path, self.agent_card, methods=["GET"]) for path in CARD_PATHS),
                 Route("/healthz", self.healthz, methods=["GET"]),
                 Route("/readyz", self.readyz, methods=["GET"]),
-            ]
+            ],
+            exception_handlers={HTTPException: _not_served},
         )
         app.router.redirect_slashes = False
         return app
@@ -143,32 +151,25 @@ class Application:
 
     # HTTP
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One JSON-RPC request, at any of the door's paths."""
+    async def answer(self, face: Face, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request to the JSON-RPC door or to a path of the HTTP+JSON binding."""
         try:
             if not self.is_ready:
                 raise self._not_ready()
-            context = await self._context(Request(scope))
-            reply = await self._reply(context, receive)
-        except Refused as refused:
-            await send_refusal(refused.reply, receive, send)
-            return
-        except A2AError as error:  # who calls is judged before anything of the body is read
-            await send_refusal(error_reply(error), receive, send)
+            context = await self._context(Request(scope))  # who calls is judged before anything of the body is read
+            body = await read_body(receive, self.config.max_body)
+        except A2AError as error:
+            await send_refusal(face.refuse(error), receive, send)
             return
         except ConnectionError:
             return
+        reply = await face.handle(body, context)
+        if active := self._extensions.intersection(context.extensions):
+            reply = replace(reply, headers={**reply.headers, "A2A-Extensions": ", ".join(sorted(active))})
         if reply.events is None:
             await send_reply(reply, send)
         else:
             await self._stream(reply.events, context.principal)(scope, receive, send)
-
-    async def _reply(self, context: RequestContext, receive: Receive) -> Reply:
-        reply = await self.door.handle(await read_body(receive, self.config.max_body), context)
-        if active := self._extensions.intersection(context.extensions):
-            headers = {**reply.headers, "A2A-Extensions": ", ".join(sorted(active))}
-            return Reply(status=reply.status, body=reply.body, headers=headers, events=reply.events)
-        return reply
 
     async def events(self, request: Request) -> Response:
         """The events of a task for a browser's EventSource; `?after=` or Last-Event-ID says from where on."""
@@ -183,17 +184,14 @@ class Application:
             task_id = request.path_params["task_id"]
             head = await owned_head(self.session, context.owner, task_id)
             after = check_resume(head, context.last_event_id)
-        except (A2AError, CallerError) as error:
+        except (A2AError, CallerError, StorageError) as error:
             told = translate(error)
-            status = 404 if isinstance(told, TaskNotFound) else max(told.http_status, 400)
-            return _plain(error_reply(told, status=status))
-        except StorageError as error:
-            told = translate(error)
-            return _plain(error_reply(told, status=503 if isinstance(told, Overloaded) else 500))
+            return _plain(error_reply(told, status=told.http_status))
         if has_ended(head) and context.last_event_id is not None and after >= head.version:
             return Response(status_code=204)  # an EventSource reconnects until it is told so (HTML §9.2.3)
         frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
-        return self._stream(_bare(frames), context.principal)
+        events = to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
+        return self._stream(events, context.principal)
 
     async def agent_card(self, request: Request) -> Response:
         """The agent card (A2A §8.2)."""
@@ -209,6 +207,9 @@ class Application:
         """Whether it takes work."""
         status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
         return JSONResponse({"status": status}, status_code=200 if self.is_ready else 503)
+
+    def _face(self, scope: Scope) -> Face:
+        return self.rest.call(scope) or self.door
 
     def _not_ready(self) -> Overloaded:
         return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
@@ -277,20 +278,17 @@ def _tokens(config: Config, session: Session) -> JwtVerifier:
     return JwtVerifier(config, make_public_keys(config, Egress(policy)), session.clock)
 
 
-async def _bare(frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Event, None]:
-    """Frames without the envelope that a JSON-RPC call would give them."""
-    try:
-        async for frame in frames:
-            yield Event(encode(frame.result), frame.seq)
-    except StorageError as error:
-        yield Event(error_reply(translate(error)).body)
-    finally:
-        await frames.aclose()
-
-
 def _plain(reply: Reply) -> Response:
     headers = dict(reply.headers)
-    return Response(reply.body, status_code=reply.status, media_type="application/json", headers=headers)
+    return Response(reply.body, status_code=reply.status, media_type=reply.media_type, headers=headers)
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    """Starlette found no route, or one for other HTTP methods."""
+    assert isinstance(error, HTTPException)
+    allowed = (error.headers or {}).get("Allow")
+    told = PathNotFound() if allowed is None else HttpMethodNotAllowed(allowed)
+    return _plain(status_reply(told, json_type(request.scope)))
 
 
 def _no_connection_known(scope: Scope) -> None:

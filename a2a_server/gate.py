@@ -5,14 +5,24 @@ Plain ASGI, and cheap: one walk over the headers. The limit on the body's size h
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from a2a_server.jsonrpc import Reply, error_reply
-from a2a_server.protocol.errors import A2AError, ContentTypeNotSupported, InvalidRequest
+from a2a_server.context import RequestContext
+from a2a_server.jsonrpc import Reply
+from a2a_server.protocol.errors import (
+    A2AError,
+    BadHeaders,
+    BodyTimeout,
+    BodyTooLarge,
+    ForeignOrigin,
+    Misdirected,
+    UnsupportedMediaType,
+)
 
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing
@@ -21,22 +31,27 @@ LINGER = 5.0  # seconds that the rest of a refused body is read and dropped
 MOST_DROPPED = 64 * 1024 * 1024  # bytes of it
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
-_SEEN = frozenset({b"host", b"origin", b"content-type", b"content-encoding", b"content-length"})
+_SEEN = frozenset({b"host", b"origin", b"content-type", b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
-class Refused(Exception):
-    """The request is answered here, with this reply."""
+class Face(Protocol):
+    """A way in: how requests to it are answered, and in which shape one is refused whose body has not been read."""
 
-    def __init__(self, error: A2AError, status: int) -> None:
-        self.reply = error_reply(error, status=status)
-        super().__init__(error.message)
+    async def handle(self, body: bytes, context: RequestContext) -> Reply:
+        """Never raises, save for cancellation."""
+
+    def refuse(self, error: A2AError) -> Reply: ...
 
 
 class Gate:
-    """The app behind the checks. `hosts` are the names that `Host` may have, lower case, without port and brackets."""
+    """The app behind the checks. `hosts` are the names that `Host` may have, lower case, without port and brackets.
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], max_body: int) -> None:
+    `face` says whom a request was meant for: in that one's shape it is refused.
+    """
+
+    def __init__(self, app: ASGIApp, *, face: Callable[[Scope], Face], hosts: frozenset[str], max_body: int) -> None:
         self._app = app
+        self._face = face
         self._hosts = hosts
         self._max_body = max_body
 
@@ -46,8 +61,8 @@ class Gate:
             return
         try:
             self._check(scope)
-        except Refused as refused:
-            await send_refusal(refused.reply, receive, send)
+        except A2AError as error:
+            await send_refusal(self._face(scope).refuse(error), receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -59,30 +74,36 @@ class Gate:
             if name not in _SEEN:
                 continue
             if name in headers:
-                raise Refused(InvalidRequest(f"The header {name.decode()} is given twice"), 400)
+                raise BadHeaders(f"The header {name.decode()} is given twice")
             headers[name] = value.decode("latin-1")
         host = headers.get(b"host", "")
         # A page on the web can make a browser call us under a name of its own (DNS rebinding).
         name = host_name(host)
         if not name or (name not in self._hosts and "*" not in self._hosts):
-            raise Refused(InvalidRequest("This server does not answer for this Host; see allowed_hosts"), 421)
+            raise Misdirected("This server does not answer for this Host; see allowed_hosts")
         origin = headers.get(b"origin")
         if origin is not None and _authority(origin) != host.lower():
-            raise Refused(InvalidRequest("Requests of other origins are not taken"), 403)
+            raise ForeignOrigin("Requests of other origins are not taken")
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
 
 
 def _check_content(headers: Mapping[bytes, str], max_body: int) -> None:
     if headers.get(b"content-encoding", "identity").strip().lower() != "identity":
-        raise Refused(ContentTypeNotSupported("Encoded bodies are not taken; send the JSON as it is"), 415)
-    # A "simple" cross-site request of a browser cannot have this type, so it never gets here.
-    media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-    if media_type not in JSON_TYPES:
-        raise Refused(ContentTypeNotSupported("The Content-Type must be application/json"), 415)
+        raise UnsupportedMediaType("Encoded bodies are not taken; send the JSON as it is")
     length = headers.get(b"content-length", "")
+    # Without a body there is nothing to have a type (RFC 9112 §6.3). A browser says an Origin with each POST to another
+    # site, and a "simple" one of its requests cannot have a JSON type: neither gets here.
+    has_body = length not in ("", "0") or b"transfer-encoding" in headers
+    if (has_body or b"content-type" in headers) and media_type(headers.get(b"content-type", "")) not in JSON_TYPES:
+        raise UnsupportedMediaType("The Content-Type must be application/json")
     if length.isdigit() and int(length) > max_body:
         raise too_large(max_body)
+
+
+def media_type(value: str) -> str:
+    """A media type in lower case, without its parameters."""
+    return value.partition(";")[0].strip().lower()
 
 
 def host_name(host: str) -> str:
@@ -99,15 +120,15 @@ def _authority(origin: str) -> str | None:
         return None
 
 
-def too_large(max_body: int) -> Refused:
+def too_large(max_body: int) -> BodyTooLarge:
     """The refusal of a body that is larger than it may be."""
-    return Refused(InvalidRequest(f"The body is larger than {max_body} bytes"), 413)
+    return BodyTooLarge(f"The body is larger than {max_body} bytes")
 
 
 async def read_body(receive: Receive, max_body: int) -> bytes:
     """The request's body, never more than the limit of it in memory.
 
-    Raises Refused for one that is too large or comes too slowly; ConnectionError when the client is gone.
+    Raises BodyTooLarge, BodyTimeout; ConnectionError when the client is gone.
     """
     chunks: list[bytes] = []
     size = 0
@@ -125,7 +146,7 @@ async def read_body(receive: Receive, max_body: int) -> bytes:
                 if not message.get("more_body", False):
                     return b"".join(chunks)
     except TimeoutError:
-        raise Refused(InvalidRequest("The body took too long to arrive"), 408) from None
+        raise BodyTimeout("The body took too long to arrive") from None
 
 
 async def send_reply(reply: Reply, send: Send) -> None:
@@ -156,5 +177,5 @@ async def send_refusal(reply: Reply, receive: Receive, send: Send) -> None:
 def _headers(reply: Reply) -> list[tuple[bytes, bytes]]:
     headers = [(b"content-length", str(len(reply.body)).encode())] if reply.status != 204 else []
     if reply.body:
-        headers.append((b"content-type", b"application/json"))
+        headers.append((b"content-type", reply.media_type.encode()))
     return headers + [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from dataclasses import dataclass, field
 from inspect import BoundArguments, Signature
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from jsonrpcserver import Error, Result, Success
@@ -95,6 +95,7 @@ class Reply:
 
     status: int = 200
     body: bytes = b""
+    media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     events: AsyncGenerator[Event, None] | None = None
 
@@ -103,8 +104,8 @@ class Door:
     """The methods behind one JSON-RPC endpoint."""
 
     def __init__(self, methods: Iterable[Method], *, max_batch: int = DEFAULT_MAX_BATCH) -> None:
-        self._methods = {method.name: method for method in methods}
-        self._targets = {name: _target(method) for name, method in self._methods.items()}
+        self.methods = {method.name: method for method in methods}
+        self._targets = {name: _target(method) for name, method in self.methods.items()}
         self._max_batch = max_batch
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
@@ -121,10 +122,14 @@ class Door:
             return Reply(body=b"[" + b",".join(responses) + b"]") if responses else Reply(status=204)
         call = await self._call(message, context, in_batch=False)
         if call.frames is not None:
-            return Reply(events=_events(call.frames, call.request_id))
+            return Reply(events=_responses(call.frames, call.request_id))
         if call.response is None:
             return Reply(status=204)
         return Reply(body=call.response) if call.error is None else error_reply(call.error, call.request_id)
+
+    def refuse(self, error: A2AError) -> Reply:
+        """The answer to a request that is refused before its body is read."""
+        return error_reply(error)
 
     async def _call(self, item: Any, context: RequestContext, *, in_batch: bool) -> "_Call":
         """Answer one request object: its response (None for a notification), or its frames."""
@@ -143,7 +148,7 @@ class Door:
                 call.frames = None
         elif call.result is not None:
             call.response = _HEAD + encode(call.request_id) + b',"result":' + call.result + b"}"
-        else:
+        elif call.frames is None:
             # An error of the dispatcher itself carries the text of an exception: what the caller is told is ours alone.
             call.error = call.error or (Internal() if request.method in self._targets else MethodNotFound())
             call.response = _error_response(call.error, call.request_id)
@@ -163,7 +168,7 @@ class Door:
             wrong.append(Problem("jsonrpc", 'must be "2.0"'))
         if not isinstance(name, str):
             wrong.append(Problem("method", "must be a string"))
-        elif "id" not in item and name in self._methods and self._methods[name].is_a2a:
+        elif "id" not in item and name in self.methods and self.methods[name].is_a2a:
             wrong.append(Problem("id", "is required: A2A has no notifications"))
         if not (params is None or isinstance(params, dict | list)):
             wrong.append(Problem("params", "must be an object or an array"))
@@ -198,19 +203,46 @@ def parse(body: bytes) -> Any:
 def error_reply(error: A2AError, request_id: str | int | None = None, *, status: int | None = None) -> Reply:
     """The answer that is one error; also for requests that never get here, such as those of a wrong type (415)."""
     body = _error_response(error, request_id)
-    return Reply(status=status or error.http_status, body=body, headers=error.headers)
+    status = status or (error.http_status if error.is_http else 200)
+    return Reply(status=status, body=body, headers=error.headers)
+
+
+async def perform(
+    method: Method, context: RequestContext, params: Any, *, in_batch: bool = False
+) -> bytes | AsyncGenerator[Frame, None] | A2AError:
+    """Run a method, in any binding: its result as JSON, its frames where it streams, or what its caller is told."""
+    try:
+        return await _run(method, context, params, in_batch=in_batch)
+    except Exception as error:  # noqa: BLE001 - the boundary: `translate` logs what nobody foresaw
+        return translate(error)
+
+
+async def to_events(
+    frames: AsyncGenerator[Frame, None], wrapped: Callable[[Frame], bytes], told: Callable[[A2AError], bytes]
+) -> AsyncGenerator[Event, None]:
+    """The frames as a binding writes them; an error on the way is one last event (A2A §9.4.2)."""
+    try:
+        async for frame in frames:
+            yield Event(wrapped(frame), frame.seq)
+    except Exception as error:  # noqa: BLE001 - the boundary, as in perform
+        yield Event(told(translate(error)))
+    finally:
+        await frames.aclose()
 
 
 def _target(method: Method) -> Callable[[_Call, Any], Awaitable[Result]]:
     """The method as jsonrpcserver calls it: a result or an error, never an exception."""
 
     async def target(call: _Call, params: Any, /) -> Result:
-        try:
-            call.result = await _run(method, call, params)
-            return Success()
-        except Exception as error:  # noqa: BLE001 - the boundary: `translate` logs what nobody foresaw
-            call.error = translate(error)
-            return Error(call.error.code, call.error.message)
+        match await perform(method, call.context, params, in_batch=call.in_batch):
+            case A2AError() as error:
+                call.error = error
+                return Error(error.code, error.message)
+            case bytes() as result:
+                call.result = result
+            case frames:
+                call.frames = frames
+        return Success()
 
     target.__signature__ = _Fitting()  # type: ignore[attr-defined]  # inspect's documented override
     return target
@@ -226,37 +258,32 @@ class _Fitting(Signature):
         return BoundArguments(self, OrderedDict())
 
 
-async def _run(method: Method, call: _Call, params: Any) -> bytes:
-    """The method's result as JSON; where it streams, nothing: its frames are left in the call."""
-    if not (method.is_a2a or method.is_open or call.context.principal.is_operator):
+async def _run(
+    method: Method, context: RequestContext, params: Any, *, in_batch: bool
+) -> bytes | AsyncGenerator[Frame, None]:
+    if not (method.is_a2a or method.is_open or context.principal.is_operator):
         raise PermissionDenied
     if method.is_a2a:
-        check_version(call.context.a2a_version)
+        check_version(context.a2a_version)
     if not method.is_raw:
         params = (decode if method.is_a2a else decode_strict)(params, method.params_type)
     streams = method.is_stream if isinstance(method.is_stream, bool) else method.is_stream(params)
-    if streams and call.in_batch:
+    if streams and in_batch:
         raise InvalidRequest("A method that streams cannot be part of a batch")
-    if streams and call.context.event_id_problem is not None:
-        raise InvalidParams.of([call.context.event_id_problem])
-    result = await method.handler(call.context, params)
-    if streams:
-        call.frames = result
-        return b""
-    return encode(result)
+    if streams and context.event_id_problem is not None:
+        raise InvalidParams.of([context.event_id_problem])
+    result = await method.handler(context, params)
+    return cast("AsyncGenerator[Frame, None]", result) if streams else encode(result)
 
 
-async def _events(frames: AsyncGenerator[Frame, None], request_id: str | int | None) -> AsyncGenerator[Event, None]:
-    """The frames as they go to the caller; an error on the way is one last event (A2A §9.4.2)."""
+def _responses(frames: AsyncGenerator[Frame, None], request_id: str | int | None) -> AsyncGenerator[Event, None]:
     head = _HEAD + encode(request_id) + b',"result":'
-    try:
-        async for frame in frames:
-            body = encode(frame.result)
-            yield Event(head + body + b"}" if frame.is_response else body, frame.seq)
-    except Exception as error:  # noqa: BLE001 - the boundary, as in _target
-        yield Event(_error_response(translate(error), request_id))
-    finally:
-        await frames.aclose()
+
+    def wrapped(frame: Frame) -> bytes:
+        body = encode(frame.result)
+        return head + body + b"}" if frame.is_response else body
+
+    return to_events(frames, wrapped, lambda error: _error_response(error, request_id))
 
 
 def _error_response(error: A2AError, request_id: str | int | None) -> bytes:

@@ -197,36 +197,50 @@ def _scope_of(tree: TaskTree, target: Task, force: bool) -> list[str]:
                 stack.append(i)
     if not scope:
         return []
-    # What depends on it joins when nothing outside the scope would keep it waiting.
-    waiting: dict[str, int] = {}
+    # What depends on it joins when nothing outside the run would keep it waiting.
+    settled = set(scope)
+    unmet: dict[str, int] = {}  # of a waiter: its edges to what is neither over nor settled
     candidates = deque(core)
     seen = set(core) | scope
     while candidates:
         ended = candidates.popleft()
-        for waiter in _waiters(tree, ended):
+        is_news = ended not in settled
+        settled.add(ended)
+        for waiter, required in _waiters(tree, ended):
             if waiter in seen:
                 continue
-            task = tree.tasks[waiter]
-            if waiter not in waiting:
-                waiting[waiter] = sum(
-                    i in scope or i in waiting or tree.tasks[i].status is not TaskStatus.COMPLETED
-                    for i in tree.edges(task)
-                )
-            waiting[waiter] -= 1
-            if waiting[waiter] == 0:
+            if waiter not in unmet:
+                edges = _edges(tree, tree.tasks[waiter])
+                unmet[waiter] = sum(i not in settled and not _is_over(tree, i, needed) for i, needed in edges)
+            elif is_news and not _is_over(tree, ended, required):
+                unmet[waiter] -= 1
+            if not unmet[waiter]:
                 seen.add(waiter)
-                if force or task.status is not TaskStatus.COMPLETED:
+                if force or tree.tasks[waiter].status is not TaskStatus.COMPLETED:
                     scope.add(waiter)
                     candidates.append(waiter)
     return [i for i in tree.tasks if i in scope]
 
 
-def _waiters(tree: TaskTree, task_id: str) -> Iterator[str]:
-    """Those that wait for the task: its dependents, and its group."""
-    yield from (dependent for dependent, _ in tree.dependents.get(task_id, ()))
+def _is_over(tree: TaskTree, task_id: str, required: bool) -> bool:
+    """Whether nobody who depends on the task would wait for it, were it left as it is."""
+    status = tree.tasks[task_id].status
+    return status is TaskStatus.COMPLETED if required else status.is_terminal
+
+
+def _edges(tree: TaskTree, task: Task) -> Iterator[tuple[str, bool]]:
+    """What the task waits for, and whether it must be completed: a group's children need only have ended."""
+    yield from ((dependency.id, dependency.required) for dependency in task.dependencies)
+    if task.is_group:
+        yield from ((child, False) for child in tree.children.get(task.id, ()))
+
+
+def _waiters(tree: TaskTree, task_id: str) -> Iterator[tuple[str, bool]]:
+    """The other way round: those that wait for the task."""
+    yield from tree.dependents.get(task_id, ())
     parent = tree.tasks[task_id].parent_id
     if parent is not None and tree.tasks[parent].is_group:
-        yield parent
+        yield parent, False
 
 
 # Attempts

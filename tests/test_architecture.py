@@ -39,6 +39,7 @@ LAYERS = (
     ("a2a_server.openrpc", "a2a_server.streams"),
     ("a2a_server.methods",),
     ("a2a_server.gate",),
+    ("a2a_server.rest",),
     ("a2a_server.app",),
     ("a2a_server.server",),
     ("a2a_server.cli",),
@@ -74,8 +75,8 @@ FORBIDDEN_CALLS = frozenset({"eval", "exec", "os.popen", "os.system", "yaml.load
 # Where code of others runs, or where the last line of defence stands: file and function -> why.
 BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("a2a_server.extensions", "load_executors"): "the operator's files: importing them may raise anything",
-    ("a2a_server.jsonrpc", "target"): "the JSON-RPC door, for calls",
-    ("a2a_server.jsonrpc", "_events"): "the JSON-RPC door, for streams",
+    ("a2a_server.jsonrpc", "perform"): "a method, called through any binding",
+    ("a2a_server.jsonrpc", "to_events"): "a method's stream, through any binding",
     ("core.attempt", "perform"): "an executor: foreign code may raise anything",
     ("core.attempt", "_stop_gently"): "an executor's cancel(): foreign code",
     ("core.executors.process_worker", "run"): "a function in a process of its own: raised again in the parent",

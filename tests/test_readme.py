@@ -57,7 +57,7 @@ def test_the_agent_has_ten_lines_at_most() -> None:
 def test_every_shell_block_is_tested_here() -> None:
     """The two commands are what CI does; `serve` is how the fixture starts."""
     tested = ["scripts/demo", "a2a-server serve", "a2a-server send", "SendStreamingMessage", "tasks.execute"]
-    tested += ["rpc.discover", "a2a-server run"]
+    tested += ["rpc.discover", "a2a-server run", "message:send"]
 
     assert all(any(word in block for word in tested) for block in SHELL)
     assert all(blocks(word) for word in tested)
@@ -74,6 +74,19 @@ def test_the_message_with_curl_streams_the_greeting(server: ServerProcess) -> No
         [{"text": "Hello, Ada!"}]
     ]
     assert frames[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+
+
+@needs_curl
+def test_the_message_over_http_json_answers_with_the_task_and_lists_it(server: ServerProcess) -> None:
+    (block,) = blocks("curl", "message:send")
+
+    printed = run(block, server)
+
+    decoder = json.JSONDecoder()
+    sent, end = decoder.raw_decode(printed)
+    page, _ = decoder.raw_decode(printed[end:].lstrip())
+    assert sent["task"]["artifacts"][0]["parts"] == [{"text": "Hello, Ada!"}]
+    assert sent["task"]["id"] in [task["id"] for task in page["tasks"]]
 
 
 @needs_curl

@@ -9,7 +9,8 @@ from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwt import JwtVerifier
 from a2a_server.auth.settings import KEY_HEADER
 from a2a_server.context import NOBODY, Principal
-from a2a_server.protocol.errors import Unauthenticated
+from a2a_server.protocol.errors import Unauthenticated, translate
+from core.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,10 @@ class Authenticator:
         self._tokens = tokens
 
     async def principal(self, headers: Headers, client: str) -> Principal:
-        """Who calls. `client` is his address, for the log. Raises Unauthenticated."""
+        """Who calls. `client` is his address, for the log.
+
+        Raises Unauthenticated, and Overloaded or Internal when nobody can tell at this moment.
+        """
         if self._keys is None and self._tokens is None:
             return NOBODY
         try:
@@ -37,6 +41,8 @@ class Authenticator:
         except BadCredential as error:
             logger.warning("a credential from %s was refused: %s", client, error)
             raise Unauthenticated(INVALID_TOKEN) from None
+        except StorageError as error:
+            raise translate(error) from None
 
     async def close(self) -> None:
         """Stop what goes on beside requests."""

@@ -1,11 +1,13 @@
 """JSON values to typed params and back.
 
-`decode` reads the ProtoJSON of A2A: it takes snake_case names and enum numbers for the fields it knows, reads null as
-unset, ignores unknown fields, and looks at nothing inside user JSON. `decode_strict` reads the params of our own
-methods: the names as they are, and nothing else. Both say everything that is wrong at once.
+`decode` reads the ProtoJSON of A2A, `from_query` makes it of a query string: it takes snake_case names and enum numbers
+for the fields it knows, reads null as unset, ignores unknown fields, and looks at nothing inside user JSON.
+`decode_strict` reads the params of our own methods: the names as they are, and nothing else. Both say everything that
+is wrong at once.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import cache
 from itertools import islice
@@ -25,6 +27,8 @@ Reader = Callable[[Any], Any]
 MOST_PROBLEMS = 100  # reported of one request
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
 encode = msgspec.json.Encoder().encode  # JSON in UTF-8; unset and default fields of wire objects are left out
 
 
@@ -35,6 +39,20 @@ def decode(params: Any, type_: type[T]) -> T:
     """
     reader = _reader(type_)
     return _convert({} if params is None else reader(params) if reader else params, type_)
+
+
+def from_query(pairs: Iterable[tuple[str, str]], type_: type[Struct]) -> dict[str, Any]:
+    """The ProtoJSON value, for `decode`, that query parameters stand for (A2A §11.5); unknown ones are left out.
+
+    What is no value of its field's type stays the text that it is, or a list where it is given twice, so that `decode`
+    names it together with everything else that is wrong.
+    """
+    fields = {name: field for field in msgspec.structs.fields(type_) for name in (field.encode_name, field.name)}
+    given: dict[str, list[str]] = {}
+    for name, text in pairs:
+        if name in fields:
+            given.setdefault(fields[name].encode_name, []).append(text)
+    return {name: _from_texts(texts, _plain(fields[name].type)) for name, texts in given.items()}
 
 
 def decode_strict(params: Any, type_: type[T]) -> T:
@@ -124,6 +142,19 @@ def _standard_base64(value: Any) -> Any:
         return value
     value = value.replace("-", "+").replace("_", "/")
     return value if "=" in value else value + "=" * (-len(value) % 4)
+
+
+def _from_texts(texts: list[str], kind: Any) -> Any:
+    if get_origin(kind) is list:
+        item = _plain(get_args(kind)[0])
+        return [_from_text(part, item) for text in texts for part in text.split(",")]
+    return _from_text(texts[0], kind) if len(texts) == 1 else texts
+
+
+def _from_text(text: str, kind: Any) -> Any:
+    if kind is bool:
+        return {"true": True, "false": False}.get(text, text)
+    return int(text) if kind is int and _INTEGER.fullmatch(text) else text
 
 
 # The way through the fields when something is wrong.

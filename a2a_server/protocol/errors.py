@@ -1,4 +1,4 @@
-"""Every error that a caller can see, in one place: JSON-RPC code, HTTP status, reason (A2A v1.0 §5.4, §9.5).
+"""Every error that a caller can see, in one place: JSON-RPC code, HTTP status, reason (A2A v1.0 §5.4, §9.5, §11.6).
 
 Messages are our own words. An unexpected exception becomes `Internal`: its text and traceback go to the log under an
 error id, and only the id goes to the caller.
@@ -20,13 +20,15 @@ LONGEST_MESSAGE = 600  # characters; every problem is in the data, whatever the 
 
 
 class A2AError(Exception):
-    """An error with a place in the protocol. `metadata` and `violations` go to the caller in `error.data`."""
+    """An error with a place in the protocol. `metadata` and `violations` go to the caller as the error's details."""
 
     code: ClassVar[int]
     text: ClassVar[str]
-    reason: ClassVar[str] = ""  # of the ErrorInfo; errors of plain JSON-RPC have none
+    reason: ClassVar[str]  # of the ErrorInfo
     domain: ClassVar[str] = A2A_DOMAIN
-    http_status: ClassVar[int] = 200  # JSON-RPC answers errors with 200, save when the server turns callers away
+    http_status: ClassVar[int] = 400
+    status: ClassVar[str] = "INVALID_ARGUMENT"  # its name in google.rpc.Code
+    is_http: ClassVar[bool] = False  # whether JSON-RPC tells it by the HTTP status, too; it answers others with 200
 
     def __init__(
         self,
@@ -55,24 +57,28 @@ class TaskNotFound(A2AError):
     """No such task, or not the caller's."""
 
     code, text, reason = -32001, "Task not found", "TASK_NOT_FOUND"
+    http_status, status = 404, "NOT_FOUND"
 
 
 class TaskNotCancelable(A2AError):
     """The task has ended already."""
 
     code, text, reason = -32002, "Task cannot be canceled", "TASK_NOT_CANCELABLE"
+    status = "FAILED_PRECONDITION"
 
 
 class PushNotificationNotSupported(A2AError):
     """The agent card does not offer push notifications."""
 
     code, text, reason = -32003, "Push notifications are not supported", "PUSH_NOTIFICATION_NOT_SUPPORTED"
+    status = "FAILED_PRECONDITION"
 
 
 class UnsupportedOperation(A2AError):
     """The operation is not offered, or not for a task in this state."""
 
     code, text, reason = -32004, "This operation is not supported", "UNSUPPORTED_OPERATION"
+    status = "FAILED_PRECONDITION"
 
 
 class ContentTypeNotSupported(A2AError):
@@ -85,30 +91,34 @@ class InvalidAgentResponse(A2AError):
     """The executor gave something that is no A2A content."""
 
     code, text, reason = -32006, "The agent gave an invalid response", "INVALID_AGENT_RESPONSE"
+    http_status, status = 500, "INTERNAL"
 
 
 class ExtendedAgentCardNotConfigured(A2AError):
     """The card promises an extended card, but there is none."""
 
     code, text, reason = -32007, "No extended agent card is configured", "EXTENDED_AGENT_CARD_NOT_CONFIGURED"
+    status = "FAILED_PRECONDITION"
 
 
 class ExtensionSupportRequired(A2AError):
     """The card requires an extension that the client did not declare."""
 
     code, text, reason = -32008, "A required extension was not declared", "EXTENSION_SUPPORT_REQUIRED"
+    status = "FAILED_PRECONDITION"
 
 
 class VersionNotSupported(A2AError):
     """The A2A-Version that the client asks for is not spoken here."""
 
     code, text, reason = -32009, "This A2A protocol version is not supported", "VERSION_NOT_SUPPORTED"
+    status = "FAILED_PRECONDITION"
 
 
 class TurnedAway(A2AError):
     """The server has no room at this moment; the same request may succeed after `retry_after` seconds."""
 
-    domain = OWN_DOMAIN
+    domain, is_http = OWN_DOMAIN, True
 
     def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
         self.retry_after = max(1, round(retry_after))
@@ -122,20 +132,22 @@ class TurnedAway(A2AError):
 class RateLimited(TurnedAway):
     """This caller asks too often."""
 
-    code, text, reason, http_status = -32050, "Too many requests", "RATE_LIMITED", 429
+    code, text, reason = -32050, "Too many requests", "RATE_LIMITED"
+    http_status, status = 429, "RESOURCE_EXHAUSTED"
 
 
 class Overloaded(TurnedAway):
     """Too much work is waiting, or the database is not available."""
 
-    code, text, reason, http_status = -32051, "The server is overloaded", "OVERLOADED", 503
+    code, text, reason = -32051, "The server is overloaded", "OVERLOADED"
+    http_status, status = 503, "UNAVAILABLE"
 
 
 class Unauthenticated(A2AError):
     """The caller has not shown who he is, or what he showed is not valid (any more). Says no more than that."""
 
     code, text, reason, domain = -32052, "Authentication is required", "UNAUTHENTICATED", OWN_DOMAIN
-    http_status = 401
+    http_status, status, is_http = 401, "UNAUTHENTICATED", True
 
     def __init__(self, *challenges: str) -> None:
         self._challenges = challenges or ("Bearer",)
@@ -150,37 +162,105 @@ class PermissionDenied(A2AError):
     """The caller is known, and may not do this."""
 
     code, text, reason, domain = -32053, "This is not allowed", "PERMISSION_DENIED", OWN_DOMAIN
-    http_status = 403
+    http_status, status, is_http = 403, "PERMISSION_DENIED", True
 
 
-class ParseError(A2AError):
+class PlainError(A2AError):
+    """An error of JSON-RPC itself: there its code says all, so that its reason is told over HTTP+JSON only."""
+
+
+class ParseError(PlainError):
     """The body is not JSON."""
 
-    code, text = -32700, "Invalid JSON payload"
+    code, text, reason = -32700, "Invalid JSON payload", "PARSE_ERROR"
 
 
-class InvalidRequest(A2AError):
-    """The body is JSON, but no JSON-RPC 2.0 request."""
+class InvalidRequest(PlainError):
+    """The body is JSON, but no JSON-RPC 2.0 request; or no request of this kind is taken at all."""
 
-    code, text = -32600, "Request payload validation error"
+    code, text, reason = -32600, "Request payload validation error", "INVALID_REQUEST"
 
 
-class MethodNotFound(A2AError):
+class MethodNotFound(PlainError):
     """No method of this name."""
 
-    code, text = -32601, "Method not found"
+    code, text, reason = -32601, "Method not found", "METHOD_NOT_FOUND"
+    http_status, status = 404, "UNIMPLEMENTED"
 
 
-class InvalidParams(A2AError):
+class InvalidParams(PlainError):
     """The params break the method's rules; `violations` names every field."""
 
-    code, text = -32602, "Invalid parameters"
+    code, text, reason = -32602, "Invalid parameters", "INVALID_PARAMS"
 
 
 class Internal(A2AError):
     """A bug of ours."""
 
     code, text, reason, domain = -32603, "Internal error", "INTERNAL", OWN_DOMAIN
+    http_status, status = 500, "INTERNAL"
+
+
+# What HTTP itself refuses, before any method is looked for.
+
+
+class BadHeaders(InvalidRequest):
+    """A header that counts has no one meaning."""
+
+    is_http = True
+
+
+class ForeignOrigin(InvalidRequest):
+    """A page of another site calls."""
+
+    http_status, status, is_http = 403, "PERMISSION_DENIED", True
+
+
+class Misdirected(InvalidRequest):
+    """The request is meant for a host that this server is not."""
+
+    http_status, is_http = 421, True
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is larger than the server takes."""
+
+    http_status, is_http = 413, True
+
+
+class BodyTimeout(InvalidRequest):
+    """The body did not arrive in time."""
+
+    http_status, status, is_http = 408, "DEADLINE_EXCEEDED", True
+
+
+class UnsupportedMediaType(ContentTypeNotSupported):
+    """The body is not said to be JSON as it is."""
+
+    http_status, is_http = 415, True
+
+
+class PathNotFound(MethodNotFound):
+    """Nothing is served at this path."""
+
+    status, is_http = "NOT_FOUND", True
+
+    def __init__(self) -> None:
+        super().__init__("Nothing is served at this path")
+
+
+class HttpMethodNotAllowed(MethodNotFound):
+    """The path is served, but not for this HTTP method."""
+
+    http_status, is_http = 405, True
+
+    def __init__(self, allowed: str) -> None:
+        self._allowed = allowed
+        super().__init__(f"This path takes {allowed}")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Allow": self._allowed}
 
 
 def translate(error: Exception) -> A2AError:
@@ -207,19 +287,30 @@ def translate(error: Exception) -> A2AError:
 
 
 def to_object(error: A2AError) -> dict[str, Any]:
-    """The `error` member of a JSON-RPC response."""
-    details: list[dict[str, Any]] = []
-    if error.reason:
-        info: dict[str, Any] = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.reason}
-        info["domain"] = error.domain
-        if error.metadata:
-            info["metadata"] = error.metadata
-        details.append(info)
-    if error.violations:
-        fields = [{"field": problem.field, "description": problem.message} for problem in error.violations]
-        details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": fields})
+    """The `error` member of a JSON-RPC response (A2A §9.5)."""
+    details = [*([] if isinstance(error, PlainError) else _info(error)), *_bad_request(error)]
     answer: dict[str, Any] = {"code": error.code, "message": error.message}
     return answer | {"data": details} if details else answer
+
+
+def to_status(error: A2AError) -> dict[str, Any]:
+    """The body of an HTTP+JSON answer: a google.rpc.Status (A2A §11.6)."""
+    details = [*_info(error), *_bad_request(error)]
+    status = {"code": error.http_status, "status": error.status, "message": error.message, "details": details}
+    return {"error": status}
+
+
+def _info(error: A2AError) -> list[dict[str, Any]]:
+    info: dict[str, Any] = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.reason}
+    info["domain"] = error.domain
+    return [info | {"metadata": error.metadata} if error.metadata else info]
+
+
+def _bad_request(error: A2AError) -> list[dict[str, Any]]:
+    if not error.violations:
+        return []
+    fields = [{"field": problem.field, "description": problem.message} for problem in error.violations]
+    return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": fields}]
 
 
 def _sentence(violations: Iterable[Problem]) -> str:

@@ -6,6 +6,7 @@ Somebody else's task and one that never existed must be answered in the same byt
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -59,9 +60,38 @@ def json_rpc(operation: str, params: dict[str, Any]) -> Request:
     return Request("/", body, headers={"A2A-Version": "1.0"})
 
 
+# Operation -> how the HTTP+JSON binding writes it (A2A §11.3).
+PATHS = {
+    "SendMessage": ("POST", "/message:send"),
+    "SendStreamingMessage": ("POST", "/message:stream"),
+    "GetTask": ("GET", "/tasks/{id}"),
+    "ListTasks": ("GET", "/tasks"),
+    "CancelTask": ("POST", "/tasks/{id}:cancel"),
+    "SubscribeToTask": ("GET", "/tasks/{id}:subscribe"),
+    "GetExtendedAgentCard": ("GET", "/extendedAgentCard"),
+    "CreateTaskPushNotificationConfig": ("POST", "/tasks/{taskId}/pushNotificationConfigs"),
+    "GetTaskPushNotificationConfig": ("GET", "/tasks/{taskId}/pushNotificationConfigs/{id}"),
+    "ListTaskPushNotificationConfigs": ("GET", "/tasks/{taskId}/pushNotificationConfigs"),
+    "DeleteTaskPushNotificationConfig": ("DELETE", "/tasks/{taskId}/pushNotificationConfigs/{id}"),
+}
+
+
+def rest(operation: str, params: dict[str, Any]) -> Request:
+    """A tenant stands in the path, other params that the path does not have in the query or the body."""
+    verb, template = PATHS[operation]
+    path = f"/{params['tenant']}{template}" if "tenant" in params else template
+    left = {name: value for name, value in params.items() if name != "tenant" and f"{{{name}}}" not in template}
+    path = path.format(**params)
+    if verb == "POST":
+        return Request(path, left, headers={"A2A-Version": "1.0"})
+    query = f"?{urlencode(left)}" if left else ""
+    return Request(path + query, method=verb, headers={"A2A-Version": "1.0"})
+
+
 # Every way in which an operation can be asked for: version and binding -> how its request is written.
 BINDINGS: dict[str, Callable[[str, dict[str, Any]], Request]] = {
     "v1.0 JSON-RPC": json_rpc,
+    "v1.0 HTTP+JSON": rest,
 }
 
 

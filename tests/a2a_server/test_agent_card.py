@@ -63,7 +63,10 @@ def test_the_card_says_what_the_server_does(tmp_path: Path) -> None:
     echo = spec("echo", name="Echo", description="Says it again.", tags=("text",), examples=("hello",))
     card = json.loads(document(tmp_path, echo, spec("inner", is_skill=False), spec("bare")).body)
 
-    assert card["supportedInterfaces"] == [{"url": URL, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}]
+    assert card["supportedInterfaces"] == [
+        {"url": URL, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"},
+        {"url": URL.rstrip("/"), "protocolBinding": "HTTP+JSON", "protocolVersion": "1.0"},
+    ]
     assert card["capabilities"] == {"streaming": True, "pushNotifications": False, "extendedAgentCard": False}
     assert card["version"]
     assert [skill["id"] for skill in card["skills"]] == ["bare", "echo"]

@@ -9,6 +9,7 @@ import pytest_asyncio
 from starlette.routing import BaseRoute, Route
 
 from a2a_server.auth.apikeys import Grant
+from a2a_server.rest import PATHS, RestRoute
 from tests.a2a_server.auth.tokens import ISSUER, RSA, claims, jwks, token
 from tests.a2a_server.conftest import RunningServer, running
 
@@ -24,6 +25,10 @@ async def guarded() -> AsyncIterator[RunningServer]:
 
 def requests_of(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
     for route in routes:
+        if isinstance(route, RestRoute):
+            for path, calls in PATHS.items():
+                yield from ((method, re.sub(r"{[^}]*}", "x", path)) for method in calls)
+            continue
         assert isinstance(route, Route), f"say here which paths {route} serves"
         for method in sorted(route.methods or ()):
             yield method, re.sub(r"{[^}]*}", "x", route.path)
@@ -41,7 +46,7 @@ async def test_every_route_needs_a_credential_but_the_public_ones(guarded: Runni
             else:
                 assert answer.status_code == 401, path
                 assert answer.headers["www-authenticate"] == 'Bearer realm="a2a-server"'
-    assert {"/", "/tasks", "/system", "/tasks/x/events", "/healthz"} <= seen
+    assert {"/", "/tasks", "/system", "/tasks/x/events", "/message:send", "/tasks/x:cancel", "/healthz"} <= seen
 
 
 @pytest.mark.asyncio

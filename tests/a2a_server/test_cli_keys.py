@@ -83,8 +83,8 @@ def test_on_a_server_with_authentication(cli: Cli, tmp_path: Path, monkeypatch: 
         assert (refused.code, "Authentication is required" in refused.err) == (1, True)
 
         monkeypatch.setenv("A2A_TOKEN", operator)
-        made = cli("keys", "create", "ann", "--skill", "echo", "--url", server.url, "-o", "json").json()
-        sent = cli("send", "hi", "--skill", "echo", "--url", server.url, "--token", made["key"])
+        made = cli("keys", "create", "ann", "--skill", "noop", "--url", server.url, "-o", "json").json()
+        sent = cli("send", "hi", "--skill", "noop", "--url", server.url, "--token", made["key"])
         assert sent.code == 0, sent.err
         assert cli("tasks", "list", "--url", server.url).code == 0
         denied = cli("tasks", "list", "--url", server.url, "--token", made["key"])
@@ -93,7 +93,7 @@ def test_on_a_server_with_authentication(cli: Cli, tmp_path: Path, monkeypatch: 
         assert cli("keys", "rotate", made["id"], "--url", server.url).code == 0
         assert cli("keys", "revoke", made["id"], "--url", server.url).code == 0
         assert len(cli("keys", "list", "--url", server.url, "-o", "json").json()) == 2
-        gone = cli("send", "hi", "--skill", "echo", "--url", server.url, "--token", made["key"])
+        gone = cli("send", "hi", "--skill", "noop", "--url", server.url, "--token", made["key"])
         assert (gone.code, "Authentication is required" in gone.err) == (1, True)
         assert server.terminate() == 0
         log = "".join(server.log)

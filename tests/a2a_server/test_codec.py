@@ -2,8 +2,9 @@
 
 import base64
 import json
-from datetime import datetime
-from typing import Any
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_server.protocol import types
-from a2a_server.protocol.codec import decode, decode_strict, encode
+from a2a_server.protocol.codec import decode, decode_strict, encode, from_query
 from a2a_server.protocol.errors import InvalidParams
 
 MESSAGE: dict[str, Any] = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
@@ -290,3 +291,38 @@ def test_the_reasons_never_repeat_what_the_caller_sent() -> None:
 def test_a_flood_of_problems_is_cut() -> None:
     message = MESSAGE | {"parts": [{}] * 5000}
     assert len(fields_of({"message": message}, types.SendMessageRequest)) == 100
+
+
+class Filter(types.Wire, frozen=True, kw_only=True):
+    """Params as a query string can give them."""
+
+    tag_names: list[str] = []
+    sizes: list[Annotated[int, msgspec.Meta(ge=1)]] | None = None
+    is_open: bool | None = None
+    since: types.Timestamp | None = None
+
+
+def test_a_query_gives_texts_their_types() -> None:
+    pairs = [
+        ("tagNames", "a,b"),
+        ("tag_names", "c"),
+        ("sizes", "1"),
+        ("sizes", "2,30"),
+        ("isOpen", "false"),
+        ("x", "1"),
+    ]
+
+    assert from_query(pairs, Filter) == {"tagNames": ["a", "b", "c"], "sizes": [1, 2, 30], "isOpen": False}
+    decoded = decode(from_query([("since", "2026-01-31T12:00:00Z")], Filter), Filter)
+    assert decoded.since == datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def test_wrong_texts_of_a_query_are_refused_by_the_name_of_their_field() -> None:
+    pairs = [("sizes", "1,x,0"), ("is_open", "maybe"), ("since", "now"), ("tagNames", "fine")]
+    assert fields_of(from_query(pairs, Filter), Filter) == ["sizes[1]", "sizes[2]", "isOpen", "since"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["sizes", "isOpen", "since", "tagNames", "other"]), st.text())))
+def test_no_query_gets_further_than_invalid_params(pairs: list[tuple[str, str]]) -> None:
+    with suppress(InvalidParams):
+        decode(from_query(pairs, Filter), Filter)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -38,6 +39,55 @@ def test_an_a2a_error_carries_its_code_and_reason(type_: type[errors.A2AError], 
             "domain": "a2a-protocol.org",
             "metadata": {"taskId": "t"},
         }
+    ]
+
+
+def every_error(type_: type[errors.A2AError] = errors.A2AError) -> Iterator[type[errors.A2AError]]:
+    for each in type_.__subclasses__():
+        yield each
+        yield from every_error(each)
+
+
+# The HTTP statuses that google.rpc.Code maps to, with the ones that HTTP itself has and A2A gives (§5.4).
+STATUSES = {
+    "INVALID_ARGUMENT": {400, 413, 415, 421},
+    "FAILED_PRECONDITION": {400},
+    "NOT_FOUND": {404},
+    "UNIMPLEMENTED": {404, 405},
+    "UNAUTHENTICATED": {401},
+    "PERMISSION_DENIED": {403},
+    "DEADLINE_EXCEEDED": {408},
+    "RESOURCE_EXHAUSTED": {429},
+    "UNAVAILABLE": {503},
+    "INTERNAL": {500},
+}
+
+
+def test_every_error_has_all_columns_of_the_table() -> None:
+    groups = (errors.PlainError, errors.TurnedAway)
+    for type_ in every_error():
+        if type_ not in groups:
+            assert type_.code and type_.text and type_.reason
+            assert type_.http_status in STATUSES[type_.status], type_
+
+
+def test_over_http_json_an_error_is_a_status_whose_code_is_that_of_http() -> None:
+    answer = errors.to_status(errors.InvalidParams.of([Problem("id", "is required")]))
+
+    details = answer["error"].pop("details")
+    assert answer == {
+        "error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "Invalid parameters: id: is required"}
+    }
+    assert details == [
+        {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "INVALID_PARAMS",
+            "domain": "a2a-protocol.org",
+        },
+        {
+            "@type": "type.googleapis.com/google.rpc.BadRequest",
+            "fieldViolations": [{"field": "id", "description": "is required"}],
+        },
     ]
 
 

@@ -1,4 +1,4 @@
-"""The official client (a2a-sdk from PyPI) against a real server process, through the card as its users do."""
+"""The official client (a2a-sdk from PyPI) against a real server process, through the card, over both bindings."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from a2a.client import Client, ClientConfig, create_client
-from a2a.client.errors import A2AClientError
 from a2a.helpers import get_artifact_text, get_message_text, new_data_message, new_text_message
 from a2a.types import (
     CancelTaskRequest,
@@ -22,7 +21,8 @@ from a2a.types import (
     Task,
     TaskState,
 )
-from a2a.utils.errors import A2AError
+from a2a.utils.constants import TransportProtocol
+from a2a.utils.errors import InvalidParamsError, TaskNotFoundError, UnsupportedOperationError
 
 from tests.acceptance.process import ServerProcess
 
@@ -39,16 +39,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     process.close()
 
 
+@pytest.fixture(params=[TransportProtocol.JSONRPC, TransportProtocol.HTTP_JSON])
+def binding(request: pytest.FixtureRequest) -> str:
+    return str(request.param.value)
+
+
 @pytest_asyncio.fixture(params=[True, False], ids=["streaming", "blocking"])
-async def client(server: ServerProcess, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    async with await create_client(server.url, ClientConfig(streaming=request.param)) as made:
+async def client(server: ServerProcess, binding: str, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    async with await connect(server, binding, streaming=request.param) as made:
         yield made
 
 
 @pytest_asyncio.fixture
-async def streaming(server: ServerProcess) -> AsyncIterator[Client]:
-    async with await create_client(server.url) as made:
+async def streaming(server: ServerProcess, binding: str) -> AsyncIterator[Client]:
+    async with await connect(server, binding) as made:
         yield made
+
+
+async def connect(server: ServerProcess, binding: str, **options: Any) -> Client:
+    return await create_client(server.url, ClientConfig(supported_protocol_bindings=[binding], **options))
 
 
 def text_message(text: str, *, skill: str | None = None, task_id: str | None = None) -> Message:
@@ -122,14 +131,14 @@ async def test_multi_turn_question_is_answered_by_task_id_alone(client: Client) 
 
 
 @pytest.mark.asyncio
-async def test_question_survives_a_restart(server: ServerProcess, streaming: Client) -> None:
+async def test_question_survives_a_restart(server: ServerProcess, streaming: Client, binding: str) -> None:
     """kill -9 while the task waits; the answer reaches it after the restart."""
     first = await send(streaming, tree_message([{"name": "interview"}]))
     task_id = first[0].task.id
     await send(streaming, text_message("Ada", task_id=task_id))
     server.kill()
     server.start()
-    async with await create_client(server.url) as fresh:
+    async with await connect(server, binding) as fresh:
         await send(fresh, text_message("London", task_id=task_id))
         task = await fresh.get_task(GetTaskRequest(id=task_id))
     assert task.status.state == COMPLETED
@@ -137,8 +146,10 @@ async def test_question_survives_a_restart(server: ServerProcess, streaming: Cli
 
 
 @pytest.mark.asyncio
-async def test_return_immediately_then_subscribe_then_cancel(streaming: Client, server: ServerProcess) -> None:
-    async with await create_client(server.url, ClientConfig(streaming=False, polling=True)) as polling:
+async def test_return_immediately_then_subscribe_then_cancel(
+    streaming: Client, server: ServerProcess, binding: str
+) -> None:
+    async with await connect(server, binding, streaming=False, polling=True) as polling:
         events = await send(polling, tree_message([{"name": "hang"}]), return_immediately=True)
     task_id = events[0].task.id
     assert events[0].task.status.state in (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
@@ -179,11 +190,14 @@ async def test_direct_message_is_a_message(client: Client) -> None:
 
 @pytest.mark.asyncio
 async def test_errors_arrive_as_the_clients_own_types(streaming: Client) -> None:
-    for wrong in (
-        streaming.get_task(GetTaskRequest(id="nope")),
-        streaming.cancel_task(CancelTaskRequest(id="nope")),
-        send(streaming, text_message("x", skill="no-such-skill")),
-        send(streaming, text_message("x", task_id="nope")),
+    task = (await send(streaming, text_message("Ada")))[0].task
+    for wrong, type_ in (
+        (streaming.get_task(GetTaskRequest(id="nope")), TaskNotFoundError),
+        (streaming.cancel_task(CancelTaskRequest(id="nope")), TaskNotFoundError),
+        (send(streaming, text_message("x", skill="no-such-skill")), InvalidParamsError),
+        (send(streaming, text_message("x", task_id="nope")), TaskNotFoundError),
+        (send(streaming, text_message("x", task_id=task.id)), UnsupportedOperationError),
+        (streaming.list_tasks(ListTasksRequest(page_token="nope")), InvalidParamsError),
     ):
-        with pytest.raises((A2AError, A2AClientError)):
+        with pytest.raises(type_):
             await wrong

@@ -326,6 +326,40 @@ def test_group_whose_children_are_all_completed_ends_with_the_run_that_finds_it(
     assert tree.status is COMPLETED
 
 
+def test_what_depends_on_a_group_joins_only_when_all_it_requires_is_done_or_joins_too() -> None:
+    """A completed child of the group is nothing that `last` still had to wait for; `other` is, and stays outside."""
+    tree = running(
+        group("root"),
+        group("g", "root"),
+        task("done", parent="g"),
+        task("broken", parent="g"),
+        task("other"),
+        task("last", "done other"),
+    )
+    complete(tree, "done")
+    fail(tree, "broken")
+    fail(tree, "other")
+    assert not tree.is_live
+
+    events = do(tree, c.Execute("g"))
+
+    assert isinstance(events[0], e.RunStarted)
+    assert set(events[0].scope or ()) == {"broken", "g", "root"}
+
+
+def test_with_force_a_failed_dependency_keeps_out_who_requires_it_and_not_who_can_do_without_it() -> None:
+    tree = running(task("a"), task("b", "a"), task("other"), task("spare", "a b", after="other"), task("c", "b other"))
+    complete(tree, "a", "b")
+    fail(tree, "other")
+    complete(tree, "spare")
+    assert not tree.is_live
+
+    events = do(tree, c.Execute("a", force=True))
+
+    assert isinstance(events[0], e.RunStarted)
+    assert set(events[0].scope or ()) == {"a", "b", "spare", "root"}
+
+
 def test_a_running_tree_is_not_executed_twice() -> None:
     tree = running(task("a"))
     with pytest.raises(TreeIsRunning):

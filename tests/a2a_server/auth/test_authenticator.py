@@ -11,7 +11,9 @@ from a2a_server.auth.authenticator import CHALLENGE, INVALID_TOKEN, Authenticato
 from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.jwt import JwtVerifier
 from a2a_server.context import NOBODY
-from a2a_server.protocol.errors import Unauthenticated
+from a2a_server.protocol.errors import Overloaded, Unauthenticated
+from core.errors import StorageUnavailable
+from core.storage.base import Document
 from core.storage.memory import MemoryStorage
 from tests.a2a_server.auth.clocks import SetClock
 from tests.a2a_server.auth.tokens import RSA, SETTINGS, claims, jwks, token
@@ -112,6 +114,20 @@ async def test_refused_credentials_are_in_the_log_without_themselves(caplog: pyt
     assert len(caplog.records) == 3
     assert all("from 192.0.2.1 was refused" in record.getMessage() for record in caplog.records)
     assert not any(text in caplog.text for text in (key[-40:-4], token()[-40:], "all is well"))
+
+
+class Broken(MemoryStorage):
+    """Cannot be read."""
+
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        raise StorageUnavailable("the disk is gone")
+
+
+@pytest.mark.asyncio
+async def test_a_storage_that_cannot_be_read_is_no_fault_of_the_caller() -> None:
+    authenticator = Authenticator(keys=ApiKeys(Broken(), SetClock()))
+    with pytest.raises(Overloaded):
+        await authenticator.principal(headers(("X-API-Key", f"a2a_{'0' * 16}_{'0' * 64}")), "")
 
 
 @pytest.mark.asyncio

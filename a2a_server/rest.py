@@ -1,0 +1,193 @@
+"""The HTTP+JSON binding of A2A v1.0 (specification §11): the same methods as behind the JSON-RPC door, at paths.
+
+Here stands how a request says which method it calls and with which params, and how the outcome is written.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.routing import BaseRoute, Match
+from starlette.types import Receive, Scope, Send
+
+from a2a_server.context import RequestContext
+from a2a_server.gate import Face, media_type
+from a2a_server.jsonrpc import Frame, Method, Reply, parse, perform, to_events
+from a2a_server.protocol.codec import encode, from_query
+from a2a_server.protocol.errors import A2AError, HttpMethodNotAllowed, InvalidParams, to_status
+from core.errors import Problem
+
+JSON = "application/json"
+A2A_JSON = "application/a2a+json"
+
+Calls = Mapping[str, str | None]  # HTTP method -> A2A method; None: served elsewhere, not by this binding
+
+# The google.api.http annotations of the proto.
+PATHS: Mapping[str, Calls] = {
+    "/message:send": {"POST": "SendMessage"},
+    "/message:stream": {"POST": "SendStreamingMessage"},
+    "/extendedAgentCard": {"GET": "GetExtendedAgentCard"},
+    "/tasks": {"GET": "ListTasks", "POST": None},
+    "/tasks/{id}": {"GET": "GetTask"},
+    "/tasks/{id}:cancel": {"POST": "CancelTask"},
+    # The proto says GET, the specification's text POST (§11.3.2).
+    "/tasks/{id}:subscribe": {"GET": "SubscribeToTask", "POST": "SubscribeToTask"},
+    "/tasks/{id}/events": {"GET": None},
+    "/tasks/{taskId}/pushNotificationConfigs": {
+        "GET": "ListTaskPushNotificationConfigs",
+        "POST": "CreateTaskPushNotificationConfig",
+    },
+    "/tasks/{taskId}/pushNotificationConfigs/{id}": {
+        "GET": "GetTaskPushNotificationConfig",
+        "DELETE": "DeleteTaskPushNotificationConfig",
+    },
+}
+
+_SPELLINGS = {"id": ("id",), "taskId": ("taskId", "task_id"), "tenant": ("tenant",)}  # of variables, in a body
+_NOT_KEPT = {"Cache-Control": "no-store"}  # a cache may keep the answer to a GET that says nothing (RFC 9111 §4.2.2)
+
+
+class _Path(NamedTuple):
+    pattern: re.Pattern[str]
+    calls: Calls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestCall:
+    """One request to a path of the binding, before its body is read."""
+
+    method: Method | None  # None: the path takes other HTTP methods only
+    allowed: str  # these
+    path: Mapping[str, str]  # its variables, percent-encoded as they came
+    query: QueryParams | None  # None: the params are in the body
+    media_type: str | None  # the JSON type that the request speaks of
+
+    async def handle(self, body: bytes, context: RequestContext) -> Reply:
+        """Run the method and write its outcome. Never raises, save for cancellation."""
+        if self.method is None:
+            return self.refuse(HttpMethodNotAllowed(self.allowed))
+        try:
+            params = self._params(self.method, body)
+        except A2AError as error:
+            return self.refuse(error)
+        match await perform(self.method, context, params):
+            case A2AError() as told:
+                return self.refuse(told)
+            case bytes() as result:
+                # What is nothing over JSON-RPC is google.protobuf.Empty here.
+                body = b"{}" if result == b"null" else result
+                return Reply(body=body, media_type=self.media_type or A2A_JSON, headers=_NOT_KEPT)
+            case frames:
+                return Reply(events=to_events(frames, _bare, _status_body))
+
+    def refuse(self, error: A2AError) -> Reply:
+        """The answer that is one error."""
+        return status_reply(error, self.media_type)
+
+    def _params(self, method: Method, body: bytes) -> dict[str, Any]:
+        """The ProtoJSON of the method's request: what the body or the query says, and the variables of the path.
+
+        Raises ParseError, and InvalidParams for a request that contradicts its own path.
+        """
+        if self.query is not None:
+            params: Any = from_query(self.query.multi_items(), method.params_type)
+        else:
+            params = parse(body) if body else {}
+        if not isinstance(params, dict):
+            raise InvalidParams.of([Problem("", "the body must be a JSON object")])
+        for name, encoded in self.path.items():
+            try:
+                value = unquote_to_bytes(encoded.encode("latin-1")).decode()
+            except UnicodeDecodeError:
+                raise InvalidParams.of([Problem(name, "must be UTF-8, percent-encoded")]) from None
+            if any(params.pop(spelling, None) not in (None, "", value) for spelling in _SPELLINGS[name]):
+                raise InvalidParams.of([Problem(name, "must be that of the path, or be left out")])
+            params[name] = value
+        return params
+
+
+class Rest:
+    """The binding, over the methods of the door by their names."""
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self._methods = methods
+        own = {path: {verb: name for verb, name in calls.items() if name} for path, calls in PATHS.items()}
+        # A tenant may be called as a path of ours begins (`tasks`): where both fit, there is no tenant.
+        tenants = {"/{tenant}" + path: calls for path, calls in own.items() if calls}
+        self._paths = [_Path(_pattern(path), calls) for path, calls in {**PATHS, **tenants}.items()]
+
+    def call(self, scope: Scope) -> RestCall | None:
+        """What the request asks of this binding; None where that is served elsewhere, or nowhere."""
+        path = _raw_path(scope)
+        fitting = [(found, calls) for pattern, calls in self._paths if (found := pattern.fullmatch(path))]
+        if not fitting:
+            return None
+        verb = scope["method"]
+        found, calls = next((each for each in fitting if verb in each[1]), fitting[0])
+        if verb in calls and calls[verb] is None:
+            return None
+        name = calls.get(verb)
+        return RestCall(
+            method=None if name is None else self._methods[name],
+            allowed=", ".join(sorted({each for _, calls in fitting for each in calls})),
+            path=found.groupdict(),
+            query=None if verb == "POST" else QueryParams(scope["query_string"]),
+            media_type=json_type(scope),
+        )
+
+
+class RestRoute(BaseRoute):
+    """The whole binding as one route: those of Starlette see decoded paths, where an id's %2F is a slash.
+
+    `answer` serves a request of a face.
+    """
+
+    def __init__(self, rest: Rest, answer: Callable[[Face, Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._rest = rest
+        self._answer = answer
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        call = self._rest.call(scope) if scope["type"] == "http" else None
+        return (Match.NONE, {}) if call is None else (Match.FULL, {"rest_call": call})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope["rest_call"], scope, receive, send)
+
+
+def status_reply(error: A2AError, media_type: str | None) -> Reply:
+    """The answer that is one error (A2A §11.6).
+
+    Where the request says nothing it is plain JSON, which all clients read: §11.6 and "What's new" differ in its type.
+    """
+    headers = {**_NOT_KEPT, **error.headers}
+    return Reply(status=error.http_status, body=_status_body(error), media_type=media_type or JSON, headers=headers)
+
+
+def json_type(scope: Scope) -> str | None:
+    """The JSON type that the request speaks of, in which it is answered; the plain one before the binding's own."""
+    headers = Headers(scope=scope)
+    named = {media_type(part) for name in ("content-type", "accept") for part in headers.get(name, "").split(",")}
+    return next((each for each in (JSON, A2A_JSON) if each in named), None)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """A variable is one segment. A colon in it is its own, save before a verb; whoever means that one writes %3A."""
+    path = re.sub(r"\{(\w+)\}(?=:)", r"(?P<\1>[^/]+)", path)
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+(?<!:cancel)(?<!:subscribe))", path))
+
+
+def _raw_path(scope: Scope) -> str:
+    """The path as it was sent, below where the application is mounted."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/:").encode()
+    return raw.decode("latin-1").removeprefix(scope.get("root_path", ""))
+
+
+def _bare(frame: Frame) -> bytes:
+    return encode(frame.result)
+
+
+def _status_body(error: A2AError) -> bytes:
+    return encode(to_status(error))

@@ -1,0 +1,40 @@
+"""`scripts/simulate`: many seeds, or one again."""
+
+import argparse
+import sys
+import time
+
+from tests.simulation.run import silence, simulate
+from tests.simulation.world import Violation
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, help="how many seeds to play")
+    parser.add_argument("--from", dest="first", type=int, default=0, help="the first seed")
+    parser.add_argument("--hours", type=float, default=0.05, help="virtual hours of callers and faults in each")
+    options = parser.parse_args()
+    silence()
+    started = time.perf_counter()
+    events = lives = trees = 0
+    for seed in range(options.first, options.first + options.seeds):
+        try:
+            world = simulate(seed, hours=options.hours)
+        except Violation as violation:
+            print(f"seed={seed} hours={options.hours:g} FAILED: {violation}")
+            return 1
+        lives += world.life
+        trees += len(world.storage.trees_stored())
+        events += len(world.storage.stored_at)
+        if options.seeds == 1:
+            print(f"trace {world.trace.hexdigest()}")
+    seconds = time.perf_counter() - started
+    print(
+        f"{options.seeds} seeds from {options.first}, {options.hours:g} virtual hours each: no violation. "
+        f"{trees} trees, {events} events, {lives} lives of a server, in {seconds:.1f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
