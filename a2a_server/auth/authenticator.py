@@ -1,15 +1,19 @@
 """Who a request's headers say that he is, and prove. Everything that proves nothing gets one and the same answer."""
 
 import logging
+from dataclasses import replace
 
 from starlette.datastructures import Headers
 
 from a2a_server.auth.apikeys import PREFIX, ApiKeys
 from a2a_server.auth.errors import BadCredential
+from a2a_server.auth.jwks import FETCH_TIMEOUT, MOST_BYTES, make_public_keys
 from a2a_server.auth.jwt import JwtVerifier
-from a2a_server.auth.settings import KEY_HEADER
+from a2a_server.auth.settings import JWT, KEY_HEADER, KEYS, AuthSettings
 from a2a_server.context import NOBODY, Principal
 from a2a_server.protocol.errors import Unauthenticated, translate
+from core.clock import Clock
+from core.egress import Egress, EgressPolicy
 from core.errors import StorageError
 
 logger = logging.getLogger(__name__)
@@ -57,6 +61,15 @@ class Authenticator:
         if self._tokens is None:
             raise BadCredential("it does not have the form of a key")
         return await self._tokens.principal(credential)
+
+
+def make_authenticator(settings: AuthSettings, keys: ApiKeys, egress: EgressPolicy, clock: Clock) -> Authenticator:
+    """As the settings say. Raises ConfigurationError when the issuer's keys are in a file that cannot be used."""
+    tokens = None
+    if JWT in settings.auth:
+        bounded = replace(egress, max_bytes=MOST_BYTES, timeout=FETCH_TIMEOUT)
+        tokens = JwtVerifier(settings, make_public_keys(settings, Egress(bounded)), clock)
+    return Authenticator(keys=keys if KEYS in settings.auth else None, tokens=tokens)
 
 
 def _shown(headers: Headers) -> str | None:

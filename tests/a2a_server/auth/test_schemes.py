@@ -1,10 +1,12 @@
 """What the card says of credentials."""
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import AuthSettings
+from a2a_server.protocol.codec import encode
 from tests.a2a_server.auth.tokens import SETTINGS
 
 KEY = {"apiKeySecurityScheme": {"location": "header", "name": "X-API-Key"}}
@@ -26,12 +28,10 @@ TOKEN = {"httpAuthSecurityScheme": {"scheme": "Bearer", "bearerFormat": "JWT"}}
     ],
 )
 def test_each_credential_that_is_taken_is_one_scheme(settings: AuthSettings, schemes: object) -> None:
-    assert security_schemes(settings) == schemes
+    assert msgspec.json.decode(encode(security_schemes(settings))) == schemes
 
 
 def test_any_one_of_the_schemes_will_do() -> None:
     assert security_requirements(AuthSettings()) == []
-    assert security_requirements(AuthSettings(auth=("keys",))) == [
-        {"schemes": {"apiKey": {"list": []}}},
-        {"schemes": {"bearer": {"list": []}}},
-    ]
+    told = [list(each.schemes) for each in security_requirements(AuthSettings(auth=("keys",)))]
+    assert told == [["apiKey"], ["bearer"]]
