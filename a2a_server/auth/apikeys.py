@@ -7,7 +7,6 @@ choose few of them) would only make each request slow.
 
 import asyncio
 import hmac
-import logging
 import re
 import secrets
 from hashlib import sha256
@@ -21,8 +20,6 @@ from a2a_server.context import Principal, owner_of
 from core.clock import Clock
 from core.errors import CallerError
 from core.storage.base import Document, DocumentQuery, Storage
-
-logger = logging.getLogger(__name__)
 
 KIND = "api_key"
 PREFIX = "a2a_"
@@ -75,7 +72,6 @@ class ApiKeys:
         text, digest = _new_text(key_id)
         key = ApiKey(id=key_id, grant=grant, created_at=self._clock.now(), digest=digest, last_characters=text[-4:])
         await self._put(key)
-        logger.info("key %s was created for %r of tenant %r", key.id, grant.principal, grant.tenant)
         return key, text
 
     async def rotate(self, key_id: str, grace: float = 0.0) -> tuple[ApiKey, str]:
@@ -93,7 +89,6 @@ class ApiKeys:
                 replaced_until=self._clock.now() + grace if grace > 0 else None,
             )
             await self._put(key)
-        logger.info("key %s was rotated; its old secret is good for another %g s", key_id, grace)
         return key, text
 
     async def revoke(self, key_id: str) -> ApiKey:
@@ -103,7 +98,6 @@ class ApiKeys:
             if key.revoked_at is None:
                 key = replace(key, revoked_at=self._clock.now(), replaced=None, replaced_until=None)
                 await self._put(key)
-                logger.info("key %s was revoked", key_id)
         return key
 
     async def all(self) -> list[ApiKey]:

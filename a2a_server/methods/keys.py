@@ -1,5 +1,6 @@
 """The `keys.*` methods: API keys, for operators."""
 
+import logging
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -10,6 +11,8 @@ from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method, NoParams
 from core.clock import Clock
 from core.timestamps import to_timestamp
+
+logger = logging.getLogger(__name__)
 
 LONGEST_LIFE = 3_650 * 86_400.0  # seconds
 LONGEST_GRACE = 30 * 86_400.0
@@ -82,6 +85,7 @@ class KeysMethods:
 
     async def create(self, context: RequestContext, params: CreateKeyParams) -> dict[str, Any]:
         key, text = await self._keys.create(grant_of(params, self._clock))
+        logger.info("key %s for %r of tenant %r was made by %s", key.id, params.principal, params.tenant, _by(context))
         return key_object(key) | {"key": text}
 
     async def list_keys(self, context: RequestContext, params: NoParams) -> list[dict[str, Any]]:
@@ -90,11 +94,13 @@ class KeysMethods:
     async def rotate(self, context: RequestContext, params: RotateKeyParams) -> dict[str, Any]:
         key, text = await self._keys.rotate(params.id, params.grace)
         self._lifetimes.end(key.id, params.grace)
+        logger.info("key %s was rotated with %g s of grace by %s", key.id, params.grace, _by(context))
         return key_object(key) | {"key": text}
 
     async def revoke(self, context: RequestContext, params: KeyParams) -> dict[str, Any]:
         key = await self._keys.revoke(params.id)
         self._lifetimes.end(key.id)
+        logger.info("key %s was revoked by %s", key.id, _by(context))
         return key_object(key)
 
 
@@ -123,6 +129,10 @@ def key_object(key: ApiKey) -> dict[str, Any]:
         "replaced_until": _moment(key.replaced_until),
         "last_characters": key.last_characters,
     }
+
+
+def _by(context: RequestContext) -> str:
+    return f"{context.principal.id!r} of tenant {context.principal.tenant!r}"
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import pytest
 
 from a2a_server.auth.apikeys import Grant
+from a2a_server.context import Principal
 from tests.a2a_server.conftest import Caller, Frame, RpcError, RunningServer, calling, message, running
 
 
@@ -55,6 +57,21 @@ async def test_wrong_params_name_their_field(method: str, params: Any, field: st
     async with calling(auth=("keys",)) as call:
         error = await error_of(call, method, params)
         assert (error.code, error.fields) == (-32602, {field})
+
+
+@pytest.mark.asyncio
+async def test_the_log_says_who_changed_which_key_and_no_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    operator = Principal(id="ro\not", tenant="t", is_operator=True)
+    async with calling(auth=("keys",)) as call:
+        with caplog.at_level(logging.INFO, "a2a_server.methods.keys"):
+            made = await call("keys.create", {"principal": "an\nn"}, principal=operator)
+            new = await call("keys.rotate", {"id": made["id"]}, principal=operator)
+            await call("keys.revoke", {"id": made["id"]}, principal=operator)
+
+    told = [record.getMessage() for record in caplog.records if record.name == "a2a_server.methods.keys"]
+    assert [line.split()[:2] for line in told] == [["key", made["id"]]] * 3
+    assert all(line.endswith(r"by 'ro\not' of tenant 't'") and "\n" not in line for line in told)
+    assert not any(secret["key"][-64:] in caplog.text for secret in (made, new))
 
 
 @pytest.mark.asyncio

@@ -1,7 +1,6 @@
 """API keys: what they prove, and for how long."""
 
 import asyncio
-import logging
 import re
 
 import pytest
@@ -193,19 +192,6 @@ async def test_an_unknown_key_cannot_be_changed() -> None:
     for change in (keys.rotate("nobody"), keys.revoke("nobody")):
         with pytest.raises(KeyNotFound, match="nobody"):
             await change
-
-
-@pytest.mark.asyncio
-async def test_changes_are_in_the_log_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
-    keys, _, _ = await make()
-    with caplog.at_level(logging.INFO):
-        key, text = await keys.create(Grant(principal="an\nn"))
-        _, new = await keys.rotate(key.id)
-        await keys.revoke(key.id)
-
-    assert [record.getMessage().split()[:2] for record in caplog.records] == [["key", key.id]] * 3
-    assert not any(secret[-64:] in caplog.text for secret in (text, new))
-    assert "an\nn" not in caplog.text
 
 
 @pytest.mark.asyncio
