@@ -166,10 +166,17 @@ async def test_a_key_that_is_revoked_while_it_is_read_is_not_remembered_as_good(
 
 @pytest.mark.asyncio
 async def test_a_rotation_and_a_revocation_at_once_leave_a_revoked_key() -> None:
-    keys, _, _ = await make()
+    storage = SlowStorage()
+    await storage.open()
+    keys = ApiKeys(storage, SetClock())
     key, _ = await keys.create(ANN)
+    rotating = asyncio.create_task(keys.rotate(key.id))
+    await storage.was_read.wait()
 
-    await asyncio.gather(keys.rotate(key.id), keys.revoke(key.id))
+    revoking = asyncio.create_task(keys.revoke(key.id))
+    await asyncio.sleep(0)
+    storage.may_answer.set()
+    await asyncio.gather(rotating, revoking)
 
     assert [each.revoked_at is not None for each in await keys.all()] == [True]
 

@@ -1,16 +1,18 @@
 """Tokens: what a good one proves, and forty that prove nothing (reliability T4)."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from joserfc.errors import UnsupportedAlgorithmError
 from joserfc.jwk import OctKey
 from msgspec.structs import replace
 
 from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwks import PublicKeys
-from a2a_server.auth.jwt import LONGEST_TOKEN, JwtVerifier
+from a2a_server.auth.jwt import LONGEST_TOKEN, JwtVerifier, _Algorithms
 from a2a_server.auth.settings import AuthSettings
 from a2a_server.context import Principal, owner_of
 from tests.a2a_server.auth.clocks import SetClock
@@ -25,6 +27,7 @@ from tests.a2a_server.auth.tokens import (
     claims,
     confused,
     jwks,
+    signed,
     token,
     unsigned,
 )
@@ -74,6 +77,7 @@ async def test_every_allowed_algorithm_verifies(algorithm: Any) -> None:
         token(typ="JWT"),
         token(key=EC, kid=None),
         token(nonce="what nobody knows is not looked at"),
+        signed({}, json.dumps(claims()).encode()),
     ],
 )
 async def test_what_the_rules_leave_open_is_taken(good: str) -> None:
@@ -81,6 +85,8 @@ async def test_what_the_rules_leave_open_is_taken(good: str) -> None:
 
 
 HS = OctKey.import_key("a secret of thirty-two characters")
+
+GOOD = json.dumps(claims()).encode()
 
 BAD: dict[str, Callable[[], str]] = {
     "alg none": lambda: unsigned({"alg": "none", "kid": "rsa"}, claims()),
@@ -103,8 +109,10 @@ BAD: dict[str, Callable[[], str]] = {
     "jwk in the header, known kid": lambda: token(key=STRANGER, jwk=STRANGER.as_dict(private=False)),
     "jku in the header": lambda: token(key=STRANGER, kid="own", jku="http://127.0.0.1/jwks.json"),
     "x5u in the header": lambda: token(key=STRANGER, kid="own", x5u="http://127.0.0.1/cert.pem"),
-    "crit": lambda: unsigned({"alg": "RS256", "kid": "rsa", "crit": ["exp"], "exp": 1}, claims(), "AAAA"),
-    "an unencoded payload": lambda: unsigned({"alg": "RS256", "b64": False, "crit": ["b64"]}, claims(), "AAAA"),
+    "crit": lambda: signed({"crit": ["exp"], "exp": 1}, GOOD),
+    "crit of nothing": lambda: signed({"crit": []}, GOOD),
+    "crit null": lambda: signed({"crit": None}, GOOD),
+    "an unencoded payload": lambda: signed({"b64": False, "crit": ["b64"]}, GOOD),
     "a signed document of another type": lambda: token(typ="secevent+jwt"),
     "no signature": lambda: token().rpartition(".")[0] + ".",
     "a changed signature": lambda: token()[:-10] + "AAAAAAAAAA",
@@ -158,6 +166,23 @@ async def test_a_bad_token_proves_nothing(vector: str) -> None:
 
     assert issuer.reads == 1
     assert not bad or bad not in str(refused.value)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "vector", [name for name in BAD if name.startswith(("alg", "HS256")) and "missing" not in name]
+)
+async def test_an_algorithm_that_is_not_allowed_does_not_get_as_far_as_a_key(vector: str) -> None:
+    issuer = Issuer()
+    with pytest.raises(BadCredential):
+        await verifier(issuer=issuer).principal(BAD[vector]())
+    assert issuer.reads == 0
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "RS512", "nonsense"])
+def test_the_library_is_given_the_allowed_algorithms_alone(algorithm: str) -> None:
+    with pytest.raises(UnsupportedAlgorithmError):
+        _Algorithms(frozenset({"RS256"})).get_alg(algorithm)
 
 
 @pytest.mark.asyncio

@@ -5,6 +5,8 @@ import json
 from base64 import urlsafe_b64encode
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
@@ -52,6 +54,13 @@ def token(content: dict[str, Any] | bytes | None = None, *, key: Key = RSA, **he
 def unsigned(header: Any, content: Any, signature: str = "") -> str:
     """A token with a signature of our choice."""
     return f"{_part(header)}.{_part(content)}.{signature}"
+
+
+def signed(header: dict[str, Any], content: bytes) -> str:
+    """Signed by the issuer, with fields of the header that the library would not write."""
+    text = f"{_part({'alg': 'RS256', 'kid': 'rsa'} | header)}.{_part(content)}"
+    signature = RSA.private_key.sign(text.encode(), PKCS1v15(), SHA256())
+    return f"{text}.{_part(signature)}"
 
 
 def confused() -> str:
