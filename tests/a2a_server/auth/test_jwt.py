@@ -1,11 +1,14 @@
 """Tokens: what a good one proves, and forty that prove nothing (reliability T4)."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from joserfc.errors import UnsupportedAlgorithmError
 from joserfc.jwk import OctKey
 from msgspec.structs import replace
@@ -239,3 +242,40 @@ async def test_a_claim_that_is_missing_gives_nothing() -> None:
 async def test_the_scope_makes_an_operator(roles: Any) -> None:
     assert (await verifier().principal(token(claims(scope=roles)))).is_operator
     assert not (await verifier().principal(token(claims(scope="a2a:operators")))).is_operator
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+HEADER = st.dictionaries(
+    st.sampled_from(["alg", "kid", "typ", "cty", "jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256", "b64", "zip", "enc"]),
+    JSON,
+)
+CLAIMS = st.dictionaries(st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "scope", "jti"]), JSON)
+
+
+@settings(max_examples=300, deadline=None)
+@given(header=HEADER, changes=CLAIMS)
+def test_whatever_an_issuer_signs_is_a_principal_or_proves_nothing(header: Any, changes: Any) -> None:
+    """No field of any type makes it an error of ours."""
+
+    async def judge() -> None:
+        try:
+            principal = await verifier().principal(signed(header, json.dumps(claims() | changes).encode()))
+        except BadCredential:
+            return
+        assert principal.owner == owner_of("", principal.id)
+
+    asyncio.run(judge())
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text() | st.from_regex(r"[A-Za-z0-9_-]{0,40}(\.[A-Za-z0-9_-]{0,40}){2}", fullmatch=True))
+def test_garbage_proves_nothing(text: str) -> None:
+    async def judge() -> None:
+        with pytest.raises(BadCredential):
+            await verifier().principal(text)
+
+    asyncio.run(judge())
