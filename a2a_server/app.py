@@ -15,9 +15,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.agent_card import DISTRIBUTION, Offer
+from a2a_server.auth.apikeys import ApiKeys
+from a2a_server.auth.authenticator import make_authenticator
+from a2a_server.auth.lifetimes import Lifetimes
+from a2a_server.auth.schemes import security_requirements, security_schemes
+from a2a_server.auth.settings import KEYS
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
-from a2a_server.context import NOBODY, RequestContext
+from a2a_server.context import NOBODY, Principal, RequestContext
 from a2a_server.gate import Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
 from a2a_server.intake import skills
@@ -26,7 +31,9 @@ from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
 from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.keys import KeysMethods
 from a2a_server.methods.messages import MessageRules, Messages
+from a2a_server.methods.pages import PageTokens
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
@@ -38,6 +45,7 @@ from a2a_server.protocol.errors import (
     InvalidParams,
     Overloaded,
     PathNotFound,
+    PermissionDenied,
     translate,
 )
 from a2a_server.proxies import BehindProxy
@@ -70,6 +78,9 @@ class Application:
         self.session = session
         self.cards = cards
         self.streams = Streams(session)
+        self.keys = ApiKeys(session.storage, session.clock)
+        self.lifetimes = Lifetimes(session.clock)
+        self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.is_ready = False
         self.is_draining = False
         self.cut: Callable[[Scope], None] = _no_connection_known
@@ -90,12 +101,15 @@ class Application:
             session,
             self.streams,
             messages,
+            pages=PageTokens(session.storage),
             required_extensions=required,
             extended_card=self.cards.extended,
         )
         tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
         methods = [*a2a.table(), *tasks.table(), *system.table()]
+        if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
+            methods += KeysMethods(self.keys, self.lifetimes, clock=session.clock).table()
         return Door([*methods, discover_method(methods, version=version(DISTRIBUTION))], max_batch=config.max_batch)
 
     def _make_routes(self) -> Starlette:
@@ -147,6 +161,7 @@ class Application:
     async def stop(self, limit: float) -> None:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
         self.drain()
+        await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):
                 await self.session.close(PATIENCE * limit)
@@ -173,7 +188,7 @@ class Application:
         if reply.events is None:
             await send_reply(reply, send)
         else:
-            await self._stream(reply.events)(scope, receive, send)
+            await self._stream(reply.events, context.principal)(scope, receive, send)
 
     async def events(self, request: Request) -> Response:
         """The events of a task for a browser's EventSource; `?after=` or Last-Event-ID says from where on."""
@@ -181,6 +196,8 @@ class Application:
             return _plain(error_reply(self._not_ready()))
         try:
             context = await self._context(request)
+            if not context.principal.is_operator:
+                raise PermissionDenied
             if context.event_id_problem is not None:
                 raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]
@@ -193,9 +210,8 @@ class Application:
         if has_ended(head) and context.last_event_id is not None and after >= head.version:
             return Response(status_code=204)  # an EventSource reconnects until it is told so (HTML §9.2.3)
         frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
-        return self._stream(
-            to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
-        )
+        events = to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
+        return self._stream(events, context.principal)
 
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""
@@ -212,9 +228,9 @@ class Application:
     def _not_ready(self) -> Overloaded:
         return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
 
-    def _stream(self, events: AsyncGenerator[Event, None]) -> EventStream:
+    def _stream(self, events: AsyncGenerator[Event, None], principal: Principal) -> EventStream:
         return EventStream(
-            sse(events, lambda: self.is_draining),
+            sse(self.lifetimes.guarded(events, principal), lambda: self.is_draining),
             ping=self.config.sse_ping,
             send_timeout=self.config.send_timeout,
             cut=lambda scope: self.cut(scope),
@@ -223,10 +239,11 @@ class Application:
     async def _context(self, request: Request) -> RequestContext:
         """Who calls, and how. Raises Unauthenticated, PermissionDenied or RateLimited."""
         headers, query = request.headers, request.query_params
+        client = request.client.host if request.client else "an unknown address"
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
         extensions = headers.get("a2a-extensions", "")
-        principal = NOBODY
+        principal = await self.authenticator.principal(headers, client)
         permit: Permit = request.scope[PERMIT]
         permit.admit(principal.owner, self.config.caller_limits(is_identified=principal is not NOBODY))
         return RequestContext(
@@ -270,7 +287,8 @@ def build(
     limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
     session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
     url = config.url(port)
-    cards = make_cards(config, registry, url, Offer(), now=time())
+    offer = Offer(security_schemes=security_schemes(config), security_requirements=security_requirements(config))
+    cards = make_cards(config, registry, url, offer, now=time())
     return Application(config, session, cards, url)
 
 

@@ -9,14 +9,15 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta, Struct, ValidationError
+from msgspec import Meta, ValidationError
 
+from a2a_server.auth.settings import AuthSettings, check_auth, is_loopback
 from a2a_server.limits import NO_LIMITS, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.origins import ANY, origin_of
 from core.errors import ConfigurationError
@@ -43,7 +44,7 @@ Names = tuple[str, ...]
 DatabaseUrl = Annotated[str, Meta(min_length=1, extra={"mask": _without_password})]
 
 
-class Config(Struct, frozen=True, kw_only=True):
+class Config(AuthSettings, frozen=True, kw_only=True):
     """The settings of one server."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -141,7 +142,7 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def is_exposed(self) -> bool:
         """Whether it is meant for callers of other machines."""
-        return self.public_url is not None or not _is_loopback(self.host)
+        return self.public_url is not None or not is_loopback(self.host)
 
 
 def load(command_line: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Config:
@@ -261,11 +262,12 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
     for name in config.allowed_hosts:
         if not _HOST.fullmatch(name):
             raise ConfigurationError(f"{source('allowed_hosts')}: {name!r} is no host name (without scheme and port)")
+    check_auth(config, source)
     _check_edge(config, source)
-    if not config.insecure and not _is_loopback(config.host):
+    if not (config.identifies_callers or config.insecure or is_loopback(config.host)):
         raise ConfigurationError(
             f"{source('host')}: {config.host} is reachable from other machines, and callers are not identified; "
-            "listen on 127.0.0.1, or add --insecure where something else guards the server"
+            "listen on 127.0.0.1, set auth, or add --insecure where something else guards the server"
         )
 
 
@@ -301,15 +303,6 @@ def _check_edge(config: Config, source: Callable[[str], str]) -> None:
         raise ConfigurationError(f"{source('tls_client_auth')}: needs tls_ca, which says whose certificates are taken")
     if config.tls_client_auth == "none" and config.tls_ca is not None:
         raise ConfigurationError(f"{source('tls_ca')}: has no use without tls_client_auth optional or required")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_wildcard(host: str) -> bool:

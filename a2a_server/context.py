@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import Struct
 
 from a2a_server.limits import Permit
@@ -17,7 +18,13 @@ class Principal(Struct, frozen=True, kw_only=True):
     is_operator: bool = False  # may use `tasks.*`, `push.*` and every registered executor
     skills: frozenset[str] | None = None  # the skills that he may use; None: all that are exposed
     expires_at: float | None = None  # seconds since 1970; his streams end then
+    credential: str = ""  # the id of the key that he showed: his streams end when it is revoked, too
     owner: str = ANONYMOUS
+
+
+def owner_of(tenant: str, principal: str) -> str:
+    """Whose rows those of this principal are: JSON of both names, so that no two pairs and no other owner share it."""
+    return msgspec.json.encode((tenant, principal)).decode()
 
 
 # Everybody, where nobody is asked who he is: on loopback, or behind --insecure.

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
+from a2a_server.context import Principal
 from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
 from a2a_server.protocol.types import Message
 from a2a_server.translate import part_values
@@ -79,6 +80,14 @@ def request_of(
 def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:
     """The executors that A2A callers may name."""
     return [spec for spec in registry if spec.is_skill]
+
+
+def usable(registry: ExecutorRegistry, principal: Principal) -> ExecutorRegistry:
+    """The executors that this caller may use, as a skill and in a tree of his own; to him there are no others."""
+    if principal.is_operator:
+        return registry
+    may = principal.skills
+    return registry.only({spec.id for spec in skills(registry) if may is None or spec.id in may})
 
 
 def registry_spec(registry: ExecutorRegistry, executor: str) -> ExecutorSpec:

@@ -28,6 +28,7 @@ from a2a_server.protocol.errors import (
     InvalidRequest,
     MethodNotFound,
     ParseError,
+    PermissionDenied,
     to_object,
     translate,
 )
@@ -83,6 +84,7 @@ class Method:
     result_type: Any = Any  # for the OpenRPC document
     summary: str = ""
     is_a2a: bool = False  # ProtoJSON params, the A2A-Version check, no notifications
+    is_open: bool = False  # for callers who are no operators, as A2A's methods always are
     is_stream: bool | Callable[[Any], bool] = False
     is_raw: bool = False
 
@@ -264,6 +266,8 @@ class _Fitting(Signature):
 async def _run(
     method: Method, context: RequestContext, params: Any, *, in_batch: bool
 ) -> bytes | AsyncGenerator[Frame, None]:
+    if not (method.is_a2a or method.is_open or context.principal.is_operator):
+        raise PermissionDenied
     if method.is_a2a:
         check_version(context.a2a_version)
     if not method.is_raw:

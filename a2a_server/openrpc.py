@@ -23,7 +23,11 @@ def discover_method(methods: Sequence[Method], *, version: str) -> Method:
         return document
 
     method = Method(
-        name=NAME, handler=discover, result_type=dict[str, Any], summary="This server's methods as an OpenRPC document."
+        name=NAME,
+        handler=discover,
+        result_type=dict[str, Any],
+        summary="This server's methods as an OpenRPC document.",
+        is_open=True,
     )
     document = Raw(encode(describe([*methods, method], version=version)))
     return method

@@ -157,14 +157,25 @@ class Session:
 
     # Trees
 
-    def plan(self, items: Any, *, owner: str = ANONYMOUS, limits: Limits | None = None) -> Plan:
-        """A validated tree from an array of tasks. Raises InvalidPlan with everything that is wrong."""
+    def plan(
+        self,
+        items: Any,
+        *,
+        owner: str = ANONYMOUS,
+        limits: Limits | None = None,
+        registry: ExecutorRegistry | None = None,
+    ) -> Plan:
+        """A validated tree from an array of tasks. `registry`: the executors it may name, where not all of them.
+
+        Raises InvalidPlan with everything that is wrong.
+        """
+        known = registry or self.registry
         return make_plan(
             items,
             new_id=self.clock.new_id,
             now=self.clock.now(),
-            resolve=self.registry.resolve,
-            known=self.registry.ids,
+            resolve=known.resolve,
+            known=known.ids,
             owner=owner,
             limits=limits,
             judge=judge_schema,

@@ -38,6 +38,7 @@ LAYERS = (
     ("core.manager",),
     ("core",),
     ("a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
+    ("a2a_server.auth.errors", "a2a_server.auth.settings"),
     (
         "a2a_server.config",
         "a2a_server.context",
@@ -46,6 +47,7 @@ LAYERS = (
         "a2a_server.logs",
         "a2a_server.protocol",
     ),
+    ("a2a_server.auth",),
     ("a2a_server.task_view", "a2a_server.translate"),
     ("a2a_server.card", "a2a_server.content", "a2a_server.intake"),
     ("a2a_server.agent_card",),
@@ -101,9 +103,11 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("core.storage.writer", "_write"): "the writer's thread: callers must not wait for ever",
 }
 
-# Where a concrete storage may be named: composition, the library's own front door, and the two commands that work
+# Where a concrete storage may be named: composition, the library's own front door, and the commands that work
 # without a server.
-STORAGE_NAMERS = frozenset({"a2a_server.app", "a2a_server.cli.migrate", "a2a_server.cli.run", "core.manager"})
+STORAGE_NAMERS = frozenset(
+    {"a2a_server.app", "a2a_server.cli.keys", "a2a_server.cli.migrate", "a2a_server.cli.run", "core.manager"}
+)
 
 
 def module_name(path: Path) -> str:

@@ -100,6 +100,28 @@ def test_the_tree_with_curl_gathers_both_results(server: ServerProcess) -> None:
     assert "cpu" in tree["result"]["results"]
 
 
+def test_a_server_with_keys_takes_the_one_that_was_made(tmp_path: Path) -> None:
+    (block,) = blocks("keys create")
+    make, serve, send = block.splitlines()
+    (agent := tmp_path / "hello.py").write_text(PYTHON[0])
+    server = ServerProcess(tmp_path, str(agent), "--auth", "keys")
+    assert "--auth keys" in serve
+    try:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "A2A_SERVER_DATABASE": f"sqlite:///{tmp_path}/server.db"}
+        made = subprocess.run(
+            ["bash", "-euc", f'{make}; echo "$A2A_TOKEN"'], capture_output=True, text=True, cwd=tmp_path, env=env
+        )
+        server.start()
+        env |= {"A2A_URL": server.url, "A2A_TOKEN": made.stdout.strip()}
+        sent = subprocess.run(["bash", "-euc", send], capture_output=True, text=True, cwd=tmp_path, env=env)
+        assert (sent.returncode, sent.stderr) == (0, "")
+        assert "Hello, Ada!" in sent.stdout
+        assert server.client.get("/tasks").status_code == 401
+    finally:
+        server.close()
+
+
 @needs_curl
 def test_the_server_describes_itself(server: ServerProcess) -> None:
     (block,) = blocks("curl", "rpc.discover")
@@ -114,7 +136,7 @@ def test_the_server_describes_itself(server: ServerProcess) -> None:
 
 
 def test_the_command_line_sends_as_shown(server: ServerProcess) -> None:
-    (block,) = blocks("a2a-server send")
+    (block,) = blocks("a2a-server send", "-o json")
 
     printed = run(block, server)
 

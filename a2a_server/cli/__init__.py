@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "a2a_server.cli.run",
     "watch": "a2a_server.cli.watch",
     "tasks": "a2a_server.cli.tasks",
+    "keys": "a2a_server.cli.keys",
     "card": "a2a_server.cli.card",
     "migrate": "a2a_server.cli.migrate",
     "config": "a2a_server.cli.settings",

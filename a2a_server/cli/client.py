@@ -21,6 +21,10 @@ MAX_PAUSE = 5.0  # seconds between two of them
 CARD = ".well-known/agent-card.json"
 MAX_DOCUMENT = 1024 * 1024  # bytes
 
+Token = Annotated[
+    str | None,
+    typer.Option("--token", envvar="A2A_TOKEN", help="The credential: an API key or a token. Better in A2A_TOKEN."),
+]
 Url = Annotated[str, typer.Option("--url", envvar="A2A_URL", help="The server's address.")]
 
 
@@ -52,19 +56,23 @@ class Server:
     def __init__(
         self,
         url: str,
+        token: str | None = None,
         *,
         transport: httpx2.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = url.rstrip("/") + "/"
         self._pause = pause
+        headers = {"A2A-Version": "1.0"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {_checked(token)}"
         try:
             host = urlsplit(url).hostname or ""
             self._http = httpx2.Client(
                 base_url=self.url,
                 transport=transport,
                 timeout=CALL_TIMEOUT,
-                headers={"A2A-Version": "1.0"},
+                headers=headers,
                 trust_env=not _is_loopback(host),  # a proxy cannot reach this machine's own loopback
             )
         except (ValueError, httpx2.InvalidURL) as error:
@@ -158,6 +166,13 @@ class Server:
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return Failure(f"no server answers at {self.url}; start one with `a2a-server serve`")
         return Failure(f"the connection to {self.url} broke: {str(error) or type(error).__name__}")
+
+
+def _checked(token: str) -> str:
+    """The token, if it can stand in a header: the HTTP client would quote it in its error."""
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise Failure("the token (--token or A2A_TOKEN) is empty or has characters that no token has", 2)
+    return token
 
 
 def sse(chunks: Iterable[bytes]) -> Iterator[tuple[str | None, bytes]]:

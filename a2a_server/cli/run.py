@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from a2a_server.app import build
-from a2a_server.cli.client import Server
+from a2a_server.cli.client import Server, Token
 from a2a_server.cli.output import OUTCOMES, Failure, Format, Output, clean, print_json, stdout_kept, text_of
 from a2a_server.cli.trees import read_tree
 from a2a_server.cli.view import Screen, TreeView, screen, tree_view
@@ -30,6 +30,7 @@ REASON = "interrupted by Ctrl-C"
 def run(
     tree: Annotated[str, typer.Argument(metavar="TREE.json|yaml", help="An array of tasks; - reads JSON.")],
     url: Annotated[str | None, typer.Option(help="Run it on the server at this address.")] = None,
+    token: Token = None,
     database: Annotated[str | None, typer.Option(metavar="URL", help="Keep it there. Default: in memory only.")] = None,
     executors: Annotated[
         list[str] | None,
@@ -47,7 +48,7 @@ def run(
     items = read_tree(tree)
     silent = output is Format.JSON
     if url is not None:
-        view, finished = _run_there(url, items, silent=silent)
+        view, finished = _run_there(url, token, items, silent=silent)
     else:
         settings = {"database": database, "executors": executors or None, "config": config}
         with stdout_kept() if silent else nullcontext():
@@ -97,8 +98,8 @@ async def _cancel(session: Session, task_id: str) -> None:
     typer.echo(f"a2a-server: the tree was cancelled{f'; {left} tasks have not stopped' if left else ''}", err=True)
 
 
-def _run_there(url: str, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
-    with Server(url) as server:
+def _run_there(url: str, token: str | None, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
+    with Server(url, token) as server:
         view = tree_view(server.call("tasks.create", {"tasks": items}))
         try:
             server.call("tasks.execute", {"task_id": view.root_id})

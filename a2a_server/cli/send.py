@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Server, Url
+from a2a_server.cli.client import DEFAULT_URL, Server, Token, Url
 from a2a_server.cli.output import OUTCOMES, Format, OutputLines, clean, print_json_line, text_of_parts
 from a2a_server.cli.trees import read_part
 from a2a_server.cli.view import event_line
@@ -38,6 +38,7 @@ def send(
         str, typer.Argument(metavar="TEXT|FILE", help="A text; a file of text, data or tasks; - reads.")
     ],
     url: Url = DEFAULT_URL,
+    token: Token = None,
     skill: Annotated[str | None, typer.Option(help="The skill to use.")] = None,
     context: Annotated[str | None, typer.Option(help="The context (conversation) it belongs to.")] = None,
     task: Annotated[str | None, typer.Option(help="The task whose question it answers.")] = None,
@@ -45,7 +46,7 @@ def send(
 ) -> None:
     """Send an A2A message and show its stream. Exits 0 completed, 1 failed, 3 cancelled or rejected, 4 asks."""
     status = "completed"  # a direct reply comes without a status
-    with Server(url) as server:
+    with Server(url, token) as server:
         for frame in server.stream("SendStreamingMessage", request(message, skill, context, task)):
             result = frame.data.get("result") or {}
             status = status_of(result) or status

@@ -42,6 +42,9 @@ ClientAuth = Annotated[
 OutputFormat = Annotated[
     Format, typer.Option("-o", "--output", help='json: {"url": …, "pid": …} on stdout when it is ready.')
 ]
+Auth = Annotated[
+    list[str] | None, typer.Option(metavar="KIND", help="Callers identify themselves: keys or jwt. Repeatable.")
+]
 
 
 @app.command()
@@ -66,6 +69,7 @@ def serve(
     tls_client_auth: ClientAuth = None,
     commands: Programs = None,
     egress_allow: Destinations = None,
+    auth: Auth = None,
     insecure: Insecure = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Logs as JSON lines.")] = None,

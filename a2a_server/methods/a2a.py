@@ -1,16 +1,13 @@
 """The methods of A2A v1.0 (specification §3.1, §9.4). They see the trees that came in through A2A, and no others."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
 from a2a_server.context import Principal, RequestContext
 from a2a_server.jsonrpc import Frame, Handler, Method
-from a2a_server.methods.access import readable
+from a2a_server.methods.access import check_tenant, readable
 from a2a_server.methods.messages import Messages
+from a2a_server.methods.pages import PageTokens
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import (
@@ -24,7 +21,6 @@ from a2a_server.translate import STATES, STATUSES, context_of
 from core.errors import Problem
 from core.session import Session
 from core.storage.base import TreeQuery
-from core.task import TreeHead
 
 DEFAULT_PAGE = 50
 
@@ -38,6 +34,7 @@ class A2AMethods:
         streams: Streams,
         messages: Messages,
         *,
+        pages: PageTokens,
         required_extensions: Sequence[str] = (),
         extended_card: Callable[[Principal], wire.AgentCard] | None = None,
     ) -> None:
@@ -45,6 +42,7 @@ class A2AMethods:
         self._streams = streams
         self._messages = messages
         self._reader = TaskReader(session)
+        self._pages = pages
         self._required = frozenset(required_extensions)
         self._extended_card = extended_card
 
@@ -76,6 +74,7 @@ class A2AMethods:
         async def checked(context: RequestContext, given: Any) -> Any:
             if missing := self._required.difference(context.extensions):
                 raise ExtensionSupportRequired(metadata={"extensions": ",".join(sorted(missing))})
+            check_tenant(context.principal, given)
             return await handler(context, given)
 
         return Method(
@@ -95,6 +94,7 @@ class A2AMethods:
     async def list_tasks(self, context: RequestContext, params: wire.ListTasksRequest) -> wire.ListTasksResponse:
         since = params.status_timestamp_after
         size = DEFAULT_PAGE if params.page_size is None else params.page_size
+        pages = await self._pages.of(context.owner, params)
         page = await self._session.storage.trees(
             TreeQuery(
                 owner=context.owner,
@@ -102,7 +102,7 @@ class A2AMethods:
                 statuses=frozenset({STATUSES[params.status]}) if params.status else None,
                 context_id=params.context_id or None,
                 updated_since=since.timestamp() if since else None,
-                before=_from_token(params.page_token) if params.page_token else None,
+                before=pages.read(params.page_token) if params.page_token else None,
                 limit=size,
             )
         )
@@ -113,7 +113,7 @@ class A2AMethods:
             for head in page.heads
         ]
         tasks = [task for task in snapshots if task is not None]
-        token = _to_token(page.heads[-1]) if page.has_more else ""
+        token = pages.token(page.heads[-1]) if page.has_more else ""
         return wire.ListTasksResponse(tasks=tasks, next_page_token=token, page_size=size, total_size=page.total)
 
     async def cancel_task(self, context: RequestContext, params: wire.CancelTaskRequest) -> wire.Task:
@@ -152,26 +152,6 @@ class A2AMethods:
 
 async def _no_push(context: RequestContext, params: Any) -> Any:
     raise PushNotificationNotSupported
-
-
-class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The last row of a page: what its token says."""
-
-    updated_at: float
-    task_id: str
-
-
-def _to_token(head: TreeHead) -> str:
-    return urlsafe_b64encode(msgspec.json.encode(_Cursor(head.updated_at, head.id))).decode().rstrip("=")
-
-
-def _from_token(token: str) -> tuple[float, str]:
-    try:
-        data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
-        cursor = msgspec.json.decode(data, type=_Cursor)
-    except ValueError:  # not ASCII, not base64, not JSON, not a cursor
-        raise InvalidParams.of([Problem("pageToken", "is not a token that ListTasks gave")]) from None
-    return cursor.updated_at, cursor.task_id
 
 
 SUMMARIES = {

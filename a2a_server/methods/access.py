@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from a2a_server.context import Principal
+from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.session import Session
@@ -23,19 +25,19 @@ RECOUNT = 1.0  # seconds that a count of open tasks may be old
 
 async def owned_task(session: Session, owner: str, task_id: str) -> Task:
     """The task, a draft too. Raises TaskNotFound when there is none or it is somebody else's."""
-    task = await session.storage.task(task_id)
-    if task is None or task.owner != owner:
+    task = await session.storage.task(task_id, owner=owner)
+    if task is None:
         raise TaskNotFound(task_id)
     return task
 
 
 async def owned_head(session: Session, owner: str, task_id: str, *, origin: str | None = None) -> TreeHead:
     """The head of the tree that the task is in. Raises TaskNotFound; also for a tree of another `origin`."""
-    head = await session.storage.head(task_id)
+    head = await session.storage.head(task_id, owner=owner)
     if head is None:
-        task = await session.storage.task(task_id)
-        head = await session.storage.head(task.tree_id) if task is not None and task.tree_id else None
-    if head is None or head.owner != owner or origin not in (None, head.origin):
+        task = await session.storage.task(task_id, owner=owner)
+        head = await session.storage.head(task.tree_id, owner=owner) if task is not None and task.tree_id else None
+    if head is None or origin not in (None, head.origin):
         raise TaskNotFound(task_id)
     return head
 
@@ -52,6 +54,17 @@ async def readable(reading: Awaitable[Value]) -> Value | None:
     except StorageError as error:
         logger.error("%s; a list goes on without it", error)
         return None
+
+
+def check_tenant(principal: Principal, params: Any) -> None:
+    """The credential says whose tasks a caller sees; in any other tenant there is nothing for him (A2A §13.1).
+
+    Raises the same error as for a task that does not exist.
+    """
+    if params.tenant not in ("", principal.tenant):
+        named = params.message.task_id if hasattr(params, "message") else getattr(params, "task_id", None)
+        task_id = named or getattr(params, "id", "")
+        raise wire_errors.TaskNotFound(metadata={"taskId": task_id} if task_id else None)
 
 
 class OpenTasks:

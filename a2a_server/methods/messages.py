@@ -9,8 +9,8 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from a2a_server.content import check_message
-from a2a_server.context import RequestContext
-from a2a_server.intake import check_input_modes, check_output_modes, request_of, tree_modes, work_of
+from a2a_server.context import Principal, RequestContext
+from a2a_server.intake import check_input_modes, check_output_modes, request_of, tree_modes, usable, work_of
 from a2a_server.jsonrpc import Frame
 from a2a_server.methods.access import OpenTasks
 from a2a_server.methods.idempotency import Claim, Documents, Idempotency
@@ -155,7 +155,7 @@ class Messages:
         """Store the message's tree and start it; the tree as it was then."""
         message, session = params.message, self._session
         await self._check_context(context.owner, message.context_id)
-        plan = self._plan(context.owner, params)
+        plan = self._plan(context.principal, params)
         references = await self._visible(context.owner, message.reference_task_ids)
         await self._open_tasks.admit(context.owner, len(plan.tasks))
         context_id = message.context_id or session.clock.new_id()
@@ -181,12 +181,13 @@ class Messages:
         history_length = params.configuration.history_length
         return Addressed(start, head.id, snapshot(start, head.id, [said], history_length=history_length))
 
-    def _plan(self, owner: str, params: wire.SendMessageRequest) -> Plan:
+    def _plan(self, caller: Principal, params: wire.SendMessageRequest) -> Plan:
         """The tasks that the message asks for. Raises InvalidPlan in the request's own paths, and A2AErrors."""
         session = self._session
-        work = work_of(params.message, params.metadata, session.registry, self._rules.default_skill)
+        registry = usable(session.registry, caller)
+        work = work_of(params.message, params.metadata, registry, self._rules.default_skill)
         try:
-            plan = session.plan(work.items, owner=owner, limits=self._rules.limits)
+            plan = session.plan(work.items, owner=caller.owner, limits=self._rules.limits, registry=registry)
         except InvalidPlan as error:
             if not work.path:
                 raise

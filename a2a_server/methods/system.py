@@ -24,6 +24,7 @@ class SystemMethods:
                 name="system.health",
                 handler=self.health,
                 result_type=dict[str, Any],
+                is_open=True,
                 summary="The server's status, version and uptime in seconds, and how many tasks run.",
             ),
             Method(

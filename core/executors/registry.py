@@ -1,6 +1,6 @@
 """Where executors are known by name. `default_registry` is the one global of the core: the decorators fill it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from core.errors import ConfigurationError
@@ -34,6 +34,13 @@ class ExecutorRegistry:
     ) -> str | None:
         """The id a task means (`schemas.method`, `params.executor_id`, or its name); None when it is not known."""
         return wanted if (wanted := wanted_executor(name, schemas, params)) in self._specs else None
+
+    def only(self, executor_ids: Container[str]) -> "ExecutorRegistry":
+        """A registry of these executors alone, with the same hooks: to whoever gets it the others do not exist."""
+        part = ExecutorRegistry()
+        part.hooks = self.hooks
+        part._specs = {key: spec for key, spec in self._specs.items() if key in executor_ids}
+        return part
 
     def ids(self) -> list[str]:
         return sorted(self._specs)

@@ -122,12 +122,15 @@ class Storage(Protocol):
         """The tree's head and all its tasks by position, read at one moment; None when there is no such tree."""
         ...
 
-    async def head(self, tree_id: str) -> TreeHead | None:
-        """The tree's head alone."""
+    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
+        """The tree's head alone; with `owner` only if it is his.
+
+        Another owner's row is not read at all, so that it takes as long as one that does not exist.
+        """
         ...
 
-    async def task(self, task_id: str) -> Task | None:
-        """One task, draft or not."""
+    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
+        """One task, draft or not; with `owner` only if it is his, as for `head`."""
         ...
 
     async def children(self, parent_id: str) -> list[Task]:

@@ -44,11 +44,13 @@ class MemoryStorage:
         head = self._heads.get(tree_id)
         return None if head is None else (head, [self._tasks[task_id] for task_id in self._members[tree_id]])
 
-    async def head(self, tree_id: str) -> TreeHead | None:
-        return self._heads.get(tree_id)
+    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
+        head = self._heads.get(tree_id)
+        return head if head is not None and owner in (None, head.owner) else None
 
-    async def task(self, task_id: str) -> Task | None:
-        return self._tasks.get(task_id)
+    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
+        task = self._tasks.get(task_id)
+        return task if task is not None and owner in (None, task.owner) else None
 
     async def children(self, parent_id: str) -> list[Task]:
         found = [task for task in self._tasks.values() if task.parent_id == parent_id]

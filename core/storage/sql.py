@@ -108,12 +108,12 @@ class SqlStorage:
         found = await self._reading().first_and_rest(head, tasks, codec.read_task)
         return None if found is None else (codec.read_head(found[0]), found[1])
 
-    async def head(self, tree_id: str) -> TreeHead | None:
-        rows = await self._reading().rows((queries.HEAD.sql, (tree_id,)))
+    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
+        rows = await self._reading().rows(queries.one_head(tree_id, owner))
         return codec.read_head(rows[0]) if rows else None
 
-    async def task(self, task_id: str) -> Task | None:
-        rows = await self._reading().rows((queries.TASK.sql, (task_id,)))
+    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
+        rows = await self._reading().rows(queries.one_task(task_id, owner))
         return codec.read_task(rows[0]) if rows else None
 
     async def children(self, parent_id: str) -> list[Task]:

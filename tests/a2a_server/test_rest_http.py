@@ -122,7 +122,7 @@ async def test_version_comes_from_header_or_query(server: RunningServer) -> None
 async def test_database_out_of_reach_is_told_to_come_back(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: Any) -> Any:
+    async def broken(*_: Any, **__: Any) -> Any:
         raise StorageUnavailable(f"disk I/O error on {SECRET}")
 
     monkeypatch.setattr(server.application.session.storage, "head", broken)

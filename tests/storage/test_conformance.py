@@ -403,3 +403,17 @@ async def test_close_finishes_what_was_appended_and_refuses_the_rest(storage: St
         await storage.append(created("u"))
     with pytest.raises(StorageUnavailable):
         await storage.put_draft(make_tasks("d", 1)[0])
+
+
+@pytest.mark.asyncio
+async def test_a_row_can_be_asked_for_as_its_owners(storage: Storage) -> None:
+    await storage.append(created("t", 2))
+    head = await storage.head("t")
+    assert head is not None
+
+    assert await storage.head("t", owner=head.owner) == head
+    assert await storage.task("t.1", owner=head.owner) == await storage.task("t.1")
+    for foreign in ("", "somebody else"):
+        assert await storage.head("t", owner=foreign) is None
+        assert await storage.task("t.1", owner=foreign) is None
+    assert await storage.head("nosuch", owner=head.owner) is None

@@ -1,0 +1,175 @@
+"""API keys: made here, shown once, kept as a hash.
+
+A key is `a2a_<id>_<secret>`: it is found by its id, and secret scanners find it by its form. The secret has 256 random
+bits, so one SHA-256 is the right hash for it: nobody can try that many, and what makes hashes of passwords slow (people
+choose few of them) would only make each request slow.
+"""
+
+import asyncio
+import hmac
+import re
+import secrets
+from hashlib import sha256
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from a2a_server.auth.errors import BadCredential
+from a2a_server.context import Principal, owner_of
+from core.clock import Clock
+from core.errors import CallerError
+from core.storage.base import Document, DocumentQuery, Storage
+
+KIND = "api_key"
+PREFIX = "a2a_"
+PAGE = 500
+MOST_CACHED = 10_000  # keys
+_FORM = re.compile(r"a2a_([0-9a-f]{16})_[0-9a-f]{64}")
+_NO_DIGEST = bytes(32)
+
+
+class KeyNotFound(CallerError):
+    """There is no key with this id."""
+
+
+class Grant(Struct, frozen=True, kw_only=True):
+    """What a key is good for: whoever has it is this principal."""
+
+    principal: str
+    tenant: str = ""
+    is_operator: bool = False
+    skills: tuple[str, ...] | None = None  # None: every skill
+    expires_at: float | None = None  # seconds since 1970
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """A key as it is stored; the secret is not in it."""
+
+    id: str
+    grant: Grant
+    created_at: float
+    digest: bytes  # SHA-256 of the key's text
+    last_characters: str  # of the secret, by which people know it again
+    revoked_at: float | None = None
+    replaced: bytes | None = None  # the digest before the last rotation,
+    replaced_until: float | None = None  # and until when that is still good
+
+
+class ApiKeys:
+    """The keys in one storage. Only the process that holds the storage changes them, so what is cached stays true."""
+
+    def __init__(self, storage: Storage, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._changing = asyncio.Lock()  # a change reads, decides and writes
+        self._cached: dict[str, ApiKey] = {}
+        self._changes = 0
+
+    async def create(self, grant: Grant) -> tuple[ApiKey, str]:
+        """A new key, and its text, which is nowhere else."""
+        key_id = secrets.token_hex(8)
+        text, digest = _new_text(key_id)
+        key = ApiKey(id=key_id, grant=grant, created_at=self._clock.now(), digest=digest, last_characters=text[-4:])
+        await self._put(key)
+        return key, text
+
+    async def rotate(self, key_id: str, grace: float = 0.0) -> tuple[ApiKey, str]:
+        """A new secret for the key; the old one stays good for so many seconds. Raises KeyNotFound."""
+        async with self._changing:
+            key = await self._stored(key_id)
+            if key.revoked_at is not None:
+                raise KeyNotFound(f"the key {key_id} is revoked; create another one")
+            text, digest = _new_text(key_id)
+            key = replace(
+                key,
+                digest=digest,
+                last_characters=text[-4:],
+                replaced=key.digest if grace > 0 else None,
+                replaced_until=self._clock.now() + grace if grace > 0 else None,
+            )
+            await self._put(key)
+        return key, text
+
+    async def revoke(self, key_id: str) -> ApiKey:
+        """The key is good for nothing any more; doing it again changes nothing. Raises KeyNotFound."""
+        async with self._changing:
+            key = await self._stored(key_id)
+            if key.revoked_at is None:
+                key = replace(key, revoked_at=self._clock.now(), replaced=None, replaced_until=None)
+                await self._put(key)
+        return key
+
+    async def all(self) -> list[ApiKey]:
+        """Every key, revoked and expired ones too, oldest first."""
+        found: list[ApiKey] = []
+        query = DocumentQuery(kind=KIND, limit=PAGE)
+        while page := await self._storage.documents(query):
+            found += [_decoded(document) for document in page]
+            query = replace(query, after=(page[-1].at, page[-1].id))
+        return found
+
+    async def principal(self, text: str) -> Principal:
+        """Who shows this key. Raises BadCredential."""
+        if not (matched := _FORM.fullmatch(text)):
+            raise BadCredential("it does not have the form of a key")
+        key = await self._find(matched[1])
+        digest = sha256(text.encode()).digest()
+        # Compared for an unknown key as well, and both always, so that the time tells nothing.
+        is_current = hmac.compare_digest(digest, key.digest if key else _NO_DIGEST)
+        is_replaced = hmac.compare_digest(digest, (key.replaced if key else None) or _NO_DIGEST)
+        if key is None:
+            raise BadCredential("there is no such key")
+        now, grant = self._clock.now(), key.grant
+        ends = [at for at in (grant.expires_at, key.replaced_until if is_replaced else None) if at is not None]
+        if not (is_current or is_replaced):
+            raise BadCredential(f"the secret of key {key.id} is wrong")
+        if key.revoked_at is not None:
+            raise BadCredential(f"key {key.id} is revoked")
+        if ends and min(ends) <= now:
+            raise BadCredential(f"key {key.id} has expired")
+        return Principal(
+            id=grant.principal,
+            tenant=grant.tenant,
+            is_operator=grant.is_operator,
+            skills=None if grant.skills is None else frozenset(grant.skills),
+            expires_at=min(ends, default=None),
+            credential=key.id,
+            owner=owner_of(grant.tenant, grant.principal),
+        )
+
+    async def _find(self, key_id: str) -> ApiKey | None:
+        if (key := self._cached.get(key_id)) is not None:
+            return key
+        changes = self._changes
+        document = await self._storage.document(KIND, key_id)
+        if document is None:
+            return None
+        key = _decoded(document)
+        if changes == self._changes:  # else it may have been changed while it was read
+            if len(self._cached) >= MOST_CACHED:
+                self._cached.clear()
+            self._cached[key_id] = key
+        return key
+
+    async def _stored(self, key_id: str) -> ApiKey:
+        document = await self._storage.document(KIND, key_id)
+        if document is None:
+            raise KeyNotFound(f"there is no key {key_id!r}")
+        return _decoded(document)
+
+    async def _put(self, key: ApiKey) -> None:
+        owner = owner_of(key.grant.tenant, key.grant.principal)
+        body = msgspec.json.encode(key)
+        await self._storage.put_documents(Document(kind=KIND, id=key.id, owner=owner, at=key.created_at, body=body))
+        self._changes += 1
+        self._cached.pop(key.id, None)
+
+
+def _new_text(key_id: str) -> tuple[str, bytes]:
+    text = f"{PREFIX}{key_id}_{secrets.token_hex(32)}"
+    return text, sha256(text.encode()).digest()
+
+
+def _decoded(document: Document) -> ApiKey:
+    return msgspec.json.decode(document.body, type=ApiKey)

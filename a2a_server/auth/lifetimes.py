@@ -1,0 +1,81 @@
+"""A stream lasts no longer than the credential it was opened with."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TypeVar
+
+from a2a_server.context import Principal
+from core.clock import Clock
+
+Item = TypeVar("Item")
+
+
+class _Ended(Exception):
+    """The credential is not good any more."""
+
+
+class _Lifetime:
+    """Of one open stream: when it ends, and the wait that is to be broken off then."""
+
+    def __init__(self, ends_at: float | None) -> None:
+        self.ends_at = ends_at  # on the clock; None: when the stream does
+        self.waiting: asyncio.Timeout | None = None
+
+    def left(self, now: float) -> float | None:
+        return None if self.ends_at is None else max(0.0, self.ends_at - now)
+
+    def shorten(self, ends_at: float, now: float) -> None:
+        if self.ends_at is None or ends_at < self.ends_at:
+            self.ends_at = ends_at
+            if self.waiting is not None:
+                self.waiting.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_at - now))
+
+
+class Lifetimes:
+    """The open streams of callers who have shown a credential."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._open: defaultdict[str, set[_Lifetime]] = defaultdict(set)  # by the key's id
+
+    def end(self, credential: str, grace: float = 0.0) -> None:
+        """End every stream that was opened with this key, after so many seconds at the latest."""
+        now = self._clock.now()
+        for lifetime in self._open.get(credential, ()):
+            lifetime.shorten(now + grace, now)
+
+    async def guarded(self, items: AsyncGenerator[Item, None], principal: Principal) -> AsyncGenerator[Item, None]:
+        """The items until the caller's credential ends; a reader with a fresh one resumes where this one stopped."""
+        lifetime = _Lifetime(principal.expires_at)
+        self._open[principal.credential].add(lifetime)
+        try:
+            async with aclosing(items) as source:
+                while lifetime.left(self._clock.now()) != 0.0:
+                    try:
+                        item = await self._next(source, lifetime)
+                    except StopAsyncIteration:
+                        return
+                    yield item
+        except _Ended:
+            return
+        finally:
+            self._open[principal.credential].discard(lifetime)
+            if not self._open[principal.credential]:
+                del self._open[principal.credential]
+
+    async def _next(self, source: AsyncGenerator[Item, None], lifetime: _Lifetime) -> Item:
+        """The next item. Raises _Ended when the credential ends before it comes."""
+        # Around the wait alone: what the reader does between two items must not be cancelled.
+        waiting = asyncio.timeout(lifetime.left(self._clock.now()))
+        try:
+            async with waiting:
+                lifetime.waiting = waiting
+                return await anext(source)
+        except TimeoutError:
+            if waiting.expired():
+                raise _Ended from None
+            raise
+        finally:
+            lifetime.waiting = None

@@ -1,0 +1,182 @@
+"""`a2a-server keys …`: API keys, in the database while no server uses it, or with `--url` on a running server."""
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from a2a_server.auth.apikeys import ApiKeys
+from a2a_server.cli.client import Server, Token
+from a2a_server.cli.output import Failure, Format, Output, clean, print_json, print_table
+from a2a_server.config import load
+from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
+from core.clock import SystemClock
+from core.errors import DatabaseInUse
+from core.storage.sql import SqlStorage
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Make API keys, list them, renew and revoke them.")
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+KeyId = Annotated[str, typer.Argument(metavar="KEY_ID")]
+Database = Annotated[
+    str | None, typer.Option(metavar="URL", help="The database, such as sqlite:///tasks.db, while no server uses it.")
+]
+Config = Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")]
+ServerUrl = Annotated[
+    str | None, typer.Option("--url", help="A running server's address, with an operator's credential in A2A_TOKEN.")
+]
+
+
+@app.command()
+def create(
+    principal: Annotated[str, typer.Argument(help="Who the holder of the key is.")],
+    tenant: Annotated[str, typer.Option(help="The tenant that he is of.")] = "",
+    operator: Annotated[bool, typer.Option("--operator", help="May use tasks.*, keys.* and every executor.")] = False,
+    skill: Annotated[
+        list[str] | None, typer.Option(help="A skill that he may use; every skill without it. Repeatable.")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(metavar="TIME", help="How long it is good: 12h, 90d.")] = None,
+    database: Database = None,
+    config: Config = None,
+    url: ServerUrl = None,
+    token: Token = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Make a key, and print it: it is shown this one time."""
+    given: dict[str, Any] = {"principal": principal, "tenant": tenant, "is_operator": operator, "skills": skill or None}
+    given["expires_in"] = None if expires is None else _seconds(expires, "--expires")
+
+    async def work(keys: ApiKeys) -> dict[str, Any]:
+        try:
+            params = msgspec.convert(given, CreateKeyParams)
+        except msgspec.ValidationError as error:
+            raise Failure(f"there can be no such key: {error}", 2) from None
+        key, text = await keys.create(grant_of(params, SystemClock()))
+        return key_object(key) | {"key": text}
+
+    if url is not None:
+        _print_secret(_call(url, token, "keys.create", given), output)
+    else:
+        _print_secret(_on_file(work, database, config), output)
+
+
+@app.command("list")
+def list_keys(
+    database: Database = None,
+    config: Config = None,
+    url: ServerUrl = None,
+    token: Token = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """The keys, without their secrets."""
+
+    async def work(keys: ApiKeys) -> list[dict[str, Any]]:
+        return [key_object(key) for key in await keys.all()]
+
+    listed = _on_file(work, database, config) if url is None else _call(url, token, "keys.list", {})
+    if output is Format.JSON:
+        print_json(listed)
+        return
+    header = ("ID", "PRINCIPAL", "TENANT", "MAY USE", "CREATED", "STATE", "ENDS WITH")
+    print_table(header, [_row(key) for key in listed])
+
+
+@app.command()
+def rotate(
+    key_id: KeyId,
+    grace: Annotated[str, typer.Option(metavar="TIME", help="How long the old secret stays good: 10m, 1d.")] = "0s",
+    database: Database = None,
+    config: Config = None,
+    url: ServerUrl = None,
+    token: Token = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Give a key a new secret, and print it: it is shown this one time."""
+    seconds = _seconds(grace, "--grace")
+
+    async def work(keys: ApiKeys) -> dict[str, Any]:
+        key, text = await keys.rotate(key_id, seconds)
+        return key_object(key) | {"key": text}
+
+    if url is not None:
+        _print_secret(_call(url, token, "keys.rotate", {"id": key_id, "grace": seconds}), output)
+    else:
+        _print_secret(_on_file(work, database, config), output)
+
+
+@app.command()
+def revoke(
+    key_id: KeyId,
+    database: Database = None,
+    config: Config = None,
+    url: ServerUrl = None,
+    token: Token = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Make a key useless, for ever; on a running server its open streams end at once."""
+
+    async def work(keys: ApiKeys) -> dict[str, Any]:
+        return key_object(await keys.revoke(key_id))
+
+    key = _on_file(work, database, config) if url is None else _call(url, token, "keys.revoke", {"id": key_id})
+    if output is Format.JSON:
+        print_json(key)
+    else:
+        print(f"key {key['id']} of {clean(key['principal'])} is revoked")
+
+
+def _call(url: str, token: str | None, method: str, params: Mapping[str, Any]) -> Any:
+    with Server(url, token) as server:
+        return server.call(method, params)
+
+
+def _on_file(work: Callable[[ApiKeys], Awaitable[Any]], database: str | None, config: str | None) -> Any:
+    storage = SqlStorage(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
+    try:
+        return asyncio.run(_opened(storage, work))
+    except DatabaseInUse as error:
+        raise Failure(f"{error}; to change keys of a running server, name it with --url") from None
+
+
+async def _opened(storage: SqlStorage, work: Callable[[ApiKeys], Awaitable[Any]]) -> Any:
+    await storage.open()
+    try:
+        return await work(ApiKeys(storage, SystemClock()))
+    finally:
+        await storage.close()
+
+
+def _seconds(text: str, option: str) -> float:
+    if not (matched := re.fullmatch(r"([0-9]{1,9})([smhd])", text)):
+        raise typer.BadParameter("must be a number with s, m, h or d, such as 90d", param_hint=option)
+    return float(int(matched[1]) * _UNITS[matched[2]])
+
+
+def _print_secret(key: Mapping[str, Any], output: Format) -> None:
+    if output is Format.JSON:
+        print_json(key)
+        return
+    print(key["key"])
+    typer.echo(f"key {key['id']} of {clean(key['principal'])}; it is not shown again", err=True)
+
+
+def _row(key: Mapping[str, Any]) -> tuple[str, ...]:
+    may_use = (
+        "everything" if key["is_operator"] else "every skill" if key["skills"] is None else ", ".join(key["skills"])
+    )
+    state = f"revoked {key['revoked_at']}" if key["revoked_at"] else f"until {key['expires_at'] or 'revoked'}"
+    return (
+        key["id"],
+        key["principal"],
+        key["tenant"],
+        may_use,
+        key["created_at"],
+        state,
+        f"…{key['last_characters']}",
+    )

@@ -1,0 +1,139 @@
+"""The `keys.*` methods: API keys, for operators."""
+
+import logging
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from a2a_server.auth.apikeys import ApiKey, ApiKeys, Grant
+from a2a_server.auth.lifetimes import Lifetimes
+from a2a_server.context import RequestContext
+from a2a_server.jsonrpc import Method, NoParams
+from core.clock import Clock
+from core.timestamps import to_timestamp
+
+logger = logging.getLogger(__name__)
+
+LONGEST_LIFE = 3_650 * 86_400.0  # seconds
+LONGEST_GRACE = 30 * 86_400.0
+
+Name = Annotated[str, Meta(min_length=1, max_length=300)]
+
+
+class CreateKeyParams(Struct, frozen=True, kw_only=True):
+    """Who the holder of the key is, and what he may do."""
+
+    principal: Name
+    tenant: Annotated[str, Meta(max_length=300)] = ""
+    is_operator: bool = False
+    skills: Annotated[tuple[Name, ...], Meta(max_length=1_000)] | None = None  # None: every skill
+    expires_in: Annotated[float, Meta(gt=0, le=LONGEST_LIFE)] | None = None  # seconds
+
+
+class KeyParams(Struct, frozen=True, kw_only=True):
+    """One key."""
+
+    id: Name
+
+
+class RotateKeyParams(Struct, frozen=True, kw_only=True):
+    """One key, and for how many seconds its old secret stays good."""
+
+    id: Name
+    grace: Annotated[float, Meta(ge=0, le=LONGEST_GRACE)] = 0.0
+
+
+class KeysMethods:
+    """The methods, over the keys of one server."""
+
+    def __init__(self, keys: ApiKeys, lifetimes: Lifetimes, *, clock: Clock) -> None:
+        self._keys = keys
+        self._lifetimes = lifetimes
+        self._clock = clock
+
+    def table(self) -> list[Method]:
+        """The methods as the door takes them."""
+        return [
+            Method(
+                name="keys.create",
+                handler=self.create,
+                params_type=CreateKeyParams,
+                result_type=dict[str, Any],
+                summary="A new API key. Its text is in this answer and nowhere else.",
+            ),
+            Method(
+                name="keys.list",
+                handler=self.list_keys,
+                result_type=list[dict[str, Any]],
+                summary="Every API key, without its secret.",
+            ),
+            Method(
+                name="keys.rotate",
+                handler=self.rotate,
+                params_type=RotateKeyParams,
+                result_type=dict[str, Any],
+                summary="A new secret for an API key; the old one stays good for `grace` seconds.",
+            ),
+            Method(
+                name="keys.revoke",
+                handler=self.revoke,
+                params_type=KeyParams,
+                result_type=dict[str, Any],
+                summary="An API key is good for nothing any more; streams that were opened with it end.",
+            ),
+        ]
+
+    async def create(self, context: RequestContext, params: CreateKeyParams) -> dict[str, Any]:
+        key, text = await self._keys.create(grant_of(params, self._clock))
+        logger.info("key %s for %r of tenant %r was made by %s", key.id, params.principal, params.tenant, _by(context))
+        return key_object(key) | {"key": text}
+
+    async def list_keys(self, context: RequestContext, params: NoParams) -> list[dict[str, Any]]:
+        return [key_object(key) for key in await self._keys.all()]
+
+    async def rotate(self, context: RequestContext, params: RotateKeyParams) -> dict[str, Any]:
+        key, text = await self._keys.rotate(params.id, params.grace)
+        self._lifetimes.end(key.id, params.grace)
+        logger.info("key %s was rotated with %g s of grace by %s", key.id, params.grace, _by(context))
+        return key_object(key) | {"key": text}
+
+    async def revoke(self, context: RequestContext, params: KeyParams) -> dict[str, Any]:
+        key = await self._keys.revoke(params.id)
+        self._lifetimes.end(key.id)
+        logger.info("key %s was revoked by %s", key.id, _by(context))
+        return key_object(key)
+
+
+def grant_of(params: CreateKeyParams, clock: Clock) -> Grant:
+    """What the key is to be good for."""
+    return Grant(
+        principal=params.principal,
+        tenant=params.tenant,
+        is_operator=params.is_operator,
+        skills=params.skills,
+        expires_at=None if params.expires_in is None else clock.now() + params.expires_in,
+    )
+
+
+def key_object(key: ApiKey) -> dict[str, Any]:
+    """A key as callers and the command line see it."""
+    return {
+        "id": key.id,
+        "principal": key.grant.principal,
+        "tenant": key.grant.tenant,
+        "is_operator": key.grant.is_operator,
+        "skills": None if key.grant.skills is None else list(key.grant.skills),
+        "created_at": to_timestamp(key.created_at),
+        "expires_at": _moment(key.grant.expires_at),
+        "revoked_at": _moment(key.revoked_at),
+        "replaced_until": _moment(key.replaced_until),
+        "last_characters": key.last_characters,
+    }
+
+
+def _by(context: RequestContext) -> str:
+    return f"{context.principal.id!r} of tenant {context.principal.tenant!r}"
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else to_timestamp(seconds)

@@ -1,0 +1,137 @@
+"""What a request's headers prove; and that everything that proves nothing looks the same."""
+
+import logging
+from typing import Any
+
+import pytest
+from starlette.datastructures import Headers
+
+from a2a_server.auth.apikeys import ApiKeys, Grant
+from a2a_server.auth.authenticator import CHALLENGE, INVALID_TOKEN, Authenticator
+from a2a_server.auth.jwks import PublicKeys
+from a2a_server.auth.jwt import JwtVerifier
+from a2a_server.context import NOBODY
+from a2a_server.protocol.errors import Overloaded, Unauthenticated
+from core.errors import StorageUnavailable
+from core.storage.base import Document
+from core.storage.memory import MemoryStorage
+from tests.a2a_server.auth.clocks import SetClock
+from tests.a2a_server.auth.tokens import RSA, SETTINGS, claims, jwks, token
+
+
+async def read() -> bytes:
+    return jwks(RSA)
+
+
+async def make(*kinds: str) -> tuple[Authenticator, str]:
+    storage = MemoryStorage()
+    await storage.open()
+    keys = ApiKeys(storage, SetClock())
+    _, text = await keys.create(Grant(principal="bob"))
+    tokens = JwtVerifier(SETTINGS, PublicKeys(read, lambda: 0.0), SetClock())
+    authenticator = Authenticator(keys=keys if "keys" in kinds else None, tokens=tokens if "jwt" in kinds else None)
+    return authenticator, text
+
+
+def headers(*given: tuple[str, str]) -> Headers:
+    return Headers(raw=[(name.lower().encode(), value.encode("latin-1")) for name, value in given])
+
+
+async def refusal(authenticator: Authenticator, *given: tuple[str, str]) -> Any:
+    with pytest.raises(Unauthenticated) as refused:
+        await authenticator.principal(headers(*given), "192.0.2.1")
+    return refused.value.headers["WWW-Authenticate"]
+
+
+@pytest.mark.asyncio
+async def test_a_key_comes_as_bearer_or_in_its_own_header() -> None:
+    authenticator, key = await make("keys")
+    for given in (("Authorization", f"Bearer {key}"), ("authorization", f"bearer  {key}"), ("X-API-Key", key)):
+        assert (await authenticator.principal(headers(given), "")).id == "bob"
+
+
+@pytest.mark.asyncio
+async def test_keys_and_tokens_are_taken_side_by_side() -> None:
+    authenticator, key = await make("keys", "jwt")
+    for credential, name in ((key, "bob"), (token(), "ann")):
+        assert (await authenticator.principal(headers(("Authorization", f"Bearer {credential}")), "")).id == name
+
+
+@pytest.mark.asyncio
+async def test_without_authentication_everybody_is_nobody() -> None:
+    authenticator, key = await make()
+    assert await authenticator.principal(headers(), "") is NOBODY
+    assert await authenticator.principal(headers(("X-API-Key", key)), "") is NOBODY
+
+
+@pytest.mark.asyncio
+async def test_who_shows_nothing_is_told_how_and_no_error() -> None:
+    """RFC 6750 §3: no error code for a request without a credential."""
+    for kinds in (("keys",), ("jwt",), ("keys", "jwt")):
+        authenticator, _ = await make(*kinds)
+        assert await refusal(authenticator) == CHALLENGE
+
+
+@pytest.mark.asyncio
+async def test_whatever_proves_nothing_gets_the_same_answer() -> None:
+    authenticator, key = await make("keys", "jwt")
+    bad = (
+        [("Authorization", "")],
+        [("Authorization", "Bearer")],
+        [("Authorization", "Bearer ")],
+        [("Authorization", f"Basic {key}")],
+        [("Authorization", key)],
+        [("Authorization", f"Bearer {key[:-1]}x")],
+        [("Authorization", f"Bearer {key} {key}")],
+        [("Authorization", f"Bearer {token(claims(exp=1))}")],
+        [("Authorization", f"Bearer {token()}x")],
+        [("X-API-Key", "")],
+        [("X-API-Key", "\xe9")],
+        [("X-API-Key", token())],
+        [("X-API-Key", key), ("X-API-Key", key)],
+        [("Authorization", f"Bearer {key}"), ("X-API-Key", key)],
+        [("Authorization", f"Bearer {key}"), ("Authorization", f"Bearer {key}")],
+    )
+    assert {await refusal(authenticator, *given) for given in bad} == {INVALID_TOKEN}
+
+
+@pytest.mark.asyncio
+async def test_a_kind_that_is_not_configured_is_not_taken() -> None:
+    only_keys, key = await make("keys")
+    assert await refusal(only_keys, ("Authorization", f"Bearer {token()}")) == INVALID_TOKEN
+    only_tokens, key = await make("jwt")
+    assert await refusal(only_tokens, ("X-API-Key", key)) == INVALID_TOKEN
+
+
+@pytest.mark.asyncio
+async def test_refused_credentials_are_in_the_log_without_themselves(caplog: pytest.LogCaptureFixture) -> None:
+    authenticator, key = await make("keys", "jwt")
+    forged = key[:-4] + "\r\nx"
+    with caplog.at_level(logging.WARNING):
+        for credential in (forged, token() + "x", "secret\r\n2026 INFO all is well"):
+            await refusal(authenticator, ("Authorization", f"Bearer {credential}"))
+
+    assert len(caplog.records) == 3
+    assert all("from 192.0.2.1 was refused" in record.getMessage() for record in caplog.records)
+    assert not any(text in caplog.text for text in (key[-40:-4], token()[-40:], "all is well"))
+
+
+class Broken(MemoryStorage):
+    """Cannot be read."""
+
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        raise StorageUnavailable("the disk is gone")
+
+
+@pytest.mark.asyncio
+async def test_a_storage_that_cannot_be_read_is_no_fault_of_the_caller() -> None:
+    authenticator = Authenticator(keys=ApiKeys(Broken(), SetClock()))
+    with pytest.raises(Overloaded):
+        await authenticator.principal(headers(("X-API-Key", f"a2a_{'0' * 16}_{'0' * 64}")), "")
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_what_goes_on_beside_requests() -> None:
+    for kinds in ((), ("keys", "jwt")):
+        authenticator, _ = await make(*kinds)
+        await authenticator.close()
