@@ -8,6 +8,7 @@ from importlib.metadata import version
 from time import time
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -36,6 +37,8 @@ from a2a_server.protocol.errors import (
 )
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
+from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
+from a2a_server.v0_3.methods import table as v0_3_table
 from core.egress import EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
@@ -51,6 +54,7 @@ RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or 
 PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json", "/.well-known/agent-card")
+EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
 _NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
 
 
@@ -86,7 +90,8 @@ class Application:
         )
         tasks = TasksMethods(session, self.streams, open_tasks, limits=limits)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
-        methods = [*a2a.table(), *tasks.table(), *system.table()]
+        current = a2a.table()
+        methods = [*current, *v0_3_table(current), *tasks.table(), *system.table()]
         return Door([*methods, discover_method(methods, version=version(DISTRIBUTION))], max_batch=config.max_batch)
 
     def _make_routes(self) -> Starlette:
@@ -146,7 +151,8 @@ class Application:
             return
         reply = await face.handle(body, context)
         if active := self._extensions.intersection(context.extensions):
-            reply = replace(reply, headers={**reply.headers, "A2A-Extensions": ", ".join(sorted(active))})
+            name = _extensions_header(Headers(scope=scope))
+            reply = replace(reply, headers={**reply.headers, name: ", ".join(sorted(active))})
         if reply.events is None:
             await send_reply(reply, send)
         else:
@@ -207,7 +213,7 @@ class Application:
         headers, query = request.headers, request.query_params
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
-        extensions = headers.get("a2a-extensions", "")
+        extensions = headers.get(_extensions_header(headers), "")
         return RequestContext(
             principal=NOBODY,
             a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
@@ -263,6 +269,11 @@ async def _not_served(request: Request, error: Exception) -> Response:
     allowed = (error.headers or {}).get("Allow")
     told = PathNotFound() if allowed is None else HttpMethodNotAllowed(allowed)
     return _plain(status_reply(told, json_type(request.scope)))
+
+
+def _extensions_header(headers: Headers) -> str:
+    """The header in which the client names extensions; its answer names them there, too."""
+    return next((name for name in EXTENSIONS_HEADERS if name in headers), EXTENSIONS_HEADERS[0])
 
 
 def _no_connection_known(scope: Scope) -> None:

@@ -20,7 +20,8 @@ from jsonrpcserver.sentinels import NOID
 from msgspec import Struct
 
 from a2a_server.context import RequestContext
-from a2a_server.protocol.codec import decode, decode_strict, encode
+from a2a_server.dialect import OWN, Dialect
+from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
     Internal,
@@ -28,7 +29,6 @@ from a2a_server.protocol.errors import (
     InvalidRequest,
     MethodNotFound,
     ParseError,
-    to_object,
     translate,
 )
 from a2a_server.protocol.versions import check_version
@@ -82,7 +82,7 @@ class Method:
     params_type: Any = NoParams
     result_type: Any = Any  # for the OpenRPC document
     summary: str = ""
-    is_a2a: bool = False  # ProtoJSON params, the A2A-Version check, no notifications
+    dialect: Dialect = OWN
     is_stream: bool | Callable[[Any], bool] = False
     is_raw: bool = False
 
@@ -120,10 +120,12 @@ class Door:
             return Reply(body=b"[" + b",".join(responses) + b"]") if responses else Reply(status=204)
         call = await self._call(message, context, in_batch=False)
         if call.frames is not None:
-            return Reply(events=_responses(call.frames, call.request_id))
+            return Reply(events=_responses(call.frames, call.request_id, call.dialect))
         if call.response is None:
             return Reply(status=204)
-        return Reply(body=call.response) if call.error is None else error_reply(call.error, call.request_id)
+        if call.error is None:
+            return Reply(body=call.response)
+        return error_reply(call.error, call.request_id, dialect=call.dialect)
 
     def refuse(self, error: A2AError) -> Reply:
         """The answer to a request that is refused before its body is read."""
@@ -135,7 +137,7 @@ class Door:
         try:
             request = self._request(item, call)
         except InvalidRequest as error:
-            call.response = _error_response(error, call.request_id)
+            call.response = _error_response(error, call.request_id, call.dialect)
             call.error = error
             return call
         # Not the dispatcher's outermost function: that one costs two more tasks a call, and answers whole batches.
@@ -149,7 +151,7 @@ class Door:
         elif call.frames is None:
             # An error of the dispatcher itself carries the text of an exception: what the caller is told is ours alone.
             call.error = call.error or (Internal() if request.method in self._targets else MethodNotFound())
-            call.response = _error_response(call.error, call.request_id)
+            call.response = _error_response(call.error, call.request_id, call.dialect)
         return call
 
     def _request(self, item: Any, call: "_Call") -> Request:
@@ -166,8 +168,10 @@ class Door:
             wrong.append(Problem("jsonrpc", 'must be "2.0"'))
         if not isinstance(name, str):
             wrong.append(Problem("method", "must be a string"))
-        elif "id" not in item and name in self.methods and self.methods[name].is_a2a:
-            wrong.append(Problem("id", "is required: A2A has no notifications"))
+        elif name in self.methods:
+            call.dialect = self.methods[name].dialect
+            if "id" not in item and call.dialect.version is not None:
+                wrong.append(Problem("id", "is required: A2A has no notifications"))
         if not (params is None or isinstance(params, dict | list)):
             wrong.append(Problem("params", "must be an object or an array"))
         if wrong:
@@ -181,6 +185,7 @@ class _Call:
 
     context: RequestContext
     in_batch: bool
+    dialect: Dialect = OWN
     request_id: str | int | None = None
     result: bytes | None = None
     error: A2AError | None = None
@@ -198,9 +203,11 @@ def parse(body: bytes) -> Any:
         raise ParseError from None
 
 
-def error_reply(error: A2AError, request_id: str | int | None = None, *, status: int | None = None) -> Reply:
+def error_reply(
+    error: A2AError, request_id: str | int | None = None, *, status: int | None = None, dialect: Dialect = OWN
+) -> Reply:
     """The answer that is one error; also for requests that never get here, such as those of a wrong type (415)."""
-    body = _error_response(error, request_id)
+    body = _error_response(error, request_id, dialect)
     status = status or (error.http_status if error.is_http else 200)
     return Reply(status=status, body=body, headers=error.headers)
 
@@ -259,10 +266,11 @@ class _Fitting(Signature):
 async def _run(
     method: Method, context: RequestContext, params: Any, *, in_batch: bool
 ) -> bytes | AsyncGenerator[Frame, None]:
-    if method.is_a2a:
-        check_version(context.a2a_version)
+    dialect = method.dialect
+    if dialect.version is not None:
+        check_version(context.a2a_version, dialect.version)
     if not method.is_raw:
-        params = (decode if method.is_a2a else decode_strict)(params, method.params_type)
+        params = dialect.decode(params, method.params_type)
     streams = method.is_stream if isinstance(method.is_stream, bool) else method.is_stream(params)
     if streams and in_batch:
         raise InvalidRequest("A method that streams cannot be part of a batch")
@@ -272,18 +280,20 @@ async def _run(
     return cast("AsyncGenerator[Frame, None]", result) if streams else encode(result)
 
 
-def _responses(frames: AsyncGenerator[Frame, None], request_id: str | int | None) -> AsyncGenerator[Event, None]:
+def _responses(
+    frames: AsyncGenerator[Frame, None], request_id: str | int | None, dialect: Dialect
+) -> AsyncGenerator[Event, None]:
     head = _HEAD + encode(request_id) + b',"result":'
 
     def wrapped(frame: Frame) -> bytes:
         body = encode(frame.result)
         return head + body + b"}" if frame.is_response else body
 
-    return to_events(frames, wrapped, lambda error: _error_response(error, request_id))
+    return to_events(frames, wrapped, lambda error: _error_response(error, request_id, dialect))
 
 
-def _error_response(error: A2AError, request_id: str | int | None) -> bytes:
-    return _HEAD + encode(request_id) + b',"error":' + encode(to_object(error)) + b"}"
+def _error_response(error: A2AError, request_id: str | int | None, dialect: Dialect) -> bytes:
+    return _HEAD + encode(request_id) + b',"error":' + encode(dialect.error_object(error)) + b"}"
 
 
 def _is_shallow(body: bytes) -> bool:

@@ -11,11 +11,11 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from a2a_server.context import RequestContext
+from a2a_server.dialect import A2A_1_0
 from a2a_server.intake import check_output_modes, request_of, work_of
 from a2a_server.jsonrpc import Frame, Handler, Method
 from a2a_server.methods.access import OpenTasks, owned_head, readable
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     ExtensionSupportRequired,
     InvalidParams,
@@ -102,7 +102,7 @@ class A2AMethods:
             params_type=params,
             result_type=result,
             summary=SUMMARIES[name],
-            is_a2a=True,
+            dialect=A2A_1_0,
             is_stream=stream,
         )
 
@@ -140,13 +140,13 @@ class A2AMethods:
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
         if params.message.task_id:
             head = await self._continue(context, params.message)
-            view = View(head.id, params.message.task_id, context_of(head))
+            view = View(head.id, params.message.task_id, context_of(head), context.dialect)
             first = await self._snapshot(head, view.task_id, params.configuration.history_length)
             return self._streams.a2a(head, view, head.version, first=first, until_input=True)
         head, opening = await self._create(context, params)
-        return self._open_stream(head, opening)
+        return self._open_stream(View(head.id, head.id, context_of(head), context.dialect), head, opening)
 
-    async def _open_stream(self, head: TreeHead, opening: wire.Task) -> AsyncGenerator[Frame, None]:
+    async def _open_stream(self, view: View, head: TreeHead, opening: wire.Task) -> AsyncGenerator[Frame, None]:
         """A new task's stream. Only a task on its own can be answered with a Message, and only with its first word."""
         if head.size == 1:
             try:
@@ -155,9 +155,8 @@ class A2AMethods:
             except TimeoutError:
                 said = None
             if said is not None and (reply := reply_message(said, context_of(head))):
-                yield Frame(Raw(encode(wire.StreamResponse(message=reply))), said.seq)
+                yield Frame(Raw(view.dialect.event(wire.StreamResponse(message=reply), True)), said.seq)
                 return
-        view = View(head.id, head.id, context_of(head))
         async with aclosing(self._streams.a2a(head, view, head.version, first=opening, until_input=True)) as frames:
             async for frame in frames:
                 yield frame
@@ -276,7 +275,7 @@ class A2AMethods:
         A task that has ended is refused, save to a reader who resumes: what he has missed is still to be had.
         """
         head = await owned_head(self._session, context.owner, params.id, origin=ORIGIN)
-        view = View(head.id, params.id, context_of(head))
+        view = View(head.id, params.id, context_of(head), context.dialect)
         if (after := context.last_event_id) is not None:
             if after > head.version:
                 raise InvalidParams.of([Problem("Last-Event-ID", f"this task has only {head.version} events")])
