@@ -1,46 +1,60 @@
 """The agent card: the operator's template, the skills that are really registered, and what this server offers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import formatdate, parsedate_to_datetime
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
+from a2a_server.card.document import read_document
+from a2a_server.card.rules import content_problems
+from a2a_server.context import NOBODY, Principal
 from a2a_server.protocol import types
-from a2a_server.protocol.codec import decode_strict, encode
-from a2a_server.protocol.errors import InvalidParams
+from a2a_server.protocol.codec import decode_strict
+from a2a_server.protocol.errors import InvalidParams, Unauthenticated
+from a2a_server.protocol.security import SecurityRequirement, SecurityScheme
 from a2a_server.protocol.versions import SUPPORTED
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, Problem
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
 
 DISTRIBUTION = "a2a-server"
 FILE_NAME = "agent_card.json"
-MAX_AGE = 300  # seconds that a client may keep the card
-OFFERED = types.AgentCapabilities(streaming=True, push_notifications=False, extended_agent_card=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CardDocument:
-    """The card as it is served, byte for byte, and its HTTP headers."""
+class Offer:
+    """What this server offers as it is wired: the part of the card that no template can know."""
 
-    card: types.AgentCard
-    body: bytes
-    etag: str
-    last_modified: str
+    push_notifications: bool = False
+    security_schemes: Mapping[str, SecurityScheme] = field(default_factory=dict)
+    security_requirements: Sequence[SecurityRequirement] = ()
 
     @property
-    def headers(self) -> dict[str, str]:
-        """Of the answer 200, and of 304 as well (RFC 9110 §15.4.5)."""
-        return {
-            "ETag": self.etag,
-            "Last-Modified": self.last_modified,
-            "Cache-Control": f"public, max-age={MAX_AGE}",
-        }
+    def identifies_callers(self) -> bool:
+        """Whether callers are asked who they are. Only then there is an extended card (A2A §13.3)."""
+        return bool(self.security_schemes)
+
+    def capabilities(self) -> types.AgentCapabilities:
+        return types.AgentCapabilities(
+            streaming=True,
+            push_notifications=self.push_notifications,
+            extended_agent_card=self.identifies_callers,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The operator's part of a card, and the file that it is from."""
+
+    path: Path
+    card: types.AgentCard
+
+    def wrong(self, problems: Sequence[Problem]) -> ConfigurationError:
+        """The error that names the file and every field in these problems."""
+        return ConfigurationError(f"the agent card {self.path}: {_told(problems)}")
 
 
 def template_path(configured: str | None) -> Path:
@@ -52,72 +66,84 @@ def template_path(configured: str | None) -> Path:
     return packaged if packaged.exists() else package.parent / FILE_NAME
 
 
-def load_template(path: Path) -> types.AgentCard:
+def load_template(path: Path) -> Template:
     """The operator's part of the card; the fields that the server knows better may be left out.
 
     Raises ConfigurationError that names the file and every wrong field.
     """
     try:
-        given = msgspec.json.decode(path.read_bytes())
+        given = read_document(path.read_bytes())
     except OSError as error:
         raise ConfigurationError(f"the agent card {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ConfigurationError(f"the agent card {path} is not JSON") from None
-    if not isinstance(given, dict):
-        raise ConfigurationError(f"the agent card {path} is not a JSON object")
+    except ValueError as error:
+        raise ConfigurationError(f"the agent card {path} {error}") from None
+    if "signatures" in given:
+        raise ConfigurationError(f"the agent card {path}: signatures: the server makes them itself (card_keys)")
     try:
         card = decode_strict(
             {"version": version(DISTRIBUTION), "capabilities": {}, "skills": [], "supportedInterfaces": []} | given,
             types.AgentCard,
         )
     except InvalidParams as error:
-        wrong = "; ".join(f"{problem.field}: {problem.message}" for problem in error.violations)
-        raise ConfigurationError(f"the agent card {path}: {wrong}") from None
-    for field in msgspec.structs.fields(OFFERED):
-        if getattr(card.capabilities, field.name) is True and getattr(OFFERED, field.name) is False:
-            raise ConfigurationError(f"the agent card {path}: capabilities.{field.encode_name}: not offered yet")
-    return card
+        raise ConfigurationError(f"the agent card {path}: {_told(error.violations)}") from None
+    return Template(path, card)
 
 
-def make_card(template: types.AgentCard, registry: ExecutorRegistry, url: str, *, now: float) -> CardDocument:
-    """The card that is served at `url` (absolute, with a slash at its end) from `now` on (seconds since 1970, UTC).
+def make_card(template: Template, registry: ExecutorRegistry, url: str, offer: Offer) -> types.AgentCard:
+    """The card of a server at `url` (absolute, with a slash at its end), not signed yet.
 
-    Raises ConfigurationError when the template describes a skill that nobody registered.
+    Raises ConfigurationError when the template is wrong, or promises what this server does not offer.
     """
+    words = template.card
+    described = replace(words, security_schemes={**words.security_schemes, **offer.security_schemes})
+    if problems := [*_broken_promises(words, offer), *content_problems(described)]:
+        raise template.wrong(problems)
     own = [types.AgentInterface(url=url, protocol_binding="JSONRPC", protocol_version=each) for each in SUPPORTED]
     # Clients append the path to it, some of them without a look at its last character.
     own.append(types.AgentInterface(url=url.rstrip("/"), protocol_binding="HTTP+JSON", protocol_version="1.0"))
-    card = replace(
-        template,
-        supported_interfaces=[*own, *template.supported_interfaces],
-        capabilities=replace(OFFERED, extensions=template.capabilities.extensions),
+    return replace(
+        described,
+        supported_interfaces=[*own, *words.supported_interfaces],
+        capabilities=replace(offer.capabilities(), extensions=words.capabilities.extensions),
+        security_requirements=[*offer.security_requirements, *words.security_requirements],
         skills=_skills(template, registry),
     )
-    body = encode(card)
-    etag = f'"{sha256(body).hexdigest()[:32]}"'
-    return CardDocument(card=card, body=body, etag=etag, last_modified=formatdate(now, usegmt=True))
 
 
-def not_modified(document: CardDocument, request: Mapping[str, str]) -> bool:
-    """Whether a request with these headers (lower-case names) is answered 304 (RFC 9110 §13.2.2)."""
-    if (tags := request.get("if-none-match")) is not None:
-        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
-        return "*" in known or document.etag in known
-    if (since := request.get("if-modified-since")) is not None:
-        try:
-            return parsedate_to_datetime(document.last_modified) <= parsedate_to_datetime(since)
-        except (ValueError, TypeError):  # no date, or one without a time zone: the header does not count
-            return False
-    return False
+def extended_card(
+    card: types.AgentCard, sign: Callable[[types.AgentCard], types.AgentCard]
+) -> Callable[[Principal], types.AgentCard]:
+    """The extended card by caller (A2A §3.1.11): `card` with the skills that he may use, signed."""
+
+    def card_for(principal: Principal) -> types.AgentCard:
+        if principal is NOBODY:
+            raise Unauthenticated
+        usable = principal.skills
+        skills = [skill for skill in card.skills if usable is None or skill.id in usable]
+        return sign(replace(card, skills=skills))
+
+    return card_for
 
 
-def _skills(template: types.AgentCard, registry: ExecutorRegistry) -> list[types.AgentSkill]:
+def _broken_promises(words: types.AgentCard, offer: Offer) -> Iterator[Problem]:
+    """What the template says and the server does not do; and what both say, where only one can be right."""
+    offered = offer.capabilities()
+    for capability in msgspec.structs.fields(offered):
+        if getattr(words.capabilities, capability.name) is True and getattr(offered, capability.name) is False:
+            yield Problem(f"capabilities.{capability.encode_name}", "not offered")
+    for name in words.security_schemes.keys() & offer.security_schemes.keys():
+        yield Problem(f"securitySchemes.{name}", "is the name of a scheme of the server's own")
+    if offer.identifies_callers and words.security_requirements:
+        yield Problem("securityRequirements", "the server states its own, as it identifies callers")
+
+
+def _skills(template: Template, registry: ExecutorRegistry) -> list[types.AgentSkill]:
     """What is registered, in the template's words where it has any."""
-    described = {skill.id: skill for skill in template.skills}
+    described = {skill.id: skill for skill in template.card.skills}
     specs = [spec for spec in registry if spec.is_skill]
     skills = [described.pop(spec.id) if spec.id in described else _skill(spec) for spec in specs]
     if described:
-        raise ConfigurationError(f"the agent card describes skills that are not registered: {', '.join(described)}")
+        raise template.wrong([Problem("skills", f"not registered: {', '.join(described)}")])
     return skills
 
 
@@ -132,3 +158,7 @@ def _skill(spec: ExecutorSpec) -> types.AgentSkill:
         input_modes=list(spec.input_modes),
         output_modes=list(spec.output_modes),
     )
+
+
+def _told(problems: Sequence[Problem]) -> str:
+    return "; ".join(f"{problem.field}: {problem.message}" for problem in problems)

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from a2a_server.agent_card import DISTRIBUTION, CardDocument, load_template, make_card, not_modified, template_path
+from a2a_server.agent_card import DISTRIBUTION, Offer
+from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.context import NOBODY, RequestContext
 from a2a_server.gate import Face, Gate, read_body, send_refusal, send_reply
@@ -37,8 +38,10 @@ from a2a_server.protocol.errors import (
 )
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
+from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
+from a2a_server.well_known import WellKnown
 from core.egress import EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
@@ -53,7 +56,6 @@ from core.storage.sql import SqlStorage
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
-CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json", "/.well-known/agent-card")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
 _NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
 
@@ -61,16 +63,16 @@ _NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's 
 class Application:
     """One server's parts. `asgi` is the ASGI app; `start`, `drain` and `stop` are called by who runs it."""
 
-    def __init__(self, config: Config, session: Session, card: CardDocument, url: str) -> None:
+    def __init__(self, config: Config, session: Session, cards: Cards, url: str) -> None:
         self.config = config
         self.url = url
         self.session = session
-        self.card = card
+        self.cards = cards
         self.streams = Streams(session)
         self.is_ready = False
         self.is_draining = False
         self.cut: Callable[[Scope], None] = _no_connection_known
-        self._extensions = {extension.uri for extension in card.card.capabilities.extensions}
+        self._extensions = {extension.uri for extension in cards.extensions}
         self.door = self._make_door()
         self.rest = Rest(self.door.methods)
         self.asgi: ASGIApp = Gate(self._make_routes(), face=self._face, hosts=config.hosts(), max_body=config.max_body)
@@ -79,7 +81,7 @@ class Application:
         config, session = self.config, self.session
         limits = Limits(max_tasks=config.max_tree_tasks, max_depth=config.max_depth)
         open_tasks = OpenTasks(session, config.max_open_tasks)
-        required = [each.uri for each in self.card.card.capabilities.extensions if each.required]
+        required = [each.uri for each in self.cards.extensions if each.required]
         a2a = A2AMethods(
             session,
             self.streams,
@@ -87,6 +89,7 @@ class Application:
             limits=limits,
             default_skill=config.default_skill,
             required_extensions=required,
+            extended_card=self.cards.extended,
         )
         tasks = TasksMethods(session, self.streams, open_tasks, limits=limits)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
@@ -100,7 +103,7 @@ class Application:
                 *(Route(path, _Endpoint(partial(self.answer, self.door)), methods=["POST"]) for path in DOOR_PATHS),
                 RestRoute(self.rest, self.answer),
                 Route("/tasks/{task_id}/events", self.events, methods=["GET"]),
-                *(Route(path, self.agent_card, methods=["GET"]) for path in CARD_PATHS),
+                *WellKnown(self.cards.published).routes(),
                 Route("/healthz", self.healthz, methods=["GET"]),
                 Route("/readyz", self.readyz, methods=["GET"]),
             ],
@@ -179,12 +182,6 @@ class Application:
             to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
         )
 
-    async def agent_card(self, request: Request) -> Response:
-        """The agent card (A2A §8.2)."""
-        if not_modified(self.card, request.headers):
-            return Response(status_code=304, headers=self.card.headers)
-        return Response(self.card.body, media_type="application/json", headers=self.card.headers)
-
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""
         return JSONResponse({"status": "ok"})
@@ -252,10 +249,9 @@ def build(
         )
     limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
     session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits)
-    template = load_template(template_path(config.card))
     url = config.url(port)
-    card = make_card(template, registry, url, now=time())
-    return Application(config, session, card, url)
+    cards = make_cards(config, registry, url, Offer(), now=time(), hybrid=hybrid)
+    return Application(config, session, cards, url)
 
 
 def _plain(reply: Reply) -> Response:

@@ -53,6 +53,9 @@ class Config(Struct, frozen=True, kw_only=True):
     executors: Names = ()  # files or modules that register executors
     default_skill: str | None = None  # for messages that name none
     card: str | None = None  # the agent card's template; None: the one that comes with the server
+    card_mode: Literal["auto", "strict", "hybrid"] = "auto"  # v1.0 only, or with v0.3's fields; auto: as clients ask
+    card_keys: Names = ()  # files of private keys that sign the card, the newest first
+    extended_card: str | None = None  # a template of its own for the card that known callers get
     commands: Names = ()  # programs that command_executor may run; none: it is off
     egress_allow: Names = ()  # private hosts, addresses or networks that executors may call
 

@@ -1,23 +1,54 @@
-"""`a2a-server card`: what agents read about a server, or about the one that would be started here."""
+"""`a2a-server card …`: agent cards, this server's and those of others."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
+from typer.core import TyperGroup
 
 from a2a_server.app import build
-from a2a_server.cli.client import Server
-from a2a_server.cli.output import Format, Output, clean, print_json
+from a2a_server.card.document import read_document
+from a2a_server.card.keys import ES256, Key, generate, load_keys, read_key_set
+from a2a_server.card.rules import card_problems
+from a2a_server.card.signing import SIGNATURES, Verdict, protected_header, signatures
+from a2a_server.card.signing import verify as verify_card
+from a2a_server.cli.client import CARD, Server
+from a2a_server.cli.output import Failure, Format, Output, clean, print_json
 from a2a_server.config import load
 from a2a_server.extensions import load_executors
+from a2a_server.protocol import types
+from a2a_server.protocol.codec import decode_strict
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+SHOW = "show"
+KEY_SET = ".well-known/jwks.json"
+MOST_KEY_SETS = 4  # that the signatures of one card may send us to
+
+Source = Annotated[str, typer.Argument(metavar="FILE|URL", help="A card, or the address of one or of its server.")]
 
 
-@app.command()
-def card(
+class CardCommands(TyperGroup):
+    """`a2a-server card` followed by no subcommand shows a card."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = [SHOW, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=CardCommands, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def introduce() -> None:
+    """Agent cards: show (what `card` does by itself), validate, sign and verify them; make a key."""
+
+
+@app.command(SHOW)
+def show(
     executors: Annotated[
         list[str] | None, typer.Argument(metavar="[FILES_OR_MODULES]…", help="As for serve; without --url.")
     ] = None,
@@ -32,7 +63,7 @@ def card(
     else:
         settings = load({"executors": executors or None, "config": config}, os.environ, Path.cwd())
         load_executors(settings.executors)
-        found = msgspec.json.decode(build(settings).card.body)
+        found = msgspec.json.decode(build(settings).cards.published.strict.body)
     if output is Format.JSON:
         print_json(found)
         return
@@ -41,3 +72,139 @@ def card(
         print(f"  {interface['protocolBinding']} {interface['protocolVersion']} at {clean(interface['url'])}")
     for skill in found["skills"]:
         print(f"  skill {clean(skill['id'])}: {clean(skill['description'])}")
+
+
+@app.command()
+def validate(source: Source, output: Output = Format.TEXT) -> None:
+    """Say everything that is wrong with an agent card. Fields that A2A v1.0 does not have are wrong, too."""
+    problems = card_problems(_read(source))
+    if output is Format.JSON:
+        told = [{"field": problem.field, "message": problem.message} for problem in problems]
+        print_json({"valid": not problems, "problems": told})
+    else:
+        for problem in problems:
+            print(f"{clean(problem.field)}: {clean(problem.message)}")
+        print("not valid" if problems else "valid")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command("sign")
+def sign_card(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A complete A2A v1.0 card.")],
+    keys: Annotated[
+        list[str], typer.Option("--key", metavar="FILE", help="A private key, JWK or PEM. Repeatable, newest first.")
+    ],
+    jku: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the public keys can be had, for the signature's header.")
+    ] = None,
+) -> None:
+    """Print the card with a further signature of each key. Signatures that it has stay."""
+    document = _read(file)
+    if problems := card_problems(document):
+        told = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+        raise Failure(f"{file} is no valid card: {told}")
+    card = decode_strict(document, types.AgentCard)
+    made = signatures(card, load_keys(keys), jku=jku)
+    print_json(msgspec.structs.replace(card, signatures=[*made, *card.signatures]))
+
+
+@app.command()
+def verify(
+    source: Source,
+    jwks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|URL", help="The keys to trust. For a URL without it: those its own server publishes (jku)."
+        ),
+    ] = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Whether a card bears a valid signature of a trusted key (ES256 or EdDSA). The exit code is 0 only then."""
+    document = _read(source)
+    keys = _read_keys(jwks) if jwks is not None else _published_keys(source, document)
+    verdicts = verify_card(document, keys)
+    is_valid = any(verdict.is_valid for verdict in verdicts)
+    if output is Format.JSON:
+        told = [{"valid": verdict.is_valid, **msgspec.to_builtins(verdict)} for verdict in verdicts]
+        print_json({"valid": is_valid, "signatures": told})
+    else:
+        for verdict in verdicts:
+            print(_line(verdict))
+        print("valid" if is_valid else "not valid" if verdicts else "not valid: the card bears no signature")
+    raise typer.Exit(0 if is_valid else 1)
+
+
+@app.command()
+def keygen(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Is made; only you will be able to read it.")],
+    alg: Annotated[Literal["ES256", "EdDSA"], typer.Option(help="What the key will sign with.")] = ES256,
+    output: Output = Format.TEXT,
+) -> None:
+    """Make a private key for the setting `card_keys` and for `card sign`; print its public half."""
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
+        made.write(generate(alg))
+    (key,) = load_keys([file])
+    if output is Format.JSON:
+        print_json(key.public())
+    else:
+        print(f"{key.alg} key {key.kid} in {clean(file)}")
+
+
+def _line(verdict: Verdict) -> str:
+    of = clean(f"{verdict.alg} {verdict.kid}") or "signature"
+    if not verdict.is_valid:
+        return f"{of}: not valid: {clean(verdict.problem)}"
+    return f"{of}: valid" + (f", not for {clean(', '.join(verdict.uncovered))}" if verdict.uncovered else "")
+
+
+def _read(source: str) -> dict[str, Any]:
+    try:
+        return read_document(_bytes(source, CARD))
+    except ValueError as error:
+        raise Failure(f"{source} {error}") from None
+
+
+def _read_keys(source: str) -> list[Key]:
+    try:
+        return read_key_set(_bytes(source, KEY_SET))
+    except ValueError as error:
+        raise Failure(f"{source} {error}") from None
+
+
+def _published_keys(source: str, document: Mapping[str, Any]) -> list[Key]:
+    """The keys that the card's own server publishes; those of other servers vouch for nothing here."""
+    if not _is_url(source):
+        raise Failure("--jwks is needed: a file does not say whose keys are to be trusted", 2)
+    addresses: dict[str, None] = {}
+    given = document.get(SIGNATURES)
+    for signature in given if isinstance(given, list) else []:
+        try:
+            jku = protected_header(signature).get("jku")
+        except ValueError:
+            continue
+        if isinstance(jku, str) and _origin(jku) == _origin(source):
+            addresses[jku] = None
+    return [key for address in list(addresses)[:MOST_KEY_SETS] for key in _read_keys(address)]
+
+
+def _bytes(source: str, path: str) -> bytes:
+    """The file's content, or what is at the address; at a server's bare address, at this path of it."""
+    if not _is_url(source):
+        return Path(source).read_bytes()
+    is_bare = urlsplit(source).path in ("", "/")
+    with Server(source) as server:
+        return server.document(path if is_bare else source)
+
+
+def _is_url(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """RFC 6454 §4; None for what is no address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+    return parts.scheme, parts.hostname, port

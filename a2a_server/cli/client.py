@@ -18,6 +18,8 @@ CALL_TIMEOUT = 60.0  # seconds
 SILENCE = 60.0  # seconds without a byte after which a stream counts as broken; servers send a comment more often
 RECONNECTS = 8  # in a row, without an event in between
 MAX_PAUSE = 5.0  # seconds between two of them
+CARD = ".well-known/agent-card.json"
+MAX_DOCUMENT = 1024 * 1024  # bytes
 
 Url = Annotated[str, typer.Option("--url", envvar="A2A_URL", help="The server's address.")]
 
@@ -119,16 +121,27 @@ class Server:
 
     def card(self) -> dict[str, Any]:
         """The agent card."""
-        try:
-            response = self._http.get(".well-known/agent-card.json")
-        except httpx2.HTTPError as error:
-            raise self._unreachable(error) from error
-        if response.status_code != httpx2.codes.OK:
-            raise Failure(f"{self.url} has no agent card (HTTP {response.status_code})")
-        card = _decoded(response.content)
+        card = _decoded(self.document(CARD))
         if not isinstance(card, dict):
             raise Failure(f"{self.url} has no agent card")
         return card
+
+    def document(self, address: str) -> bytes:
+        """What is at an address, a path of this server or a whole one. Redirects are not followed."""
+        body = b""
+        try:
+            with self._http.stream("GET", address) as response:
+                if response.status_code != httpx2.codes.OK:
+                    raise Failure(f"{response.url} is not there (HTTP {response.status_code})")
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > MAX_DOCUMENT:
+                        raise Failure(f"{response.url} has more than {MAX_DOCUMENT} bytes")
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+        except httpx2.InvalidURL as error:
+            raise Failure(f"{address} is not an address: {error}", 2) from None
+        return body
 
     def _events(self, task_id: str, after: int) -> Iterator[Frame]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(after)} if after else {})

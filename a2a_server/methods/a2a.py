@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from a2a_server.context import RequestContext
+from a2a_server.context import Principal, RequestContext
 from a2a_server.dialect import A2A_1_0
 from a2a_server.intake import check_output_modes, request_of, work_of
 from a2a_server.jsonrpc import Frame, Handler, Method
@@ -58,6 +58,7 @@ class A2AMethods:
         limits: Limits,
         default_skill: str | None,
         required_extensions: Sequence[str] = (),
+        extended_card: Callable[[Principal], wire.AgentCard] | None = None,
     ) -> None:
         self._session = session
         self._streams = streams
@@ -65,6 +66,7 @@ class A2AMethods:
         self._limits = limits
         self._default_skill = default_skill
         self._required = frozenset(required_extensions)
+        self._extended_card = extended_card
 
     def table(self) -> list[Method]:
         """The methods as the door takes them."""
@@ -81,7 +83,7 @@ class A2AMethods:
             self._method(
                 "SubscribeToTask", self.subscribe, wire.SubscribeToTaskRequest, wire.StreamResponse, stream=True
             ),
-            self._method("GetExtendedAgentCard", _no_extended_card, wire.GetExtendedAgentCardRequest, wire.AgentCard),
+            self._method("GetExtendedAgentCard", self.extended_card, wire.GetExtendedAgentCardRequest, wire.AgentCard),
             self._method("CreateTaskPushNotificationConfig", _no_push, push, push),
             self._method("GetTaskPushNotificationConfig", _no_push, one, push),
             self._method(
@@ -286,6 +288,12 @@ class A2AMethods:
         first = await self._snapshot(head, params.id, None)
         return self._streams.a2a(head, view, head.version, first=first, until_input=False)
 
+    async def extended_card(self, context: RequestContext, params: wire.GetExtendedAgentCardRequest) -> wire.AgentCard:
+        """The card for this very caller, if he has said who he is (spec §3.1.11)."""
+        if self._extended_card is None:
+            raise UnsupportedOperation("This agent offers no extended agent card")
+        return self._extended_card(context.principal)
+
     async def _snapshot(
         self, head: TreeHead, task_id: str, history_length: int | None, *, with_artifacts: bool = True
     ) -> wire.Task:
@@ -302,10 +310,6 @@ class A2AMethods:
             task_id=None if task_id == head.id else task_id,
             kinds=kinds(head, task_id, with_artifacts=with_artifacts),
         )
-
-
-async def _no_extended_card(context: RequestContext, params: Any) -> Any:
-    raise UnsupportedOperation("This agent offers no extended agent card")
 
 
 async def _no_push(context: RequestContext, params: Any) -> Any:
@@ -348,7 +352,7 @@ SUMMARIES = {
     "ListTasks": "The caller's tasks, latest change of status first, page by page.",
     "CancelTask": "Cancel a task with all below it.",
     "SubscribeToTask": "Follow a task that has not ended; Last-Event-ID takes a broken stream up.",
-    "GetExtendedAgentCard": "Not offered.",
+    "GetExtendedAgentCard": "The agent card for callers who have said who they are.",
     "CreateTaskPushNotificationConfig": "Not offered.",
     "GetTaskPushNotificationConfig": "Not offered.",
     "ListTaskPushNotificationConfigs": "Not offered.",

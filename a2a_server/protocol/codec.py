@@ -84,6 +84,8 @@ def _reader(annotation: Any) -> Reader | None:
     kind = _plain(annotation)
     if get_origin(kind) is list:
         return _list_reader(_reader(get_args(kind)[0]))
+    if get_origin(kind) is dict:
+        return _map_reader(_reader(get_args(kind)[1]))
     if kind is bytes:
         return _standard_base64
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -121,6 +123,12 @@ def _list_reader(item_reader: Reader | None) -> Reader | None:
     if item_reader is None:
         return None
     return lambda value: [item_reader(item) for item in value] if isinstance(value, list) else value
+
+
+def _map_reader(item_reader: Reader | None) -> Reader | None:
+    if item_reader is None:
+        return None
+    return lambda value: {k: item_reader(item) for k, item in value.items()} if isinstance(value, dict) else value
 
 
 def _enum_reader(type_: type[Enum]) -> Reader:
@@ -188,6 +196,9 @@ def _problems_within(value: Any, kind: Any, path: str) -> Iterator[Problem]:
     elif get_origin(kind) is list and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _problems(item, get_args(kind)[0], f"{path}[{index}]")
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        for name, item in value.items():
+            yield from _problems(item, get_args(kind)[1], _join(path, str(name)[:LONGEST_NAME]))
 
 
 def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
@@ -204,6 +215,9 @@ def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
     elif get_origin(kind) is list and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown(item, get_args(kind)[0], f"{path}[{index}]")
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        for name, item in value.items():
+            yield from _unknown(item, get_args(kind)[1], _join(path, str(name)[:LONGEST_NAME]))
 
 
 @cache

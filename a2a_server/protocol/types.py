@@ -9,17 +9,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
-# A REQUIRED string is not empty and a REQUIRED array has an element (A2A §5.7; ProtoJSON cannot tell empty from unset).
-Required = Annotated[str, Meta(min_length=1)]
+from a2a_server.protocol.security import SecurityRequirement, SecurityScheme
+from a2a_server.protocol.wire import Required, Wire
+
 HistoryLength = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 PageSize = Annotated[int, Meta(ge=1, le=100)]
 Timestamp = Annotated[datetime, Meta(tz=True)]
-
-
-class Wire(Struct, rename="camel", omit_defaults=True, frozen=True):
-    """What all objects on the wire have in common."""
 
 
 class TaskState(StrEnum):
@@ -296,7 +293,7 @@ class AgentSkill(Wire, frozen=True, kw_only=True):
     examples: list[str] = []
     input_modes: list[str] = []
     output_modes: list[str] = []
-    security_requirements: list[dict[str, Any]] = []
+    security_requirements: list[SecurityRequirement] = []
 
 
 class AgentCardSignature(Wire, frozen=True, kw_only=True):
@@ -308,7 +305,7 @@ class AgentCardSignature(Wire, frozen=True, kw_only=True):
 
 
 class AgentCard(Wire, frozen=True, kw_only=True):
-    """The agent's public description. Security schemes are written as the operator gives them."""
+    """The agent's description of itself."""
 
     name: Required
     description: Required
@@ -320,7 +317,7 @@ class AgentCard(Wire, frozen=True, kw_only=True):
     skills: list[AgentSkill]
     provider: AgentProvider | None = None
     documentation_url: str | None = None
-    security_schemes: dict[str, dict[str, Any]] = {}
-    security_requirements: list[dict[str, Any]] = []
+    security_schemes: dict[str, SecurityScheme] = {}
+    security_requirements: list[SecurityRequirement] = []
     signatures: list[AgentCardSignature] = []
     icon_url: str | None = None

@@ -1,4 +1,4 @@
-"""The agent card: template, registered skills, addresses, and what a cache may ask."""
+"""The agent card: template, registered skills, what the server offers, and the card for known callers."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
-from a2a_server.agent_card import CardDocument, load_template, make_card, not_modified, template_path
+from a2a_server.agent_card import Offer, extended_card, load_template, make_card, template_path
+from a2a_server.card.signing import to_document
+from a2a_server.context import NOBODY, Principal
+from a2a_server.protocol.errors import Unauthenticated
+from a2a_server.protocol.security import HTTPAuthSecurityScheme, SecurityRequirement, SecurityScheme, StringList
+from a2a_server.protocol.types import AgentCard
 from core.errors import ConfigurationError
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
 
-NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 URL = "http://127.0.0.1:8000/"
 TEMPLATE: dict[str, Any] = {
     "name": "Lab",
@@ -19,6 +23,11 @@ TEMPLATE: dict[str, Any] = {
     "defaultInputModes": ["text/plain"],
     "defaultOutputModes": ["text/plain"],
 }
+NOTHING = Offer()
+BEARER = Offer(
+    security_schemes={"bearer": SecurityScheme(http_auth_security_scheme=HTTPAuthSecurityScheme(scheme="Bearer"))},
+    security_requirements=[SecurityRequirement(schemes={"bearer": StringList()})],
+)
 
 
 def registry_of(*specs: ExecutorSpec) -> ExecutorRegistry:
@@ -38,13 +47,17 @@ def write(directory: Path, card: Any) -> Path:
     return file
 
 
-def document(directory: Path, *specs: ExecutorSpec, **fields: Any) -> CardDocument:
-    return make_card(load_template(write(directory, TEMPLATE | fields)), registry_of(*specs), URL, now=NOW)
+def made(directory: Path, *specs: ExecutorSpec, offer: Offer = NOTHING, **fields: Any) -> AgentCard:
+    return make_card(load_template(write(directory, TEMPLATE | fields)), registry_of(*specs), URL, offer)
 
 
-def refusal(directory: Path, card: Any) -> str:
+def document(directory: Path, *specs: ExecutorSpec, offer: Offer = NOTHING, **fields: Any) -> dict[str, Any]:
+    return to_document(made(directory, *specs, offer=offer, **fields))
+
+
+def refusal(directory: Path, card: Any, *specs: ExecutorSpec, offer: Offer = NOTHING) -> str:
     with pytest.raises(ConfigurationError) as refused:
-        load_template(write(directory, card))
+        make_card(load_template(write(directory, card)), registry_of(*specs), URL, offer)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -52,7 +65,7 @@ def refusal(directory: Path, card: Any) -> str:
 def test_the_project_s_own_template_is_found_and_valid() -> None:
     path = template_path(None)
     assert path.name == "agent_card.json"
-    assert load_template(path).name
+    assert load_template(path).card.name
 
 
 def test_a_configured_template_wins(tmp_path: Path) -> None:
@@ -61,7 +74,7 @@ def test_a_configured_template_wins(tmp_path: Path) -> None:
 
 def test_the_card_says_what_the_server_does(tmp_path: Path) -> None:
     echo = spec("echo", name="Echo", description="Says it again.", tags=("text",), examples=("hello",))
-    card = json.loads(document(tmp_path, echo, spec("inner", is_skill=False), spec("bare")).body)
+    card = document(tmp_path, echo, spec("inner", is_skill=False), spec("bare"))
 
     assert card["supportedInterfaces"] == [
         {"url": URL, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"},
@@ -85,20 +98,19 @@ def test_the_card_says_what_the_server_does(tmp_path: Path) -> None:
 
 def test_the_template_s_words_for_a_skill_win(tmp_path: Path) -> None:
     words = {"id": "echo", "name": "Parrot", "description": "Repeats.", "tags": ["fun"]}
-    card = json.loads(document(tmp_path, spec("echo"), skills=[words]).body)
+    card = document(tmp_path, spec("echo"), skills=[words])
     assert card["skills"] == [words]
 
 
 def test_a_skill_that_nobody_registered_is_refused(tmp_path: Path) -> None:
     words = {"id": "ghost", "name": "Ghost", "description": "None.", "tags": ["x"]}
-    with pytest.raises(ConfigurationError, match="ghost"):
-        document(tmp_path, spec("echo"), skills=[words])
+    assert "ghost" in refusal(tmp_path, TEMPLATE | {"skills": [words]}, spec("echo"))
 
 
 def test_the_template_s_other_fields_are_kept(tmp_path: Path) -> None:
     provider = {"url": "https://a.example", "organization": "A"}
     extension = {"uri": "https://a.example/ext", "params": {"n": 1}}
-    card = json.loads(document(tmp_path, provider=provider, version="7", capabilities={"extensions": [extension]}).body)
+    card = document(tmp_path, provider=provider, version="7", capabilities={"extensions": [extension]})
     assert (card["provider"], card["version"]) == (provider, "7")
     assert card["capabilities"]["extensions"] == [extension]
 
@@ -112,6 +124,13 @@ def test_the_template_s_other_fields_are_kept(tmp_path: Path) -> None:
         (TEMPLATE | {"skills": [{"id": "a", "name": "A", "description": "d", "tags": []}]}, "skills[0].tags"),
         (TEMPLATE | {"provider": {"url": "u"}}, "provider.organization"),
         (TEMPLATE | {"capabilities": {"pushNotifications": True}}, "capabilities.pushNotifications"),
+        (TEMPLATE | {"capabilities": {"extendedAgentCard": True}}, "capabilities.extendedAgentCard"),
+        (TEMPLATE | {"defaultInputModes": ["text"]}, "defaultInputModes[0]"),
+        (TEMPLATE | {"provider": {"url": "a", "organization": "A"}}, "provider.url"),
+        (TEMPLATE | {"securitySchemes": {"x": {"type": "http"}}}, "securitySchemes.x.type"),
+        (TEMPLATE | {"securityRequirements": [{"schemes": {"x": {}}}]}, "securityRequirements[0].schemes.x"),
+        (TEMPLATE | {"signatures": []}, "signatures"),
+        ('{"name": "a", "name": "b"}', "'name' twice"),
         ({}, "description"),
         ([], "not a JSON object"),
         ("{", "not JSON"),
@@ -128,31 +147,63 @@ def test_a_missing_template_is_refused(tmp_path: Path) -> None:
         load_template(tmp_path / "none.json")
 
 
-def test_equal_cards_have_equal_etags_and_others_do_not(tmp_path: Path) -> None:
-    first, again, other = document(tmp_path), document(tmp_path), document(tmp_path, name="Other")
-    assert first.etag == again.etag != other.etag
-    assert first.headers == {
-        "ETag": first.etag,
-        "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
-        "Cache-Control": "public, max-age=300",
+def test_the_template_s_security_is_kept_where_the_server_asks_nobody(tmp_path: Path) -> None:
+    """A proxy before the server may ask."""
+    given = {
+        "securitySchemes": {"id": {"openIdConnectSecurityScheme": {"openIdConnectUrl": "https://id.example/"}}},
+        "securityRequirements": [{"schemes": {"id": {"list": ["a"]}}}],
     }
+    card = document(tmp_path, **given)
+    assert {name: card[name] for name in given} == given
+    assert card["capabilities"]["extendedAgentCard"] is False
 
 
-def test_a_cache_that_knows_the_card_gets_304(tmp_path: Path) -> None:
-    card = document(tmp_path)
-    for tags in (card.etag, f"W/{card.etag}", f'"x", {card.etag}', "*"):
-        assert not_modified(card, {"if-none-match": tags})
-    assert not not_modified(card, {})
-    assert not not_modified(card, {"if-none-match": '"x"'})
+# What the server offers
 
 
-def test_a_date_counts_only_without_an_etag(tmp_path: Path) -> None:
-    """RFC 9110 §13.2.2."""
-    card = document(tmp_path)
-    later, earlier = "Fri, 02 Jan 2026 00:00:00 GMT", "Wed, 31 Dec 2025 00:00:00 GMT"
-    assert not_modified(card, {"if-modified-since": card.last_modified})
-    assert not_modified(card, {"if-modified-since": later})
-    assert not not_modified(card, {"if-modified-since": earlier})
-    assert not not_modified(card, {"if-none-match": '"x"', "if-modified-since": later})
-    for nonsense in ("", "yesterday", "Fri, 02 Jan 2026 00:00:00", "Fri, 99 Jan 2026 00:00:00 GMT", "5" * 400):
-        assert not not_modified(card, {"if-modified-since": nonsense})
+def test_push_is_offered_where_it_is_wired(tmp_path: Path) -> None:
+    card = document(tmp_path, offer=Offer(push_notifications=True), capabilities={"pushNotifications": True})
+    assert card["capabilities"]["pushNotifications"] is True
+
+
+def test_a_server_that_identifies_callers_says_how_and_offers_an_extended_card(tmp_path: Path) -> None:
+    words = {"id": "echo", "name": "E", "description": "d", "tags": ["t"]}
+    words["securityRequirements"] = [{"schemes": {"bearer": {"list": ["write"]}}}]  # type: ignore[assignment]
+    card = document(tmp_path, spec("echo"), offer=BEARER, skills=[words])
+    assert card["securitySchemes"] == {"bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}}
+    assert card["securityRequirements"] == [{"schemes": {"bearer": {}}}]
+    assert card["capabilities"]["extendedAgentCard"] is True
+    assert card["skills"] == [words], "a template may name the server's schemes"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"securitySchemes": {"bearer": {"httpAuthSecurityScheme": {"scheme": "Basic"}}}}, "securitySchemes.bearer"),
+        ({"securityRequirements": [{"schemes": {"bearer": {}}}]}, "securityRequirements"),
+    ],
+)
+def test_a_template_does_not_contradict_how_the_server_identifies_callers(
+    tmp_path: Path, fields: dict[str, Any], field: str
+) -> None:
+    assert field in refusal(tmp_path, TEMPLATE | fields, offer=BEARER)
+
+
+# The card for known callers
+
+
+@pytest.mark.parametrize(
+    ("skills", "shown"), [(None, ["a", "b"]), (frozenset({"b", "x"}), ["b"]), (frozenset[str](), [])]
+)
+def test_a_known_caller_sees_the_skills_that_he_may_use(
+    tmp_path: Path, skills: frozenset[str] | None, shown: list[str]
+) -> None:
+    card_for = extended_card(made(tmp_path, spec("a"), spec("b"), offer=BEARER), lambda card: card)
+    card = card_for(Principal(id="p", skills=skills))
+    assert [skill.id for skill in card.skills] == shown
+
+
+def test_nobody_has_no_extended_card(tmp_path: Path) -> None:
+    card_for = extended_card(made(tmp_path, spec("a"), offer=BEARER), lambda card: pytest.fail("nothing is signed"))
+    with pytest.raises(Unauthenticated):
+        card_for(NOBODY)

@@ -2,10 +2,17 @@
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import pytest
 
+from a2a_server.agent_card import extended_card
+from a2a_server.context import Principal, RequestContext
+from a2a_server.jsonrpc import Door
+from a2a_server.methods.a2a import A2AMethods
+from a2a_server.methods.access import OpenTasks
+from core.plan import Limits
 from tests.a2a_server.conftest import Caller, RpcError, message, somebody, tree_message
 
 FAN = (
@@ -445,6 +452,26 @@ async def test_cancel_of_what_ended_otherwise_is_refused(call: Caller) -> None:
 @pytest.mark.asyncio
 async def test_what_the_card_does_not_offer_is_refused(call: Caller, method: str, params: Any, code: int) -> None:
     assert (await refused(call, method, params)).code == code
+
+
+@pytest.mark.asyncio
+async def test_the_extended_card_is_for_known_callers(call: Caller) -> None:
+    """A2A §13.3: it requires authentication, in HTTP's words as well."""
+    card = call.application.cards.published.card
+    methods = A2AMethods(
+        call.session,
+        call.application.streams,
+        OpenTasks(call.session, 1),
+        limits=Limits(),
+        default_skill=None,
+        extended_card=extended_card(card, lambda own: own),
+    )
+    door, ask = Door(methods.table()), b'{"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}'
+    unknown = await door.handle(ask, RequestContext())
+    known = await door.handle(ask, RequestContext(principal=Principal(id="p", skills=frozenset({"echo"}))))
+    assert (unknown.status, "WWW-Authenticate" in unknown.headers) == (401, True)
+    result = json.loads(known.body)["result"]
+    assert (result["name"], [skill["id"] for skill in result["skills"]]) == (card.name, ["echo"])
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,158 @@
+"""What anybody may read about this server: its card in both forms, its public keys and its catalog, byte for byte."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate, parsedate_to_datetime
+from hashlib import sha256
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from a2a_server.card.keys import Key, public_set
+from a2a_server.card.signing import SIGNATURES, sign, signatures
+from a2a_server.protocol import types
+from a2a_server.protocol.codec import encode
+from core.errors import ConfigurationError
+
+CARD_PATH = "/.well-known/agent-card.json"
+CATALOG_PATH = "/.well-known/ai-catalog.json"
+KEYS_PATH = "/.well-known/jwks.json"
+VERSION_HEADER = "A2A-Version"
+MAX_AGE = 300  # seconds that a client may keep a document
+
+JSON = "application/json"
+KEY_SET_TYPE = "application/jwk-set+json"  # RFC 7517 §8.5.2
+CATALOG_TYPE = "application/ai-catalog+json"
+CARD_TYPE = "application/a2a-agent-card+json"  # how catalogs call a card; the card itself goes as application/json
+
+_NO_URN = re.compile(r"[^A-Za-z0-9._-]+")
+
+CardMode = Literal["auto", "strict", "hybrid"]
+Hybrid = Callable[[types.AgentCard], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A document as it is served."""
+
+    body: bytes
+    etag: str
+    last_modified: str
+    media_type: str = JSON
+    vary: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the answer 200, and of 304 as well (RFC 9110 §15.4.5)."""
+        headers = {
+            "ETag": self.etag,
+            "Last-Modified": self.last_modified,
+            "Cache-Control": f"public, max-age={MAX_AGE}",
+        }
+        return headers | {"Vary": self.vary} if self.vary else headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The documents of one server. Without `hybrid` everybody reads the strict card."""
+
+    card: types.AgentCard  # what they were made of, without signatures
+    strict: Document
+    hybrid: Document | None
+    catalog: Document
+    keys: Document | None  # None: nothing is signed
+    mode: CardMode = "auto"
+
+    def card_for(self, version: str | None) -> Document:
+        """The card for a client that asks for this version of A2A, or for none.
+
+        Who names no version may be one of v0.3, which needs the hybrid (A2A §3.6.2); who names a version 1 reads v1.0.
+        """
+        if self.hybrid is None or self.mode == "strict":
+            return self.strict
+        is_v1 = version is not None and version.strip().split(".")[0] == "1"
+        return self.strict if self.mode == "auto" and is_v1 else self.hybrid
+
+
+def publish(
+    card: types.AgentCard,
+    url: str,
+    *,
+    now: float,
+    keys: Sequence[Key] = (),
+    hybrid: Hybrid | None = None,
+    mode: CardMode = "auto",
+) -> Published:
+    """The documents of a server at `url` (absolute, with a slash at its end) from `now` on (seconds since 1970, UTC).
+
+    `hybrid` adds to a card what v0.3 clients look for. Raises ConfigurationError for a card that cannot be signed.
+    """
+    jku = url.rstrip("/") + KEYS_PATH
+    vary = VERSION_HEADER if hybrid is not None and mode == "auto" else ""
+    try:
+        strict = replace(card, signatures=signatures(card, keys, jku=jku))
+        both = None if hybrid is None else _hybrid(hybrid(replace(card, signatures=[])), strict, keys, jku)
+    except ValueError as error:
+        raise ConfigurationError(f"the agent card cannot be signed: {error}") from None
+    return Published(
+        card=card,
+        strict=_document(encode(strict), now, vary=vary),
+        hybrid=None if both is None else _document(encode(both), now, vary=vary),
+        catalog=_document(encode(_catalog(card, url)), now, media_type=CATALOG_TYPE),
+        keys=_document(encode(public_set(keys)), now, media_type=KEY_SET_TYPE) if keys else None,
+        mode=mode,
+    )
+
+
+def not_modified(document: Document, request: Mapping[str, str]) -> bool:
+    """Whether a request with these headers (lower-case names) is answered 304 (RFC 9110 §13.2.2)."""
+    if (tags := request.get("if-none-match")) is not None:
+        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
+        return "*" in known or document.etag in known
+    if (since := request.get("if-modified-since")) is not None:
+        try:
+            return parsedate_to_datetime(document.last_modified) <= parsedate_to_datetime(since)
+        except (ValueError, TypeError):  # no date, or one without a time zone: the header does not count
+            return False
+    return False
+
+
+def _hybrid(document: dict[str, Any], strict: types.AgentCard, keys: Sequence[Key], jku: str) -> dict[str, Any]:
+    """The hybrid with signatures for both kinds of verifier.
+
+    Those over all of it hold for the JSON as it comes; the strict card's hold for who drops what v1.0 does not know.
+    """
+    over_all = [sign(document, key, jku=jku) for key in keys]
+    return document | {SIGNATURES: [*strict.signatures, *over_all]} if keys else document
+
+
+def _document(body: bytes, now: float, *, media_type: str = JSON, vary: str = "") -> Document:
+    return Document(
+        body=body,
+        etag=f'"{sha256(body).hexdigest()[:32]}"',
+        last_modified=formatdate(now, usegmt=True),
+        media_type=media_type,
+        vary=vary,
+    )
+
+
+def _catalog(card: types.AgentCard, url: str) -> dict[str, Any]:
+    """The one agent here as an AI Catalog (github.com/Agent-Card/ai-catalog, specification 1.0, a draft of 2026-04).
+
+    Its offspring ARD (github.com/ards-project/ard-spec, 2026-07) says `type` for `mediaType` and has a form for
+    identifiers. The entry has both names, which either allows.
+    """
+    host, name = (_NO_URN.sub("-", text).strip("-") or "agent" for text in (urlsplit(url).hostname or "", card.name))
+    entry = {
+        "identifier": f"urn:air:{host}:agent:{name}",
+        "displayName": card.name,
+        "type": CARD_TYPE,
+        "mediaType": CARD_TYPE,
+        "url": url.rstrip("/") + CARD_PATH,
+        "description": card.description,
+        "version": card.version,
+    }
+    publisher = card.provider.organization if card.provider else card.name
+    return {"specVersion": "1.0", "host": {"displayName": publisher}, "entries": [entry]}

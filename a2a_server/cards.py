@@ -1,0 +1,55 @@
+"""The cards of one server, made and signed by its settings: the public documents, and the card for known callers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from a2a_server.agent_card import Offer, extended_card, load_template, make_card, template_path
+from a2a_server.card.keys import load_keys
+from a2a_server.card.published import KEYS_PATH, Hybrid, Published, publish
+from a2a_server.card.signing import signatures
+from a2a_server.config import Config
+from a2a_server.context import Principal
+from a2a_server.protocol import types
+from core.errors import ConfigurationError
+from core.executors.registry import ExecutorRegistry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cards:
+    """What the server says of itself: to everybody, and to a caller it knows (None: it knows nobody)."""
+
+    published: Published
+    extended: Callable[[Principal], types.AgentCard] | None
+
+    @property
+    def extensions(self) -> list[types.AgentExtension]:
+        """The protocol extensions that the card names."""
+        return self.published.card.capabilities.extensions
+
+
+def make_cards(
+    config: Config, registry: ExecutorRegistry, url: str, offer: Offer, *, now: float, hybrid: Hybrid | None = None
+) -> Cards:
+    """The cards of a server at `url` from `now` on. `hybrid` adds what v0.3 clients look for in a card.
+
+    Raises ConfigurationError.
+    """
+    if config.extended_card is not None and not offer.identifies_callers:
+        raise ConfigurationError("extended_card: callers are not identified here, and it is for known ones only")
+    keys = load_keys(config.card_keys)
+    template = load_template(template_path(config.card))
+    published = publish(
+        make_card(template, registry, url, offer), url, now=now, keys=keys, hybrid=hybrid, mode=config.card_mode
+    )
+    if not offer.identifies_callers:
+        return Cards(published=published, extended=None)
+    if config.extended_card is not None:
+        template = load_template(template_path(config.extended_card))
+    card = make_card(template, registry, url, offer)
+
+    def sign(own: types.AgentCard) -> types.AgentCard:
+        return replace(own, signatures=signatures(own, keys, jku=url.rstrip("/") + KEYS_PATH))
+
+    return Cards(published=published, extended=extended_card(card, sign))
