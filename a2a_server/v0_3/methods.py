@@ -154,7 +154,9 @@ def _handler(line: _Line, of: Method) -> Handler:
             return line.answer(await of.handler(context, line.request(params)))
         except (UnsupportedOperation, IllegalCommand) as error:
             told = translate(error)
-            raise line.refusal(told.message, metadata=told.metadata) from None
+            if isinstance(told, UnsupportedOperation):
+                told = line.refusal(told.message, metadata=told.metadata)
+            raise told from None
 
     return call
 
