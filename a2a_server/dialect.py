@@ -16,6 +16,7 @@ class Dialect:
     """
 
     version: str | None = None
+    mark: str = ""  # what is in the name of each of its methods, and of no other
     decode: Callable[[Any, Any], Any]  # params and their type to the typed value; raises InvalidParams
     error_object: Callable[[A2AError], dict[str, Any]] = to_object  # the `error` member of a response
 

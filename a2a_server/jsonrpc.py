@@ -104,6 +104,7 @@ class Door:
     def __init__(self, methods: Iterable[Method], *, max_batch: int = DEFAULT_MAX_BATCH) -> None:
         self.methods = {method.name: method for method in methods}
         self._targets = {name: _target(method) for name, method in self.methods.items()}
+        self._marks = {method.dialect.mark: method.dialect for method in self.methods.values() if method.dialect.mark}
         self._max_batch = max_batch
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
@@ -142,7 +143,7 @@ class Door:
             return call
         # Not the dispatcher's outermost function: that one costs two more tasks a call, and answers whole batches.
         await dispatch_request(self._targets, call, request)
-        if request.id is NOID:
+        if request.id is NOID and call.dialect.version is None:
             if call.frames is not None:
                 await call.frames.aclose()
                 call.frames = None
@@ -168,15 +169,20 @@ class Door:
             wrong.append(Problem("jsonrpc", 'must be "2.0"'))
         if not isinstance(name, str):
             wrong.append(Problem("method", "must be a string"))
-        elif name in self.methods:
-            call.dialect = self.methods[name].dialect
-            if "id" not in item and call.dialect.version is not None:
-                wrong.append(Problem("id", "is required: A2A has no notifications"))
+        else:
+            call.dialect = self._dialect(name)
         if not (params is None or isinstance(params, dict | list)):
             wrong.append(Problem("params", "must be an object or an array"))
         if wrong:
             raise InvalidRequest.of(wrong)
+        call.has_id = "id" in item
         return Request(str(name), [params], item.get("id", NOID))
+
+    def _dialect(self, name: str) -> Dialect:
+        """The dialect of a method of this name, be there one or not."""
+        if name in self.methods:
+            return self.methods[name].dialect
+        return next((dialect for mark, dialect in self._marks.items() if mark in name), OWN)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -185,6 +191,7 @@ class _Call:
 
     context: RequestContext
     in_batch: bool
+    has_id: bool = True
     dialect: Dialect = OWN
     request_id: str | int | None = None
     result: bytes | None = None
@@ -213,11 +220,11 @@ def error_reply(
 
 
 async def perform(
-    method: Method, context: RequestContext, params: Any, *, in_batch: bool = False
+    method: Method, context: RequestContext, params: Any, *, in_batch: bool = False, has_id: bool = True
 ) -> bytes | AsyncGenerator[Frame, None] | A2AError:
     """Run a method, in any binding: its result as JSON, its frames where it streams, or what its caller is told."""
     try:
-        return await _run(method, context, params, in_batch=in_batch)
+        return await _run(method, context, params, in_batch=in_batch, has_id=has_id)
     except Exception as error:  # noqa: BLE001 - the boundary: `translate` logs what nobody foresaw
         return translate(error)
 
@@ -239,7 +246,7 @@ def _target(method: Method) -> Callable[[_Call, Any], Awaitable[Result]]:
     """The method as jsonrpcserver calls it: a result or an error, never an exception."""
 
     async def target(call: _Call, params: Any, /) -> Result:
-        match await perform(method, call.context, params, in_batch=call.in_batch):
+        match await perform(method, call.context, params, in_batch=call.in_batch, has_id=call.has_id):
             case A2AError() as error:
                 call.error = error
                 return Error(error.code, error.message)
@@ -264,13 +271,15 @@ class _Fitting(Signature):
 
 
 async def _run(
-    method: Method, context: RequestContext, params: Any, *, in_batch: bool
+    method: Method, context: RequestContext, params: Any, *, in_batch: bool, has_id: bool
 ) -> bytes | AsyncGenerator[Frame, None]:
     dialect = method.dialect
     if dialect.version is not None:
         check_version(context.a2a_version, dialect.version)
     if not method.is_raw:
         params = dialect.decode(params, method.params_type)
+    if not has_id and dialect.version is not None:
+        raise InvalidRequest.of([Problem("id", "is required: A2A has no notifications")])
     streams = method.is_stream if isinstance(method.is_stream, bool) else method.is_stream(params)
     if streams and in_batch:
         raise InvalidRequest("A method that streams cannot be part of a batch")

@@ -13,4 +13,4 @@ def _event(event: StreamResponse, is_last: bool) -> bytes:
     return encode(event_of(event, is_last=is_last))
 
 
-A2A_0_3 = A2ADialect(version="0.3", decode=decode, error_object=error_object, event=_event)
+A2A_0_3 = A2ADialect(version="0.3", mark="/", decode=decode, error_object=error_object, event=_event)

@@ -1,18 +1,19 @@
 """The JSON-RPC methods of A2A v0.3: each one is a v1.0 method, with its params and its result in other words."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec.structs import replace as changed
 
 from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Handler, Method
+from a2a_server.jsonrpc import Frame, Handler, Method
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.errors import (
     A2AError,
     ExtendedAgentCardNotConfigured,
     InvalidParams,
+    TaskNotCancelable,
     TaskNotFound,
     UnsupportedOperation,
     translate,
@@ -22,7 +23,7 @@ from a2a_server.v0_3 import types as wire
 from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.types import TaskPushNotificationConfig as PushConfig
-from core.errors import IllegalCommand
+from core.errors import CallerError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,8 @@ LINES = (
 def table(methods: Iterable[Method]) -> list[Method]:
     """The v0.3 methods over these, among which are all of v1.0."""
     known = {method.name: method for method in methods}
+    cancel = known["CancelTask"]
+    known[cancel.name] = replace(cancel, handler=_cancel(cancel.handler, known["GetTask"].handler))
     get, page = known["GetTaskPushNotificationConfig"], known["ListTaskPushNotificationConfigs"]
     configs = _PushConfigs(get.handler, page.handler)
     return [
@@ -152,11 +155,31 @@ def _handler(line: _Line, of: Method) -> Handler:
     async def call(context: RequestContext, params: Any) -> Any:
         try:
             return line.answer(await of.handler(context, line.request(params)))
-        except (UnsupportedOperation, IllegalCommand) as error:
+        except (A2AError, CallerError) as error:
             told = translate(error)
             if isinstance(told, UnsupportedOperation):
                 told = line.refusal(told.message, metadata=told.metadata)
+            if of.is_stream and not told.is_http:
+                return _failed(told)
             raise told from None
+
+    return call
+
+
+async def _failed(error: A2AError) -> AsyncGenerator[Frame, None]:
+    """A stream that is one error: v0.3 clients that ask for a stream read nothing else (a2a-sdk 0.3, a2a-tck 0.3.x)."""
+    raise error
+    yield  # what makes it a generator
+
+
+def _cancel(cancel: Handler, get: Handler) -> Handler:
+    """In v0.3 a canceled task cannot be canceled again (v0.3 §7.4); in v1.0 that is no error (v1.0 §3.3.1)."""
+
+    async def call(context: RequestContext, params: v1.CancelTaskRequest) -> Any:
+        task: v1.Task = await get(context, v1.GetTaskRequest(id=params.id, history_length=0))
+        if task.status.state is v1.TaskState.CANCELED:
+            raise TaskNotCancelable(metadata={"taskId": params.id})
+        return await cancel(context, params)
 
     return call
 

@@ -130,6 +130,7 @@ def test_errors_have_the_codes_that_v0_3_knows(report: Report) -> None:
         "cancel ended": -32002,
         "send to ended": -32602,
         "send to nobody": -32001,
+        "stream to nobody": -32001,
         "unknown skill": -32602,
         "push": -32003,
     }

@@ -10,7 +10,7 @@ import pytest
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Door, Method
 from a2a_server.protocol import types as v1
-from a2a_server.protocol.errors import PushNotificationNotSupported, TaskNotFound, UnsupportedOperation
+from a2a_server.protocol.errors import Overloaded, PushNotificationNotSupported, TaskNotFound, UnsupportedOperation
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.methods import table
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, running, somebody, until, unwrapped
@@ -189,12 +189,10 @@ async def test_v1_method_under_0_3_is_refused(call: Caller) -> None:
 @pytest.mark.asyncio
 async def test_what_v1_calls_unsupported_v0_3_calls_wrong_params(call: Caller) -> None:
     ended = (await call("message/send", sent("echo")))["id"]
-    for method, params in (
-        ("message/send", sent(task=ended)),
-        ("message/stream", sent(task=ended)),
-        ("tasks/resubscribe", {"id": ended}),
-    ):
-        assert (await refused(call, method, params)).code == -32602
+    assert (await refused(call, "message/send", sent(task=ended))).code == -32602
+    for method, params in (("message/stream", sent(task=ended)), ("tasks/resubscribe", {"id": ended})):
+        (frame,) = await call.frames(method, params)
+        assert frame.data["error"]["code"] == -32602
     assert (await refused(call, "tasks/cancel", {"id": ended})).code == -32002
     assert (await refused(call, "agent/getAuthenticatedExtendedCard", None)).code == -32007
 
@@ -222,18 +220,61 @@ async def test_wrong_params_name_the_field(call: Caller, method: str, params: An
 
 
 @pytest.mark.asyncio
-async def test_foreign_tasks_are_not_there(call: Caller) -> None:
-    task = await call("message/send", sent("echo"))
-    for method in ("tasks/get", "tasks/cancel", "tasks/resubscribe"):
-        assert (await refused(call, method, {"id": task["id"]}, principal=somebody("eve"))).code == -32001
+async def test_error_of_a_stream_is_its_only_event_once_the_params_are_read(call: Caller) -> None:
+    """v0.3 clients that ask for a stream do not look into a plain JSON body; v1.0 wants exactly that."""
+    (frame,) = await call.frames("tasks/resubscribe", {"id": "nope"})
+    assert (frame.seq, frame.data["error"]["code"]) == (None, -32001)
+    (frame,) = await call.frames("message/stream", sent("no-such-skill"))
+    assert frame.data["error"]["code"] == -32602
+    for method in ("tasks/resubscribe", "message/stream"):
+        assert (await refused(call, method, {})).code == -32602
 
 
 @pytest.mark.asyncio
-async def test_request_without_an_id_is_refused_and_nothing_runs(call: Caller) -> None:
-    request = {"jsonrpc": "2.0", "method": "message/send", "params": sent("echo")}
+async def test_who_is_turned_away_from_a_stream_is_told_by_the_status() -> None:
+    async def turned_away(context: RequestContext, params: Any) -> Any:
+        raise Overloaded(retry_after=7)
+
+    reply = await door_of(SubscribeToTask=turned_away).handle(body("tasks/resubscribe", {"id": "t"}), RequestContext())
+    assert (reply.status, reply.headers, reply.events) == (503, {"Retry-After": "7"}, None)
+
+
+@pytest.mark.asyncio
+async def test_canceled_task_cannot_be_canceled_again(call: Caller) -> None:
+    """In v1.0 it can, and nothing happens."""
+    task_id = await call.begin("hold")
+    assert (await call("tasks/cancel", {"id": task_id}))["status"]["state"] == "canceled"
+    assert (await refused(call, "tasks/cancel", {"id": task_id})).code == -32002
+    assert (await call("CancelTask", {"id": task_id}))["status"]["state"] == "TASK_STATE_CANCELED"
+
+
+@pytest.mark.asyncio
+async def test_foreign_tasks_are_not_there(call: Caller) -> None:
+    task = await call("message/send", sent("echo"))
+    for method in ("tasks/get", "tasks/cancel"):
+        assert (await refused(call, method, {"id": task["id"]}, principal=somebody("eve"))).code == -32001
+    (frame,) = await call.frames("tasks/resubscribe", {"id": task["id"]}, principal=somebody("eve"))
+    assert frame.data["error"]["code"] == -32001
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("message/send", sent("echo"), -32600),
+        ("message/stream", sent("echo"), -32600),
+        ("message/send", {"message": {}}, -32602),
+        ("message/nope", {}, -32601),
+    ],
+)
+async def test_request_without_an_id_is_refused_and_nothing_runs(
+    call: Caller, method: str, params: Any, code: int
+) -> None:
+    """A2A has no notifications; the answer says first what else is wrong (a2a-tck 0.3.x)."""
+    request = {"jsonrpc": "2.0", "method": method, "params": params}
     reply = await call.application.door.handle(json.dumps(request).encode(), RequestContext())
     answer = json.loads(reply.body)
-    assert (reply.status, answer["id"], answer["error"]["code"]) == (200, None, -32600)
+    assert (reply.status, answer["id"], answer["error"]["code"]) == (200, None, code)
     assert call.lab.requests == []
 
 

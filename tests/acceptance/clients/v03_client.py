@@ -129,6 +129,7 @@ class Session:
             "cancel ended": await error_of(self.blocking.cancel_task(TaskIdParams(id=ended["id"]))),
             "send to ended": await error_of(events(self.blocking, message("more", task_id=ended["id"]))),
             "send to nobody": await error_of(events(self.blocking, message("more", task_id="nope"))),
+            "stream to nobody": await error_of(events(self.streaming, message("more", task_id="nope"))),
             "unknown skill": await error_of(events(self.blocking, message("x", skill="no-such-skill"))),
             "push": await error_of(self.blocking.set_task_callback(TaskPushNotificationConfig.model_validate(webhook))),
         }
