@@ -20,13 +20,18 @@ from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.context import NOBODY, RequestContext
 from a2a_server.gate import Face, Gate, read_body, send_refusal, send_reply
+from a2a_server.headers import AnswerHeaders
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Reply, error_reply, to_events
+from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
+from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.messages import MessageRules, Messages
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
+from a2a_server.origins import Origins
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
@@ -36,13 +41,14 @@ from a2a_server.protocol.errors import (
     PathNotFound,
     translate,
 )
+from a2a_server.proxies import BehindProxy
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
 from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.well_known import WellKnown
-from core.egress import EgressPolicy
+from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
 from core.executors.command import CommandPolicy
@@ -75,23 +81,24 @@ class Application:
         self._extensions = {extension.uri for extension in cards.extensions}
         self.door = self._make_door()
         self.rest = Rest(self.door.methods)
-        self.asgi: ASGIApp = Gate(self._make_routes(), face=self._face, hosts=config.hosts(), max_body=config.max_body)
+        self.asgi = self._make_edge(self._make_routes())
 
     def _make_door(self) -> Door:
         config, session = self.config, self.session
         limits = Limits(max_tasks=config.max_tree_tasks, max_depth=config.max_depth)
         open_tasks = OpenTasks(session, config.max_open_tasks)
         required = [each.uri for each in self.cards.extensions if each.required]
+        idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
+        rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids)
+        messages = Messages(session, self.streams, open_tasks, idempotency, rules)
         a2a = A2AMethods(
             session,
             self.streams,
-            open_tasks,
-            limits=limits,
-            default_skill=config.default_skill,
+            messages,
             required_extensions=required,
             extended_card=self.cards.extended,
         )
-        tasks = TasksMethods(session, self.streams, open_tasks, limits=limits)
+        tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
         current = a2a.table()
         methods = [*current, *v0_3_table(current), *tasks.table(), *system.table()]
@@ -111,6 +118,20 @@ class Application:
         )
         app.router.redirect_slashes = False
         return app
+
+    def _make_edge(self, routes: ASGIApp) -> ASGIApp:
+        """What a request passes on its way to the routes, from the inside out."""
+        config = self.config
+        origins = Origins(
+            allowed=config.own_origins() | set(config.allowed_origins),
+            readers=config.cors_origins,
+            credentials=config.cors_credentials,
+            opens_documents=config.is_exposed,
+        )
+        app: ASGIApp = Admission(routes, Callers())
+        app = Gate(app, face=self._face, origins=origins, hosts=config.hosts(), max_body=config.max_body)
+        app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
+        return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
 
     # Life
 
@@ -172,6 +193,7 @@ class Application:
             task_id = request.path_params["task_id"]
             head = await owned_head(self.session, context.owner, task_id)
             after = check_resume(head, context.last_event_id)
+            context.permit.stream()
         except (A2AError, CallerError, StorageError) as error:
             told = translate(error)
             return _plain(error_reply(told, status=told.http_status))
@@ -211,8 +233,12 @@ class Application:
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
         extensions = headers.get(_extensions_header(headers), "")
+        principal = NOBODY
+        permit: Permit = request.scope[PERMIT]
+        permit.admit(principal.owner, self.config.caller_limits(is_identified=principal is not NOBODY))
         return RequestContext(
-            principal=NOBODY,
+            principal=principal,
+            permit=permit,
             a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
             extensions=tuple(uri for part in extensions.split(",") if (uri := part.strip())),
             idempotency_key=headers.get("idempotency-key"),
@@ -241,14 +267,15 @@ def build(
     """
     registry = default_registry if registry is None else registry
     command = CommandPolicy(programs=config.commands) if config.commands else None
-    register_builtins(registry, egress=EgressPolicy(config.egress_allow), command=command)
+    egress = EgressPolicy(config.egress_allow)
+    register_builtins(registry, egress=egress, command=command)
     known = [spec.id for spec in skills(registry)]
     if config.default_skill is not None and config.default_skill not in known:
         raise ConfigurationError(
             f"default_skill: there is no skill {config.default_skill!r}; the skills are: {', '.join(known) or 'none'}"
         )
     limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
-    session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits)
+    session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
     url = config.url(port)
     cards = make_cards(config, registry, url, Offer(), now=time(), hybrid=hybrid)
     return Application(config, session, cards, url)

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct, ValidationError
 
+from a2a_server.limits import NO_LIMITS, OF_THE_IDENTIFIED, CallerLimits
+from a2a_server.origins import ANY, origin_of
 from core.errors import ConfigurationError
 
 PREFIX = "A2A_SERVER_"
@@ -25,6 +27,7 @@ FILE_SETTING = "config"  # not a setting: it says where the settings are
 
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^/]*@")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?|\*")
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
 
@@ -48,6 +51,16 @@ class Config(Struct, frozen=True, kw_only=True):
     insecure: bool = False  # listen beyond loopback although nobody is identified
     allowed_hosts: Names = ()  # names in `Host` beside loopback's, `host`'s and `public_url`'s; "*": any
     public_url: str | None = None  # the address that callers use, where it is not ours (a proxy)
+    root_path: str = ""  # the path under which a proxy has us, such as /agents/one; every route answers under it
+    trusted_proxies: Names = ()  # addresses and networks whose X-Forwarded-For, -Proto and -Host are believed
+    allowed_origins: Names = ()  # web origins whose requests are taken beside our own
+    cors_origins: Names = ()  # web origins whose pages may also read the answers; "*": any
+    cors_credentials: bool = False  # those pages' browsers send cookies and client certificates along
+    tls_cert: str | None = None  # the certificate and its chain, PEM; None: no TLS
+    tls_key: str | None = None  # its private key, PEM, where the certificate's file does not hold it
+    tls_key_password_file: str | None = None
+    tls_ca: str | None = None  # whose certificates callers may show, PEM
+    tls_client_auth: Literal["none", "optional", "required"] = "none"  # whether callers show one
     database: DatabaseUrl = "sqlite:///a2a-server.db"
 
     executors: Names = ()  # files or modules that register executors
@@ -59,11 +72,24 @@ class Config(Struct, frozen=True, kw_only=True):
     commands: Names = ()  # programs that command_executor may run; none: it is off
     egress_allow: Names = ()  # private hosts, addresses or networks that executors may call
 
+    max_connections: Count = 10_000
+    max_connections_per_address: Count = 200  # save from this machine and from trusted proxies
     max_body: Count = 10 * 1024 * 1024  # bytes
     max_batch: Count = 50
     max_tree_tasks: Count = 10_000
     max_depth: Count = 200
     max_open_tasks: Count = 100_000
+    max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
+    client_context_ids: bool = True  # whether clients may make contexts by naming new ones
+    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is known
+    idempotency_by_message_id: bool = False  # a message without the header has its messageId for a key
+
+    # Of one caller. None: 100 requests a second, 100 calls and 100 streams at the same time for callers who are
+    # identified; for those who are not, and so count as one, no limit.
+    max_rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    max_burst: Count | None = None  # requests at once; None: as many as come in two seconds
+    max_calls: Count | None = None
+    max_streams: Count | None = None
 
     max_running: Count = 100  # tasks of this process
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
@@ -89,9 +115,33 @@ class Config(Struct, frozen=True, kw_only=True):
     def url(self, port: int | None = None) -> str:
         """The address that callers use, with a slash at its end. `port`: the one that was found for port 0."""
         if self.public_url:
-            return self.public_url.rstrip("/") + "/"
+            has_path = urlsplit(self.public_url).path.strip("/") != ""
+            return self.public_url.rstrip("/") + ("" if has_path else self.root_path) + "/"
+        scheme = "http" if self.tls_cert is None else "https"
         host = "localhost" if _is_wildcard(self.host) else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{port or self.port}/"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or self.port}{self.root_path}/"
+
+    def own_origins(self) -> set[str]:
+        """The web origin of `public_url`: pages of it are ours, whatever `Host` the proxy sends."""
+        if self.public_url is None:
+            return set()
+        address = urlsplit(self.public_url)
+        return {f"{address.scheme}://{address.netloc}"}
+
+    def caller_limits(self, *, is_identified: bool) -> CallerLimits:
+        """What one caller may ask."""
+        usual = OF_THE_IDENTIFIED if is_identified else NO_LIMITS
+        return CallerLimits(
+            rate=self.max_rate or usual.rate,
+            burst=self.max_burst,
+            calls=self.max_calls or usual.calls,
+            streams=self.max_streams or usual.streams,
+        )
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether it is meant for callers of other machines."""
+        return self.public_url is not None or not _is_loopback(self.host)
 
 
 def load(command_line: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Config:
@@ -211,11 +261,46 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
     for name in config.allowed_hosts:
         if not _HOST.fullmatch(name):
             raise ConfigurationError(f"{source('allowed_hosts')}: {name!r} is no host name (without scheme and port)")
+    _check_edge(config, source)
     if not config.insecure and not _is_loopback(config.host):
         raise ConfigurationError(
             f"{source('host')}: {config.host} is reachable from other machines, and callers are not identified; "
             "listen on 127.0.0.1, or add --insecure where something else guards the server"
         )
+
+
+def _check_edge(config: Config, source: Callable[[str], str]) -> None:
+    """The rules for what stands between the callers and us."""
+    if config.root_path and not _ROOT_PATH.fullmatch(config.root_path):
+        raise ConfigurationError(
+            f"{source('root_path')}: must be a path such as /agents/one, without a slash at its end"
+        )
+    for entry in config.trusted_proxies:
+        try:
+            ip_network(entry)
+        except ValueError:
+            raise ConfigurationError(f"{source('trusted_proxies')}: {entry!r} is no address or network") from None
+    for name in ("allowed_origins", "cors_origins"):
+        for entry in getattr(config, name):
+            if entry == ANY and name == "cors_origins":
+                continue
+            try:
+                origin_of(entry)
+            except ValueError:
+                raise ConfigurationError(
+                    f"{source(name)}: {entry!r} is no origin such as https://app.example"
+                ) from None
+    if config.cors_credentials and ANY in config.cors_origins:
+        raise ConfigurationError(f"{source('cors_credentials')}: not together with * in cors_origins; name the origins")
+    if config.max_calls is not None and config.max_calls < config.max_batch:
+        raise ConfigurationError(f"{source('max_calls')}: must not be less than max_batch, {config.max_batch}")
+    for name in ("tls_key", "tls_key_password_file", "tls_ca"):
+        if getattr(config, name) is not None and config.tls_cert is None:
+            raise ConfigurationError(f"{source(name)}: needs tls_cert")
+    if config.tls_client_auth != "none" and config.tls_ca is None:
+        raise ConfigurationError(f"{source('tls_client_auth')}: needs tls_ca, which says whose certificates are taken")
+    if config.tls_client_auth == "none" and config.tls_ca is not None:
+        raise ConfigurationError(f"{source('tls_ca')}: has no use without tls_client_auth optional or required")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,10 +1,11 @@
 """What a method knows of the request beside its params: who asks, in which dialect, from where."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec import Struct
 
 from a2a_server.dialect import A2A_1_0, A2ADialect
+from a2a_server.limits import Permit
 from core.errors import Problem
 from core.task import ANONYMOUS
 
@@ -35,6 +36,7 @@ class RequestContext:
     idempotency_key: str | None = None  # of the header `Idempotency-Key`
     last_event_id: int | None = None  # where a broken stream is to be taken up
     event_id_problem: Problem | None = None  # what is wrong with the one that was given; for streams only
+    permit: Permit = field(default_factory=Permit, compare=False)  # what the caller may still do
     base_url: str = ""  # the address the caller used, with a slash at its end
 
     @property

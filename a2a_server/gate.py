@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Reply
+from a2a_server.origins import Origins
 from a2a_server.protocol.errors import (
     A2AError,
     BadHeaders,
@@ -49,8 +49,17 @@ class Gate:
     `face` says whom a request was meant for: in that one's shape it is refused.
     """
 
-    def __init__(self, app: ASGIApp, *, face: Callable[[Scope], Face], hosts: frozenset[str], max_body: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        face: Callable[[Scope], Face],
+        origins: Origins,
+        hosts: frozenset[str],
+        max_body: int,
+    ) -> None:
         self._app = app
+        self._origins = origins
         self._face = face
         self._hosts = hosts
         self._max_body = max_body
@@ -82,7 +91,7 @@ class Gate:
         if not name or (name not in self._hosts and "*" not in self._hosts):
             raise Misdirected("This server does not answer for this Host; see allowed_hosts")
         origin = headers.get(b"origin")
-        if origin is not None and _authority(origin) != host.lower():
+        if origin is not None and not self._origins.admits(origin, host, scope["path"]):
             raise ForeignOrigin("Requests of other origins are not taken")
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
@@ -110,14 +119,6 @@ def host_name(host: str) -> str:
     """The name in a Host header: lower case, without port and brackets; empty where it is none."""
     matched = _HOST.fullmatch(host.strip().lower())
     return (matched[1] or matched[2]) if matched else ""
-
-
-def _authority(origin: str) -> str | None:
-    """Host and port of an origin, lower case; None where it is no address."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
 
 
 def too_large(max_body: int) -> BodyTooLarge:

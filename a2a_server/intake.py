@@ -37,7 +37,7 @@ def work_of(
         raise InvalidParams.of([Problem(f"message.parts[{trees[1][0]}].data.tasks", "one message brings one tree")])
     if trees:
         index, items = trees[0]
-        _check_input_modes(message, TREE_MODES + tuple(mode for spec in skills(registry) for mode in spec.input_modes))
+        check_input_modes(message, tree_modes(registry))
         return Work(items=items, path=f"message.parts[{index}].data")
     skill = _named_skill(message, metadata) or default_skill
     known = [spec.id for spec in skills(registry)]
@@ -45,7 +45,7 @@ def work_of(
         told = "name a skill" if skill is None else f"unknown skill {skill!r}"
         text = f"{told}; the skills are: {', '.join(known) or 'none'}"
         raise InvalidParams.of([Problem("message.metadata.skillId", text)])
-    _check_input_modes(message, registry_spec(registry, skill).input_modes)
+    check_input_modes(message, registry_spec(registry, skill).input_modes)
     return Work(items=[{"name": skill, "inputs": _inputs(message)}], skill=skill)
 
 
@@ -57,10 +57,23 @@ def check_output_modes(plan: Plan, registry: ExecutorRegistry, accepted: Sequenc
         raise ContentTypeNotSupported("None of acceptedOutputModes is offered", metadata={"offered": ", ".join(modes)})
 
 
-def request_of(message: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What executors see of the request as `context.request`. The tree itself is left out: they are in it."""
+def request_of(
+    message: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    *,
+    references: Sequence[str] = (),
+    accepted_output_modes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What executors see of the request as `context.request`. The tree itself is left out: they are in it.
+
+    `references` are the message's `referenceTaskIds` without those that the caller cannot see.
+    """
     parts = [part for part in message["parts"] if not (isinstance(part.get("data"), dict) and "tasks" in part["data"])]
-    return {"message": {**message, "parts": parts}, "metadata": dict(metadata)}
+    seen = {**message, "parts": parts}
+    if "referenceTaskIds" in seen:
+        seen["referenceTaskIds"] = list(references)
+    request: dict[str, Any] = {"message": seen, "metadata": dict(metadata)}
+    return request | ({"acceptedOutputModes": list(accepted_output_modes)} if accepted_output_modes else {})
 
 
 def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:
@@ -87,7 +100,13 @@ def _covers(mode: str, media_type: str) -> bool:
     return mode.endswith("/*") and media_type.startswith(mode[:-1])
 
 
-def _check_input_modes(message: Message, modes: Sequence[str]) -> None:
+def tree_modes(registry: ExecutorRegistry) -> tuple[str, ...]:
+    """What a message to a whole tree may hold: what any skill takes."""
+    return TREE_MODES + tuple(mode for spec in skills(registry) for mode in spec.input_modes)
+
+
+def check_input_modes(message: Message, modes: Sequence[str]) -> None:
+    """Raise ContentTypeNotSupported for a part in none of these media types; one that names none is taken."""
     for index, part in enumerate(message.parts):
         if part.media_type and not accepts(modes, part.media_type):
             raise ContentTypeNotSupported(

@@ -113,6 +113,11 @@ class Door:
             message = parse(body)
             if isinstance(message, list) and not 1 <= len(message) <= self._max_batch:
                 raise InvalidRequest(f"A batch has 1 to {self._max_batch} requests, not {len(message)}")
+            if isinstance(message, list) and len(message) > 1 and context.idempotency_key is not None:
+                text = "is the key of one request; send those of a batch one by one"
+                raise InvalidRequest.of([Problem("Idempotency-Key", text)])
+            if isinstance(message, list):
+                context.permit.extend(len(message) - 1)
         except A2AError as error:
             return error_reply(error)
         if isinstance(message, list):
@@ -285,6 +290,8 @@ async def _run(
         raise InvalidRequest("A method that streams cannot be part of a batch")
     if streams and context.event_id_problem is not None:
         raise InvalidParams.of([context.event_id_problem])
+    if streams:
+        context.permit.stream()
     result = await method.handler(context, params)
     return cast("AsyncGenerator[Frame, None]", result) if streams else encode(result)
 

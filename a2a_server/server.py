@@ -15,12 +15,13 @@ from types import FrameType
 
 import uvicorn
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from a2a_server import logs
+from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
+from a2a_server.connection import ACCEPTED_AT_ONCE, Connection, Connections, limited, room
 from a2a_server.extensions import load_executors
+from a2a_server.proxies import PEER, exempt
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
-BACKLOG = 2048
+BACKLOG = 2048  # connections that the kernel keeps until they are accepted
 CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
 
 
@@ -43,22 +44,31 @@ def say_ready(url: str) -> None:
 class Server(uvicorn.Server):
     """uvicorn, with our own way to start and to end: drain, let requests finish, stop the work, close the storage.
 
-    `ready` is called with the address as soon as the server takes work.
+    `ready` is called with the address as soon as the server takes work. Raises ConfigurationError.
     """
 
     def __init__(self, application: Application, ready: Callable[[str], None] = say_ready) -> None:
         config = application.config
+        tls.check(config)
+        most = room(config.max_connections)
+        connections = Connections(most, config.max_connections_per_address, exempt(config.trusted_proxies))
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=HttpToolsProtocol,
+                http=limited(connections),
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=BACKLOG,
+                backlog=ACCEPTED_AT_ONCE,  # asyncio's one number for two things; `startup` sets the other one
+                ssl_certfile=config.tls_cert,
+                ssl_keyfile=config.tls_key,
+                ssl_keyfile_password=tls.key_password(config),
+                ssl_ca_certs=config.tls_ca,
+                ssl_cert_reqs=tls.CLIENT_AUTH[config.tls_client_auth],
+                ssl_ciphers=tls.CIPHERS,
                 timeout_keep_alive=math.ceil(config.keep_alive),
                 timeout_graceful_shutdown=max(1, int(config.drain / 2)),
             )
@@ -72,6 +82,8 @@ class Server(uvicorn.Server):
         """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
         await self._application.start()
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)
         await self._application.resume()
         self._ready(self._application.url)
 
@@ -94,8 +106,9 @@ class Server(uvicorn.Server):
 
     def cut(self, scope: Scope) -> None:
         """Drop the connection of a reader that takes nothing: closing it would wait until he has taken the rest."""
+        peer = scope.get(PEER) or scope.get("client")
         for connection in list(self.server_state.connections):
-            if isinstance(connection, HttpToolsProtocol) and connection.client == scope.get("client"):
+            if isinstance(connection, Connection) and connection.client == peer:
                 # A reset frees what waits in the kernel's buffers too, at once.
                 handle = connection.transport.get_extra_info("socket")
                 handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

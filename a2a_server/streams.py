@@ -21,7 +21,7 @@ from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.jsonrpc import Event, Frame
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
-from a2a_server.translate import ending_message, updates
+from a2a_server.translate import STATUSES, ending_message, updates
 from core import events as e
 from core.events import Recorded
 from core.node_status import ENDS, FAILURES, node_status
@@ -101,6 +101,8 @@ class Streams:
         """
         if first is not None:
             yield Frame(Raw(view.dialect.event(wire.StreamResponse(task=first), False)), after)
+            if STATUSES[first.status.state].is_terminal:
+                return
             if until_input and first.status.state is wire.TaskState.INPUT_REQUIRED:
                 return
         async with aclosing(self._log(head, after)) as log:

@@ -2,6 +2,7 @@
 
 from core.errors import CoreError, InvalidPlan, TaskNotFound
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
+from core.executors.files import FileUnreadable
 from core.executors.function import executor, register_executor
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.manager import TaskManager, TaskRepository, TaskTreeNode, create_session
@@ -14,6 +15,7 @@ __all__ = [
     "Dependency",
     "ExecutorRegistry",
     "ExecutorSpec",
+    "FileUnreadable",
     "InvalidPlan",
     "Parts",
     "Rejected",

@@ -10,6 +10,7 @@ from typing import Any, cast
 from core.clock import Clock
 from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
+from core.executors.files import encoded
 from core.executors.schema import violation
 from core.hooks import Hooks
 from core.inputs import resolve_inputs
@@ -142,7 +143,7 @@ def _own_schema(task: Task) -> Mapping[str, Any] | None:
 def _completion(task: Task, spec: ExecutorSpec, result: Any, chance: float) -> Command:
     """Judge what the executor returned (semantics §4)."""
     if isinstance(result, Parts):
-        result = {PARTS: list(result)}
+        result = {PARTS: encoded(result)}
     try:
         value = to_json_value(result, "result")
     except NotJson as refusal:

@@ -322,11 +322,17 @@ def redirected(before: httpx2.Request, after: httpx2.Request) -> httpx2.Request:
 
 
 class Egress:
-    """Makes outbound calls under one policy."""
+    """Makes outbound calls under one policy. `network` opens the connections that the policy permits."""
 
-    def __init__(self, policy: EgressPolicy, *, resolve: Resolver = system_resolver) -> None:
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        *,
+        resolve: Resolver = system_resolver,
+        network: httpcore2.AsyncNetworkBackend | None = None,
+    ) -> None:
         self.policy = policy
-        self._backend = GuardedBackend(policy, resolve)
+        self._backend = GuardedBackend(policy, resolve, network)
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:

@@ -41,6 +41,11 @@ def to_json_value(value: Any, what: str = "value", limit: int = MAX_BYTES) -> An
     return decoded
 
 
+def json_size(value: Any) -> int:
+    """The bytes of a JSON value as it is kept."""
+    return len(msgspec.json.encode(value))
+
+
 def _odd_key(value: Any) -> Any:
     """A key that JSON would silently turn into text, so that two keys could become one. None is told as "None"."""
     inner = [value]

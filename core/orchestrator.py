@@ -97,7 +97,8 @@ class Orchestrator:
     async def handle(self, tree_id: str, command: Command, documents: tuple[Document, ...] = ()) -> Decision:
         """Let the command happen, durably, and store new documents with what it leads to.
 
-        Raises TaskNotFound, the refusals of `decide`, or StorageUnavailable.
+        Raises TaskNotFound, the refusals of `decide`, StorageUnavailable, or VersionConflict when a document is there
+        already.
         """
         for _ in range(MAX_CONFLICTS):
             tree = await self.load(tree_id)
@@ -115,6 +116,8 @@ class Orchestrator:
             try:
                 await asyncio.shield(decision.stored)
             except VersionConflict:
+                if any([await self._storage.document(each.kind, each.id) for each in documents]):
+                    raise  # one of them is there already: deciding again would not help
                 continue
             return decision
         raise StorageUnavailable(f"Tree {tree_id} is changed by too many writers at once")

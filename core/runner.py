@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -20,6 +20,7 @@ from core import events as e
 from core.attempt import Attempt, perform
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
+from core.egress import Egress
 from core.errors import CallerError, CoreError, StaleAttempt, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
@@ -49,12 +50,18 @@ class Runner:
     """The attempts of one process."""
 
     def __init__(
-        self, orchestrator: Orchestrator, registry: ExecutorRegistry, clock: Clock, limits: RunnerLimits
+        self,
+        orchestrator: Orchestrator,
+        registry: ExecutorRegistry,
+        clock: Clock,
+        limits: RunnerLimits,
+        egress: Egress,
     ) -> None:
         self._orchestrator = orchestrator
         self._registry = registry
         self._clock = clock
         self._limits = limits
+        self._egress = egress
         self._queue = ReadyQueue()
         self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
@@ -241,6 +248,7 @@ class Runner:
             context_id=tree.head.context_id,
             report=partial(self._orchestrator.handle, tree.id),
             at_most_once=spec is not None and spec.at_most_once,
+            egress=self._egress,
         )
         attempt = Attempt(tree.id, task, spec, context)
         self._attempts[key] = attempt
@@ -320,13 +328,17 @@ class Runner:
         return frozenset(task_id for task_id, spec in specs if spec is not None and not spec.cancelable)
 
     async def cancel(
-        self, tree_id: str, task_id: str, reason: str | None, *, force: bool
+        self, tree_id: str, task_id: str, reason: str | None, *, force: bool, metadata: Mapping[str, Any]
     ) -> tuple[Decision, tuple[str, ...]]:
         """Cancel durably, and wait until the work has stopped: the decision, and what still runs after 5 seconds.
 
         Raises what `Orchestrator.handle` raises.
         """
         tree = await self._orchestrator.load(tree_id)
+        if metadata and task_id in tree.tasks:
+            for key in [(tree_id, each) for each in tree.subtree(task_id)]:
+                if key in self._attempts:
+                    self._attempts[key].context.cancel_metadata = metadata
         command = Cancel(task_id, reason, force, self.uninterruptible(tree))
         decision = await self._orchestrator.handle(tree_id, command)
         ended = {recorded.event.task_id for recorded in decision.events if isinstance(recorded.event, e.TaskCancelled)}

@@ -6,7 +6,7 @@ the face's business.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from core.clock import Clock, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
+from core.egress import Egress, EgressPolicy
 from core.errors import (
     CallerError,
     CoreError,
@@ -68,13 +69,16 @@ class Session:
         registry: ExecutorRegistry = default_registry,
         clock: Clock | None = None,
         limits: RunnerLimits | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self.storage = storage
         self.registry = registry
         self.clock = clock or SystemClock()
         self.feed = Feed(storage)
         self.orchestrator = Orchestrator(storage, self.feed, self.clock)
-        self.runner = Runner(self.orchestrator, registry, self.clock, limits or RunnerLimits())
+        self.runner = Runner(
+            self.orchestrator, registry, self.clock, limits or RunnerLimits(), egress or Egress(EgressPolicy())
+        )
         self.is_closed = False
         self._keeper: asyncio.Task[None] | None = None
         self._opening: asyncio.Future[None] | None = None
@@ -211,13 +215,24 @@ class Session:
         decision = await self.orchestrator.handle(tree_id, Execute(None if task_id == tree_id else task_id, force))
         return decision.tree.head
 
-    async def cancel(self, task_id: str, reason: str | None = None, *, force: bool = False) -> CancelResult:
+    async def cancel(
+        self,
+        task_id: str,
+        reason: str | None = None,
+        *,
+        force: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> CancelResult:
         """Cancel the task, its subtree and all that requires them; answers when the work has stopped, or after 5 s.
+
+        The executors that are stopped see the `metadata` as `context.cancel_metadata`.
 
         Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
         """
         tree_id = await self._tree_of(task_id)
-        decision, still_running = await self.runner.cancel(tree_id, task_id, reason, force=force)
+        decision, still_running = await self.runner.cancel(
+            tree_id, task_id, reason, force=force, metadata=metadata or {}
+        )
         left = decision.tree.running.intersection(decision.tree.subtree(task_id))
         head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
         if head is None or task is None:

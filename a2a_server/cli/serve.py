@@ -12,12 +12,42 @@ from a2a_server.server import serve as run_server
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+Files = Annotated[list[str] | None, typer.Argument(metavar="[FILES_OR_MODULES]…", help="They register executors.")]
+Hosts = Annotated[
+    list[str] | None, typer.Option("--allowed-host", metavar="NAME", help="A further name in `Host`. Repeatable.")
+]
+Proxies = Annotated[
+    list[str] | None,
+    typer.Option("--trusted-proxy", metavar="ADDRESS", help="Its X-Forwarded-* are believed. Repeatable."),
+]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option("--cors-origin", metavar="ORIGIN", help="Its pages may ask and read the answers. Repeatable."),
+]
+Programs = Annotated[
+    list[str] | None, typer.Option("--command", metavar="PROGRAM", help="command_executor may run it. Repeatable.")
+]
+Destinations = Annotated[
+    list[str] | None,
+    typer.Option("--egress-allow", metavar="HOST", help="Executors may call this private host. Repeatable."),
+]
+Insecure = Annotated[
+    bool | None, typer.Option("--insecure", help="Listen beyond this machine although callers are not identified.")
+]
+PasswordFile = Annotated[str | None, typer.Option(metavar="FILE", help="Holds the password of the private key.")]
+Authority = Annotated[str | None, typer.Option(metavar="FILE", help="Whose certificates callers show, PEM.")]
+ClientAuth = Annotated[
+    str | None, typer.Option(metavar="WHETHER", help="Callers show a certificate: none, optional or required.")
+]
+OutputFormat = Annotated[
+    Format, typer.Option("-o", "--output", help='json: {"url": …, "pid": …} on stdout when it is ready.')
+]
+
 
 @app.command()
 def serve(
-    executors: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILES_OR_MODULES]…", help="They register executors.")
-    ] = None,
+    context: typer.Context,
+    executors: Files = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes a free one.")] = None,
     database: Annotated[str | None, typer.Option(metavar="URL", help="Such as sqlite:///tasks.db.")] = None,
@@ -25,47 +55,32 @@ def serve(
     config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
     card: Annotated[str | None, typer.Option(metavar="FILE", help="The agent card's template, JSON.")] = None,
     public_url: Annotated[str | None, typer.Option(metavar="URL", help="The address that callers use.")] = None,
-    allowed_hosts: Annotated[
-        list[str] | None, typer.Option("--allowed-host", metavar="NAME", help="A further name in `Host`. Repeatable.")
-    ] = None,
-    commands: Annotated[
-        list[str] | None,
-        typer.Option("--command", metavar="PROGRAM", help="command_executor may run it. Repeatable."),
-    ] = None,
-    egress_allow: Annotated[
-        list[str] | None,
-        typer.Option("--egress-allow", metavar="HOST", help="Executors may call this private host. Repeatable."),
-    ] = None,
-    insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="Listen beyond this machine although callers are not identified.")
-    ] = None,
+    root_path: Annotated[str | None, typer.Option(metavar="PATH", help="The path under which a proxy has it.")] = None,
+    trusted_proxies: Proxies = None,
+    allowed_hosts: Hosts = None,
+    cors_origins: Origins = None,
+    tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="The certificate and its chain, PEM.")] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    tls_key_password_file: PasswordFile = None,
+    tls_ca: Authority = None,
+    tls_client_auth: ClientAuth = None,
+    commands: Programs = None,
+    egress_allow: Destinations = None,
+    insecure: Insecure = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Logs as JSON lines.")] = None,
-    output: Annotated[
-        Format, typer.Option("-o", "--output", help='json: {"url": …, "pid": …} on stdout when it is ready.')
-    ] = Format.TEXT,
+    output: OutputFormat = Format.TEXT,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM.
 
     Every setting, with its value in force, is shown by `a2a-server config`; what has no option here is set by an
     A2A_SERVER_* variable or in the file a2a-server.toml.
     """
+    # Each parameter but the output's format is a setting of the same name; a list without items was not given.
     given = {
-        "executors": executors or None,
-        "host": host,
-        "port": port,
-        "database": database,
-        "default_skill": default_skill,
-        "config": config,
-        "card": card,
-        "public_url": public_url,
-        "allowed_hosts": allowed_hosts or None,
-        "commands": commands or None,
-        "egress_allow": egress_allow or None,
-        "insecure": insecure,
-        "log_level": log_level,
-        "log_json": log_json,
+        name: value or None if isinstance(value, list | tuple) else value for name, value in context.params.items()
     }
+    del given["output"]
     settings = load(given, os.environ, Path.cwd())
     if output is Format.TEXT:
         raise typer.Exit(run_server(settings))

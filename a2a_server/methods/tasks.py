@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.methods.access import OpenTasks, owned_head, owned_task, readable
+from a2a_server.methods.idempotency import Idempotency
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported
 from a2a_server.streams import Streams, View
 from a2a_server.task_view import task_object, tree_object
@@ -137,10 +138,13 @@ class EventsParams(Params, frozen=True, kw_only=True):
 class TasksMethods:
     """The methods, over one session."""
 
-    def __init__(self, session: Session, streams: Streams, open_tasks: OpenTasks, *, limits: Limits) -> None:
+    def __init__(
+        self, session: Session, streams: Streams, open_tasks: OpenTasks, idempotency: Idempotency, *, limits: Limits
+    ) -> None:
         self._session = session
         self._streams = streams
         self._open_tasks = open_tasks
+        self._idempotency = idempotency
         self._limits = limits
 
     def table(self) -> list[Method]:
@@ -178,17 +182,17 @@ class TasksMethods:
                 raise InvalidParams.of([Problem(name[:80], "unknown field beside tasks") for name in unknown[:100]])
             else:
                 items = params["tasks"]
-        plan = self._session.plan(items, owner=context.owner, limits=self._limits)
-        await self._open_tasks.admit(context.owner, len(plan.tasks))
-        head = await self._session.create(plan)
-        return tree_object(head, plan.tasks) | {"root_task_id": head.id}
+        tree_id = await self._make(context, "tasks.create", params, items, execute=False)
+        return await self._tree(tree_id)
 
     async def execute(self, context: RequestContext, params: ExecuteParams) -> Any:
         """At once, or with `wait` when the tree has ended or asks; with `use_streaming` the frames of the run."""
         _check_execute(params, context)
         resumes = params.use_streaming and context.last_event_id is not None
         if params.tasks is not None:
-            before, task_id = await self._execute_new(context, params.tasks)
+            task_id = await self._make(context, "tasks.execute", params, params.tasks, execute=True)
+            # As the tree was before its run, so that every event comes after it.
+            before = replace(await owned_head(self._session, context.owner, task_id), version=0, is_live=True)
         elif resumes:
             before, task_id = await owned_head(self._session, context.owner, params.task_id or ""), params.task_id or ""
         else:
@@ -201,11 +205,17 @@ class TasksMethods:
             return await self._tree(before.id)
         return await self._started(before.id, task_id)
 
-    async def _execute_new(self, context: RequestContext, items: list[Any]) -> tuple[TreeHead, str]:
-        plan = self._session.plan(items, owner=context.owner, limits=self._limits)
-        await self._open_tasks.admit(context.owner, len(plan.tasks))
-        head = await self._session.create(plan, execute=True)
-        return replace(head, version=0, is_live=True), head.id
+    async def _make(self, context: RequestContext, method: str, params: Any, items: Any, *, execute: bool) -> str:
+        """The id of the tree of these tasks: stored now, or found where the request came before under its key."""
+        claim = self._idempotency.claim(context, method, params)
+
+        async def make() -> str:
+            plan = self._session.plan(items, owner=context.owner, limits=self._limits)
+            await self._open_tasks.admit(context.owner, len(plan.tasks))
+            documents = () if claim is None else (claim.document(plan.root_id, plan.root_id),)
+            return (await self._session.create(plan, execute=execute, documents=documents)).id
+
+        return await self._idempotency.once(claim, make, _itself)
 
     async def _execute_stored(self, context: RequestContext, task_id: str, *, force: bool) -> tuple[TreeHead, str]:
         """Start a run; the tree as it was before, live, so that every event of the run comes after it."""
@@ -400,6 +410,10 @@ def _method(
         is_raw=raw,
         is_stream=stream,
     )
+
+
+async def _itself(task_id: str) -> str:
+    return task_id
 
 
 def _wants_stream(params: ExecuteParams) -> bool:

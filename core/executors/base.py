@@ -6,9 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from core.commands import AddArtifact, Command, ReportProgress, SendMessage
+from core.egress import Egress, EgressPolicy
 from core.errors import CallerError
-from core.jsonvalue import to_json_value
+from core.executors.files import encoded, read_file
+from core.jsonvalue import json_size, to_json_value
 from core.task import Task
+
+MAX_OUTPUT = 64 * 1024 * 1024  # bytes of JSON of all artifacts of one attempt
+
+
+class OutputRefused(CallerError):
+    """An executor's artifact breaks a rule: it adds to one that is not there, or is too much."""
 
 
 class Executor(Protocol):
@@ -57,7 +65,10 @@ class Suspend(BaseException):
 
 
 class Parts(list[dict[str, Any]]):
-    """A result that already is a list of A2A parts, such as `Parts([{"text": "hello"}])`."""
+    """A result that already is a list of A2A parts, such as `Parts([{"text": "hello"}])`.
+
+    A file's `raw` may be bytes: `Parts([{"raw": b"...", "filename": "a.png", "mediaType": "image/png"}])`.
+    """
 
 
 def to_parts(content: Any) -> list[dict[str, Any]]:
@@ -66,7 +77,7 @@ def to_parts(content: Any) -> list[dict[str, Any]]:
     Raises NotJson for anything else.
     """
     if isinstance(content, Parts):
-        parts: list[dict[str, Any]] = to_json_value(list(content), "content")
+        parts: list[dict[str, Any]] = to_json_value(encoded(content), "content")
         return parts
     if isinstance(content, str):
         return [{"text": to_json_value(content, "content")}]
@@ -92,9 +103,12 @@ class TaskContext:
     context_id: str | None
     report: Callable[[Command], Awaitable[object]]  # done when stored; raises StaleAttempt when the task is not ours
     at_most_once: bool = False
+    egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     stopping: bool = False
+    cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
     _answers_used: int = 0
     _spoke: bool = False
+    _given: int = 0  # bytes of JSON of its artifacts so far
     _artifacts: set[str] = field(default_factory=set)
 
     @property
@@ -151,11 +165,14 @@ class TaskContext:
         """Give a piece of the output: text, `Parts`, or a JSON value.
 
         Pieces with the same `artifact_id` (default: the task's) are appended to each other, unless `append` is False.
+        Raises OutputRefused for an `append` to what is not there, and beyond what one attempt may give.
         """
         self._spoke = True
         artifact_id = self.task.id if artifact_id is None else _text(artifact_id, "artifact_id")
         appends = artifact_id in self._artifacts if append is None else append
-        self._artifacts.add(artifact_id)
+        # A later attempt may go on with what an earlier one gave.
+        if appends and artifact_id not in self._artifacts and self.task.attempt == 1:
+            raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
         artifact = {"artifactId": artifact_id, "parts": to_parts(content)}
         artifact["name"] = self.task.name if name is None else _text(name, "name")
         if description is not None:
@@ -164,7 +181,19 @@ class TaskContext:
             if not isinstance(metadata, dict):
                 raise TypeError("metadata must be a dict")
             artifact["metadata"] = to_json_value(metadata, "metadata")
+        size = json_size(artifact)
+        if self._given + size > MAX_OUTPUT:
+            raise OutputRefused(f"the artifacts of this attempt have more than {MAX_OUTPUT} bytes of JSON")
+        self._given += size
+        self._artifacts.add(artifact_id)
         await self.report(AddArtifact(self.task.id, self.task.attempt, artifact, appends, last_chunk))
+
+    async def read_file(self, part: Mapping[str, Any]) -> bytes:
+        """The content of a file part of the inputs or the request: decoded, or fetched under the egress guard.
+
+        Raises FileUnreadable, whose text is safe to show, when it cannot be had.
+        """
+        return await read_file(part, self.egress)
 
     async def ask(self, question: Any, *, auth: bool = False) -> Any:
         """Ask the caller, and return the answer.

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from core.executors.process_group import ProcessGroup, start, uninterrupted
 
 HEADER = process_worker.HEADER
 MAX_FRAME = 64 * 1024 * 1024  # bytes
-CALLS = frozenset({"progress", "message", "reply", "artifact", "ask"})  # what a child may have its context do
+CALLS = frozenset(
+    {"progress", "message", "reply", "artifact", "ask", "read_file"}
+)  # what a child may have its context do
 
 
 class ProcessFailed(CoreError):
@@ -141,7 +144,8 @@ async def answer(said: dict[str, Any], context: TaskContext) -> dict[str, Any]:
         return {"error": "no such method"}
     positional = [unwrapped(value) if isinstance(value, dict) else value for value in said["positional"]]
     try:
-        return {"value": await getattr(context, said["call"])(*positional, **said["named"])}
+        value = await getattr(context, said["call"])(*positional, **said["named"])
+        return {"value": b64encode(value).decode() if isinstance(value, bytes) else value}
     except (TypeError, ValueError, CallerError) as error:
         return {"error": str(error)}
 

@@ -5,6 +5,7 @@ frames: four bytes of length, then JSON. First comes the job; then the child sen
 of which is answered, and in the end its result or what was raised.
 """
 
+import base64
 import importlib
 import importlib.util
 import json
@@ -83,6 +84,7 @@ class ProcessContext:
         self.request: dict[str, Any] = facts["request"]
         self.context_id: str | None = facts["context_id"]
         self.cancelled = False  # a process that is to stop is killed
+        self.cancel_metadata: dict[str, Any] = {}
 
     @property
     def task(self) -> Any:
@@ -117,6 +119,10 @@ class ProcessContext:
         named |= {"name": name, "description": description, "metadata": metadata}
         self._channel.call("artifact", [wrapped(content)], named)
 
+    def read_file(self, part: dict[str, Any]) -> bytes:
+        """See TaskContext.read_file."""
+        return base64.b64decode(self._channel.call("read_file", [wrapped(part)], {}))
+
     def ask(self, question: Any, *, auth: bool = False) -> Any:
         """See TaskContext.ask. Without an answer the parent ends this process here."""
         return self._channel.call("ask", [wrapped(question)], {"auth": auth})
@@ -128,8 +134,17 @@ def is_of(kind: type, name: str) -> bool:
 
 
 def wrapped(content: Any) -> dict[str, Any]:
-    """A value for the wire that still knows whether it was `Parts`."""
-    return {"parts" if is_of(type(content), "Parts") else "value": content}
+    """A value for the wire that still knows whether it was `Parts`, with the bytes of files in base64."""
+    if not is_of(type(content), "Parts"):
+        return {"value": content}
+    return {"parts": [encoded(part) for part in content]}
+
+
+def encoded(part: Any) -> Any:
+    """The part with `raw` bytes as text; see core.executors.files."""
+    if isinstance(part, dict) and isinstance(raw := part.get("raw"), bytes | bytearray | memoryview):
+        return {**part, "raw": base64.b64encode(raw).decode()}
+    return part
 
 
 def is_loading() -> bool:

@@ -123,6 +123,11 @@ class ThreadContext:
         """Whether this attempt is to stop. Nobody can stop a thread: look here now and then."""
         return self._context.cancelled
 
+    @property
+    def cancel_metadata(self) -> Mapping[str, Any]:
+        """What came with the cancel that is to stop it."""
+        return self._context.cancel_metadata
+
     def progress(self, fraction: float, message: str | None = None) -> None:
         """See TaskContext.progress."""
         self._wait(self._context.progress(fraction, message))
@@ -158,6 +163,11 @@ class ThreadContext:
                 metadata=metadata,
             )
         )
+
+    def read_file(self, part: Mapping[str, Any]) -> bytes:
+        """See TaskContext.read_file."""
+        content: bytes = self._wait(self._context.read_file(part))
+        return content
 
     def ask(self, question: Any, *, auth: bool = False) -> Any:
         """See TaskContext.ask."""

@@ -89,11 +89,42 @@ def test_variables_are_read_by_the_setting_s_type(tmp_path: Path) -> None:
         ("PUBLIC_URL", "https://user:pw@example.com"),
         ("ALLOWED_HOSTS", "https://example.com"),
         ("ALLOWED_HOSTS", "example.com:8000"),
+        ("ROOT_PATH", "agents"),
+        ("ROOT_PATH", "/agents/"),
+        ("ROOT_PATH", "//agents"),
+        ("ROOT_PATH", "/agents?x"),
+        ("TRUSTED_PROXIES", "proxy.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("ALLOWED_ORIGINS", "app.example"),
+        ("ALLOWED_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://app.example/page"),
+        ("CORS_ORIGINS", "null"),
+        ("MAX_RATE", "0"),
+        ("MAX_RATE", "nan"),
+        ("MAX_RATE", "inf"),
+        ("MAX_CALLS", "49"),
+        ("TLS_KEY", "key.pem"),
+        ("TLS_KEY_PASSWORD_FILE", "password"),
+        ("TLS_CA", "ca.pem"),
+        ("TLS_CLIENT_AUTH", "maybe"),
+        ("TLS_CLIENT_AUTH", "required"),
     ],
 )
 def test_a_wrong_value_names_its_variable(tmp_path: Path, variable: str, text: str) -> None:
     name = "A2A_SERVER_" + variable
     assert refusal(tmp_path, environ={name: text}).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"cors_origins": ["*"], "cors_credentials": True}, "--cors-credentials"),
+        ({"tls_cert": "c.pem", "tls_ca": "ca.pem"}, "--tls-ca"),
+        ({"tls_cert": "c.pem", "tls_client_auth": "optional"}, "--tls-client-auth"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(tmp_path: Path, settings: dict[str, Any], named: str) -> None:
+    assert refusal(tmp_path, line=settings).startswith(f"{named}: ")
 
 
 def test_a_wrong_value_names_its_option_or_its_place_in_the_file(tmp_path: Path) -> None:
@@ -152,3 +183,13 @@ def test_the_address_that_callers_use() -> None:
     assert Config(host="::1").url() == "http://[::1]:8000/"
     assert Config(host="0.0.0.0").url() == "http://localhost:8000/"
     assert Config(public_url="https://a.example/agent").url(4711) == "https://a.example/agent/"
+    assert Config(root_path="/agents/one").url() == "http://127.0.0.1:8000/agents/one/"
+    assert Config(tls_cert="c.pem", host="::1").url() == "https://[::1]:8000/"
+    assert Config(public_url="https://a.example", root_path="/one").url() == "https://a.example/one/"
+    assert Config(public_url="https://a.example/agents/", root_path="/one").url() == "https://a.example/agents/"
+
+
+def test_a_server_is_exposed_when_others_can_reach_it() -> None:
+    assert not Config().is_exposed
+    assert Config(public_url="https://a.example").is_exposed
+    assert Config(host="0.0.0.0").is_exposed

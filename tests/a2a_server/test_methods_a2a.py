@@ -12,6 +12,8 @@ from a2a_server.context import Principal, RequestContext
 from a2a_server.jsonrpc import Door
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks
+from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.messages import MessageRules, Messages
 from core.plan import Limits
 from tests.a2a_server.conftest import Caller, RpcError, message, somebody, tree_message
 
@@ -458,14 +460,10 @@ async def test_what_the_card_does_not_offer_is_refused(call: Caller, method: str
 async def test_the_extended_card_is_for_known_callers(call: Caller) -> None:
     """A2A §13.3: it requires authentication, in HTTP's words as well."""
     card = call.application.cards.published.card
-    methods = A2AMethods(
-        call.session,
-        call.application.streams,
-        OpenTasks(call.session, 1),
-        limits=Limits(),
-        default_skill=None,
-        extended_card=extended_card(card, lambda own: own),
-    )
+    session, streams = call.session, call.application.streams
+    rules = MessageRules(Limits(), default_skill=None, max_file=1, takes_context_ids=True)
+    messages = Messages(session, streams, OpenTasks(session, 1), Idempotency(session, keep=1.0), rules)
+    methods = A2AMethods(session, streams, messages, extended_card=extended_card(card, lambda own: own))
     door, ask = Door(methods.table()), b'{"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}'
     unknown = await door.handle(ask, RequestContext())
     known = await door.handle(ask, RequestContext(principal=Principal(id="p", skills=frozenset({"echo"}))))

@@ -197,14 +197,20 @@ async def test_reader_that_goes_away_leaves_the_task_alone_and_nothing_behind(se
     assert task["status"]["state"] == "TASK_STATE_COMPLETED"
 
 
+@pytest.mark.parametrize("proxies", [(), ("127.0.0.1",)])
 @pytest.mark.asyncio
-async def test_reader_that_takes_nothing_is_cut_and_delays_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """More output than socket buffers hold: the reader that stalls is dropped, the other one sees it all."""
+async def test_reader_that_takes_nothing_is_cut_and_delays_nobody(
+    proxies: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """More output than socket buffers hold: the reader that stalls is dropped, the other one sees it all.
+
+    Behind a proxy the connection to drop is the proxy's, not one of the address that the proxy names.
+    """
     big = {"blob": "x" * 300_000}
     tasks: list[dict[str, Any]] = [{"id": "r", "name": "folder"}]
     tasks += [{"id": str(n), "name": "echo", "parent_id": "r", "inputs": big, "dependencies": ["h"]} for n in range(30)]
     tasks += [{"id": "h", "name": "hold", "parent_id": "r"}]
-    async with running(send_timeout=0.2) as server, server.client() as client:
+    async with running(send_timeout=0.2, trusted_proxies=proxies) as server, server.client() as client:
         caplog.set_level(logging.INFO)
         made = (await client.post("/", json=rpc("tasks.create", tasks))).json()["result"]
         await client.post("/", json=rpc("tasks.execute", {"task_id": made["id"]}))
@@ -213,7 +219,8 @@ async def test_reader_that_takes_nothing_is_cut_and_delays_nobody(caplog: pytest
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             stalled.setblocking(False)
             await loop.sock_connect(stalled, ("127.0.0.1", server.port))
-            request = f"GET /tasks/{made['id']}/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            request = f"GET /tasks/{made['id']}/events HTTP/1.1\r\nHost: localhost\r\n"
+            request += "X-Forwarded-For: 203.0.113.7\r\n\r\n"
             await loop.sock_sendall(stalled, request.encode())
             await until(lambda: server.application.session.feed.followers == 1)
             server.lab.released["hold"].set()

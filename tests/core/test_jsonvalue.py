@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.events import Recorded, TaskCompleted
-from core.jsonvalue import PARTS, NotJson, plain, to_json_value
+from core.jsonvalue import PARTS, NotJson, json_size, plain, to_json_value
 from core.task import TaskStatus
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -137,3 +137,8 @@ def test_kept_parts_are_a_plain_list_for_others() -> None:
     assert plain({PARTS: [], "more": 1}) == {PARTS: [], "more": 1}
     assert plain(None) is None
     assert plain("text") == "text"
+
+
+@given(VALUES)
+def test_the_size_is_that_of_the_value_as_it_is_kept(value: Any) -> None:
+    assert json_size(value) == len(msgspec.json.encode(value))

@@ -12,6 +12,7 @@ from core.events import Recorded
 from core.feed import Feed
 from core.orchestrator import MAX_CONFLICTS, Orchestrator
 from core.plan import Plan
+from core.storage.base import Document
 from core.task import Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 from tests.core.cores import FaultyStorage, LoopClock, settle, virtual_time
@@ -83,6 +84,25 @@ async def test_a_command_is_durable_when_handle_returns() -> None:
     stored = await rig.storage.task("t")
     assert stored is not None
     assert (stored.status, stored.is_running) == (TaskStatus.IN_PROGRESS, True)
+
+
+@virtual_time
+async def test_a_command_with_a_document_that_is_there_already_is_refused_and_changes_nothing() -> None:
+    """Deciding again would not help, unlike after the conflict of two writers of the tree."""
+    rig = await new_rig()
+    document = Document(kind="key", id="k", tree_id="t", body=b"{}")
+    await rig.orchestrator.handle("t", c.StartTask("t"), (document,))
+    with pytest.raises(VersionConflict):
+        await rig.orchestrator.handle("t", c.ReportProgress("t", 1, 0.5), (document,))
+    assert (await rig.log())[-1] == "TaskStarted"
+
+
+@virtual_time
+async def test_a_conflict_of_writers_is_decided_again_with_its_documents() -> None:
+    rig = await new_rig()
+    rig.storage.faults = [VersionConflict("t")]
+    await rig.orchestrator.handle("t", c.StartTask("t"), (Document(kind="key", id="k", tree_id="t", body=b"{}"),))
+    assert await rig.storage.document("key", "k") is not None
 
 
 @virtual_time

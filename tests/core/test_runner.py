@@ -7,7 +7,7 @@ import pytest
 
 from core import events as e
 from core.attempt import STOP_GRACE
-from core.errors import InvalidPlan, StaleAttempt
+from core.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.runner import STOP_LIMIT, RunnerLimits
 from core.session import has_ended
@@ -483,6 +483,21 @@ async def test_cancelling_a_task_spares_what_does_not_need_it() -> None:
         await session.wait(head.id, has_ended)
         tasks = await tasks_of(session, head.id)
     assert [tasks[name].status for name in "abc"] == ["cancelled", "completed", "cancelled"]
+
+
+@virtual_time
+async def test_attempts_that_a_cancel_stops_see_its_metadata_and_others_do_not() -> None:
+    bench = Bench()
+    async with bench.session() as session:
+        head = await begin(session, item("a", "slow"), item("b", "slow"))
+        await settle()
+        tasks = await tasks_of(session, head.id)
+        await session.cancel(tasks["a"].id, metadata={"why": "enough"})
+        bench.gate("b").set()
+        await session.wait(head.id, has_ended)
+        with pytest.raises(TaskNotCancelable):
+            await session.cancel(tasks["b"].id, metadata={"why": "too late"})
+    assert {c.task.ref: dict(c.cancel_metadata) for c in bench.contexts} == {"a": {"why": "enough"}, "b": {}}
 
 
 def _with_cancel(bench: Bench, cancel: Any) -> None:

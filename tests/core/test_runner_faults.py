@@ -82,7 +82,7 @@ async def test_a_refusal_that_overtakes_earlier_appends_voids_only_itself() -> N
         refused.set_exception(StorageUnavailable("behind"))
         original, storage.append = storage.append, lambda append: refused  # type: ignore[method-assign]
         with pytest.raises(StorageUnavailable):
-            await session.runner.cancel(head.id, head.id, None, force=False)
+            await session.runner.cancel(head.id, head.id, None, force=False, metadata={})
         storage.append = original  # type: ignore[method-assign]
         storage.release()
         await running

@@ -40,6 +40,7 @@ def make_context(
     depends_on: tuple[str, ...] = (),
     answers: tuple[Any, ...] = (),
     at_most_once: bool = False,
+    attempt: int = 1,
 ) -> TaskContext:
     task = Task(
         id="t1",
@@ -48,7 +49,7 @@ def make_context(
         inputs=inputs or {},
         dependencies=tuple(Dependency(key) for key in depends_on),
         answers=answers,
-        attempt=1,
+        attempt=attempt,
         created_at=0.0,
     )
     return TaskContext(

@@ -100,3 +100,14 @@ def echo(inputs: dict[str, Any]) -> Any:
 class Adder:
     def execute(self, inputs: dict[str, Any]) -> int:
         return int(inputs["a"]) + int(inputs["b"])
+
+
+def copy_file(inputs: dict[str, Any], context: Any) -> Any:
+    """Gives the file it is given, its first byte ahead of it."""
+    content = context.read_file(inputs["files"][0])
+    context.artifact(Parts([{"raw": content[:1]}]), artifact_id="first")
+    return Parts([{"raw": content, "filename": "copy"}])
+
+
+def read(inputs: dict[str, Any], context: Any) -> int:
+    return len(context.read_file({"raw": "aGVsbG8h"}))

@@ -127,11 +127,11 @@ async def test_thread_speaks_through_its_context_and_each_word_is_stored_when_th
         stored.append(len(said.commands))
         facts = [context.task.name, context.task_id, context.run, context.attempt, context.idempotency_key]
         facts += [context.dependencies, context.absent]
-        return [*facts, context.request, context.context_id, context.cancelled]
+        return [*facts, context.request, context.context_id, context.cancelled, context.cancel_metadata]
 
     context = make_context(said, depends_on=("b",))
     told = await spec_of(work).make().execute({}, context)
-    assert told == ["work", "t1", 1, 1, "t1:1", {}, ("b",), {}, None, False]
+    assert told == ["work", "t1", 1, 1, "t1:1", {}, ("b",), {}, None, False, {}]
     assert stored == [1, 2, 3]
     assert (said.fractions, said.parts) == ([0.25], [{"text": "hello"}, {"text": "piece"}])
     artifact = said.commands[2]

@@ -247,6 +247,7 @@ class FakeChannel:
         ("nothing", 0, {"result": {"value": None}}),
         ("describe", 2, {"result": {"value": ["Task", "t1", "work", False, []]}}),
         ("ask_twice", 2, {"result": {"value": ["ask", "ask"]}}),
+        ("read", 2, {"result": {"value": 6}}),  # bytes of what FakeChannel says, read as base64
         ("reply_late", 2, {"result": {"value": None}}),
         ("tell", 2, {"result": {"parts": [{"text": "t1 1 t1:1 7 without"}]}}),
         ("fail", 1, {"raised": "it broke", "rejected": False}),
@@ -320,3 +321,15 @@ def test_worker_imports_nothing_of_the_core() -> None:
         [sys.executable, "-c", loaded, process_worker.__file__], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_bytes_go_over_the_wire_as_base64() -> None:
+    assert process_worker.wrapped(Parts([{"raw": b"hi"}, {"text": "x"}])) == {"parts": [{"raw": "aGk="}, {"text": "x"}]}
+
+
+@pytest.mark.asyncio
+async def test_a_child_may_read_a_file() -> None:
+    said = {"call": "read_file", "positional": [{"value": {"raw": "aGk="}}], "named": {}}
+    assert await answer(said, make_context()) == {"value": "aGk="}
+    said["positional"] = [{"value": {"text": "x"}}]
+    assert "is no file" in (await answer(said, make_context()))["error"]

@@ -1,0 +1,158 @@
+"""One HTTP connection: what uvicorn and its parser leave open is settled here, before there is a request.
+
+The parser (llhttp) refuses by itself what makes two servers see two different requests: a length beside chunks, two
+lengths, folded fields, bare line feeds, control characters. Beyond that the head is bounded, fields that come after
+the body are no header fields, and no transfer coding is taken that nobody here would undo.
+"""
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD: Final = 16 * 1024  # bytes: the request's target and its header fields
+MAX_FIELDS: Final = 100
+ACCEPTED_AT_ONCE: Final = 16
+# Open files that connections must leave: for the database and executors, and for connections that have been accepted
+# and are not counted yet, or not gone yet, which takes four turns of the loop.
+RESERVED_FILES: Final = 64 + 4 * ACCEPTED_AT_ONCE
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 21\r\nconnection: close\r\n\r\nThe head is too large"
+)
+_NO_ROOM: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 5\r\n"
+    b"content-length: 20\r\nconnection: close\r\n\r\nToo many connections"
+)
+
+
+class Connections:
+    """How many connections there are, and how many there may be: in all, and from one address.
+
+    `is_exempt` says which addresses stand for many callers.
+    """
+
+    def __init__(self, limit: int, per_address: int, is_exempt: Callable[[str], bool]) -> None:
+        self._limit = limit
+        self._per_address = per_address
+        self._is_exempt = is_exempt
+        self._by_address: Counter[str] = Counter()
+        self._count = 0
+
+    def enter(self, address: str) -> bool:
+        """Count one more, if there is room for it."""
+        is_crowded = self._by_address[address] >= self._per_address and not self._is_exempt(address)
+        if is_crowded or self._count >= self._limit:
+            return False
+        self._count += 1
+        self._by_address[address] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """One that was counted is gone."""
+        self._count -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+
+def room(wanted: int) -> int:
+    """How many connections the limit on open files has room for, after raising it as far as that is needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + RESERVED_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if raised > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    return max(1, raised - RESERVED_FILES)
+
+
+class HeadNotTaken(Exception):
+    """Raised into the parser, which stops at that; uvicorn answers and closes then."""
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, with a bounded head; one for which there is no room is answered and closed at once."""
+
+    limits: ClassVar[Connections | None] = None
+    _counted: str | None = None  # the address under which it is counted
+    _is_in_head = False
+    _is_too_large = False
+    _size = 0  # bytes of the head that has begun
+    _has_begun = False  # with the data that came last
+    _middle = 0  # bytes that came since for it alone, whether the parser has told of them or not
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
+        super().connection_made(transport)
+        if self.limits is None:
+            return
+        address = self.client[0] if self.client else ""
+        if self.limits.enter(address):
+            self._counted = address
+        else:
+            transport.write(_NO_ROOM)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.limits is not None and self._counted is not None:
+            self.limits.leave(self._counted)
+            self._counted = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """A field that never ends is told of by nobody: data that held nothing but a head's middle is counted."""
+        self._has_begun = False
+        super().data_received(data)
+        is_middle = self._is_in_head and not self._has_begun and not self.transport.is_closing()
+        self._middle = self._middle + len(data) if is_middle else 0
+        if self._middle > MAX_HEAD:
+            self._is_too_large = True
+            self.send_400_response("")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, and close."""
+        if not self._is_too_large:
+            super().send_400_response(msg)
+            return
+        self.transport.write(_TOO_LARGE)
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = self._has_begun = True
+        self._size = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_head:  # a trailer: what a proxy let pass there must not count as what it says itself
+            return
+        super().on_header(name, value)
+        self._count(len(name) + len(value) + 4)
+        if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise HeadNotTaken("another transfer coding than chunked")
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        super().on_headers_complete()
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > MAX_HEAD or len(self.headers) > MAX_FIELDS:
+            self._is_too_large = True
+            raise HeadNotTaken("the head is too large")
+
+
+def limited(connections: Connections) -> type[Connection]:
+    """The class that uvicorn makes its connections of, counted here."""
+
+    class Limited(Connection):
+        limits = connections
+
+    return Limited

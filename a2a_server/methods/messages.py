@@ -1,0 +1,256 @@
+"""SendMessage and SendStreamingMessage (A2A §3.1.1, §3.1.2): a message becomes a task, or goes to one that exists."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from a2a_server.content import check_message
+from a2a_server.context import RequestContext
+from a2a_server.intake import check_input_modes, check_output_modes, request_of, tree_modes, work_of
+from a2a_server.jsonrpc import Frame
+from a2a_server.methods.access import OpenTasks
+from a2a_server.methods.idempotency import Claim, Documents, Idempotency
+from a2a_server.methods.reading import ORIGIN, TaskReader
+from a2a_server.protocol import types as wire
+from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
+from a2a_server.streams import Streams, View, read_events
+from a2a_server.translate import STATES, answer_value, context_of, message_value, reply_message, snapshot
+from core import events as e
+from core.errors import IllegalCommand, InvalidPlan, Problem, TaskNotFound
+from core.events import Recorded
+from core.plan import Limits, Plan
+from core.session import Session, has_ended, needs_caller
+from core.storage.base import TreeQuery
+from core.task import TaskStatus, TreeHead
+
+REPLY_GRACE = 0.25  # seconds that a stream waits for a direct Message before it opens with the Task
+
+
+class MessageRules(NamedTuple):
+    """What the operator decided about messages."""
+
+    limits: Limits
+    default_skill: str | None  # for messages that name none
+    max_file: int  # bytes of a `raw` part
+    takes_context_ids: bool  # whether clients may mint contexts (A2A §3.4.1)
+
+
+class Addressed(NamedTuple):
+    """The task that a message made or went to, and of a new one how a client sees it at that moment."""
+
+    head: TreeHead
+    task_id: str
+    opening: wire.Task | None = None
+
+
+class Messages:
+    """The two methods that take messages."""
+
+    def __init__(
+        self,
+        session: Session,
+        streams: Streams,
+        open_tasks: OpenTasks,
+        idempotency: Idempotency,
+        rules: MessageRules,
+    ) -> None:
+        self._session = session
+        self._streams = streams
+        self._open_tasks = open_tasks
+        self._idempotency = idempotency
+        self._rules = rules
+        self._reader = TaskReader(session)
+
+    async def send(self, context: RequestContext, params: wire.SendMessageRequest) -> wire.SendMessageResponse:
+        """Answers when the task has ended or waits for its caller, with `returnImmediately` as soon as it is stored.
+
+        A server that is stopping answers with the task as it is; its caller gets on with GetTask or SubscribeToTask.
+        """
+        self._check(params)
+        sent = await self._deliver(context, "SendMessage", params)
+        history_length = params.configuration.history_length
+        if params.configuration.return_immediately:
+            return wire.SendMessageResponse(task=await self._seen(sent, history_length))
+        head = await self._settled(sent.head, sent.task_id)
+        events = await self._reader.events(head, sent.task_id)
+        if not params.message.task_id:  # once there is a Task, only Tasks are told
+            for recorded in events:
+                if reply := reply_message(recorded, context_of(head)):
+                    return wire.SendMessageResponse(message=reply)
+        return wire.SendMessageResponse(task=snapshot(head, sent.task_id, events, history_length=history_length))
+
+    async def stream(self, context: RequestContext, params: wire.SendMessageRequest) -> AsyncGenerator[Frame, None]:
+        """The task, then everything that happens to it, to its end or its first question."""
+        self._check(params)
+        if context.last_event_id is not None:
+            text = "a message is not sent twice: take the stream up with SubscribeToTask"
+            raise InvalidParams.of([Problem("Last-Event-ID", text)])
+        sent = await self._deliver(context, "SendStreamingMessage", params)
+        first = await self._seen(sent, params.configuration.history_length)
+        head = sent.head
+        view = View(head.id, sent.task_id, context_of(head), context.dialect)
+        frames = self._streams.a2a(head, view, head.version, first=first, until_input=True)
+        return frames if params.message.task_id else self._open(sent, view, frames)
+
+    async def _open(
+        self, sent: Addressed, view: View, frames: AsyncGenerator[Frame, None]
+    ) -> AsyncGenerator[Frame, None]:
+        """The stream of a task that its message made: that of a direct Message is the Message alone."""
+        async with aclosing(frames):
+            said = await self._reply(sent)
+            if said is not None and (reply := reply_message(said, context_of(sent.head))):
+                yield Frame(Raw(view.dialect.event(wire.StreamResponse(message=reply), True)), said.seq)
+                return
+            async for frame in frames:
+                yield frame
+
+    async def _reply(self, sent: Addressed) -> Recorded | None:
+        """The direct reply, if there is one by now. Only a task on its own can give one, with its first word."""
+        head = sent.head
+        if head.size > 1:
+            return None
+        if sent.opening is None:
+            words = await read_events(self._session.storage, head.id, 0, until=head.version, kinds=("message_sent",))
+            for said in words:
+                if reply_message(said, context_of(head)):
+                    return said
+            if has_ended(head):
+                return None
+        try:
+            async with asyncio.timeout(REPLY_GRACE):
+                return await self._streams.peek_reply(head.id, head.version)
+        except TimeoutError:
+            return None
+
+    def _check(self, params: wire.SendMessageRequest) -> None:
+        if params.message.role is not wire.Role.USER:
+            text = f"must be {wire.Role.USER}: a client's messages are the user's"
+            raise InvalidParams.of([Problem("message.role", text)])
+        check_message(params.message, max_file=self._rules.max_file)
+        if params.configuration.task_push_notification_config is not None:
+            raise PushNotificationNotSupported
+
+    async def _deliver(self, context: RequestContext, method: str, params: wire.SendMessageRequest) -> Addressed:
+        """Store the message, once, as a new task or with the task it names."""
+        message = params.message
+        claim = self._idempotency.claim(context, method, params, message_id=message.message_id)
+
+        async def make() -> Addressed:
+            if message.task_id:
+                return await self._continue(context, message, claim)
+            return await self._create(context, params, claim)
+
+        async def again(task_id: str) -> Addressed:
+            return Addressed(await self._reader.find(context.owner, task_id), task_id)
+
+        return await self._idempotency.once(claim, make, again)
+
+    async def _create(self, context: RequestContext, params: wire.SendMessageRequest, claim: Claim | None) -> Addressed:
+        """Store the message's tree and start it; the tree as it was then."""
+        message, session = params.message, self._session
+        await self._check_context(context.owner, message.context_id)
+        plan = self._plan(context.owner, params)
+        references = await self._visible(context.owner, message.reference_task_ids)
+        await self._open_tasks.admit(context.owner, len(plan.tasks))
+        context_id = message.context_id or session.clock.new_id()
+        value = message_value(replace(message, task_id=plan.root_id, context_id=context_id))
+        modes = params.configuration.accepted_output_modes
+        head = await session.create(
+            plan,
+            origin=ORIGIN,
+            context_id=context_id,
+            metadata=request_of(value, params.metadata, references=references, accepted_output_modes=modes),
+            execute=True,
+            message=value,
+            documents=_documents(claim, plan.root_id, plan.root_id),
+        )
+        # The tree was created, got its message and its run was started in one step: events 1 to 3.
+        start = replace(
+            head, version=3, status=TaskStatus.PENDING, is_live=True, progress=0.0, updated_at=head.created_at
+        )
+        received = e.MessageReceived(head.id, value)
+        said = Recorded(
+            tree_id=head.id, seq=2, at=head.created_at, name="", tree_status=TaskStatus.PENDING, event=received
+        )
+        history_length = params.configuration.history_length
+        return Addressed(start, head.id, snapshot(start, head.id, [said], history_length=history_length))
+
+    def _plan(self, owner: str, params: wire.SendMessageRequest) -> Plan:
+        """The tasks that the message asks for. Raises InvalidPlan in the request's own paths, and A2AErrors."""
+        session = self._session
+        work = work_of(params.message, params.metadata, session.registry, self._rules.default_skill)
+        try:
+            plan = session.plan(work.items, owner=owner, limits=self._rules.limits)
+        except InvalidPlan as error:
+            if not work.path:
+                raise
+            raise InvalidPlan([Problem(f"{work.path}.{p.field}", p.message) for p in error.problems]) from None
+        check_output_modes(plan, session.registry, params.configuration.accepted_output_modes)
+        return plan
+
+    async def _check_context(self, owner: str, context_id: str) -> None:
+        """Refuse a context that the caller minted, where the operator wants it so; it is never replaced (§3.4.1)."""
+        if not context_id or self._rules.takes_context_ids:
+            return
+        known = await self._session.storage.trees(TreeQuery(owner=owner, context_id=context_id, limit=1))
+        if not known.total:
+            text = "is not a context of yours, and contexts are made by this server only: leave it out"
+            raise InvalidParams.of([Problem("message.contextId", text)])
+
+    async def _visible(self, owner: str, task_ids: Sequence[str]) -> list[str]:
+        """Those of the tasks that the caller may see: a foreign one goes the way of a missing one (§3.3.2)."""
+        seen = []
+        for task_id in dict.fromkeys(task_ids):
+            try:
+                await self._reader.find(owner, task_id)
+            except TaskNotFound:
+                continue
+            seen.append(task_id)
+        return seen
+
+    async def _continue(self, context: RequestContext, message: wire.Message, claim: Claim | None) -> Addressed:
+        """Hand a message to the task it names: as the answer to its question, else for its history (spec §3.4.2)."""
+        task_id = message.task_id
+        head = await self._reader.find(context.owner, task_id)
+        if message.context_id and message.context_id != context_of(head):
+            raise InvalidParams.of([Problem("message.contextId", "is not the context of this task")])
+        status = await self._reader.status(head, task_id)
+        if status.is_terminal:
+            raise UnsupportedOperation(
+                f"Task {task_id} has ended ({STATES[status]}) and takes no more messages", metadata={"taskId": task_id}
+            )
+        await self._check_modes(message)
+        value = message_value(replace(message, context_id=context_of(head)))
+        documents = _documents(claim, head.id, task_id)
+        try:
+            await self._session.provide_input(task_id, answer_value(message), value, documents)
+        except IllegalCommand:  # nothing is asked, or the question was answered a moment ago
+            await self._session.receive_message(task_id, value, documents)
+        return Addressed(await self._reader.find(context.owner, task_id), task_id)
+
+    async def _check_modes(self, message: wire.Message) -> None:
+        """Judge the media types of a message by the executor of the task that it names."""
+        registry = self._session.registry
+        task = await self._session.storage.task(message.task_id)
+        spec = registry.get(task.executor) if task is not None and task.executor else None
+        check_input_modes(message, tree_modes(registry) if spec is None else spec.input_modes)
+
+    async def _seen(self, sent: Addressed, history_length: int | None) -> wire.Task:
+        return sent.opening or await self._reader.snapshot(sent.head, sent.task_id, history_length)
+
+    async def _settled(self, head: TreeHead, task_id: str) -> TreeHead:
+        """The head as soon as the task has ended or waits for its caller."""
+        if task_id == head.id:
+            return await self._session.wait(head.id, needs_caller)
+        status = await self._reader.status(head, task_id)
+        if not (status.is_terminal or status.is_interrupted):
+            await self._streams.until_settled(head, task_id)
+        return await self._session.wait(head.id, lambda _: True)
+
+
+def _documents(claim: Claim | None, tree_id: str, task_id: str) -> Documents:
+    return () if claim is None else (claim.document(tree_id, task_id),)

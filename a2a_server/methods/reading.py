@@ -1,0 +1,49 @@
+"""What an A2A client sees of a task: found by its id, in its status, as a snapshot."""
+
+from collections.abc import Sequence
+
+from a2a_server.methods.access import owned_head
+from a2a_server.protocol import types as wire
+from a2a_server.streams import read_events
+from a2a_server.translate import kinds, snapshot
+from core.events import Recorded
+from core.session import Session
+from core.task import TaskStatus, TreeHead
+
+ORIGIN = "a2a"  # of the trees that A2A methods make, and see
+
+
+class TaskReader:
+    """Reads the trees that came in through A2A."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def find(self, owner: str, task_id: str) -> TreeHead:
+        """The head of the task's tree. Raises TaskNotFound."""
+        return await owned_head(self._session, owner, task_id, origin=ORIGIN)
+
+    async def status(self, head: TreeHead, task_id: str) -> TaskStatus:
+        """The status that an A2A client sees: of the root its tree's."""
+        if task_id == head.id:
+            return head.status
+        task = await self._session.storage.task(task_id)
+        return head.status if task is None else task.status
+
+    async def snapshot(
+        self, head: TreeHead, task_id: str, history_length: int | None, *, with_artifacts: bool = True
+    ) -> wire.Task:
+        """The task at the head's version."""
+        events = await self.events(head, task_id, with_artifacts=with_artifacts)
+        return snapshot(head, task_id, events, history_length=history_length, with_artifacts=with_artifacts)
+
+    async def events(self, head: TreeHead, task_id: str, *, with_artifacts: bool = True) -> Sequence[Recorded]:
+        """What a snapshot at the head's version is made of."""
+        return await read_events(
+            self._session.storage,
+            head.id,
+            0,
+            until=head.version,
+            task_id=None if task_id == head.id else task_id,
+            kinds=kinds(head, task_id, with_artifacts=with_artifacts),
+        )
