@@ -8,6 +8,7 @@ from importlib.metadata import version
 from time import time
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -51,6 +52,9 @@ from a2a_server.protocol.errors import (
 from a2a_server.proxies import BehindProxy
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
+from a2a_server.v0_3.card import hybrid
+from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
+from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.well_known import WellKnown
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
@@ -66,6 +70,7 @@ from core.storage.sql import SqlStorage
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
+EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
 _NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
 
 
@@ -107,7 +112,8 @@ class Application:
         )
         tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
-        methods = [*a2a.table(), *tasks.table(), *system.table()]
+        current = a2a.table()
+        methods = [*current, *v0_3_table(current), *tasks.table(), *system.table()]
         if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
             methods += KeysMethods(self.keys, self.lifetimes, clock=session.clock).table()
         return Door([*methods, discover_method(methods, version=version(DISTRIBUTION))], max_batch=config.max_batch)
@@ -184,7 +190,8 @@ class Application:
             return
         reply = await face.handle(body, context)
         if active := self._extensions.intersection(context.extensions):
-            reply = replace(reply, headers={**reply.headers, "A2A-Extensions": ", ".join(sorted(active))})
+            name = _extensions_header(Headers(scope=scope))
+            reply = replace(reply, headers={**reply.headers, name: ", ".join(sorted(active))})
         if reply.events is None:
             await send_reply(reply, send)
         else:
@@ -242,7 +249,7 @@ class Application:
         client = request.client.host if request.client else "an unknown address"
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
-        extensions = headers.get("a2a-extensions", "")
+        extensions = headers.get(_extensions_header(headers), "")
         principal = await self.authenticator.principal(headers, client)
         permit: Permit = request.scope[PERMIT]
         permit.admit(principal.owner, self.config.caller_limits(is_identified=principal is not NOBODY))
@@ -288,7 +295,7 @@ def build(
     session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
     url = config.url(port)
     offer = Offer(security_schemes=security_schemes(config), security_requirements=security_requirements(config))
-    cards = make_cards(config, registry, url, offer, now=time())
+    cards = make_cards(config, registry, url, offer, now=time(), hybrid=hybrid)
     return Application(config, session, cards, url)
 
 
@@ -303,6 +310,11 @@ async def _not_served(request: Request, error: Exception) -> Response:
     allowed = (error.headers or {}).get("Allow")
     told = PathNotFound() if allowed is None else HttpMethodNotAllowed(allowed)
     return _plain(status_reply(told, json_type(request.scope)))
+
+
+def _extensions_header(headers: Headers) -> str:
+    """The header in which the client names extensions; its answer names them there, too."""
+    return next((name for name in EXTENSIONS_HEADERS if name in headers), EXTENSIONS_HEADERS[0])
 
 
 def _no_connection_known(scope: Scope) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Struct
 
+from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.limits import Permit
 from core.errors import Problem
 from core.task import ANONYMOUS
@@ -36,8 +37,9 @@ class RequestContext:
     """The surroundings of one HTTP request, the same for every item of a batch."""
 
     principal: Principal = NOBODY
+    dialect: A2ADialect = A2A_1_0  # in which an A2A method is called, and its stream is told
     a2a_version: str | None = None  # of the header or the query parameter `A2A-Version`, as it came
-    extensions: tuple[str, ...] = ()  # URIs of the header `A2A-Extensions`
+    extensions: tuple[str, ...] = ()  # the URIs that the client activates
     idempotency_key: str | None = None  # of the header `Idempotency-Key`
     last_event_id: int | None = None  # where a broken stream is to be taken up
     event_id_problem: Problem | None = None  # what is wrong with the one that was given; for streams only

@@ -20,7 +20,8 @@ from jsonrpcserver.sentinels import NOID
 from msgspec import Struct
 
 from a2a_server.context import RequestContext
-from a2a_server.protocol.codec import decode, decode_strict, encode
+from a2a_server.dialect import OWN, Dialect
+from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
     Internal,
@@ -29,7 +30,6 @@ from a2a_server.protocol.errors import (
     MethodNotFound,
     ParseError,
     PermissionDenied,
-    to_object,
     translate,
 )
 from a2a_server.protocol.versions import check_version
@@ -83,7 +83,7 @@ class Method:
     params_type: Any = NoParams
     result_type: Any = Any  # for the OpenRPC document
     summary: str = ""
-    is_a2a: bool = False  # ProtoJSON params, the A2A-Version check, no notifications
+    dialect: Dialect = OWN
     is_open: bool = False  # for callers who are no operators, as A2A's methods always are
     is_stream: bool | Callable[[Any], bool] = False
     is_raw: bool = False
@@ -106,6 +106,7 @@ class Door:
     def __init__(self, methods: Iterable[Method], *, max_batch: int = DEFAULT_MAX_BATCH) -> None:
         self.methods = {method.name: method for method in methods}
         self._targets = {name: _target(method) for name, method in self.methods.items()}
+        self._marks = {method.dialect.mark: method.dialect for method in self.methods.values() if method.dialect.mark}
         self._max_batch = max_batch
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
@@ -127,10 +128,12 @@ class Door:
             return Reply(body=b"[" + b",".join(responses) + b"]") if responses else Reply(status=204)
         call = await self._call(message, context, in_batch=False)
         if call.frames is not None:
-            return Reply(events=_responses(call.frames, call.request_id))
+            return Reply(events=_responses(call.frames, call.request_id, call.dialect))
         if call.response is None:
             return Reply(status=204)
-        return Reply(body=call.response) if call.error is None else error_reply(call.error, call.request_id)
+        if call.error is None:
+            return Reply(body=call.response)
+        return error_reply(call.error, call.request_id, dialect=call.dialect)
 
     def refuse(self, error: A2AError) -> Reply:
         """The answer to a request that is refused before its body is read."""
@@ -142,12 +145,12 @@ class Door:
         try:
             request = self._request(item, call)
         except InvalidRequest as error:
-            call.response = _error_response(error, call.request_id)
+            call.response = _error_response(error, call.request_id, call.dialect)
             call.error = error
             return call
         # Not the dispatcher's outermost function: that one costs two more tasks a call, and answers whole batches.
         await dispatch_request(self._targets, call, request)
-        if request.id is NOID:
+        if request.id is NOID and call.dialect.version is None:
             if call.frames is not None:
                 await call.frames.aclose()
                 call.frames = None
@@ -156,7 +159,7 @@ class Door:
         elif call.frames is None:
             # An error of the dispatcher itself carries the text of an exception: what the caller is told is ours alone.
             call.error = call.error or (Internal() if request.method in self._targets else MethodNotFound())
-            call.response = _error_response(call.error, call.request_id)
+            call.response = _error_response(call.error, call.request_id, call.dialect)
         return call
 
     def _request(self, item: Any, call: "_Call") -> Request:
@@ -173,13 +176,20 @@ class Door:
             wrong.append(Problem("jsonrpc", 'must be "2.0"'))
         if not isinstance(name, str):
             wrong.append(Problem("method", "must be a string"))
-        elif "id" not in item and name in self.methods and self.methods[name].is_a2a:
-            wrong.append(Problem("id", "is required: A2A has no notifications"))
+        else:
+            call.dialect = self._dialect(name)
         if not (params is None or isinstance(params, dict | list)):
             wrong.append(Problem("params", "must be an object or an array"))
         if wrong:
             raise InvalidRequest.of(wrong)
+        call.has_id = "id" in item
         return Request(str(name), [params], item.get("id", NOID))
+
+    def _dialect(self, name: str) -> Dialect:
+        """The dialect of a method of this name, be there one or not."""
+        if name in self.methods:
+            return self.methods[name].dialect
+        return next((dialect for mark, dialect in self._marks.items() if mark in name), OWN)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,6 +198,8 @@ class _Call:
 
     context: RequestContext
     in_batch: bool
+    has_id: bool = True
+    dialect: Dialect = OWN
     request_id: str | int | None = None
     result: bytes | None = None
     error: A2AError | None = None
@@ -205,19 +217,21 @@ def parse(body: bytes) -> Any:
         raise ParseError from None
 
 
-def error_reply(error: A2AError, request_id: str | int | None = None, *, status: int | None = None) -> Reply:
+def error_reply(
+    error: A2AError, request_id: str | int | None = None, *, status: int | None = None, dialect: Dialect = OWN
+) -> Reply:
     """The answer that is one error; also for requests that never get here, such as those of a wrong type (415)."""
-    body = _error_response(error, request_id)
+    body = _error_response(error, request_id, dialect)
     status = status or (error.http_status if error.is_http else 200)
     return Reply(status=status, body=body, headers=error.headers)
 
 
 async def perform(
-    method: Method, context: RequestContext, params: Any, *, in_batch: bool = False
+    method: Method, context: RequestContext, params: Any, *, in_batch: bool = False, has_id: bool = True
 ) -> bytes | AsyncGenerator[Frame, None] | A2AError:
     """Run a method, in any binding: its result as JSON, its frames where it streams, or what its caller is told."""
     try:
-        return await _run(method, context, params, in_batch=in_batch)
+        return await _run(method, context, params, in_batch=in_batch, has_id=has_id)
     except Exception as error:  # noqa: BLE001 - the boundary: `translate` logs what nobody foresaw
         return translate(error)
 
@@ -239,7 +253,7 @@ def _target(method: Method) -> Callable[[_Call, Any], Awaitable[Result]]:
     """The method as jsonrpcserver calls it: a result or an error, never an exception."""
 
     async def target(call: _Call, params: Any, /) -> Result:
-        match await perform(method, call.context, params, in_batch=call.in_batch):
+        match await perform(method, call.context, params, in_batch=call.in_batch, has_id=call.has_id):
             case A2AError() as error:
                 call.error = error
                 return Error(error.code, error.message)
@@ -264,14 +278,17 @@ class _Fitting(Signature):
 
 
 async def _run(
-    method: Method, context: RequestContext, params: Any, *, in_batch: bool
+    method: Method, context: RequestContext, params: Any, *, in_batch: bool, has_id: bool
 ) -> bytes | AsyncGenerator[Frame, None]:
-    if not (method.is_a2a or method.is_open or context.principal.is_operator):
+    dialect = method.dialect
+    if not (dialect.version is not None or method.is_open or context.principal.is_operator):
         raise PermissionDenied
-    if method.is_a2a:
-        check_version(context.a2a_version)
+    if dialect.version is not None:
+        check_version(context.a2a_version, dialect.version)
     if not method.is_raw:
-        params = (decode if method.is_a2a else decode_strict)(params, method.params_type)
+        params = dialect.decode(params, method.params_type)
+    if not has_id and dialect.version is not None:
+        raise InvalidRequest.of([Problem("id", "is required: A2A has no notifications")])
     streams = method.is_stream if isinstance(method.is_stream, bool) else method.is_stream(params)
     if streams and in_batch:
         raise InvalidRequest("A method that streams cannot be part of a batch")
@@ -283,18 +300,20 @@ async def _run(
     return cast("AsyncGenerator[Frame, None]", result) if streams else encode(result)
 
 
-def _responses(frames: AsyncGenerator[Frame, None], request_id: str | int | None) -> AsyncGenerator[Event, None]:
+def _responses(
+    frames: AsyncGenerator[Frame, None], request_id: str | int | None, dialect: Dialect
+) -> AsyncGenerator[Event, None]:
     head = _HEAD + encode(request_id) + b',"result":'
 
     def wrapped(frame: Frame) -> bytes:
         body = encode(frame.result)
         return head + body + b"}" if frame.is_response else body
 
-    return to_events(frames, wrapped, lambda error: _error_response(error, request_id))
+    return to_events(frames, wrapped, lambda error: _error_response(error, request_id, dialect))
 
 
-def _error_response(error: A2AError, request_id: str | int | None) -> bytes:
-    return _HEAD + encode(request_id) + b',"error":' + encode(to_object(error)) + b"}"
+def _error_response(error: A2AError, request_id: str | int | None, dialect: Dialect) -> bytes:
+    return _HEAD + encode(request_id) + b',"error":' + encode(dialect.error_object(error)) + b"}"
 
 
 def _is_shallow(body: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Streams of a tree's log, in both dialects, and their way out as server-sent events.
+"""Streams of a tree's log, in every dialect, and their way out as server-sent events.
 
 A follower reads the log from a cursor of its own. What an event looks like on the wire is worked out once for all
 followers of the same task: the frames are kept, within a bound, as JSON that the door only puts an envelope around.
@@ -17,6 +17,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.jsonrpc import Event, Frame
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
@@ -40,18 +41,19 @@ DRAINED = b": the server is stopping; resume with Last-Event-ID\n\n"
 
 
 class View(NamedTuple):
-    """Whose stream it is: a tree's (`task_id` is the root's), or that of one of its nodes."""
+    """Whose stream it is: a tree's (`task_id` is the root's), or that of one of its nodes. And in which dialect."""
 
     tree_id: str
     task_id: str
     context_id: str
+    dialect: A2ADialect = A2A_1_0
 
     @property
     def is_root(self) -> bool:
         return self.task_id == self.tree_id
 
 
-Key = tuple[str, int, str]  # dialect, sequence number, task
+Key = tuple[str, int, str, bool]  # dialect, sequence number, task, whether the stream closes after it
 
 
 class FrameCache:
@@ -98,20 +100,21 @@ class Streams:
         `first` is the snapshot at `after` that opens the stream; None where a broken stream is taken up.
         """
         if first is not None:
-            yield Frame(Raw(encode(wire.StreamResponse(task=first))), after)
+            yield Frame(Raw(view.dialect.event(wire.StreamResponse(task=first), False)), after)
             if STATUSES[first.status.state].is_terminal:
                 return
             if until_input and first.status.state is wire.TaskState.INPUT_REQUIRED:
                 return
         async with aclosing(self._log(head, after)) as log:
             async for recorded, _ in log:
-                frames = await self._a2a_frames(recorded, view)
+                closes = _ends(recorded, view) or (until_input and recorded.tree_status is TaskStatus.INPUT_REQUIRED)
+                frames = await self._a2a_frames(recorded, view, closes)
                 for frame in frames[:-1]:
                     yield Frame(Raw(frame))
                 if frames:
                     # Only the last of an event's frames has its number: whoever has seen that has seen them all.
                     yield Frame(Raw(frames[-1]), recorded.seq)
-                if _ends(recorded, view) or (until_input and recorded.tree_status is TaskStatus.INPUT_REQUIRED):
+                if closes:
                     return
 
     async def tasks(self, head: TreeHead, view: View, after: int, *, first: Any = None) -> AsyncGenerator[Frame, None]:
@@ -174,12 +177,12 @@ class Streams:
     def _follow(self, tree_id: str, after: int) -> AsyncGenerator[Recorded, None]:
         return cast("AsyncGenerator[Recorded, None]", self._session.follow(tree_id, after))
 
-    async def _a2a_frames(self, recorded: Recorded, view: View) -> tuple[bytes, ...]:
-        key = ("a2a", recorded.seq, view.task_id)
+    async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
+        key = (view.dialect.version, recorded.seq, view.task_id, closes)
         if (frames := self._cache.get(key)) is None:
             ending = await self._ending(recorded, view) if isinstance(recorded.event, e.TreeFinished) else None
             told = updates(recorded, view.task_id, view.context_id, ending=ending)
-            frames = tuple(encode(update) for update in told)
+            frames = tuple(view.dialect.event(update, closes) for update in told)
             self._cache.put(key, frames)
         return frames
 
@@ -189,7 +192,7 @@ class Streams:
         return ending_message(view.tree_id, recorded.tree_status, events, view.context_id)
 
     async def _task_frames(self, recorded: Recorded) -> tuple[bytes, ...]:
-        key = ("tasks", recorded.seq, recorded.tree_id)
+        key = ("tasks", recorded.seq, recorded.tree_id, False)
         if (frames := self._cache.get(key)) is None:
             ended = await self._end_of_root(recorded) if isinstance(recorded.event, e.TreeFinished) else None
             told = stream_event(recorded, ended=ended)

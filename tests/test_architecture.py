@@ -42,19 +42,20 @@ LAYERS = (
     (
         "a2a_server.config",
         "a2a_server.context",
+        "a2a_server.dialect",
         "a2a_server.extensions",
         "a2a_server.limits",
         "a2a_server.logs",
         "a2a_server.protocol",
     ),
     ("a2a_server.auth",),
-    ("a2a_server.task_view", "a2a_server.translate"),
+    ("a2a_server.task_view", "a2a_server.translate", "a2a_server.v0_3"),
     ("a2a_server.card", "a2a_server.content", "a2a_server.intake"),
     ("a2a_server.agent_card",),
     ("a2a_server.cards", "a2a_server.well_known"),
     ("a2a_server.jsonrpc",),
     ("a2a_server.openrpc", "a2a_server.streams"),
-    ("a2a_server.methods",),
+    ("a2a_server.methods", "a2a_server.v0_3.methods"),
     ("a2a_server.gate",),
     ("a2a_server.rest",),
     ("a2a_server.app", "a2a_server.connection", "a2a_server.tls"),
@@ -102,6 +103,10 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("core.runner", "_run"): "the runner: a bug of ours must not leave a task running for ever",
     ("core.storage.writer", "_write"): "the writer's thread: callers must not wait for ever",
 }
+
+# An older version of A2A, translated at the edge: nothing below may know that there is one.
+OLD_VERSION = "a2a_server.v0_3"
+OLD_VERSION_NAMERS = frozenset({"a2a_server.app"})
 
 # Where a concrete storage may be named: composition, the library's own front door, and the commands that work
 # without a server.
@@ -242,6 +247,11 @@ def storages_are_named_where_things_are_built(module: str, tree: ast.Module) -> 
             yield f"{line}: imports {name}; a Storage is handed in"
 
 
+def the_old_version_is_known_in_one_package(module: str, tree: ast.Module) -> Iterator[str]:
+    if module not in OLD_VERSION_NAMERS and not is_below(module, OLD_VERSION):
+        yield from (f"{line}: imports {name}" for line, name in imports(tree) if is_below(name, OLD_VERSION))
+
+
 def modules_say_what_they_are_for(module: str, tree: ast.Module) -> Iterator[str]:
     if tree.body and not ast.get_docstring(tree):
         yield "1: no docstring"
@@ -260,6 +270,7 @@ RULES: tuple[Rule, ...] = (
     broad_excepts_stand_at_named_boundaries,
     nothing_dangerous_is_called,
     storages_are_named_where_things_are_built,
+    the_old_version_is_known_in_one_package,
     modules_say_what_they_are_for,
 )
 
@@ -304,6 +315,8 @@ BAD: tuple[tuple[Rule, str, str], ...] = (
     (nothing_dangerous_is_called, "core.task", "subprocess.run(x, shell=True)"),
     (nothing_dangerous_is_called, "core.task", "yaml.load(x)"),
     (storages_are_named_where_things_are_built, "core.runner", "from core.storage.sql import SqlStorage"),
+    (the_old_version_is_known_in_one_package, "a2a_server.streams", "from a2a_server.v0_3.translate import event_of"),
+    (the_old_version_is_known_in_one_package, "a2a_server.methods.a2a", "from a2a_server import v0_3"),
     (modules_say_what_they_are_for, "core.task", "x = 1"),
 )
 

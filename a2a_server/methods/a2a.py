@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from a2a_server.context import Principal, RequestContext
+from a2a_server.dialect import A2A_1_0
 from a2a_server.jsonrpc import Frame, Handler, Method
 from a2a_server.methods.access import check_tenant, readable
 from a2a_server.methods.messages import Messages
@@ -83,7 +84,7 @@ class A2AMethods:
             params_type=params,
             result_type=result,
             summary=SUMMARIES[name],
-            is_a2a=True,
+            dialect=A2A_1_0,
             is_stream=stream,
         )
 
@@ -132,7 +133,7 @@ class A2AMethods:
         A task that has ended is refused, save to a reader who resumes: what he has missed is still to be had.
         """
         head = await self._reader.find(context.owner, params.id)
-        view = View(head.id, params.id, context_of(head))
+        view = View(head.id, params.id, context_of(head), context.dialect)
         if (after := context.last_event_id) is not None:
             if after > head.version:
                 raise InvalidParams.of([Problem("Last-Event-ID", f"this task has only {head.version} events")])

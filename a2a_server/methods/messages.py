@@ -16,7 +16,6 @@ from a2a_server.methods.access import OpenTasks
 from a2a_server.methods.idempotency import Claim, Documents, Idempotency
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
 from a2a_server.streams import Streams, View, read_events
 from a2a_server.translate import STATES, answer_value, context_of, message_value, reply_message, snapshot
@@ -92,20 +91,19 @@ class Messages:
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
         sent = await self._deliver(context, "SendStreamingMessage", params)
         first = await self._seen(sent, params.configuration.history_length)
-        frames = self._follow(sent, first)
-        return frames if params.message.task_id else self._open(sent, frames)
-
-    def _follow(self, sent: Addressed, first: wire.Task) -> AsyncGenerator[Frame, None]:
         head = sent.head
-        view = View(head.id, sent.task_id, context_of(head))
-        return self._streams.a2a(head, view, head.version, first=first, until_input=True)
+        view = View(head.id, sent.task_id, context_of(head), context.dialect)
+        frames = self._streams.a2a(head, view, head.version, first=first, until_input=True)
+        return frames if params.message.task_id else self._open(sent, view, frames)
 
-    async def _open(self, sent: Addressed, frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Frame, None]:
+    async def _open(
+        self, sent: Addressed, view: View, frames: AsyncGenerator[Frame, None]
+    ) -> AsyncGenerator[Frame, None]:
         """The stream of a task that its message made: that of a direct Message is the Message alone."""
         async with aclosing(frames):
             said = await self._reply(sent)
             if said is not None and (reply := reply_message(said, context_of(sent.head))):
-                yield Frame(Raw(encode(wire.StreamResponse(message=reply))), said.seq)
+                yield Frame(Raw(view.dialect.event(wire.StreamResponse(message=reply), True)), said.seq)
                 return
             async for frame in frames:
                 yield frame

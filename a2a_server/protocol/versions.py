@@ -4,19 +4,19 @@ import re
 
 from a2a_server.protocol.errors import VersionNotSupported
 
-SUPPORTED = ("1.0",)
+SUPPORTED = ("1.0", "0.3")  # as the agent card lists them: clients take the first that they know
 
 _VERSION = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?(?:\.\d{1,9})?", re.ASCII)
 
 
-def check_version(requested: str | None) -> None:
-    """Raise VersionNotSupported unless `requested` is a version we speak.
+def check_version(requested: str | None, spoken: str) -> None:
+    """Raise VersionNotSupported unless `requested` is the version `spoken` by the method that is called, or absent.
 
-    An absent version is taken for 1.0 although the specification says 0.3: a PascalCase method cannot be a 0.3 one, and
-    gateways drop the header. The patch number does not count (A2A §3.6.1).
+    A method's name alone tells its version, so that an absent one is never taken for another, although the
+    specification says that it means 0.3: gateways drop the header. The patch number does not count (A2A §3.6.1).
     """
-    if not requested or requested in SUPPORTED:
+    if not requested or requested == spoken:
         return
     matched = _VERSION.fullmatch(requested.strip())
-    if matched is None or f"{int(matched[1])}.{int(matched[2] or 0)}" not in SUPPORTED:
-        raise VersionNotSupported(metadata={"supportedVersions": ",".join(SUPPORTED)})
+    if matched is None or f"{int(matched[1])}.{int(matched[2] or 0)}" != spoken:
+        raise VersionNotSupported(metadata={"supportedVersions": ",".join(sorted(SUPPORTED))})

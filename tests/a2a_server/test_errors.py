@@ -186,12 +186,17 @@ def test_a_corrupt_row_is_an_internal_error_with_an_id(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("version", [None, "", "1.0", "1", "1.0.7", " 1.0 "])
-def test_version_one_is_spoken(version: str | None) -> None:
-    check_version(version)
+def test_a_version_fits_by_its_major_and_minor_numbers(version: str | None) -> None:
+    check_version(version, "1.0")
+
+
+@pytest.mark.parametrize("version", [None, "", "0.3", "0.3.0", "0.3.26"])
+def test_an_absent_version_is_that_of_the_method(version: str | None) -> None:
+    check_version(version, "0.3")
 
 
 @pytest.mark.parametrize("version", ["0.3", "99.0", "1.7", "x", "1.0.0.0", "1.", "-1", "٠١.0", "1.0,0.3", "9" * 5000])
 def test_another_version_is_refused_with_the_ones_we_speak(version: str) -> None:
     with pytest.raises(errors.VersionNotSupported) as refused:
-        check_version(version)
-    assert refused.value.metadata == {"supportedVersions": "1.0"}
+        check_version(version, "1.0")
+    assert refused.value.metadata == {"supportedVersions": "0.3,1.0"}

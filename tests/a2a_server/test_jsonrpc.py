@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_server.context import Principal, RequestContext
+from a2a_server.dialect import A2A_1_0
 from a2a_server.jsonrpc import MAX_NESTING, Door, Event, Frame, Method, Reply, error_reply, parse
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
@@ -44,15 +45,21 @@ class Server:
                 Method(name="opaque", handler=self.opaque),
                 Method(name="missing", handler=self.missing),
                 Method(name="busy", handler=self.busy),
-                Method(name="GetTask", handler=self.kept("GetTask", self.get), params_type=GetTaskRequest, is_a2a=True),
+                Method(
+                    name="GetTask", handler=self.kept("GetTask", self.get), params_type=GetTaskRequest, dialect=A2A_1_0
+                ),
                 Method(
                     name="SendMessage",
                     handler=self.kept("SendMessage", self.raw),
                     params_type=SendMessageRequest,
-                    is_a2a=True,
+                    dialect=A2A_1_0,
                 ),
                 Method(
-                    name="SubscribeToTask", handler=self.stream, params_type=GetTaskRequest, is_a2a=True, is_stream=True
+                    name="SubscribeToTask",
+                    handler=self.stream,
+                    params_type=GetTaskRequest,
+                    dialect=A2A_1_0,
+                    is_stream=True,
                 ),
                 Method(
                     name="tasks.execute",
@@ -430,7 +437,7 @@ async def test_turning_away_has_a_status_and_retry_after(server: Server) -> None
 async def test_another_a2a_version_is_refused_for_a2a_methods_only(server: Server, version: str) -> None:
     error = (await server.ask(call("GetTask", {"id": "t"}), a2a_version=version))["error"]
     assert error["code"] == -32009
-    assert error["data"][0]["metadata"] == {"supportedVersions": "1.0"}
+    assert error["data"][0]["metadata"] == {"supportedVersions": "0.3,1.0"}
     assert "result" in await server.ask(call("echo"), a2a_version=version)
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from a2a_server.context import RequestContext
+from a2a_server.dialect import A2A_1_0
 from a2a_server.jsonrpc import Door, Method
 from a2a_server.openrpc import describe, discover_method
 from a2a_server.protocol import types
@@ -31,13 +32,13 @@ async def nothing(context: RequestContext, params: Any) -> None:
 METHODS = [
     Method(name="tasks.get", handler=nothing, params_type=GetParams, result_type=Task, summary="One task."),
     Method(name="tasks.create", handler=nothing, params_type=Task | list[Task], result_type=Task, is_raw=True),
-    Method(name="GetTask", handler=nothing, params_type=types.GetTaskRequest, result_type=types.Task, is_a2a=True),
+    Method(name="GetTask", handler=nothing, params_type=types.GetTaskRequest, result_type=types.Task, dialect=A2A_1_0),
     Method(
         name="SendStreamingMessage",
         handler=nothing,
         params_type=types.SendMessageRequest,
         result_type=types.StreamResponse,
-        is_a2a=True,
+        dialect=A2A_1_0,
         is_stream=True,
     ),
     Method(name="ListTasks", handler=nothing, params_type=types.ListTasksRequest, result_type=types.ListTasksResponse),

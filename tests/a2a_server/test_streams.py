@@ -40,16 +40,16 @@ def frames_of(text: str) -> list[Frame]:
 def test_cache_drops_what_was_used_longest_ago() -> None:
     cache = FrameCache(limit=3 * (1000 + 200))
     for n in range(3):
-        cache.put(("a2a", n, "t"), (b"x" * 1000,))
-    assert cache.get(("a2a", 0, "t"))
-    cache.put(("a2a", 3, "t"), (b"x" * 1000,))
-    assert [n for n in range(4) if cache.get(("a2a", n, "t"))] == [0, 2, 3]
+        cache.put(("1.0", n, "t", False), (b"x" * 1000,))
+    assert cache.get(("1.0", 0, "t", False))
+    cache.put(("1.0", 3, "t", False), (b"x" * 1000,))
+    assert [n for n in range(4) if cache.get(("1.0", n, "t", False))] == [0, 2, 3]
 
 
 def test_cache_leaves_large_frames_to_their_followers() -> None:
     cache = FrameCache()
-    cache.put(("a2a", 1, "t"), (b"x" * LARGEST_KEPT,))
-    assert cache.get(("a2a", 1, "t")) is None
+    cache.put(("1.0", 1, "t", False), (b"x" * LARGEST_KEPT,))
+    assert cache.get(("1.0", 1, "t", False)) is None
     assert LARGEST_KEPT < CACHE_BYTES
 
 
