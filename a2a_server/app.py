@@ -35,6 +35,7 @@ from a2a_server.methods.idempotency import Idempotency
 from a2a_server.methods.keys import KeysMethods
 from a2a_server.methods.messages import MessageRules, Messages
 from a2a_server.methods.pages import PageTokens
+from a2a_server.methods.push import PushMethods
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
@@ -50,11 +51,18 @@ from a2a_server.protocol.errors import (
     translate,
 )
 from a2a_server.proxies import BehindProxy
+from a2a_server.push.bodies import Teller
+from a2a_server.push.configs import ConfigStore, Vault
+from a2a_server.push.outbox import Outbox, Patience
+from a2a_server.push.sender import Sender
+from a2a_server.push.webhooks import Webhooks
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.streams import EventStream, Streams, View, sse
 from a2a_server.v0_3.card import hybrid
+from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
+from a2a_server.v0_3.translate import push_body
 from a2a_server.well_known import WellKnown
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
@@ -86,6 +94,7 @@ class Application:
         self.keys = ApiKeys(session.storage, session.clock)
         self.lifetimes = Lifetimes(session.clock)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
+        self.webhooks = self._make_webhooks() if config.push else None
         self.is_ready = False
         self.is_draining = False
         self.cut: Callable[[Scope], None] = _no_connection_known
@@ -94,6 +103,20 @@ class Application:
         self.rest = Rest(self.door.methods)
         self.asgi = self._make_edge(self._make_routes())
 
+    def _make_webhooks(self) -> Webhooks:
+        config, session = self.config, self.session
+        policy = EgressPolicy(config.egress_allow, timeout=config.push_timeout)
+        store = ConfigStore(session.storage, Vault(config.secret_keys))
+        sender = Sender(
+            Egress(policy), store.vault, session.clock, timeout=config.push_timeout, secret=config.push_signing_secret
+        )
+        patience = Patience(
+            initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
+        )
+        teller = Teller(session, {A2A_0_3.version: push_body})
+        outbox = Outbox(session, store, teller, sender, patience, concurrency=config.push_concurrency)
+        return Webhooks(session, store, outbox, teller, policy, limit=config.max_push_configs)
+
     def _make_door(self) -> Door:
         config, session = self.config, self.session
         limits = Limits(max_tasks=config.max_tree_tasks, max_depth=config.max_depth)
@@ -101,7 +124,8 @@ class Application:
         required = [each.uri for each in self.cards.extensions if each.required]
         idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
         rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids)
-        messages = Messages(session, self.streams, open_tasks, idempotency, rules)
+        messages = Messages(session, self.streams, open_tasks, idempotency, rules, self.webhooks)
+        push = PushMethods(session, self.webhooks) if self.webhooks is not None else None
         a2a = A2AMethods(
             session,
             self.streams,
@@ -109,11 +133,14 @@ class Application:
             pages=PageTokens(session.storage),
             required_extensions=required,
             extended_card=self.cards.extended,
+            push=push,
         )
-        tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits)
+        tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits, webhooks=self.webhooks)
         system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
         current = a2a.table()
         methods = [*current, *v0_3_table(current), *tasks.table(), *system.table()]
+        if push is not None:
+            methods += push.table()
         if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
             methods += KeysMethods(self.keys, self.lifetimes, clock=session.clock).table()
         return Door([*methods, discover_method(methods, version=version(DISTRIBUTION))], max_batch=config.max_batch)
@@ -156,6 +183,8 @@ class Application:
     async def resume(self) -> None:
         """Take up what an earlier process left, then be ready."""
         await self.session.resume()
+        if self.webhooks is not None:
+            await self.webhooks.start()
         self.is_ready = True
 
     def drain(self) -> None:
@@ -294,7 +323,11 @@ def build(
     limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
     session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
     url = config.url(port)
-    offer = Offer(security_schemes=security_schemes(config), security_requirements=security_requirements(config))
+    offer = Offer(
+        push_notifications=config.push,
+        security_schemes=security_schemes(config),
+        security_requirements=security_requirements(config),
+    )
     cards = make_cards(config, registry, url, offer, now=time(), hybrid=hybrid)
     return Application(config, session, cards, url)
 

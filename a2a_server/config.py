@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, ValidationError
 
-from a2a_server.auth.settings import AuthSettings, check_auth, is_loopback
+from a2a_server.auth.settings import check_auth, is_loopback
 from a2a_server.limits import NO_LIMITS, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.origins import ANY, origin_of
+from a2a_server.push.settings import PushSettings, check_push
 from core.errors import ConfigurationError
 
 PREFIX = "A2A_SERVER_"
@@ -44,7 +45,7 @@ Names = tuple[str, ...]
 DatabaseUrl = Annotated[str, Meta(min_length=1, extra={"mask": _without_password})]
 
 
-class Config(AuthSettings, frozen=True, kw_only=True):
+class Config(PushSettings, frozen=True, kw_only=True):
     """The settings of one server."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -263,6 +264,7 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
         if not _HOST.fullmatch(name):
             raise ConfigurationError(f"{source('allowed_hosts')}: {name!r} is no host name (without scheme and port)")
     check_auth(config, source)
+    check_push(config, source)
     _check_edge(config, source)
     if not (config.identifies_callers or config.insecure or is_loopback(config.host)):
         raise ConfigurationError(

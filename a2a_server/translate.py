@@ -69,7 +69,7 @@ def snapshot(
             message=_status_message(head, task_id, status, events),
             timestamp=to_timestamp(changed_at),
         ),
-        artifacts=_artifacts(task_id, events) if with_artifacts else None,
+        artifacts=artifacts(task_id, events) if with_artifacts else None,
         history=history,
         metadata={"progress": head.progress} if is_root else {"rootTaskId": head.id},
     )
@@ -213,7 +213,7 @@ def _history(events: Sequence[Recorded], context_id: str, task_id: str) -> list[
     return history
 
 
-def _artifacts(task_id: str, events: Sequence[Recorded]) -> list[wire.Artifact]:
+def artifacts(task_id: str, events: Sequence[Recorded]) -> list[wire.Artifact]:
     """The artifacts that the events amount to, by first appearance."""
     made: dict[str, list[wire.Artifact]] = {}  # the pieces of each
     for recorded in events:

@@ -292,11 +292,12 @@ class Outgoing:
     body: bytes | None = None
     timeout: float | None = None  # seconds; the policy's when it is shorter or this is None
     follow_redirects: bool = False
+    reads_body: bool = True  # else the answer ends for us with its headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """What came back, read to its end."""
+    """What came back, read to its end where the call wanted that."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -319,6 +320,11 @@ def redirected(before: httpx2.Request, after: httpx2.Request) -> httpx2.Request:
         for name in set(after.headers) - HEADERS_FOR_ANYBODY:
             del after.headers[name]
     return after
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
 
 
 class Egress:
@@ -364,15 +370,15 @@ class Egress:
                 response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     if not call.follow_redirects or response.next_request is None:
-                        return await self._incoming(response, started)
+                        return await self._incoming(response, started, reads_body=call.reads_body)
                 finally:
                     await response.aclose()  # the body of a redirect is not read: nothing bounds it
                 request = redirected(request, response.next_request)
         raise EgressError(f"more than {self.policy.max_redirects} redirects")
 
-    async def _incoming(self, response: httpx2.Response, started: float) -> Incoming:
+    async def _incoming(self, response: httpx2.Response, started: float, *, reads_body: bool) -> Incoming:
         body = bytearray()
-        async for part in response.aiter_bytes():
+        async for part in response.aiter_bytes() if reads_body else _nothing():
             body += part
             if len(body) > self.policy.max_bytes:
                 raise ResponseTooLarge(f"the answer is longer than {self.policy.max_bytes} bytes")

@@ -10,6 +10,8 @@ from core.storage.base import Storage
 from core.task import TreeHead
 
 PAGE = 200  # events read at once
+Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
+
 TAIL = 256  # latest events of a followed tree that are kept in memory
 
 
@@ -40,10 +42,17 @@ class Feed:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._topics: dict[str, _Topic] = {}
+        self._watchers: list[Watcher] = []
         self._closed = False
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call it with what is durable of every tree, from now on. A hint: it must return at once and never raise."""
+        self._watchers.append(watcher)
 
     def publish(self, head: TreeHead, events: Sequence[Recorded]) -> None:
         """These events of one tree are durable now. Called in the order of their sequence numbers."""
+        for watcher in self._watchers:
+            watcher(head, events)
         topic = self._topics.get(head.id)
         if topic is None:
             return

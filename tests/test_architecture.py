@@ -38,7 +38,8 @@ LAYERS = (
     ("core.manager",),
     ("core",),
     ("a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
-    ("a2a_server.auth.errors", "a2a_server.auth.settings"),
+    ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature"),
+    ("a2a_server.push.settings",),
     (
         "a2a_server.config",
         "a2a_server.context",
@@ -55,6 +56,7 @@ LAYERS = (
     ("a2a_server.cards", "a2a_server.well_known"),
     ("a2a_server.jsonrpc",),
     ("a2a_server.openrpc", "a2a_server.streams"),
+    ("a2a_server.push",),
     ("a2a_server.methods", "a2a_server.v0_3.methods"),
     ("a2a_server.gate",),
     ("a2a_server.rest",),

@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "a2a_server.cli.run",
     "watch": "a2a_server.cli.watch",
     "tasks": "a2a_server.cli.tasks",
+    "push": "a2a_server.cli.push",
     "keys": "a2a_server.cli.keys",
     "card": "a2a_server.cli.card",
     "migrate": "a2a_server.cli.migrate",

@@ -9,6 +9,7 @@ from a2a_server.jsonrpc import Frame, Handler, Method
 from a2a_server.methods.access import check_tenant, readable
 from a2a_server.methods.messages import Messages
 from a2a_server.methods.pages import PageTokens
+from a2a_server.methods.push import PushMethods
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import (
@@ -38,6 +39,7 @@ class A2AMethods:
         pages: PageTokens,
         required_extensions: Sequence[str] = (),
         extended_card: Callable[[Principal], wire.AgentCard] | None = None,
+        push: PushMethods | None = None,
     ) -> None:
         self._session = session
         self._streams = streams
@@ -46,11 +48,10 @@ class A2AMethods:
         self._pages = pages
         self._required = frozenset(required_extensions)
         self._extended_card = extended_card
+        self._push = push
 
     def table(self) -> list[Method]:
         """The methods as the door takes them."""
-        push, listing = wire.TaskPushNotificationConfig, wire.ListTaskPushNotificationConfigsRequest
-        one = wire.PushNotificationConfigRequest
         return [
             self._method("SendMessage", self._messages.send, wire.SendMessageRequest, wire.SendMessageResponse),
             self._method(
@@ -63,12 +64,18 @@ class A2AMethods:
                 "SubscribeToTask", self.subscribe, wire.SubscribeToTaskRequest, wire.StreamResponse, stream=True
             ),
             self._method("GetExtendedAgentCard", self.extended_card, wire.GetExtendedAgentCardRequest, wire.AgentCard),
-            self._method("CreateTaskPushNotificationConfig", _no_push, push, push),
-            self._method("GetTaskPushNotificationConfig", _no_push, one, push),
-            self._method(
-                "ListTaskPushNotificationConfigs", _no_push, listing, wire.ListTaskPushNotificationConfigsResponse
-            ),
-            self._method("DeleteTaskPushNotificationConfig", _no_push, one, None),
+            *self._push_table(),
+        ]
+
+    def _push_table(self) -> list[Method]:
+        config, one = wire.TaskPushNotificationConfig, wire.PushNotificationConfigRequest
+        listing, page = wire.ListTaskPushNotificationConfigsRequest, wire.ListTaskPushNotificationConfigsResponse
+        push = self._push
+        return [
+            self._method("CreateTaskPushNotificationConfig", push.create if push else _no_push, config, config),
+            self._method("GetTaskPushNotificationConfig", push.get if push else _no_push, one, config),
+            self._method("ListTaskPushNotificationConfigs", push.list_configs if push else _no_push, listing, page),
+            self._method("DeleteTaskPushNotificationConfig", push.delete if push else _no_push, one, None),
         ]
 
     def _method(self, name: str, handler: Handler, params: Any, result: Any, *, stream: bool = False) -> Method:
@@ -163,8 +170,8 @@ SUMMARIES = {
     "CancelTask": "Cancel a task with all below it.",
     "SubscribeToTask": "Follow a task that has not ended; Last-Event-ID takes a broken stream up.",
     "GetExtendedAgentCard": "The agent card for callers who have said who they are.",
-    "CreateTaskPushNotificationConfig": "Not offered.",
-    "GetTaskPushNotificationConfig": "Not offered.",
-    "ListTaskPushNotificationConfigs": "Not offered.",
-    "DeleteTaskPushNotificationConfig": "Not offered.",
+    "CreateTaskPushNotificationConfig": "Have a webhook told of what happens to a task from now on.",
+    "GetTaskPushNotificationConfig": "A webhook of a task, without its secrets.",
+    "ListTaskPushNotificationConfigs": "The webhooks of a task, oldest first.",
+    "DeleteTaskPushNotificationConfig": "Have a webhook told nothing more.",
 }

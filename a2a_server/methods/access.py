@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from a2a_server.context import Principal
+from a2a_server.context import Principal, RequestContext
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
+from a2a_server.push.webhooks import Caller
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.session import Session
 from core.storage.base import TaskQuery
@@ -40,6 +41,11 @@ async def owned_head(session: Session, owner: str, task_id: str, *, origin: str 
     if head is None or origin not in (None, head.origin):
         raise TaskNotFound(task_id)
     return head
+
+
+def caller_of(context: RequestContext) -> Caller:
+    """Who registers a webhook through a method of A2A."""
+    return Caller(context.owner, context.dialect.version)
 
 
 async def readable(reading: Awaitable[Value]) -> Value | None:

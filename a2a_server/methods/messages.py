@@ -12,11 +12,13 @@ from a2a_server.content import check_message
 from a2a_server.context import Principal, RequestContext
 from a2a_server.intake import check_input_modes, check_output_modes, request_of, tree_modes, usable, work_of
 from a2a_server.jsonrpc import Frame
-from a2a_server.methods.access import OpenTasks
+from a2a_server.methods.access import OpenTasks, caller_of
 from a2a_server.methods.idempotency import Claim, Documents, Idempotency
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
+from a2a_server.push.configs import Standing
+from a2a_server.push.webhooks import Enrolled, Webhooks
 from a2a_server.streams import Streams, View, read_events
 from a2a_server.translate import STATES, answer_value, context_of, message_value, reply_message, snapshot
 from core import events as e
@@ -57,12 +59,14 @@ class Messages:
         open_tasks: OpenTasks,
         idempotency: Idempotency,
         rules: MessageRules,
+        webhooks: Webhooks | None,
     ) -> None:
         self._session = session
         self._streams = streams
         self._open_tasks = open_tasks
         self._idempotency = idempotency
         self._rules = rules
+        self._webhooks = webhooks
         self._reader = TaskReader(session)
 
     async def send(self, context: RequestContext, params: wire.SendMessageRequest) -> wire.SendMessageResponse:
@@ -131,8 +135,10 @@ class Messages:
             text = f"must be {wire.Role.USER}: a client's messages are the user's"
             raise InvalidParams.of([Problem("message.role", text)])
         check_message(params.message, max_file=self._rules.max_file)
-        if params.configuration.task_push_notification_config is not None:
-            raise PushNotificationNotSupported
+        if (webhook := params.configuration.task_push_notification_config) is not None:
+            if self._webhooks is None:
+                raise PushNotificationNotSupported
+            self._webhooks.check(webhook, "configuration.taskPushNotificationConfig.")
 
     async def _deliver(self, context: RequestContext, method: str, params: wire.SendMessageRequest) -> Addressed:
         """Store the message, once, as a new task or with the task it names."""
@@ -141,7 +147,7 @@ class Messages:
 
         async def make() -> Addressed:
             if message.task_id:
-                return await self._continue(context, message, claim)
+                return await self._continue(context, params, claim)
             return await self._create(context, params, claim)
 
         async def again(task_id: str) -> Addressed:
@@ -159,6 +165,7 @@ class Messages:
         context_id = message.context_id or session.clock.new_id()
         value = message_value(replace(message, task_id=plan.root_id, context_id=context_id))
         modes = params.configuration.accepted_output_modes
+        enrolled = self._enrolled(context, params, plan.root_id)
         head = await session.create(
             plan,
             origin=ORIGIN,
@@ -166,8 +173,10 @@ class Messages:
             metadata=request_of(value, params.metadata, references=references, accepted_output_modes=modes),
             execute=True,
             message=value,
-            documents=_documents(claim, plan.root_id, plan.root_id),
+            documents=_documents(claim, plan.root_id, plan.root_id) + (enrolled.documents if enrolled else ()),
         )
+        if enrolled is not None and self._webhooks is not None:
+            self._webhooks.enroll(enrolled)
         # The tree was created, got its message and its run was started in one step: events 1 to 3.
         start = replace(
             head, version=3, status=TaskStatus.PENDING, is_live=True, progress=0.0, updated_at=head.created_at
@@ -178,6 +187,14 @@ class Messages:
         )
         history_length = params.configuration.history_length
         return Addressed(start, head.id, snapshot(start, head.id, [said], history_length=history_length))
+
+    def _enrolled(self, context: RequestContext, params: wire.SendMessageRequest, task_id: str) -> Enrolled | None:
+        """The webhook that the message brings for its new task."""
+        webhook = params.configuration.task_push_notification_config
+        if webhook is None or self._webhooks is None:
+            return None
+        begin = Standing(shown=TaskStatus.PENDING.value)
+        return self._webhooks.prepare(caller_of(context), webhook, task_id=task_id, tree_id=task_id, standing=begin)
 
     def _plan(self, caller: Principal, params: wire.SendMessageRequest) -> Plan:
         """The tasks that the message asks for. Raises InvalidPlan in the request's own paths, and A2AErrors."""
@@ -213,8 +230,11 @@ class Messages:
             seen.append(task_id)
         return seen
 
-    async def _continue(self, context: RequestContext, message: wire.Message, claim: Claim | None) -> Addressed:
+    async def _continue(
+        self, context: RequestContext, params: wire.SendMessageRequest, claim: Claim | None
+    ) -> Addressed:
         """Hand a message to the task it names: as the answer to its question, else for its history (spec §3.4.2)."""
+        message = params.message
         task_id = message.task_id
         head = await self._reader.find(context.owner, task_id)
         if message.context_id and message.context_id != context_of(head):
@@ -225,6 +245,9 @@ class Messages:
                 f"Task {task_id} has ended ({STATES[status]}) and takes no more messages", metadata={"taskId": task_id}
             )
         await self._check_modes(message)
+        webhook = params.configuration.task_push_notification_config
+        if webhook is not None and self._webhooks is not None:
+            await self._webhooks.add(caller_of(context), webhook, head, task_id, status)
         value = message_value(replace(message, context_id=context_of(head)))
         documents = _documents(claim, head.id, task_id)
         try:

@@ -2,150 +2,71 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
+import msgspec
 from msgspec.structs import replace
 
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.methods.access import OpenTasks, owned_head, owned_task, readable
 from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.task_params import (
+    MOST_IDS,
+    AnswerParams,
+    CancelParams,
+    ChildrenParams,
+    CopyParams,
+    CreateParams,
+    EventsParams,
+    ExecuteParams,
+    ListParams,
+    RunningParams,
+    RunningStatusParams,
+    TaskParams,
+    TreeParams,
+    UpdateParams,
+)
+from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported
+from a2a_server.protocol.types import TaskPushNotificationConfig
+from a2a_server.push.bodies import TASKS
+from a2a_server.push.configs import Standing
+from a2a_server.push.webhooks import Caller, Webhooks
 from a2a_server.streams import Streams, View
 from a2a_server.task_view import task_object, tree_object
 from core.commands import Execute
 from core.decide import decide
 from core.errors import Problem, TaskNotFound
-from core.plan import Limits, TaskInput
+from core.plan import Limits
 from core.session import Session, needs_caller
 from core.storage.base import TaskQuery
 from core.streaming import stream_event
 from core.task import Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 
-MOST_IDS = 1_000  # of one call
 A2A = "a2a"
-
-Id = Annotated[str, Meta(min_length=1)]
-Ids = Annotated[list[Id], Meta(min_length=1, max_length=MOST_IDS)] | Id  # a list, or a string with commas
-Limit = Annotated[int, Meta(ge=1, le=1_000)]
-Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
-
-class Params(Struct, frozen=True, kw_only=True):
-    """What all params have in common. The door refuses fields that they do not have."""
-
-
-class CreateParams(Params, frozen=True, kw_only=True):
-    """Also taken: the bare array, or one task."""
-
-    tasks: list[TaskInput]
-
-
-class ExecuteParams(Params, frozen=True, kw_only=True):
-    """Which tree to run, `task_id` or a new one of `tasks`, and how the answer is wanted."""
-
-    task_id: Id | None = None
-    tasks: list[Any] | None = None
-    use_streaming: bool = False
-    wait: bool = False
-    force: bool = False
-    webhook_config: dict[str, Any] | None = None
-
-
-class CancelParams(Params, frozen=True, kw_only=True):
-    """What to cancel. `error_message` becomes the error of the tasks."""
-
-    task_ids: Ids
-    force: bool = False
-    error_message: str | None = None
-
-
-class AnswerParams(Params, frozen=True, kw_only=True):
-    """The answer, any JSON value. A root's id stands for the oldest open question of its tree."""
-
-    task_id: Id
-    answer: Any
-
-
-class TaskParams(Params, frozen=True, kw_only=True):
-    """One task."""
-
-    task_id: Id
-
-
-class TreeParams(Params, frozen=True, kw_only=True):
-    """The tree of any node; the two names mean the same."""
-
-    task_id: Id | None = None
-    root_id: Id | None = None
-
-
-class ChildrenParams(Params, frozen=True, kw_only=True):
-    """Whose children."""
-
-    parent_id: Id
-
-
-class ListParams(Params, frozen=True, kw_only=True):
-    """Which tasks, newest first."""
-
-    user_id: str | None = None
-    status: TaskStatus | None = None
-    root_only: bool = True
-    name: str | None = None
-    context_id: str | None = None
-    limit: Limit = 100
-    offset: Offset = 0
-
-
-class UpdateParams(Params, frozen=True, kw_only=True):
-    """The task; beside it the fields to change, as `tasks.create` takes them."""
-
-    task_id: Id
-
-
-class CopyParams(Params, frozen=True, kw_only=True):
-    """What to copy, with all below it or alone."""
-
-    task_id: Id
-    children: bool = True
-
-
-class RunningParams(Params, frozen=True, kw_only=True):
-    """Which of the running tasks."""
-
-    user_id: str | None = None
-    limit: Limit = 100
-    offset: Offset = 0
-
-
-class RunningStatusParams(Params, frozen=True, kw_only=True):
-    """Which tasks."""
-
-    task_ids: Ids
-
-
-class EventsParams(Params, frozen=True, kw_only=True):
-    """The task (a root stands for its whole tree), and the number of the last event that is known."""
-
-    task_id: Id
-    after: Offset = 0
-    limit: Limit = 500
 
 
 class TasksMethods:
     """The methods, over one session."""
 
     def __init__(
-        self, session: Session, streams: Streams, open_tasks: OpenTasks, idempotency: Idempotency, *, limits: Limits
+        self,
+        session: Session,
+        streams: Streams,
+        open_tasks: OpenTasks,
+        idempotency: Idempotency,
+        *,
+        limits: Limits,
+        webhooks: Webhooks | None,
     ) -> None:
         self._session = session
         self._streams = streams
         self._open_tasks = open_tasks
         self._idempotency = idempotency
         self._limits = limits
+        self._webhooks = webhooks
 
     def table(self) -> list[Method]:
         """The methods as the door takes them."""
@@ -188,15 +109,16 @@ class TasksMethods:
     async def execute(self, context: RequestContext, params: ExecuteParams) -> Any:
         """At once, or with `wait` when the tree has ended or asks; with `use_streaming` the frames of the run."""
         _check_execute(params, context)
+        webhook = self._webhook(params)
         resumes = params.use_streaming and context.last_event_id is not None
         if params.tasks is not None:
-            task_id = await self._make(context, "tasks.execute", params, params.tasks, execute=True)
+            task_id = await self._make(context, "tasks.execute", params, params.tasks, execute=True, webhook=webhook)
             # As the tree was before its run, so that every event comes after it.
             before = replace(await owned_head(self._session, context.owner, task_id), version=0, is_live=True)
         elif resumes:
             before, task_id = await owned_head(self._session, context.owner, params.task_id or ""), params.task_id or ""
         else:
-            before, task_id = await self._execute_stored(context, params.task_id or "", force=params.force)
+            before, task_id = await self._execute_stored(context, params, webhook)
         if params.use_streaming:
             after = check_resume(before, context.last_event_id) if resumes else before.version
             return await self._stream(before, task_id, after or 0)
@@ -205,7 +127,26 @@ class TasksMethods:
             return await self._tree(before.id)
         return await self._started(before.id, task_id)
 
-    async def _make(self, context: RequestContext, method: str, params: Any, items: Any, *, execute: bool) -> str:
+    def _webhook(self, params: ExecuteParams) -> TaskPushNotificationConfig | None:
+        """The request's webhook, checked. Raises InvalidParams, PushNotificationNotSupported."""
+        if params.webhook_config is None:
+            return None
+        if self._webhooks is None:
+            raise PushNotificationNotSupported
+        webhook = decode(msgspec.to_builtins(params.webhook_config), TaskPushNotificationConfig)
+        self._webhooks.check(webhook, "webhook_config.")
+        return webhook
+
+    async def _make(
+        self,
+        context: RequestContext,
+        method: str,
+        params: Any,
+        items: Any,
+        *,
+        execute: bool,
+        webhook: TaskPushNotificationConfig | None = None,
+    ) -> str:
         """The id of the tree of these tasks: stored now, or found where the request came before under its key."""
         claim = self._idempotency.claim(context, method, params)
 
@@ -213,15 +154,28 @@ class TasksMethods:
             plan = self._session.plan(items, owner=context.owner, limits=self._limits)
             await self._open_tasks.admit(context.owner, len(plan.tasks))
             documents = () if claim is None else (claim.document(plan.root_id, plan.root_id),)
-            return (await self._session.create(plan, execute=execute, documents=documents)).id
+            if webhook is None or self._webhooks is None:
+                return (await self._session.create(plan, execute=execute, documents=documents)).id
+            root_id, begin = plan.root_id, Standing(shown=TaskStatus.PENDING.value)
+            enrolled = self._webhooks.prepare(
+                Caller(context.owner, TASKS), webhook, task_id=root_id, tree_id=root_id, standing=begin
+            )
+            await self._session.create(plan, execute=execute, documents=documents + enrolled.documents)
+            self._webhooks.enroll(enrolled)
+            return root_id
 
         return await self._idempotency.once(claim, make, _itself)
 
-    async def _execute_stored(self, context: RequestContext, task_id: str, *, force: bool) -> tuple[TreeHead, str]:
+    async def _execute_stored(
+        self, context: RequestContext, params: ExecuteParams, webhook: TaskPushNotificationConfig | None
+    ) -> tuple[TreeHead, str]:
         """Start a run; the tree as it was before, live, so that every event of the run comes after it."""
+        task_id, force = params.task_id or "", params.force
         before = await owned_head(self._session, context.owner, task_id)
         if before.origin == A2A and not before.is_live:
             before, task_id = await self._copy_of_ended(before, task_id, force=force)
+        if webhook is not None and self._webhooks is not None:
+            await self._webhooks.add(Caller(context.owner, TASKS), webhook, before, before.id, before.status)
         await self._session.execute(task_id, force=force)
         return replace(before, is_live=True), task_id
 
@@ -394,8 +348,6 @@ def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
         problems.append(Problem("Last-Event-ID", "tasks are not created twice: take the stream up with task_id"))
     if problems:
         raise InvalidParams.of(problems)
-    if params.webhook_config is not None:
-        raise PushNotificationNotSupported("webhook_config: this server sends no push notifications yet")
 
 
 def _method(

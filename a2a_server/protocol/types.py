@@ -146,7 +146,7 @@ class AuthenticationInfo(Wire, frozen=True, kw_only=True):
 
 
 class TaskPushNotificationConfig(Wire, frozen=True, kw_only=True):
-    """Where the events of a task are to be sent."""
+    """Where the events of a task are to be sent. `events` is ours alone: what else is wanted (`nodes`, `chunks`)."""
 
     url: Required
     tenant: str = ""
@@ -154,6 +154,7 @@ class TaskPushNotificationConfig(Wire, frozen=True, kw_only=True):
     task_id: str = ""
     token: str = ""
     authentication: AuthenticationInfo | None = None
+    events: list[str] = []
 
 
 class SendMessageConfiguration(Wire, frozen=True, kw_only=True):

@@ -445,8 +445,9 @@ async def test_cancel_of_what_ended_otherwise_is_refused(call: Caller) -> None:
     ],
 )
 @pytest.mark.asyncio
-async def test_what_the_card_does_not_offer_is_refused(call: Caller, method: str, params: Any, code: int) -> None:
-    assert (await refused(call, method, params)).code == code
+async def test_what_the_card_does_not_offer_is_refused(method: str, params: Any, code: int) -> None:
+    async with calling(push=False) as call:
+        assert (await refused(call, method, params)).code == code
 
 
 @pytest.mark.asyncio
@@ -463,10 +464,11 @@ async def test_the_extended_card_is_for_known_callers() -> None:
 
 
 @pytest.mark.asyncio
-async def test_inline_push_configuration_is_refused_and_nothing_runs(call: Caller) -> None:
+async def test_inline_push_configuration_is_refused_and_nothing_runs() -> None:
     push = {"configuration": {"taskPushNotificationConfig": {"url": "https://example.com"}}}
-    assert (await refused(call, "SendMessage", message("echo") | push)).code == -32003
-    assert (await call("ListTasks", {}))["totalSize"] == 0
+    async with calling(push=False) as call:
+        assert (await refused(call, "SendMessage", message("echo") | push)).code == -32003
+        assert (await call("ListTasks", {}))["totalSize"] == 0
 
 
 @pytest.mark.asyncio

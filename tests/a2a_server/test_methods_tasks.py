@@ -203,10 +203,28 @@ async def test_completed_tree_of_a2a_is_run_again_as_a_copy_when_forced(call: Ca
 
 
 @pytest.mark.asyncio
-async def test_webhooks_are_refused_before_anything_runs(call: Caller) -> None:
+async def test_webhooks_are_refused_before_anything_runs() -> None:
     params = {"tasks": [{"name": "echo"}], "webhook_config": {"url": "https://example.com"}}
-    error = await refused(call, "tasks.execute", params)
-    assert (error.code, "webhook_config" in error.message) == (-32003, True)
+    async with calling(push=False) as call:
+        assert (await refused(call, "tasks.execute", params)).code == -32003
+        assert await call("tasks.list", {}) == []
+
+
+@pytest.mark.parametrize(
+    ("webhook", "field"),
+    [
+        ({"url": "ftp://example.com"}, "webhook_config.url"),
+        ({"url": "https://example.com", "token": "a\r\nb"}, "webhook_config.token"),
+        ({"url": "https://example.com", "more": 1}, "webhook_config.more"),
+        ({"url": "https://example.com", "events": ["all"]}, "webhook_config.events"),
+        ({"url": 5}, "webhook_config.url"),
+        ({}, "webhook_config.url"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_bad_webhook_is_named_and_nothing_runs(call: Caller, webhook: dict[str, Any], field: str) -> None:
+    error = await refused(call, "tasks.execute", {"tasks": [{"name": "echo"}], "webhook_config": webhook})
+    assert (error.code, error.fields) == (-32602, {field})
     assert await call("tasks.list", {}) == []
 
 

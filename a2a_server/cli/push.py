@@ -1,0 +1,81 @@
+"""`a2a-server push …`: push notifications of a running server that did not arrive."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from a2a_server.cli.client import DEFAULT_URL, Server, Token, Url
+from a2a_server.cli.output import Failure, Format, Output, print_json, print_table
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="See which webhooks were not reached; send again.")
+
+PAGE = 500  # deliveries asked for at once
+MOST_RESENT = 100  # in one call
+
+
+class Which(StrEnum):
+    """Events that were given up, or webhooks whose next event is tried again."""
+
+    DEAD = "dead"
+    WAITING = "waiting"
+
+
+@app.command("list")
+def list_deliveries(
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    status: Annotated[Which, typer.Option(help="dead: given up; waiting: tried again later.")] = Which.DEAD,
+    output: Output = Format.TEXT,
+) -> None:
+    """What did not arrive, oldest first."""
+    with Server(url, token) as server:
+        found = _all(server, status)
+    if output is Format.JSON:
+        print_json(found)
+        return
+    if status is Which.DEAD:
+        rows = [(each["delivery_id"], str(each["attempts"]), each["given_up_at"], each["error"]) for each in found]
+        print_table(("DELIVERY", "ATTEMPTS", "GIVEN UP", "ERROR"), rows)
+        return
+    waits = [
+        (each["task_id"], each["config_id"], str(each["attempts"]), each["retry_at"], each["error"]) for each in found
+    ]
+    print_table(("TASK", "WEBHOOK", "ATTEMPTS", "NEXT", "ERROR"), waits)
+
+
+@app.command()
+def resend(
+    delivery_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[DELIVERY_ID]…", help="As `push list` has them.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that were given up.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Try events that were given up once more; exits with 1 unless all of them arrived."""
+    if bool(delivery_ids) == every:
+        raise Failure("name the deliveries, or give --all", 2)
+    answers: list[dict[str, Any]] = []
+    with Server(url, token) as server:
+        ids = delivery_ids or [each["delivery_id"] for each in _all(server, Which.DEAD)]
+        for start in range(0, len(ids), MOST_RESENT):
+            answers += server.call("push.resend", {"delivery_ids": ids[start : start + MOST_RESENT]})
+    if output is Format.JSON:
+        print_json(answers)
+    else:
+        rows = [(each["delivery_id"], "delivered" if each["delivered"] else each["error"]) for each in answers]
+        print_table(("DELIVERY", "OUTCOME"), rows)
+    raise typer.Exit(0 if all(each["delivered"] for each in answers) else 1)
+
+
+def _all(server: Server, status: Which) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    after = ""
+    while True:
+        page = server.call("push.deliveries", {"status": status.value, "limit": PAGE, "after": after})
+        found += page["deliveries"]
+        if not page["next"]:
+            return found
+        after = page["next"]

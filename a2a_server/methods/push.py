@@ -1,0 +1,140 @@
+"""The push methods: A2A's four for webhooks (§3.1.7-3.1.10), and our two for what could not be delivered."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from a2a_server.context import RequestContext
+from a2a_server.jsonrpc import Method
+from a2a_server.methods.access import caller_of
+from a2a_server.methods.reading import TaskReader
+from a2a_server.protocol import types as wire
+from a2a_server.protocol.errors import InvalidParams
+from a2a_server.push.configs import PushConfig
+from a2a_server.push.webhooks import Webhooks
+from core.errors import Problem, TaskNotFound
+from core.session import Session
+
+MOST_RESENT = 100  # dead letters of one call
+Limit = Annotated[int, Meta(ge=1, le=1_000)]
+
+
+class DeliveriesParams(Struct, frozen=True, kw_only=True):
+    """What did not arrive: events that were given up (dead), or webhooks whose next event is tried again (waiting)."""
+
+    status: Literal["dead", "waiting"] = "dead"
+    limit: Limit = 100
+    after: str = ""  # `next` of the page before
+
+
+class ResendParams(Struct, frozen=True, kw_only=True):
+    """Which dead letters."""
+
+    delivery_ids: Annotated[list[str], Meta(min_length=1, max_length=MOST_RESENT)]
+
+
+class PushMethods:
+    """The methods, over the webhooks of one server."""
+
+    def __init__(self, session: Session, webhooks: Webhooks) -> None:
+        self._reader = TaskReader(session)
+        self._webhooks = webhooks
+
+    def table(self) -> list[Method]:
+        """Our own methods as the door takes them; A2A's four stand in the table of A2A's methods."""
+        return [
+            Method(
+                name="push.deliveries",
+                handler=self.deliveries,
+                params_type=DeliveriesParams,
+                result_type=dict[str, Any],
+                summary="Push notifications that were given up, or that are tried again.",
+            ),
+            Method(
+                name="push.resend",
+                handler=self.resend,
+                params_type=ResendParams,
+                result_type=list[dict[str, Any]],
+                summary="Try push notifications that were given up once more.",
+            ),
+        ]
+
+    async def create(
+        self, context: RequestContext, params: wire.TaskPushNotificationConfig
+    ) -> wire.TaskPushNotificationConfig:
+        """Raises TaskNotFound, and InvalidParams naming every field that is wrong."""
+        if not params.task_id:
+            raise InvalidParams.of([Problem("taskId", "is required")])
+        head = await self._reader.find(context.owner, params.task_id)
+        status = await self._reader.status(head, params.task_id)
+        return _shown(await self._webhooks.add(caller_of(context), params, head, params.task_id, status))
+
+    async def get(
+        self, context: RequestContext, params: wire.PushNotificationConfigRequest
+    ) -> wire.TaskPushNotificationConfig:
+        """Without its secrets. Raises TaskNotFound for a webhook that does not exist, too."""
+        await self._reader.find(context.owner, params.task_id)
+        config = await self._webhooks.find(context.owner, params.task_id, params.id)
+        if config is None:
+            raise TaskNotFound(params.task_id)
+        return _shown(config)
+
+    async def list_configs(
+        self, context: RequestContext, params: wire.ListTaskPushNotificationConfigsRequest
+    ) -> wire.ListTaskPushNotificationConfigsResponse:
+        """Oldest first, page by page."""
+        head = await self._reader.find(context.owner, params.task_id)
+        configs = await self._webhooks.of_task(context.owner, params.task_id, head.id)
+        ids = [config.id for config in configs]
+        start = 0
+        if params.page_token:
+            if params.page_token not in ids:
+                raise InvalidParams.of([Problem("pageToken", "is not a token of this list")])
+            start = ids.index(params.page_token) + 1
+        page = configs[start : start + params.page_size] if params.page_size else configs[start:]
+        has_more = start + len(page) < len(configs)
+        return wire.ListTaskPushNotificationConfigsResponse(
+            configs=[_shown(config) for config in page], next_page_token=page[-1].id if has_more else ""
+        )
+
+    async def delete(self, context: RequestContext, params: wire.PushNotificationConfigRequest) -> None:
+        """Deleting again what is deleted changes nothing (§3.1.10)."""
+        await self._reader.find(context.owner, params.task_id)
+        config = await self._webhooks.find(context.owner, params.task_id, params.id)
+        if config is not None:
+            await self._webhooks.remove(config)
+
+    async def deliveries(self, context: RequestContext, params: DeliveriesParams) -> dict[str, Any]:
+        """One page, and with `next` where the one after it begins."""
+        after = _from_token(params.after) if params.after else None
+        read = self._webhooks.dead if params.status == "dead" else self._webhooks.waiting
+        deliveries, last = await read(context.owner, after, params.limit)
+        return {"deliveries": deliveries, "next": _to_token(last) if last else None}
+
+    async def resend(self, context: RequestContext, params: ResendParams) -> list[dict[str, Any]]:
+        return await self._webhooks.resend(context.owner, params.delivery_ids)
+
+
+def _shown(config: PushConfig) -> wire.TaskPushNotificationConfig:
+    """The configuration as anybody may see it again: its secrets are for the receiver alone."""
+    return wire.TaskPushNotificationConfig(
+        id=config.id,
+        task_id=config.task_id,
+        url=config.url,
+        authentication=wire.AuthenticationInfo(scheme=config.scheme) if config.scheme else None,
+        events=list(config.events),
+    )
+
+
+def _to_token(last: tuple[float, str]) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(last)).decode().rstrip("=")
+
+
+def _from_token(token: str) -> tuple[float, str]:
+    try:
+        data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+        return msgspec.json.decode(data, type=tuple[float, str])
+    except ValueError:
+        raise InvalidParams.of([Problem("after", "is not the `next` of a page")]) from None

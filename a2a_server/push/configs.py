@@ -1,0 +1,240 @@
+"""Push configurations: who wants to be told of a task, where, and how far he has been told (A2A §4.3, §13.2).
+
+A configuration is two documents: what the caller wrote, and where the delivery stands. Both go with their tree.
+"""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from msgspec import Struct
+
+from a2a_server.protocol import types as wire
+from a2a_server.protocol.errors import InvalidParams
+from a2a_server.push.signature import secret_bytes
+from core.egress import EgressPolicy
+from core.errors import Problem, StorageError
+from core.storage.base import Document, DocumentQuery, Storage
+
+CONFIG, STANDING, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents
+AT_REST = 1e12  # `at` of a standing that has nothing to deliver: far behind every real time
+SIGNING_SCHEME = "hmac"  # the scheme whose credentials sign deliveries and are never sent
+EVENTS = ("nodes", "chunks")  # what can be asked for beside the root's changes of status and final artifacts
+LONGEST_URL = 2_048
+LONGEST_SECRET = 4_096
+LONGEST_ID = 128
+PAGE = 100
+
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+
+
+class PushConfig(Struct, frozen=True, kw_only=True):
+    """What the caller wrote. `sealed`: the secrets, encrypted where there is a key; they never leave again."""
+
+    id: str
+    task_id: str
+    tree_id: str
+    owner: str
+    url: str
+    scheme: str = ""
+    sealed: str = ""
+    is_encrypted: bool = False
+    wire_version: str = "1.0"  # in which it was registered, and is served: 1.0, 0.3 or tasks
+    events: tuple[str, ...] = ()
+    created_at: float
+
+    @property
+    def key(self) -> str:
+        """Its name among all configurations; ids are the caller's, unique within a task only."""
+        return f"{self.task_id}/{self.id}"
+
+
+class Secrets(Struct, frozen=True, kw_only=True):
+    """What only the receiver may see again."""
+
+    token: str = ""
+    credentials: str = ""
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """How far the receiver has been told."""
+
+    cursor: int = 0  # the number of the last event that he has, or that was given up
+    shown: str = ""  # the status that he was told last
+    attempts: int = 0  # failed ones, of the event after the cursor
+    error: str = ""  # of the last one
+    since: float = 0.0  # when the first of them failed
+    retry_at: float = 0.0
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """An event that was given up."""
+
+    id: str
+    config_key: str
+    task_id: str
+    tree_id: str
+    seq: int
+    shown: str  # the status before it, which decides what there is to tell
+    attempts: int
+    error: str
+    at: float
+
+
+class Vault:
+    """Encrypts secrets with the first key, reads them with any. Without keys they are stored as they are."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._cipher = MultiFernet([Fernet(key) for key in keys]) if keys else None
+
+    @property
+    def encrypts(self) -> bool:
+        return self._cipher is not None
+
+    def seal(self, secrets: Secrets) -> str:
+        """The secrets as text to be stored."""
+        body = msgspec.json.encode(secrets)
+        return (self._cipher.encrypt(body) if self._cipher else body).decode()
+
+    def open(self, config: PushConfig) -> Secrets:
+        """The secrets again. Raises StorageError when none of the keys fits."""
+        body = config.sealed.encode()
+        if config.is_encrypted:
+            try:
+                if self._cipher is None:
+                    raise InvalidToken
+                body = self._cipher.decrypt(body)
+            except InvalidToken:
+                raise StorageError(f"The secrets of webhook {config.key} cannot be read with secret_keys") from None
+        return msgspec.json.decode(body, type=Secrets)
+
+
+def check_config(config: wire.TaskPushNotificationConfig, policy: EgressPolicy, path: str = "") -> None:
+    """Raise InvalidParams with every field that is wrong. The URL's name is not looked up before a delivery."""
+    problems = [*_url_problems(config.url, policy)]
+    secrets = {"token": config.token}
+    if (authentication := config.authentication) is not None:
+        secrets["authentication.credentials"] = authentication.credentials
+        if not _SCHEME.fullmatch(authentication.scheme):
+            problems.append(Problem("authentication.scheme", "must be an HTTP authentication scheme"))
+        elif authentication.scheme.lower() == SIGNING_SCHEME:
+            try:
+                secret_bytes(authentication.credentials)
+            except ValueError as error:
+                problems.append(Problem("authentication.credentials", str(error)))
+    for field, value in secrets.items():
+        if len(value) > LONGEST_SECRET or not _PRINTABLE.fullmatch(value):
+            text = f"must be at most {LONGEST_SECRET} printable ASCII characters"
+            problems.append(Problem(field, text))
+    if len(config.id) > LONGEST_ID or not _PRINTABLE.fullmatch(config.id) or "/" in config.id:
+        problems.append(Problem("id", f"must be at most {LONGEST_ID} printable ASCII characters without a slash"))
+    if unknown := [each for each in config.events if each not in EVENTS]:
+        problems.append(Problem("events", f"unknown: {unknown[0][:40]!r}; there are: {', '.join(EVENTS)}"))
+    if problems:
+        raise InvalidParams.of([Problem(f"{path}{each.field}", each.message) for each in problems])
+
+
+def _url_problems(url: str, policy: EgressPolicy) -> list[Problem]:
+    if len(url) > LONGEST_URL:
+        return [Problem("url", f"is longer than {LONGEST_URL} characters")]
+    try:
+        address = urlsplit(url)
+        port = address.port or (443 if address.scheme == "https" else 80)
+    except ValueError:
+        return [Problem("url", "is not a URL")]
+    if address.scheme not in ("http", "https") or not address.hostname or not _PRINTABLE.fullmatch(url) or " " in url:
+        return [Problem("url", "must be an http or https URL")]
+    if address.username is not None or address.password is not None:
+        return [Problem("url", "must not contain a user or a password")]
+    try:
+        ip_address(address.hostname)
+    except ValueError:
+        return []  # a name: judged when it is connected to
+    return (
+        [] if policy.permits(address.hostname, address.hostname, port) else [Problem("url", "destination not allowed")]
+    )
+
+
+class ConfigStore:
+    """The stored configurations."""
+
+    def __init__(self, storage: Storage, vault: Vault) -> None:
+        self._storage = storage
+        self.vault = vault
+
+    def documents(self, config: PushConfig, standing: Standing) -> tuple[Document, Document]:
+        """A configuration and where it stands, to be stored together."""
+        written = Document(
+            kind=CONFIG,
+            id=config.key,
+            owner=config.owner,
+            tree_id=config.tree_id,
+            at=config.created_at,
+            body=msgspec.json.encode(config),
+        )
+        return written, self.standing_document(config, standing)
+
+    def standing_document(self, config: PushConfig, standing: Standing, *, at_rest: bool = False) -> Document:
+        """Where the delivery stands; `at` is when it goes on."""
+        return Document(
+            kind=STANDING,
+            id=config.key,
+            owner=config.owner,
+            tree_id=config.tree_id,
+            at=AT_REST if at_rest else standing.retry_at,
+            body=msgspec.json.encode(standing),
+        )
+
+    def dead_document(self, config: PushConfig, letter: DeadLetter) -> Document:
+        """What was given up, by the time of that."""
+        return Document(
+            kind=DEAD,
+            id=letter.id,
+            owner=config.owner,
+            tree_id=config.tree_id,
+            at=letter.at,
+            body=msgspec.json.encode(letter),
+        )
+
+    async def find(self, owner: str, task_id: str, config_id: str) -> PushConfig | None:
+        """One configuration of the task."""
+        document = await self._storage.document(CONFIG, f"{task_id}/{config_id}")
+        return _config(document) if document is not None and document.owner == owner else None
+
+    async def read(self, key: str) -> tuple[PushConfig, Standing] | None:
+        """A configuration and where it stands, by its key."""
+        document, standing = await self._storage.document(CONFIG, key), await self._storage.document(STANDING, key)
+        if document is None or standing is None:
+            return None
+        return _config(document), msgspec.json.decode(standing.body, type=Standing)
+
+    async def of_task(self, owner: str, task_id: str, tree_id: str) -> list[PushConfig]:
+        """The configurations of a task, oldest first; there are few (`max_push_configs`)."""
+        configs = [config async for config in self.of_tree(tree_id)]
+        return [config for config in configs if config.task_id == task_id and config.owner == owner]
+
+    async def of_tree(self, tree_id: str) -> AsyncIterator[PushConfig]:
+        """The configurations of a whole tree, oldest first."""
+        query = DocumentQuery(kind=CONFIG, tree_id=tree_id, limit=PAGE)
+        while page := await self._storage.documents(query):
+            for document in page:
+                yield _config(document)
+            query = msgspec.structs.replace(query, after=(page[-1].at, page[-1].id))
+
+    async def delete(self, config: PushConfig) -> None:
+        """Remove it, with what was given up."""
+        await self._storage.delete_documents(CONFIG, [config.key])
+        await self._storage.delete_documents(STANDING, [config.key])
+        query = DocumentQuery(kind=DEAD, tree_id=config.tree_id, limit=PAGE)
+        while page := await self._storage.documents(query):
+            dead = [each.id for each in page if each.id.startswith(f"{config.key}/")]
+            await self._storage.delete_documents(DEAD, dead)
+            query = msgspec.structs.replace(query, after=(page[-1].at, page[-1].id))
+
+
+def _config(document: Document) -> PushConfig:
+    return msgspec.json.decode(document.body, type=PushConfig)

@@ -1,0 +1,317 @@
+"""The outbox: each webhook is a reader of its tree's log with a stored cursor, so nothing falls between the two.
+
+What is committed only wakes a reader up. A reader sends what comes after its cursor, one event after the other, and
+stores the cursor when the receiver has taken it: an event is sent again after a crash, under the same id, and none is
+left out. No task waits for any of this.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from a2a_server.push.bodies import Teller
+from a2a_server.push.configs import AT_REST, PAGE, STANDING, ConfigStore, DeadLetter, PushConfig, Standing
+from a2a_server.push.sender import Failed, Sender
+from core.clock import Clock
+from core.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.events import Recorded
+from core.session import Session, has_ended
+from core.storage.base import DocumentQuery
+from core.task import TreeHead
+
+logger = logging.getLogger(__name__)
+
+STORAGE_PAUSE = 1.0  # seconds after which a reader whose cursor could not be stored goes on
+TREES_REMEMBERED = 10_000  # that have been looked through for webhooks of an earlier run
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """How long an event is tried, in seconds."""
+
+    initial: float
+    longest: float
+    max_age: float
+
+    def delay(self, attempts: int, chance: float) -> float:
+        """The wait after so many failed attempts, with full jitter."""
+        return chance * min(self.longest, self.initial * 2.0 ** min(attempts - 1, 60))
+
+
+@dataclass(slots=True, eq=False)
+class _Reader:
+    """One webhook that is not at rest."""
+
+    config: PushConfig
+    standing: Standing
+    is_woken: bool = False  # stands in line, or runs once more when its job has ended
+    job: asyncio.Task[None] | None = None
+    waits_until: float = 0.0  # for the next attempt
+
+
+class Outbox:
+    """The readers of one server."""
+
+    def __init__(
+        self,
+        session: Session,
+        store: ConfigStore,
+        teller: Teller,
+        sender: Sender,
+        patience: Patience,
+        *,
+        concurrency: int,
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._teller = teller
+        self._sender = sender
+        self._patience = patience
+        self._concurrency = concurrency
+        self._clock: Clock = session.clock
+        self._readers: dict[str, dict[str, _Reader]] = {}  # tree -> the key of each of its webhooks
+        self._line: deque[_Reader] = deque()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._due: list[tuple[float, int, _Reader]] = []
+        self._numbers = count()  # readers are not to be compared
+        self._alarm: asyncio.TimerHandle | None = None
+        self._looked_at: OrderedDict[str, int] = OrderedDict()  # tree -> the run for which it was looked through
+        self._side_jobs: set[asyncio.Task[Any]] = set()
+        self._closing = False
+        session.feed.watch(self.notify)
+
+    async def start(self) -> None:
+        """Take up the readers that an earlier process left with something to do."""
+        query = DocumentQuery(kind=STANDING, until=AT_REST / 2, limit=PAGE)
+        while page := await self._session.storage.documents(query):
+            for document in page:
+                if found := await self._store.read(document.id):
+                    self.enroll(*found)
+            query = replace(query, after=(page[-1].at, page[-1].id))
+
+    async def close(self) -> None:
+        """Drop what is under way; it is sent again by the next process."""
+        self._closing = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        jobs = [*self._jobs, *self._side_jobs]
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    def enroll(self, config: PushConfig, standing: Standing) -> None:
+        """A stored webhook may have something to send."""
+        reader = _Reader(config, standing)
+        if self._readers.setdefault(config.tree_id, {}).setdefault(config.key, reader) is not reader:
+            return
+        if standing.retry_at > self._clock.now():
+            self._wait(reader, standing.retry_at)
+        else:
+            self._wake(reader)
+
+    async def remove(self, config: PushConfig) -> None:
+        """Forget the webhook, stored and in memory; an attempt that is under way is broken off."""
+        reader = self._readers.get(config.tree_id, {}).get(config.key)
+        if reader is not None:
+            self._forget(reader)
+            if reader.job is not None:
+                reader.job.cancel()
+                await asyncio.wait([reader.job])
+        await self._store.delete(config)
+
+    def notify(self, head: TreeHead, events: Sequence[Recorded]) -> None:
+        """Something was committed; the feed's watcher."""
+        readers = self._readers.get(head.id)
+        if readers is not None:
+            for reader in readers.values():
+                if not reader.waits_until:
+                    self._wake(reader)
+        elif head.run > 1 and self._looked_at.get(head.id) != head.run and not self._closing:
+            # A tree that had ended runs again: its webhooks are at rest.
+            self._looked_at[head.id] = head.run
+            if len(self._looked_at) > TREES_REMEMBERED:
+                self._looked_at.popitem(last=False)
+            self._hold(self._look_through(head.id))
+
+    async def _look_through(self, tree_id: str) -> None:
+        try:
+            async for config in self._store.of_tree(tree_id):
+                if found := await self._store.read(config.key):
+                    self.enroll(*found)
+        except StorageError as error:
+            logger.warning("the webhooks of tree %s cannot be read: %s", tree_id, error)
+            self._looked_at.pop(tree_id, None)
+
+    # Whose turn it is
+
+    def _hold(self, work: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.create_task(work)
+        self._side_jobs.add(job)
+        job.add_done_callback(self._side_jobs.discard)
+
+    def _wake(self, reader: _Reader) -> None:
+        if not reader.is_woken:
+            reader.is_woken = True
+            if reader.job is None:
+                self._line.append(reader)
+                self._fill()
+
+    def _fill(self) -> None:
+        while self._line and len(self._jobs) < self._concurrency and not self._closing:
+            reader = self._line.popleft()
+            if not self._is_known(reader):
+                continue
+            reader.is_woken = False
+            reader.job = asyncio.create_task(self._read_on(reader))
+            self._jobs.add(reader.job)
+            reader.job.add_done_callback(partial(self._done, reader))
+
+    def _done(self, reader: _Reader, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        reader.job = None
+        if reader.is_woken:
+            self._line.append(reader)
+        self._fill()
+
+    def _wait(self, reader: _Reader, until: float) -> None:
+        reader.waits_until = until
+        reader.is_woken = False  # what was committed meanwhile is for the next attempt
+        heappush(self._due, (until, next(self._numbers), reader))
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._due and not self._closing:
+            # Never longer than a minute, so that a clock that is set does not keep anybody waiting.
+            delay = min(60.0, max(0.0, self._due[0][0] - self._clock.now()))
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        now = self._clock.now()
+        while self._due and self._due[0][0] <= now:
+            _, _, reader = heappop(self._due)
+            reader.waits_until = 0.0
+            self._wake(reader)
+        self._set_alarm()
+
+    def _is_known(self, reader: _Reader) -> bool:
+        return self._readers.get(reader.config.tree_id, {}).get(reader.config.key) is reader
+
+    def _forget(self, reader: _Reader) -> None:
+        if self._is_known(reader):
+            readers = self._readers[reader.config.tree_id]
+            del readers[reader.config.key]
+            if not readers:
+                del self._readers[reader.config.tree_id]
+
+    # Reading and sending
+
+    async def _read_on(self, reader: _Reader) -> None:
+        """Send what comes after the cursor, up to the end of the log or to the first failure."""
+        try:
+            while page := await self._session.storage.events(reader.config.tree_id, reader.standing.cursor, limit=PAGE):
+                head = await self._head(reader)
+                for recorded in page:
+                    if not await self._deliver(reader, head, recorded):
+                        return
+            await self._rest(reader)
+        except TaskNotFound:  # the tree is gone, and its webhooks with it
+            self._forget(reader)
+        except StorageUnavailable:
+            self._wait(reader, self._clock.now() + STORAGE_PAUSE)
+        except StorageError as error:
+            logger.error("webhook %s is left alone: %s", reader.config.key, error)
+            self._forget(reader)
+
+    async def _head(self, reader: _Reader) -> TreeHead:
+        head = await self._session.storage.head(reader.config.tree_id)
+        if head is None:
+            raise TaskNotFound(reader.config.tree_id)
+        return head
+
+    async def _deliver(self, reader: _Reader, head: TreeHead, recorded: Recorded) -> bool:
+        """Tell one event, and move the cursor behind it. False when the reader has to wait, or is no more."""
+        config, standing = reader.config, reader.standing
+        told = await self._teller.tell(config, head, recorded, standing.shown)
+        after = Standing(cursor=recorded.seq, shown=told.shown)
+        if not told.bodies:  # nothing to be remembered: looking at it again would find nothing again
+            reader.standing = after
+            return True
+        failed = await self.send_all(config, recorded.seq, told.bodies)
+        if failed is None:
+            await self._keep(reader, after)
+            return True
+        if failed.is_gone:
+            logger.info("webhook %s is removed: %s", config.key, failed.error)
+            self._forget(reader)
+            await self._store.delete(config)
+            return False
+        waiting = self._after_failure(standing, failed)
+        if failed.is_final or self._clock.now() - recorded.at > self._patience.max_age:
+            await self._give_up(reader, waiting, after)
+            return True
+        await self._keep(reader, waiting)
+        self._wait(reader, waiting.retry_at)
+        return False
+
+    async def _keep(self, reader: _Reader, standing: Standing) -> None:
+        await self._session.storage.put_documents(self._store.standing_document(reader.config, standing))
+        reader.standing = standing
+
+    async def send_all(self, config: PushConfig, seq: int, bodies: Sequence[bytes]) -> Failed | None:
+        """Send the bodies of one event, in order, up to the first failure. Their ids are the same every time."""
+        for n, body in enumerate(bodies):
+            if failed := await self._sender.send(config, f"{config.key}/{seq}.{n}", body):
+                return failed
+        return None
+
+    def _after_failure(self, standing: Standing, failed: Failed) -> Standing:
+        now = self._clock.now()
+        attempts = standing.attempts + 1
+        delay = max(failed.retry_after, self._patience.delay(attempts, self._clock.chance()))
+        return replace(
+            standing,
+            attempts=attempts,
+            error=failed.error,
+            since=standing.since or now,
+            retry_at=now + min(delay, self._patience.longest),
+        )
+
+    async def _give_up(self, reader: _Reader, failed: Standing, after: Standing) -> None:
+        """The event becomes a dead letter; the next one has its turn."""
+        config = reader.config
+        letter = DeadLetter(
+            id=f"{config.key}/{after.cursor}",
+            config_key=config.key,
+            task_id=config.task_id,
+            tree_id=config.tree_id,
+            seq=after.cursor,
+            shown=failed.shown,
+            attempts=failed.attempts,
+            error=failed.error,
+            at=self._clock.now(),
+        )
+        logger.warning("event %d for webhook %s is given up: %s", letter.seq, config.key, letter.error)
+        await self._session.storage.put_documents(
+            self._store.dead_document(config, letter), self._store.standing_document(config, after)
+        )
+        reader.standing = after
+
+    async def _rest(self, reader: _Reader) -> None:
+        """The end of the log: of a tree that has ended nothing is left to do; of any other the reader is woken."""
+        head = await self._head(reader)
+        if has_ended(head) and reader.standing.cursor >= head.version:
+            document = self._store.standing_document(reader.config, reader.standing, at_rest=True)
+            await self._session.storage.put_documents(document)
+            if not reader.is_woken:  # a new run may have begun meanwhile
+                self._forget(reader)

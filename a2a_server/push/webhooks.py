@@ -1,0 +1,219 @@
+"""Webhooks as the methods use them: made, found, removed, and what could not be delivered."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from a2a_server.protocol import types as wire
+from a2a_server.protocol.errors import InvalidParams
+from a2a_server.push.bodies import Teller
+from a2a_server.push.configs import (
+    AT_REST,
+    DEAD,
+    STANDING,
+    ConfigStore,
+    DeadLetter,
+    PushConfig,
+    Secrets,
+    Standing,
+    check_config,
+)
+from a2a_server.push.outbox import Outbox
+from core.egress import EgressPolicy
+from core.errors import Problem
+from core.session import Session
+from core.storage.base import Document, DocumentQuery
+from core.task import TaskStatus, TreeHead
+from core.timestamps import to_timestamp
+
+RESENT_AT_A_TIME = 10
+
+
+class Caller(Struct, frozen=True):
+    """Whose webhook it is, and the version in which he registers it: `1.0`, `0.3` or `tasks`."""
+
+    owner: str
+    wire_version: str
+
+
+class Enrolled(Struct, frozen=True):
+    """A webhook that is being stored: its documents, and what the outbox has to know when they are."""
+
+    config: PushConfig
+    standing: Standing
+    documents: tuple[Document, ...]
+
+
+class Webhooks:
+    """The webhooks of one server. `limit`: of one task."""
+
+    def __init__(
+        self, session: Session, store: ConfigStore, outbox: Outbox, teller: Teller, policy: EgressPolicy, *, limit: int
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._outbox = outbox
+        self._teller = teller
+        self._policy = policy
+        self._limit = limit
+
+    async def start(self) -> None:
+        """Take up what an earlier process left to be sent."""
+        await self._outbox.start()
+
+    async def close(self) -> None:
+        """Send nothing more; what is under way is sent again by the next process."""
+        await self._outbox.close()
+
+    def check(self, given: wire.TaskPushNotificationConfig, path: str = "") -> None:
+        """Raise InvalidParams, with `path` before every field that is wrong."""
+        check_config(given, self._policy, path)
+
+    def prepare(
+        self,
+        caller: Caller,
+        given: wire.TaskPushNotificationConfig,
+        *,
+        task_id: str,
+        tree_id: str,
+        standing: Standing,
+    ) -> Enrolled:
+        """A checked configuration as documents, for the transaction that makes its task."""
+        clock, vault = self._session.clock, self._store.vault
+        authentication = given.authentication
+        secrets = Secrets(token=given.token, credentials=authentication.credentials if authentication else "")
+        config = PushConfig(
+            id=given.id or clock.new_id(),
+            task_id=task_id,
+            tree_id=tree_id,
+            owner=caller.owner,
+            url=given.url,
+            scheme=authentication.scheme if authentication else "",
+            sealed=vault.seal(secrets) if secrets != Secrets() else "",
+            is_encrypted=vault.encrypts,
+            wire_version=caller.wire_version,
+            events=tuple(given.events),
+            created_at=clock.now(),
+        )
+        return Enrolled(config, standing, self._store.documents(config, standing))
+
+    def enroll(self, enrolled: Enrolled) -> None:
+        """Its documents are stored: from now on it is told."""
+        self._outbox.enroll(enrolled.config, enrolled.standing)
+
+    async def add(
+        self,
+        caller: Caller,
+        given: wire.TaskPushNotificationConfig,
+        head: TreeHead,
+        task_id: str,
+        status: TaskStatus,
+    ) -> PushConfig:
+        """Store a webhook for what happens to the task from now on. One with the same id takes its place.
+
+        Raises InvalidParams for what is wrong with it, and when the task has as many as it may have.
+        """
+        self.check(given)
+        known = await self._store.of_task(caller.owner, task_id, head.id)
+        before = next((config for config in known if config.id == given.id), None)
+        if before is None and len(known) >= self._limit:
+            raise InvalidParams.of([Problem("taskId", f"has {self._limit} webhooks already, the most that a task has")])
+        if before is not None:
+            await self._outbox.remove(before)
+        standing = Standing(cursor=head.version, shown=status.value)
+        enrolled = self.prepare(caller, given, task_id=task_id, tree_id=head.id, standing=standing)
+        await self._session.storage.put_documents(*enrolled.documents)
+        self.enroll(enrolled)
+        return enrolled.config
+
+    async def find(self, owner: str, task_id: str, config_id: str) -> PushConfig | None:
+        """One webhook of the task."""
+        return await self._store.find(owner, task_id, config_id)
+
+    async def of_task(self, owner: str, task_id: str, tree_id: str) -> list[PushConfig]:
+        """The task's webhooks, oldest first."""
+        return await self._store.of_task(owner, task_id, tree_id)
+
+    async def remove(self, config: PushConfig) -> None:
+        """Nothing is sent to it any more."""
+        await self._outbox.remove(config)
+
+    # What could not be delivered
+
+    async def waiting(
+        self, owner: str, after: tuple[float, str] | None, limit: int
+    ) -> tuple[list[dict[str, Any]], Any]:
+        """Webhooks whose next event has failed and is tried again, and where the next page begins."""
+        query = DocumentQuery(
+            kind=STANDING, owner=owner, until=AT_REST / 2, after=after or (0.0, "\U0010ffff"), limit=limit
+        )
+        page = await self._session.storage.documents(query)
+        told = []
+        for document in page:
+            if (found := await self._store.read(document.id)) is None:
+                continue
+            config, standing = found
+            told.append(
+                {
+                    "status": "waiting",
+                    "task_id": config.task_id,
+                    "config_id": config.id,
+                    "url": config.url,
+                    "after_seq": standing.cursor,
+                    "attempts": standing.attempts,
+                    "error": standing.error,
+                    "retry_at": to_timestamp(standing.retry_at),
+                }
+            )
+        return told, (page[-1].at, page[-1].id) if len(page) == limit else None
+
+    async def dead(self, owner: str, after: tuple[float, str] | None, limit: int) -> tuple[list[dict[str, Any]], Any]:
+        """Events that were given up, oldest first, and where the next page begins."""
+        query = DocumentQuery(kind=DEAD, owner=owner, after=after, limit=limit)
+        page = await self._session.storage.documents(query)
+        told = [_shown(msgspec.json.decode(document.body, type=DeadLetter)) for document in page]
+        return told, (page[-1].at, page[-1].id) if len(page) == limit else None
+
+    async def resend(self, owner: str, delivery_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Make one more attempt for each dead letter; those that arrive are dead no more. One answer for each id."""
+        places = asyncio.Semaphore(RESENT_AT_A_TIME)
+
+        async def again(delivery_id: str) -> dict[str, Any]:
+            async with places:
+                error = await self._resend(owner, delivery_id)
+            return {"delivery_id": delivery_id, "delivered": error is None} | ({"error": error} if error else {})
+
+        return list(await asyncio.gather(*map(again, delivery_ids)))
+
+    async def _resend(self, owner: str, delivery_id: str) -> str | None:
+        storage = self._session.storage
+        document = await storage.document(DEAD, delivery_id)
+        if document is None or document.owner != owner:
+            return "there is no such dead letter"
+        letter = msgspec.json.decode(document.body, type=DeadLetter)
+        found, head = await self._store.read(letter.config_key), await storage.head(letter.tree_id)
+        page = await storage.events(letter.tree_id, letter.seq - 1, until=letter.seq)
+        if found is None or head is None or not page:
+            return "its webhook or its task is gone"
+        told = await self._teller.tell(found[0], head, page[0], letter.shown)
+        failed = await self._outbox.send_all(found[0], letter.seq, told.bodies)
+        if failed is not None:
+            return failed.error
+        await storage.delete_documents(DEAD, [delivery_id])
+        return None
+
+
+def _shown(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "status": "dead",
+        "delivery_id": letter.id,
+        "task_id": letter.task_id,
+        "config_id": letter.config_key.removeprefix(f"{letter.task_id}/"),
+        "seq": letter.seq,
+        "attempts": letter.attempts,
+        "error": letter.error,
+        "given_up_at": to_timestamp(letter.at),
+    }

@@ -1,0 +1,100 @@
+"""A receiver that tests can see into and steer, and an outbox in virtual time that sends to it."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from a2a_server.push.bodies import Teller
+from a2a_server.push.configs import ConfigStore, PushConfig, Standing, Vault
+from a2a_server.push.outbox import Outbox, Patience
+from a2a_server.push.sender import Failed
+from a2a_server.v0_3.translate import push_body
+from core.session import Session
+from tests.core.cores import LoopClock
+
+DOWN = Failed(error="down")
+PATIENCE = Patience(initial=1.0, longest=60.0, max_age=600.0)
+
+
+class SteadyClock(LoopClock):
+    """Virtual time in which every wait is as long as it may be."""
+
+    def chance(self) -> float:
+        return 1.0
+
+
+@dataclass
+class Receiver:
+    """Stands in for the sender: takes what it is given, or fails as the test wants it."""
+
+    outcomes: list[Failed | None] = field(default_factory=list)  # of the next attempts; then everything is taken
+    attempts: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)  # when, id, body
+    taken: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    gate: asyncio.Event | None = None  # attempts hang until it is set
+    now: int = 0
+    most: int = 0
+
+    async def send(self, config: PushConfig, message_id: str, body: bytes) -> Failed | None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            self.attempts.append((asyncio.get_running_loop().time(), message_id, json.loads(body)))
+            if self.gate is not None:
+                await self.gate.wait()
+            outcome = self.outcomes.pop(0) if self.outcomes else None
+            if outcome is None:
+                self.taken.append((message_id, json.loads(body)))
+            return outcome
+        finally:
+            self.now -= 1
+
+    @property
+    def ids(self) -> list[str]:
+        return [message_id for message_id, _ in self.taken]
+
+
+@dataclass
+class Post:
+    """An outbox on a session, and the webhooks of it."""
+
+    session: Session
+    receiver: Receiver
+    patience: Patience = PATIENCE
+    concurrency: int = 50
+
+    def __post_init__(self) -> None:
+        self.store = ConfigStore(self.session.storage, Vault(()))
+        teller = Teller(self.session, {"0.3": push_body})
+        self.outbox = Outbox(
+            self.session,
+            self.store,
+            teller,
+            self.receiver,  # type: ignore[arg-type]
+            self.patience,
+            concurrency=self.concurrency,
+        )
+
+    async def hook(self, tree_id: str, task_id: str = "", *, config_id: str = "c", **fields: Any) -> PushConfig:
+        """A webhook that has been told nothing yet."""
+        config = PushConfig(
+            id=config_id,
+            task_id=task_id or tree_id,
+            tree_id=tree_id,
+            owner="anonymous",
+            url="https://example.com",
+            created_at=self.session.clock.now(),
+            **fields,
+        )
+        standing = Standing(shown="pending")
+        await self.session.storage.put_documents(*self.store.documents(config, standing))
+        self.outbox.enroll(config, standing)
+        return config
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let virtual time pass until something holds that nobody announces."""
+    async with asyncio.timeout(100_000):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)  # virtual

@@ -1,0 +1,135 @@
+"""What a webhook is told (`a2a_server.push.bodies`)."""
+
+from typing import Any
+
+from core.executors.base import Parts, TaskContext
+from core.session import Session, has_ended
+from core.task import TaskStatus
+from tests.a2a_server.push.receivers import Post, Receiver, SteadyClock, until
+from tests.core.cores import Bench, begin, item, virtual_time
+
+
+def bench() -> Bench:
+    desk = Bench(clock=SteadyClock())
+
+    async def chunks(inputs: dict[str, Any], context: TaskContext) -> Any:
+        await context.progress(0.5, "half")
+        await context.artifact("one ")
+        await context.artifact("two", last_chunk=True)
+
+    async def ask(inputs: dict[str, Any], context: TaskContext) -> Any:
+        return await context.ask("who?")
+
+    async def fail(inputs: dict[str, Any], context: TaskContext) -> Any:
+        raise RuntimeError("boom")
+
+    async def files(inputs: dict[str, Any], context: TaskContext) -> Any:
+        return Parts([{"raw": "aGk=", "filename": "hi.txt"}])
+
+    for work in (chunks, ask, fail, files):
+        desk.add(work.__name__, work)
+    return desk
+
+
+async def bodies(session: Session, tree_id: str, last: str, task_id: str = "", **fields: Any) -> list[dict[str, Any]]:
+    """Everything that a webhook gets, up to the body that holds `last`."""
+    receiver = Receiver()
+    post = Post(session, receiver)
+    await post.hook(tree_id, task_id, **fields)
+    await until(lambda: receiver.taken and last in str(receiver.taken[-1][1]))
+    await post.outbox.close()
+    return [body for _, body in receiver.taken]
+
+
+async def one(session: Session, executor: str) -> str:
+    return (await session.create(session.plan([{"name": executor}]), execute=True, context_id="ctx")).id
+
+
+@virtual_time
+async def test_pieces_are_put_together_unless_they_are_asked_for() -> None:
+    async with bench().session() as session:
+        tree_id = await one(session, "chunks")
+
+        whole = await bodies(session, tree_id, "COMPLETED", config_id="whole")
+        pieces = await bodies(session, tree_id, "COMPLETED", config_id="pieces", events=("chunks",))
+
+        artifacts = [body["artifactUpdate"] for body in whole if "artifactUpdate" in body]
+        assert [[part["text"] for part in each["artifact"]["parts"]] for each in artifacts] == [["one ", "two"]]
+        assert (artifacts[0]["lastChunk"], artifacts[0]["contextId"], artifacts[0]["taskId"]) == (True, "ctx", tree_id)
+        assert [sorted(body) for body in whole] == [["statusUpdate"], ["artifactUpdate"], ["statusUpdate"]]
+        told = [body["artifactUpdate"] for body in pieces if "artifactUpdate" in body]
+        assert [each["artifact"]["parts"][0]["text"] for each in told] == ["one ", "two"]
+        assert told[1]["append"] is True
+        assert any(body.get("statusUpdate", {}).get("metadata", {}).get("progress") == 0.5 for body in pieces)
+
+
+@virtual_time
+async def test_a_root_tells_its_own_story_and_on_request_that_of_every_node() -> None:
+    async with bench().session() as session:
+        head = await begin(session, item("a", "work", result="A"), item("b", "files", "a"))
+
+        root = await bodies(session, head.id, "COMPLETED", config_id="root")
+        every = await bodies(session, head.id, "STATE_COMPLETED", config_id="nodes", events=("nodes",))
+
+        assert [body["statusUpdate"]["status"]["state"] for body in root] == [
+            "TASK_STATE_WORKING", "TASK_STATE_COMPLETED",
+        ]  # fmt: skip
+        artifacts = [body["artifactUpdate"]["artifact"] for body in every if "artifactUpdate" in body]
+        assert [(each["name"], each["parts"][0].get("filename", "")) for each in artifacts] == [
+            ("work", ""), ("files", "hi.txt"),
+        ]  # fmt: skip
+        nodes = [body["statusUpdate"].get("metadata", {}).get("nodeName") for body in every if "statusUpdate" in body]
+        assert {"work", "files"} <= set(nodes)
+
+
+@virtual_time
+async def test_a_question_and_a_failure_come_with_their_words() -> None:
+    async with bench().session() as session:
+        asked = await bodies(session, await one(session, "ask"), "INPUT_REQUIRED")
+        failed = await bodies(session, await one(session, "fail"), "FAILED", config_id="f")
+
+        assert asked[-1]["statusUpdate"]["status"]["message"]["parts"] == [{"text": "who?"}]
+        assert failed[-1]["statusUpdate"]["status"]["message"]["parts"] == [{"text": "boom"}]
+
+
+@virtual_time
+async def test_a_node_has_webhooks_of_its_own() -> None:
+    async with bench().session() as session:
+        head = await begin(session, item("a", "work", result="A"), item("b", "work", "a", result="B"))
+        await session.wait(head.id, has_ended)
+        stored = await session.storage.load(head.id)
+        assert stored is not None
+        node = next(task for task in stored[1] if task.ref == "b")
+
+        told = await bodies(session, head.id, "COMPLETED", node.id)
+
+        assert {next(iter(body.values()))["taskId"] for body in told} == {node.id}
+        assert told[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+        assert told[-2]["artifactUpdate"]["artifact"]["parts"] == [{"text": "B"}]
+
+
+@virtual_time
+async def test_a_v0_3_webhook_gets_the_task_as_it_was_at_each_change() -> None:
+    async with bench().session() as session:
+        tree_id = await one(session, "files")
+
+        told = await bodies(session, tree_id, "completed", wire_version="0.3")
+
+        assert [(body["kind"], body["id"], body["status"]["state"]) for body in told] == [
+            ("task", tree_id, "working"), ("task", tree_id, "completed"),
+        ]  # fmt: skip
+        assert "artifacts" not in told[0]
+        assert told[1]["artifacts"][0]["parts"][0]["file"]["bytes"] == "aGk="
+
+
+@virtual_time
+async def test_a_webhook_of_the_task_methods_gets_their_events() -> None:
+    async with bench().session() as session:
+        head = await begin(session, item("a", "work", result="A"))
+
+        told = await bodies(session, head.id, "final", wire_version="tasks", events=("nodes",))
+
+        assert [body["type"] for body in told] == [
+            "task_start", "task_start", "task_completed", "task_completed", "final",
+        ]  # fmt: skip
+        assert told[-1]["status"] == TaskStatus.COMPLETED

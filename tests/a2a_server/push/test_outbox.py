@@ -1,0 +1,314 @@
+"""The outbox (`a2a_server.push.outbox`), in virtual time."""
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING
+from a2a_server.push.outbox import Patience
+from a2a_server.push.sender import Failed
+from core.session import Session, has_ended
+from core.storage.base import DocumentQuery
+from tests.a2a_server.push.receivers import DOWN, Post, Receiver, SteadyClock, until
+from tests.core.cores import Bench, begin, item, virtual_time
+
+
+def bench() -> Bench:
+    return Bench(clock=SteadyClock())
+
+
+def states(receiver: Receiver) -> list[str]:
+    """What the receiver has taken, in short: states, and artifacts by their name."""
+    told = []
+    for _, body in receiver.taken:
+        if "statusUpdate" in body:
+            told.append(body["statusUpdate"]["status"]["state"].removeprefix("TASK_STATE_"))
+        else:
+            told.append(f"artifact {body['artifactUpdate']['artifact']['name']}")
+    return told
+
+
+async def documents(session: Session, kind: str) -> list[Any]:
+    return await session.storage.documents(DocumentQuery(kind=kind))
+
+
+async def finish(session: Session, executor: str = "nap", **given: Any) -> str:
+    """A tree of one task that has ended."""
+    head = await session.create(session.plan([{"name": executor} | given]), execute=True)
+    await session.wait(head.id, has_ended)
+    return head.id
+
+
+@virtual_time
+async def test_changes_of_status_and_final_artifacts_arrive_in_order_each_once() -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        head = await session.create(session.plan([{"name": "work", "inputs": {"result": "done"}}]), execute=True)
+        config = await post.hook(head.id)
+
+        await until(lambda: len(receiver.taken) == 3)
+
+        assert states(receiver) == ["WORKING", "artifact work", "COMPLETED"]
+        sequence = [int(message_id.rsplit("/", 1)[1].split(".")[0]) for message_id in receiver.ids]
+        assert sequence == sorted(sequence) and len(set(receiver.ids)) == 3
+        assert all(message_id.startswith(f"{config.key}/") for message_id in receiver.ids)
+        await until(lambda: not post.outbox._readers)
+        (standing,) = await documents(session, STANDING)
+        assert standing.at == AT_REST
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_failed_event_comes_again_under_its_id_before_the_next_one_and_ever_later() -> None:
+    async with bench().session() as session:
+        receiver = Receiver(outcomes=[DOWN] * 4)
+        post = Post(session, receiver, Patience(initial=1.0, longest=4.0, max_age=600.0))
+        await post.hook(await finish(session))
+
+        await until(lambda: len(receiver.taken) == 2)
+
+        first = receiver.ids[0]
+        assert [message_id for _, message_id, _ in receiver.attempts] == [first] * 5 + [receiver.ids[1]]
+        times = [at for at, _, _ in receiver.attempts]
+        assert [round(b - a) for a, b in pairwise(times)][:4] == [1, 2, 4, 4]
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_receiver_that_names_a_time_is_left_alone_until_then() -> None:
+    async with bench().session() as session:
+        receiver = Receiver(outcomes=[Failed(error="busy", retry_after=30.0)])
+        post = Post(session, receiver)
+        await post.hook(await finish(session))
+
+        await until(lambda: receiver.taken)
+
+        times = [at for at, _, _ in receiver.attempts]
+        assert 30 <= times[1] - times[0] < 31
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_turn() -> None:
+    async with bench().session() as session:
+        receiver = Receiver(outcomes=[DOWN] * 5)
+        post = Post(session, receiver, Patience(initial=10.0, longest=10.0, max_age=35.0))
+        config = await post.hook(await finish(session))
+
+        await until(lambda: receiver.taken)
+
+        assert states(receiver) == ["COMPLETED"]
+        (letter,) = await documents(session, DEAD)
+        assert letter.id.startswith(f"{config.key}/") and letter.owner == config.owner
+        assert len({message_id for _, message_id, _ in receiver.attempts}) == 2
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_destination_that_is_not_allowed_is_not_tried_again() -> None:
+    async with bench().session() as session:
+        receiver = Receiver(outcomes=[Failed(error="destination not allowed", is_final=True)] * 2)
+        post = Post(session, receiver)
+        await post.hook(await finish(session))
+
+        await until(lambda: not post.outbox._readers)
+
+        assert len(receiver.attempts) == 2 and not receiver.taken
+        assert len(await documents(session, DEAD)) == 2
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_receiver_that_is_gone_is_removed() -> None:
+    async with bench().session() as session:
+        receiver = Receiver(outcomes=[Failed(error="gone", is_gone=True)])
+        post = Post(session, receiver)
+        await post.hook(await finish(session))
+
+        await until(lambda: not post.outbox._readers)
+
+        assert len(receiver.attempts) == 1
+        assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == [[], [], []]
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_receiver_that_hangs_delays_no_task_and_no_other_receiver() -> None:
+    """The tree ends at the moment at which it would have ended alone."""
+    async with bench().session() as session:
+        hanging, good = Receiver(gate=asyncio.Event()), Receiver()
+        stuck, free = Post(session, hanging), Post(session, good)
+        begun = asyncio.get_running_loop().time()
+        head = await begin(session, *(item(f"t{n}", "nap", *([f"t{n - 1}"] if n else [])) for n in range(5)))
+        for n in range(20):
+            await stuck.hook(head.id, config_id=f"stuck {n}")
+        await free.hook(head.id, config_id="free")
+
+        await session.wait(head.id, has_ended)
+
+        assert asyncio.get_running_loop().time() - begun == pytest.approx(5.0, abs=0.001)
+        await until(lambda: "COMPLETED" in states(good))
+        assert hanging.now == 20
+        await stuck.outbox.close()
+        await free.outbox.close()
+
+
+@virtual_time
+async def test_what_was_under_way_when_the_process_ended_comes_again_and_nothing_is_missing() -> None:
+    desk = bench()
+    async with desk.session() as session:
+        receiver = Receiver(gate=asyncio.Event())
+        post = Post(session, receiver)
+        await post.hook(await finish(session))
+        await until(lambda: receiver.attempts)
+        await post.outbox.close()  # in the middle of the first attempt
+
+        following = Receiver()
+        after = Post(session, following)
+        await after.outbox.start()
+        await until(lambda: len(following.taken) == 2)
+
+        assert following.ids[0] == receiver.attempts[0][1]
+        assert states(following) == ["WORKING", "COMPLETED"]
+        await after.outbox.close()
+
+
+@virtual_time
+async def test_a_wait_outlives_the_process() -> None:
+    async with bench().session() as session:
+        post = Post(session, Receiver(outcomes=[DOWN]), Patience(initial=50.0, longest=50.0, max_age=600.0))
+        await post.hook(await finish(session))
+        await until(lambda: post.outbox._due)
+        failed_at = post.receiver.attempts[0][0]
+        await post.outbox.close()
+
+        following = Receiver()
+        after = Post(session, following)
+        await after.outbox.start()
+        await until(lambda: following.taken)
+
+        assert following.attempts[0][0] - failed_at == pytest.approx(50.0, abs=0.5)
+        await after.outbox.close()
+
+
+@virtual_time
+async def test_a_start_looks_at_nothing_that_is_at_rest() -> None:
+    async with bench().session() as session:
+        post = Post(session, Receiver())
+        await post.hook(await finish(session))
+        await until(lambda: not post.outbox._readers)
+        await post.outbox.close()
+
+        after = Post(session, Receiver())
+        await after.outbox.start()
+
+        assert not after.outbox._readers and not after.outbox._jobs
+        await after.outbox.close()
+
+
+@virtual_time
+async def test_a_tree_that_runs_again_wakes_its_webhooks() -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: len(receiver.taken) == 2 and not post.outbox._readers)
+
+        await session.execute(tree_id, force=True)
+        await until(lambda: len(receiver.taken) == 4)
+
+        assert states(receiver) == ["WORKING", "COMPLETED"] * 2
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_removed_webhook_is_told_nothing_more() -> None:
+    async with bench().session() as session:
+        receiver = Receiver(gate=asyncio.Event())
+        post = Post(session, receiver)
+        config = await post.hook(await finish(session))
+        await until(lambda: receiver.attempts)
+
+        await post.outbox.remove(config)
+        receiver.gate.set()  # type: ignore[union-attr]
+        await asyncio.sleep(100)  # virtual
+
+        assert len(receiver.attempts) == 1 and not receiver.taken
+        assert await documents(session, CONFIG) == [] and await documents(session, STANDING) == []
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_webhooks_go_with_their_tree() -> None:
+    async with bench().session() as session:
+        post = Post(session, Receiver(outcomes=[DOWN] * 100))
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: post.outbox._due)
+
+        await session.delete(tree_id)
+        await until(lambda: not post.outbox._readers)
+
+        assert await documents(session, STANDING) == []
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_no_more_deliveries_run_at_a_time_than_may() -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver, concurrency=3)
+        tree_id = await finish(session)
+        receiver.gate = asyncio.Event()
+        for n in range(10):
+            await post.hook(tree_id, config_id=f"c{n}")
+        await until(lambda: receiver.now == 3)
+        receiver.gate.set()
+
+        await until(lambda: len(receiver.taken) == 20)
+
+        assert receiver.most == 3
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_long_log_of_pieces_is_looked_at_once() -> None:
+    """What there is nothing to tell of is not read again with every piece that follows."""
+
+    async def chatter(inputs: dict[str, Any], context: Any) -> None:
+        for n in range(300):
+            await context.artifact(f"piece {n}")
+
+    desk = bench()
+    desk.add("chatter", chatter)
+    async with desk.session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        read: list[int] = []
+        events = session.storage.events
+
+        async def counted(*given: Any, **named: Any) -> Any:
+            page = await events(*given, **named)
+            read.append(len(page) if "kinds" not in named else 0)
+            return page
+
+        session.storage.events = counted  # type: ignore[method-assign]
+        head = await session.create(session.plan([{"name": "chatter"}]), execute=True)
+        await post.hook(head.id)
+        await until(lambda: "COMPLETED" in states(receiver))
+
+        assert sum(read) < 3 * 310
+        assert states(receiver) == ["WORKING", "artifact chatter", "COMPLETED"]
+        await post.outbox.close()
+
+
+def test_waits_double_with_full_jitter_up_to_the_longest() -> None:
+    patience = Patience(initial=1.0, longest=3_600.0, max_age=1.0)
+    assert [patience.delay(n, 1.0) for n in (1, 2, 3, 12, 13, 10_000)] == [1.0, 2.0, 4.0, 2048.0, 3_600.0, 3_600.0]
+    assert patience.delay(5, 0.5) == 8.0
+    assert replace(patience, initial=0.1).delay(1, 1.0) == 0.1

@@ -1,0 +1,257 @@
+"""The push methods (`a2a_server.methods.push`), through the door."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from a2a_server.push.configs import CONFIG
+from a2a_server.push.sender import Failed
+from core.storage.base import DocumentQuery
+from tests.a2a_server.conftest import Caller, RpcError, calling, message, somebody, until
+from tests.a2a_server.push.receivers import Receiver
+
+URL = "https://example.com/hook"
+BEARER = {"scheme": "Bearer", "credentials": "s3cret"}
+
+
+def receive(call: Caller, *outcomes: Failed | None) -> Receiver:
+    """Put a receiver in the place of the network."""
+    receiver = Receiver(outcomes=list(outcomes))
+    assert call.application.webhooks is not None
+    call.application.webhooks._outbox._sender = receiver  # type: ignore[assignment]
+    return receiver
+
+
+async def refused(call: Caller, method: str, params: Any, **context: Any) -> RpcError:
+    with pytest.raises(RpcError) as error:
+        await call(method, params, **context)
+    return error.value
+
+
+async def stored(call: Caller) -> list[Any]:
+    return await call.session.storage.documents(DocumentQuery(kind=CONFIG))
+
+
+def inline(skill: str, **config: Any) -> dict[str, Any]:
+    webhook = {"url": URL} | config
+    return message(skill) | {"configuration": {"taskPushNotificationConfig": webhook, "returnImmediately": True}}
+
+
+@pytest.mark.asyncio
+async def test_a_webhook_is_made_read_listed_and_deleted_and_its_secrets_stay_inside(call: Caller) -> None:
+    receive(call)
+    task_id = await call.begin("hold")
+    given = {"taskId": task_id, "url": URL, "token": "t0ken", "authentication": BEARER}
+
+    made = await call("CreateTaskPushNotificationConfig", given)
+
+    shown = {"id": made["id"], "taskId": task_id, "url": URL, "authentication": {"scheme": "Bearer"}}
+    assert made == shown
+    assert await call("GetTaskPushNotificationConfig", {"taskId": task_id, "id": made["id"]}) == shown
+    assert await call("ListTaskPushNotificationConfigs", {"taskId": task_id}) == {"configs": [shown]}
+    assert await call("DeleteTaskPushNotificationConfig", {"taskId": task_id, "id": made["id"]}) is None
+    assert await call("DeleteTaskPushNotificationConfig", {"taskId": task_id, "id": made["id"]}) is None
+    assert await call("ListTaskPushNotificationConfigs", {"taskId": task_id}) == {}
+    assert (await refused(call, "GetTaskPushNotificationConfig", {"taskId": task_id, "id": made["id"]})).code == -32001
+
+
+@pytest.mark.asyncio
+async def test_ids_are_made_here_or_the_callers_and_the_same_one_replaces(call: Caller) -> None:
+    receive(call)
+    task_id = await call.begin("hold")
+    first = await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "url": URL})
+    second = await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "url": URL})
+    assert first["id"] != second["id"]
+
+    await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "id": "mine", "url": URL})
+    changed = await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "id": "mine", "url": URL + "/2"})
+
+    configs = (await call("ListTaskPushNotificationConfigs", {"taskId": task_id}))["configs"]
+    assert len(configs) == 3 and changed in configs
+
+
+@pytest.mark.asyncio
+async def test_the_list_comes_in_pages(call: Caller) -> None:
+    receive(call)
+    task_id = await call.begin("hold")
+    for n in range(5):
+        await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "id": f"c{n}", "url": URL})
+
+    seen, token = [], ""
+    while True:
+        params = {"taskId": task_id, "pageSize": 2, "pageToken": token}
+        page = await call("ListTaskPushNotificationConfigs", params)
+        seen += [config["id"] for config in page["configs"]]
+        token = page.get("nextPageToken", "")
+        if not token:
+            break
+    assert sorted(seen) == [f"c{n}" for n in range(5)] and len(seen) == 5
+    error = await refused(call, "ListTaskPushNotificationConfigs", {"taskId": task_id, "pageToken": "x"})
+    assert (error.code, error.fields) == (-32602, {"pageToken"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"url": "ftp://example.com/"}, "url"),
+        ({"url": "example.com"}, "url"),
+        ({"url": "https://user:pw@example.com/"}, "url"),
+        ({"url": "https://example.com/\r\nX: y"}, "url"),
+        ({"url": "https://example.com:99999/"}, "url"),
+        ({"url": "https://[::1/"}, "url"),
+        ({"url": "https://example.com/" + "a" * 3_000}, "url"),
+        ({"url": "http://169.254.169.254/latest"}, "url"),
+        ({"url": "http://[::ffff:10.0.0.1]/"}, "url"),
+        ({"token": "a\nb"}, "token"),
+        ({"token": "a" * 5_000}, "token"),
+        ({"authentication": {"scheme": "Bear er"}}, "authentication.scheme"),
+        ({"authentication": {"scheme": "Bearer", "credentials": "a\r\nb"}}, "authentication.credentials"),
+        ({"authentication": {"scheme": "HMAC", "credentials": "short"}}, "authentication.credentials"),
+        ({"authentication": {}}, "authentication.scheme"),
+        ({"id": "a/b"}, "id"),
+        ({"id": "a" * 200}, "id"),
+        ({"events": ["everything"]}, "events"),
+        ({"url": None}, "url"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_is_wrong_with_a_webhook_is_named_and_nothing_is_stored(
+    call: Caller, wrong: dict[str, Any], field: str
+) -> None:
+    receive(call)
+    task_id = await call.begin("hold")
+
+    error = await refused(call, "CreateTaskPushNotificationConfig", {"taskId": task_id, "url": URL} | wrong)
+    assert (error.code, error.fields) == (-32602, {field})
+    error = await refused(call, "SendMessage", inline("echo", **wrong))
+    assert (error.code, error.fields) == (-32602, {f"configuration.taskPushNotificationConfig.{field}"})
+
+    assert await stored(call) == []
+    assert (await call("ListTasks", {}))["totalSize"] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_literal_address_is_taken_where_the_operator_allows_it() -> None:
+    async with calling(egress_allow=("127.0.0.1",)) as call:
+        receive(call)
+        task_id = await call.begin("hold")
+        params = {"taskId": task_id, "url": "http://127.0.0.1:9/hook"}
+        assert (await call("CreateTaskPushNotificationConfig", params))["url"] == params["url"]
+
+
+@pytest.mark.asyncio
+async def test_a_task_has_so_many_webhooks_and_no_more() -> None:
+    async with calling(max_push_configs=2) as call:
+        receive(call)
+        task_id = await call.begin("hold")
+        for n in range(2):
+            await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "id": f"c{n}", "url": URL})
+
+        error = await refused(call, "CreateTaskPushNotificationConfig", {"taskId": task_id, "url": URL})
+        assert (error.code, error.fields) == (-32602, {"taskId"})
+        await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "id": "c1", "url": URL})
+
+
+@pytest.mark.asyncio
+async def test_somebody_elses_task_and_webhook_do_not_exist(call: Caller) -> None:
+    receive(call)
+    task_id = await call.begin("hold")
+    made = await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "url": URL})
+    mallory = somebody("mallory")
+    for method, params in (
+        ("CreateTaskPushNotificationConfig", {"taskId": task_id, "url": URL}),
+        ("GetTaskPushNotificationConfig", {"taskId": task_id, "id": made["id"]}),
+        ("ListTaskPushNotificationConfigs", {"taskId": task_id}),
+        ("DeleteTaskPushNotificationConfig", {"taskId": task_id, "id": made["id"]}),
+    ):
+        assert (await refused(call, method, params, principal=mallory)).code == -32001
+    assert len(await stored(call)) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_message_brings_its_webhook_and_a_follow_up_another(call: Caller) -> None:
+    receiver = receive(call)
+    sent = await call("SendMessage", inline("ask", authentication=BEARER))
+    task_id = sent["task"]["id"]
+    await until(lambda: any("INPUT_REQUIRED" in str(body) for _, body in receiver.taken))
+    follow_up = message(task=task_id) | {"configuration": {"taskPushNotificationConfig": {"url": URL, "id": "two"}}}
+
+    await call("SendMessage", follow_up)
+
+    await until(lambda: {each.rsplit("/", 2)[1] for each in receiver.ids} >= {"two"})
+    states = [body["statusUpdate"]["status"]["state"] for _, body in receiver.taken if "statusUpdate" in body]
+    assert states[:2] == ["TASK_STATE_WORKING", "TASK_STATE_INPUT_REQUIRED"]
+
+
+@pytest.mark.asyncio
+async def test_a_run_of_the_task_methods_has_a_webhook(call: Caller) -> None:
+    receiver = receive(call)
+    params = {"tasks": [{"name": "echo", "inputs": {"a": 1}}], "wait": True, "webhook_config": {"url": URL}}
+
+    await call("tasks.execute", params)
+    await until(lambda: any(body["type"] == "final" for _, body in receiver.taken))
+
+    tree_id = receiver.taken[-1][1]["root_task_id"]
+    receiver.taken.clear()
+    again = {"task_id": tree_id, "force": True, "wait": True, "webhook_config": {"url": URL, "events": ["nodes"]}}
+    await call("tasks.execute", again)
+    await until(lambda: sum(body["type"] == "final" for _, body in receiver.taken) == 2)
+
+
+@pytest.mark.asyncio
+async def test_what_was_given_up_is_listed_and_sent_again(call: Caller) -> None:
+    final = Failed(error="destination not allowed", is_final=True)
+    receiver = receive(call, final, final)
+    task_id = (await call("SendMessage", inline("echo", id="c")))["task"]["id"]
+    await until(lambda: len(receiver.attempts) >= 3)
+
+    first = await call("push.deliveries", {"limit": 1})
+    rest = await call("push.deliveries", {"after": first["next"]})
+    letters = first["deliveries"] + rest["deliveries"]
+
+    assert [(each["task_id"], each["config_id"], each["status"]) for each in letters] == [(task_id, "c", "dead")] * 2
+    assert rest["next"] is None
+    receiver.outcomes = [Failed(error="still down")]
+    ids = [each["delivery_id"] for each in letters]
+    answers = await call("push.resend", {"delivery_ids": [*ids, "none"]})
+    assert [each["delivered"] for each in answers] == [False, True, False]
+    assert answers[0]["error"] == "still down"
+    left = (await call("push.deliveries"))["deliveries"]
+    assert [each["delivery_id"] for each in left] == ids[:1]
+    assert (await call("push.deliveries", {}, principal=somebody("mallory")))["deliveries"] == []
+    (answer,) = await call("push.resend", {"delivery_ids": ids[:1]}, principal=somebody("mallory"))
+    assert answer["delivered"] is False
+
+
+@pytest.mark.asyncio
+async def test_webhooks_that_wait_are_listed_without_their_secrets(call: Caller) -> None:
+    receiver = receive(call, *[Failed(error="down", retry_after=50.0)] * 9)
+    await call("SendMessage", inline("echo", id="c", token="t0ken"))
+    await until(lambda: receiver.attempts)
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+    (waiting,) = (await call("push.deliveries", {"status": "waiting"}))["deliveries"]
+
+    assert (waiting["config_id"], waiting["attempts"], waiting["error"]) == ("c", 1, "down")
+    assert "t0ken" not in str(waiting)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "field"),
+    [
+        ("push.deliveries", {"status": "lost"}, "status"),
+        ("push.deliveries", {"limit": 0}, "limit"),
+        ("push.deliveries", {"after": "!"}, "after"),
+        ("push.deliveries", {"more": 1}, "more"),
+        ("push.resend", {"delivery_ids": []}, "delivery_ids"),
+        ("push.resend", {"delivery_ids": ["x"] * 101}, "delivery_ids"),
+        ("push.resend", {}, "delivery_ids"),
+        ("CreateTaskPushNotificationConfig", {"url": URL}, "taskId"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_wrong_params_are_named(call: Caller, method: str, params: Any, field: str) -> None:
+    error = await refused(call, method, params)
+    assert (error.code, error.fields) == (-32602, {field})
