@@ -16,6 +16,7 @@ from a2a_server.auth.apikeys import Grant
 from a2a_server.context import owner_of
 from core.task import TreeHead
 from tests.a2a_server.conftest import RunningServer, message, running
+from tests.a2a_server.push.receivers import Receiver
 
 NEVER = "01900000-0000-7000-8000-000000000000"
 STATES = ("live", "finished", "deleted", "never existed")
@@ -186,6 +187,8 @@ async def _first(response: httpx2.Response) -> str:
 async def matrix() -> AsyncIterator[Matrix]:
     async with running(auth=("keys",)) as server:
         keys = server.application.keys
+        assert server.application.webhooks is not None
+        server.application.webhooks._outbox._sender = Receiver()  # type: ignore[assignment]
         grants = {
             "owner": Grant(principal="ann", tenant="t"),
             "same tenant": Grant(principal="bob", tenant="t"),
@@ -202,8 +205,9 @@ async def matrix() -> AsyncIterator[Matrix]:
         matrix = Matrix(server, credentials, tasks)
         for state, skill in (("live", "hold"), ("finished", "echo"), ("deleted", "echo")):
             sent = message(skill, {"data": {"key": "matrix"}}, context="matrix")
-            if skill == "hold":
-                sent |= {"configuration": {"returnImmediately": True}}
+            webhook = {"id": "c", "url": "https://example.com/hook"}
+            is_held = skill == "hold"
+            sent |= {"configuration": {"returnImmediately": is_held, "taskPushNotificationConfig": webhook}}
             answer = await matrix.ask(json_rpc("SendMessage", sent), "owner")
             assert answer.status == 200, answer
             tasks[state] = httpx2.Response(200, text=answer.text).json()["result"]["task"]["id"]

@@ -126,7 +126,7 @@ def test_every_event_arrives_in_order_whatever_the_receiver_does_and_whenever_th
             if n in kill_after:
                 server.kill()
                 server.start()
-        receiver.wait_for(TASKS, timeout=120)
+        receiver.wait_for(TASKS, timeout=90)
         assert server.call("push.deliveries")["deliveries"] == []
     finally:
         server.close()
