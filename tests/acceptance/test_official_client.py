@@ -10,7 +10,10 @@ from a2a.client import Client, ClientConfig, create_client
 from a2a.helpers import get_artifact_text, get_message_text, new_data_message, new_text_message
 from a2a.types import (
     CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
+    GetTaskPushNotificationConfigRequest,
     GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
     ListTasksRequest,
     Message,
     Role,
@@ -19,6 +22,7 @@ from a2a.types import (
     StreamResponse,
     SubscribeToTaskRequest,
     Task,
+    TaskPushNotificationConfig,
     TaskState,
 )
 from a2a.utils.constants import TransportProtocol
@@ -163,6 +167,26 @@ async def test_return_immediately_then_subscribe_then_cancel(
     assert seen[-1].status_update.status.state == CANCELED
     again = await streaming.cancel_task(CancelTaskRequest(id=task_id))
     assert again.status.state == CANCELED
+
+
+@pytest.mark.asyncio
+async def test_webhooks_are_created_read_listed_and_deleted(streaming: Client) -> None:
+    task_id = (await send(streaming, text_message("Ada")))[0].task.id
+    read = GetTaskPushNotificationConfigRequest(task_id=task_id, id="one")
+    for name in ("one", "two"):
+        config = TaskPushNotificationConfig(task_id=task_id, id=name, url=f"https://hook.invalid/{name}", token="t")
+        created = await streaming.create_task_push_notification_config(config)
+        assert (created.task_id, created.id, created.url) == (task_id, name, f"https://hook.invalid/{name}")
+    assert (await streaming.get_task_push_notification_config(read)).url == "https://hook.invalid/one"
+    every = ListTaskPushNotificationConfigsRequest(task_id=task_id)
+    listed = await streaming.list_task_push_notification_configs(every)
+    assert {config.id for config in listed.configs} == {"one", "two"}
+    gone = DeleteTaskPushNotificationConfigRequest(task_id=task_id, id="one")
+    await streaming.delete_task_push_notification_config(gone)
+    listed = await streaming.list_task_push_notification_configs(every)
+    assert [config.id for config in listed.configs] == ["two"]
+    with pytest.raises(TaskNotFoundError):
+        await streaming.get_task_push_notification_config(read)
 
 
 @pytest.mark.asyncio
