@@ -83,8 +83,8 @@ async def test_stream_that_cannot_begin_is_a_plain_error(server: RunningServer) 
 
 
 @pytest.mark.asyncio
-async def test_what_is_not_offered_says_so(server: RunningServer) -> None:
-    async with server.client() as client:
+async def test_what_is_not_offered_says_so() -> None:
+    async with running(push=False) as server, server.client() as client:
         configs = "/tasks/t/pushNotificationConfigs"
         answers = [
             await client.post(configs, json={"url": "https://x.example"}),
