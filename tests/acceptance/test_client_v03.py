@@ -123,6 +123,13 @@ def test_resubscribed_stream_ends_with_the_cancel(report: Report) -> None:
     assert only_the_last_is_final(told["seen"])
 
 
+def test_webhook_is_read_as_it_was_made(report: Report) -> None:
+    told = report["webhook"]
+    assert told["made"] == told["read"]
+    assert (told["read"]["taskId"], told["read"]["pushNotificationConfig"]["id"]) == (told["task"], "one")
+    assert told["read"]["pushNotificationConfig"]["url"] == "https://hook.invalid/"
+
+
 def test_errors_have_the_codes_that_v0_3_knows(report: Report) -> None:
     assert {name: error["code"] for name, error in report["errors"].items()} == {
         "get": -32001,
@@ -132,5 +139,5 @@ def test_errors_have_the_codes_that_v0_3_knows(report: Report) -> None:
         "send to nobody": -32001,
         "stream to nobody": -32001,
         "unknown skill": -32602,
-        "push": -32003,
+        "webhook of nobody": -32001,
     }

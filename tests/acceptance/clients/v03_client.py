@@ -18,8 +18,10 @@ from a2a.types import (
     DataPart,
     FilePart,
     FileWithBytes,
+    GetTaskPushNotificationConfigParams,
     Message,
     Part,
+    PushNotificationConfig,
     Role,
     Task,
     TaskIdParams,
@@ -35,6 +37,11 @@ def message(text: str, *parts: Any, skill: str | None = None, task_id: str | Non
     said = [Part(root=TextPart(text=text)), *(Part(root=part) for part in parts)]
     metadata = {"skillId": skill} if skill else None
     return Message(message_id=uuid.uuid4().hex, role=Role.user, parts=said, task_id=task_id, metadata=metadata)
+
+
+def webhook(task_id: str) -> TaskPushNotificationConfig:
+    config = PushNotificationConfig(id="one", url="https://hook.invalid/")
+    return TaskPushNotificationConfig(task_id=task_id, push_notification_config=config)
 
 
 def tree(name: str) -> Message:
@@ -120,9 +127,14 @@ class Session:
                 cancelled = told(await self.streaming.cancel_task(params))
         return {"running": running, "seen": seen, "cancelled": cancelled}
 
+    async def webhook(self) -> Any:
+        (ended,) = await events(self.blocking, message("Ada", skill="greet"))
+        made = await self.blocking.set_task_callback(webhook(ended["id"]))
+        params = GetTaskPushNotificationConfigParams(id=ended["id"], push_notification_config_id="one")
+        return {"task": ended["id"], "made": told(made), "read": told(await self.blocking.get_task_callback(params))}
+
     async def errors(self) -> Any:
         (ended,) = await events(self.blocking, message("Ada", skill="greet"))
-        webhook = {"taskId": ended["id"], "pushNotificationConfig": {"url": "https://example.com/hook"}}
         return {
             "get": await error_of(self.blocking.get_task(TaskQueryParams(id="nope"))),
             "cancel": await error_of(self.blocking.cancel_task(TaskIdParams(id="nope"))),
@@ -131,7 +143,7 @@ class Session:
             "send to nobody": await error_of(events(self.blocking, message("more", task_id="nope"))),
             "stream to nobody": await error_of(events(self.streaming, message("more", task_id="nope"))),
             "unknown skill": await error_of(events(self.blocking, message("x", skill="no-such-skill"))),
-            "push": await error_of(self.blocking.set_task_callback(TaskPushNotificationConfig.model_validate(webhook))),
+            "webhook of nobody": await error_of(self.blocking.set_task_callback(webhook("nope"))),
         }
 
 
@@ -141,7 +153,7 @@ async def main(url: str) -> None:
         session = Session(http, url)
         steps: list[tuple[str, Step]] = [("card", session.open)]
         steps += [(name, getattr(session, name)) for name in ("send", "direct", "stream", "chunks", "parts", "get")]
-        steps += [(name, getattr(session, name)) for name in ("multi_turn", "cancel", "errors")]
+        steps += [(name, getattr(session, name)) for name in ("multi_turn", "cancel", "webhook", "errors")]
         for name, step in steps:
             try:
                 report[name] = await step()
