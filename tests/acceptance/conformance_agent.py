@@ -14,7 +14,7 @@ from core import Parts, Rejected, TaskContext, executor
 
 OTHERS_ASK = os.environ.get("CONFORMANCE_OTHERS", "complete") == "ask"
 TICK = 0.5  # seconds between two signs of life
-WORK = 3.0  # seconds that long work takes
+WORK = 2.0  # seconds that long work takes
 RESUBSCRIBE = 2 * float(os.environ.get("TCK_STREAMING_TIMEOUT", "2.0"))  # the TCK's own variable
 FILE = {"filename": "output.txt", "mediaType": "text/plain"}
 
