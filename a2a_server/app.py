@@ -184,7 +184,7 @@ class Application:
         """Take up what an earlier process left, then be ready."""
         await self.session.resume()
         if self.webhooks is not None:
-            await self.webhooks.start()
+            self.webhooks.start()
         self.is_ready = True
 
     def drain(self) -> None:

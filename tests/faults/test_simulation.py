@@ -3,6 +3,9 @@
 `scripts/simulate` plays more seeds, or one seed again.
 """
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 from tests.simulation.bugs import PLANTED
@@ -18,8 +21,11 @@ DEADLY = {"a task is never taken for poison": Faults(crash=0.1)}
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
+def _quiet() -> Iterator[None]:
+    before = logging.getLogger("core").level
     silence()
+    yield
+    logging.getLogger("core").setLevel(before)
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
