@@ -1,7 +1,7 @@
 """The composition root: builds everything of one server from its configuration, and wires it. Nothing else does."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -70,7 +70,6 @@ class Application:
         self.streams = Streams(session)
         self.is_ready = False
         self.is_draining = False
-        self.cut: Callable[[Scope], None] = _no_connection_known
         self._extensions = {extension.uri for extension in cards.extensions}
         self.door = self._make_door()
         self.rest = Rest(self.door.methods)
@@ -158,7 +157,7 @@ class Application:
             if not self.is_ready:
                 raise self._not_ready()
             context = await self._context(Request(scope))  # who calls is judged before anything of the body is read
-            body = await read_body(receive, self.config.max_body)
+            body = await read_body(receive, self.config.max_body, self.config.body_timeout)
         except A2AError as error:
             await send_refusal(face.refuse(error), receive, send)
             return
@@ -210,12 +209,7 @@ class Application:
         return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
 
     def _stream(self, events: AsyncGenerator[Event, None]) -> EventStream:
-        return EventStream(
-            sse(events, lambda: self.is_draining),
-            ping=self.config.sse_ping,
-            send_timeout=self.config.send_timeout,
-            cut=lambda scope: self.cut(scope),
-        )
+        return EventStream(sse(events, lambda: self.is_draining), ping=self.config.sse_ping)
 
     async def _context(self, request: Request) -> RequestContext:
         """Who calls, and how. Raises Unauthenticated, PermissionDenied or RateLimited."""
@@ -281,7 +275,3 @@ async def _not_served(request: Request, error: Exception) -> Response:
     allowed = (error.headers or {}).get("Allow")
     told = PathNotFound() if allowed is None else HttpMethodNotAllowed(allowed)
     return _plain(status_reply(told, json_type(request.scope)))
-
-
-def _no_connection_known(scope: Scope) -> None:
-    """Without a server of our own nobody can cut a connection; it ends when the ASGI server notices."""

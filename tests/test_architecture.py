@@ -30,7 +30,7 @@ LAYERS = (
     ("core.session",),
     ("core.manager",),
     ("core",),
-    ("a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
+    ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
     (
         "a2a_server.config",
         "a2a_server.context",
