@@ -13,6 +13,7 @@ from typing import Any
 
 import apsw
 
+from core.storage.witness import witness_path
 from core.storage.writer import Writer
 
 SECTOR = 512
@@ -75,6 +76,7 @@ class Disk:
         self.files: dict[str, File] = {}
         self.operations = 0
         self.syncs = 0
+        self.note: Path | None = None
         self.acknowledged: list[tuple[str, int]] = []
         self.cuts: list[Cut] = []
         self._cut_at = set(cut_at)
@@ -84,6 +86,9 @@ class Disk:
         self.operations += 1
         if self.operations in self._cut_at:
             files = {name: File(bytearray(file.durable), list(file.pending)) for name, file in self.files.items()}
+            if self.note is not None and self.note.exists():
+                # Never synced, so it may be on the disk or not; when it is, it must not be ahead of the database.
+                files[self.note.name] = File(bytearray(self.note.read_bytes()))
             self.cuts.append(Cut(files=files, acknowledged=tuple(self.acknowledged)))
 
 
@@ -132,6 +137,7 @@ class PoweredWriter(Writer):
     def __init__(self, path: Path, disk: Disk) -> None:
         super().__init__(path)
         self._disk = disk
+        disk.note = witness_path(path)
 
     def _connect(self) -> Any:
         connection = apsw.Connection(str(self._path), vfs=VFS)
