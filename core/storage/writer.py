@@ -36,7 +36,7 @@ CHECKPOINT_PAGES = 1_000
 IDLE_SECONDS = 1.0
 ALARM_PAGES = 16_384  # 64 MiB of log that readers keep from being reused
 EXIT_CODE = 70  # EX_SOFTWARE: what was synced is not known any more, so the process must not go on (PostgreSQL's rule)
-# A file that could not be synced may count as clean afterwards: a second try would succeed with nothing on the disk.
+# What is on the disk is not known after these: as for a COMMIT, the next process begins from what it finds there.
 UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 CLOSED = "The database is closed"
 
@@ -261,8 +261,8 @@ class Writer:
 
     def _commit(self) -> None:
         number = (self._commits + 1) % NUMBERS
+        self._execute(f"PRAGMA user_version={number}")
         try:
-            self._execute(f"PRAGMA user_version={number}")
             self._execute("COMMIT")
         except DBAPIError as error:
             if _code(error) & 0xFF == sqlite3.SQLITE_IOERR:
