@@ -113,7 +113,14 @@ OLD_VERSION_NAMERS = frozenset({"a2a_server.app"})
 # Where a concrete storage may be named: composition, the library's own front door, and the commands that work
 # without a server.
 STORAGE_NAMERS = frozenset(
-    {"a2a_server.app", "a2a_server.cli.keys", "a2a_server.cli.migrate", "a2a_server.cli.run", "core.manager"}
+    {
+        "a2a_server.app",
+        "a2a_server.cli.db",
+        "a2a_server.cli.keys",
+        "a2a_server.cli.migrate",
+        "a2a_server.cli.run",
+        "core.manager",
+    }
 )
 
 

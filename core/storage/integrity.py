@@ -30,11 +30,13 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
     problems: tuple[str, ...]
     is_complete: bool
+    schema: str | None = None  # its revision; None where it is no database of ours
 
 
 def examine(path: Path, seconds: float | None = None) -> Verdict:
     """Look at the file, read only, for at most so many seconds; a server may use it meanwhile."""
     found: list[str] = []
+    schema = None
     try:
         connection = _connect(path)
         try:
@@ -47,13 +49,14 @@ def examine(path: Path, seconds: float | None = None) -> Verdict:
                 found.append(problem)
                 if len(found) == MAX_PROBLEMS:
                     break
+            schema = _schema(connection)
         finally:
             connection.close()
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            return Verdict(problems=tuple(found), is_complete=False)
+            return Verdict(problems=tuple(found), is_complete=False, schema=schema)
         found.append(f"the file cannot be read: {error}")
-    return Verdict(problems=tuple(found), is_complete=True)
+    return Verdict(problems=tuple(found), is_complete=True, schema=schema)
 
 
 def require_whole(path: Path, seconds: float | None = None) -> bool:
@@ -71,6 +74,13 @@ def require_whole(path: Path, seconds: float | None = None) -> bool:
 def _connect(path: Path) -> sqlite3.Connection:
     # Not `immutable`: after a crash what was committed is still in the log.
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+
+
+def _schema(connection: sqlite3.Connection) -> str | None:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
 
 
 def _problems(connection: sqlite3.Connection, path: Path, noted: int | None) -> Iterator[str]:
