@@ -28,6 +28,7 @@ from a2a_server.gate import Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Reply, error_reply, to_events
+from a2a_server.limit_table import limits_in_force
 from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, owned_head
@@ -135,7 +136,12 @@ class Application:
             push=push,
         )
         tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits, webhooks=self.webhooks)
-        system = SystemMethods(session, version=version(DISTRIBUTION), clock=session.clock)
+        system = SystemMethods(
+            session,
+            version=version(DISTRIBUTION),
+            clock=session.clock,
+            limits=lambda is_identified: limits_in_force(config, is_identified=is_identified),
+        )
         current = a2a.table()
         methods = [*current, *v0_3_table(current), *tasks.table(), *system.table()]
         if push is not None:

@@ -55,12 +55,13 @@ LAYERS = (
     ("a2a_server.agent_card",),
     ("a2a_server.cards", "a2a_server.well_known"),
     ("a2a_server.jsonrpc",),
-    ("a2a_server.openrpc", "a2a_server.streams"),
+    ("a2a_server.connection",),
+    ("a2a_server.limit_table", "a2a_server.openrpc", "a2a_server.streams"),
     ("a2a_server.push",),
     ("a2a_server.methods", "a2a_server.v0_3.methods"),
     ("a2a_server.gate",),
     ("a2a_server.rest",),
-    ("a2a_server.app", "a2a_server.connection", "a2a_server.tls"),
+    ("a2a_server.app", "a2a_server.tls"),
     ("a2a_server.server",),
     ("a2a_server.cli",),
     ("a2a_server",),
@@ -113,7 +114,14 @@ OLD_VERSION_NAMERS = frozenset({"a2a_server.app"})
 # Where a concrete storage may be named: composition, the library's own front door, and the commands that work
 # without a server.
 STORAGE_NAMERS = frozenset(
-    {"a2a_server.app", "a2a_server.cli.keys", "a2a_server.cli.migrate", "a2a_server.cli.run", "core.manager"}
+    {
+        "a2a_server.app",
+        "a2a_server.cli.db",
+        "a2a_server.cli.keys",
+        "a2a_server.cli.migrate",
+        "a2a_server.cli.run",
+        "core.manager",
+    }
 )
 
 

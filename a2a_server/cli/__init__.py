@@ -27,6 +27,7 @@ COMMANDS = {
     "push": "a2a_server.cli.push",
     "keys": "a2a_server.cli.keys",
     "card": "a2a_server.cli.card",
+    "db": "a2a_server.cli.db",
     "migrate": "a2a_server.cli.migrate",
     "config": "a2a_server.cli.settings",
     "version": "a2a_server.cli.version",

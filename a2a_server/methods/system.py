@@ -1,20 +1,24 @@
 """The `system.*` methods: how the server is, and what it can run."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from a2a_server.context import RequestContext
+from a2a_server.context import NOBODY, RequestContext
 from a2a_server.jsonrpc import Method, NoParams
 from core.clock import Clock
 from core.session import Session
 
 
 class SystemMethods:
-    """The methods, over one session."""
+    """The methods, over one session. `limits` gives those of callers who are identified, or of the others."""
 
-    def __init__(self, session: Session, *, version: str, clock: Clock) -> None:
+    def __init__(
+        self, session: Session, *, version: str, clock: Clock, limits: Callable[[bool], Mapping[str, Any]]
+    ) -> None:
         self._session = session
         self._version = version
         self._clock = clock
+        self._limits = limits
         self._started_at = clock.now()
 
     def table(self) -> list[Method]:
@@ -26,6 +30,13 @@ class SystemMethods:
                 result_type=dict[str, Any],
                 is_open=True,
                 summary="The server's status, version and uptime in seconds, and how many tasks run.",
+            ),
+            Method(
+                name="system.limits",
+                handler=self.limits,
+                result_type=dict[str, Any],
+                is_open=True,
+                summary="The limits that this caller meets, by name; null: none.",
             ),
             Method(
                 name="system.executors",
@@ -42,6 +53,9 @@ class SystemMethods:
             "uptime": round(self._clock.now() - self._started_at, 3),
             "running_tasks": self._session.runner.running,
         }
+
+    async def limits(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
+        return dict(self._limits(context.principal is not NOBODY))
 
     async def executors(self, context: RequestContext, params: NoParams) -> list[dict[str, Any]]:
         return [

@@ -1,5 +1,7 @@
 """Core values to rows and back. Bodies are JSON, guarded by a CRC-32: a row that does not match it is never served.
 
+Nor is one whose key or owner, by which it was found, is not what the guarded body says.
+
 A task is two JSON objects, one for what the caller wrote and one for what happened; reading joins them into one object
 and decodes that. A tree's head is split in the same way. Fields at their defaults are left out.
 """
@@ -138,7 +140,8 @@ def head_bulk_row(head: TreeHead) -> Row:
 def document_row(document: Document) -> Row:
     """For `statements.PUT_DOCUMENTS` and `statements.INSERT_DOCUMENTS`."""
     at = float(document.at)
-    return document.kind, document.id, document.owner, document.tree_id, at, document.body, crc32(document.body)
+    crc = _document_crc(document.kind, document.id, document.owner, document.tree_id, at, document.body)
+    return document.kind, document.id, document.owner, document.tree_id, at, document.body, crc
 
 
 def same_bulk(one: TreeHead, other: TreeHead) -> bool:
@@ -149,22 +152,26 @@ def same_bulk(one: TreeHead, other: TreeHead) -> bool:
 
 
 def read_task(row: Sequence[Any]) -> Task:
-    """From (id, spec, spec_crc, state, state_crc). Raises StorageError when the row is corrupt."""
-    task_id, spec, spec_crc, state, state_crc = row
+    """From (id, owner, spec, spec_crc, state, state_crc). Raises StorageError when the row is corrupt."""
+    task_id, owner, spec, spec_crc, state, state_crc = row
     try:
         if crc32(spec) == spec_crc and crc32(state) == state_crc:
-            return _decode_task(_joined(spec, state))
+            task = _decode_task(_joined(spec, state))
+            if task.id == task_id and task.owner == owner:
+                return task
     except (TypeError, msgspec.MsgspecError):
         pass
     raise StorageError(f"The stored task {task_id} is corrupt")
 
 
 def read_head(row: Sequence[Any]) -> TreeHead:
-    """From (id, body, body_crc, bulk, bulk_crc). Raises StorageError when the row is corrupt."""
-    tree_id, body, body_crc, bulk, bulk_crc = row
+    """From (id, owner, body, body_crc, bulk, bulk_crc). Raises StorageError when the row is corrupt."""
+    tree_id, owner, body, body_crc, bulk, bulk_crc = row
     try:
         if crc32(body) == body_crc and crc32(bulk) == bulk_crc:
-            return _decode_head(_joined(body, bulk))
+            head = _decode_head(_joined(body, bulk))
+            if head.id == tree_id and head.owner == owner:
+                return head
     except (TypeError, msgspec.MsgspecError):
         pass
     raise StorageError(f"The stored tree {tree_id} is corrupt")
@@ -175,7 +182,9 @@ def read_event(row: Sequence[Any]) -> Recorded:
     tree_id, seq, body, crc = row
     try:
         if crc32(body) == crc:
-            return _decode_event(body)
+            recorded = _decode_event(body)
+            if recorded.tree_id == tree_id and recorded.seq == seq:
+                return recorded
     except (TypeError, msgspec.MsgspecError):
         pass
     raise StorageError(f"The stored event {seq} of tree {tree_id} is corrupt")
@@ -184,9 +193,14 @@ def read_event(row: Sequence[Any]) -> Recorded:
 def read_document(row: Sequence[Any]) -> Document:
     """From (kind, id, owner, tree_id, at, body, crc). Raises StorageError when the row is corrupt."""
     kind, document_id, owner, tree_id, at, body, crc = row
-    if not isinstance(body, bytes) or crc32(body) != crc:
+    if not isinstance(body, bytes) or _document_crc(kind, document_id, owner, tree_id, at, body) != crc:
         raise StorageError(f"The stored {kind} {document_id} is corrupt")
     return Document(kind=kind, id=document_id, owner=owner, tree_id=tree_id, at=at, body=body)
+
+
+def _document_crc(kind: str, document_id: str, owner: str, tree_id: str, at: float, body: bytes) -> int:
+    """Of all columns: a document's body is the face's, and does not repeat them."""
+    return crc32(body, crc32(_encode((kind, document_id, owner, tree_id, at))))
 
 
 def _joined(first: bytes, second: bytes) -> bytes:

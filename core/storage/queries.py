@@ -14,8 +14,8 @@ from core.storage.tables import documents, events, tasks, trees
 
 SHAPES = 512  # compiled statements kept of each kind
 
-TASK_COLUMNS = (tasks.c.id, tasks.c.spec, tasks.c.spec_crc, tasks.c.state, tasks.c.state_crc)
-HEAD_COLUMNS = (trees.c.id, trees.c.body, trees.c.body_crc, trees.c.bulk, trees.c.bulk_crc)
+TASK_COLUMNS = (tasks.c.id, tasks.c.owner, tasks.c.spec, tasks.c.spec_crc, tasks.c.state, tasks.c.state_crc)
+HEAD_COLUMNS = (trees.c.id, trees.c.owner, trees.c.body, trees.c.body_crc, trees.c.bulk, trees.c.bulk_crc)
 EVENT_COLUMNS = (events.c.tree_id, events.c.seq, events.c.body, events.c.crc)
 
 

@@ -17,11 +17,14 @@ from core.errors import ConfigurationError, InvalidPlan, Problem, StorageError, 
 from core.events import Recorded
 from core.storage import codec, queries, statements, tables
 from core.storage.base import Append, Document, DocumentQuery, TaskQuery, TreePage, TreeQuery, running_tree
+from core.storage.integrity import require_whole
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
 from core.storage.reader import Reader, Row
 from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
+
+CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
 
 Value = TypeVar("Value")
 
@@ -203,6 +206,8 @@ def _prepare(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the log files get the same mode
     except OSError as error:
         raise StorageError(f"The database {path} cannot be opened: {error.strerror}") from error
+    if not require_whole(path, CHECK_SECONDS):
+        logger.warning("%s was checked in part, within %g s; `a2a-server db check` checks all", path, CHECK_SECONDS)
     migrate(path)
 
 

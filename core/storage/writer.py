@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 from core.errors import CoreError, StorageError, StorageUnavailable, VersionConflict
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
+from core.storage.witness import NUMBERS, Witness
 from core.task import TreeHead
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ CHECKPOINT_PAGES = 1_000
 IDLE_SECONDS = 1.0
 ALARM_PAGES = 16_384  # 64 MiB of log that readers keep from being reused
 EXIT_CODE = 70  # EX_SOFTWARE: what was synced is not known any more, so the process must not go on (PostgreSQL's rule)
+# What is on the disk is not known after these: as for a COMMIT, the next process begins from what it finds there.
+UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 CLOSED = "The database is closed"
 
 PRAGMAS = (
@@ -85,6 +88,8 @@ class Writer:
         self._failures = 0
         self._stored: dict[str, TreeHead] = {}
         self._log_pages = 0
+        self._commits = 0  # number of the latest one
+        self._witness = Witness(path)
 
     # --- on the event loop
 
@@ -174,6 +179,7 @@ class Writer:
             connection = engine.connect()
             for pragma in PRAGMAS:
                 connection.exec_driver_sql(pragma)
+            self._commits = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         except DBAPIError as error:
             message = f"The database {self._path} cannot be opened: {error.orig}"
             self._call(self._settle_end, started, StorageError(message))
@@ -188,6 +194,7 @@ class Writer:
             self._checkpoint_if_due()
         self._checkpoint("TRUNCATE")
         connection.close()
+        self._witness.close()
         self._call(self._settle_end, self._ended, None)
 
     def _connect(self) -> sqlite3.Connection:
@@ -253,13 +260,20 @@ class Writer:
         self._connection.exec_driver_sql(sql)
 
     def _commit(self) -> None:
+        number = (self._commits + 1) % NUMBERS
+        self._execute(f"PRAGMA user_version={number}")
         try:
             self._execute("COMMIT")
         except DBAPIError as error:
             if _code(error) & 0xFF == sqlite3.SQLITE_IOERR:
-                logger.critical("COMMIT on %s failed (%s); ending the process", self._path, _code_name(error))
-                self._exit(EXIT_CODE)
+                self._end_process("COMMIT", error)
             raise
+        self._commits = number
+        self._witness.note(number)
+
+    def _end_process(self, step: str, error: DBAPIError) -> None:
+        logger.critical("%s on %s failed (%s); ending the process", step, self._path, _code_name(error))
+        self._exit(EXIT_CODE)
 
     def _write_together(self, items: list[_Item]) -> list[Outcome]:
         """All appends between two jobs as one set of rows; any refusal is raised."""
@@ -343,6 +357,8 @@ class Writer:
             row = self._connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").one()
             self._execute("PRAGMA busy_timeout=5000")
         except DBAPIError as error:
+            if _code(error) in UNSYNCED:
+                self._end_process("A checkpoint", error)
             logger.error("checkpoint of %s failed: %s", self._path, error.orig)
             return
         finally:

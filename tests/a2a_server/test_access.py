@@ -9,7 +9,7 @@ from a2a_server.auth.apikeys import Grant
 from a2a_server.context import Principal, owner_of
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, running, tree_message
 
-OPEN = {"system.health", "rpc.discover"}
+OPEN = {"system.health", "system.limits", "rpc.discover"}
 USER = Principal(id="ann", owner=owner_of("", "ann"))
 
 
@@ -23,7 +23,7 @@ async def error_of(call: Caller, method: str, params: Any = None, **context: Any
 
 
 @pytest.mark.asyncio
-async def test_every_method_but_a2as_and_two_is_for_operators() -> None:
+async def test_every_method_but_a2as_and_three_is_for_operators() -> None:
     async with calling(auth=("keys",)) as call:
         discovered = [method["name"] for method in (await call("rpc.discover", principal=USER))["methods"]]
         assert {"keys.create", "tasks.create", "system.executors", *OPEN} <= set(discovered)

@@ -2,8 +2,10 @@
 
 Every write of SQLite goes to a real file and into a record of what is durable: at a cut, each write since the file's
 last sync is on the disk or not, as chance wants it, and in a torn cut each of its sectors.
+A disk may also fail: see `Disk.fault`.
 """
 
+import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +15,7 @@ from typing import Any
 
 import apsw
 
+from core.storage.witness import witness_path
 from core.storage.writer import Writer
 
 SECTOR = 512
@@ -75,15 +78,23 @@ class Disk:
         self.files: dict[str, File] = {}
         self.operations = 0
         self.syncs = 0
+        self.note: Path | None = None
         self.acknowledged: list[tuple[str, int]] = []
         self.cuts: list[Cut] = []
         self._cut_at = set(cut_at)
+
+    def fault(self, operation: str) -> int | None:
+        """The error of SQLite with which this "read", "write" or "sync" ends; None when the disk does it."""
+        return None
 
     def operate(self) -> None:
         """An operation is about to happen."""
         self.operations += 1
         if self.operations in self._cut_at:
             files = {name: File(bytearray(file.durable), list(file.pending)) for name, file in self.files.items()}
+            if self.note is not None and self.note.exists():
+                # Never synced, so it may be on the disk or not; when it is, it must not be ahead of the database.
+                files[self.note.name] = File(bytearray(self.note.read_bytes()))
             self.cuts.append(Cut(files=files, acknowledged=tuple(self.acknowledged)))
 
 
@@ -96,8 +107,15 @@ class _PowerFile(apsw.VFSFile):
 
     def xWrite(self, data: bytes, offset: int) -> None:
         self._disk.operate()
-        super().xWrite(data, offset)
-        self._file.pending.append((offset, bytes(data)))
+        fault = self._disk.fault("write")
+        written = bytes(data) if fault is None else bytes(data)[: len(data) // 2]  # a failing write is a short one
+        super().xWrite(written, offset)
+        self._file.pending.append((offset, written))
+        _fail(fault)
+
+    def xRead(self, amount: int, offset: int) -> bytes:
+        _fail(self._disk.fault("read"))
+        return super().xRead(amount, offset)
 
     def xTruncate(self, newsize: int) -> None:
         self._disk.operate()
@@ -107,7 +125,13 @@ class _PowerFile(apsw.VFSFile):
     def xSync(self, flags: int) -> None:
         self._disk.operate()
         self._disk.syncs += 1
+        _fail(self._disk.fault("sync"))
         self._file.sync()
+
+
+def _fail(fault: int | None) -> None:
+    if fault is not None:
+        raise apsw.exception_for(fault)
 
 
 class PowerVfs(apsw.VFS):
@@ -129,9 +153,10 @@ class PowerVfs(apsw.VFS):
 class PoweredWriter(Writer):
     """The real writer over that disk. What it acknowledges is noted before anybody hears of it."""
 
-    def __init__(self, path: Path, disk: Disk) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, disk: Disk, exit_process: Callable[[int], None] = os._exit) -> None:
+        super().__init__(path, exit_process=exit_process)
         self._disk = disk
+        disk.note = witness_path(path)
 
     def _connect(self) -> Any:
         connection = apsw.Connection(str(self._path), vfs=VFS)

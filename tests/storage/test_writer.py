@@ -221,7 +221,8 @@ async def test_a_full_disk_fails_the_batch_and_the_writer_lives_on(storage: SqlS
 
 @pytest.mark.asyncio
 async def test_a_read_only_database_fails_the_batch(storage: SqlStorage) -> None:
-    await on_connection(storage, "PRAGMA query_only=1")
+    with pytest.raises(StorageUnavailable, match="SQLITE_READONLY"):
+        await on_connection(storage, "PRAGMA query_only=1")  # this very commit is the first that cannot be numbered
     with pytest.raises(StorageUnavailable, match="SQLITE_READONLY"):
         await storage.append(created("t"))
 

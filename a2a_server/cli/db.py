@@ -1,0 +1,82 @@
+"""`a2a-server db …`: look for damage and make copies while the server runs; put a copy back while it does not."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from a2a_server.cli.output import Failure, Format, Output, clean, print_json
+from a2a_server.config import load
+from core.errors import DatabaseInUse
+from core.storage import backup as copies
+from core.storage.integrity import examine
+from core.storage.sql import database_path
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Check the database, copy it, put a copy back.")
+
+Database = Annotated[str | None, typer.Option(metavar="URL", help="The database, such as sqlite:///tasks.db.")]
+Config = Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")]
+
+
+@app.command()
+def check(database: Database = None, config: Config = None, output: Output = Format.TEXT) -> None:
+    """Look at every page and row of the database; a server may use it meanwhile. The exit code is 1 for damage."""
+    path = _existing(database, config)
+    verdict = examine(path)
+    problems = list(verdict.problems)
+    if not problems and verdict.schema is None:
+        problems.append("it is no database of this program")
+    if output is Format.JSON:
+        print_json({"database": str(path), "ok": not problems, "schema": verdict.schema, "problems": problems})
+    else:
+        for problem in problems:
+            print(clean(problem))
+        print(f"{path} is {'damaged' if problems else 'whole'}")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy; it must not exist.")],
+    database: Database = None,
+    config: Config = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Copy the database as it is at one moment, and check the copy; a server may use the database meanwhile."""
+    path = _existing(database, config)
+    size = copies.back_up(path, file.absolute())
+    if output is Format.JSON:
+        print_json({"database": str(path), "backup": str(file.absolute()), "bytes": size})
+    else:
+        print(f"{file} is a copy of {path}, {size} bytes")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `db backup` made.")],
+    database: Database = None,
+    config: Config = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Check a backup and put a copy of it in the database's place. No server may use the database."""
+    path = _path(database, config)
+    try:
+        size = copies.restore(file.absolute(), path)
+    except DatabaseInUse as error:
+        raise Failure(f"{error}; stop it first") from None
+    if output is Format.JSON:
+        print_json({"database": str(path), "backup": str(file.absolute()), "bytes": size})
+    else:
+        print(f"{path} is what {file} has, {size} bytes")
+
+
+def _path(database: str | None, config: str | None) -> Path:
+    return database_path(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
+
+
+def _existing(database: str | None, config: str | None) -> Path:
+    path = _path(database, config)
+    if not path.is_file():
+        raise Failure(f"there is no database {path}")
+    return path

@@ -1,0 +1,43 @@
+"""The limits that a caller can meet, with their values in force, for `system.limits`. A new limit is one line."""
+
+from typing import Any, Final
+
+from a2a_server.config import Config
+from a2a_server.connection import MAX_FIELDS, MAX_HEAD
+from a2a_server.jsonrpc import MAX_NESTING
+
+# Settings, under their own names (bytes, seconds, or how many).
+SETTINGS: Final = (
+    "max_connections",
+    "max_connections_per_address",
+    "max_body",
+    "max_batch",
+    "max_tree_tasks",
+    "max_depth",
+    "max_open_tasks",
+    "max_file",
+    "max_push_configs",
+    "max_running",
+    "max_running_per_tree",
+    "sse_ping",
+    "send_timeout",
+    "keep_alive",
+    "push_timeout",
+    "push_max_age",
+    "drain",
+)
+# What no operator changes.
+FIXED: Final = {"max_head": MAX_HEAD, "max_header_fields": MAX_FIELDS, "max_nesting": MAX_NESTING}
+
+
+def limits_in_force(config: Config, *, is_identified: bool) -> dict[str, Any]:
+    """The limits by name; None: there is none. Those of one caller hang on whether he is identified."""
+    caller = config.caller_limits(is_identified=is_identified)
+    return {
+        **{name: getattr(config, name) for name in SETTINGS},
+        **FIXED,
+        "max_rate": caller.rate,
+        "max_burst": None if caller.rate is None else caller.size,
+        "max_calls": caller.calls,
+        "max_streams": caller.streams,
+    }

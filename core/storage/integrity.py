@@ -1,0 +1,167 @@
+"""Whether a database file is whole: its pages, each row against its checksum and columns, and that no commit is lost.
+
+Main pages of SQLite have no checksums, so a flipped bit may leave a sound file that says something else. Each row has a
+CRC-32 of what is served; here the columns by which rows are found and owned are compared with it as well.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import quote
+
+from msgspec import Struct
+from sqlalchemy import Column, Select, Table, func, select
+
+from core.errors import StorageError
+from core.storage import codec
+from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
+from core.storage.tables import documents, events, tasks, trees
+from core.storage.witness import lost_commits, noted_commit, witness_path
+
+MAX_PROBLEMS = 20  # of one report
+STEPS = 20_000  # of SQLite's machine between two looks at the clock
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What was found. `is_complete`: everything was looked at in the time that there was."""
+
+    problems: tuple[str, ...]
+    is_complete: bool
+    schema: str | None = None  # its revision; None where it is no database of ours
+
+
+def examine(path: Path, seconds: float | None = None) -> Verdict:
+    """Look at the file, read only, for at most so many seconds; a server may use it meanwhile."""
+    found: list[str] = []
+    schema = None
+    try:
+        connection = _connect(path)
+        try:
+            if seconds is not None:
+                deadline = monotonic() + seconds
+                connection.set_progress_handler(lambda: monotonic() > deadline, STEPS)
+            noted = noted_commit(path)
+            connection.execute("BEGIN")  # one moment for all that follows
+            for problem in _problems(connection, path, noted):
+                found.append(problem)
+                if len(found) == MAX_PROBLEMS:
+                    break
+            schema = _schema(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return Verdict(problems=tuple(found), is_complete=False, schema=schema)
+        found.append(f"the file cannot be read: {error}")
+    return Verdict(problems=tuple(found), is_complete=True, schema=schema)
+
+
+def require_whole(path: Path, seconds: float | None = None) -> bool:
+    """Whether all was looked at in that time. Raises StorageError when something is wrong."""
+    verdict = examine(path, seconds)
+    if verdict.problems:
+        more = f" (and {len(verdict.problems) - 1} more)" if len(verdict.problems) > 1 else ""
+        raise StorageError(
+            f"The database {path} is damaged: {verdict.problems[0]}{more}; look with `a2a-server db check`, restore a "
+            "backup with `a2a-server db restore`"
+        )
+    return verdict.is_complete
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Not `immutable`: after a crash what was committed is still in the log.
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+
+
+def _schema(connection: sqlite3.Connection) -> str | None:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _problems(connection: sqlite3.Connection, path: Path, noted: int | None) -> Iterator[str]:
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
+    if lost := lost_commits(noted, number):
+        yield (
+            f"its last {lost} commits are missing: its log is damaged, or it is an older copy (to go on without them, "
+            f"remove {witness_path(path).name})"
+        )
+    pages = [text for (text,) in connection.execute(f"PRAGMA integrity_check({MAX_PROBLEMS})")]
+    if pages != ["ok"]:
+        yield from (" ".join(text.split()) for text in pages)
+        return
+    present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for table, columns, read in _TABLES:
+        if table.name in present:
+            yield from _wrong_rows(connection, table, columns, read)
+    if {trees.name, tasks.name, events.name} <= present:
+        yield from _wrong_trees(connection)
+
+
+def _wrong_rows(
+    connection: sqlite3.Connection, table: Table, columns: Sequence[Column[Any]], read: Callable[[Any], Any]
+) -> Iterator[str]:
+    """Rows that do not match their checksums, or whose columns are not what their bodies say."""
+    beside = [column for column in table.c if column.name in _FIELDS[table.name]]
+    for row in connection.execute(compiled(select(*columns, *beside)).sql):
+        try:
+            value = read(row[: len(columns)])
+        except StorageError as error:
+            yield str(error)
+            continue
+        for column, stored in zip(beside, row[len(columns) :], strict=True):
+            if _FIELDS[table.name][column.name](value) != stored:
+                yield f"the {column.name} of {' '.join(map(str, row[:2]))} in {table.name} is not what the row says"
+
+
+def _wrong_trees(connection: sqlite3.Connection) -> Iterator[str]:
+    """Trees of which rows are missing, and rows that belong to no tree."""
+    written = select(func.count()).where(events.c.tree_id == trees.c.id).scalar_subquery()
+    for (tree_id,) in _rows(connection, select(trees.c.id).where(trees.c.version != written)):
+        yield f"the log of tree {tree_id} has gaps"
+    present = select(func.count()).where(tasks.c.tree_id == trees.c.id).scalar_subquery()
+    for row in _rows(connection, select(*HEAD_COLUMNS, present)):
+        try:
+            head = codec.read_head(row[:-1])
+        except StorageError:
+            continue  # told already
+        if head.size != row[-1]:
+            yield f"the tree {head.id} has {row[-1]} tasks of {head.size}"
+    for table in (tasks, events):
+        lone = select(func.count()).select_from(table)
+        lone = lone.where(table.c.tree_id != "", table.c.tree_id.not_in(select(trees.c.id)))
+        ((count,),) = _rows(connection, lone)
+        if count:
+            yield f"{count} rows of {table.name} belong to no tree"
+
+
+def _rows(connection: sqlite3.Connection, statement: Select[Any]) -> sqlite3.Cursor:
+    bound = compiled(statement)
+    return connection.execute(bound.sql, bound.parameters({}))
+
+
+def _same(*names: str) -> dict[str, Callable[[Any], Any]]:
+    return {name: attrgetter(name) for name in names}
+
+
+# What each column must be, by the row's own body. A document's columns are in its checksum.
+_FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "trees": _same(
+        "id", "owner", "version", "status", "run", "is_live", "origin", "context_id", "created_at", "updated_at"
+    ),
+    "tasks": _same(
+        "id", "tree_id", "parent_id", "position", "owner", "name", "user_id", "status", "created_at"
+    ),
+    "events": {**_same("tree_id", "seq", "task_id", "at"), "kind": lambda recorded: codec.KINDS[type(recorded.event)]},
+    "documents": {},
+}  # fmt: skip
+_TABLES: tuple[tuple[Table, Sequence[Column[Any]], Callable[[Any], Any]], ...] = (
+    (trees, HEAD_COLUMNS, codec.read_head),
+    (tasks, TASK_COLUMNS, codec.read_task),
+    (events, EVENT_COLUMNS, codec.read_event),
+    (documents, tuple(documents.c), codec.read_document),
+)

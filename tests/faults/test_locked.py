@@ -1,0 +1,86 @@
+"""R12: another process holds the database, for a moment or for long, or a second server wants the file of the first."""
+
+import os
+import random
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.acceptance.process import ServerProcess
+from tests.faults.report import report
+
+TIMES = int(os.environ.get("LOCKS", "20"))
+EX_TEMPFAIL = 75
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path, "--default-skill", "noop").start()
+    yield process
+    process.close()
+
+
+def send(server: ServerProcess) -> httpx2.Response:
+    params = {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}]}}
+    return server.client.post("/", json={"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params})
+
+
+def holder(server: ServerProcess) -> sqlite3.Connection:
+    """A foreign connection that keeps all others from writing."""
+    foreign = sqlite3.connect(server.folder / "server.db", isolation_level=None, check_same_thread=False, timeout=30)
+    foreign.execute("BEGIN EXCLUSIVE")
+    return foreign
+
+
+def test_a_lock_shorter_than_the_timeout_is_waited_for(server: ServerProcess) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed={seed}")
+    chance = random.Random(seed)
+    told: list[Any] = []
+    for _ in range(TIMES):
+        foreign = holder(server)
+        release = threading.Timer(chance.uniform(0.05, 1.0), foreign.close)
+        release.start()
+        answer = send(server).json()
+        release.join()
+        assert "result" in answer, answer
+        told.append(answer["result"]["task"]["id"])
+    kept = [task_id for task_id in told if server.call("GetTask", {"id": task_id})["id"] == task_id]
+    assert kept == told
+    figures = f"{TIMES} times for 0.05 to 1 s: {len(told)} of {TIMES} answered, 0 errors, 0 lost"
+    report("R12", "a foreign lock below the timeout", figures, seed=seed)
+
+
+def test_a_lock_longer_than_the_timeout_is_a_typed_503_and_reads_go_on(server: ServerProcess) -> None:
+    before = send(server).json()["result"]["task"]["id"]
+    foreign = holder(server)
+
+    response = send(server)
+
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (503, -32051)
+    assert int(response.headers["Retry-After"]) >= 1
+    assert "locked" not in response.text.lower() and "sqlite" not in response.text.lower()
+    assert server.call("GetTask", {"id": before})["id"] == before
+    foreign.close()
+    assert "result" in send(server).json()
+    report("R12", "a foreign lock above the timeout", "503 with Retry-After, reads went on, the next write succeeded")
+
+
+def test_a_second_server_on_the_same_file_refuses_and_says_who_holds_it(server: ServerProcess) -> None:
+    refused = 0
+    for _ in range(TIMES):
+        second = ServerProcess(server.folder)
+        done = subprocess.run(second.command, cwd=server.folder, env=second.env, capture_output=True, timeout=60)
+        second.close()
+        assert f"in use by process {server.pid}" in done.stderr.decode()
+        refused += done.returncode == EX_TEMPFAIL
+    assert refused == TIMES
+    assert "result" in send(server).json(), "the first one is none the worse"
+    report("R12", "a second server on the same file", f"{refused} of {TIMES} refused (exit 75, names the holder)")

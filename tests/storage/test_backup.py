@@ -1,0 +1,147 @@
+"""Copies of a database and their return (`core.storage.backup`)."""
+
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from core.errors import DatabaseInUse, StorageError
+from core.storage.backup import back_up, restore
+from core.storage.integrity import examine
+from core.storage.sql import SqlStorage
+from tests.faults.report import report
+from tests.storage.samples import created
+
+ROUNDS = 5
+
+
+async def trees(path: Path) -> set[str]:
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.close()
+    connection = sqlite3.connect(path)
+    ids = {tree_id for (tree_id,) in connection.execute("SELECT id FROM trees")}
+    connection.close()
+    return ids
+
+
+@pytest.mark.asyncio
+async def test_a_backup_under_load_has_all_that_was_acknowledged_before_it(tmp_path: Path) -> None:
+    """The round trip: copied while trees are written, put back after the end, served as it was."""
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    await storage.open()
+    acknowledged: list[str] = []
+    is_over = False
+
+    async def load(worker: int) -> None:
+        n = 0
+        while not is_over:
+            await storage.append(created(f"{worker}.{n}", 3))
+            acknowledged.append(f"{worker}.{n}")
+            n += 1
+
+    async with asyncio.TaskGroup() as group:
+        workers = [group.create_task(load(worker)) for worker in range(8)]
+        copies = []
+        for n in range(ROUNDS):
+            before = set(acknowledged)
+            verdict = await asyncio.to_thread(examine, storage.path)
+            assert (verdict.problems, verdict.is_complete) == ((), True), "a check beside the writer"
+            await asyncio.to_thread(back_up, storage.path, tmp_path / f"copy{n}.db")
+            copies.append((tmp_path / f"copy{n}.db", before, set(acknowledged)))
+        is_over = True
+    assert all(worker.done() for worker in workers)
+    with pytest.raises(DatabaseInUse):
+        restore(copies[0][0], storage.path)
+    await storage.close()
+
+    for copy, before, after in copies:
+        restore(copy, storage.path)
+        found = await trees(storage.path)
+        # What was written last may be in the copy before its maker has heard of it.
+        assert before <= found and len(found - after) <= 8
+    report(
+        "R13", "backup and restore under load", f"{ROUNDS} of {ROUNDS} round trips, {len(acknowledged)} trees written"
+    )
+
+
+@pytest.mark.asyncio
+async def test_what_is_restored_has_nothing_of_the_logs_of_what_it_replaces(tmp_path: Path) -> None:
+    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.append(created("old"))
+    back_up(path, copy)
+    await storage.append(created("new"))
+    log = (tmp_path / "tasks.db-wal").read_bytes()
+    await storage.close()
+    (tmp_path / "tasks.db-wal").write_bytes(log)  # as a kill would have left it
+
+    restore(copy, path)
+
+    assert await trees(path) == {"old"}
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_backup_leaves_the_database_as_it_was(tmp_path: Path) -> None:
+    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.append(created("kept"))
+    back_up(path, copy)
+    await storage.close()
+    connection = sqlite3.connect(copy)
+    connection.execute("UPDATE tasks SET owner = 'eve'")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+
+    with pytest.raises(StorageError, match="damaged"):
+        restore(copy, path)
+
+    assert path.read_bytes() == before
+    assert not any("part" in name for name in os.listdir(tmp_path))
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_database_is_replaced(tmp_path: Path) -> None:
+    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.append(created("kept"))
+    back_up(path, copy)
+    await storage.close()
+    path.write_bytes(b"nothing of use" * 1000)
+
+    restore(copy, path)
+
+    assert await trees(path) == {"kept"}
+
+
+def test_what_is_no_database_of_ours_is_neither_copied_nor_restored(tmp_path: Path) -> None:
+    foreign, text, absent = tmp_path / "foreign.db", tmp_path / "text.db", tmp_path / "absent.db"
+    connection = sqlite3.connect(foreign)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    text.write_text("not a database, although it is long enough for one" * 100)
+    for source in (foreign, text, absent):
+        with pytest.raises(StorageError):
+            back_up(source, tmp_path / "copy.db")
+        with pytest.raises(StorageError):
+            restore(source, tmp_path / "tasks.db")
+    assert {path.name for path in tmp_path.iterdir()} <= {"foreign.db", "text.db", "tasks.db.lock"}
+
+
+@pytest.mark.asyncio
+async def test_a_backup_takes_nobodys_place(tmp_path: Path) -> None:
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    await storage.open()
+    await storage.close()
+    (tmp_path / "copy.db").write_text("precious")
+    with pytest.raises(StorageError, match="exists already"):
+        back_up(storage.path, tmp_path / "copy.db")
+    with pytest.raises(StorageError, match="cannot be written"):
+        back_up(storage.path, tmp_path / "no such folder" / "copy.db")
+    assert (tmp_path / "copy.db").read_text() == "precious"
