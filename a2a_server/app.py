@@ -1,7 +1,7 @@
 """The composition root: builds everything of one server from its configuration, and wires it. Nothing else does."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -98,7 +98,6 @@ class Application:
         self.webhooks = self._make_webhooks() if config.push else None
         self.is_ready = False
         self.is_draining = False
-        self.cut: Callable[[Scope], None] = _no_connection_known
         self._extensions = {extension.uri for extension in cards.extensions}
         self.door = self._make_door()
         self.rest = Rest(self.door.methods)
@@ -190,7 +189,7 @@ class Application:
         """Take up what an earlier process left, then be ready."""
         await self.session.resume()
         if self.webhooks is not None:
-            await self.webhooks.start()
+            self.webhooks.start()
         self.is_ready = True
 
     def drain(self) -> None:
@@ -217,7 +216,7 @@ class Application:
             if not self.is_ready:
                 raise self._not_ready()
             context = await self._context(Request(scope))  # who calls is judged before anything of the body is read
-            body = await read_body(receive, self.config.max_body)
+            body = await read_body(receive, self.config.max_body, self.config.body_timeout)
         except A2AError as error:
             await send_refusal(face.refuse(error), receive, send)
             return
@@ -271,12 +270,8 @@ class Application:
         return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
 
     def _stream(self, events: AsyncGenerator[Event, None], principal: Principal) -> EventStream:
-        return EventStream(
-            sse(self.lifetimes.guarded(events, principal), lambda: self.is_draining),
-            ping=self.config.sse_ping,
-            send_timeout=self.config.send_timeout,
-            cut=lambda scope: self.cut(scope),
-        )
+        guarded = self.lifetimes.guarded(events, principal)
+        return EventStream(sse(guarded, lambda: self.is_draining), ping=self.config.sse_ping)
 
     async def _context(self, request: Request) -> RequestContext:
         """Who calls, and how. Raises Unauthenticated, PermissionDenied or RateLimited."""
@@ -354,7 +349,3 @@ async def _not_served(request: Request, error: Exception) -> Response:
 def _extensions_header(headers: Headers) -> str:
     """The header in which the client names extensions; its answer names them there, too."""
     return next((name for name in EXTENSIONS_HEADERS if name in headers), EXTENSIONS_HEADERS[0])
-
-
-def _no_connection_known(scope: Scope) -> None:
-    """Without a server of our own nobody can cut a connection; it ends when the ASGI server notices."""

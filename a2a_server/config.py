@@ -98,7 +98,10 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_running_per_tree: Count | None = None
 
     sse_ping: Seconds = 15.0
-    send_timeout: Seconds = 30.0  # how long a stream's reader may take nothing
+    head_timeout: Seconds = 10.0  # how long the head of a request may take, from the connection's beginning on
+    body_timeout: Seconds = 30.0  # how long its body may take
+    min_body_rate: Count = 1024  # bytes a second, once a body has taken 5 seconds
+    send_timeout: Seconds = 30.0  # how long a reader may take nothing, of a stream or a plain answer
     drain: Seconds = 30.0
     keep_alive: Seconds = 5.0  # how long a connection may be idle
 

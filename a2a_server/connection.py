@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from a2a_server.deadlines import Deadlines, TimedConnection
 
 MAX_HEAD: Final = 16 * 1024  # bytes: the request's target and its header fields
 MAX_FIELDS: Final = 100
@@ -75,7 +75,7 @@ class HeadNotTaken(Exception):
     """Raised into the parser, which stops at that; uvicorn answers and closes then."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(TimedConnection):
     """uvicorn's connection, with a bounded head; one for which there is no room is answered and closed at once."""
 
     limits: ClassVar[Connections | None] = None
@@ -149,10 +149,11 @@ class Connection(HttpToolsProtocol):
             raise HeadNotTaken("the head is too large")
 
 
-def limited(connections: Connections) -> type[Connection]:
-    """The class that uvicorn makes its connections of, counted here."""
+def limited(connections: Connections, times: Deadlines) -> type[Connection]:
+    """The class that uvicorn makes its connections of, counted here and held to these deadlines."""
 
     class Limited(Connection):
         limits = connections
+        deadlines = times
 
     return Limited

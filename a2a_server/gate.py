@@ -26,7 +26,6 @@ from a2a_server.protocol.errors import (
 
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing
-BODY_DEADLINE = 30.0  # seconds that a body may take to arrive
 LINGER = 5.0  # seconds that the rest of a refused body is read and dropped
 MOST_DROPPED = 64 * 1024 * 1024  # bytes of it
 
@@ -126,15 +125,15 @@ def too_large(max_body: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body is larger than {max_body} bytes")
 
 
-async def read_body(receive: Receive, max_body: int) -> bytes:
-    """The request's body, never more than the limit of it in memory.
+async def read_body(receive: Receive, max_body: int, seconds: float) -> bytes:
+    """The request's body, which may take so many seconds; never more than the limit of it in memory.
 
     Raises BodyTooLarge, BodyTimeout; ConnectionError when the client is gone.
     """
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(BODY_DEADLINE):
+        async with asyncio.timeout(seconds):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":

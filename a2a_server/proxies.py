@@ -9,8 +9,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-PEER = "a2a_server.peer"  # in the scope: who is at the other end of the connection, where `client` is somebody else
-
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -47,7 +45,6 @@ class BehindProxy:
         for name, value in scope["headers"]:
             if name.startswith(b"x-forwarded-"):
                 said.setdefault(name, []).extend(each.strip() for each in value.decode("latin-1").split(","))
-        scope[PEER] = scope["client"]
         if (caller := self._caller(said.get(b"x-forwarded-for", []))) is not None:
             scope["client"] = (str(caller), 0)
         if (scheme := said.get(b"x-forwarded-proto", [""])[-1].lower()) in ("http", "https"):

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import socket
-import struct
 import sys
 import threading
 import time
@@ -14,14 +13,14 @@ from contextlib import suppress
 from types import FrameType
 
 import uvicorn
-from starlette.types import Scope
 
 from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
-from a2a_server.connection import ACCEPTED_AT_ONCE, Connection, Connections, limited, room
+from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, limited, room
+from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
-from a2a_server.proxies import PEER, exempt
+from a2a_server.proxies import exempt
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +32,7 @@ EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
+SEND_BUFFER = 64 * 1024  # bytes that the kernel keeps for a reader; by itself it grows to megabytes
 CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
 
 
@@ -52,10 +52,16 @@ class Server(uvicorn.Server):
         tls.check(config)
         most = room(config.max_connections)
         connections = Connections(most, config.max_connections_per_address, exempt(config.trusted_proxies))
+        deadlines = Deadlines(
+            head=config.head_timeout,
+            body=config.body_timeout,
+            body_rate=config.min_body_rate,
+            taking=config.send_timeout,
+        )
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=limited(connections),
+                http=limited(connections, deadlines),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -76,7 +82,6 @@ class Server(uvicorn.Server):
         self._application = application
         self._ready = ready
         self.told_to_end = threading.Event()
-        application.cut = self.cut
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
@@ -86,6 +91,14 @@ class Server(uvicorn.Server):
             listener.listen(BACKLOG)
         await self._application.resume()
         self._ready(self._application.url)
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's tick, ten times a second; each tenth holds the connections to their deadlines."""
+        if counter % 10 == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, TimedConnection):
+                    connection.enforce()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End within the configured time; a second signal does not wait for that."""
@@ -103,16 +116,6 @@ class Server(uvicorn.Server):
             os._exit(128 + sig)
         self.should_exit = True
         self.told_to_end.set()
-
-    def cut(self, scope: Scope) -> None:
-        """Drop the connection of a reader that takes nothing: closing it would wait until he has taken the rest."""
-        peer = scope.get(PEER) or scope.get("client")
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, Connection) and connection.client == peer:
-                # A reset frees what waits in the kernel's buffers too, at once.
-                handle = connection.transport.get_extra_info("socket")
-                handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                connection.transport.abort()
 
 
 def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
@@ -168,6 +171,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except BaseException:

@@ -5,17 +5,13 @@ followers of the same task: the frames are kept, within a bound, as JSON that th
 """
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from typing import Any, NamedTuple, cast
 
-import anyio
 from msgspec import Raw
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
-from starlette.types import Receive, Scope, Send
 
 from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.jsonrpc import Event, Frame
@@ -29,8 +25,6 @@ from core.session import Session, has_ended
 from core.storage.base import Storage
 from core.streaming import stream_event
 from core.task import TaskStatus, TreeHead
-
-logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 16 * 1024 * 1024
 LARGEST_KEPT = 256 * 1024  # bytes; larger frames are encoded for each follower
@@ -247,34 +241,14 @@ async def sse(events: AsyncGenerator[Event, None], is_draining: Callable[[], boo
 
 
 class EventStream(EventSourceResponse):
-    """The response: comments keep the connection alive, and a reader that takes nothing for a while is cut.
+    """The response: comments keep the connection alive.
 
-    The tree goes on without its readers, and a reader that was cut resumes with `Last-Event-ID`.
+    A reader that takes nothing for a while is cut (`deadlines`); the tree goes on without its readers, and a reader
+    that was cut resumes with `Last-Event-ID`.
     """
 
-    def __init__(
-        self,
-        events: AsyncIterator[bytes],
-        *,
-        ping: float,
-        send_timeout: float,
-        cut: Callable[[Scope], None],
-    ) -> None:
-        super().__init__(
-            events, ping=ping, send_timeout=send_timeout, sep="\n", ping_message_factory=_ping, cleanup_timeout=5.0
-        )
-        self._cut = cut
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            logger.info("a stream's reader took nothing for %g s and is cut", self.send_timeout)
-            self._cut(scope)
-            # The connection is gone as soon as the loop has had its turn; ending before would look like a bug of ours.
-            with anyio.move_on_after(1):
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+    def __init__(self, events: AsyncIterator[bytes], *, ping: float) -> None:
+        super().__init__(events, ping=ping, sep="\n", ping_message_factory=_ping, cleanup_timeout=5.0)
 
     @staticmethod
     async def _listen_for_exit_signal() -> None:

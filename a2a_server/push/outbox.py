@@ -88,13 +88,23 @@ class Outbox:
         self._closing = False
         session.feed.watch(self.notify)
 
-    async def start(self) -> None:
-        """Take up the readers that an earlier process left with something to do."""
+    def start(self) -> asyncio.Task[None]:
+        """Take up, beside everything else, the readers that an earlier process left with something to do."""
+        return self._hold(self._take_up())
+
+    async def _take_up(self) -> None:
         query = DocumentQuery(kind=STANDING, until=AT_REST / 2, limit=PAGE)
-        while page := await self._session.storage.documents(query):
-            for document in page:
-                if found := await self._store.read(document.id):
-                    self.enroll(*found)
+        while True:
+            try:
+                page = await self._session.storage.documents(query)
+                for document in page:
+                    if found := await self._store.read(document.id):
+                        self.enroll(*found)
+            except StorageUnavailable:
+                await asyncio.sleep(STORAGE_PAUSE)
+                continue
+            if not page:
+                return
             query = replace(query, after=(page[-1].at, page[-1].id))
 
     async def close(self) -> None:
@@ -152,10 +162,11 @@ class Outbox:
 
     # Whose turn it is
 
-    def _hold(self, work: Coroutine[Any, Any, None]) -> None:
+    def _hold(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         job = asyncio.create_task(work)
         self._side_jobs.add(job)
         job.add_done_callback(self._side_jobs.discard)
+        return job
 
     def _wake(self, reader: _Reader) -> None:
         if not reader.is_woken:
@@ -177,6 +188,9 @@ class Outbox:
     def _done(self, reader: _Reader, job: asyncio.Task[None]) -> None:
         self._jobs.discard(job)
         reader.job = None
+        if not job.cancelled() and (bug := job.exception()) is not None:
+            logger.error("webhook %s is left alone", reader.config.key, exc_info=bug)
+            self._forget(reader)
         if reader.is_woken:
             self._line.append(reader)
         self._fill()

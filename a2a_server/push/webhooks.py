@@ -60,9 +60,9 @@ class Webhooks:
         self._policy = policy
         self._limit = limit
 
-    async def start(self) -> None:
-        """Take up what an earlier process left to be sent."""
-        await self._outbox.start()
+    def start(self) -> None:
+        """Take up, in the background, what an earlier process left to be sent."""
+        self._outbox.start()
 
     async def close(self) -> None:
         """Send nothing more; what is under way is sent again by the next process."""

@@ -23,6 +23,7 @@ STATES: Mapping[v1.TaskState, wire.TaskState] = {
 ROLES: Mapping[wire.Role, v1.Role] = {"user": v1.Role.USER, "agent": v1.Role.AGENT}
 ROLE_NAMES: Mapping[v1.Role, wire.Role] = {role: name for name, role in ROLES.items()}
 
+ONLY_WEBHOOK = "default"  # the id of a webhook without one, as v0.3's TCK asks for it
 WRAPPED = "data_part_compat"  # in a data part's metadata: its data is {"value": the real data}; as a2a-sdk marks it
 
 # In: requests
@@ -69,14 +70,17 @@ def card_request(params: wire.NoParams) -> v1.GetExtendedAgentCardRequest:
 
 
 def push_config(task_id: str, config: wire.PushNotificationConfig) -> v1.TaskPushNotificationConfig:
-    """v1.0 knows one scheme: the first one counts."""
+    """v1.0 knows one scheme: the first one counts.
+
+    v0.3's id is the client's, for who wants several webhooks (v0.3 §6.8): one that is set without is always the same.
+    """
     given = config.authentication
     authentication = None
     if given is not None:
         authentication = v1.AuthenticationInfo(scheme=given.schemes[0], credentials=given.credentials or "")
     return v1.TaskPushNotificationConfig(
         url=config.url,
-        id=config.id or "",
+        id=config.id or ONLY_WEBHOOK,
         task_id=task_id,
         token=config.token or "",
         authentication=authentication,

@@ -312,3 +312,26 @@ def test_waits_double_with_full_jitter_up_to_the_longest() -> None:
     assert [patience.delay(n, 1.0) for n in (1, 2, 3, 12, 13, 10_000)] == [1.0, 2.0, 4.0, 2048.0, 3_600.0, 3_600.0]
     assert patience.delay(5, 0.5) == 8.0
     assert replace(patience, initial=0.1).delay(1, 1.0) == 0.1
+
+
+@virtual_time
+async def test_a_bug_with_one_webhook_is_told_in_the_log_and_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tell = post.outbox._teller.tell
+
+        async def broken(config: Any, *given: Any) -> Any:
+            if config.id == "bad":
+                raise ZeroDivisionError("a bug of ours")
+            return await tell(config, *given)
+
+        post.outbox._teller.tell = broken  # type: ignore[method-assign]
+        tree_id = await finish(session)
+        await post.hook(tree_id, config_id="bad")
+        await post.hook(tree_id, config_id="good")
+
+        await until(lambda: len(receiver.taken) == 2 and not post.outbox._readers)
+
+        assert "a bug of ours" in caplog.text and f"{tree_id}/bad is left alone" in caplog.text
+        await post.outbox.close()

@@ -252,6 +252,8 @@ def test_webhook_is_authenticated_by_the_first_scheme() -> None:
 
 
 def test_webhook_needs_no_more_than_an_address() -> None:
+    """Without an id it is the task's only one of this kind, whose id its client knows without being told."""
     config = {"url": "https://example.com/hook"}
     params = decode({"taskId": "t", "pushNotificationConfig": config}, wire.TaskPushNotificationConfig)
-    assert told(to.push_config_of(to.create_push_request(params)))["pushNotificationConfig"] == config
+    kept = told(to.push_config_of(to.create_push_request(params)))["pushNotificationConfig"]
+    assert kept == config | {"id": "default"}

@@ -1,0 +1,127 @@
+"""How long a connection may keep us waiting: for a head, for a body, and for taking what was written to it.
+
+That is settled below ASGI, where a client that says nothing is seen at all; uvicorn's own connections wait for ever.
+All of them are looked at once a second, so that it costs a request nothing and each deadline is met within a second.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+logger = logging.getLogger(__name__)
+
+RATE_AFTER: Final = 5.0  # seconds of a body before its rate counts: a connection may begin slowly
+_TIMED_OUT: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 35\r\nconnection: close\r\n\r\nThe request took too long to arrive"
+)
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """In seconds; `body_rate` in bytes a second."""
+
+    head: float
+    body: float
+    body_rate: int
+    taking: float
+
+
+class TimedConnection(HttpToolsProtocol):
+    """uvicorn's connection, which ends when its client is too slow. `enforce` is called once a second."""
+
+    deadlines: ClassVar[Deadlines]
+    _head_since: float | None = None  # since when a head is waited for
+    _body_since: float | None = None  # since when a body arrives
+    _body_size = 0  # what has arrived of it since then
+    _unsent = 0  # bytes that waited for the client when it was looked at last
+    _taken_at = 0.0  # when it was seen to take some, or to have taken all
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
+        super().connection_made(transport)
+        self._head_since = self._taken_at = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Whatever comes while nothing is asked begins a head; empty lines too, which the parser tells nobody of."""
+        if self._head_since is None and self._body_since is None and not self._is_answering:
+            self._head_since = self.loop.time()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_since is None:  # a request that follows another one in the same data
+            self._head_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._head_since = None
+        self._body_since, self._body_size = self.loop.time(), 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_size += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._body_since = None
+        super().on_message_complete()
+
+    def enforce(self) -> None:
+        """End the connection if its client has missed a deadline."""
+        now = self.loop.time()
+        if self._has_stalled(now):
+            logger.info("a reader took nothing for %g s and is cut", self.deadlines.taking)
+            self._reset()
+        elif not self.transport.is_closing() and (self._is_head_late(now) or self._is_body_late(now)):
+            logger.debug("a request took too long to arrive; its connection is closed")
+            self._refuse()
+
+    def _has_stalled(self, now: float) -> bool:
+        """Whether it takes nothing of what waits. One that only falls further behind counts as such."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0 or unsent < self._unsent:
+            self._taken_at = now
+        self._unsent = unsent
+        return now - self._taken_at >= self.deadlines.taking
+
+    def _is_head_late(self, now: float) -> bool:
+        if self._head_since is None or self._is_answering:
+            return False
+        return now - self._head_since >= self.deadlines.head
+
+    def _is_body_late(self, now: float) -> bool:
+        if self._body_since is None:
+            return False
+        if self.flow.read_paused or (self.cycle.waiting_for_100_continue and not self.cycle.response_started):
+            self._body_since, self._body_size = now, 0  # it waits for us
+            return False
+        if self._is_answering and self.cycle.response_started:
+            return False  # a refusal, which reads on for a while and then closes
+        spent = now - self._body_since
+        is_slow = spent >= RATE_AFTER and self._body_size < self.deadlines.body_rate * spent
+        return is_slow or spent >= self.deadlines.body
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a request is being answered, or waits for its turn."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self) -> None:
+        """Say why, unless nothing was asked or it was answered already, and close."""
+        if self._body_since is not None and self._is_answering:
+            self.transport.write(_TIMED_OUT)
+        self.transport.close()
+
+    def _reset(self) -> None:
+        """Drop the connection: closing would wait until the client has taken the rest.
+
+        A reset frees what waits in the kernel's buffers too, at once.
+        """
+        handle = self.transport.get_extra_info("socket")
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.transport.abort()
