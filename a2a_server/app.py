@@ -207,6 +207,9 @@ class Application:
                 await self.session.close(PATIENCE * limit)
         except TimeoutError:
             await self.session.storage.close()
+        finally:
+            if self.webhooks is not None:  # last, so that what stops in time is still told
+                await self.webhooks.close()
 
     # HTTP
 

@@ -322,11 +322,6 @@ def redirected(before: httpx2.Request, after: httpx2.Request) -> httpx2.Request:
     return after
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
-
-
 class Egress:
     """Makes outbound calls under one policy. `network` opens the connections that the policy permits."""
 
@@ -378,10 +373,11 @@ class Egress:
 
     async def _incoming(self, response: httpx2.Response, started: float, *, reads_body: bool) -> Incoming:
         body = bytearray()
-        async for part in response.aiter_bytes() if reads_body else _nothing():
-            body += part
-            if len(body) > self.policy.max_bytes:
-                raise ResponseTooLarge(f"the answer is longer than {self.policy.max_bytes} bytes")
+        if reads_body:
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > self.policy.max_bytes:
+                    raise ResponseTooLarge(f"the answer is longer than {self.policy.max_bytes} bytes")
         return Incoming(
             status_code=response.status_code,
             headers=dict(response.headers),

@@ -19,7 +19,7 @@ from a2a_server.auth.errors import BadCredential
 from a2a_server.context import Principal, owner_of
 from core.clock import Clock
 from core.errors import CallerError
-from core.storage.base import Document, DocumentQuery, Storage
+from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
 KIND = "api_key"
 PREFIX = "a2a_"
@@ -102,12 +102,8 @@ class ApiKeys:
 
     async def all(self) -> list[ApiKey]:
         """Every key, revoked and expired ones too, oldest first."""
-        found: list[ApiKey] = []
-        query = DocumentQuery(kind=KIND, limit=PAGE)
-        while page := await self._storage.documents(query):
-            found += [_decoded(document) for document in page]
-            query = replace(query, after=(page[-1].at, page[-1].id))
-        return found
+        pages = document_pages(self._storage, DocumentQuery(kind=KIND, limit=PAGE))
+        return [_decoded(document) async for page in pages for document in page]
 
     async def principal(self, text: str) -> Principal:
         """Who shows this key. Raises BadCredential."""

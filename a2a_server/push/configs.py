@@ -4,7 +4,7 @@ A configuration is two documents: what the caller wrote, and where the delivery 
 """
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.signature import secret_bytes
 from core.egress import EgressPolicy
 from core.errors import Problem, StorageError
-from core.storage.base import Document, DocumentQuery, Storage
+from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
 CONFIG, STANDING, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents
 AT_REST = 1e12  # `at` of a standing that has nothing to deliver: far behind every real time
@@ -73,7 +73,6 @@ class Standing(Struct, frozen=True, kw_only=True):
     shown: str = ""  # the status that he was told last
     attempts: int = 0  # failed ones, of the event after the cursor
     error: str = ""  # of the last one
-    since: float = 0.0  # when the first of them failed
     retry_at: float = 0.0
 
 
@@ -216,30 +215,27 @@ class ConfigStore:
         document, standing = await self._storage.document(CONFIG, key), await self._storage.document(STANDING, key)
         if document is None or standing is None:
             return None
-        return _config(document), msgspec.json.decode(standing.body, type=Standing)
+        return _config(document), standing_of(standing)
 
     async def of_task(self, owner: str, task_id: str, tree_id: str) -> list[PushConfig]:
         """The configurations of a task, oldest first; there are few (`max_push_configs`)."""
-        configs = [config async for config in self.of_tree(tree_id)]
+        pages = document_pages(self._storage, DocumentQuery(kind=CONFIG, tree_id=tree_id, limit=PAGE))
+        configs = [_config(document) async for page in pages for document in page]
         return [config for config in configs if config.task_id == task_id and config.owner == owner]
-
-    async def of_tree(self, tree_id: str) -> AsyncIterator[PushConfig]:
-        """The configurations of a whole tree, oldest first."""
-        query = DocumentQuery(kind=CONFIG, tree_id=tree_id, limit=PAGE)
-        while page := await self._storage.documents(query):
-            for document in page:
-                yield _config(document)
-            query = msgspec.structs.replace(query, after=(page[-1].at, page[-1].id))
 
     async def delete(self, config: PushConfig) -> None:
         """Remove it, with what was given up."""
         await self._storage.delete_documents(CONFIG, [config.key])
         await self._storage.delete_documents(STANDING, [config.key])
         query = DocumentQuery(kind=DEAD, tree_id=config.tree_id, limit=PAGE)
-        while page := await self._storage.documents(query):
+        async for page in document_pages(self._storage, query):
             dead = [each.id for each in page if each.id.startswith(f"{config.key}/")]
             await self._storage.delete_documents(DEAD, dead)
-            query = msgspec.structs.replace(query, after=(page[-1].at, page[-1].id))
+
+
+def standing_of(document: Document) -> Standing:
+    """Where the delivery stands, of a document of that kind."""
+    return msgspec.json.decode(document.body, type=Standing)
 
 
 def _config(document: Document) -> PushConfig:

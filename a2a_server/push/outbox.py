@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from a2a_server.push.bodies import Teller
-from a2a_server.push.configs import AT_REST, PAGE, STANDING, ConfigStore, DeadLetter, PushConfig, Standing
+from a2a_server.push.configs import AT_REST, PAGE, STANDING, ConfigStore, DeadLetter, PushConfig, Standing, standing_of
 from a2a_server.push.sender import Failed, Sender
 from core.clock import Clock
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
@@ -90,11 +90,11 @@ class Outbox:
 
     def start(self) -> asyncio.Task[None]:
         """Take up, beside everything else, the readers that an earlier process left with something to do."""
-        return self._hold(self._take_up())
+        # First those that have something to do by what is stored, then those at rest whose tree has gone on since.
+        return self._hold(self._take_all(DocumentQuery(kind=STANDING, limit=PAGE)))
 
-    async def _take_up(self) -> None:
-        """First those that have something to do by what is stored, then those at rest whose tree has gone on since."""
-        query = DocumentQuery(kind=STANDING, limit=PAGE)
+    async def _take_all(self, query: DocumentQuery) -> None:
+        """Take up the standings that the query finds, one after the other, as soon as the storage can be read."""
         while True:
             try:
                 page = await self._session.storage.documents(query)
@@ -105,23 +105,31 @@ class Outbox:
                 continue
             if not page:
                 return
-            query = replace(query, after=(page[-1].at, page[-1].id))
+            query = query.following(page)
 
     async def _take(self, document: Document) -> None:
         """Enroll a stored webhook, unless it is at rest at the end of its log, or was deleted meanwhile."""
-        found = await self._store.read(document.id)
-        if found is None:
-            return
-        config, standing = found
-        if document.at >= AT_REST:
-            head = await self._session.storage.head(config.tree_id)
-            if head is None or standing.cursor >= head.version:
+        try:
+            is_at_rest = document.at >= AT_REST
+            if is_at_rest:
+                head = await self._session.storage.head(document.tree_id)
+                if head is None or standing_of(document).cursor >= head.version:
+                    return
+            found = await self._store.read(document.id)  # the document may be older than what its reader has done since
+            if found is None:
                 return
-            # Not at rest any more, also for the next process.
-            await self._session.storage.put_documents(self._store.standing_document(config, standing))
-        self.enroll(config, standing)
-        if await self._store.read(config.key) is None:
-            self._drop(config)
+            config, standing = found
+            if is_at_rest:  # not any more, also for the next process
+                await self._session.storage.put_documents(self._store.standing_document(config, standing))
+            self.enroll(config, standing)
+            if await self._store.read(config.key) is None:
+                self._drop(config)
+        except TaskNotFound:  # the tree was deleted meanwhile, and its webhooks with it
+            return
+        except StorageUnavailable:
+            raise
+        except StorageError as error:
+            logger.error("webhook %s is left alone: %s", document.id, error)
 
     async def close(self) -> None:
         """Drop what is under way; it is sent again by the next process."""
@@ -168,20 +176,7 @@ class Outbox:
             self._looked_at[head.id] = head.run
             if len(self._looked_at) > TREES_REMEMBERED:
                 self._looked_at.popitem(last=False)
-            self._hold(self._look_through(head.id))
-
-    async def _look_through(self, tree_id: str) -> None:
-        try:
-            query = DocumentQuery(kind=STANDING, tree_id=tree_id, limit=PAGE)
-            while page := await self._session.storage.documents(query):
-                for document in page:
-                    await self._take(document)
-                query = replace(query, after=(page[-1].at, page[-1].id))
-        except StorageUnavailable:
-            await asyncio.sleep(STORAGE_PAUSE)
-            self._hold(self._look_through(tree_id))
-        except StorageError as error:
-            logger.error("the webhooks of tree %s cannot be read: %s", tree_id, error)
+            self._hold(self._take_all(DocumentQuery(kind=STANDING, tree_id=head.id, limit=PAGE)))
 
     # Whose turn it is
 
@@ -317,15 +312,13 @@ class Outbox:
         return None
 
     def _after_failure(self, standing: Standing, failed: Failed) -> Standing:
-        now = self._clock.now()
         attempts = standing.attempts + 1
         delay = max(failed.retry_after, self._patience.delay(attempts, self._clock.chance()))
         return replace(
             standing,
             attempts=attempts,
             error=failed.error,
-            since=standing.since or now,
-            retry_at=now + min(delay, self._patience.longest),
+            retry_at=self._clock.now() + min(delay, self._patience.longest),
         )
 
     async def _give_up(self, reader: _Reader, failed: Standing, after: Standing) -> None:

@@ -5,10 +5,11 @@ version is not the expected one, and appends resolve in the order in which they 
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.errors import TreeIsRunning
 from core.events import Recorded
@@ -35,6 +36,10 @@ class DocumentQuery(Struct, frozen=True, kw_only=True):
     until: float | None = None  # inclusive
     after: tuple[float, str] | None = None  # (at, id) of the last one of the page before
     limit: int = 100
+
+    def following(self, page: Sequence[Document]) -> "DocumentQuery":
+        """The query for what comes after this page, which is not empty."""
+        return replace(self, after=(page[-1].at, page[-1].id))
 
 
 class Append(Struct, frozen=True, kw_only=True):
@@ -198,3 +203,10 @@ class Storage(Protocol):
         Raises TreeIsRunning for a live tree, as it is when its turn comes: a run that was appended before counts.
         """
         ...
+
+
+async def document_pages(storage: Storage, query: DocumentQuery) -> AsyncIterator[list[Document]]:
+    """Everything the query finds, `query.limit` documents at a time. Raises what `Storage.documents` raises."""
+    while page := await storage.documents(query):
+        yield page
+        query = query.following(page)

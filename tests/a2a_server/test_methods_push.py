@@ -311,3 +311,17 @@ async def test_a_run_that_is_refused_brings_no_webhook_and_the_same_address_is_o
     for _ in range(12):
         await call("tasks.execute", {**again, "force": True, "wait": True})
     assert len(await stored(call)) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_delivery_that_hangs_ends_with_the_server(call: Caller) -> None:
+    receiver = receive(call)
+    receiver.gate = asyncio.Event()
+    task_id = await call.begin("hold")
+    await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "url": URL})
+    await call("CancelTask", {"id": task_id})
+    await until(lambda: receiver.now)
+
+    await call.application.stop(1.0)
+
+    assert receiver.now == 0 and receiver.taken == []

@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING
 from a2a_server.push.outbox import Patience
 from a2a_server.push.sender import Failed
+from core.errors import StorageError, TaskNotFound
 from core.session import Session, has_ended
 from core.storage.base import DocumentQuery
+from core.task import TreeHead
 from tests.a2a_server.push.receivers import DOWN, Post, Receiver, SteadyClock, until
 from tests.core.cores import Bench, begin, item, virtual_time
 
@@ -222,6 +224,38 @@ async def test_a_second_run_is_not_lost_when_the_process_ends_before_anything_of
 
         await session.execute(tree_id, force=True)
         await session.wait(tree_id, has_ended)
+        following = Receiver()
+        after = Post(session, following)
+        await after.outbox.start()
+        await until(lambda: len(following.taken) == 2)
+
+        assert states(following) == ["WORKING", "COMPLETED"]
+        await after.outbox.close()
+
+
+@pytest.mark.parametrize("error", [StorageError("corrupt"), TaskNotFound("gone")])
+@virtual_time
+async def test_a_webhook_that_cannot_be_taken_up_keeps_no_other_waiting(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async with bench().session() as session:
+        post = Post(session, Receiver())
+        trees = sorted([await finish(session), await finish(session)])
+        for tree_id in trees:
+            await post.hook(tree_id)
+        await until(lambda: not post.outbox._readers)
+        await post.outbox.close()
+        for tree_id in trees:
+            await session.execute(tree_id, force=True)
+            await session.wait(tree_id, has_ended)
+        read = session.storage.head
+
+        async def head(tree_id: str, *, owner: str | None = None) -> TreeHead | None:
+            if tree_id == trees[0]:
+                raise error
+            return await read(tree_id, owner=owner)
+
+        monkeypatch.setattr(session.storage, "head", head)
         following = Receiver()
         after = Post(session, following)
         await after.outbox.start()
