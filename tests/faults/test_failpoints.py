@@ -85,7 +85,7 @@ def test_server_that_acknowledges_before_it_commits_is_found_out(server: Sabotag
     server.start_with()
     story = Story(server, plan(chance, TASKS))
     server.kill()
-    server.start_with("acknowledge early", f"before a commit:{chance.randrange(5, 20)}")
+    server.start_with("acknowledge early", f"before a commit:{chance.randrange(3, 8)}")
     story.follow()
     server.await_death()
     server.start_with()
