@@ -91,3 +91,10 @@ async def chunks(inputs: dict[str, Any], context: TaskContext) -> Any:
 async def direct(inputs: dict[str, Any], context: TaskContext) -> Any:
     """Answers with a Message, not with a Task."""
     await context.reply(f"You said: {inputs.get('text', '')}")
+
+
+@executor("stubborn", cancelable=False)
+async def stubborn(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """Takes a while and cannot be interrupted."""
+    await context.progress(0.1, "busy")
+    await asyncio.sleep(inputs.get("seconds", 1.0))
