@@ -98,3 +98,12 @@ async def stubborn(inputs: dict[str, Any], context: TaskContext) -> Any:
     """Takes a while and cannot be interrupted."""
     await context.progress(0.1, "busy")
     await asyncio.sleep(inputs.get("seconds", 1.0))
+
+
+@executor("ticking")
+async def ticking(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """One effect after the other, until it is cancelled."""
+    await context.progress(0.1, "ticking")
+    while True:
+        record(f"tick {context.idempotency_key}")
+        await asyncio.sleep(0.05)
