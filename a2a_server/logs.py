@@ -42,6 +42,9 @@ def configure(level: str, *, as_json: bool) -> None:
                 "sse_starlette": {"level": "INFO"},
                 "aiosqlite": {"level": "INFO"},
                 "asyncio": {"level": "INFO"},
+                # These write addresses, which may be secrets, and headers.
+                "httpx2": {"level": "WARNING"},
+                "httpcore2": {"level": "WARNING"},
                 "alembic": {"level": "WARNING"},  # its plugins announce themselves at every migration
                 "uvicorn": {"level": "WARNING" if level != "debug" else "DEBUG"},
             },

@@ -203,6 +203,13 @@ class Orchestrator:
             loading.add_done_callback(lambda done: self._end_loading(tree_id, done))
         return await asyncio.shield(loading)
 
+    async def load_live(self, tree_ids: Sequence[str]) -> None:
+        """Have those of the trees in memory that are live, read together; what cannot be read is left to `load`."""
+        for head, tasks in await self._storage.load_many(tree_ids):
+            # Should one have been loaded, changed and ended meanwhile, its next append is refused and it is read again.
+            if head.is_live and head.id not in self._trees and head.id not in self._loading:
+                self._take_up(TaskTree(head, tasks))
+
     def _end_loading(self, tree_id: str, loading: asyncio.Task[TaskTree]) -> None:
         self._loading.pop(tree_id, None)
         if not loading.cancelled():
@@ -218,7 +225,10 @@ class Orchestrator:
         if tree is None:
             tree = TaskTree(*stored)
             if tree.is_live:
-                self._trees[tree_id] = tree
-                if self.observer is not None:
-                    self.observer.loaded(tree)
+                self._take_up(tree)
         return tree
+
+    def _take_up(self, tree: TaskTree) -> None:
+        self._trees[tree.id] = tree
+        if self.observer is not None:
+            self.observer.loaded(tree)

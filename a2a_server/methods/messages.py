@@ -247,7 +247,8 @@ class Messages:
         await self._check_modes(message)
         webhook = params.configuration.task_push_notification_config
         if webhook is not None and self._webhooks is not None:
-            await self._webhooks.add(caller_of(context), webhook, head, task_id, status)
+            # Clients send it along with every message of a conversation.
+            await self._webhooks.add(caller_of(context), webhook, head, task_id, status, by_address=True)
         value = message_value(replace(message, context_id=context_of(head)))
         documents = _documents(claim, head.id, task_id)
         try:

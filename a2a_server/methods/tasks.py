@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -135,7 +136,8 @@ class TasksMethods:
             raise PushNotificationNotSupported
         webhook = decode(msgspec.to_builtins(params.webhook_config), TaskPushNotificationConfig)
         self._webhooks.check(webhook, "webhook_config.")
-        return webhook
+        # The same address again is the same webhook: it is told of the run once.
+        return replace(webhook, id=sha256(webhook.url.encode()).hexdigest()[:32])
 
     async def _make(
         self,
@@ -175,17 +177,22 @@ class TasksMethods:
         if before.origin == A2A and not before.is_live:
             before, task_id = await self._copy_of_ended(before, task_id, force=force)
         if webhook is not None and self._webhooks is not None:
+            await self._judge(before.id, task_id, force=force)  # a run that is refused brings no webhook
             await self._webhooks.add(Caller(context.owner, TASKS), webhook, before, before.id, before.status)
         await self._session.execute(task_id, force=force)
         return replace(before, is_live=True), task_id
+
+    async def _judge(self, tree_id: str, task_id: str, *, force: bool) -> None:
+        """Raise what a run would be refused with, judged by the tree itself."""
+        tree = TaskTree(*await self._load(tree_id))
+        decide(Execute(None if task_id == tree_id else task_id, force), tree, self._session.clock.now())
 
     async def _copy_of_ended(self, head: TreeHead, task_id: str, *, force: bool) -> tuple[TreeHead, str]:
         """A2A's terminal states are final: a new tree takes over what is completed (semantics §3).
 
         Raises NothingToRun, judged by the tree itself, so that no copy is made in vain.
         """
-        tree = TaskTree(*await self._load(head.id))
-        decide(Execute(None if task_id == head.id else task_id, force), tree, self._session.clock.now())
+        await self._judge(head.id, task_id, force=force)
         await self._open_tasks.admit(head.owner, head.size)
         copy = await self._session.copy(head.id, keep_results=True, context_id=head.context_id)
         if task_id == head.id:

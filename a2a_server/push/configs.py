@@ -5,6 +5,7 @@ A configuration is two documents: what the caller wrote, and where the delivery 
 
 import re
 from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -51,6 +52,11 @@ class PushConfig(Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         """Its name among all configurations; ids are the caller's, unique within a task only."""
         return f"{self.task_id}/{self.id}"
+
+    @property
+    def digest(self) -> str:
+        """Its name in the ids of deliveries, which are not to be made of what callers write (Standard Webhooks)."""
+        return sha256(self.key.encode()).hexdigest()[:32]
 
 
 class Secrets(Struct, frozen=True, kw_only=True):

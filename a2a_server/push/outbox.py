@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any
 
@@ -25,7 +25,7 @@ from core.clock import Clock
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.events import Recorded
 from core.session import Session, has_ended
-from core.storage.base import DocumentQuery
+from core.storage.base import Document, DocumentQuery
 from core.task import TreeHead
 
 logger = logging.getLogger(__name__)
@@ -93,19 +93,35 @@ class Outbox:
         return self._hold(self._take_up())
 
     async def _take_up(self) -> None:
-        query = DocumentQuery(kind=STANDING, until=AT_REST / 2, limit=PAGE)
+        """First those that have something to do by what is stored, then those at rest whose tree has gone on since."""
+        query = DocumentQuery(kind=STANDING, limit=PAGE)
         while True:
             try:
                 page = await self._session.storage.documents(query)
                 for document in page:
-                    if found := await self._store.read(document.id):
-                        self.enroll(*found)
+                    await self._take(document)
             except StorageUnavailable:
                 await asyncio.sleep(STORAGE_PAUSE)
                 continue
             if not page:
                 return
             query = replace(query, after=(page[-1].at, page[-1].id))
+
+    async def _take(self, document: Document) -> None:
+        """Enroll a stored webhook, unless it is at rest at the end of its log, or was deleted meanwhile."""
+        found = await self._store.read(document.id)
+        if found is None:
+            return
+        config, standing = found
+        if document.at >= AT_REST:
+            head = await self._session.storage.head(config.tree_id)
+            if head is None or standing.cursor >= head.version:
+                return
+            # Not at rest any more, also for the next process.
+            await self._session.storage.put_documents(self._store.standing_document(config, standing))
+        self.enroll(config, standing)
+        if await self._store.read(config.key) is None:
+            self._drop(config)
 
     async def close(self) -> None:
         """Drop what is under way; it is sent again by the next process."""
@@ -127,15 +143,18 @@ class Outbox:
         else:
             self._wake(reader)
 
-    async def remove(self, config: PushConfig) -> None:
-        """Forget the webhook, stored and in memory; an attempt that is under way is broken off."""
+    async def stop(self, config: PushConfig) -> None:
+        """Send it nothing more, until it is enrolled again; an attempt that is under way is broken off."""
+        reader = self._drop(config)
+        if reader is not None and reader.job is not None:
+            reader.job.cancel()
+            await asyncio.wait([reader.job])
+
+    def _drop(self, config: PushConfig) -> _Reader | None:
         reader = self._readers.get(config.tree_id, {}).get(config.key)
         if reader is not None:
             self._forget(reader)
-            if reader.job is not None:
-                reader.job.cancel()
-                await asyncio.wait([reader.job])
-        await self._store.delete(config)
+        return reader
 
     def notify(self, head: TreeHead, events: Sequence[Recorded]) -> None:
         """Something was committed; the feed's watcher."""
@@ -153,12 +172,16 @@ class Outbox:
 
     async def _look_through(self, tree_id: str) -> None:
         try:
-            async for config in self._store.of_tree(tree_id):
-                if found := await self._store.read(config.key):
-                    self.enroll(*found)
+            query = DocumentQuery(kind=STANDING, tree_id=tree_id, limit=PAGE)
+            while page := await self._session.storage.documents(query):
+                for document in page:
+                    await self._take(document)
+                query = replace(query, after=(page[-1].at, page[-1].id))
+        except StorageUnavailable:
+            await asyncio.sleep(STORAGE_PAUSE)
+            self._hold(self._look_through(tree_id))
         except StorageError as error:
-            logger.warning("the webhooks of tree %s cannot be read: %s", tree_id, error)
-            self._looked_at.pop(tree_id, None)
+            logger.error("the webhooks of tree %s cannot be read: %s", tree_id, error)
 
     # Whose turn it is
 
@@ -227,6 +250,10 @@ class Outbox:
             del readers[reader.config.key]
             if not readers:
                 del self._readers[reader.config.tree_id]
+        if reader.waits_until:  # its place among those that wait would keep it, and its secrets, in memory
+            self._due = [entry for entry in self._due if entry[2] is not reader]
+            heapify(self._due)
+            reader.waits_until = 0.0
 
     # Reading and sending
 
@@ -267,8 +294,8 @@ class Outbox:
             return True
         if failed.is_gone:
             logger.info("webhook %s is removed: %s", config.key, failed.error)
-            self._forget(reader)
             await self._store.delete(config)
+            self._forget(reader)
             return False
         waiting = self._after_failure(standing, failed)
         if failed.is_final or self._clock.now() - recorded.at > self._patience.max_age:
@@ -285,7 +312,7 @@ class Outbox:
     async def send_all(self, config: PushConfig, seq: int, bodies: Sequence[bytes]) -> Failed | None:
         """Send the bodies of one event, in order, up to the first failure. Their ids are the same every time."""
         for n, body in enumerate(bodies):
-            if failed := await self._sender.send(config, f"{config.key}/{seq}.{n}", body):
+            if failed := await self._sender.send(config, f"{config.digest}_{seq}_{n}", body):
                 return failed
         return None
 
@@ -327,5 +354,7 @@ class Outbox:
         if has_ended(head) and reader.standing.cursor >= head.version:
             document = self._store.standing_document(reader.config, reader.standing, at_rest=True)
             await self._session.storage.put_documents(document)
-            if not reader.is_woken:  # a new run may have begun meanwhile
+            if not reader.is_woken:
                 self._forget(reader)
+            else:  # a new run has begun meanwhile
+                await self._keep(reader, reader.standing)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 PREFIX = "whsec_"
-FEWEST_BYTES, MOST_BYTES = 16, 64
+FEWEST_BYTES, MOST_BYTES = 24, 64
 
 
 def secret_bytes(secret: str) -> bytes:

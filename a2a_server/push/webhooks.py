@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
@@ -59,6 +61,7 @@ class Webhooks:
         self._teller = teller
         self._policy = policy
         self._limit = limit
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def start(self) -> None:
         """Take up, in the background, what an earlier process left to be sent."""
@@ -111,23 +114,36 @@ class Webhooks:
         head: TreeHead,
         task_id: str,
         status: TaskStatus,
+        *,
+        by_address: bool = False,
     ) -> PushConfig:
-        """Store a webhook for what happens to the task from now on. One with the same id takes its place.
+        """Store a webhook for what happens to the task from now on. It takes the place of the one with its id.
+
+        With `by_address` one without an id takes the place of the one with its URL.
 
         Raises InvalidParams for what is wrong with it, and when the task has as many as it may have.
         """
         self.check(given)
-        known = await self._store.of_task(caller.owner, task_id, head.id)
-        before = next((config for config in known if config.id == given.id), None)
-        if before is None and len(known) >= self._limit:
-            raise InvalidParams.of([Problem("taskId", f"has {self._limit} webhooks already, the most that a task has")])
-        if before is not None:
-            await self._outbox.remove(before)
-        standing = Standing(cursor=head.version, shown=status.value)
-        enrolled = self.prepare(caller, given, task_id=task_id, tree_id=head.id, standing=standing)
-        await self._session.storage.put_documents(*enrolled.documents)
-        self.enroll(enrolled)
-        return enrolled.config
+        async with self._lock(task_id):
+            known = await self._store.of_task(caller.owner, task_id, head.id)
+            before = next((config for config in known if config.id == given.id), None)
+            if by_address and not given.id:
+                before = next((config for config in known if config.url == given.url), None)
+                given = replace(given, id=before.id if before is not None else "")
+            if before is None and len(known) >= self._limit:
+                text = f"has {self._limit} webhooks already, the most that a task has"
+                raise InvalidParams.of([Problem("taskId", text)])
+            standing = Standing(cursor=head.version, shown=status.value)
+            enrolled = self.prepare(caller, given, task_id=task_id, tree_id=head.id, standing=standing)
+            if before is not None:
+                await self._outbox.stop(before)
+            await self._session.storage.put_documents(*enrolled.documents)
+            self.enroll(enrolled)
+            return enrolled.config
+
+    def _lock(self, task_id: str) -> asyncio.Lock:
+        """One change at a time of a task's webhooks: what there are is looked at before one is stored."""
+        return self._locks.setdefault(task_id, asyncio.Lock())
 
     async def find(self, owner: str, task_id: str, config_id: str) -> PushConfig | None:
         """One webhook of the task."""
@@ -139,7 +155,9 @@ class Webhooks:
 
     async def remove(self, config: PushConfig) -> None:
         """Nothing is sent to it any more."""
-        await self._outbox.remove(config)
+        async with self._lock(config.task_id):
+            await self._outbox.stop(config)
+            await self._store.delete(config)
 
     # What could not be delivered
 

@@ -122,6 +122,13 @@ class Storage(Protocol):
         """The tree's head and all its tasks by position, read at one moment; None when there is no such tree."""
         ...
 
+    async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:
+        """Some tens or hundreds of trees at once, read at one moment, as `load` reads each.
+
+        In any order; those that are not there or cannot be read are left out.
+        """
+        ...
+
     async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
         """The tree's head alone; with `owner` only if it is his.
 

@@ -44,6 +44,10 @@ class MemoryStorage:
         head = self._heads.get(tree_id)
         return None if head is None else (head, [self._tasks[task_id] for task_id in self._members[tree_id]])
 
+    async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:
+        loaded = [await self.load(tree_id) for tree_id in tree_ids]
+        return [tree for tree in loaded if tree is not None]
+
     async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
         head = self._heads.get(tree_id)
         return head if head is not None and owner in (None, head.owner) else None

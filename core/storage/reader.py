@@ -67,9 +67,14 @@ class Reader:
 
     async def count_and_rows(self, count: Bound, page: Bound) -> tuple[int, list[Row]]:
         """A number and a page, read at one moment."""
+        ((number,),), rows = await self.two(count, page)
+        return number, rows
+
+    async def two(self, first: Bound, second: Bound) -> tuple[list[Row], list[Row]]:
+        """All rows of two statements, read at one moment."""
         async with self._connection() as connection, _transaction(connection):
-            (number,) = (await connection.execute_fetchall(*count))[0]  # type: ignore[index]
-            return number, list(await connection.execute_fetchall(*page))
+            rows: list[Row] = list(await connection.execute_fetchall(*first))
+            return rows, list(await connection.execute_fetchall(*second))
 
     async def first_and_rest(
         self, first: Bound, rest: Bound, decode: Callable[[Row], Value]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.engine import make_url
@@ -111,6 +112,16 @@ class SqlStorage:
         found = await self._reading().first_and_rest(head, tasks, codec.read_task)
         return None if found is None else (codec.read_head(found[0]), found[1])
 
+    async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:
+        ids = {"ids": msgspec.json.encode(list(tree_ids)).decode()}
+        heads = queries.HEADS.sql, queries.HEADS.parameters(ids)
+        members = queries.TREES_TASKS.sql, queries.TREES_TASKS.parameters(ids)
+        found, rows = await self._reading().two(heads, members)
+        rows_of: dict[str, list[Row]] = {}
+        for row in rows:
+            rows_of.setdefault(row[0], []).append(row[1:])
+        return _readable(found, lambda row: (codec.read_head(row), [codec.read_task(each) for each in rows_of[row[0]]]))
+
     async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
         rows = await self._reading().rows(queries.one_head(tree_id, owner))
         return codec.read_head(rows[0]) if rows else None
@@ -191,7 +202,7 @@ def _readable(rows: Iterable[Row], read: Callable[[Row], Value]) -> list[Value]:
         try:
             values.append(read(row))
         except StorageError as error:
-            logger.error("%s; it is left out of a list", error)
+            logger.error("%s; it is left out", error)
     return values
 
 

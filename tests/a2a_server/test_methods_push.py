@@ -179,9 +179,21 @@ async def test_a_message_brings_its_webhook_and_a_follow_up_another(call: Caller
 
     await call("SendMessage", follow_up)
 
-    await until(lambda: {each.rsplit("/", 2)[1] for each in receiver.ids} >= {"two"})
+    await until(lambda: len({each.partition("_")[0] for each in receiver.ids}) == 2)
     states = [body["statusUpdate"]["status"]["state"] for _, body in receiver.taken if "statusUpdate" in body]
     assert states[:2] == ["TASK_STATE_WORKING", "TASK_STATE_INPUT_REQUIRED"]
+
+
+@pytest.mark.asyncio
+async def test_a_conversation_that_brings_its_webhook_with_every_message_has_one(call: Caller) -> None:
+    receive(call)
+    task_id = (await call("SendMessage", inline("ask")))["task"]["id"]
+    again = message(task=task_id) | {"configuration": {"taskPushNotificationConfig": {"url": URL}}}
+
+    await call("SendMessage", again)
+    await call("SendMessage", again)
+
+    assert len(await stored(call)) == 1
 
 
 @pytest.mark.asyncio
@@ -196,7 +208,8 @@ async def test_a_run_of_the_task_methods_has_a_webhook(call: Caller) -> None:
     receiver.taken.clear()
     again = {"task_id": tree_id, "force": True, "wait": True, "webhook_config": {"url": URL, "events": ["nodes"]}}
     await call("tasks.execute", again)
-    await until(lambda: sum(body["type"] == "final" for _, body in receiver.taken) == 2)
+    await until(lambda: any(body["type"] == "final" for _, body in receiver.taken))
+    assert sum(body["type"] == "final" for _, body in receiver.taken) == 1, "the same address is the same webhook"
 
 
 @pytest.mark.asyncio
@@ -255,3 +268,46 @@ async def test_webhooks_that_wait_are_listed_without_their_secrets(call: Caller)
 async def test_wrong_params_are_named(call: Caller, method: str, params: Any, field: str) -> None:
     error = await refused(call, method, params)
     assert (error.code, error.fields) == (-32602, {field})
+
+
+@pytest.mark.asyncio
+async def test_one_webhook_is_what_many_with_one_id_at_once_come_to(call: Caller) -> None:
+    receive(call)
+    task_id = await call.begin("hold")
+    given = [{"taskId": task_id, "id": "same", "url": f"{URL}/{n}"} for n in range(12)]
+
+    await asyncio.gather(*(call("CreateTaskPushNotificationConfig", each) for each in given))
+
+    shown = await call("GetTaskPushNotificationConfig", {"taskId": task_id, "id": "same"})
+    assert call.application.webhooks is not None
+    (reader,) = call.application.webhooks._outbox._readers[task_id].values()
+    assert reader.config.url == shown["url"]
+
+
+@pytest.mark.asyncio
+async def test_the_limit_holds_for_many_at_once(call: Caller) -> None:
+    receive(call)
+    task_id = await call.begin("hold")
+    given = {"taskId": task_id, "url": URL}
+
+    answers = await asyncio.gather(
+        *(call("CreateTaskPushNotificationConfig", given) for _ in range(30)), return_exceptions=True
+    )
+
+    assert sum(isinstance(each, RpcError) for each in answers) == 20
+    assert len(await stored(call)) == 10
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_is_refused_brings_no_webhook_and_the_same_address_is_one(call: Caller) -> None:
+    receive(call)
+    tree = await call("tasks.execute", {"tasks": [{"name": "echo"}], "wait": True, "webhook_config": {"url": URL}})
+    again = {"task_id": tree["id"], "webhook_config": {"url": f"{URL}/other"}}
+
+    for _ in range(12):
+        assert (await refused(call, "tasks.execute", again)).code == -32004
+    assert len(await stored(call)) == 1
+
+    for _ in range(12):
+        await call("tasks.execute", {**again, "force": True, "wait": True})
+    assert len(await stored(call)) == 2

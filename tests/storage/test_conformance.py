@@ -392,6 +392,18 @@ async def test_live_trees_are_those_with_a_run_that_has_not_ended(storage: Stora
 
 
 @pytest.mark.asyncio
+async def test_many_trees_are_read_as_each_is_alone(storage: Storage) -> None:
+    for n in range(5):
+        await storage.append(created(f"tree{n}", 1 + n))
+    ids = [f"tree{n}" for n in (3, 0, 4)]
+
+    found = {head.id: (head, tasks) for head, tasks in await storage.load_many([*ids, "unknown"])}
+
+    assert found == {tree_id: await storage.load(tree_id) for tree_id in ids}
+    assert await storage.load_many([]) == []
+
+
+@pytest.mark.asyncio
 async def test_close_finishes_what_was_appended_and_refuses_the_rest(storage: Storage) -> None:
     first = asyncio.ensure_future(storage.append(created("t")))
 

@@ -53,9 +53,9 @@ async def test_changes_of_status_and_final_artifacts_arrive_in_order_each_once()
         await until(lambda: len(receiver.taken) == 3)
 
         assert states(receiver) == ["WORKING", "artifact work", "COMPLETED"]
-        sequence = [int(message_id.rsplit("/", 1)[1].split(".")[0]) for message_id in receiver.ids]
+        sequence = [int(message_id.split("_")[1]) for message_id in receiver.ids]
         assert sequence == sorted(sequence) and len(set(receiver.ids)) == 3
-        assert all(message_id.startswith(f"{config.key}/") for message_id in receiver.ids)
+        assert all(message_id.startswith(f"{config.digest}_") for message_id in receiver.ids)
         await until(lambda: not post.outbox._readers)
         (standing,) = await documents(session, STANDING)
         assert standing.at == AT_REST
@@ -211,6 +211,58 @@ async def test_a_start_looks_at_nothing_that_is_at_rest() -> None:
 
 
 @virtual_time
+async def test_a_second_run_is_not_lost_when_the_process_ends_before_anything_of_it_was_sent() -> None:
+    """Also when the tree has ended again by then, so that nothing more is committed."""
+    async with bench().session() as session:
+        post = Post(session, Receiver())
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: not post.outbox._readers)
+        await post.outbox.close()  # before the second run: its events find nobody
+
+        await session.execute(tree_id, force=True)
+        await session.wait(tree_id, has_ended)
+        following = Receiver()
+        after = Post(session, following)
+        await after.outbox.start()
+        await until(lambda: len(following.taken) == 2)
+
+        assert states(following) == ["WORKING", "COMPLETED"]
+        await after.outbox.close()
+
+
+@virtual_time
+async def test_a_webhook_whose_tree_runs_again_is_not_at_rest_in_the_database() -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: not post.outbox._readers)
+        receiver.gate = asyncio.Event()
+
+        await session.execute(tree_id, force=True)
+        await until(lambda: receiver.now == 1)
+
+        (standing,) = await documents(session, STANDING)
+        assert standing.at < AT_REST
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_webhook_that_is_stopped_while_it_waits_is_not_kept_in_memory() -> None:
+    async with bench().session() as session:
+        post = Post(session, Receiver(outcomes=[DOWN]))
+        config = await post.hook(await finish(session))
+        await until(lambda: post.outbox._due)
+
+        await post.outbox.stop(config)
+
+        assert not post.outbox._due
+        await post.outbox.close()
+
+
+@virtual_time
 async def test_a_tree_that_runs_again_wakes_its_webhooks() -> None:
     async with bench().session() as session:
         receiver = Receiver()
@@ -234,7 +286,8 @@ async def test_a_removed_webhook_is_told_nothing_more() -> None:
         config = await post.hook(await finish(session))
         await until(lambda: receiver.attempts)
 
-        await post.outbox.remove(config)
+        await post.outbox.stop(config)
+        await post.store.delete(config)
         receiver.gate.set()  # type: ignore[union-attr]
         await asyncio.sleep(100)  # virtual
 
