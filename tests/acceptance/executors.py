@@ -81,10 +81,11 @@ async def interview(inputs: dict[str, Any], context: TaskContext) -> Any:
 
 @executor("chunks")
 async def chunks(inputs: dict[str, Any], context: TaskContext) -> Any:
-    """Streams its output in pieces."""
+    """Streams its output in pieces, of a size, with a pause after each."""
     count = inputs.get("count", 3)
     for n in range(count):
-        await context.artifact(f"chunk {n} ", last_chunk=n == count - 1)
+        await context.artifact(f"chunk {n} ".ljust(inputs.get("size", 0), "."), last_chunk=n == count - 1)
+        await asyncio.sleep(inputs.get("pause", 0))
 
 
 @executor("direct")
