@@ -174,6 +174,6 @@ def test_webhooks_are_told_everything_in_order_though_the_server_dies_after_a_de
     assert sent
     for path in {path for path, _, _ in receiver.taken}:
         ids = dict.fromkeys(message_id for each, message_id, _ in receiver.taken if each == path)
-        sequence = [tuple(map(int, message_id.rsplit("/", 1)[1].split("."))) for message_id in ids]
+        sequence = [tuple(map(int, message_id.split("_")[1:])) for message_id in ids]
         assert sequence == sorted(sequence), "events came out of order"
     report("R1", "2 kills between a delivery and its cursor", f"{len(sent)} of {len(sent)} tasks told to their ends")
