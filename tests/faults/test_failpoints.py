@@ -24,7 +24,7 @@ TASKS = 200
 WHILE_A_TREE_RUNS = (
     "before a commit", "after a commit", "between a commit and its note", "in a checkpoint", "after an effect",
 )  # fmt: skip
-IN_A_MIGRATION = 24  # more statements than a migration from nothing has
+IN_A_MIGRATION = 24  # statements; a migration from nothing has at least so many
 
 
 class Sabotaged(ServerProcess):
