@@ -24,7 +24,7 @@ from a2a_server.auth.settings import KEYS
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.context import NOBODY, Principal, RequestContext
-from a2a_server.gate import Face, Gate, read_body, send_refusal, send_reply
+from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, Reply, error_reply, to_events
@@ -44,6 +44,7 @@ from a2a_server.origins import Origins
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
+    BodyTimeout,
     HttpMethodNotAllowed,
     InvalidParams,
     Overloaded,
@@ -221,7 +222,9 @@ class Application:
             context = await self._context(Request(scope))  # who calls is judged before anything of the body is read
             body = await read_body(receive, self.config.max_body, self.config.body_timeout)
         except A2AError as error:
-            await send_refusal(face.refuse(error), receive, send)
+            # The rest of a body that was waited for in vain is not waited for again.
+            linger = 0.0 if isinstance(error, BodyTimeout) else LINGER
+            await send_refusal(face.refuse(error), receive, send, linger=linger)
             return
         except ConnectionError:
             return

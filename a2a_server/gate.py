@@ -155,17 +155,18 @@ async def send_reply(reply: Reply, send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def send_refusal(reply: Reply, receive: Receive, send: Send) -> None:
+async def send_refusal(reply: Reply, receive: Receive, send: Send, *, linger: float = LINGER) -> None:
     """Send a reply to a request whose body has not been read to its end, and end the connection.
 
-    What still comes is read and dropped for a while: closing on unread data would take the reply away from the client.
+    What still comes is read and dropped for `linger` seconds: closing on unread data would take the reply away from
+    the client.
     """
     headers = [*_headers(reply), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": True})
     dropped = 0
     with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER):
+        async with asyncio.timeout(linger):
             while dropped < MOST_DROPPED:
                 message = await receive()
                 dropped += len(message.get("body", b""))

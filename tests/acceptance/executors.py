@@ -81,13 +81,30 @@ async def interview(inputs: dict[str, Any], context: TaskContext) -> Any:
 
 @executor("chunks")
 async def chunks(inputs: dict[str, Any], context: TaskContext) -> Any:
-    """Streams its output in pieces."""
+    """Streams its output in pieces, of a size, with a pause after each."""
     count = inputs.get("count", 3)
     for n in range(count):
-        await context.artifact(f"chunk {n} ", last_chunk=n == count - 1)
+        await context.artifact(f"chunk {n} ".ljust(inputs.get("size", 0), "."), last_chunk=n == count - 1)
+        await asyncio.sleep(inputs.get("pause", 0))
 
 
 @executor("direct")
 async def direct(inputs: dict[str, Any], context: TaskContext) -> Any:
     """Answers with a Message, not with a Task."""
     await context.reply(f"You said: {inputs.get('text', '')}")
+
+
+@executor("stubborn", cancelable=False)
+async def stubborn(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """Takes a while and cannot be interrupted."""
+    await context.progress(0.1, "busy")
+    await asyncio.sleep(inputs.get("seconds", 1.0))
+
+
+@executor("ticking")
+async def ticking(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """One effect after the other, until it is cancelled."""
+    await context.progress(0.1, "ticking")
+    while True:
+        record(f"tick {context.idempotency_key}")
+        await asyncio.sleep(0.05)

@@ -109,6 +109,8 @@ class ServerProcess:
         headers = {} if after is None else {"Last-Event-ID": str(after)}
         try:
             with self.client.stream("GET", f"/tasks/{task_id}/events", headers=headers) as response:
+                if response.status_code == 204:  # it has ended, and all of it was told
+                    return
                 assert response.status_code == 200, response.read()
                 yield from sse_events(response.iter_lines())
         except httpx2.TransportError:
