@@ -18,6 +18,7 @@ from sqlalchemy import Column, Select, Table, func, select
 from core.errors import StorageError
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
+from core.storage.reader import readable_text
 from core.storage.tables import documents, events, tasks, trees
 from core.storage.witness import lost_commits, noted_commit, witness_path
 
@@ -53,7 +54,7 @@ def examine(path: Path, seconds: float | None = None) -> Verdict:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             return Verdict(problems=tuple(found), is_complete=False, schema=schema)
         found.append(f"the file cannot be read: {error}")
     return Verdict(problems=tuple(found), is_complete=True, schema=schema)
@@ -73,7 +74,9 @@ def require_whole(path: Path, seconds: float | None = None) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Not `immutable`: after a crash what was committed is still in the log.
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    connection.text_factory = readable_text
+    return connection
 
 
 def _schema(connection: sqlite3.Connection) -> str | None:

@@ -33,6 +33,11 @@ PASSING = frozenset(
 )
 
 
+def readable_text(raw: bytes) -> str:
+    """A text of the file. Where a flipped bit made it no UTF-8, the checksum tells, and only its row is lost."""
+    return raw.decode(errors="replace")
+
+
 class Reader:
     """Reads the database of a writer in the same process, whose commits it sees at once."""
 
@@ -49,6 +54,7 @@ class Reader:
             # aiosqlite 0.22 has no option for it, and a program that ends without close() would hang for ever.
             opening._thread.daemon = True
             connection = await opening
+            connection.text_factory = readable_text
             self._connections.append(connection)
             await connection.execute("PRAGMA query_only=1")
             await connection.execute("PRAGMA busy_timeout=5000")

@@ -194,6 +194,7 @@ async def whole_copy(stopped: Path, folder: Path) -> Path:
         ),
         ("UPDATE trees SET is_live = 1 WHERE id = 'tree2'", "the is_live of tree2"),
         ("UPDATE tasks SET owner = 'eve' WHERE id = 'tree2'", "stored task tree2 is corrupt"),
+        ("UPDATE tasks SET owner = CAST(x'ff' AS TEXT) WHERE id = 'tree2'", "stored task tree2 is corrupt"),
         ("UPDATE tasks SET tree_id = 'tree3' WHERE id = 'tree2'", "the tree_id of tree2"),
         ("UPDATE tasks SET status = 'failed' WHERE id = 'tree2'", "the status of tree2"),
         ("UPDATE documents SET owner = 'eve' WHERE id = 'note2'", "stored note note2 is corrupt"),
@@ -236,6 +237,23 @@ async def test_a_row_of_another_owner_is_not_served_although_its_column_says_so(
     assert (await storage.trees(TreeQuery(owner="eve"))).heads == ()
     assert await storage.tasks(TaskQuery(owner="eve")) == []
     assert await storage.documents(DocumentQuery(kind="note", owner="eve")) == []
+    await storage.close()
+
+
+@pytest.mark.asyncio
+async def test_a_text_that_is_no_utf8_keeps_nobody_from_the_other_rows(stopped: Path, tmp_path: Path) -> None:
+    """sqlite3 itself refuses the whole list, with an error that has no code."""
+    storage = SqlStorage(str(await whole_copy(stopped, tmp_path / "copy")))
+    await storage.open()
+    everyone = TreeQuery(owner=None, limit=100)
+    before = (await storage.trees(everyone)).heads
+    foreign = sqlite3.connect(storage.path, isolation_level=None)
+    assert foreign.execute("UPDATE trees SET owner = CAST(x'ff' AS TEXT) WHERE id = 'tree2'").rowcount == 1
+    foreign.close()
+
+    assert (await storage.trees(everyone)).heads == tuple(head for head in before if head.id != "tree2")
+    with pytest.raises(StorageError, match="tree2 is corrupt"):
+        await storage.head("tree2")
     await storage.close()
 
 
