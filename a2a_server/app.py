@@ -27,7 +27,7 @@ from a2a_server.context import NOBODY, Principal, RequestContext
 from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
 from a2a_server.intake import skills
-from a2a_server.jsonrpc import Door, Event, Reply, error_reply, to_events
+from a2a_server.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
 from a2a_server.limit_table import limits_in_force
 from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
@@ -100,8 +100,9 @@ class Application:
         self.is_ready = False
         self.is_draining = False
         self._extensions = {extension.uri for extension in cards.extensions}
+        self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self.door = self._make_door()
-        self.rest = Rest(self.door.methods)
+        self.rest = Rest(self.door.methods, self._json_limits)
         self.asgi = self._make_edge(self._make_routes())
 
     def _make_webhooks(self) -> Webhooks:
@@ -149,7 +150,8 @@ class Application:
             methods += push.table()
         if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
             methods += KeysMethods(self.keys, self.lifetimes, clock=session.clock).table()
-        return Door([*methods, discover_method(methods, version=version(DISTRIBUTION))], max_batch=config.max_batch)
+        methods += [discover_method(methods, version=version(DISTRIBUTION))]
+        return Door(methods, max_batch=config.max_batch, json=self._json_limits)
 
     def _make_routes(self) -> Starlette:
         app = Starlette(

@@ -76,7 +76,11 @@ class Config(PushSettings, frozen=True, kw_only=True):
 
     max_connections: Count = 10_000
     max_connections_per_address: Count = 200  # save from this machine and from trusted proxies
+    max_head: Count = 16 * 1024  # bytes of a request's target and header fields
+    max_header_fields: Count = 100
     max_body: Count = 10 * 1024 * 1024  # bytes
+    max_nesting: Annotated[int, Meta(ge=1, le=128)] = 64  # levels of a body's JSON; all that reads it later recurses
+    max_values: Count = 1_000_000  # values of it; a small one takes 40 bytes of memory and more, for one or two sent
     max_batch: Count = 50
     max_tree_tasks: Count = 10_000
     max_depth: Count = 200

@@ -9,12 +9,11 @@ import asyncio
 import resource
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from a2a_server.deadlines import Deadlines, TimedConnection
 
-MAX_HEAD: Final = 16 * 1024  # bytes: the request's target and its header fields
-MAX_FIELDS: Final = 100
 ACCEPTED_AT_ONCE: Final = 16
 # Open files that connections must leave: for the database and executors, and for connections that have been accepted
 # and are not counted yet, or not gone yet, which takes four turns of the loop.
@@ -27,6 +26,14 @@ _NO_ROOM: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 5\r\n"
     b"content-length: 20\r\nconnection: close\r\n\r\nToo many connections"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLimits:
+    """How large the head of a request may be: its target and its header fields."""
+
+    size: int  # bytes
+    fields: int
 
 
 class Connections:
@@ -79,6 +86,7 @@ class Connection(TimedConnection):
     """uvicorn's connection, with a bounded head; one for which there is no room is answered and closed at once."""
 
     limits: ClassVar[Connections | None] = None
+    head: ClassVar[HeadLimits]
     _counted: str | None = None  # the address under which it is counted
     _is_in_head = False
     _is_too_large = False
@@ -109,7 +117,7 @@ class Connection(TimedConnection):
         super().data_received(data)
         is_middle = self._is_in_head and not self._has_begun and not self.transport.is_closing()
         self._middle = self._middle + len(data) if is_middle else 0
-        if self._middle > MAX_HEAD:
+        if self._middle > self.head.size:
             self._is_too_large = True
             self.send_400_response("")
 
@@ -144,16 +152,17 @@ class Connection(TimedConnection):
 
     def _count(self, size: int) -> None:
         self._size += size
-        if self._size > MAX_HEAD or len(self.headers) > MAX_FIELDS:
+        if self._size > self.head.size or len(self.headers) > self.head.fields:
             self._is_too_large = True
             raise HeadNotTaken("the head is too large")
 
 
-def limited(connections: Connections, times: Deadlines) -> type[Connection]:
-    """The class that uvicorn makes its connections of, counted here and held to these deadlines."""
+def limited(connections: Connections, times: Deadlines, heads: HeadLimits) -> type[Connection]:
+    """The class that uvicorn makes its connections of, counted here and held to these deadlines and sizes."""
 
     class Limited(Connection):
         limits = connections
         deadlines = times
+        head = heads
 
     return Limited
