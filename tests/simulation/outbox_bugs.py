@@ -106,9 +106,6 @@ OUTBOX_BUGS: dict[str, Plant] = {
     "webhooks at rest are not woken by another run": lambda patch: patch.setattr(
         outbox_module, "_may_go_on", lambda events: False
     ),
-    "what is read of a webhook is believed though it is old": in_place_of(
-        Outbox, "_read", lambda old: lambda self, key: self._store.read(key)
-    ),
     "a webhook of a deleted tree stays in memory": in_place_of(Outbox, "tree_deleted", nothing),
     "one delivery more at a time than may be": in_place_of(Outbox, "__init__", _generous),
 }
