@@ -12,7 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+import msgspec
+
 from a2a_server.deadlines import Deadlines, TimedConnection
+from a2a_server.overload import RETRY_AFTER, Load
+from a2a_server.protocol.errors import Overloaded, to_object, to_status
+from a2a_server.turnstile import Benches, Refusals
 
 ACCEPTED_AT_ONCE: Final = 16
 # Open files that connections must leave: for the database and executors, and for connections that have been accepted
@@ -157,12 +162,25 @@ class Connection(TimedConnection):
             raise HeadNotTaken("the head is too large")
 
 
-def limited(connections: Connections, times: Deadlines, heads: HeadLimits) -> type[Connection]:
-    """The class that uvicorn makes its connections of, counted here and held to these deadlines and sizes."""
+def refusals() -> Refusals:
+    """What is said at the turnstile, as the gate says it too."""
+    error = Overloaded(retry_after=RETRY_AFTER)
+    head = f"HTTP/1.1 {error.http_status} Service Unavailable\r\ncontent-type: application/json\r\n"
+    for name, value in {**error.headers, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}.items():
+        head += f"{name.lower()}: {value}\r\n"
+    after_id = b',"error":' + msgspec.json.encode(to_object(error)) + b"}"
+    return Refusals(head.encode(), b'{"jsonrpc":"2.0","id":', after_id, msgspec.json.encode(to_status(error)))
+
+
+def limited(connections: Connections, times: Deadlines, heads: HeadLimits, what_there_is: Load) -> type[Connection]:
+    """The class that uvicorn makes its connections of, counted, held to these deadlines and sizes, and part of this load."""
 
     class Limited(Connection):
         limits = connections
         deadlines = times
         head = heads
+        load = what_there_is
+        refusals = refusals()
+        benches = Benches(what_there_is)
 
     return Limited

@@ -58,10 +58,11 @@ class Server(uvicorn.Server):
             body_rate=config.min_body_rate,
             taking=config.send_timeout,
         )
+        heads = HeadLimits(size=config.max_head, fields=config.max_header_fields)
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=limited(connections, deadlines, HeadLimits(size=config.max_head, fields=config.max_header_fields)),
+                http=limited(connections, deadlines, heads, application.load),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -11,6 +11,7 @@ from core.task import TreeHead
 
 PAGE = 200  # events read at once
 Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
+EndWatcher = Callable[[str], None]
 
 TAIL = 256  # latest events of a followed tree that are kept in memory
 
@@ -43,11 +44,17 @@ class Feed:
         self._storage = storage
         self._topics: dict[str, _Topic] = {}
         self._watchers: list[Watcher] = []
+        self._end_watchers: list[EndWatcher] = []
         self._closed = False
 
-    def watch(self, watcher: Watcher) -> None:
-        """Call it with what is durable of every tree, from now on. A hint: it must return at once and never raise."""
+    def watch(self, watcher: Watcher, end_watcher: EndWatcher | None = None) -> None:
+        """Call one with what is durable of every tree, from now on, the other with the ids of trees that are deleted.
+
+        Hints: they must return at once and never raise.
+        """
         self._watchers.append(watcher)
+        if end_watcher is not None:
+            self._end_watchers.append(end_watcher)
 
     def publish(self, head: TreeHead, events: Sequence[Recorded]) -> None:
         """These events of one tree are durable now. Called in the order of their sequence numbers."""
@@ -98,6 +105,8 @@ class Feed:
 
     def forget(self, tree_id: str) -> None:
         """The tree was deleted: its followers end, and waits for it raise TaskNotFound."""
+        for watcher in self._end_watchers:
+            watcher(tree_id)
         topic = self._topics.get(tree_id)
         if topic is not None:
             topic.is_gone = True

@@ -15,6 +15,7 @@ from tests.a2a_server import test_connection as connection
 from tests.a2a_server import test_deadlines as deadlines
 from tests.a2a_server import test_limits as limits
 from tests.a2a_server import test_methods_push as methods_push
+from tests.a2a_server import test_overload as overload
 from tests.a2a_server import test_streams as streams
 from tests.a2a_server.conftest import Caller, calling, message, somebody
 from tests.a2a_server.push import test_outbox as outbox
@@ -100,6 +101,9 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "max_header_fields": connection.test_fields_at_the_limit_pass_and_one_more_does_not,
     "max_body": app.test_body_up_to_the_limit_passes_and_one_byte_more_does_not,
     "max_push_configs": methods_push.test_a_task_has_so_many_webhooks_and_no_more,
+    "overload_soft": overload.test_new_work_is_refused_from_the_soft_threshold_on_and_the_rest_from_the_hard_one,
+    "overload_hard": overload.test_new_work_is_refused_from_the_soft_threshold_on_and_the_rest_from_the_hard_one,
+    "overload_wait": overload.test_one_slow_read_says_nothing_and_what_is_late_is_so_for_a_while,
     "max_running": runner.test_a_process_runs_no_more_tasks_than_its_limit,
     "max_running_per_tree": runner.test_a_tree_runs_no_more_tasks_than_its_limit,
     "sse_ping": streams.test_quiet_stream_is_kept_alive_by_comments,

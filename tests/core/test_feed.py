@@ -150,3 +150,13 @@ async def test_a_follower_that_leaves_is_forgotten() -> None:
         task.cancel()
     await asyncio.wait(tasks)
     assert log.feed.followers == 0
+
+
+@virtual_time
+async def test_watchers_hear_of_what_is_durable_and_of_trees_that_are_deleted() -> None:
+    log = await new_log(1)
+    heard: list[object] = []
+    log.feed.watch(lambda head, events: heard.extend(each.seq for each in events), heard.append)
+    await log.write(2)
+    log.feed.forget("t")
+    assert heard == [2, 3, "t"]

@@ -42,6 +42,10 @@ ENV = {
     # Garbage makes open tasks without end, and webhooks of hosts that are not there: neither is what is tested.
     "A2A_SERVER_MAX_OPEN_TASKS": "100000000",
     "A2A_SERVER_PUSH_MAX_AGE": "2",
+    # Nor is the load: a machine that is busy with something else would have us refuse work with 503.
+    "A2A_SERVER_OVERLOAD_SOFT": "1000000",
+    "A2A_SERVER_OVERLOAD_HARD": "1000000",
+    "A2A_SERVER_OVERLOAD_WAIT": "60",
     "A2A_SERVER_MAX_BODY": str(2**20),
     "A2A_SERVER_MAX_VALUES": "100000",
 }
