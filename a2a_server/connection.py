@@ -173,7 +173,7 @@ def refusals() -> Refusals:
 
 
 def limited(connections: Connections, times: Deadlines, heads: HeadLimits, what_there_is: Load) -> type[Connection]:
-    """The class that uvicorn makes its connections of, counted, held to these deadlines and sizes, and part of this load."""
+    """The class that uvicorn makes its connections of, counted, held to these bounds, and part of this load."""
 
     class Limited(Connection):
         limits = connections
