@@ -47,13 +47,14 @@ class Feed:
         self._end_watchers: list[EndWatcher] = []
         self._closed = False
 
-    def watch(self, watcher: Watcher, end_watcher: EndWatcher) -> None:
+    def watch(self, watcher: Watcher, end_watcher: EndWatcher | None = None) -> None:
         """Call one with what is durable of every tree, from now on, the other with the ids of trees that are deleted.
 
         Hints: they must return at once and never raise.
         """
         self._watchers.append(watcher)
-        self._end_watchers.append(end_watcher)
+        if end_watcher is not None:
+            self._end_watchers.append(end_watcher)
 
     def publish(self, head: TreeHead, events: Sequence[Recorded]) -> None:
         """These events of one tree are durable now. Called in the order of their sequence numbers."""
