@@ -17,6 +17,8 @@ SETTINGS: Final = (
     "max_open_tasks",
     "max_file",
     "max_push_configs",
+    "fold_after",
+    "delete_after",
     "max_running",
     "max_running_per_tree",
     "sse_ping",
