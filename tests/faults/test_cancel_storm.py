@@ -130,7 +130,8 @@ def test_storm_of_cancels_leaves_each_task_one_end(server: Sabotaged, hanging: H
     assert set(told) <= {CANCELED, NOT_CANCELABLE}
     check_silence(server, sleepers, hanging)
     check_ends(server, tasks)
-    report("R9", f"{ASKERS} cancels of each of {len(tasks)} running tasks", f"one end each; told {dict(told)}")
+    figures = f"{ASKERS} cancels of each of {len(tasks)}, one end each; told {dict(told)}"
+    report("R9", "cancels of running tasks, all at once", figures)
 
 
 def test_server_that_does_not_stop_what_it_cancels_is_found_out(server: Sabotaged, hanging: Hanging) -> None:
