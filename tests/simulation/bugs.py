@@ -8,6 +8,9 @@ from msgspec.structs import replace
 
 from core import decide as decide_module
 from core import events as e
+from core import feed as feed_module
+from core import fold as fold_module
+from core import retention as retention_module
 from core.attempt import Attempt
 from core.commands import LoseAttempt
 from core.executors.base import TaskContext
@@ -15,6 +18,7 @@ from core.feed import Feed, _Topic
 from core.orchestrator import Decision, Orchestrator
 from core.runner import Runner
 from core.session import Session
+from core.storage.memory import MemoryStorage
 from core.tree import _APPLY, TaskTree
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -163,7 +167,35 @@ def _unsaved(old: Any) -> Any:
     return done
 
 
+def _careless(old: Any) -> Any:
+    """Whether the tree went on since the look is not asked."""
+
+    def is_at_rest(self: MemoryStorage, tree_id: str, version: int) -> bool:
+        return tree_id in self._heads
+
+    return is_at_rest
+
+
+def _impatient(patch: pytest.MonkeyPatch) -> None:
+    ended = MemoryStorage.ended
+    patch.setattr(MemoryStorage, "ended", lambda self, query: ended(self, replace(query, until=1e12)))
+    patch.setattr(retention_module, "_has_ended", lambda head, until: True)
+
+
+def _blind(old: Any) -> Any:
+    """A follower does not see that events are missing."""
+
+    async def page(storage: Any, tree_id: str, after: int, *, limit: int) -> Any:
+        return await storage.events(tree_id, after, limit=limit)
+
+    return page
+
+
 PLANTED: dict[str, Plant] = {
+    "a tree that went on is folded all the same": _in(MemoryStorage, "_is_at_rest", _careless),
+    "a follower is not told that events are folded": _in(feed_module, "log_page", _blind),
+    "folding forgets failures": lambda patch: patch.setattr(fold_module, "KEPT", e.TaskCompleted | e.ArtifactAdded),
+    "retention takes what has just ended": _impatient,
     "one retry too many": _deciding(decide_module.c.FailAttempt, _one_retry_more),
     "a lost wake-up after a dependency": _in(TaskTree, "_release", _forgetful),
     "a lost wake-up after an answer": _applying(e.InputProvided, _forgetful),

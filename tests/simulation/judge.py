@@ -22,11 +22,13 @@ def judge(world: World) -> None:
     if world.broken:
         raise Violation(f"{world.broken[0]} (seed {world.seed})")
     for tree_id in world.acknowledged:
-        _require(tree_id in world.storage.trees_stored(), world, tree_id, "an acknowledged tree is lost")
+        is_there = tree_id in world.storage.trees_stored() or tree_id in world.storage.dropped
+        _require(is_there, world, tree_id, "an acknowledged tree is lost")
     for tree_id in world.storage.trees_stored():
         log = list(world.storage.log(tree_id))
         try:
             _judge_log(world, tree_id, log)
+            _judge_kept(world, tree_id, log)
             _judge_effects(world, log)
             _judge_follower(world, tree_id, log)
         except Violation as violation:
@@ -138,7 +140,32 @@ def _judge_effects(world: World, log: list[Recorded]) -> None:
             raise Violation(f"an effect of {effect.key} came after its cancel was confirmed")
 
 
+def _judge_kept(world: World, tree_id: str, log: list[Recorded]) -> None:
+    """What remains of a folded log tells what was said and made, and how everything ended; the rest is as it was."""
+    folded, kept = world.storage.kept(tree_id)
+    before = [each for each in kept if each.seq <= folded]
+    _require(folded < len(log), world, tree_id, "the end of the log is folded")
+    _require(list(kept[len(before) :]) == log[folded:], world, tree_id, "what is not folded is not there any more")
+    lasting = [each for each in log[:folded] if isinstance(each.event, SAID)]
+    _require([each for each in before if isinstance(each.event, SAID)] == lasting, world, tree_id, "an end is lost")
+    _require(_made(before) == _made(log[:folded]), world, tree_id, "a piece of an artifact is lost")
+
+
+SAID = ENDS | e.MessageReceived | e.MessageSent | e.TreeCancelled
+
+
+def _made(log: list[Recorded]) -> dict[tuple[str, str], list[object]]:
+    """The parts of each artifact, in order."""
+    made: defaultdict[tuple[str, str], list[object]] = defaultdict(list)
+    for recorded in log:
+        if isinstance(recorded.event, e.ArtifactAdded):
+            made[recorded.task_id, recorded.event.artifact["artifactId"]] += recorded.event.artifact["parts"]
+    return made
+
+
 def _judge_follower(world: World, tree_id: str, log: list[Recorded]) -> None:
+    skipped = [(after, until) for name, after, until in world.skipped if name == tree_id]
+    log = [each for each in log if not any(after < each.seq <= until for after, until in skipped)]
     if tree_id in world.seen and world.seen[tree_id] != log:
         got = [recorded.seq for recorded in world.seen[tree_id]]
         raise Violation(f"the follower got the events {got}, and the log has {len(log)}")

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from core.errors import CallerError, CoreError, StorageUnavailable, TaskNotFound
+from core.errors import CallerError, CoreError, LogFolded, StorageUnavailable, TaskNotFound
+from core.retention import Retention
 from core.runner import RunnerLimits
 from core.session import Session
 from tests.core.cores import settle
@@ -82,6 +83,8 @@ async def _serve(world: World, executors: Executors, until: float) -> bool:
     session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
     await session.start()
     await session.resume()
+    retention = Retention(world.storage, session.feed, world.clock, world.times)
+    retention.start()
     ends_at = until if world.chance.random() < 0.7 else min(until, world.now + world.chance.uniform(5.0, 200.0))
     async with asyncio.TaskGroup() as group:
         followers = group.create_task(_follow_all(world, session))
@@ -91,15 +94,18 @@ async def _serve(world: World, executors: Executors, until: float) -> bool:
         except TimeoutError:
             pass
         if ends_at < until:  # SIGTERM: the next life takes up what this one leaves
+            await retention.close()
             await session.close(world.chance.choice([0.0, 3.0]))
             followers.cancel()
             return False
         world.is_calm = True
         await asyncio.sleep(1)  # what is on its way to the disk arrives
         for tree_id in world.storage.trees_stored():
-            await _come_to_an_end(world, session, tree_id)
+            with suppress(TaskNotFound):  # it was dropped
+                await _come_to_an_end(world, session, tree_id)
         await asyncio.sleep(60)  # what was interrupted comes to its end, and the followers catch up
         followers.cancel()
+        await retention.close()
     _check_nothing_is_left(world, session)
     await session.close()
     return True
@@ -185,11 +191,18 @@ async def _follow_all(world: World, session: Session) -> None:
 
 async def _follow(world: World, session: Session, tree_id: str) -> None:
     seen = world.seen.setdefault(tree_id, [])
-    after = seen[-1].seq if seen else 0
-    async for recorded in session.follow(tree_id, after):
-        seen.append(recorded)
-        if world.chance.random() < 0.05:
-            await asyncio.sleep(world.chance.uniform(0.0, 2.0))  # a slow reader
+    after = max([seen[-1].seq if seen else 0, *(until for name, _, until in world.skipped if name == tree_id)])
+    if not seen and world.chance.random() < 0.1:
+        await asyncio.sleep(world.chance.uniform(0.0, 60.0))  # he comes late
+    try:
+        async for recorded in session.follow(tree_id, after):
+            seen.append(recorded)
+            after = recorded.seq
+            if world.chance.random() < 0.05:
+                await asyncio.sleep(world.chance.uniform(0.0, 2.0))  # a slow reader
+    except LogFolded as gap:
+        world.skipped.append((tree_id, after, gap.until))
+        await _follow(world, session, tree_id)
 
 
 async def _come_to_an_end(world: World, session: Session, tree_id: str) -> None:

@@ -18,12 +18,14 @@ from msgspec.structs import replace
 from core.errors import StorageUnavailable, VersionConflict
 from core.events import Recorded
 from core.plan import Plan
-from core.storage.base import Append
+from core.retention import RetentionTimes
+from core.storage.base import Append, LogPart
 from core.storage.memory import MemoryStorage
 from core.task import Task, TaskStatus, TreeHead
 from tests.core.cores import EPOCH, VirtualLoop
 
 MAX_LATENCY = 0.05  # virtual seconds that a commit takes at the most
+MAX_QUEUE = 2.0  # that a job of retention stands in line
 
 
 class Crash(SystemExit):
@@ -64,10 +66,18 @@ class World:
     most_running: int = 0
     broken: list[str] = field(default_factory=list)  # what executors saw that must not be
     seen: dict[str, list[Recorded]] = field(default_factory=dict)  # what the follower of each tree was told
+    skipped: list[tuple[str, int, int]] = field(
+        default_factory=list
+    )  # he was told that those after n up to m are folded
+    times: RetentionTimes = field(init=False)  # how long the core keeps what has ended
     trace: Any = field(default_factory=hashlib.sha256)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
+        keeping = random.Random(f"retention {self.seed}")
+        self.times = RetentionTimes(
+            fold_after=keeping.choice([None, 1.0, 10.0]), drop_after=keeping.choice([None, None, 20.0, 60.0])
+        )
         self.storage = SimulatedStorage(self)
         self.clock = SimulatedClock(self)
 
@@ -136,6 +146,8 @@ class SimulatedStorage(MemoryStorage):
         super().__init__()
         self._world = world
         self._waiting: list[tuple[Append, int, asyncio.Future[None]]] = []
+        self._written: dict[str, list[Recorded]] = {}  # the whole log of each tree, whatever was folded
+        self.dropped: set[str] = set()
         self.first_heads: dict[str, TreeHead] = {}
         self.stored_at: dict[tuple[str, int], float] = {}  # (tree, seq) -> when it became durable
 
@@ -152,8 +164,12 @@ class SimulatedStorage(MemoryStorage):
         await super().close()
 
     def log(self, tree_id: str) -> Sequence[Recorded]:
-        """Every stored event of the tree."""
-        return self._events.get(tree_id, [])
+        """Every event of the tree that was ever stored."""
+        return self._written.get(tree_id, [])
+
+    def kept(self, tree_id: str) -> tuple[int, Sequence[Recorded]]:
+        """How far the tree's log is folded, and the events that are there."""
+        return self._folded.get(tree_id, 0), self._events[tree_id]
 
     def trees_stored(self) -> list[str]:
         """The ids of all trees there are."""
@@ -221,6 +237,7 @@ class SimulatedStorage(MemoryStorage):
         except VersionConflict as conflict:
             world.note("conflict", append.head.id)
             return conflict
+        self._written.setdefault(append.head.id, []).extend(append.events)
         for recorded in append.events:
             self.stored_at[recorded.tree_id, recorded.seq] = world.clock.now()
             world.note(recorded.tree_id, recorded.seq, recorded.at, msgspec.to_builtins(recorded.event))
@@ -235,3 +252,34 @@ class SimulatedStorage(MemoryStorage):
                 updated_at=append.head.created_at,
             )
         return None
+
+    async def fold(self, parts: Sequence[LogPart]) -> None:
+        await asyncio.sleep(self._world.chance.uniform(0.0, MAX_QUEUE))
+        await super().fold(parts)
+
+    async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
+        await asyncio.sleep(self._world.chance.uniform(0.0, MAX_QUEUE))
+        return await super().drop(heads)
+
+    def _fold(self, parts: Sequence[LogPart]) -> None:
+        if self._world.is_dead:
+            return
+        super()._fold(parts)
+        for part in parts:
+            head = self._heads.get(part.tree_id)
+            if head is not None and self._folded.get(head.id) == part.until:
+                self._world.note("folded", head.id, part.until)
+                self._require_old(head, self._world.times.fold_after)
+
+    def _delete(self, tree_id: str) -> bool:
+        if self._world.is_dead:
+            return False
+        self._require_old(self._heads[tree_id], self._world.times.drop_after)
+        self._world.note("dropped", tree_id)
+        self.dropped.add(tree_id)
+        return super()._delete(tree_id)
+
+    def _require_old(self, head: TreeHead, age: float | None) -> None:
+        is_over = not head.is_live and head.status.is_terminal
+        if not is_over or age is None or self._world.clock.now() - head.updated_at < age:
+            self._world.broken.append(f"tree {head.id} was folded or dropped before its time")
