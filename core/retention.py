@@ -1,7 +1,7 @@
 """Retention: logs of trees that have ended are folded, and trees removed, each after its time, in small batches.
 
-Nobody waits for it: a batch is one short job of the storage's writer, between two batches it rests as long as the last
-one took, and what is not reached today is reached tomorrow. A tree that goes on meanwhile is left alone.
+Nobody waits for it: a batch is one short job of the storage's writer, and three quarters of the time it rests. Only a
+round that lasts takes more at a time. A tree that goes on meanwhile is left alone.
 """
 
 import asyncio
@@ -19,7 +19,11 @@ from core.task import TreeHead
 logger = logging.getLogger(__name__)
 
 PAGE = 100  # trees looked at together
-BATCH_EVENTS = 1_000  # of one job
+BATCH_ROWS = 250  # of one job, about
+MOST_ROWS = 2_000
+DOUBLED_AFTER = 20.0  # seconds of one round: it does not keep up with what ends meanwhile
+RESTS = 3  # times as long as a batch took, up to
+LONGEST_REST = 0.05  # seconds
 LONGEST_PAUSE = 30.0  # seconds between two rounds
 SHORTEST_PAUSE = 0.5
 
@@ -60,6 +64,7 @@ class Retention:
         self._unread = unread
         self._folded_up_to: Key | None = None  # trees that ended before are folded, save those put off
         self._put_off: set[str] = set()  # were unread when their turn came
+        self._began = 0.0  # the present round
         self._run: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -86,12 +91,18 @@ class Retention:
 
     async def round(self) -> tuple[int, int]:
         """Fold and remove everything whose time has come; how many trees were folded, and how many removed."""
+        self._began = asyncio.get_running_loop().time()
         unread = await self._unread()
         removed = await self._remove(unread)
         folded = await self._fold(unread)
         if folded or removed:
             logger.info("retention: %d logs folded, %d trees removed", folded, removed)
         return folded, removed
+
+    def _rows(self) -> int:
+        """How many rows a batch may have at this moment."""
+        lasts = asyncio.get_running_loop().time() - self._began
+        return int(min(MOST_ROWS, BATCH_ROWS * 2 ** (lasts // DOUBLED_AFTER)))
 
     async def _remove(self, unread: Collection[str]) -> int:
         if self._times.drop_after is None:
@@ -101,7 +112,7 @@ class Retention:
         while page := await self._storage.ended(EndedQuery(until=until, after=after, limit=PAGE)):
             after = page[-1].key
             heads = [each.head for each in page if _has_ended(each.head, until) and each.head.id not in unread]
-            for batch in _batches(heads):
+            for batch in _batches(heads, self._rows()):
                 with _Rest() as rest:
                     dropped = await self._storage.drop(batch)
                 for tree_id in dropped:
@@ -112,7 +123,7 @@ class Retention:
         is_more = True
         while is_more:
             with _Rest() as rest:
-                is_more = await self._storage.sweep(BATCH_EVENTS)
+                is_more = await self._storage.sweep(self._rows())
             await asyncio.sleep(rest.seconds)
         return removed
 
@@ -141,7 +152,7 @@ class Retention:
     async def _fold_trees(self, ended: Sequence[EndedTree]) -> int:
         """Fold all but the last event of each log, which followers are told as the end."""
         parts: list[LogPart] = []
-        room = BATCH_EVENTS
+        room = self._rows()
         trees = 0
         for each in ended:
             head, after = each.head, each.folded
@@ -153,7 +164,7 @@ class Retention:
                 after = until
                 if room == 0:
                     await self._fold_parts(parts)
-                    parts, room = [], BATCH_EVENTS
+                    parts, room = [], self._rows()
         if parts:
             await self._fold_parts(parts)
         return trees
@@ -170,14 +181,14 @@ def _tell(run: asyncio.Task[None]) -> None:
 
 
 class _Rest:
-    """How long a batch took: as long as that, the next one waits."""
+    """How long the next batch waits."""
 
     def __enter__(self) -> "_Rest":
         self._began = asyncio.get_running_loop().time()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.seconds = asyncio.get_running_loop().time() - self._began
+        self.seconds = min(LONGEST_REST, RESTS * (asyncio.get_running_loop().time() - self._began))
 
 
 def _has_ended(head: TreeHead, until: float) -> bool:
@@ -185,14 +196,14 @@ def _has_ended(head: TreeHead, until: float) -> bool:
     return not head.is_live and head.status.is_terminal and head.updated_at <= until
 
 
-def _batches(heads: Sequence[TreeHead]) -> list[list[TreeHead]]:
+def _batches(heads: Sequence[TreeHead], rows: int) -> list[list[TreeHead]]:
     """The trees in groups of about so many rows: each has its tasks and its events."""
     groups: list[list[TreeHead]] = []
     room = 0
     for head in heads:
         if room <= 0:
             groups.append([])
-            room = BATCH_EVENTS
+            room = rows
         groups[-1].append(head)
         room -= head.size + head.version
     return groups

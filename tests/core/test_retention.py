@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
-from core.retention import BATCH_EVENTS, LONGEST_PAUSE, PAGE, Retention, RetentionTimes
+from core.retention import BATCH_ROWS, DOUBLED_AFTER, LONGEST_PAUSE, MOST_ROWS, PAGE, Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import EndedQuery, EndedTree, LogPart, TreeQuery
 from core.storage.memory import MemoryStorage
@@ -39,7 +39,7 @@ class WatchedStorage(MemoryStorage):
         return await super().drop(heads)
 
     async def sweep(self, limit: int) -> bool:
-        assert limit == BATCH_EVENTS
+        assert limit == BATCH_ROWS
         return self.sweeps.pop(0) if len(self.sweeps) > 1 else self.sweeps[0]
 
 
@@ -170,7 +170,7 @@ async def test_batches_are_bounded_however_many_trees_and_however_long_their_log
     bench = Bench(storage=storage)
 
     async def talk(inputs: object, context: object) -> None:
-        for n in range(5 * BATCH_EVENTS // 2):
+        for n in range(5 * BATCH_ROWS // 2):
             await context.progress(n / 10_000)  # type: ignore[attr-defined]
 
     bench.add("talk", talk)
@@ -183,9 +183,9 @@ async def test_batches_are_bounded_however_many_trees_and_however_long_their_log
 
         assert await keeper.round() == (2 * PAGE + 1, 0)
 
-        assert max(storage.folds) == BATCH_EVENTS
-        assert sum(storage.folds) == 5 * BATCH_EVENTS // 2 + 4 + 2 * PAGE * 4
-        assert await session.storage.folded(talker) == 5 * BATCH_EVENTS // 2 + 4
+        assert max(storage.folds) == BATCH_ROWS
+        assert sum(storage.folds) == 5 * BATCH_ROWS // 2 + 4 + 2 * PAGE * 4
+        assert await session.storage.folded(talker) == 5 * BATCH_ROWS // 2 + 4
         assert len(await numbers(session, talker)) == 2
         await asyncio.sleep(HOUR)
         storage.sweeps = [True, True, False]
@@ -193,6 +193,24 @@ async def test_batches_are_bounded_however_many_trees_and_however_long_their_log
         assert storage.sweeps == [False]
         assert len(storage.drops) >= 3 and max(storage.drops) <= PAGE
         assert await stored(session) == 0
+
+
+@virtual_time
+async def test_a_round_that_does_not_keep_up_takes_more_at_a_time() -> None:
+    storage = WatchedStorage()
+    async with Bench(storage=storage).session() as session:
+        for _ in range(6 * PAGE):
+            await finish(session)
+        real = storage.fold
+
+        async def slow(parts: Sequence[LogPart]) -> None:
+            await real(parts)
+            await asyncio.sleep(DOUBLED_AFTER)
+
+        storage.fold = slow  # type: ignore[method-assign]
+        await asyncio.sleep(HOUR)
+        assert await retention(session).round() == (6 * PAGE, 0)
+        assert storage.folds[0] == BATCH_ROWS < max(storage.folds) <= 4 * PAGE < MOST_ROWS
 
 
 @virtual_time

@@ -26,6 +26,7 @@ from core.storage.base import TreeQuery
 
 CALLERS = 32
 ROUNDS = 0.5  # seconds between two rounds of retention
+DOUBLED = 2.0  # seconds after which a round takes more at a time
 TENTHS = 10
 FIRST = 10_000  # tasks after which memory is looked at first
 
@@ -58,7 +59,7 @@ async def main(folder: Path, count: int, fold_after: float, delete_after: float)
         delete_after=delete_after,
         idempotency_keep=min(delete_after or 1.0, 1_000.0),
     )
-    retention.LONGEST_PAUSE = ROUNDS  # of real time, while the clock races
+    retention.LONGEST_PAUSE, retention.DOUBLED_AFTER = ROUNDS, DOUBLED  # of real time, while the clock races
     application = build(config, registry=registry)
     clock = TaskClock()
     for part in (application.session, application.session.orchestrator, application.session.runner):
