@@ -131,7 +131,9 @@ class Retention:
         if self._times.fold_after is None:
             return 0
         until = self._clock.now() - self._times.fold_after
-        folded = await self._fold_trees(await self._put_off_before(unread))
+        ready = self._put_off.difference(unread)
+        folded = await self._fold_trees(await self._at_rest(ready))
+        self._put_off -= ready
         while page := await self._storage.ended(EndedQuery(until=until, after=self._folded_up_to, limit=PAGE)):
             due = [each for each in page if _has_ended(each.head, until)]
             folded += await self._fold_trees([each for each in due if each.head.id not in unread])
@@ -139,15 +141,14 @@ class Retention:
             self._folded_up_to = page[-1].key
         return folded
 
-    async def _put_off_before(self, unread: Collection[str]) -> list[EndedTree]:
-        """Those whose logs have been read by now."""
-        ready = []
-        for tree_id in self._put_off.difference(unread):
+    async def _at_rest(self, tree_ids: Collection[str]) -> list[EndedTree]:
+        """Those of the trees that are. The turn of a live one comes again, when it ends."""
+        found = []
+        for tree_id in tree_ids:
             head = await self._storage.head(tree_id)
-            if head is not None and not head.is_live:  # else its turn comes again, when it ends
-                ready.append(EndedTree(head, await self._storage.folded(tree_id)))
-            self._put_off.discard(tree_id)
-        return ready
+            if head is not None and not head.is_live:
+                found.append(EndedTree(head, await self._storage.folded(tree_id)))
+        return found
 
     async def _fold_trees(self, ended: Sequence[EndedTree]) -> int:
         """Fold all but the last event of each log, which followers are told as the end."""

@@ -48,12 +48,15 @@ def retention(
     *,
     fold_after: float | None = HOUR,
     drop_after: float | None = 2 * HOUR,
-    unread: Collection[str] = (),
+    unread: Collection[str] | None = None,
 ) -> Retention:
+    times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
+    if unread is None:
+        return Retention(session.storage, session.feed, session.clock, times)
+
     async def names() -> Collection[str]:
         return frozenset(unread)
 
-    times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
     return Retention(session.storage, session.feed, session.clock, times, names)
 
 
@@ -162,6 +165,23 @@ async def test_a_tree_whose_log_somebody_has_to_read_waits_for_him() -> None:
         assert await keeper.round() == (1, 0), "of the other one, which has ended again"
         unread.clear()
         assert await keeper.round() == (0, 1)
+
+
+@virtual_time
+async def test_what_was_put_off_is_not_forgotten_when_the_database_is_full() -> None:
+    storage = WatchedStorage()
+    async with Bench(storage=storage).session() as session:
+        unread: set[str] = set()
+        keeper = retention(session, unread=unread)
+        unread.add(await finish(session))
+        await asyncio.sleep(HOUR)
+        await keeper.round()
+        unread.clear()
+        storage.error = StorageUnavailable("full")
+        with pytest.raises(StorageUnavailable):
+            await keeper.round()
+        storage.error = None
+        assert await keeper.round() == (1, 0)
 
 
 @virtual_time

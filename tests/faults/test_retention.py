@@ -2,13 +2,18 @@
 
 import json
 import os
+import random
+import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from core.storage.integrity import examine
+from core.storage.witness import noted_commit
 from tests.faults.report import report
 
+KILLS = int(os.environ.get("RETENTION_KILLS", "3"))
 TASKS = int(os.environ.get("RETAINED_TASKS", "8000"))
 FOLD_AFTER, DELETE_AFTER = 300, 1_000  # tasks
 MIB = 1024 * 1024
@@ -59,3 +64,30 @@ def test_without_retention_the_file_grows(tmp_path: Path) -> None:
     )
     assert last["trees"] == 4_000
     assert last["bytes"] > 2 * first["bytes"]
+
+
+def test_a_kill_at_any_moment_of_retention_leaves_a_whole_file(tmp_path: Path) -> None:
+    """Every batch is a transaction that leaves the file as the check at start wants it."""
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    for _ in range(KILLS):
+        command = [sys.executable, "-m", "tests.faults.churn", str(tmp_path), "1000000", "50", "100"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            # Some hundred commits after the start; of these about every fifth is retention's.
+            until = commits(tmp_path) + chance.randrange(200, 500)
+            while commits(tmp_path) < until:
+                assert process.poll() is None
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.01)
+            process.kill()
+        verdict = examine(tmp_path / "tasks.db")
+        assert verdict.is_complete and verdict.problems == ()
+    connection = sqlite3.connect(tmp_path / "tasks.db")
+    ((folded,),) = connection.execute("SELECT count(*) FROM folds").fetchall()
+    connection.close()
+    report("R25", "kills while logs are folded and trees removed", f"{KILLS} of {KILLS} files whole", seed=seed)
+    assert folded
+
+
+def commits(folder: Path) -> int:
+    return noted_commit(folder / "tasks.db") or 0
