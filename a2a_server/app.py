@@ -41,6 +41,7 @@ from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
 from a2a_server.origins import Origins
+from a2a_server.overload import Load, Thresholds
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
@@ -99,6 +100,7 @@ class Application:
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.webhooks = self._make_webhooks() if config.push else None
         self.retention = self._make_retention()
+        self.load = self._make_load()
         self.is_ready = False
         self.is_draining = False
         self._extensions = {extension.uri for extension in cards.extensions}
@@ -126,6 +128,13 @@ class Application:
         # With or without webhooks at present: what waits for its delivery waits.
         unread = partial(unread_trees, session.storage)
         return Retention(session.storage, session.feed, session.clock, times, unread)
+
+    def _make_load(self) -> Load:
+        config, session = self.config, self.session
+        thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard, wait=config.overload_wait)
+        load = Load(thresholds, partial(session.storage.head, ""))
+        session.feed.watch(load.committed)
+        return load
 
     def _make_door(self) -> Door:
         config, session = self.config, self.session
@@ -213,6 +222,7 @@ class Application:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
         self.drain()
         await self.retention.close()
+        await self.load.close()
         await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):
