@@ -21,6 +21,8 @@ SETTINGS: Final = (
     "max_open_tasks",
     "max_file",
     "max_push_configs",
+    "fold_after",
+    "delete_after",
     "overload_soft",
     "overload_hard",
     "overload_wait",

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from core.errors import TaskNotFound
+from core.errors import LogFolded, StorageError, TaskNotFound
 from core.events import Recorded
 from core.storage.base import Storage
 from core.task import TreeHead
@@ -68,7 +68,10 @@ class Feed:
         topic.wake()
 
     async def follow(self, tree_id: str, after: int = 0) -> AsyncIterator[Recorded]:
-        """Every event of the tree after that sequence number, in order, none left out, until the feed closes."""
+        """Every event of the tree after that sequence number, in order, none left out, until the feed closes.
+
+        Raises LogFolded where one of them is not to be had any more.
+        """
         topic = self._enter(tree_id)
         cursor = after
         try:
@@ -76,7 +79,7 @@ class Feed:
                 changed = topic.changed  # before reading, so that nothing falls between the read and the wait
                 events: Sequence[Recorded] | None = topic.after(cursor)
                 if events is None:
-                    events = await self._storage.events(tree_id, cursor, limit=PAGE)
+                    events = await log_page(self._storage, tree_id, cursor, limit=PAGE)
                 for recorded in events:
                     yield recorded
                     cursor = recorded.seq
@@ -131,3 +134,16 @@ class Feed:
         topic.followers -= 1
         if not topic.followers:
             self._topics.pop(tree_id, None)
+
+
+async def log_page(
+    storage: Storage, tree_id: str, after: int, *, until: int | None = None, limit: int
+) -> Sequence[Recorded]:
+    """The next events of the tree, none left out. Raises LogFolded where one of them is not to be had any more."""
+    page = await storage.events(tree_id, after, until=until, limit=limit)
+    if page and page[-1].seq - max(after, 0) != len(page):
+        folded = await storage.folded(tree_id)
+        if folded <= after:
+            raise StorageError(f"The log of tree {tree_id} has gaps after event {after}")
+        raise LogFolded(tree_id, folded)
+    return page

@@ -212,6 +212,8 @@ class Webhooks:
         letter = msgspec.json.decode(document.body, type=DeadLetter)
         found, head = await self._store.read(letter.config_key), await storage.head(letter.tree_id)
         page = await storage.events(letter.tree_id, letter.seq - 1, until=letter.seq)
+        if found is not None and head is not None and letter.seq <= await storage.folded(letter.tree_id):
+            return "its event is folded into its task by now"
         if found is None or head is None or not page:
             return "its webhook or its task is gone"
         told = await self._teller.tell(found[0], head, page[0], letter.shown)

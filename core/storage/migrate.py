@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import StorageError
 
-REVISIONS = ("0001", "0002")  # oldest first; the last one is what this program needs
+REVISIONS = ("0001", "0002", "0003")  # oldest first; the last one is what this program needs
 
 
 def migrate(path: Path) -> None:

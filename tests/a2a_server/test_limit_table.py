@@ -153,7 +153,7 @@ async def test_the_limits_in_force_are_told() -> None:
 def test_every_limit_of_a_setting_can_be_configured(tmp_path: Any) -> None:
     """By its own name, in the environment; and nonsense is refused."""
     given = {f"A2A_SERVER_{name.upper()}": "7" for name in SETTINGS if name != "max_batch"}
-    config = load({}, given, tmp_path)
+    config = load({}, given | {"A2A_SERVER_IDEMPOTENCY_KEEP": "7"}, tmp_path)
     shown = limits_in_force(config, is_identified=False)
     assert {shown[name] for name in SETTINGS if name != "max_batch"} == {7}
     for variable in given:
