@@ -23,8 +23,15 @@ class _Topic:
         self.followers = 0
         self.head: TreeHead | None = None
         self.tail: deque[Recorded] = deque(maxlen=TAIL)
-        self.changed = asyncio.Event()
         self.is_gone = False
+        self._changed: asyncio.Event | None = None  # made when somebody is about to wait
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """What the next `wake` sets."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        return self._changed
 
     def after(self, cursor: int) -> list[Recorded] | None:
         """The events after the cursor, or None when the tail does not reach back to it."""
@@ -33,8 +40,9 @@ class _Topic:
         return [recorded for recorded in self.tail if recorded.seq > cursor][:PAGE]
 
     def wake(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 class Feed:

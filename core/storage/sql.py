@@ -261,7 +261,7 @@ def _prepare(path: Path) -> None:
 
 def _insert_draft(connection: Connection, task: Task) -> None:
     try:
-        statements.INSERT_DRAFTS.run(connection, [codec.task_row(task)])
+        statements.INSERT_DRAFTS.run(connection.exec_driver_sql, [codec.task_row(task)])
     except IntegrityError as error:
         raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")]) from error
 
@@ -270,7 +270,7 @@ def _put_documents(connection: Connection, documents: Sequence[Document]) -> Non
     for tree_id in {document.tree_id for document in documents if document.tree_id}:
         if connection.execute(select(tables.trees.c.id).where(tables.trees.c.id == tree_id)).first() is None:
             raise TaskNotFound(tree_id)
-    statements.PUT_DOCUMENTS.run(connection, [codec.document_row(document) for document in documents])
+    statements.PUT_DOCUMENTS.run(connection.exec_driver_sql, [codec.document_row(document) for document in documents])
 
 
 def _delete_documents(connection: Connection, kind: str, document_ids: Collection[str]) -> int:
