@@ -21,6 +21,7 @@ from tests.a2a_server.conftest import Caller, calling, message, somebody
 from tests.a2a_server.push import test_outbox as outbox
 from tests.core import test_egress as egress
 from tests.core import test_jsonvalue as jsonvalue
+from tests.core import test_retention as retention
 from tests.core import test_runner as runner
 from tests.core.executors import test_files as files
 
@@ -104,6 +105,8 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "overload_soft": overload.test_new_work_is_refused_from_the_soft_threshold_on_and_the_rest_from_the_hard_one,
     "overload_hard": overload.test_new_work_is_refused_from_the_soft_threshold_on_and_the_rest_from_the_hard_one,
     "overload_wait": overload.test_one_slow_read_says_nothing_and_what_is_late_is_so_for_a_while,
+    "fold_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
+    "delete_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
     "max_running": runner.test_a_process_runs_no_more_tasks_than_its_limit,
     "max_running_per_tree": runner.test_a_tree_runs_no_more_tasks_than_its_limit,
     "sse_ping": streams.test_quiet_stream_is_kept_alive_by_comments,
