@@ -5,9 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
-from core.events import Recorded
+from core.events import KINDS, Recorded
 from core.storage.base import Append, Document, DocumentQuery, TaskQuery, TreePage, TreeQuery, running_tree
-from core.storage.codec import KINDS
 from core.task import Task, TreeHead
 
 
