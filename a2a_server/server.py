@@ -34,7 +34,6 @@ EX_CONFIG = 78
 
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
 SEND_BUFFER = 64 * 1024  # bytes that the kernel keeps for a reader; by itself it grows to megabytes
-YOUNG_OBJECTS = 10_000  # that are made between two searches for garbage among them; Python's own number is 700
 CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
 
 
@@ -92,7 +91,7 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             listener.listen(BACKLOG)
         await self._application.resume()
-        spare_collector()
+        gc.freeze()  # what was made until now lasts as long as the server: no search for garbage looks at it again
         self._ready(self._application.url)
 
     async def on_tick(self, counter: int) -> bool:
@@ -165,17 +164,6 @@ def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.Abstr
                 stream.flush()
     finally:
         os._exit(0)
-
-
-def spare_collector() -> None:
-    """Leave what lives as long as the server out of every search for garbage, and search less often.
-
-    Requests leave next to no cycles behind, and with Python's own threshold they were searched for several times in
-    each of them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -486,10 +485,3 @@ def test_executors_that_cannot_be_imported_are_named_with_the_reason(
         load_executors([name])
     assert name in str(refusal.value)
     assert said in str(refusal.value)
-
-
-def test_what_a_server_begins_with_is_left_out_of_the_search_for_garbage() -> None:
-    """In a process of its own: it holds for the whole process."""
-    script = "import gc; from a2a_server import server; server.spare_collector(); print(gc.get_freeze_count())"
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(answer.stdout) > 50_000
