@@ -85,7 +85,12 @@ async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock
     try:
         inputs = await hooks.before_task(task, inputs)
         attempt.executor = spec.make()
-        result = await attempt.executor.execute(inputs, context)
+        try:
+            result = await attempt.executor.execute(inputs, context)
+        except (Suspend, Rejected):
+            await context.stored()
+            raise
+        await context.stored()
         attempt.end()
         await _after(hooks, task, inputs, result)
         return _completion(task, spec, result, clock.chance())
