@@ -8,8 +8,9 @@ import importlib
 import sqlite3
 from pathlib import Path
 
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from core.errors import StorageError
 from core.storage.tables import metadata
@@ -47,21 +48,17 @@ def migrate(path: Path) -> None:
 
 def _create(path: Path) -> None:
     """All tables, and the mark of the revision that they are, in one transaction. Raises sqlite3.Error."""
-    dialect = sqlite.dialect()
-    statements: list[ExecutableDDLElement] = []
-    for table in metadata.sorted_tables:
-        statements.append(CreateTable(table))
-        statements += [CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name))]
-    connection = sqlite3.connect(path, isolation_level=None)
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(path, isolation_level=None), poolclass=NullPool)
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(REVISION_TABLE)
-        connection.execute("INSERT INTO alembic_version VALUES (?)", (REVISIONS[-1],))
-        for statement in statements:
-            connection.execute(str(statement.compile(dialect=dialect)))
-        connection.execute("COMMIT")
-    finally:
-        connection.close()  # rolls back what was not committed
+        with engine.connect() as connection:
+            # sqlite3 would begin a transaction for rows but not for tables, so it is begun here.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql(REVISION_TABLE)
+            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (REVISIONS[-1],))
+            metadata.create_all(connection, checkfirst=False)
+            connection.commit()
+    except DBAPIError as error:
+        raise error.orig if isinstance(error.orig, sqlite3.Error) else error from error
 
 
 def stored_revision(path: Path) -> str | None:
