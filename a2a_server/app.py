@@ -41,6 +41,7 @@ from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.openrpc import discover_method
 from a2a_server.origins import Origins
+from a2a_server.overload import Load, Thresholds
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
@@ -97,6 +98,7 @@ class Application:
         self.lifetimes = Lifetimes(session.clock)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.webhooks = self._make_webhooks() if config.push else None
+        self.load = self._make_load()
         self.is_ready = False
         self.is_draining = False
         self._caller_limits = [config.caller_limits(is_identified=each) for each in (False, True)]
@@ -118,6 +120,13 @@ class Application:
         teller = Teller(session, {A2A_0_3.version: push_body})
         outbox = Outbox(session, store, teller, sender, patience, concurrency=config.push_concurrency)
         return Webhooks(session, store, outbox, teller, policy, limit=config.max_push_configs)
+
+    def _make_load(self) -> Load:
+        config, session = self.config, self.session
+        thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard, wait=config.overload_wait)
+        load = Load(thresholds, partial(session.storage.head, ""))
+        session.feed.watch(load.committed)
+        return load
 
     def _make_door(self) -> Door:
         config, session = self.config, self.session
@@ -214,6 +223,7 @@ class Application:
     async def stop(self, limit: float) -> None:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
         self.drain()
+        await self.load.close()
         await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):

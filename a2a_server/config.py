@@ -93,6 +93,11 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_calls: Count | None = None
     max_streams: Count | None = None
 
+    # New work is refused past the soft one, nearly everything past the hard one, while a read takes `overload_wait`.
+    overload_soft: Count = 100  # calls and runs of less than a second that are under way
+    overload_hard: Count = 200
+    overload_wait: Seconds = 0.01
+
     max_running: Count = 100  # tasks of this process
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
     max_running_per_tree: Count | None = None
@@ -301,6 +306,10 @@ def _check_edge(config: Config, source: Callable[[str], str]) -> None:
         raise ConfigurationError(f"{source('cors_credentials')}: not together with * in cors_origins; name the origins")
     if config.max_calls is not None and config.max_calls < config.max_batch:
         raise ConfigurationError(f"{source('max_calls')}: must not be less than max_batch, {config.max_batch}")
+    if config.overload_hard < config.overload_soft:
+        raise ConfigurationError(
+            f"{source('overload_hard')}: must not be less than overload_soft, {config.overload_soft}"
+        )
     for name in ("tls_key", "tls_key_password_file", "tls_ca"):
         if getattr(config, name) is not None and config.tls_cert is None:
             raise ConfigurationError(f"{source(name)}: needs tls_cert")

@@ -11,7 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import ClassVar, Final
 
+import msgspec
+
 from a2a_server.deadlines import Deadlines, TimedConnection
+from a2a_server.overload import RETRY_AFTER, Load
+from a2a_server.protocol.errors import Overloaded, to_object, to_status
+from a2a_server.turnstile import Benches, Refusals
 
 MAX_HEAD: Final = 16 * 1024  # bytes: the request's target and its header fields
 MAX_FIELDS: Final = 100
@@ -149,11 +154,24 @@ class Connection(TimedConnection):
             raise HeadNotTaken("the head is too large")
 
 
-def limited(connections: Connections, times: Deadlines) -> type[Connection]:
-    """The class that uvicorn makes its connections of, counted here and held to these deadlines."""
+def refusals() -> Refusals:
+    """What is said at the turnstile, as the gate says it too."""
+    error = Overloaded(retry_after=RETRY_AFTER)
+    head = f"HTTP/1.1 {error.http_status} Service Unavailable\r\ncontent-type: application/json\r\n"
+    for name, value in {**error.headers, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}.items():
+        head += f"{name.lower()}: {value}\r\n"
+    after_id = b',"error":' + msgspec.json.encode(to_object(error)) + b"}"
+    return Refusals(head.encode(), b'{"jsonrpc":"2.0","id":', after_id, msgspec.json.encode(to_status(error)))
+
+
+def limited(connections: Connections, times: Deadlines, what_there_is: Load) -> type[Connection]:
+    """The class that uvicorn makes its connections of, counted here, held to these deadlines, and part of this load."""
 
     class Limited(Connection):
         limits = connections
         deadlines = times
+        load = what_there_is
+        refusals = refusals()
+        benches = Benches(what_there_is)
 
     return Limited

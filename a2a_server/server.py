@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=limited(connections, deadlines),
+                http=limited(connections, deadlines, application.load),
                 ws="none",
                 lifespan="off",
                 log_config=None,
