@@ -16,6 +16,7 @@ CHUNKS, CHUNK = 400, "x" * 200  # as the agents have them
 TICKS = 500
 TICK = 0.01  # seconds between two of them
 FOLLOWERS = 2_000
+RETRY = 1.0  # seconds, as the server says to those that it turns away
 PARKED = 100
 
 
@@ -112,13 +113,20 @@ def follower_row() -> Row:
 
 
 def open_and_hear(server: Running, task_id: str, count: int) -> list[socket.socket]:
-    """Followers that have got their snapshot."""
-    made = []
-    for _ in range(count):
-        made.append(open_stream(server.port, "SubscribeToTask", {"id": task_id}))
-    for each in made:
-        while b"data:" not in each.recv(1 << 16):
-            continue
+    """Followers that have got their snapshot. Whoever is turned away because so many come at once comes again."""
+    made: list[socket.socket] = []
+    while len(made) < count:
+        follower = open_stream(server.port, "SubscribeToTask", {"id": task_id})
+        heard = b""
+        while b"data:" not in heard and (more := follower.recv(1 << 16)):
+            heard += more
+        if b"data:" in heard:
+            made.append(follower)
+        elif heard.startswith(b"HTTP/1.1 503"):
+            follower.close()
+            time.sleep(RETRY)
+        else:
+            raise SystemExit(f"no stream: {heard[:500]!r}")
     return made
 
 
