@@ -103,6 +103,7 @@ class Application:
         self.load = self._make_load()
         self.is_ready = False
         self.is_draining = False
+        self._caller_limits = [config.caller_limits(is_identified=each) for each in (False, True)]
         self._extensions = {extension.uri for extension in cards.extensions}
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self.door = self._make_door()
@@ -195,10 +196,21 @@ class Application:
             credentials=config.cors_credentials,
             opens_documents=config.is_exposed,
         )
-        app: ASGIApp = Admission(routes, Callers())
+        app: ASGIApp = Admission(self._make_shortcut(routes), Callers())
         app = Gate(app, face=self._face, origins=origins, hosts=config.hosts(), max_body=config.max_body)
         app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
         return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
+
+    def _make_shortcut(self, routes: ASGIApp) -> ASGIApp:
+        """The routes, with the JSON-RPC door before them: Starlette's layers cost a call a twentieth of its time."""
+
+        async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in DOOR_PATHS:
+                await self.answer(self.door, scope, receive, send)
+            else:
+                await routes(scope, receive, send)
+
+        return shortcut
 
     # Life
 
@@ -311,7 +323,7 @@ class Application:
         extensions = headers.get(_extensions_header(headers), "")
         principal = await self.authenticator.principal(headers, client)
         permit: Permit = request.scope[PERMIT]
-        permit.admit(principal.owner, self.config.caller_limits(is_identified=principal is not NOBODY))
+        permit.admit(principal.owner, self._caller_limits[principal is not NOBODY])
         return RequestContext(
             principal=principal,
             permit=permit,
@@ -320,7 +332,6 @@ class Application:
             idempotency_key=headers.get("idempotency-key"),
             last_event_id=int(event_id) if is_event_id else None,
             event_id_problem=_NO_EVENT_ID if event_id and not is_event_id else None,
-            base_url=str(request.base_url),
         )
 
 

@@ -1,6 +1,7 @@
 """Runs the application under uvicorn, and ends it in an orderly way."""
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -91,6 +92,7 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             listener.listen(BACKLOG)
         await self._application.resume()
+        gc.freeze()  # what was made until now lasts as long as the server: no search for garbage looks at it again
         self._ready(self._application.url)
 
     async def on_tick(self, counter: int) -> bool:

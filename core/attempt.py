@@ -85,7 +85,12 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
     try:
         inputs = await hooks.before_task(task, inputs)
         attempt.executor = spec.make()
-        result = await attempt.executor.execute(inputs, context)
+        try:
+            result = await attempt.executor.execute(inputs, context)
+        except (Suspend, Rejected):
+            await context.stored()
+            raise
+        await context.stored()
         attempt.end()
         if hooks.wants_results:
             await _after(hooks, task, inputs, result)

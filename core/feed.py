@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from core.errors import LogFolded, StorageError, TaskNotFound
 from core.events import Recorded
@@ -113,6 +114,24 @@ class Feed:
                 await changed.wait()
         finally:
             self._leave(tree_id, topic)
+
+    @contextmanager
+    def held(self, tree_id: str) -> Iterator[None]:
+        """Keep the tail of the tree's log in memory meanwhile. From before the tree's creation on, that is all of it:
+        waits and `told` need no storage then.
+        """
+        topic = self._enter(tree_id)
+        try:
+            yield
+        finally:
+            self._leave(tree_id, topic)
+
+    def told(self, tree_id: str, until: int) -> list[Recorded] | None:
+        """All events of the tree up to that one, where all of them are in memory."""
+        topic = self._topics.get(tree_id)
+        if topic is None or not topic.tail or topic.tail[0].seq != 1 or topic.tail[-1].seq < until:
+            return None
+        return [recorded for recorded in topic.tail if recorded.seq <= until]
 
     def forget(self, tree_id: str) -> None:
         """The tree was deleted: its followers end, and waits for it raise TaskNotFound."""

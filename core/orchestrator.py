@@ -137,6 +137,20 @@ class Orchestrator:
             return decision
         raise StorageUnavailable(f"Tree {tree_id} is changed by too many writers at once")
 
+    async def submit(self, tree_id: str, command: Command) -> asyncio.Future[None]:
+        """Let the command happen without waiting: the future says when it is durable, or that it never will be.
+
+        Raises what `handle` raises.
+        """
+        tree = await self.load(tree_id)
+        try:
+            return self.decide_now(tree, command).stored
+        except CoreError:
+            await self.handle(tree_id, command)  # knows whether the refusal rests on what is durable
+            stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            stored.set_result(None)
+            return stored
+
     def decide_now(self, tree: TaskTree, command: Command, documents: tuple[Document, ...] = ()) -> Decision:
         """Decide and apply at once, on a tree in memory; the decision's `stored` says when it is durable."""
         events = decide(command, tree, self._clock.now())

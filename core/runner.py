@@ -247,6 +247,7 @@ class Runner:
             request=tree.head.metadata,
             context_id=tree.head.context_id,
             report=partial(self._orchestrator.handle, tree.id),
+            submit=partial(self._orchestrator.submit, tree.id),
             at_most_once=spec is not None and spec.at_most_once,
             egress=self._egress,
         )

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from core.errors import StorageError
-from core.events import Event, Recorded
+from core.events import KINDS, Recorded
 from core.storage.base import Document
 from core.task import Task, TreeHead
 
@@ -28,8 +28,6 @@ _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(Task).decode
 _decode_head = msgspec.json.Decoder(TreeHead).decode
 _decode_event = msgspec.json.Decoder(Recorded).decode
-
-KINDS: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in Event.__args__}
 
 
 def _part(name: str, fields: Sequence[FieldInfo]) -> Callable[[Any], bytes]:

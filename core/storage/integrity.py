@@ -16,6 +16,7 @@ from msgspec import Struct
 from sqlalchemy import Column, Select, Table, func, literal_column, select, true
 
 from core.errors import StorageError
+from core.events import KINDS
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.reader import readable_text
@@ -171,7 +172,7 @@ _FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "tasks": _same(
         "id", "tree_id", "parent_id", "position", "owner", "name", "user_id", "status", "created_at"
     ),
-    "events": {**_same("tree_id", "seq", "task_id", "at"), "kind": lambda recorded: codec.KINDS[type(recorded.event)]},
+    "events": {**_same("tree_id", "seq", "task_id", "at"), "kind": lambda recorded: KINDS[type(recorded.event)]},
     "documents": {},
     "folds": {},
 }  # fmt: skip

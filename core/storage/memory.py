@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
-from core.events import Recorded
+from core.events import KINDS, Recorded
 from core.fold import fold
 from core.storage.base import (
     Append,
@@ -20,7 +20,6 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
-from core.storage.codec import KINDS
 from core.task import Task, TreeHead
 
 

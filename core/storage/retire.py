@@ -139,8 +139,8 @@ def write_folds(connection: Connection, folded: Sequence[Folded]) -> None:
         changed += [codec.event_row(recorded) for recorded in each.changed]
         states.append(fold_row(Fold(part.tree_id, part.until, state.kept + each.kept)))
     _run(connection, DELETE_EVENTS, gone)
-    INSERT_EVENTS.run(connection, changed)
-    PUT_FOLDS.run(connection, states)
+    INSERT_EVENTS.run(connection.exec_driver_sql, changed)
+    PUT_FOLDS.run(connection.exec_driver_sql, states)
 
 
 def drop_trees(connection: Connection, heads: Sequence[TreeHead]) -> list[str]:
@@ -164,7 +164,7 @@ def drop_trees(connection: Connection, heads: Sequence[TreeHead]) -> list[str]:
         (DELETE_TREES, list(present)),
     ):
         _run(connection, statement, ids)
-    PUT_FOLDS.run(connection, left)
+    PUT_FOLDS.run(connection.exec_driver_sql, left)
     return list(present)
 
 
@@ -180,7 +180,10 @@ def sweep_logs(connection: Connection, limit: int) -> bool:
     if removed < limit:
         connection.execute(delete(folds).where(folds.c.tree_id == state.tree_id))
     else:
-        PUT_FOLDS.run(connection, [fold_row(Fold(state.tree_id, state.seq, state.kept - removed, is_dropped=True))])
+        PUT_FOLDS.run(
+            connection.exec_driver_sql,
+            [fold_row(Fold(state.tree_id, state.seq, state.kept - removed, is_dropped=True))],
+        )
     return True
 
 

@@ -65,7 +65,7 @@ UNSTORABLE = (
 )  # fmt: skip
 CONFLICTS = (sqlite3.IntegrityError, exc.IntegrityError)
 REFUSALS = (CoreError, *CONFLICTS, *UNSTORABLE)
-# Jobs go through SQLAlchemy; the writer's own statements, some six a commit, straight to the driver (decision 0009).
+# Jobs go through SQLAlchemy; the writer's own statements, some six a commit, straight to the driver (decision 0010).
 DATABASE_ERRORS = (sqlite3.Error, exc.DBAPIError)
 
 Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]

@@ -12,12 +12,11 @@ from a2a_server import streams
 from a2a_server.streams import read_events
 from a2a_server.translate import CONVERSATION, OUTPUT, snapshot
 from core import events as e
-from core.events import Event, Recorded
+from core.events import KINDS, Event, Recorded
 from core.feed import Feed
 from core.fold import KEPT, fold
 from core.retention import Retention, RetentionTimes
 from core.session import has_ended
-from core.storage.codec import KINDS
 from core.task import Cause, TaskStatus, TreeHead
 from tests.a2a_server.conftest import Caller, Frame, RunningServer, calling, message, running, somebody
 from tests.a2a_server.test_streams import TREE, frames_of, rpc

@@ -203,3 +203,26 @@ async def test_a_gap_that_is_nobodys_folding_is_damage() -> None:
     await fold(log, 1)
     with pytest.raises(StorageError, match="gaps after event 1"):
         await log.collect(after=1, upto=6)
+
+
+@virtual_time
+async def test_a_log_that_is_held_from_its_beginning_is_told_from_memory() -> None:
+    log = await new_log()
+    with log.feed.held("t"):
+        assert log.feed.told("t", 1) is None
+        await log.write(3)
+        assert (await log.feed.wait("t", lambda head: head.version == 3)).version == 3
+        assert [recorded.seq for recorded in log.feed.told("t", 2) or ()] == [1, 2]
+        assert log.feed.told("t", 4) is None  # it is not all there
+    assert log.feed.told("t", 3) is None
+    assert log.feed.followers == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (0, TAIL + 1)])
+@virtual_time
+async def test_a_log_of_which_memory_has_a_part_only_is_not_told_from_there(before: int, after: int) -> None:
+    """Whoever holds it late has missed the beginning; a long one has outgrown its tail."""
+    log = await new_log(before)
+    with log.feed.held("t"):
+        await log.write(after)
+        assert log.feed.told("t", before + after) is None

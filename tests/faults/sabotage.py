@@ -22,6 +22,7 @@ from core.attempt import Attempt
 from core.commands import Cancel, CompleteTask
 from core.feed import Feed
 from core.orchestrator import Orchestrator
+from core.storage import migrate as migrate_module
 from core.storage import writer as writer_module
 from core.storage.base import Append
 from core.storage.witness import Witness
@@ -118,6 +119,7 @@ def in_a_migration(passed: Passages) -> None:
         event.listen(Engine, "before_cursor_execute", lambda *_: passed())
 
     wrap(alembic, "upgrade", before)
+    wrap(migrate_module, "_create", before)
 
 
 def in_the_outbox(passed: Passages) -> None:
