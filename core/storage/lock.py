@@ -67,7 +67,7 @@ class DatabaseLock:
 _held: set[DatabaseLock] = set()  # of this process
 
 
-def _give_up() -> None:
+def _give_up() -> None:  # pragma: no cover - runs in forked children only, where nothing is measured
     for lock in list(_held):
         lock._close()
 

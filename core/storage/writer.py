@@ -100,7 +100,11 @@ class Writer:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a program that ends without close() must not hang; what was not acknowledged may be lost.
         threading.Thread(target=self._run, args=(started,), name="storage-writer", daemon=True).start()
-        await started
+        try:
+            await started
+        except asyncio.CancelledError:
+            self._queue.put(None)  # nobody else would end the thread
+            raise
         self._closing = False
 
     async def close(self) -> None:

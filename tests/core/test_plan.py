@@ -285,6 +285,18 @@ def test_a_hundred_thousand_tasks_in_a_chain_of_dependencies() -> None:
     assert message.count(" -> ") <= 20  # a cycle is named, but not all of a hundred thousand tasks
 
 
+def test_a_long_cycle_is_told_by_its_beginning_and_its_end() -> None:
+    def cycle(n: int) -> str:
+        ((field, message),) = problems([ROOT, *(task(f"t{i}", f"t{(i + 1) % n}") for i in range(n))])
+        assert field == "tasks"
+        return message.removeprefix("the dependencies form a cycle: ")
+
+    assert cycle(19).count(" -> ") == 19 and "more" not in cycle(19)
+    steps = cycle(20).split(" -> ")
+    assert (len(steps), steps[10]) == (21, "(1 more)")
+    assert steps[0] == steps[-1]
+
+
 def test_changes_are_parsed_like_a_task() -> None:
     given = {"priority": 0, "inputs": None, "retry": None, "deadline": "1970-01-01T00:00:05Z"}
     assert parse_changes(given) == ({"priority": 0, "inputs": {}, "retry": RetryPolicy(), "deadline": 5.0}, [])
