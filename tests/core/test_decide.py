@@ -345,7 +345,11 @@ def test_what_an_uninterruptible_task_completed_is_kept_by_the_next_run() -> Non
 def test_what_waits_for_several_of_a_group_and_for_something_outside_stays_out() -> None:
     """Every child that the run takes along counts once; `other` is not taken along."""
     tree = running(
-        group("g", "root"), task("one", parent="g"), task("two", parent="g"), task("other"), task("last", "one two other")
+        group("g", "root"),
+        task("one", parent="g"),
+        task("two", parent="g"),
+        task("other"),
+        task("last", "one two other"),
     )
     fail(tree, "one")
     fail(tree, "two")

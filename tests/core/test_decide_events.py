@@ -336,6 +336,15 @@ def test_a_part_is_run_with_its_group_when_nothing_else_keeps_the_group_open() -
     assert started == e.RunStarted("root", 1, ("g", "a", "b", "d", "y"))
 
 
+def test_what_is_completed_already_is_not_run_again_with_what_it_could_do_without() -> None:
+    """Unless it is forced to."""
+    tree = running(task("a"), task("b", after="a"))
+    fail(tree, "a")
+    complete(tree, "b")
+    assert decide(c.Execute("a"), tree, NOW)[0] == e.RunStarted("root", 2, ("a",))
+    assert decide(c.Execute("a", True), tree, NOW) == [e.RunStarted("root", 2, None, True)]
+
+
 def test_a_run_that_finds_nothing_to_do_is_refused_by_name() -> None:
     tree = running(task("a"), task("b"))
     complete(tree, "a", "b")

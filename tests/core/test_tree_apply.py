@@ -207,6 +207,12 @@ def test_a_tree_of_groups_alone_is_done_when_it_has_ended() -> None:
 # What the shell takes
 
 
+def test_a_task_is_told_by_its_name() -> None:
+    tree = tree_of(task("a"), task("b"))
+    do(tree, c.UpdateTask("b", {"name": "new"}))
+    assert (tree.name_of("a"), tree.name_of("b")) == ("a", "new")
+
+
 def test_what_changed_is_handed_out_once() -> None:
     tree = tree_of(task("a"), task("b"))
     assert [t.id for t in tree.take_changed()] == ["root", "a", "b"]
