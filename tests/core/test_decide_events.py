@@ -113,7 +113,7 @@ def test_an_answer_to_who_asked_nothing_is_refused() -> None:
     tree = running(task("a"), task("b"))
     start(tree, "a")
     do(tree, c.RequestInput("a", 1, ()))
-    with pytest.raises(IllegalCommand, match="^Task b does not wait for input$") as refused:
+    with pytest.raises(IllegalCommand, match=r"^Task b does not wait for input$") as refused:
         decide(c.ProvideInput("b", "yes"), tree, NOW)
     assert refused.value.task_id == "b"
 
@@ -123,7 +123,7 @@ def test_a_message_is_kept_for_the_task_it_was_sent_to() -> None:
     complete(tree, "a")
     assert do(tree, c.ReceiveMessage("b", {"x": 1})) == [e.MessageReceived("b", {"x": 1})]
     assert do(tree, c.ReceiveMessage("root", {"x": 1})) == [e.MessageReceived("root", {"x": 1})]
-    with pytest.raises(IllegalCommand, match="^Task a is already completed and takes no further messages$") as refused:
+    with pytest.raises(IllegalCommand, match=r"^Task a is already completed and takes no further messages$") as refused:
         decide(c.ReceiveMessage("a", {}), tree, NOW)
     assert refused.value.task_id == "a"
 
@@ -225,7 +225,7 @@ def test_a_task_starts_when_it_is_runnable_and_not_before(early: bool) -> None:
     fail(tree, "a")
     at = tree.tasks["a"].runnable_at
     if early:
-        with pytest.raises(IllegalCommand, match="^Task a cannot be started now$") as refused:
+        with pytest.raises(IllegalCommand, match=r"^Task a cannot be started now$") as refused:
             decide(c.StartTask("a"), tree, at - 0.1)
         assert refused.value.task_id == "a"
     else:
@@ -357,7 +357,7 @@ def test_a_run_that_finds_nothing_to_do_is_refused_by_name() -> None:
 
 def test_a_live_tree_refuses_a_second_run_and_changes_by_name() -> None:
     tree = running(task("a"), task("b"))
-    with pytest.raises(TreeIsRunning, match="^Tree root is already running$") as refused:
+    with pytest.raises(TreeIsRunning, match=r"^Tree root is already running$") as refused:
         decide(c.Execute("a"), tree, NOW)
     assert refused.value.task_id == "a"
     start(tree, "b")

@@ -513,7 +513,7 @@ def test_of_many_roots_five_are_named() -> None:
 
 
 def test_where_no_executor_is_known_that_is_said() -> None:
-    with pytest.raises(InvalidPlan, match="unknown executor 'work'; known are: none$"):
+    with pytest.raises(InvalidPlan, match=r"unknown executor 'work'; known are: none$"):
         make_plan(
             [{"name": "work"}],
             new_id=lambda: "1",

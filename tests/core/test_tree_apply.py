@@ -274,10 +274,10 @@ def test_the_check_names_what_is_wrong(harm: object, message: str) -> None:
 def test_the_check_finds_a_tree_that_lives_for_nothing_and_one_in_which_something_runs_at_rest() -> None:
     done = [task("a", parent=None, status=COMPLETED, progress=1.0)]
     head = TreeHead(id="a", created_at=NOW, updated_at=NOW)
-    with pytest.raises(AssertionError, match="^the tree is live with nothing left to end"):
+    with pytest.raises(AssertionError, match=r"^the tree is live with nothing left to end"):
         TaskTree(replace(head, is_live=True), done).check()
     busy = [task("a", parent=None, status=WORKING, is_running=True)]
-    with pytest.raises(AssertionError, match="^something runs in a tree at rest"):
+    with pytest.raises(AssertionError, match=r"^something runs in a tree at rest"):
         TaskTree(head, busy).check()
     TaskTree(replace(head, is_live=True), busy).check()
 

@@ -166,5 +166,5 @@ async def test_what_is_taken_is_what_the_settings_say(kinds: tuple[str, ...], tm
 
 def test_an_issuers_file_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     settings = msgspec.structs.replace(SETTINGS, auth=("jwt",), jwt_keys=str(tmp_path / "none.json"))
-    with pytest.raises(ConfigurationError, match="none.json cannot be used"):
+    with pytest.raises(ConfigurationError, match=r"none\.json cannot be used"):
         make_authenticator(settings, ApiKeys(MemoryStorage(), SetClock()), EgressPolicy(), SetClock())
