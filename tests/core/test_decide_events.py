@@ -382,3 +382,47 @@ def test_who_is_not_found_is_named(command: c.Command) -> None:
     with pytest.raises(TaskNotFound) as missing:
         decide(command, running(task("a")), NOW)
     assert missing.value.task_id == "x"
+
+
+def test_a_run_of_a_task_does_not_take_along_what_lies_below_it() -> None:
+    """parent_id is organisation only: of a group everything below is meant, of a task the task."""
+    tree = tree_of(group("root"), task("a"), task("below", parent="a"), group("g", "root"), task("b", parent="g"))
+    assert decide(c.Execute("a"), tree, NOW) == [e.RunStarted("root", 1, ("a",))]
+    assert decide(c.Execute("g"), tree, NOW) == [e.RunStarted("root", 1, ("g", "b"))]
+
+
+def test_everyone_who_depends_on_a_part_that_is_run_joins_it() -> None:
+    """Whether another one of those belongs to the part already or not."""
+    tree = tree_of(group("g", "root"), task("a", parent="g"), task("b", "a", parent="g"), task("y", "a"), task("z"))
+    assert decide(c.Execute("g"), tree, NOW) == [e.RunStarted("root", 1, ("g", "a", "b", "y"))]
+
+
+def test_a_failure_reaches_everyone_although_one_of_them_has_ended_before() -> None:
+    tree = running(task("a"), task("b", "a"), task("d", "a"), task("f"))
+    start(tree, "a")
+    do(tree, c.Cancel("b"))
+    events = do(tree, c.FailAttempt("a", 1, "boom"))
+    assert [event.task_id for event in events] == ["a", "d"]
+
+
+def test_a_cancelled_tree_is_cancelled_whatever_its_last_task_brings() -> None:
+    tree = running(task("a"))
+    start(tree, "a")
+    assert do(tree, c.Cancel("root", None, False, frozenset("a"))) == [e.TreeCancelled("root", STOP)]
+    assert complete(tree, "a")[-1] == e.TreeFinished("root", CANCELLED)
+    assert statuses(tree, ["a", "root"]) == [COMPLETED, COMPLETED]
+
+
+def test_in_groups_of_groups_the_first_cause_is_named_once() -> None:
+    tree = running(group("g", "root"), group("h", "g"), task("a", parent="h"))
+    start(tree, "a")
+    *_, outer, root, _ = do(tree, c.FailAttempt("a", 1, "boom"))
+    assert outer.error == "'h' (h) failed, because 'a' (a) failed: boom"  # type: ignore[union-attr]
+    assert root.error == "'g' (g) failed, because 'a' (a) failed: boom"  # type: ignore[union-attr]
+
+
+def test_a_late_report_is_refused_with_its_attempt() -> None:
+    tree = running(task("a"))
+    with pytest.raises(StaleAttempt) as refused:
+        decide(c.CompleteTask("a", 7), tree, NOW)
+    assert "a" in str(refused.value).split() and "7" in str(refused.value)
