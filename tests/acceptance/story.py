@@ -36,6 +36,11 @@ class Story:
         self._results: dict[str, Any] = {}
         assert server.call("tasks.execute", {"task_id": self.root})["success"] is True
 
+    @property
+    def last(self) -> int:
+        """The number of the last event that was told."""
+        return self._told[-1] if self._told else 0
+
     def follow(self, until: int | None = None) -> bool:
         """Go on where the last stream ended, up to that event; whether the end of the tree was told."""
         after = self._told[-1] if self._told else None

@@ -4,6 +4,8 @@
 """
 
 import os
+import re
+import sys
 from pathlib import Path
 
 import msgspec
@@ -21,23 +23,30 @@ def report(test: str, claim: str, figures: str, *, seed: int | None = None) -> N
             file.write(line + b"\n")
 
 
+PAGE = Path("docs/reliability.md")
 INTRODUCTION = """# Reliability: what was measured
 
-Written by `scripts/reliability`, which runs `tests/faults` and `tests/storage/test_backup.py`; do not edit.
-A number in the first column is that of the test in the fault plan. A *control* is the same test over something that is
-broken on purpose, and has to find it.
+Written by `scripts/reliability`, which runs the fault tests and replaces the rows of those that it ran; do not edit.
+With `--full` they have the sizes of the fault plan. A number in the first column is that of the test in the plan. A
+*control* is the same test over something that is broken on purpose, and has to find it. The last column is the day, and
+the commit that was measured.
 
-| test | what | figures |
-|---|---|---|
+| test | what | figures | when |
+|---|---|---|---|
 """
+_ROW = re.compile(r"\| (R\d+) \| (.+?) \| (.+) \| (.+?) \|")
 
 
-def page(lines: bytes) -> str:
-    """The document, of the lines of one run."""
-    rows = [msgspec.json.decode(line, type=dict[str, str]) for line in lines.splitlines()]
-    rows.sort(key=lambda row: int(row["test"].removeprefix("R")))
-    return INTRODUCTION + "".join(f"| {row['test']} | {row['claim']} | {row['figures']} |\n" for row in rows)
+def page(before: str, lines: bytes, when: str) -> str:
+    """The document as it was, with the lines of one run in it."""
+    rows = {(test, claim): (figures, at) for test, claim, figures, at in _ROW.findall(before)}
+    for line in lines.splitlines():
+        row = msgspec.json.decode(line, type=dict[str, str])
+        rows[row["test"], row["claim"]] = (row["figures"], when)
+    ordered = sorted(rows.items(), key=lambda row: int(row[0][0].removeprefix("R")))
+    return INTRODUCTION + "".join(f"| {' | '.join(what)} | {' | '.join(told)} |\n" for what, told in ordered)
 
 
 if __name__ == "__main__":
-    Path("docs/reliability.md").write_text(page(Path(os.environ[VARIABLE]).read_bytes()), "utf-8")
+    measured = Path(os.environ[VARIABLE]).read_bytes()
+    PAGE.write_text(page(PAGE.read_text("utf-8"), measured, " ".join(sys.argv[1:])), "utf-8")

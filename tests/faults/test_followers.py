@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ CUTS = int(os.environ.get("CUTS", "100"))
 PATIENCE = 0.7  # seconds in which a client hears nothing, not even a ping, before it connects again
 
 STALLED = 100
-EVENTS, SIZE = 1000, 1024
+EVENTS, SIZE = int(os.environ.get("STREAMED", "1000")), 1024
+PAUSE = 0.0005  # seconds after each
 TAKING = 2.0  # seconds
 LATEST = 20.0  # seconds until the last one is cut, with room for a busy machine
 CONTROL = 4.0
@@ -121,6 +123,15 @@ def test_all_subscribers_resume_after_a_restart_without_a_gap(server: Sabotaged)
 # Those who do not read (R6)
 
 
+def seconds_of(server: ServerProcess, task_id: str) -> float:
+    """How long a task ran that has a follower who reads."""
+    for _ in server.events(task_id):
+        pass
+    task = server.call("tasks.get", {"task_id": task_id})
+    begin, end = (datetime.fromisoformat(task[name]) for name in ("started_at", "completed_at"))
+    return (end - begin).total_seconds()
+
+
 def stalled_followers(server: ServerProcess, task_id: str) -> list[socket.socket]:
     """They have asked, into buffers as small as they get."""
     followers = []
@@ -169,8 +180,9 @@ def count_cut(followers: list[socket.socket], limit: float) -> int:
 
 def test_followers_that_do_not_read_are_cut_and_cost_the_others_nothing(server: Sabotaged) -> None:
     server.start_with()
-    task_id = start_chunks(server, count=EVENTS, size=SIZE, pause=0.0005)
+    alone = seconds_of(server, start_chunks(server, count=EVENTS, size=SIZE, pause=PAUSE))
     memory = psutil.Process(server.pid).memory_info().rss
+    task_id = start_chunks(server, count=EVENTS, size=SIZE, pause=PAUSE)
     followers = stalled_followers(server, task_id)
     last_read = [read_some(client) for client in followers]
 
@@ -185,8 +197,10 @@ def test_followers_that_do_not_read_are_cut_and_cost_the_others_nothing(server: 
     for client, after in zip(followers, last_read, strict=True):
         assert read_rest(server, task_id, after) == [seq for seq in log if seq > after]
         client.close()
-    figures = f"{cut} of {STALLED} cut and resumed without a gap, the good one saw {len(told)} of {len(log)} events"
-    report("R6", "followers that do not read", f"{figures}; {grown / STALLED / 1024:.0f} KiB of memory each at most")
+    figures = f"{cut} of {STALLED} cut and resumed without a gap, the good one saw {len(told)} of {len(log)} events; "
+    figures += f"{grown / STALLED / 1024:.0f} KiB of memory each at most; the task took "
+    figures += f"{seconds_of(server, task_id) / alone:.2f} times what it takes without them"
+    report("R6", "followers that do not read", figures)
 
 
 def test_without_deadlines_followers_that_do_not_read_stay(server: Sabotaged) -> None:

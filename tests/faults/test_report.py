@@ -13,9 +13,25 @@ def test_each_measurement_is_a_row_in_the_order_of_the_plan(
     monkeypatch.setenv(VARIABLE, str(tmp_path / "lines"))
     report("R13", "later", "2 of 2")
     report("R2", "first", "1 of 1", seed=7)
-    written = page((tmp_path / "lines").read_bytes())
-    assert written.splitlines()[-2:] == ["| R2 | first | 1 of 1 (seed 7) |", "| R13 | later | 2 of 2 |"]
+    written = page("", (tmp_path / "lines").read_bytes(), "2026-11-24, abc")
+    assert written.splitlines()[-2:] == [
+        "| R2 | first | 1 of 1 (seed 7) | 2026-11-24, abc |",
+        "| R13 | later | 2 of 2 | 2026-11-24, abc |",
+    ]
     assert "R13: later: 2 of 2" in capsys.readouterr().out
+
+
+def test_a_run_replaces_the_rows_that_it_measured_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(name: str, test: str, claim: str, figures: str) -> bytes:
+        monkeypatch.setenv(VARIABLE, str(tmp_path / name))
+        report(test, claim, figures)
+        return (tmp_path / name).read_bytes()
+
+    first = page(page("", measured("1", "R2", "cuts", "1 of 1"), "day 1"), measured("2", "R9", "storm", "3"), "day 2")
+    second = page(first, measured("3", "R2", "cuts", "2 of 2"), "day 3")
+    assert second.splitlines()[-2:] == ["| R2 | cuts | 2 of 2 | day 3 |", "| R9 | storm | 3 | day 2 |"]
 
 
 def test_without_the_variable_nothing_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
