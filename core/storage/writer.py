@@ -178,12 +178,8 @@ class Writer:
             logger.warning("the event loop of %s was closed before its storage", self._path)
 
     def _run(self, started: asyncio.Future[None]) -> None:
-        engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
         try:
-            connection = engine.connect()
-            for pragma in PRAGMAS:
-                connection.exec_driver_sql(pragma)
-            self._commits = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            connection = self._open()
         except DBAPIError as error:
             message = f"The database {self._path} cannot be opened: {error.orig}"
             self._call(self._settle_end, started, StorageError(message))
@@ -200,6 +196,17 @@ class Writer:
         connection.close()
         self._witness.close()
         self._call(self._settle_end, self._ended, None)
+
+    def _open(self) -> Connection:
+        connection = create_engine("sqlite://", creator=self._connect, poolclass=NullPool).connect()
+        try:
+            for pragma in PRAGMAS:
+                connection.exec_driver_sql(pragma)
+            self._commits = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        except DBAPIError:
+            connection.close()  # here, in the thread that made it
+            raise
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         # Transactions begin where this module says so; with None sqlite3 begins none by itself.

@@ -1,5 +1,6 @@
 """Whose a task is, and how many an owner may have open (`a2a_server.methods.access`)."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from a2a_server.context import Principal, RequestContext
 from a2a_server.methods.access import OpenTasks, caller_of, check_tenant, owned_head, owned_task, readable
@@ -14,7 +16,7 @@ from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.storage.memory import MemoryStorage
-from core.task import Task
+from core.task import TERMINAL, Task
 from tests.storage.samples import created, finished
 
 ANN = Principal(id="ann", tenant="acme", owner="o-ann")
@@ -46,6 +48,7 @@ async def test_a_task_and_a_draft_are_their_owners(session: Any) -> None:
 async def test_the_head_is_found_by_every_task_of_its_tree(session: Any) -> None:
     for task_id in ("t", "t.1"):
         assert (await owned_head(session, "ann", task_id)).id == "t"
+        assert (await owned_head(session, "ann", task_id)).owner == "ann"
         assert (await owned_head(session, "ann", task_id, origin="a2a")).id == "t"
 
 
@@ -89,7 +92,7 @@ async def test_one_corrupt_item_is_left_out_of_a_list_and_named_in_the_log(caplo
     assert await readable(reading) == "read"
     assert caplog.text == ""
     assert await readable(_fails(StorageError("The stored task t is corrupt"))) is None
-    assert "The stored task t is corrupt" in caplog.text
+    assert caplog.messages == ["The stored task t is corrupt; a list goes on without it"]
 
 
 @pytest.mark.asyncio
@@ -128,12 +131,20 @@ def test_in_another_tenant_there_is_nothing(params: Any, told: dict[str, str] | 
 
 
 class Counting(MemoryStorage):
-    """Counts how often it is asked for a number."""
+    """Counts how often it is asked for a number, and answers while its gate is open."""
 
-    asked = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reached = asyncio.Event()
 
     async def count(self, query: Any) -> int:
         self.asked += 1
+        if not self.gate.is_set():
+            self.reached.set()
+            await self.gate.wait()
         return await super().count(query)
 
 
@@ -178,10 +189,27 @@ async def test_ended_tasks_and_those_of_others_do_not_count(room: Room) -> None:
     await room.storage.append(created("u", 5, owner="bob"))
     with pytest.raises(RateLimited):
         await room.open.admit("ann", 1)
-    await room.storage.append(finished(first.head))  # ends the run, not its tasks
-    await room.storage.delete("t")
+    ended = tuple(replace(task, status=status) for task, status in zip(first.tasks, TERMINAL, strict=False))
+    await room.storage.append(replace(finished(first.head), tasks=ended))
     room.now += 1.1
-    await room.open.admit("ann", 5)
+    with pytest.raises(RateLimited, match="1 of your tasks"):
+        await room.open.admit("ann", 5)
+    await room.open.admit("ann", 4)
+
+
+@pytest.mark.asyncio
+async def test_callers_of_one_owner_wait_for_each_other_and_others_do_not(room: Room) -> None:
+    """Of the calls of a batch none must count as if the others were not there."""
+    answers = await asyncio.gather(*(room.open.admit("ann", 2) for _ in range(4)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [type(None), type(None), RateLimited, RateLimited]
+    assert room.storage.asked == 1
+
+    room.storage.gate.clear()
+    blocked = asyncio.ensure_future(room.open.admit("bob", 1))
+    await room.storage.reached.wait()
+    await room.open.admit("ann", 1)
+    room.storage.gate.set()
+    await blocked
 
 
 @pytest.mark.asyncio

@@ -1,6 +1,7 @@
 """Group commit, faults of the disk, and the order of writes (`core.storage.writer`)."""
 
 import asyncio
+import gc
 import re
 import sqlite3
 import subprocess
@@ -479,7 +480,9 @@ async def test_a_reader_that_keeps_the_log_from_being_emptied_is_told_in_the_log
 
 
 @pytest.mark.asyncio
-async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "text.db"
     path.write_text("not a database, although it is long enough for one" * 100)
     started_badly = Writer(path)
@@ -488,6 +491,15 @@ async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(tmp_pa
     await started_badly.close()
     with pytest.raises(StorageUnavailable, match="closed"):
         await started_badly.submit(created("t"))
+    gc.collect()
+    assert caplog.text == "", "its connection was closed by the thread that made it"
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_cannot_be_made_ends_the_writer_with_its_reason(tmp_path: Path) -> None:
+    started_badly = Writer(tmp_path / "no such folder" / "tasks.db")
+    with pytest.raises(StorageError, match=r"tasks\.db cannot be opened: unable to open database file"):
+        await started_badly.start()
 
 
 def writers() -> list[threading.Thread]:

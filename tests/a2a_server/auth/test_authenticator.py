@@ -1,5 +1,6 @@
 """What a request's headers prove; and that everything that proves nothing looks the same."""
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,31 @@ def test_an_issuers_file_that_cannot_be_used_ends_the_start(tmp_path: Path) -> N
     settings = msgspec.structs.replace(SETTINGS, auth=("jwt",), jwt_keys=str(tmp_path / "none.json"))
     with pytest.raises(ConfigurationError, match=r"none\.json cannot be used"):
         make_authenticator(settings, ApiKeys(MemoryStorage(), SetClock()), EgressPolicy(), SetClock())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("kinds", "given", "reason"),
+    [
+        (("keys",), [("Authorization", "Bearer x.y.z")], "it does not have the form of a key"),
+        (("jwt",), [("Authorization", "Bearer a2a_x")], "keys are not taken here"),
+        (("keys", "jwt"), [("X-API-Key", "x")], "it does not have the form of a key"),
+        (("keys", "jwt"), [("Authorization", "Basic x")], "its scheme is not Bearer"),
+        (("keys", "jwt"), [("Authorization", "Bearer x"), ("X-API-Key", "x")], "there is more than one"),
+    ],
+)
+async def test_the_log_says_whose_credential_was_refused_and_why(
+    kinds: tuple[str, ...], given: list[tuple[str, str]], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    authenticator, _ = await make(*kinds)
+    await refusal(authenticator, *given)
+    assert caplog.messages == [f"a credential from 192.0.2.1 was refused: {reason}"]
+
+
+def test_the_issuers_keys_are_fetched_in_small_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the operator's own rules about where calls may go."""
+    made: list[EgressPolicy] = []
+    monkeypatch.setattr("a2a_server.auth.authenticator.Egress", made.append)
+    policy = EgressPolicy(max_bytes=1 << 30, timeout=1000.0)
+    make_authenticator(SETTINGS, ApiKeys(MemoryStorage(), SetClock()), policy, SetClock())
+    assert made == [dataclasses.replace(policy, max_bytes=256 * 1024, timeout=10.0)]
