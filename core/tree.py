@@ -142,10 +142,6 @@ class TaskTree:
             parent = task.parent_id
 
     @property
-    def root(self) -> Task:
-        return self.tasks[self._head.id]
-
-    @property
     def id(self) -> str:
         return self._head.id
 

@@ -106,7 +106,11 @@ class Writer:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a program that ends without close() must not hang; what was not acknowledged may be lost.
         threading.Thread(target=self._run, args=(started,), name="storage-writer", daemon=True).start()
-        await started
+        try:
+            await started
+        except asyncio.CancelledError:
+            self._queue.put(None)  # nobody else would end the thread
+            raise
         self._closing = False
 
     async def close(self) -> None:
@@ -180,13 +184,8 @@ class Writer:
             logger.warning("the event loop of %s was closed before its storage", self._path)
 
     def _run(self, started: asyncio.Future[None]) -> None:
-        engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
         try:
-            connection = engine.connect()
-            self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-            for pragma in PRAGMAS:
-                self._driver.execute(pragma)
-            (self._commits,) = self._driver.execute("PRAGMA user_version").fetchone()
+            connection = self._open()
         except DATABASE_ERRORS as error:
             message = f"The database {self._path} cannot be opened: {_original(error)}"
             self._call(self._settle_end, started, StorageError(message))
@@ -202,6 +201,18 @@ class Writer:
         connection.close()
         self._witness.close()
         self._call(self._settle_end, self._ended, None)
+
+    def _open(self) -> Connection:
+        connection = create_engine("sqlite://", creator=self._connect, poolclass=NullPool).connect()
+        try:
+            self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            for pragma in PRAGMAS:
+                self._driver.execute(pragma)
+            (self._commits,) = self._driver.execute("PRAGMA user_version").fetchone()
+        except DATABASE_ERRORS:
+            connection.close()  # here, in the thread that made it
+            raise
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         # Transactions begin where this module says so; with None sqlite3 begins none by itself.
