@@ -32,9 +32,9 @@ YOUNG_WHILE_LATE: Final = 10.0  # then it may well be us for whom something wait
 PAUSE: Final = 0.02  # seconds between two reads
 SEEN: Final = 3  # reads: the one in the middle counts
 KEPT: Final = 1.0  # seconds that late is late
-COST: Final = 0.00004  # seconds that a refusal takes, with its system calls
+COST: Final = 0.0001  # seconds that a refusal takes, with its system calls, where the machine is busy
 SHARE_OF_WORK: Final = 0.2
-SHARE_OF_TIME: Final = 0.05
+SHARE_OF_TIME: Final = 0.02
 MOST_SAVED: Final = 0.001  # seconds of refusals that may be made at once: long turns of the loop hold up all threads
 
 
@@ -100,7 +100,7 @@ class Thresholds:
 class Allowance:
     """How many refusals may be made, so that they take a fifth of what the event loop works, and work the rest.
 
-    Where it has little to work, it is a twentieth of all time. Time comes from outside, as worked and as passed.
+    Where it has little to work, it is a fiftieth of all time. Time comes from outside, as worked and as passed.
     """
 
     def __init__(self) -> None:
@@ -193,6 +193,11 @@ class Load:
         return max(len(self._calls), len(self._runs))
 
     # Whether that is too much
+
+    @property
+    def room(self) -> int:
+        """How many more would not be too many."""
+        return max(0, self._thresholds.soft - self.busy)
 
     @property
     def is_pressed(self) -> bool:

@@ -18,7 +18,7 @@ import uvicorn
 from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
-from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, limited, room
+from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
 from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
 from a2a_server.proxies import exempt
@@ -59,10 +59,11 @@ class Server(uvicorn.Server):
             body_rate=config.min_body_rate,
             taking=config.send_timeout,
         )
+        heads = HeadLimits(size=config.max_head, fields=config.max_header_fields)
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=limited(connections, deadlines, application.load),
+                http=limited(connections, deadlines, heads, application.load),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -50,6 +50,7 @@ class Benches:
     def refused(self, connection: "Turnstile") -> None:
         """It got a refusal; when there were too many, it rests."""
         if self._allowance.spend(thread_time(), monotonic()):
+            connection.be_idle()
             return
         connection.flow.pause_reading()
         self._resting.append(connection)
@@ -57,11 +58,13 @@ class Benches:
             self._bell = connection.loop.call_later(REST, self._ring)
 
     def _ring(self) -> None:
-        room = self._allowance.room(thread_time(), monotonic()) if self._load.is_pressed else len(self._resting)
+        # Never all of them as soon as there is room for one: the others would be refused at once.
+        room = max(self._allowance.room(thread_time(), monotonic()), self._load.room)
         for _ in range(min(room, len(self._resting))):
             connection = self._resting.popleft()
             if not connection.transport.is_closing():
                 connection.flow.resume_reading()
+                connection.be_idle()
         self._bell = self._resting[0].loop.call_later(REST, self._ring) if self._resting else None
 
 
@@ -145,5 +148,8 @@ class Turnstile(HttpToolsProtocol):
             self.transport.close()
             return
         self.benches.refused(self)
+
+    def be_idle(self) -> None:
+        """Wait for the next call, though not for ever. Not while it rests: a call may wait that has not been read."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

@@ -342,11 +342,7 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
     parents: dict[str, list[str]] = {}
     waits: dict[str, list[str]] = {}
     for position, task in enumerate(tasks):
-        parents[task.id] = [task.parent_id] if task.parent_id in index and task.parent_id else []
-        if task.parent_id and task.parent_id not in index:
-            problems.append(
-                Problem(f"tasks[{position}].parent_id", f"there is no task {task.parent_id!r} in this tree")
-            )
+        parents[task.id] = [task.parent_id] if task.parent_id else []  # empty: one that is not there, told already
         seen: set[str] = set()
         for n, dependency in enumerate(task.dependencies):
             path = f"tasks[{position}].dependencies[{n}]"

@@ -87,8 +87,7 @@ class ReadyQueue:
     def unpark(self, tree_id: str) -> None:
         """The tree has room again."""
         for lane_id in self._parked.pop(tree_id, ()):
-            if (lane := self._lanes.get(lane_id)) is not None and tree_id in lane.tasks:
-                lane.enter(tree_id, self._turn)
+            self._lanes[lane_id].enter(tree_id, self._turn)  # its tasks are there: a parked tree's are not taken
 
     def discard(self, tree_id: str) -> None:
         """Forget all tasks of a tree."""

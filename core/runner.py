@@ -268,7 +268,7 @@ class Runner:
     async def _run(self, attempt: Attempt) -> None:
         command: Command | None = None
         try:
-            command = await perform(attempt, self._registry.ids(), self._registry.hooks, self._clock)
+            command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock)
             if (
                 attempt.is_shutdown
                 and attempt.context.stopping

@@ -18,7 +18,7 @@ LAYERS = (
     ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue"),
     ("core.task",),
     ("core.commands", "core.events", "core.hooks"),
-    ("core.node_status",),
+    ("core.fold", "core.node_status"),
     ("core.inputs", "core.queue", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
     (
@@ -31,7 +31,7 @@ LAYERS = (
     ),
     ("core.executors", "core.storage"),
     ("core.feed",),
-    ("core.orchestrator",),
+    ("core.orchestrator", "core.retention"),
     ("core.attempt",),
     ("core.runner",),
     ("core.session",),
@@ -73,7 +73,7 @@ PURE = frozenset(
     f"core.{name}"
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
-        *("retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
+        *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

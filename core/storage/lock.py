@@ -49,27 +49,26 @@ class DatabaseLock:
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()} {time.time():.0f}\n".encode(), 0)
         self._file = file
-        _held.add(self)
+        _held[self] = file
 
     def release(self) -> None:
         """May be called twice. The file stays: removing it would let two processes lock two files of one name."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
-            self._close()
+            self._close(self._file)
 
-    def _close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-            _held.discard(self)
-
-
-_held: set[DatabaseLock] = set()  # of this process
+    def _close(self, file: int) -> None:
+        os.close(file)
+        self._file = None
+        del _held[self]
 
 
-def _give_up() -> None:
-    for lock in list(_held):
-        lock._close()
+_held: dict[DatabaseLock, int] = {}  # of this process, with their files
+
+
+def _give_up() -> None:  # pragma: no cover - runs in forked children only, where nothing is measured
+    for lock, file in list(_held.items()):
+        lock._close(file)
 
 
 # A child made by fork would share the locks and keep them after its parent's death.

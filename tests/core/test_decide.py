@@ -315,7 +315,23 @@ def test_forced_execution_of_one_task_runs_its_dependents_again() -> None:
 
 
 def test_group_whose_children_are_all_completed_ends_with_the_run_that_finds_it() -> None:
-    """Its cancel reached only the group, because its one task could not be interrupted."""
+    """It was cancelled while it waited for something outside, which has completed since."""
+    outside = task("outside", max_attempts=1)
+    tree = running(outside, group("g", "root", "outside"), task("a", parent="g"), task("b"))
+    complete(tree, "a")
+    start(tree, "outside")
+    do(tree, c.Cancel("g", None))
+    complete(tree, "outside")
+    fail(tree, "b")
+    assert statuses(tree, ["g", "root"]) == [CANCELLED, FAILED]
+
+    events = do(tree, c.Execute())
+    assert events[1:] == [e.GroupEnded("g", COMPLETED)]
+    complete(tree, "b")
+    assert tree.status is COMPLETED
+
+
+def test_what_an_uninterruptible_task_completed_is_kept_by_the_next_run() -> None:
     tree = running(group("g", "root"), task("a", parent="g"), task("b"))
     start(tree, "a")
     do(tree, c.Cancel("root", None, False, frozenset({"a"})))
@@ -324,6 +340,25 @@ def test_group_whose_children_are_all_completed_ends_with_the_run_that_finds_it(
     complete(tree, "b")
     assert statuses(tree, ["g", "root"]) == [COMPLETED, COMPLETED]
     assert tree.status is COMPLETED
+
+
+def test_what_waits_for_several_of_a_group_and_for_something_outside_stays_out() -> None:
+    """Every child that the run takes along counts once; `other` is not taken along."""
+    tree = running(
+        group("g", "root"),
+        task("one", parent="g"),
+        task("two", parent="g"),
+        task("other"),
+        task("last", "one two other"),
+    )
+    fail(tree, "one")
+    fail(tree, "two")
+    fail(tree, "other")
+
+    events = do(tree, c.Execute("g"))
+
+    assert isinstance(events[0], e.RunStarted)
+    assert set(events[0].scope or ()) == {"one", "two", "g", "root"}
 
 
 def test_what_depends_on_a_group_joins_only_when_all_it_requires_is_done_or_joins_too() -> None:

@@ -10,11 +10,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.errors import InvalidPlan
+from core.errors import InvalidPlan, Problem
 from core.executors.registry import ExecutorRegistry, wanted_executor
-from core.plan import MAX_PROBLEMS, Limits, Plan, find_cycle, make_plan, parse_changes
+from core.plan import (
+    MAX_PROBLEMS,
+    MAX_SCHEMA_NODES,
+    Limits,
+    Plan,
+    called,
+    check_graph,
+    extras_problems,
+    find_cycle,
+    make_plan,
+    parse_changes,
+)
 from core.retry import RetryPolicy
-from core.task import Dependency
+from core.task import Dependency, Task
 
 KNOWN = {"work", "fetch"}
 NOW = 1_000.0
@@ -285,6 +296,18 @@ def test_a_hundred_thousand_tasks_in_a_chain_of_dependencies() -> None:
     assert message.count(" -> ") <= 20  # a cycle is named, but not all of a hundred thousand tasks
 
 
+def test_a_long_cycle_is_told_by_its_beginning_and_its_end() -> None:
+    def cycle(n: int) -> str:
+        ((field, message),) = problems([ROOT, *(task(f"t{i}", f"t{(i + 1) % n}") for i in range(n))])
+        assert field == "tasks"
+        return message.removeprefix("the dependencies form a cycle: ")
+
+    assert cycle(19).count(" -> ") == 19 and "more" not in cycle(19)
+    steps = cycle(20).split(" -> ")
+    assert (len(steps), steps[10]) == (21, "(1 more)")
+    assert steps[0] == steps[-1]
+
+
 def test_changes_are_parsed_like_a_task() -> None:
     given = {"priority": 0, "inputs": None, "retry": None, "deadline": "1970-01-01T00:00:05Z"}
     assert parse_changes(given) == ({"priority": 0, "inputs": {}, "retry": RetryPolicy(), "deadline": 5.0}, [])
@@ -437,3 +460,71 @@ def test_each_wrong_dependency_is_told() -> None:
         "tasks[0].dependencies[1]",
         "tasks[0].dependencies[2]",
     ]
+
+
+def test_the_words_of_what_is_wrong_with_a_tasks_extras() -> None:
+    """They come with the field they are about; what the judge of schemas says comes as he says it."""
+
+    def judged(**fields: Any) -> list[tuple[str, str]]:
+        schemas, params = fields.get("schemas"), fields.get("params")
+        found = extras_problems(schemas, params, lambda schema: f"judged {schema}")
+        return [(problem.field, problem.message) for problem in found]
+
+    assert judged(schemas={"method": ""}) == [("schemas.method", "must be the id of an executor")]
+    assert judged(params={"executor_id": 5}) == [("params.executor_id", "must be the id of an executor")]
+    assert judged(schemas={"input_schema": 5}) == [("schemas.input_schema", "must be a JSON Schema object")]
+    assert judged(schemas={"input_schema": {"a": 1}}) == [("schemas.input_schema", "judged {'a': 1}")]
+    full = {"enum": [0] * (MAX_SCHEMA_NODES - 2)}
+    assert judged(schemas={"input_schema": full}) == [("schemas.input_schema", f"judged {full}")]
+    full["enum"].append(0)
+    assert judged(schemas={"input_schema": full}) == [("schemas.input_schema", "has more than 2000 parts")]
+    given = [ROOT, task("a", schemas={"input_schema": 5}, deadline="soon")]
+    assert problems(given) == [
+        ("tasks[1].schemas.input_schema", "must be a JSON Schema object"),
+        ("tasks[1].deadline", "must be a timestamp such as 2026-01-31T12:00:00Z"),
+    ]
+
+
+def test_a_dependency_outside_the_tree_is_told_with_its_rule() -> None:
+    """Found where ids are final: when a task is changed."""
+    lone = Task(id="a", name="n", created_at=NOW, dependencies=(Dependency("x"),))
+    text = "there is no task 'x' in this tree; a task depends on tasks of its own tree"
+    assert check_graph([lone]) == [Problem("tasks[0].dependencies[0]", text)]
+
+
+def test_a_task_is_called_by_its_reference_else_its_unique_name_else_its_id() -> None:
+    def made(task_id: str, name: str, ref: str | None = None) -> Task:
+        return Task(id=task_id, name=name, ref=ref, created_at=NOW)
+
+    tasks = [made("1", "x", "first"), made("2", "y"), made("3", "z"), made("4", "z")]
+    assert called(tasks) == {"1": "first", "2": "y", "3": "3", "4": "4"}
+
+
+def test_no_more_than_a_hundred_problems_are_told_and_the_others_are_counted() -> None:
+    exactly = [ROOT, *(task(f"t{n}", "none") for n in range(MAX_PROBLEMS))]
+    assert len(problems(exactly)) == MAX_PROBLEMS
+    more = [ROOT, *(task(f"t{n}", "none") for n in range(MAX_PROBLEMS + 3))]
+    assert problems(more)[MAX_PROBLEMS:] == [("", "and 3 more problems")]
+
+
+def test_of_many_roots_five_are_named() -> None:
+    text = "6 tasks have no parent_id ('a', 'b', 'c', 'd', 'e'); a tree has one root"
+    assert problems([task(name, parent=None) for name in "abcdef"]) == [("tasks", text)]
+
+
+def test_where_no_executor_is_known_that_is_said() -> None:
+    with pytest.raises(InvalidPlan, match=r"unknown executor 'work'; known are: none$"):
+        make_plan(
+            [{"name": "work"}],
+            new_id=lambda: "1",
+            now=NOW,
+            resolve=lambda *named: None,
+            known=list,
+            owner="alice",
+            limits=None,
+        )
+
+
+def test_a_plan_was_changed_when_it_was_made() -> None:
+    (made,) = plan([{"name": "work"}]).tasks
+    assert (made.created_at, made.updated_at) == (NOW, NOW)

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event
 from a2a_server.deadlines import TimedConnection
 from a2a_server.push.outbox import Outbox
 from a2a_server.server import Server
+from core import plan as plan_module
 from core.attempt import Attempt
 from core.commands import Cancel, CompleteTask
 from core.feed import Feed
@@ -26,6 +27,7 @@ from core.storage import writer as writer_module
 from core.storage.base import Append
 from core.storage.witness import Witness
 from core.storage.writer import Writer
+from core.timestamps import from_timestamp
 
 VARIABLE = "SABOTAGE"
 SLOW_DISK = 0.05  # seconds
@@ -168,6 +170,11 @@ def end_at_once() -> None:
     Server.handle_exit = handle_exit  # type: ignore[method-assign]
 
 
+def believe_deadlines() -> None:
+    """A deadline that is no timestamp is nobody's business, until something raises."""
+    plan_module.deadline_of = lambda text, path, problems: from_timestamp(text)
+
+
 POINTS: dict[str, Callable[[Passages], None]] = {
     each.__name__.replace("_", " "): each
     for each in (
@@ -177,7 +184,14 @@ POINTS: dict[str, Callable[[Passages], None]] = {
 }  # fmt: skip
 BUGS: dict[str, Callable[[], None]] = {
     each.__name__.replace("_", " "): each
-    for each in (acknowledge_early, forget_deadlines, skip_an_event, go_on_after_a_cancel, end_at_once)
+    for each in (
+        acknowledge_early,
+        forget_deadlines,
+        skip_an_event,
+        go_on_after_a_cancel,
+        end_at_once,
+        believe_deadlines,
+    )
 }
 
 for entry in filter(None, os.environ.get(VARIABLE, "").split(",")):

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import resource
 import sqlite3
+import stat
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,49 @@ async def test_a_backup_takes_nobodys_place(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         back_up(storage.path, tmp_path / "no such folder" / "copy.db")
     assert (tmp_path / "copy.db").read_text() == "precious"
+
+
+@pytest.mark.asyncio
+async def test_a_backup_may_be_put_where_there_is_no_database_yet(tmp_path: Path) -> None:
+    path, copy, new = tmp_path / "tasks.db", tmp_path / "copy.db", tmp_path / "new" / "tasks.db"
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.append(created("kept"))
+    size = back_up(path, copy)
+    await storage.close()
+    assert size == copy.stat().st_size
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    new.parent.mkdir()
+
+    assert restore(copy, new) == size
+
+    assert await trees(new) == {"kept"}
+    assert set(os.listdir(tmp_path)) == {
+        "tasks.db",
+        "tasks.db.lock",
+        "tasks.db.commits",
+        "copy.db",
+        "new",
+    }
+
+
+@pytest.mark.asyncio
+async def test_a_restore_for_which_the_disk_has_no_room_leaves_the_database_as_it_was(tmp_path: Path) -> None:
+    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.append(created("kept"))
+    back_up(path, copy)
+    await storage.close()
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StorageError, match=r"tasks\.db cannot be restored: File too large"):
+            restore(copy, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert path.read_bytes() == before
+    assert not any("part" in name for name in os.listdir(tmp_path))
+    assert await trees(path) == {"kept"}

@@ -429,3 +429,19 @@ async def test_a_row_can_be_asked_for_as_its_owners(storage: Storage) -> None:
         assert await storage.head("t", owner=foreign) is None
         assert await storage.task("t.1", owner=foreign) is None
     assert await storage.head("nosuch", owner=head.owner) is None
+
+
+@pytest.mark.asyncio
+async def test_a_caller_that_goes_away_changes_nothing_of_what_is_written(storage: Storage) -> None:
+    """Neither when his write succeeds nor when it is refused, and nobody else hears of it."""
+    first = created("t", 2)
+    left = asyncio.ensure_future(storage.append(first))
+    refused = asyncio.ensure_future(storage.append(created("t")))
+    left.cancel()
+    refused.cancel()
+
+    await storage.append(created("u"))
+
+    assert left.cancelled() and refused.cancelled()
+    assert await storage.load("t") == (first.head, list(first.tasks))
+    await storage.append(started(first.head, first.tasks[0]))

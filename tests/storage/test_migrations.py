@@ -42,6 +42,8 @@ def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     migrate(path)
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE documents")
+    connection.execute("DROP TABLE folds")
+    connection.execute("DROP INDEX trees_ended")
     connection.execute("UPDATE alembic_version SET version_num = '0001'")
     connection.execute("INSERT INTO events VALUES ('t', 1, 'k', 't', 1.0, x'7b7d', 0)")
     connection.commit()
@@ -53,6 +55,7 @@ def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT tree_id FROM events").fetchall() == [("t",)]
     assert connection.execute("SELECT * FROM documents").fetchall() == []
+    assert connection.execute("SELECT * FROM folds").fetchall() == []
     connection.close()
 
 

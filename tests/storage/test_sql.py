@@ -8,8 +8,9 @@ import stat
 import subprocess
 import sys
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from core.errors import ConfigurationError, DatabaseInUse, StorageError, Storage
 from core.storage import codec, queries
 from core.storage.base import Document, DocumentQuery, TaskQuery, TreeQuery
 from core.storage.lock import DatabaseLock, file_system
+from core.storage.reader import Reader
 from core.storage.sql import SqlStorage, database_path
 from core.task import Task, TreeHead
 from tests.storage.samples import created, started
@@ -393,8 +395,32 @@ async def test_a_database_that_cannot_be_read_now_is_told_from_one_that_is_broke
 def test_a_row_that_does_not_fit_the_types_is_corrupt_too() -> None:
     """Its checksum is right, but what it says cannot be."""
     body = b'{"seq":"x"}'
+    crc = codec.crc32(body)
     with pytest.raises(StorageError, match="event 1 of tree t is corrupt"):
-        codec.read_event(("t", 1, body, codec.crc32(body)))
+        codec.read_event(("t", 1, body, crc))
+    with pytest.raises(StorageError, match="tree t is corrupt"):
+        codec.read_head(("t", "ann", body, crc, body, crc))
+    with pytest.raises(StorageError, match="task t is corrupt"):
+        codec.read_task(("t", "ann", body, crc, body, crc))
+
+
+@pytest.mark.parametrize("which", range(6))
+def test_a_row_is_served_only_under_its_own_key_and_checksums(which: int) -> None:
+    head = created("t", owner="ann").head
+    task = created("t", owner="ann").tasks[0]
+    event = created("t").events[0]
+    body = msgspec.json.encode(event)
+    rows: list[tuple[Callable[[Sequence[Any]], object], object, list[Any]]] = [
+        (codec.read_head, head, ["t", "ann", *codec.head_row(head)[-4:]]),
+        (codec.read_task, task, ["t", "ann", *codec.task_row(task)[-4:]]),
+        (codec.read_event, event, ["t", 1, body, codec.crc32(body)]),
+    ]
+    for read, value, row in rows:
+        assert read(row) == value
+        if which < len(row):
+            row[which] = {str: "x", int: -1, bytes: b"[]"}[type(row[which])]
+            with pytest.raises(StorageError, match="corrupt"):
+                read(row)
 
 
 def test_the_parts_of_a_row_together_are_the_whole_value() -> None:
@@ -486,3 +512,93 @@ async def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("core.storage.lock.file_system", lambda directory: "nfs4")
     with pytest.raises(StorageError, match="network file system"):
         await SqlStorage(str(tmp_path / "tasks.db")).open()
+
+
+@pytest.mark.asyncio
+async def test_a_storage_that_was_never_opened_is_closed(tmp_path: Path) -> None:
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    await storage.close()
+    for refused in (storage.append(created("t")), storage.put_draft(Task(id="d", name="d", created_at=1.0))):
+        with pytest.raises(StorageUnavailable, match="closed"):
+            await refused
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.asyncio
+async def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be opened: Is a directory"):
+        await SqlStorage(str(tmp_path)).open()
+
+
+@pytest.mark.asyncio
+async def test_an_open_that_fails_at_the_readers_leaves_the_file_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    with monkeypatch.context() as patch:
+        patch.setattr("aiosqlite.connect", _cannot_open)
+        with pytest.raises(StorageError, match=r"tasks\.db cannot be opened: unable to open"):
+            await storage.open()
+    other = SqlStorage(str(tmp_path / "tasks.db"))
+    await other.open()
+    await other.append(created("t"))
+    await other.close()
+
+
+def _cannot_open(*_: object, **__: object) -> object:
+    raise sqlite3.OperationalError("unable to open")
+
+
+@pytest.mark.asyncio
+async def test_a_close_in_the_middle_of_reads_answers_every_one_of_them(tmp_path: Path) -> None:
+    """Each gets its rows, or is told that the database is closed; none waits for ever."""
+    told = 0
+    for turns in range(12):
+        storage = SqlStorage(str(tmp_path / "tasks.db"))
+        await storage.open()
+        if turns == 0:
+            await storage.append(created("t", 1500))
+        readings = [asyncio.ensure_future(storage.load("t")) for _ in range(6)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await storage.close()
+        for found in await asyncio.wait_for(asyncio.gather(*readings, return_exceptions=True), 20):
+            if isinstance(found, StorageUnavailable):
+                assert str(found) == "The database is closed"
+                told += 1
+            else:
+                assert not isinstance(found, BaseException) and found is not None and len(found[1]) == 1500
+    assert told
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_is_not_open_says_so(storage: SqlStorage) -> None:
+    reader = Reader(storage.path)
+    with pytest.raises(StorageUnavailable, match="The database is closed"):
+        await reader.rows(("SELECT 1", ()))
+    await reader.open()
+    assert await reader.rows(("SELECT 1", ())) == [(1,)]
+    await reader.close()
+    with pytest.raises(StorageUnavailable, match="The database is closed"):
+        await reader.rows(("SELECT 1", ()))
+
+
+@pytest.mark.asyncio
+async def test_an_error_of_what_decodes_rows_is_not_blamed_on_the_database(storage: SqlStorage) -> None:
+    reader = Reader(storage.path)
+    await reader.open()
+    with pytest.raises(ValueError, match="invalid literal"):
+        await reader.first_and_rest(("SELECT 1", ()), ("SELECT 'x'", ()), lambda row: int(row[0]))
+    assert await reader.first_and_rest(("SELECT 1", ()), ("SELECT 2", ()), lambda row: row[0]) == ((1,), [2])
+    await reader.close()
+
+
+def test_a_lock_may_be_given_back_twice(tmp_path: Path) -> None:
+    lock, other = DatabaseLock(tmp_path / "tasks.db"), DatabaseLock(tmp_path / "tasks.db")
+    lock.acquire()
+    lock.release()
+    other.acquire()
+    lock.release()
+    with pytest.raises(DatabaseInUse):
+        lock.acquire()
+    other.release()

@@ -1,9 +1,12 @@
 """Group commit, faults of the disk, and the order of writes (`core.storage.writer`)."""
 
 import asyncio
+import gc
+import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam
+from sqlalchemy.dialects.sqlite import insert
 
 from core.errors import StorageError, StorageUnavailable, VersionConflict
-from core.storage import statements, writer
+from core.storage import statements, tables, writer
 from core.storage.base import Append, TaskQuery
 from core.storage.sql import SqlStorage
 from core.storage.writer import Writer
@@ -356,13 +360,188 @@ async def test_a_run_to_its_end_forgets_the_tree(storage: SqlStorage) -> None:
 def test_a_statement_over_many_rows_keeps_their_order_and_number(rows: int) -> None:
     seen: list[tuple[str, tuple[Any, ...]]] = []
 
-    class Driver:
-        def exec_driver_sql(self, sql: str, parameters: tuple[Any, ...]) -> None:
-            seen.append((sql, parameters))
-
     given = [("t", i, "k", "x", 0.0, b"", 0) for i in range(rows)]
-    statements.INSERT_EVENTS.run(Driver(), given)  # type: ignore[arg-type]
+    statements.INSERT_EVENTS.run(lambda sql, parameters: seen.append((sql, parameters)), given)
 
     assert [seq for _, parameters in seen for seq in parameters[1::7]] == list(range(rows))
     assert all(sql.count("?") == len(parameters) for sql, parameters in seen)
     assert len(seen) <= rows // statements.MAX_ROWS + 8
+
+
+# A disk and a loop that fail
+
+
+class _Harmed(sqlite3.Cursor):
+    """Fails at statements with a word in them, as the disk would make them fail."""
+
+    word = ""
+    code = 0
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if _Harmed.word and _Harmed.word in sql:
+            error = sqlite3.OperationalError("a disk that fails")
+            error.sqlite_errorcode, error.sqlite_errorname = _Harmed.code, f"SQLITE_{_Harmed.code}"
+            raise error
+        return super().execute(sql, *parameters)
+
+
+class _Harmable(sqlite3.Connection):
+    def cursor(self, factory: Any = _Harmed) -> Any:
+        return super().cursor(factory)
+
+
+@pytest.fixture
+def harm(monkeypatch: pytest.MonkeyPatch) -> type[_Harmed]:
+    """Every connection that is made from now on fails at `word` with `code`; set them to harm."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=_Harmable, **options))
+    monkeypatch.setattr(_Harmed, "word", "")
+    return _Harmed
+
+
+@pytest.mark.parametrize(
+    ("code", "exits"),
+    [
+        (sqlite3.SQLITE_IOERR_FSYNC, [writer.EXIT_CODE]),
+        (sqlite3.SQLITE_IOERR_WRITE, [writer.EXIT_CODE]),
+        (sqlite3.SQLITE_FULL, []),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_commit_of_which_nobody_knows_what_is_stored_ends_the_process(
+    tmp_path: Path, harm: type[_Harmed], code: int, exits: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After any I/O error; not when the disk is full, for then nothing is stored."""
+    ended: list[int] = []
+    storage = SqlStorage(str(tmp_path / "tasks.db"), exit_process=ended.append)
+    await storage.open()
+    harm.word, harm.code = "COMMIT", code
+
+    with pytest.raises(StorageUnavailable, match=f"SQLITE_{code}"):
+        await storage.append(created("t"))
+
+    assert ended == exits
+    assert ("COMMIT on" in caplog.text) == bool(exits)
+    harm.word = ""
+    assert await storage.head("t") is None
+    await storage.append(created("t"))
+    await storage.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "exits"),
+    [
+        (sqlite3.SQLITE_IOERR_FSYNC, [writer.EXIT_CODE]),
+        (sqlite3.SQLITE_IOERR_DIR_FSYNC, [writer.EXIT_CODE]),
+        (sqlite3.SQLITE_IOERR_READ, []),
+        (sqlite3.SQLITE_FULL, []),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_checkpoint_that_could_not_be_synced_ends_the_process_and_another_failure_waits_for_the_next(
+    tmp_path: Path, harm: type[_Harmed], code: int, exits: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[int] = []
+    storage = SqlStorage(str(tmp_path / "tasks.db"), exit_process=ended.append)
+    await storage.open()
+    await storage.append(created("t"))
+    harm.word, harm.code = "wal_checkpoint", code
+
+    await storage.close()
+
+    assert ended == exits
+    assert ("A checkpoint on" in caplog.text) == bool(exits)
+    assert f"checkpoint of {storage.path} failed: a disk that fails" in caplog.text
+    harm.word = ""
+    await storage.open()
+    assert await storage.head("t") is not None
+    await storage.close()
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_keeps_the_log_from_being_emptied_is_told_in_the_log(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await storage.append(created("t"))
+    foreign = sqlite3.connect(storage.path, isolation_level=None)
+    foreign.execute("BEGIN")
+    foreign.execute("SELECT * FROM trees").fetchall()
+    await storage.append(created("u", 50))
+    monkeypatch.setattr(writer, "ALARM_PAGES", 1)
+
+    await storage.close()
+    foreign.close()
+
+    assert re.search(r"[1-9]\d* pages of the log of .*tasks.db wait for a reader to end", caplog.text)
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "text.db"
+    path.write_text("not a database, although it is long enough for one" * 100)
+    started_badly = Writer(path)
+    with pytest.raises(StorageError, match=r"text\.db cannot be opened: file is not a database"):
+        await started_badly.start()
+    await started_badly.close()
+    with pytest.raises(StorageUnavailable, match="closed"):
+        await started_badly.submit(created("t"))
+    gc.collect()
+    assert caplog.text == "", "its connection was closed by the thread that made it"
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_cannot_be_made_ends_the_writer_with_its_reason(tmp_path: Path) -> None:
+    started_badly = Writer(tmp_path / "no such folder" / "tasks.db")
+    with pytest.raises(StorageError, match=r"tasks\.db cannot be opened: unable to open database file"):
+        await started_badly.start()
+
+
+def writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "storage-writer"]
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_is_broken_off_leaves_no_thread(tmp_path: Path) -> None:
+    before = writers()
+    begun = Writer(tmp_path / "tasks.db")
+    starting = asyncio.ensure_future(begun.start())
+    await asyncio.sleep(0)
+    (thread,) = set(writers()) - set(before)
+    starting.cancel()
+    await asyncio.wait([starting])
+    await asyncio.to_thread(thread.join, 10)
+    assert not thread.is_alive()
+    await begun.close()
+
+
+def test_a_loop_that_was_closed_before_its_storage_is_told_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread still writes what it was given, and ends."""
+    released = threading.Event()
+    before = writers()
+
+    async def leave() -> None:
+        left = Writer(tmp_path / "tasks.db")
+        await left.start()
+        left.submit(lambda connection: released.wait(10) and None)
+        closing = asyncio.ensure_future(left.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+
+    asyncio.run(leave())
+    (thread,) = set(writers()) - set(before)
+    released.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "the event loop of" in caplog.text and "was closed before its storage" in caplog.text
+
+
+def test_a_statement_whose_rows_have_another_width_is_a_bug() -> None:
+    one_row = insert(tables.documents).values([{c: bindparam(c.name) for c in tables.documents.c}])
+    width = len(tables.documents.c)
+    assert statements.RowsStatement(one_row, width).sql(2).count("?") == 2 * width
+    with pytest.raises(AssertionError, match=f"not a statement over rows of {width + 1} values: INSERT"):
+        statements.RowsStatement(one_row, width + 1)

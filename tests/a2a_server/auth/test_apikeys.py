@@ -224,3 +224,87 @@ async def test_memory_for_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_two_principals_are_one_owner(one: tuple[str, str], other: tuple[str, str]) -> None:
     assert owner_of(*one) != owner_of(*other)
     assert "anonymous" not in {owner_of(*one), owner_of("", "anonymous"), owner_of("anonymous", "")}
+
+
+@pytest.mark.asyncio
+async def test_a_rotated_key_is_known_by_the_end_of_its_new_secret() -> None:
+    keys, _, _ = await make()
+    key, _ = await keys.create(ANN)
+    rotated, text = await keys.rotate(key.id)
+    assert rotated.last_characters == text[-4:]
+    assert await keys.all() == [rotated]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("grace", [0.5, 1.0])
+async def test_a_grace_may_be_short(grace: float) -> None:
+    keys, _, clock = await make()
+    key, old = await keys.create(ANN)
+    rotated, _ = await keys.rotate(key.id, grace=grace)
+    assert rotated.replaced_until == clock.time + grace
+    assert (await keys.principal(old)).expires_at == clock.time + grace
+
+
+@pytest.mark.asyncio
+async def test_nothing_of_a_replaced_secret_is_kept_without_grace_or_after_a_revocation() -> None:
+    keys, _, clock = await make()
+    key, _ = await keys.create(ANN)
+    rotated, _ = await keys.rotate(key.id)
+    assert (rotated.replaced, rotated.replaced_until) == (None, None)
+    await keys.rotate(key.id, grace=60)
+    revoked = await keys.revoke(key.id)
+    assert (revoked.replaced, revoked.replaced_until, revoked.revoked_at) == (None, None, clock.time)
+
+
+@pytest.mark.asyncio
+async def test_the_log_can_say_why_a_key_was_refused() -> None:
+    keys, _, clock = await make()
+    key, text = await keys.create(Grant(principal="ann", expires_at=clock.time + 1))
+    assert await refusal(keys, "a2a_x") == "it does not have the form of a key"
+    assert await refusal(keys, f"a2a_{'0' * 16}_{'0' * 64}") == "there is no such key"
+    assert await refusal(keys, f"a2a_{key.id}_{'0' * 64}") == f"the secret of key {key.id} is wrong"
+    clock.time += 1
+    assert await refusal(keys, text) == f"key {key.id} has expired"
+    await keys.revoke(key.id)
+    assert await refusal(keys, text) == f"key {key.id} is revoked"
+
+
+@pytest.mark.asyncio
+async def test_a_key_of_an_operator_is_an_operators() -> None:
+    keys, _, _ = await make()
+    _, text = await keys.create(Grant(principal="root", is_operator=True))
+    assert (await keys.principal(text)).is_operator
+
+
+@pytest.mark.asyncio
+async def test_a_key_is_stored_as_its_principals() -> None:
+    keys, storage, clock = await make()
+    key, _ = await keys.create(ANN)
+    document = await storage.document(KIND, key.id)
+    assert document is not None
+    assert (document.owner, document.at, document.tree_id) == (owner_of("t", "ann"), clock.time, "")
+
+
+class CountingStorage(MemoryStorage):
+    """Counts the reads of documents."""
+
+    reads = 0
+
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        self.reads += 1
+        return await super().document(kind, document_id)
+
+
+@pytest.mark.asyncio
+async def test_a_key_is_read_once_and_again_after_it_changed() -> None:
+    storage = CountingStorage()
+    await storage.open()
+    keys = ApiKeys(storage, SetClock())
+    key, text = await keys.create(ANN)
+    for _ in range(3):
+        await keys.principal(text)
+    assert storage.reads == 1
+    await keys.rotate(key.id, grace=60)  # reads it too
+    for _ in range(3):
+        await keys.principal(text)
+    assert storage.reads == 3

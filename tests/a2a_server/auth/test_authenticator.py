@@ -1,18 +1,22 @@
 """What a request's headers prove; and that everything that proves nothing looks the same."""
 
+import dataclasses
 import logging
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.datastructures import Headers
 
 from a2a_server.auth.apikeys import ApiKeys, Grant
-from a2a_server.auth.authenticator import CHALLENGE, INVALID_TOKEN, Authenticator
+from a2a_server.auth.authenticator import CHALLENGE, INVALID_TOKEN, Authenticator, make_authenticator
 from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.jwt import JwtVerifier
 from a2a_server.context import NOBODY
 from a2a_server.protocol.errors import Overloaded, Unauthenticated
-from core.errors import StorageUnavailable
+from core.egress import EgressPolicy
+from core.errors import ConfigurationError, StorageUnavailable
 from core.storage.base import Document
 from core.storage.memory import MemoryStorage
 from tests.a2a_server.auth.clocks import SetClock
@@ -135,3 +139,61 @@ async def test_closing_ends_what_goes_on_beside_requests() -> None:
     for kinds in ((), ("keys", "jwt")):
         authenticator, _ = await make(*kinds)
         await authenticator.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kinds", [(), ("keys",), ("jwt",), ("keys", "jwt")])
+async def test_what_is_taken_is_what_the_settings_say(kinds: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(jwks(RSA))
+    storage = MemoryStorage()
+    await storage.open()
+    keys = ApiKeys(storage, SetClock())
+    _, key = await keys.create(Grant(principal="bob"))
+    settings = msgspec.structs.replace(SETTINGS, auth=kinds, jwt_keys=str(tmp_path / "keys.json"))
+
+    authenticator = make_authenticator(settings, keys, EgressPolicy(), SetClock())
+
+    for kind, credential, who in (("keys", key, "bob"), ("jwt", token(claims()), "ann")):
+        given = headers(("Authorization", f"Bearer {credential}"))
+        if not kinds:
+            assert await authenticator.principal(given, "") is NOBODY
+        elif kind in kinds:
+            assert (await authenticator.principal(given, "")).id == who
+        else:
+            with pytest.raises(Unauthenticated):
+                await authenticator.principal(given, "")
+    await authenticator.close()
+
+
+def test_an_issuers_file_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(SETTINGS, auth=("jwt",), jwt_keys=str(tmp_path / "none.json"))
+    with pytest.raises(ConfigurationError, match=r"none\.json cannot be used"):
+        make_authenticator(settings, ApiKeys(MemoryStorage(), SetClock()), EgressPolicy(), SetClock())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("kinds", "given", "reason"),
+    [
+        (("keys",), [("Authorization", "Bearer x.y.z")], "it does not have the form of a key"),
+        (("jwt",), [("Authorization", "Bearer a2a_x")], "keys are not taken here"),
+        (("keys", "jwt"), [("X-API-Key", "x")], "it does not have the form of a key"),
+        (("keys", "jwt"), [("Authorization", "Basic x")], "its scheme is not Bearer"),
+        (("keys", "jwt"), [("Authorization", "Bearer x"), ("X-API-Key", "x")], "there is more than one"),
+    ],
+)
+async def test_the_log_says_whose_credential_was_refused_and_why(
+    kinds: tuple[str, ...], given: list[tuple[str, str]], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    authenticator, _ = await make(*kinds)
+    await refusal(authenticator, *given)
+    assert caplog.messages == [f"a credential from 192.0.2.1 was refused: {reason}"]
+
+
+def test_the_issuers_keys_are_fetched_in_small_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the operator's own rules about where calls may go."""
+    made: list[EgressPolicy] = []
+    monkeypatch.setattr("a2a_server.auth.authenticator.Egress", made.append)
+    policy = EgressPolicy(max_bytes=1 << 30, timeout=1000.0)
+    make_authenticator(SETTINGS, ApiKeys(MemoryStorage(), SetClock()), policy, SetClock())
+    assert made == [dataclasses.replace(policy, max_bytes=256 * 1024, timeout=10.0)]

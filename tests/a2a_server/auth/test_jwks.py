@@ -323,3 +323,39 @@ async def test_keys_in_a_file(tmp_path: Path) -> None:
     file.write_bytes(jwks(RSA))
 
     assert await make_public_keys(settings, web).find("rsa", "RS256") is not None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("pages", "reason"),
+    [
+        ({DESCRIPTION: {"issuer": "https://other.example", "jwks_uri": JWKS}}, "the issuer describes another one"),
+        ({DESCRIPTION: {"issuer": ISSUER}}, "the issuer does not say where they are"),
+        ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": "http://keys.example/jwks"}}, "jwks_uri: must be"),
+        ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: b"{"}, "they are not JSON"),
+        ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: b"{}"}, "they are no JWKS with at most 100 keys"),
+        ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: b'{"keys": [1]}'}, "no key among them can verify"),
+    ],
+)
+async def test_the_log_says_why_there_are_no_keys(
+    pages: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Overloaded):
+        await make_public_keys(SETTINGS, Web(pages)).find("rsa", "RS256")
+    (message,) = [text for text in caplog.messages if "cannot be read" in text]
+    assert message.startswith(f"the public keys of the tokens' issuer cannot be read: {reason}")
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_is_no_success_is_told_with_its_address(caplog: pytest.LogCaptureFixture) -> None:
+    web = Web({JWKS: jwks(RSA)}, status=404)
+    with pytest.raises(Overloaded):
+        await make_public_keys(replace(SETTINGS, jwt_keys=JWKS), web).find("rsa", "RS256")
+    assert f"cannot be read: {JWKS} answered with status 404" in caplog.text
+    assert web.asked[0].headers == {"Accept": "application/json"}
+
+
+def test_what_a_key_says_it_may_be_used_for_otherwise_is_no_obstacle() -> None:
+    """Issuers list the operations of their private keys too."""
+    (key,) = parse_keys(json.dumps({"keys": [GOOD | {"key_ops": ["sign"]}]}).encode())
+    assert key.kid == "rsa"

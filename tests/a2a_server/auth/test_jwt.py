@@ -279,3 +279,43 @@ def test_garbage_proves_nothing(text: str) -> None:
             await verifier().principal(text)
 
     asyncio.run(judge())
+
+
+WHY: dict[str, tuple[Callable[[], str], str]] = {
+    "an unknown kid": (lambda: token(kid="other"), "the issuer has no such key"),
+    "a forged signature": (lambda: token(key=STRANGER), "its signature is not good (bad_signature)"),
+    "no JSON": (lambda: token(b"hello"), "its content is not JSON"),
+    "no content": (lambda: token(b""), "its content is not JSON"),
+    "too long": (lambda: "a" * (LONGEST_TOKEN + 1), "it is longer than 16384 characters"),
+    "as long as is allowed": (lambda: "a" * LONGEST_TOKEN, "it does not have the form of a token"),
+    "five parts": (lambda: "a.b.c.d.e", "it does not have the form of a token"),
+    "no header": (lambda: "..", "its header cannot be read"),
+    "another algorithm": (lambda: token(alg="RS512"), "its algorithm is not allowed"),
+    "crit": (lambda: signed({"crit": ["exp"]}, GOOD), "it needs an extension that nobody here knows"),
+    "another type": (lambda: token(typ="secevent+jwt"), "it is another kind of signed document"),
+    "another issuer": (lambda: token(claims(iss="https://evil.example")), "it is of another issuer"),
+    "another audience": (lambda: token(claims(aud="https://other.example")), "it is meant for others"),
+    "no end": (lambda: token(claims(exp=None)), "it does not say when it ends"),
+    "at its end": (lambda: token(claims(exp=NOW - 30)), "it has expired"),
+    "too early": (lambda: token(claims(nbf=NOW + 31)), "it is not valid yet"),
+    "nobody": (lambda: token(claims(sub=None)), "it does not say whose it is"),
+    "a name too long": (lambda: token(claims(sub="x" * 301)), "it does not say whose it is"),
+    "a time that is none": (lambda: token(claims(exp=True)), "its times are no times"),
+    "a time too late": (lambda: token(claims(exp=1e11 + 1)), "its times are no times"),
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("case", WHY)
+async def test_the_log_can_say_why_a_token_was_refused(case: str) -> None:
+    """The caller is told nothing; the operator has only this."""
+    make, reason = WHY[case]
+    with pytest.raises(BadCredential) as refused:
+        await verifier().principal(make())
+    assert str(refused.value) == reason
+
+
+@pytest.mark.asyncio
+async def test_the_longest_name_and_the_latest_times_are_taken() -> None:
+    given = claims(sub="x" * 300, exp=1e11, nbf=0)
+    assert (await verifier().principal(token(given))).id == "x" * 300

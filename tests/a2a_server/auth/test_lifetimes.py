@@ -126,3 +126,34 @@ async def test_what_has_ended_is_forgotten() -> None:
     assert not lifetimes._open
     lifetimes.end("k")
     assert not lifetimes._open
+
+
+@pytest.mark.asyncio
+async def test_an_end_that_is_far_does_not_end_a_stream_that_goes_on_before_it() -> None:
+    clock = SetClock()
+    lifetimes = Lifetimes(clock)
+    source = Source()
+    reader = asyncio.create_task(collect(lifetimes.guarded(source.items(), holder())))
+    await source.waits.wait()
+
+    lifetimes.end("k", grace=3600.0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not reader.done()
+
+    lifetimes.end("k")
+    assert await reader == [1]
+
+
+@pytest.mark.asyncio
+async def test_without_grace_a_stream_ends_now() -> None:
+    clock = SetClock()
+    lifetimes = Lifetimes(clock)
+    guarded = lifetimes.guarded(Source().items(), holder())
+    assert await anext(guarded) == 1
+    lifetimes.end("k")
+    (lifetime,) = lifetimes._open["k"]
+    assert lifetime.ends_at == clock.time
+    lifetimes.end("k", grace=60.0)
+    assert lifetime.ends_at == clock.time
+    assert await collect(guarded) == []
