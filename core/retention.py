@@ -133,7 +133,7 @@ class Retention:
             return 0
         until = now - self._times.fold_after
         ready = sorted(self._put_off.difference(unread))
-        folded = await self._fold_trees(await self._due(ready, until))
+        folded = await self._fold_trees(await self._still_due(ready, until))
         self._put_off.difference_update(ready)
         while page := await self._storage.ended(EndedQuery(until=until, after=self._folded_up_to, limit=PAGE)):
             due = [each for each in page if _has_ended(each.head, until)]
@@ -142,8 +142,8 @@ class Retention:
             self._folded_up_to = page[-1].key
         return folded
 
-    async def _due(self, tree_ids: Collection[str], until: float) -> list[EndedTree]:
-        """Those of the trees that still are. The turn of one that went on comes again."""
+    async def _still_due(self, tree_ids: Collection[str], until: float) -> list[EndedTree]:
+        """Those of the trees that are. The turn of one that has run since comes again, after its new end."""
         found = []
         for tree_id in tree_ids:
             head = await self._storage.head(tree_id)

@@ -214,9 +214,9 @@ PLANTED: dict[str, Plant] = {
     "retention takes what has just ended": _impatient,
     "retention takes what is still to be delivered": in_place_of(Retention, "__init__", _inconsiderate),
     "what retention has put off is folded before its time": in_place_of(
-        Retention, "_due", lambda old: lambda self, tree_ids, until: old(self, tree_ids, float("inf"))
+        Retention, "_still_due", lambda old: lambda self, tree_ids, until: old(self, tree_ids, float("inf"))
     ),
-    "what retention has put off is never folded": in_place_of(Retention, "_due", _none_later),
+    "what retention has put off is never folded": in_place_of(Retention, "_still_due", _none_later),
     "one retry too many": _deciding(c.FailAttempt, _one_retry_more),
     "a lost wake-up after a dependency": in_place_of(TaskTree, "_release", _forgetful),
     "a lost wake-up after an answer": _applying(e.InputProvided, _forgetful),
