@@ -213,6 +213,9 @@ PLANTED: dict[str, Plant] = {
     "folding forgets failures": lambda patch: patch.setattr(fold_module, "KEPT", e.TaskCompleted | e.ArtifactAdded),
     "retention takes what has just ended": _impatient,
     "retention takes what is still to be delivered": in_place_of(Retention, "__init__", _inconsiderate),
+    "retention folds what is still to be delivered": in_place_of(
+        Retention, "_fold", lambda old: lambda self, unread, now: old(self, (), now)
+    ),
     "what retention has put off is folded before its time": in_place_of(
         Retention, "_still_due", lambda old: lambda self, tree_ids, until: old(self, tree_ids, float("inf"))
     ),

@@ -28,6 +28,7 @@ LOGGERS = ("core", "a2a_server")
 MESSAGE = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "Ada"}]}
 HOUR = 3600.0
 MANY_TURNS = 1_000
+LONGEST_OUTAGE = 60.0  # virtual seconds between two lives
 STUCK = 600.0  # virtual seconds; everything that works ends long before
 SWEEP = 10.0  # virtual seconds between two looks for trees that are over
 LONGEST_WAIT = 2 * PATIENCE.longest  # virtual seconds after which a webhook's reader has noticed that its tree is gone
@@ -84,6 +85,8 @@ def simulate(
     while not _live(world, executors, probe, until=hours * HOUR):
         if world.life >= world.pace.lives:
             raise Violation(f"seed {seed} does not come to its end")
+        if world.chance.random() < 0.3:
+            world.now += world.chance.uniform(0.0, LONGEST_OUTAGE)  # much is due when the next life begins
     return world
 
 
