@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, Standing
+from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, Standing, unread_trees
 from a2a_server.push.outbox import Patience
 from a2a_server.push.sender import Failed
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
@@ -354,6 +354,34 @@ async def test_a_webhook_whose_tree_runs_again_is_not_at_rest_in_the_database() 
 
         (standing,) = await documents(session, STANDING)
         assert standing.at < AT_REST
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_webhook_is_told_nothing_of_another_run_before_its_standing_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by the simulation: retention took its tree for one that everybody has read."""
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: not post.outbox._readers)
+        receiver.gate = asyncio.Event()
+        failures = [StorageUnavailable("later")]
+        put = session.storage.put_documents
+
+        async def fails_once(*given: Document) -> None:
+            if failures:
+                raise failures.pop()
+            await put(*given)
+
+        monkeypatch.setattr(session.storage, "put_documents", fails_once)
+        await session.execute(tree_id, force=True)
+        await until(lambda: receiver.now == 1)
+
+        assert not failures and tree_id in await unread_trees(session.storage)
         await post.outbox.close()
 
 
