@@ -78,6 +78,7 @@ class Retention:
         if self._run is not None:
             self._run.cancel()
             await asyncio.wait([self._run])
+            self._run = None  # with all that it had in hand
 
     async def _work(self) -> None:
         while True:
