@@ -40,6 +40,7 @@ def _without_password(url: str) -> str:
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Kept = Annotated[float, Meta(ge=0, le=1e10)]
 Names = tuple[str, ...]
 # `mask` is what stands for the value where settings are shown.
 DatabaseUrl = Annotated[str, Meta(min_length=1, extra={"mask": _without_password})]
@@ -76,7 +77,11 @@ class Config(PushSettings, frozen=True, kw_only=True):
 
     max_connections: Count = 10_000
     max_connections_per_address: Count = 200  # save from this machine and from trusted proxies
+    max_head: Count = 16 * 1024  # bytes of a request's target and header fields
+    max_header_fields: Count = 100
     max_body: Count = 10 * 1024 * 1024  # bytes
+    max_nesting: Annotated[int, Meta(ge=1, le=128)] = 64  # levels of a body's JSON; all that reads it later recurses
+    max_values: Count = 1_000_000  # values of it; a small one takes 40 bytes of memory and more, for one or two sent
     max_batch: Count = 50
     max_tree_tasks: Count = 10_000
     max_depth: Count = 200
@@ -84,6 +89,8 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
     client_context_ids: bool = True  # whether clients may make contexts by naming new ones
     idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is known
+    fold_after: Kept = 86_400.0  # seconds after its end at which a task's events are folded into what it is; 0: never
+    delete_after: Kept = 30 * 86_400.0  # seconds after its end at which a task is deleted; 0: never
     idempotency_by_message_id: bool = False  # a message without the header has its messageId for a key
 
     # Of one caller. None: 100 requests a second, 100 calls and 100 streams at the same time for callers who are
@@ -92,6 +99,11 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_burst: Count | None = None  # requests at once; None: as many as come in two seconds
     max_calls: Count | None = None
     max_streams: Count | None = None
+
+    # New work is refused past the soft one, nearly everything past the hard one, while a read takes `overload_wait`.
+    overload_soft: Count = 100  # calls and runs of less than a second that are under way
+    overload_hard: Count = 200
+    overload_wait: Seconds = 0.01
 
     max_running: Count = 100  # tasks of this process
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
@@ -269,6 +281,11 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
     check_auth(config, source)
     check_push(config, source)
     _check_edge(config, source)
+    if 0 < config.delete_after < config.idempotency_keep:
+        raise ConfigurationError(
+            f"{source('delete_after')}: must not be less than idempotency_keep, {config.idempotency_keep:g}: "
+            "a key that is known leads to its task"
+        )
     if not (config.identifies_callers or config.insecure or is_loopback(config.host)):
         raise ConfigurationError(
             f"{source('host')}: {config.host} is reachable from other machines, and callers are not identified; "
@@ -301,6 +318,10 @@ def _check_edge(config: Config, source: Callable[[str], str]) -> None:
         raise ConfigurationError(f"{source('cors_credentials')}: not together with * in cors_origins; name the origins")
     if config.max_calls is not None and config.max_calls < config.max_batch:
         raise ConfigurationError(f"{source('max_calls')}: must not be less than max_batch, {config.max_batch}")
+    if config.overload_hard < config.overload_soft:
+        raise ConfigurationError(
+            f"{source('overload_hard')}: must not be less than overload_soft, {config.overload_soft}"
+        )
     for name in ("tls_key", "tls_key_password_file", "tls_ca"):
         if getattr(config, name) is not None and config.tls_cert is None:
             raise ConfigurationError(f"{source(name)}: needs tls_cert")

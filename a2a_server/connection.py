@@ -9,12 +9,16 @@ import asyncio
 import resource
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from a2a_server.deadlines import Deadlines, TimedConnection
+import msgspec
 
-MAX_HEAD: Final = 16 * 1024  # bytes: the request's target and its header fields
-MAX_FIELDS: Final = 100
+from a2a_server.deadlines import Deadlines, TimedConnection
+from a2a_server.overload import RETRY_AFTER, Load
+from a2a_server.protocol.errors import Overloaded, to_object, to_status
+from a2a_server.turnstile import Benches, Refusals
+
 ACCEPTED_AT_ONCE: Final = 16
 # Open files that connections must leave: for the database and executors, and for connections that have been accepted
 # and are not counted yet, or not gone yet, which takes four turns of the loop.
@@ -27,6 +31,14 @@ _NO_ROOM: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 5\r\n"
     b"content-length: 20\r\nconnection: close\r\n\r\nToo many connections"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLimits:
+    """How large the head of a request may be: its target and its header fields."""
+
+    size: int  # bytes
+    fields: int
 
 
 class Connections:
@@ -79,6 +91,7 @@ class Connection(TimedConnection):
     """uvicorn's connection, with a bounded head; one for which there is no room is answered and closed at once."""
 
     limits: ClassVar[Connections | None] = None
+    head: ClassVar[HeadLimits]
     _counted: str | None = None  # the address under which it is counted
     _is_in_head = False
     _is_too_large = False
@@ -109,7 +122,7 @@ class Connection(TimedConnection):
         super().data_received(data)
         is_middle = self._is_in_head and not self._has_begun and not self.transport.is_closing()
         self._middle = self._middle + len(data) if is_middle else 0
-        if self._middle > MAX_HEAD:
+        if self._middle > self.head.size:
             self._is_too_large = True
             self.send_400_response("")
 
@@ -144,16 +157,30 @@ class Connection(TimedConnection):
 
     def _count(self, size: int) -> None:
         self._size += size
-        if self._size > MAX_HEAD or len(self.headers) > MAX_FIELDS:
+        if self._size > self.head.size or len(self.headers) > self.head.fields:
             self._is_too_large = True
             raise HeadNotTaken("the head is too large")
 
 
-def limited(connections: Connections, times: Deadlines) -> type[Connection]:
-    """The class that uvicorn makes its connections of, counted here and held to these deadlines."""
+def refusals() -> Refusals:
+    """What is said at the turnstile, as the gate says it too."""
+    error = Overloaded(retry_after=RETRY_AFTER)
+    head = f"HTTP/1.1 {error.http_status} Service Unavailable\r\ncontent-type: application/json\r\n"
+    for name, value in {**error.headers, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}.items():
+        head += f"{name.lower()}: {value}\r\n"
+    after_id = b',"error":' + msgspec.json.encode(to_object(error)) + b"}"
+    return Refusals(head.encode(), b'{"jsonrpc":"2.0","id":', after_id, msgspec.json.encode(to_status(error)))
+
+
+def limited(connections: Connections, times: Deadlines, heads: HeadLimits, what_there_is: Load) -> type[Connection]:
+    """The class that uvicorn makes its connections of, counted, held to these bounds, and part of this load."""
 
     class Limited(Connection):
         limits = connections
         deadlines = times
+        head = heads
+        load = what_there_is
+        refusals = refusals()
+        benches = Benches(what_there_is)
 
     return Limited

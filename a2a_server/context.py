@@ -44,7 +44,6 @@ class RequestContext:
     last_event_id: int | None = None  # where a broken stream is to be taken up
     event_id_problem: Problem | None = None  # what is wrong with the one that was given; for streams only
     permit: Permit = field(default_factory=Permit, compare=False)  # what the caller may still do
-    base_url: str = ""  # the address the caller used, with a slash at its end
 
     @property
     def owner(self) -> str:

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from a2a_server.turnstile import Turnstile
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class Deadlines:
     taking: float
 
 
-class TimedConnection(HttpToolsProtocol):
-    """uvicorn's connection, which ends when its client is too slow. `enforce` is called once a second."""
+class TimedConnection(Turnstile):
+    """A connection which ends when its client is too slow. `enforce` is called once a second."""
 
     deadlines: ClassVar[Deadlines]
     _head_since: float | None = None  # since when a head is waited for
@@ -97,7 +97,8 @@ class TimedConnection(HttpToolsProtocol):
     def _is_body_late(self, now: float) -> bool:
         if self._body_since is None:
             return False
-        if self.flow.read_paused or (self.cycle.waiting_for_100_continue and not self.cycle.response_started):
+        cycle = self.cycle  # None for a first call that is held at the turnstile
+        if self.flow.read_paused or (cycle and cycle.waiting_for_100_continue and not cycle.response_started):
             self._body_since, self._body_size = now, 0  # it waits for us
             return False
         if self._is_answering and self.cycle.response_started:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Reply
 from a2a_server.origins import Origins
+from a2a_server.overload import REFUSED, RETRY_AFTER
 from a2a_server.protocol.errors import (
     A2AError,
     BadHeaders,
@@ -21,6 +22,7 @@ from a2a_server.protocol.errors import (
     BodyTooLarge,
     ForeignOrigin,
     Misdirected,
+    Overloaded,
     UnsupportedMediaType,
 )
 
@@ -94,6 +96,8 @@ class Gate:
             raise ForeignOrigin("Requests of other origins are not taken")
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
+        if REFUSED in scope:  # judged at the turnstile
+            raise Overloaded(retry_after=RETRY_AFTER)
 
 
 def _check_content(headers: Mapping[bytes, str], max_body: int) -> None:

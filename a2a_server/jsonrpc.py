@@ -6,7 +6,7 @@ batches item by item, streams, and errors whose text is safe to show. Nothing he
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from inspect import BoundArguments, Signature
 from itertools import accumulate
@@ -35,14 +35,27 @@ from a2a_server.protocol.errors import (
 from a2a_server.protocol.versions import check_version
 from core.errors import Problem
 
-MAX_NESTING = 64
 DEFAULT_MAX_BATCH = 50
+PIECE = 64 * 1024  # bytes of a body that are taken apart at a time
 
 _HEAD = b'{"jsonrpc":"2.0","id":'
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: a level down, a level up
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 Handler = Callable[[RequestContext, Any], Awaitable[Any]]
+
+
+class JsonLimits(Struct, frozen=True):
+    """What the JSON of a body may be beside its bytes: nothing else bounds the memory that small values take.
+
+    An empty object or array counts as two values.
+    """
+
+    nesting: int = 64
+    values: int = 1_000_000
+
+
+JSON_LIMITS = JsonLimits()
 
 
 class NoParams(Struct, frozen=True):
@@ -103,16 +116,19 @@ class Reply:
 class Door:
     """The methods behind one JSON-RPC endpoint."""
 
-    def __init__(self, methods: Iterable[Method], *, max_batch: int = DEFAULT_MAX_BATCH) -> None:
+    def __init__(
+        self, methods: Iterable[Method], *, max_batch: int = DEFAULT_MAX_BATCH, json: JsonLimits = JSON_LIMITS
+    ) -> None:
         self.methods = {method.name: method for method in methods}
         self._targets = {name: _target(method) for name, method in self.methods.items()}
         self._marks = {method.dialect.mark: method.dialect for method in self.methods.values() if method.dialect.mark}
         self._max_batch = max_batch
+        self._json = json
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
         """Answer one HTTP body. Never raises, save for cancellation."""
         try:
-            message = parse(body)
+            message = parse(body, self._json)
             if isinstance(message, list) and not 1 <= len(message) <= self._max_batch:
                 raise InvalidRequest(f"A batch has 1 to {self._max_batch} requests, not {len(message)}")
             if isinstance(message, list) and len(message) > 1 and context.idempotency_key is not None:
@@ -207,10 +223,12 @@ class _Call:
     frames: AsyncGenerator[Frame, None] | None = None
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, limits: JsonLimits = JSON_LIMITS) -> Any:
     """The JSON value of a body. Integers of any size stay exact. Raises ParseError."""
-    if not _is_shallow(body):
-        raise ParseError(f"{ParseError.text}: nested deeper than {MAX_NESTING} levels")
+    if not _has_few_values(body, limits.values):
+        raise ParseError(f"{ParseError.text}: more than {limits.values} values")
+    if not _is_shallow(body, limits.nesting):
+        raise ParseError(f"{ParseError.text}: nested deeper than {limits.nesting} levels")
     try:
         return msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -316,10 +334,35 @@ def _error_response(error: A2AError, request_id: str | int | None, dialect: Dial
     return _HEAD + encode(request_id) + b',"error":' + encode(dialect.error_object(error)) + b"}"
 
 
-def _is_shallow(body: bytes) -> bool:
-    """Whether the JSON in `body` nests at most MAX_NESTING levels. Linear in its size, and nothing recurses."""
-    if body.count(b"[") + body.count(b"{") <= MAX_NESTING:
+def _is_shallow(body: bytes, most: int) -> bool:
+    """Whether the JSON in `body` nests at most so many levels. Linear in its size, and nothing recurses."""
+    if body.count(b"[") + body.count(b"{") <= most:
         return True
-    outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-    steps = memoryview(outside.translate(_STEPS, _NO_BRACKETS)).cast("b")
-    return max(accumulate(steps), default=0) <= MAX_NESTING
+    level = 0
+    for text in _outside_of_strings(body):
+        steps = memoryview(text.translate(_STEPS, _NO_BRACKETS) or b"\x00").cast("b")
+        if max(accumulate(steps, initial=level)) > most:
+            return False
+        level += sum(steps)
+    return True
+
+
+def _has_few_values(body: bytes, most: int) -> bool:
+    """Whether the JSON in `body` has at most so many values: after the first, each has a comma or bracket before it."""
+    if len(body) <= most or _steps_to_values(body) < most:
+        return True
+    return sum(map(_steps_to_values, _outside_of_strings(body))) < most
+
+
+def _steps_to_values(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _outside_of_strings(body: bytes) -> Iterator[bytes]:
+    """What of the body stands outside of strings. Piece by piece: millions of short ones would take much memory."""
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    is_inside = False
+    for begin in range(0, len(unescaped), PIECE):
+        parts = unescaped[begin : begin + PIECE].split(b'"')
+        yield b"".join(parts[is_inside::2])
+        is_inside ^= len(parts) % 2 == 0

@@ -3,31 +3,45 @@
 from typing import Any, Final
 
 from a2a_server.config import Config
-from a2a_server.connection import MAX_FIELDS, MAX_HEAD
-from a2a_server.jsonrpc import MAX_NESTING
+from core.executors.base import MAX_OUTPUT
+from core.jsonvalue import MAX_BYTES
 
 # Settings, under their own names (bytes, seconds, or how many).
 SETTINGS: Final = (
     "max_connections",
     "max_connections_per_address",
+    "max_head",
+    "max_header_fields",
     "max_body",
+    "max_nesting",
+    "max_values",
     "max_batch",
     "max_tree_tasks",
     "max_depth",
     "max_open_tasks",
     "max_file",
     "max_push_configs",
+    "fold_after",
+    "delete_after",
+    "overload_soft",
+    "overload_hard",
+    "overload_wait",
     "max_running",
     "max_running_per_tree",
     "sse_ping",
+    "head_timeout",
+    "body_timeout",
+    "min_body_rate",
     "send_timeout",
     "keep_alive",
     "push_timeout",
+    "push_retry_initial",
+    "push_retry_longest",
     "push_max_age",
     "drain",
 )
 # What no operator changes.
-FIXED: Final = {"max_head": MAX_HEAD, "max_header_fields": MAX_FIELDS, "max_nesting": MAX_NESTING}
+FIXED: Final = {"max_artifact": MAX_BYTES, "max_output": MAX_OUTPUT}  # of executors, which are the operator's own
 
 
 def limits_in_force(config: Config, *, is_identified: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from a2a_server.context import RequestContext
 from a2a_server.gate import Face, media_type
-from a2a_server.jsonrpc import Frame, Method, Reply, parse, perform, to_events
+from a2a_server.jsonrpc import JSON_LIMITS, Frame, JsonLimits, Method, Reply, parse, perform, to_events
 from a2a_server.protocol.codec import encode, from_query
 from a2a_server.protocol.errors import A2AError, HttpMethodNotAllowed, InvalidParams, to_status
 from core.errors import Problem
@@ -64,6 +64,7 @@ class RestCall:
     path: Mapping[str, str]  # its variables, percent-encoded as they came
     query: QueryParams | None  # None: the params are in the body
     media_type: str | None  # the JSON type that the request speaks of
+    json: JsonLimits
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
         """Run the method and write its outcome. Never raises, save for cancellation."""
@@ -95,7 +96,7 @@ class RestCall:
         if self.query is not None:
             params: Any = from_query(self.query.multi_items(), method.params_type)
         else:
-            params = parse(body) if body else {}
+            params = parse(body, self.json) if body else {}
         if not isinstance(params, dict):
             raise InvalidParams.of([Problem("", "the body must be a JSON object")])
         for name, encoded in self.path.items():
@@ -112,8 +113,9 @@ class RestCall:
 class Rest:
     """The binding, over the methods of the door by their names."""
 
-    def __init__(self, methods: Mapping[str, Method]) -> None:
+    def __init__(self, methods: Mapping[str, Method], json: JsonLimits = JSON_LIMITS) -> None:
         self._methods = methods
+        self._json = json
         own = {path: {verb: name for verb, name in calls.items() if name} for path, calls in PATHS.items()}
         # A tenant may be called as a path of ours begins (`tasks`): where both fit, there is no tenant.
         tenants = {"/{tenant}" + path: calls for path, calls in own.items() if calls}
@@ -136,6 +138,7 @@ class Rest:
             path=found.groupdict(),
             query=None if verb == "POST" else QueryParams(scope["query_string"]),
             media_type=json_type(scope),
+            json=self._json,
         )
 
 

@@ -1,6 +1,7 @@
 """Runs the application under uvicorn, and ends it in an orderly way."""
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ import uvicorn
 from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
-from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, limited, room
+from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
 from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
 from a2a_server.proxies import exempt
@@ -58,10 +59,11 @@ class Server(uvicorn.Server):
             body_rate=config.min_body_rate,
             taking=config.send_timeout,
         )
+        heads = HeadLimits(size=config.max_head, fields=config.max_header_fields)
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=limited(connections, deadlines),
+                http=limited(connections, deadlines, heads, application.load),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -90,6 +92,7 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             listener.listen(BACKLOG)
         await self._application.resume()
+        gc.freeze()  # what was made until now lasts as long as the server: no search for garbage looks at it again
         self._ready(self._application.url)
 
     async def on_tick(self, counter: int) -> bool:

@@ -7,7 +7,7 @@ followers of the same task: the frames are kept, within a bound, as JSON that th
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, cast
 
 from msgspec import Raw
@@ -17,13 +17,15 @@ from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.jsonrpc import Event, Frame
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
-from a2a_server.translate import STATUSES, ending_message, updates
+from a2a_server.translate import STATUSES, ending_message, kinds, snapshot, updates
 from core import events as e
+from core.errors import LogFolded, TaskNotFound
 from core.events import Recorded
+from core.feed import log_page
 from core.node_status import ENDS, FAILURES, node_status
 from core.session import Session, has_ended
 from core.storage.base import Storage
-from core.streaming import stream_event
+from core.streaming import folded_event, stream_event
 from core.task import TaskStatus, TreeHead
 
 CACHE_BYTES = 16 * 1024 * 1024
@@ -99,63 +101,88 @@ class Streams:
                 return
             if until_input and first.status.state is wire.TaskState.INPUT_REQUIRED:
                 return
-        async with aclosing(self._log(head, after)) as log:
-            async for recorded, _ in log:
-                closes = _ends(recorded, view) or (until_input and recorded.tree_status is TaskStatus.INPUT_REQUIRED)
-                frames = await self._a2a_frames(recorded, view, closes)
-                for frame in frames[:-1]:
-                    yield Frame(Raw(frame))
-                if frames:
-                    # Only the last of an event's frames has its number: whoever has seen that has seen them all.
-                    yield Frame(Raw(frames[-1]), recorded.seq)
-                if closes:
-                    return
+        try:
+            async with aclosing(self._log(head, after)) as log:
+                async for recorded, _ in log:
+                    closes = _ends(recorded, view) or (
+                        until_input and recorded.tree_status is TaskStatus.INPUT_REQUIRED
+                    )
+                    frames = await self._a2a_frames(recorded, view, closes)
+                    for frame in frames[:-1]:
+                        yield Frame(Raw(frame))
+                    if frames:
+                        # Only the last of an event's frames has its number: whoever has seen that has seen them all.
+                        yield Frame(Raw(frames[-1]), recorded.seq)
+                    if closes:
+                        return
+        except LogFolded:
+            now = await self._head(view.tree_id)
+            task = await self._snapshot(now, view)
+        else:
+            return
+        # In place of the events that are folded: the task as they left it.
+        async with aclosing(self.a2a(now, view, now.version, first=task, until_input=until_input)) as rest:
+            async for frame_of_rest in rest:
+                yield frame_of_rest
 
     async def tasks(self, head: TreeHead, view: View, after: int, *, first: Any = None) -> AsyncGenerator[Frame, None]:
         """Frames of the `tasks.*` dialect after that event; `first` is the result of the call that opens the stream."""
         if first is not None:
             yield Frame(first)
         is_over = has_ended(head) and after >= head.version
-        async with aclosing(self._log(head, after)) as log:
-            async for recorded, is_last in log:
-                is_over = is_last
-                if not (view.is_root or recorded.task_id == view.task_id or isinstance(recorded.event, e.TreeFinished)):
-                    continue
-                for frame in await self._task_frames(recorded):
-                    yield Frame(Raw(frame), recorded.seq, is_response=False)
+        try:
+            async with aclosing(self._log(head, after)) as log:
+                async for recorded, is_last in log:
+                    is_over = is_last
+                    if not _is_told(recorded, view):
+                        continue
+                    for frame in await self._task_frames(recorded):
+                        yield Frame(Raw(frame), recorded.seq, is_response=False)
+        except LogFolded as gap:
+            folded = folded_event(await self._head(view.tree_id), gap.until)
+            yield Frame(Raw(encode(folded)), gap.until, is_response=False)
+            async with aclosing(self.tasks(head, view, gap.until)) as rest:
+                async for frame_of_rest in rest:
+                    yield frame_of_rest
+            return
         if is_over:
             yield Frame(STREAM_END, is_response=False)
 
     async def peek_reply(self, tree_id: str, after: int) -> Recorded | None:
         """The direct reply, when that is the first thing the tree's executor says; waits until it says something."""
-        async with aclosing(self._follow(tree_id, after)) as log:
-            async for recorded in log:
-                match recorded.event:
-                    case e.MessageSent() as said:
-                        return recorded if said.is_reply else None
-                    case e.RunStarted() | e.TaskStarted() | e.MessageReceived():
-                        continue
-                    case _:
-                        return None
+        with suppress(LogFolded):
+            async with aclosing(self._follow(tree_id, after)) as log:
+                async for recorded in log:
+                    match recorded.event:
+                        case e.MessageSent() as said:
+                            return recorded if said.is_reply else None
+                        case e.RunStarted() | e.TaskStarted() | e.MessageReceived():
+                            continue
+                        case _:
+                            return None
         return None
 
     async def until_settled(self, head: TreeHead, task_id: str) -> None:
         """Wait until that node has ended or asks, or its tree has ended, or the server stops."""
         view = View(head.id, task_id, "")
-        async with aclosing(self._log(head, head.version)) as log:
-            async for recorded, _ in log:
-                asks = recorded.task_id == task_id and isinstance(recorded.event, e.InputRequested)
-                if asks or _ends(recorded, view):
-                    return
+        with suppress(LogFolded):  # it has ended
+            async with aclosing(self._log(head, head.version)) as log:
+                async for recorded, _ in log:
+                    asks = recorded.task_id == task_id and isinstance(recorded.event, e.InputRequested)
+                    if asks or _ends(recorded, view):
+                        return
 
     async def _log(self, head: TreeHead, after: int) -> AsyncGenerator[tuple[Recorded, bool], None]:
         """The tree's events after that one, each with whether it is the last of the latest run.
 
         Of a tree at rest what is there; of a live or pending tree everything up to the end of its run, or, when the
-        server stops, up to there.
+        server stops, up to there. Raises LogFolded where an event is not to be had any more.
         """
         if has_ended(head):
-            while page := await self._session.storage.events(head.id, after, until=head.version, limit=PAGE):
+            while after < head.version:
+                page = await log_page(self._session.storage, head.id, after, until=head.version, limit=PAGE)
+                if not page:
+                    raise TaskNotFound(head.id)  # it was deleted meanwhile
                 for recorded in page:
                     yield recorded, recorded.seq == head.version
                 after = page[-1].seq
@@ -170,6 +197,18 @@ class Streams:
 
     def _follow(self, tree_id: str, after: int) -> AsyncGenerator[Recorded, None]:
         return cast("AsyncGenerator[Recorded, None]", self._session.follow(tree_id, after))
+
+    async def _head(self, tree_id: str) -> TreeHead:
+        head = await self._session.storage.head(tree_id)
+        if head is None:
+            raise TaskNotFound(tree_id)
+        return head
+
+    async def _snapshot(self, head: TreeHead, view: View) -> wire.Task:
+        wanted = kinds(head, view.task_id, with_artifacts=True)
+        only = None if view.is_root else view.task_id
+        events = await read_events(self._session.storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
+        return snapshot(head, view.task_id, events)
 
     async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
         key = (view.dialect.version, recorded.seq, view.task_id, closes)
@@ -201,6 +240,11 @@ class Streams:
         return ends[-1] if ends else None
 
 
+def _is_told(recorded: Recorded, view: View) -> bool:
+    """Whether a stream of that view tells the event."""
+    return view.is_root or recorded.task_id == view.task_id or isinstance(recorded.event, e.TreeFinished)
+
+
 def _ends(recorded: Recorded, view: View) -> bool:
     """Whether nothing can come after this event for the task whose stream it is."""
     if isinstance(recorded.event, e.TreeFinished):
@@ -220,15 +264,21 @@ async def read_events(
     task_id: str | None = None,
     kinds: Collection[str] | None = None,
 ) -> list[Recorded]:
-    """All events with `after < seq <= until` that match, in order, read page by page."""
-    found: list[Recorded] = []
-    while after < until:
-        page = await storage.events(tree_id, after, until=until, task_id=task_id, kinds=kinds, limit=PAGE)
-        found += page
-        if len(page) < PAGE:
-            break
-        after = page[-1].seq
-    return found
+    """All events with `after < seq <= until` that match, in order, read page by page.
+
+    Where there is more than one page, the log is not folded between them.
+    """
+    first = await storage.events(tree_id, after, until=until, task_id=task_id, kinds=kinds, limit=PAGE)
+    if len(first) < PAGE:
+        return list(first)
+    while True:
+        folded, cursor = await storage.folded(tree_id), after
+        found: list[Recorded] = []
+        while page := await storage.events(tree_id, cursor, until=until, task_id=task_id, kinds=kinds, limit=PAGE):
+            found += page
+            cursor = page[-1].seq
+        if await storage.folded(tree_id) == folded:
+            return found
 
 
 async def sse(events: AsyncGenerator[Event, None], is_draining: Callable[[], bool]) -> AsyncIterator[bytes]:

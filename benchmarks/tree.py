@@ -1,24 +1,37 @@
 """How fast trees of no-op tasks run, durably, beside the floor that SQLite itself sets on this machine.
 
-Everything is pinned to one core. Each size is run on a fresh database in a temporary folder with synchronous=FULL; the
-floor writes rows of the same number and size with sqlite3 alone, 100 tasks a commit. Ratios count, not the seconds.
+Everything is pinned to one core; each run has a process and a fresh database of its own, with synchronous=FULL. A tree
+runs through the guide's `TaskManager`, whose tasks are stored beforehand, or is created and run through `Session`. The
+floor writes the very rows that the tree left behind, into the same tables with the same indexes, with sqlite3 alone and
+100 tasks a commit: each task inserted and then changed twice, with its event and the tree's head. Ratios count, not the
+seconds.
 """
 
 import argparse
 import asyncio
+import multiprocessing
 import os
 import platform
+import resource
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from core.executors.base import ExecutorSpec, TaskContext
-from core.executors.registry import ExecutorRegistry
+from core.executors.registry import default_registry
+from core.manager import TaskManager, TaskTreeNode, create_session
 from core.session import Session, has_ended
-from core.storage.sql import SqlStorage
+from core.storage import codec
+from core.storage.migrate import migrate
+from core.storage.queries import TASK_COLUMNS
 from core.task import TaskStatus
 
 BATCH = 100  # tasks in one commit of the floor
@@ -31,93 +44,152 @@ class NoOp:
         return None
 
 
-def items(shape: str, n: int) -> list[dict[str, Any]]:
-    """A group of n no-op tasks: a fan, or a chain."""
-    tasks = [{"id": f"t{i}", "name": "noop", "parent_id": "root"} for i in range(n)]
+async def run_session(session: Session, shape: str, n: int) -> float:
+    """Seconds from an array of tasks to the durable end of its run."""
+    tasks: list[dict[str, Any]] = [{"id": f"t{i}", "name": "noop", "parent_id": "root"} for i in range(n)]
     if shape == "chain":
         for i in range(1, n):
-            tasks[i] |= {"dependencies": [f"t{i - 1}"]}
-    return [{"id": "root", "name": "root"}, *tasks]
+            tasks[i]["dependencies"] = [f"t{i - 1}"]
+    begin = time.perf_counter()
+    head = await session.create(session.plan([{"id": "root", "name": "root"}, *tasks]), execute=True)
+    head = await session.wait(head.id, has_ended)
+    seconds = time.perf_counter() - begin
+    if head.status is not TaskStatus.COMPLETED:
+        raise SystemExit(f"the {shape} of {n} ended {head.status}")
+    return seconds
 
 
-async def run_tree(shape: str, n: int, folder: str) -> float:
-    """Seconds from the submission to the durable end of the run."""
-    registry = ExecutorRegistry()
-    registry.register(ExecutorSpec(id="noop", make=NoOp))
-    async with Session(SqlStorage(f"sqlite:///{folder}/{shape}{n}.db"), registry=registry) as session:
-        given = items(shape, n)
-        begin = time.perf_counter()
-        head = await session.create(session.plan(given), execute=True)
-        head = await session.wait(head.id, has_ended)
-        seconds = time.perf_counter() - begin
-        if head.status is not TaskStatus.COMPLETED:
-            raise SystemExit(f"the {shape} of {n} ended {head.status}")
-        return seconds
+async def run_manager(session: Session, shape: str, n: int) -> float:
+    """Seconds that `distribute_task_tree` takes, from the tasks in storage to the tree that it returns."""
+    manager = TaskManager(session)
+    make = manager.task_repository.create_task
+    root = TaskTreeNode(await make("root"))
+    for start in range(0, n, 1_000):
+        part = range(start, min(start + 1_000, n))
+        needs = [[f"t{i - 1}"] if shape == "chain" and i else [] for i in part]
+        made = [make("noop", id=f"t{i}", dependencies=need) for i, need in zip(part, needs, strict=True)]
+        for task in await asyncio.gather(*made):
+            root.add_child(TaskTreeNode(task))
+    begin = time.perf_counter()
+    await manager.distribute_task_tree(root)
+    seconds = time.perf_counter() - begin
+    if (status := root.calculate_status()) is not TaskStatus.COMPLETED:
+        raise SystemExit(f"the {shape} of {n} ended {status}")
+    return seconds
 
 
-def run_floor(n: int, folder: str) -> float:
-    """Seconds for the same rows with sqlite3 alone: each task inserted, updated twice, with two events."""
-    path = f"{folder}/floor{n}.db"
-    connection = sqlite3.connect(path, isolation_level=None)
+FACES = {"manager": run_manager, "session": run_session}
+
+
+def run_tree(face: str, shape: str, n: int, path: Path) -> tuple[float, float]:
+    """Seconds of a tree's run, and the MB of memory that the process had at most."""
+
+    async def run() -> float:
+        default_registry.register(ExecutorSpec(id="noop", make=NoOp))
+        session = create_session(f"sqlite:///{path}")
+        await session.ensure_started()
+        try:
+            return await FACES[face](session, shape, n)
+        finally:
+            await session.close()
+
+    seconds = asyncio.run(run())
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run_floor(path: Path) -> float:
+    """Seconds for the rows of that database with sqlite3 alone."""
+    source = sqlite3.connect(path)
+    (head,) = source.execute("SELECT * FROM trees")
+    new, started, ended = [], [], []
+    for row in source.execute(f"SELECT {', '.join(c.name for c in TASK_COLUMNS)} FROM tasks ORDER BY position"):
+        task = codec.read_task(row)
+        if task.is_group:
+            continue
+        ended.append(codec.task_state_row(task))
+        running = {"status": TaskStatus.IN_PROGRESS, "is_running": True, "progress": 0.0, "finished_at": None}
+        started.append(codec.task_state_row(replace(task, **running)))
+        new.append(codec.task_row(replace(task, status=TaskStatus.PENDING, attempt=0, progress=0.0, started_at=None)))
+    log = {kind: source.execute("SELECT * FROM events WHERE kind = ?", (kind,)).fetchall() for kind in
+           ("task_started", "task_completed")}  # fmt: skip
+    source.close()
+
+    copy = path.with_name("floor.db")
+    migrate(copy)
+    connection = sqlite3.connect(copy, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE task (id TEXT PRIMARY KEY, tree TEXT, status TEXT, spec BLOB, state BLOB)")
-    connection.execute(
-        "CREATE TABLE event (tree TEXT, seq INTEGER, kind TEXT, task TEXT, at REAL, body BLOB, PRIMARY KEY (tree, seq))"
-        " WITHOUT ROWID"
-    )
-    tree, body = "01a2058d-b10a-790d-a2f5-44fc767dd8d2", b"x" * 180
-    ids = [f"01a2058d-b10a-790d-a2f5-{i:012x}" for i in range(n)]
+    insert_task = f"INSERT INTO tasks VALUES ({', '.join('?' * len(new[0]))})"
+    insert_event = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)"
+    change_task = "UPDATE tasks SET status = ?2, state = ?3, state_crc = ?4 WHERE id = ?1"
+    change_head = "UPDATE trees SET version = version + 1, body = ?2, body_crc = ?3 WHERE id = ?1"
+    steps: list[Callable[[slice], object]] = [
+        lambda part: connection.executemany(insert_task, new[part]),
+        lambda part: (
+            connection.executemany(change_task, started[part])
+            and connection.executemany(insert_event, log["task_started"][part])
+        ),
+        lambda part: (
+            connection.executemany(change_task, ended[part])
+            and connection.executemany(insert_event, log["task_completed"][part])
+        ),
+    ]
+    connection.execute(f"INSERT INTO trees VALUES ({', '.join('?' * len(head))})", head)
     begin = time.perf_counter()
-    for start in range(0, n, BATCH):
-        part = ids[start : start + BATCH]
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO task VALUES (?,?,?,?,?)", [(i, tree, "pending", body, b"") for i in part])
-        connection.execute("COMMIT")
-    for start in range(0, n, BATCH):
-        part = ids[start : start + BATCH]
-        for step, status in enumerate(("in_progress", "completed")):
-            rows = [(tree, 2 * (start + k) + step, status, i, 1.0, body) for k, i in enumerate(part)]
+    for step in steps:
+        for at in range(0, len(new), BATCH):
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO event VALUES (?,?,?,?,?,?)", rows)
-            connection.executemany("UPDATE task SET status=?, state=? WHERE id=?", [(status, body, i) for i in part])
+            step(slice(at, at + BATCH))
+            connection.execute(change_head, (head[0], head[10], head[11]))
             connection.execute("COMMIT")
     seconds = time.perf_counter() - begin
     connection.close()
     return seconds
 
 
-def measure(shape: str, n: int, rounds: int) -> tuple[float, float]:
-    """Median seconds of the tree and of the floor, run in turn."""
-    trees, floors = [], []
+def apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def measure(face: str, shape: str, n: int, rounds: int) -> tuple[float, float, float]:
+    """Median seconds of the tree and of the floor, run in turn, and the tree's MB of memory."""
+    trees, floors, memory = [], [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            floors.append(run_floor(n, folder))
-            trees.append(asyncio.run(run_tree(shape, n, folder)))
-    return statistics.median(trees), statistics.median(floors)
+            path = Path(folder) / "tree.db"
+            seconds, peak = apart(run_tree, face, shape, n, path)
+            trees.append(seconds)
+            memory.append(peak)
+            floors.append(apart(run_floor, path))
+    return statistics.median(trees), statistics.median(floors), max(memory)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the trees of 100,000")
     parser.add_argument("--rounds", type=int, default=3, help="of each size; the median counts")
+    parser.add_argument("--face", choices=FACES, help="that one only")
+    parser.add_argument("--shape", choices=("fan", "chain"), help="that one only")
+    parser.add_argument("--size", type=int, help="trees of that many tasks only")
     arguments = parser.parse_args()
-    core = min(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}, {platform.machine()}, one core, FULL")
-    print(f"{'shape':<6} {'n':>7} {'tasks/s':>9} {'us/task':>8} {'floor tasks/s':>14} {'of floor':>9}")
-    sizes = [100, 1_000, 10_000] + ([] if arguments.quick else [100_000])
-    cost: dict[tuple[str, int], float] = {}
-    for shape in ("fan", "chain"):
-        for n in sizes:
-            seconds, floor = measure(shape, n, 1 if n > 10_000 else arguments.rounds)
-            cost[shape, n] = seconds / n
-            rate, ratio = n / seconds, floor / seconds
-            print(f"{shape:<6} {n:>7} {rate:>9.0f} {1e6 / rate:>8.0f} {n / floor:>14.0f} {ratio:>9.1%}", flush=True)
-    for shape in ("fan", "chain"):
-        largest = sizes[-1]
-        growth = cost[shape, largest] / cost[shape, 1_000]
-        print(f"{shape}: the cost of a task at {largest:,} is {growth:.2f} times that at 1,000")
+    columns = f"{'n':>7} {'tasks/s':>9} {'us/task':>8} {'floor tasks/s':>14} {'of floor':>9} {'MB':>5}"
+    print(f"{'face':<8} {'shape':<6} {columns}")
+    sizes = [arguments.size] if arguments.size else [100, 1_000, 10_000] + ([] if arguments.quick else [100_000])
+    for face in [arguments.face] if arguments.face else FACES:
+        for shape in [arguments.shape] if arguments.shape else ("fan", "chain"):
+            cost = {}
+            for n in sizes:
+                seconds, floor, memory = measure(face, shape, n, 1 if n > 10_000 else arguments.rounds)
+                cost[n] = seconds / n
+                print(f"{face:<8} {shape:<6} {n:>7} {n / seconds:>9.0f} {1e6 * seconds / n:>8.0f} {n / floor:>14.0f}"
+                      f" {floor / seconds:>9.1%} {memory:>5.0f}", flush=True)  # fmt: skip
+            if {1_000, sizes[-1]} <= cost.keys() and sizes[-1] > 1_000:
+                growth = cost[sizes[-1]] / cost[1_000]
+                print(f"{face} {shape}: the cost of a task at {sizes[-1]:,} is {growth:.2f} times that at 1,000")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any, cast
@@ -72,11 +72,11 @@ class Attempt:
             self.job.cancel()
 
 
-async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock) -> Command:
+async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock) -> Command:
     """Run the executor once and say what came of it. Raises CancelledError when the attempt was stopped."""
     task, spec, context = attempt.task, attempt.spec, attempt.context
     if spec is None:
-        return _failure(task, unknown_executor(task, known), Cause.UNKNOWN_EXECUTOR, final=True)
+        return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
     schemas = [schema for schema in (spec.input_schema, _own_schema(task)) if schema is not None]
     inputs = resolve_inputs(task.inputs, context.dependencies, schemas[0] if schemas else None)
     for schema in schemas:
@@ -85,9 +85,15 @@ async def perform(attempt: Attempt, known: list[str], hooks: Hooks, clock: Clock
     try:
         inputs = await hooks.before_task(task, inputs)
         attempt.executor = spec.make()
-        result = await attempt.executor.execute(inputs, context)
+        try:
+            result = await attempt.executor.execute(inputs, context)
+        except (Suspend, Rejected):
+            await context.stored()
+            raise
+        await context.stored()
         attempt.end()
-        await _after(hooks, task, inputs, result)
+        if hooks.wants_results:
+            await _after(hooks, task, inputs, result)
         return _completion(task, spec, result, clock.chance())
     except (asyncio.CancelledError, KeyboardInterrupt):
         if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():

@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from typing import Protocol
-from uuid import UUID
 
 
 class Clock(Protocol):
@@ -40,7 +39,8 @@ class SystemClock:
             stamp = max(self._last + 1, time.time_ns() * 4096 // 1_000_000)
             self._last = stamp
         tail = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
-        return str(UUID(int=((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | tail))
+        digits = f"{((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | tail:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def chance(self) -> float:
         return random.random()

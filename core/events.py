@@ -3,6 +3,7 @@
 Pure data. `TaskTree.apply` is the only reader that changes anything because of them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -194,6 +195,8 @@ Event = (
     | TreeCancelled
     | TreeFinished
 )
+
+KINDS: Mapping[type, str] = {kind: str(kind.__struct_config__.tag) for kind in Event.__args__}  # their names in the log
 
 
 class Recorded(Struct, frozen=True, gc=False, kw_only=True):

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from core.errors import TaskNotFound
+from core.errors import LogFolded, StorageError, TaskNotFound
 from core.events import Recorded
 from core.storage.base import Storage
 from core.task import TreeHead
 
 PAGE = 200  # events read at once
 Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
+EndWatcher = Callable[[str], None]
 
 TAIL = 256  # latest events of a followed tree that are kept in memory
 
@@ -22,8 +24,15 @@ class _Topic:
         self.followers = 0
         self.head: TreeHead | None = None
         self.tail: deque[Recorded] = deque(maxlen=TAIL)
-        self.changed = asyncio.Event()
         self.is_gone = False
+        self._changed: asyncio.Event | None = None  # made when somebody is about to wait
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """What the next `wake` sets."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        return self._changed
 
     def after(self, cursor: int) -> list[Recorded] | None:
         """The events after the cursor, or None when the tail does not reach back to it."""
@@ -32,8 +41,9 @@ class _Topic:
         return [recorded for recorded in self.tail if recorded.seq > cursor][:PAGE]
 
     def wake(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 class Feed:
@@ -43,11 +53,17 @@ class Feed:
         self._storage = storage
         self._topics: dict[str, _Topic] = {}
         self._watchers: list[Watcher] = []
+        self._end_watchers: list[EndWatcher] = []
         self._closed = False
 
-    def watch(self, watcher: Watcher) -> None:
-        """Call it with what is durable of every tree, from now on. A hint: it must return at once and never raise."""
+    def watch(self, watcher: Watcher, end_watcher: EndWatcher | None = None) -> None:
+        """Call one with what is durable of every tree, from now on, the other with the ids of trees that are deleted.
+
+        Hints: they must return at once and never raise.
+        """
         self._watchers.append(watcher)
+        if end_watcher is not None:
+            self._end_watchers.append(end_watcher)
 
     def publish(self, head: TreeHead, events: Sequence[Recorded]) -> None:
         """These events of one tree are durable now. Called in the order of their sequence numbers."""
@@ -61,7 +77,10 @@ class Feed:
         topic.wake()
 
     async def follow(self, tree_id: str, after: int = 0) -> AsyncIterator[Recorded]:
-        """Every event of the tree after that sequence number, in order, none left out, until the feed closes."""
+        """Every event of the tree after that sequence number, in order, none left out, until the feed closes.
+
+        Raises LogFolded where one of them is not to be had any more.
+        """
         topic = self._enter(tree_id)
         cursor = after
         try:
@@ -69,7 +88,7 @@ class Feed:
                 changed = topic.changed  # before reading, so that nothing falls between the read and the wait
                 events: Sequence[Recorded] | None = topic.after(cursor)
                 if events is None:
-                    events = await self._storage.events(tree_id, cursor, limit=PAGE)
+                    events = await log_page(self._storage, tree_id, cursor, limit=PAGE)
                 for recorded in events:
                     yield recorded
                     cursor = recorded.seq
@@ -96,8 +115,28 @@ class Feed:
         finally:
             self._leave(tree_id, topic)
 
+    @contextmanager
+    def held(self, tree_id: str) -> Iterator[None]:
+        """Keep the tail of the tree's log in memory meanwhile. From before the tree's creation on, that is all of it:
+        waits and `told` need no storage then.
+        """
+        topic = self._enter(tree_id)
+        try:
+            yield
+        finally:
+            self._leave(tree_id, topic)
+
+    def told(self, tree_id: str, until: int) -> list[Recorded] | None:
+        """All events of the tree up to that one, where all of them are in memory."""
+        topic = self._topics.get(tree_id)
+        if topic is None or not topic.tail or topic.tail[0].seq != 1 or topic.tail[-1].seq < until:
+            return None
+        return [recorded for recorded in topic.tail if recorded.seq <= until]
+
     def forget(self, tree_id: str) -> None:
         """The tree was deleted: its followers end, and waits for it raise TaskNotFound."""
+        for watcher in self._end_watchers:
+            watcher(tree_id)
         topic = self._topics.get(tree_id)
         if topic is not None:
             topic.is_gone = True
@@ -122,3 +161,16 @@ class Feed:
         topic.followers -= 1
         if not topic.followers:
             self._topics.pop(tree_id, None)
+
+
+async def log_page(
+    storage: Storage, tree_id: str, after: int, *, until: int | None = None, limit: int
+) -> Sequence[Recorded]:
+    """The next events of the tree, none left out. Raises LogFolded where one of them is not to be had any more."""
+    page = await storage.events(tree_id, after, until=until, limit=limit)
+    if page and page[-1].seq - max(after, 0) != len(page):
+        folded = await storage.folded(tree_id)
+        if folded <= after:
+            raise StorageError(f"The log of tree {tree_id} has gaps after event {after}")
+        raise LogFolded(tree_id, folded)
+    return page

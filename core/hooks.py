@@ -49,6 +49,10 @@ class Hooks:
             hooks.clear()
 
     @property
+    def wants_results(self) -> bool:
+        return bool(self._after_task)
+
+    @property
     def wants_tree_ends(self) -> bool:
         return bool(self._after_tree)
 

@@ -1,8 +1,9 @@
 """The only way a tree changes: decide, append, apply, and tell those who follow once it is durable.
 
 A tree that runs is kept in memory. Deciding and applying are synchronous, so a command may be decided while the appends
-of earlier ones are still on their way; appends of a tree are durable in their order. When one fails, everything decided
-on top of it is void: the tree is dropped from memory and loaded again.
+of earlier ones are still on their way. What one turn of the event loop decides on a tree is one append, so it is stored
+together or not at all: a task's end, and the starts that follow from it. Appends of a tree are durable in their order.
+When one fails, everything decided on top of it is void: the tree is dropped from memory and loaded again.
 """
 
 import asyncio
@@ -31,6 +32,18 @@ class Decision(Struct, frozen=True):
     tree: TaskTree
     events: Sequence[Recorded]
     stored: asyncio.Future[None]
+
+
+class _Turn:
+    """What a turn of the event loop has decided on a tree, and the moment when it is durable."""
+
+    def __init__(self, tree: TaskTree, documents: tuple[Document, ...], *, is_new: bool) -> None:
+        self.tree = tree
+        self.documents = documents
+        self.is_new = is_new
+        self.decisions = 0
+        self.events: list[Recorded] = []
+        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Observer(Protocol):
@@ -62,7 +75,9 @@ class Orchestrator:
         self._clock = clock
         self._trees: dict[str, TaskTree] = {}
         self._loading: dict[str, asyncio.Task[TaskTree]] = {}
-        self._appends: dict[str, dict[asyncio.Future[None], None]] = {}  # by tree, those not answered, oldest first
+        self._turns: dict[str, dict[_Turn, None]] = {}  # by tree, those not answered, oldest first
+        self._open: dict[str, _Turn] = {}  # by tree, the one that is not handed to the storage yet
+        self._apart: set[str] = set()  # trees of which each decision is an append by itself
         self.observer: Observer | None = None
 
     def cached(self, tree_id: str) -> TaskTree | None:
@@ -122,6 +137,20 @@ class Orchestrator:
             return decision
         raise StorageUnavailable(f"Tree {tree_id} is changed by too many writers at once")
 
+    async def submit(self, tree_id: str, command: Command) -> asyncio.Future[None]:
+        """Let the command happen without waiting: the future says when it is durable, or that it never will be.
+
+        Raises what `handle` raises.
+        """
+        tree = await self.load(tree_id)
+        try:
+            return self.decide_now(tree, command).stored
+        except CoreError:
+            await self.handle(tree_id, command)  # knows whether the refusal rests on what is durable
+            stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            stored.set_result(None)
+            return stored
+
     def decide_now(self, tree: TaskTree, command: Command, documents: tuple[Document, ...] = ()) -> Decision:
         """Decide and apply at once, on a tree in memory; the decision's `stored` says when it is durable."""
         events = decide(command, tree, self._clock.now())
@@ -135,7 +164,8 @@ class Orchestrator:
 
     def latest(self, tree_id: str) -> asyncio.Future[None] | None:
         """The tree's last append, if it has not been answered yet."""
-        return next(reversed(self._appends.get(tree_id, {})), None)
+        turn = next(reversed(self._turns.get(tree_id, {})), None)
+        return None if turn is None else turn.stored
 
     def _append(
         self, tree: TaskTree, events: Sequence[Event], documents: tuple[Document, ...], *, is_new: bool = False
@@ -156,37 +186,82 @@ class Orchestrator:
                     event=event,
                 )
             )
-        head = tree.head
-        append = Append(
-            head=head, events=tuple(recorded), tasks=tree.take_changed(), is_new=is_new, documents=documents
-        )
-        stored = self._storage.append(append)
-        self._appends.setdefault(tree.id, {})[stored] = None
-
-        def done(future: asyncio.Future[None]) -> None:
-            self._done(future, tree, head, recorded)
-
-        stored.add_done_callback(done)
+        turn = self._turn(tree, documents, is_new=is_new)
+        turn.events += recorded
+        turn.decisions += 1
+        if is_new or documents or tree.id in self._apart:
+            self._hand_over(turn)
         if self.observer is not None:
             self.observer.applied(tree, recorded)
-        return Decision(tree, recorded, stored)
+        return Decision(tree, recorded, turn.stored)
 
-    def _done(self, future: asyncio.Future[None], tree: TaskTree, head: TreeHead, recorded: Sequence[Recorded]) -> None:
-        waiting = self._appends[tree.id]
-        del waiting[future]
-        if not waiting:
-            del self._appends[tree.id]
-        if future.exception() is not None:
-            if self._trees.get(tree.id) is tree:
-                del self._trees[tree.id]
-            if self.observer is not None:
-                self.observer.voided(tree.id, recorded)
+    def _turn(self, tree: TaskTree, documents: tuple[Document, ...], *, is_new: bool) -> _Turn:
+        """The tree's open turn. Documents may be refused, so they go with the decision that brings them alone."""
+        turn = self._open.get(tree.id)
+        if turn is not None and documents:
+            self._hand_over(turn)
+            turn = None
+        if turn is None:
+            turn = _Turn(tree, documents, is_new=is_new)
+            self._open[tree.id] = turn
+            self._turns.setdefault(tree.id, {})[turn] = None
+            asyncio.get_running_loop().call_soon(self._hand_over, turn)
+        return turn
+
+    def _hand_over(self, turn: _Turn) -> None:
+        """Append what was decided, unless that has been done."""
+        tree = turn.tree
+        if self._open.get(tree.id) is not turn:
             return
-        self._feed.publish(head, recorded)
+        del self._open[tree.id]
+        head = tree.head
+        append = Append(
+            head=head,
+            events=tuple(turn.events),
+            tasks=tree.take_changed(),
+            is_new=turn.is_new,
+            documents=turn.documents,
+        )
+        self._storage.append(append).add_done_callback(lambda done: self._answered(turn, head, done.exception()))
+
+    def _answered(self, turn: _Turn, head: TreeHead, error: BaseException | None) -> None:
+        """The turn is durable, or was refused."""
+        tree = turn.tree
+        if error is not None:
+            self._void(turn, error)
+            if (after := self._open.get(tree.id)) is not None:
+                del self._open[tree.id]
+                self._void(after, VersionConflict(tree.id))
+            return
+        self._leave(turn)
+        self._feed.publish(head, turn.events)
         if self.observer is not None:
-            self.observer.committed(tree, recorded)
-        if not waiting and not tree.is_live and self._trees.get(tree.id) is tree:
+            self.observer.committed(tree, turn.events)
+        if tree.id not in self._turns and not tree.is_live and self._trees.get(tree.id) is tree:
             del self._trees[tree.id]
+            self._apart.discard(tree.id)
+        turn.stored.set_result(None)
+
+    def _leave(self, turn: _Turn) -> None:
+        waiting = self._turns[turn.tree.id]
+        del waiting[turn]
+        if not waiting:
+            del self._turns[turn.tree.id]
+
+    def _void(self, turn: _Turn, error: BaseException) -> None:
+        """What it decided never happened."""
+        tree = turn.tree
+        self._leave(turn)
+        if self._trees.get(tree.id) is tree:
+            del self._trees[tree.id]
+        if turn.decisions > 1 and not isinstance(error, VersionConflict | StorageUnavailable):
+            # One of the decisions cannot be stored: each is made again by itself, so that only its own caller is told.
+            self._apart.add(tree.id)
+            error = VersionConflict(tree.id)
+        turn.stored.set_exception(error)
+        turn.stored.exception()  # seen, also when nobody waits
+        if self.observer is not None:
+            self.observer.voided(tree.id, turn.events)
 
     async def load(self, tree_id: str) -> TaskTree:
         """The tree, from memory or from storage; a live one is kept in memory and goes on from here.

@@ -247,6 +247,7 @@ class Runner:
             request=tree.head.metadata,
             context_id=tree.head.context_id,
             report=partial(self._orchestrator.handle, tree.id),
+            submit=partial(self._orchestrator.submit, tree.id),
             at_most_once=spec is not None and spec.at_most_once,
             egress=self._egress,
         )
@@ -267,7 +268,7 @@ class Runner:
     async def _run(self, attempt: Attempt) -> None:
         command: Command | None = None
         try:
-            command = await perform(attempt, self._registry.ids(), self._registry.hooks, self._clock)
+            command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock)
             if (
                 attempt.is_shutdown
                 and attempt.context.stopping

@@ -7,7 +7,7 @@ from core import events as e
 from core.events import Recorded
 from core.jsonvalue import plain
 from core.node_status import error_of, node_status
-from core.task import TaskStatus
+from core.task import TaskStatus, TreeHead
 from core.timestamps import to_timestamp
 
 # Events that are absent concern nobody outside.
@@ -54,6 +54,23 @@ def stream_event(recorded: Recorded, *, ended: Recorded | None = None) -> dict[s
         "timestamp": to_timestamp(recorded.at),
     }
     return told | _details(event, ended)
+
+
+def folded_event(head: TreeHead, until: int) -> dict[str, Any]:
+    """What a follower is told in place of events that are not to be had any more; the next one comes after `until`."""
+    return {
+        "type": "folded",
+        "task_id": head.id,
+        "root_task_id": head.id,
+        "name": "",
+        "status": head.status,
+        "progress": head.progress,
+        "result": None,
+        "error": None,
+        "seq": until,
+        "timestamp": to_timestamp(head.updated_at),
+        "message": f"events up to number {until} are folded into the task: read it with tasks.tree",
+    }
 
 
 def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:

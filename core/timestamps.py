@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 def to_timestamp(seconds: float) -> str:
     """RFC 3339 in UTC with milliseconds: 2026-01-31T12:00:00.000Z (A2A v1.0 §5.6.1)."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def from_timestamp(text: str) -> float:

@@ -54,13 +54,10 @@ class TaskTree:
         """Count, for the tasks of the run, the edges to tasks of the run that have not ended."""
         head = self._head
         self.scope = frozenset(head.scope) if head.scope is not None and head.is_live else None
-        self.waiting: dict[str, int] = {}
-        self.open = 0
-        for task in self.tasks.values():
-            if not self.is_open(task.id):
-                continue
-            self.open += 1
-            self.waiting[task.id] = sum(self.is_open(target) for target in self.edges(task))
+        self.waiting = {task_id: 0 for task_id in self.tasks if self.is_open(task_id)}
+        self.open = len(self.waiting)
+        for task_id in self.waiting:
+            self.waiting[task_id] = sum(target in self.waiting for target in self.edges(self.tasks[task_id]))
 
     def edges(self, task: Task) -> Iterator[str]:
         """The tasks that must end before this one can start or, if it is a group, end."""
@@ -234,11 +231,16 @@ class TaskTree:
         self._head = replace(
             self._head, run=event.run, is_live=True, scope=event.scope, cancelled=None, status=TaskStatus.PENDING
         )
+        is_fresh = True
         for task_id in self.tasks if event.scope is None else event.scope:
             task = self.tasks[task_id]
             if task.status is not TaskStatus.PENDING:
+                is_fresh = False
                 self._put(_reset(task, at))
-        self._rebuild()
+        if is_fresh:
+            self._enter_scope()
+        else:
+            self._rebuild()
         self._ready.extend(task.id for task in self.startable())
 
     def _task_started(self, event: e.TaskStarted, at: float) -> None:

@@ -18,7 +18,7 @@ LAYERS = (
     ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue"),
     ("core.task",),
     ("core.commands", "core.events", "core.hooks"),
-    ("core.node_status",),
+    ("core.fold", "core.node_status"),
     ("core.inputs", "core.queue", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
     (
@@ -31,12 +31,14 @@ LAYERS = (
     ),
     ("core.executors", "core.storage"),
     ("core.feed",),
-    ("core.orchestrator",),
+    ("core.orchestrator", "core.retention"),
     ("core.attempt",),
     ("core.runner",),
     ("core.session",),
     ("core.manager",),
     ("core",),
+    ("a2a_server.overload",),
+    ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
     ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature"),
     ("a2a_server.push.settings",),
@@ -71,7 +73,7 @@ PURE = frozenset(
     f"core.{name}"
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
-        *("retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
+        *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

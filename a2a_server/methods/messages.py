@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import NamedTuple
 
 from msgspec import Raw
@@ -42,11 +42,11 @@ class MessageRules(NamedTuple):
 
 
 class Addressed(NamedTuple):
-    """The task that a message made or went to, and of a new one how a client sees it at that moment."""
+    """The task that a message made or went to, and of a new one what was said: that is all there is of it then."""
 
     head: TreeHead
     task_id: str
-    opening: wire.Task | None = None
+    said: Recorded | None = None
 
 
 class Messages:
@@ -75,12 +75,13 @@ class Messages:
         A server that is stopping answers with the task as it is; its caller gets on with GetTask or SubscribeToTask.
         """
         self._check(params)
-        sent = await self._deliver(context, "SendMessage", params)
         history_length = params.configuration.history_length
-        if params.configuration.return_immediately:
-            return wire.SendMessageResponse(task=await self._seen(sent, history_length))
-        head = await self._settled(sent.head, sent.task_id)
-        events = await self._reader.events(head, sent.task_id)
+        with ExitStack() as held:
+            sent = await self._deliver(context, "SendMessage", params, held)
+            if params.configuration.return_immediately:
+                return wire.SendMessageResponse(task=await self._seen(sent, history_length))
+            head = await self._settled(sent.head, sent.task_id)
+            events = await self._reader.events(head, sent.task_id)
         if not params.message.task_id:  # once there is a Task, only Tasks are told
             for recorded in events:
                 if reply := reply_message(recorded, context_of(head)):
@@ -93,7 +94,8 @@ class Messages:
         if context.last_event_id is not None:
             text = "a message is not sent twice: take the stream up with SubscribeToTask"
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
-        sent = await self._deliver(context, "SendStreamingMessage", params)
+        with ExitStack() as held:
+            sent = await self._deliver(context, "SendStreamingMessage", params, held)
         first = await self._seen(sent, params.configuration.history_length)
         head = sent.head
         view = View(head.id, sent.task_id, context_of(head), context.dialect)
@@ -117,7 +119,7 @@ class Messages:
         head = sent.head
         if head.size > 1:
             return None
-        if sent.opening is None:
+        if sent.said is None:
             words = await read_events(self._session.storage, head.id, 0, until=head.version, kinds=("message_sent",))
             for said in words:
                 if reply_message(said, context_of(head)):
@@ -140,22 +142,26 @@ class Messages:
                 raise PushNotificationNotSupported
             self._webhooks.check(webhook, "configuration.taskPushNotificationConfig.")
 
-    async def _deliver(self, context: RequestContext, method: str, params: wire.SendMessageRequest) -> Addressed:
-        """Store the message, once, as a new task or with the task it names."""
+    async def _deliver(
+        self, context: RequestContext, method: str, params: wire.SendMessageRequest, held: ExitStack
+    ) -> Addressed:
+        """Store the message, once, as a new task, whose log is then held in memory, or with the task it names."""
         message = params.message
         claim = self._idempotency.claim(context, method, params, message_id=message.message_id)
 
         async def make() -> Addressed:
             if message.task_id:
                 return await self._continue(context, params, claim)
-            return await self._create(context, params, claim)
+            return await self._create(context, params, claim, held)
 
         async def again(task_id: str) -> Addressed:
             return Addressed(await self._reader.find(context.owner, task_id), task_id)
 
         return await self._idempotency.once(claim, make, again)
 
-    async def _create(self, context: RequestContext, params: wire.SendMessageRequest, claim: Claim | None) -> Addressed:
+    async def _create(
+        self, context: RequestContext, params: wire.SendMessageRequest, claim: Claim | None, held: ExitStack
+    ) -> Addressed:
         """Store the message's tree and start it; the tree as it was then."""
         message, session = params.message, self._session
         await self._check_context(context.owner, message.context_id)
@@ -166,6 +172,7 @@ class Messages:
         value = message_value(replace(message, task_id=plan.root_id, context_id=context_id))
         modes = params.configuration.accepted_output_modes
         enrolled = self._enrolled(context, params, plan.root_id)
+        held.enter_context(session.feed.held(plan.root_id))
         head = await session.create(
             plan,
             origin=ORIGIN,
@@ -185,8 +192,7 @@ class Messages:
         said = Recorded(
             tree_id=head.id, seq=2, at=head.created_at, name="", tree_status=TaskStatus.PENDING, event=received
         )
-        history_length = params.configuration.history_length
-        return Addressed(start, head.id, snapshot(start, head.id, [said], history_length=history_length))
+        return Addressed(start, head.id, said)
 
     def _enrolled(self, context: RequestContext, params: wire.SendMessageRequest, task_id: str) -> Enrolled | None:
         """The webhook that the message brings for its new task."""
@@ -265,7 +271,9 @@ class Messages:
         check_input_modes(message, tree_modes(registry) if spec is None else spec.input_modes)
 
     async def _seen(self, sent: Addressed, history_length: int | None) -> wire.Task:
-        return sent.opening or await self._reader.snapshot(sent.head, sent.task_id, history_length)
+        if sent.said is not None:
+            return snapshot(sent.head, sent.task_id, [sent.said], history_length=history_length)
+        return await self._reader.snapshot(sent.head, sent.task_id, history_length)
 
     async def _settled(self, head: TreeHead, task_id: str) -> TreeHead:
         """The head as soon as the task has ended or waits for its caller."""

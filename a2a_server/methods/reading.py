@@ -6,7 +6,7 @@ from a2a_server.methods.access import owned_head
 from a2a_server.protocol import types as wire
 from a2a_server.streams import read_events
 from a2a_server.translate import kinds, snapshot
-from core.events import Recorded
+from core.events import KINDS, Recorded
 from core.session import Session
 from core.task import TaskStatus, TreeHead
 
@@ -39,11 +39,14 @@ class TaskReader:
 
     async def events(self, head: TreeHead, task_id: str, *, with_artifacts: bool = True) -> Sequence[Recorded]:
         """What a snapshot at the head's version is made of."""
+        wanted = kinds(head, task_id, with_artifacts=with_artifacts)
+        if wanted is not None and (told := self._session.feed.told(head.id, head.version)) is not None:
+            return [recorded for recorded in told if KINDS[type(recorded.event)] in wanted]
         return await read_events(
             self._session.storage,
             head.id,
             0,
             until=head.version,
             task_id=None if task_id == head.id else task_id,
-            kinds=kinds(head, task_id, with_artifacts=with_artifacts),
+            kinds=wanted,
         )

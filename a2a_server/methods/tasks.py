@@ -42,7 +42,7 @@ from core.errors import Problem, TaskNotFound
 from core.plan import Limits
 from core.session import Session, needs_caller
 from core.storage.base import TaskQuery
-from core.streaming import stream_event
+from core.streaming import folded_event, stream_event
 from core.task import Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 
@@ -313,12 +313,15 @@ class TasksMethods:
         return answers
 
     async def events(self, context: RequestContext, params: EventsParams) -> list[dict[str, Any]]:
-        """As the streams tell them, a root's for its whole tree; at most `limit`."""
+        """As the streams tell them, a root's for its whole tree; at most `limit`. What is folded, as one."""
         head = await owned_head(self._session, context.owner, params.task_id)
         storage = self._session.storage
         only = None if params.task_id == head.id else params.task_id
         told: list[dict[str, Any]] = []
         after = params.after
+        if after < (folded := await storage.folded(head.id)):
+            told.append(folded_event(head, folded))
+            after = folded
         while len(told) < params.limit:
             page = await storage.events(head.id, after, task_id=only, limit=params.limit)
             if not page:

@@ -28,6 +28,8 @@ MOST_PROBLEMS = 100  # reported of one request
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+_JSONS = {"NoneType": "null", "list": "array", "dict": "object"}  # msgspec's words for a tag of a wrong type
+_PYTHONS = re.compile(rf"got `({'|'.join(_JSONS)})`")
 
 encode = msgspec.json.Encoder().encode  # JSON in UTF-8; unset and default fields of wire objects are left out
 
@@ -247,5 +249,5 @@ def _join(path: str, name: str) -> str:
 
 def _words(error: ValidationError) -> str:
     """What msgspec, or a wire type's own rule, says is wrong, without the place: paths are ours."""
-    text = str(error).rsplit(" - at `", 1)[0]
+    text = _PYTHONS.sub(lambda found: f"got `{_JSONS[found[1]]}`", str(error).rsplit(" - at `", 1)[0])
     return text[:1].lower() + text[1:]

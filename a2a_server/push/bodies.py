@@ -117,7 +117,8 @@ class Teller:
         only = None if config.task_id == head.id else config.task_id
         wanted = kinds(head, config.task_id, with_artifacts=True)
         events = await read_events(self._session.storage, head.id, 0, until=recorded.seq, task_id=only, kinds=wanted)
-        return snapshot(then, config.task_id, events)
+        task = snapshot(then, config.task_id, events)
+        return task if only is not None else replace(task, metadata={})  # a root's progress is that of now
 
 
 def _concerns(config: PushConfig, recorded: Recorded) -> bool:

@@ -233,6 +233,12 @@ class ConfigStore:
             await self._storage.delete_documents(DEAD, dead)
 
 
+async def unread_trees(storage: Storage) -> frozenset[str]:
+    """The trees of whose events some are still to be delivered."""
+    query = DocumentQuery(kind=STANDING, until=AT_REST / 2, limit=PAGE)
+    return frozenset([document.tree_id async for page in document_pages(storage, query) for document in page])
+
+
 def standing_of(document: Document) -> Standing:
     """Where the delivery stands, of a document of that kind."""
     return msgspec.json.decode(document.body, type=Standing)

@@ -7,8 +7,9 @@ left out. No task waits for any of this.
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Coroutine, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -21,17 +22,17 @@ from msgspec.structs import replace
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import AT_REST, PAGE, STANDING, ConfigStore, DeadLetter, PushConfig, Standing, standing_of
 from a2a_server.push.sender import Failed, Sender
+from core import events as e
 from core.clock import Clock
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.events import Recorded
 from core.session import Session, has_ended
 from core.storage.base import Document, DocumentQuery
-from core.task import TreeHead
+from core.task import Cause, TreeHead
 
 logger = logging.getLogger(__name__)
 
 STORAGE_PAUSE = 1.0  # seconds after which a reader whose cursor could not be stored goes on
-TREES_REMEMBERED = 10_000  # that have been looked through for webhooks of an earlier run
 
 
 class Patience(Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ class _Reader:
     is_woken: bool = False  # stands in line, or runs once more when its job has ended
     job: asyncio.Task[None] | None = None
     waits_until: float = 0.0  # for the next attempt
+    is_gone: bool = False  # its receiver wants no more; it is to be removed
 
 
 class Outbox:
@@ -78,15 +80,16 @@ class Outbox:
         self._concurrency = concurrency
         self._clock: Clock = session.clock
         self._readers: dict[str, dict[str, _Reader]] = {}  # tree -> the key of each of its webhooks
+        self._paused: set[str] = set()  # keys of webhooks that are being changed
+        self._looks: dict[str, object] = {}  # keys of webhooks that are being read, until something ends that
         self._line: deque[_Reader] = deque()
         self._jobs: set[asyncio.Task[None]] = set()
         self._due: list[tuple[float, int, _Reader]] = []
         self._numbers = count()  # readers are not to be compared
         self._alarm: asyncio.TimerHandle | None = None
-        self._looked_at: OrderedDict[str, int] = OrderedDict()  # tree -> the run for which it was looked through
         self._side_jobs: set[asyncio.Task[Any]] = set()
         self._closing = False
-        session.feed.watch(self.notify)
+        session.feed.watch(self.notify, self.tree_deleted)
 
     def start(self) -> asyncio.Task[None]:
         """Take up, beside everything else, the readers that an earlier process left with something to do."""
@@ -107,6 +110,10 @@ class Outbox:
                 return
             query = query.following(page)
 
+    def _take_up(self, tree_id: str) -> None:
+        """Look, beside everything else, for webhooks of the tree that have something to do and no reader."""
+        self._hold(self._take_all(DocumentQuery(kind=STANDING, tree_id=tree_id, limit=PAGE)))
+
     async def _take(self, document: Document) -> None:
         """Enroll a stored webhook, unless it is at rest at the end of its log, or was deleted meanwhile."""
         try:
@@ -115,21 +122,32 @@ class Outbox:
                 head = await self._session.storage.head(document.tree_id)
                 if head is None or standing_of(document).cursor >= head.version:
                     return
-            found = await self._store.read(document.id)  # the document may be older than what its reader has done since
-            if found is None:
+            found = await self._read(document.id)
+            if found is None or document.id in self._paused or self._reader_of(found[0]) is not None:
                 return
             config, standing = found
-            if is_at_rest:  # not any more, also for the next process
-                await self._session.storage.put_documents(self._store.standing_document(config, standing))
             self.enroll(config, standing)
-            if await self._store.read(config.key) is None:
-                self._drop(config)
+            if is_at_rest:  # not any more, also for the next process; the reader's own writes come after this one
+                await self._session.storage.put_documents(self._store.standing_document(config, standing))
         except TaskNotFound:  # the tree was deleted meanwhile, and its webhooks with it
             return
         except StorageUnavailable:
             raise
         except StorageError as error:
             logger.error("webhook %s is left alone: %s", document.id, error)
+
+    async def _read(self, key: str) -> tuple[PushConfig, Standing] | None:
+        """A webhook as it is stored, no older than what its last reader did; None, too, when another look has begun."""
+        while True:
+            look = self._looks[key] = object()
+            try:
+                found = await self._store.read(key)
+            finally:
+                latest = self._looks.get(key)
+                if latest is look:
+                    del self._looks[key]
+            if latest is not None:
+                return found if latest is look else None
 
     async def close(self) -> None:
         """Drop what is under way; it is sent again by the next process."""
@@ -153,30 +171,41 @@ class Outbox:
 
     async def stop(self, config: PushConfig) -> None:
         """Send it nothing more, until it is enrolled again; an attempt that is under way is broken off."""
-        reader = self._drop(config)
-        if reader is not None and reader.job is not None:
+        self._looks.pop(config.key, None)
+        reader = self._reader_of(config)
+        if reader is None:
+            return
+        self._forget(reader)
+        if reader.job is not None:
             reader.job.cancel()
             await asyncio.wait([reader.job])
 
-    def _drop(self, config: PushConfig) -> _Reader | None:
-        reader = self._readers.get(config.tree_id, {}).get(config.key)
-        if reader is not None:
-            self._forget(reader)
-        return reader
+    @asynccontextmanager
+    async def paused(self, config: PushConfig) -> AsyncIterator[None]:
+        """It is sent nothing meanwhile; whether it goes on is decided by what is stored of it afterwards."""
+        self._paused.add(config.key)
+        try:
+            await self.stop(config)
+            yield
+        finally:
+            self._paused.discard(config.key)
+            self._take_up(config.tree_id)
 
     def notify(self, head: TreeHead, events: Sequence[Recorded]) -> None:
         """Something was committed; the feed's watcher."""
-        readers = self._readers.get(head.id)
-        if readers is not None:
-            for reader in readers.values():
-                if not reader.waits_until:
-                    self._wake(reader)
-        elif head.run > 1 and self._looked_at.get(head.id) != head.run and not self._closing:
-            # A tree that had ended runs again: its webhooks are at rest.
-            self._looked_at[head.id] = head.run
-            if len(self._looked_at) > TREES_REMEMBERED:
-                self._looked_at.popitem(last=False)
-            self._hold(self._take_all(DocumentQuery(kind=STANDING, tree_id=head.id, limit=PAGE)))
+        for reader in self._readers.get(head.id, {}).values():
+            if not reader.waits_until:
+                self._wake(reader)
+        if not self._closing and _may_go_on(events):
+            self._take_up(head.id)
+
+    def tree_deleted(self, tree_id: str) -> None:
+        """Its webhooks went with it; the feed's watcher."""
+        for reader in list(self._readers.get(tree_id, {}).values()):
+            if reader.waits_until:
+                self._forget(reader)
+            else:
+                self._wake(reader)  # it finds that there is nothing left, also when it is about to end its job
 
     # Whose turn it is
 
@@ -236,10 +265,14 @@ class Outbox:
             self._wake(reader)
         self._set_alarm()
 
+    def _reader_of(self, config: PushConfig) -> _Reader | None:
+        return self._readers.get(config.tree_id, {}).get(config.key)
+
     def _is_known(self, reader: _Reader) -> bool:
-        return self._readers.get(reader.config.tree_id, {}).get(reader.config.key) is reader
+        return self._reader_of(reader.config) is reader
 
     def _forget(self, reader: _Reader) -> None:
+        self._looks.pop(reader.config.key, None)
         if self._is_known(reader):
             readers = self._readers[reader.config.tree_id]
             del readers[reader.config.key]
@@ -255,6 +288,9 @@ class Outbox:
     async def _read_on(self, reader: _Reader) -> None:
         """Send what comes after the cursor, up to the end of the log or to the first failure."""
         try:
+            if reader.is_gone:
+                await self._remove(reader)
+                return
             while page := await self._session.storage.events(reader.config.tree_id, reader.standing.cursor, limit=PAGE):
                 head = await self._head(reader)
                 for recorded in page:
@@ -289,8 +325,8 @@ class Outbox:
             return True
         if failed.is_gone:
             logger.info("webhook %s is removed: %s", config.key, failed.error)
-            await self._store.delete(config)
-            self._forget(reader)
+            reader.is_gone = True
+            await self._remove(reader)
             return False
         waiting = self._after_failure(standing, failed)
         if failed.is_final or self._clock.now() - recorded.at > self._patience.max_age:
@@ -299,6 +335,10 @@ class Outbox:
         await self._keep(reader, waiting)
         self._wait(reader, waiting.retry_at)
         return False
+
+    async def _remove(self, reader: _Reader) -> None:
+        await self._store.delete(reader.config)
+        self._forget(reader)
 
     async def _keep(self, reader: _Reader, standing: Standing) -> None:
         await self._session.storage.put_documents(self._store.standing_document(reader.config, standing))
@@ -351,3 +391,15 @@ class Outbox:
                 self._forget(reader)
             else:  # a new run has begun meanwhile
                 await self._keep(reader, reader.standing)
+
+
+def _may_go_on(events: Sequence[Recorded]) -> bool:
+    """Whether with these a tree may go on that had ended, so that webhooks of it are at rest."""
+    if isinstance(events[0].event, e.TreeCreated):
+        return False
+    return any(
+        isinstance(recorded.event, e.RunStarted)
+        # of what a run of a part of the tree has left, without another run
+        or (isinstance(recorded.event, e.TaskCancelled) and recorded.event.cause is Cause.REQUESTED)
+        for recorded in events
+    )

@@ -135,9 +135,8 @@ class Webhooks:
                 raise InvalidParams.of([Problem("taskId", text)])
             standing = Standing(cursor=head.version, shown=status.value)
             enrolled = self.prepare(caller, given, task_id=task_id, tree_id=head.id, standing=standing)
-            if before is not None:
-                await self._outbox.stop(before)
-            await self._session.storage.put_documents(*enrolled.documents)
+            async with self._outbox.paused(before or enrolled.config):
+                await self._session.storage.put_documents(*enrolled.documents)
             self.enroll(enrolled)
             return enrolled.config
 
@@ -155,8 +154,7 @@ class Webhooks:
 
     async def remove(self, config: PushConfig) -> None:
         """Nothing is sent to it any more."""
-        async with self._lock(config.task_id):
-            await self._outbox.stop(config)
+        async with self._lock(config.task_id), self._outbox.paused(config):
             await self._store.delete(config)
 
     # What could not be delivered
@@ -214,6 +212,8 @@ class Webhooks:
         letter = msgspec.json.decode(document.body, type=DeadLetter)
         found, head = await self._store.read(letter.config_key), await storage.head(letter.tree_id)
         page = await storage.events(letter.tree_id, letter.seq - 1, until=letter.seq)
+        if found is not None and head is not None and letter.seq <= await storage.folded(letter.tree_id):
+            return "its event is folded into its task by now"
         if found is None or head is None or not page:
             return "its webhook or its task is gone"
         told = await self._teller.tell(found[0], head, page[0], letter.shown)

@@ -1,18 +1,22 @@
 """What an executor is, and what it sees of the task that it runs."""
 
+import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from core.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.egress import Egress, EgressPolicy
-from core.errors import CallerError
+from core.errors import CallerError, StorageError
 from core.executors.files import encoded, read_file
 from core.jsonvalue import json_size, to_json_value
 from core.task import Task
 
 MAX_OUTPUT = 64 * 1024 * 1024  # bytes of JSON of all artifacts of one attempt
+MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk
+MAX_UNSTORED_SIZE = 1024 * 1024  # bytes of them; a larger one goes alone
 
 
 class OutputRefused(CallerError):
@@ -102,6 +106,7 @@ class TaskContext:
     request: Mapping[str, Any]  # what came with the tree: `message`, `metadata` of an A2A request
     context_id: str | None
     report: Callable[[Command], Awaitable[object]]  # done when stored; raises StaleAttempt when the task is not ours
+    submit: Callable[[Command], Awaitable[asyncio.Future[None]]]  # done when on its way; then: when stored
     at_most_once: bool = False
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     stopping: bool = False
@@ -110,6 +115,9 @@ class TaskContext:
     _spoke: bool = False
     _given: int = 0  # bytes of JSON of its artifacts so far
     _artifacts: set[str] = field(default_factory=set)
+    _unstored: deque[tuple[asyncio.Future[None], int]] = field(default_factory=deque)  # pieces on their way, sizes
+    _unstored_size: int = 0
+    _lost: StorageError | None = None  # why a piece could not be stored
 
     @property
     def task_id(self) -> str:
@@ -165,7 +173,9 @@ class TaskContext:
         """Give a piece of the output: text, `Parts`, or a JSON value.
 
         Pieces with the same `artifact_id` (default: the task's) are appended to each other, unless `append` is False.
-        Raises OutputRefused for an `append` to what is not there, and beyond what one attempt may give.
+        A piece may still be on its way to the disk when this returns, so that many share one write; nobody is told of
+        it before it is stored, and the task ends only when all are. Raises OutputRefused for an `append` to what is not
+        there, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
         """
         self._spoke = True
         artifact_id = self.task.id if artifact_id is None else _text(artifact_id, "artifact_id")
@@ -186,7 +196,28 @@ class TaskContext:
             raise OutputRefused(f"the artifacts of this attempt have more than {MAX_OUTPUT} bytes of JSON")
         self._given += size
         self._artifacts.add(artifact_id)
-        await self.report(AddArtifact(self.task.id, self.task.attempt, artifact, appends, last_chunk))
+        await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)
+        stored = await self.submit(AddArtifact(self.task.id, self.task.attempt, artifact, appends, last_chunk))
+        self._unstored.append((stored, size))
+        self._unstored_size += size
+
+    async def stored(self) -> None:
+        """Wait until every piece of the output is stored. Raises StorageError when one could not be."""
+        await self._settle(0, MAX_OUTPUT)
+
+    async def _settle(self, most: int, most_bytes: int) -> None:
+        """Wait until no more than so many pieces are on their way. A lost one leaves a gap: nothing may follow."""
+        while self._unstored and (
+            len(self._unstored) > most or self._unstored_size > most_bytes or self._unstored[0][0].done()
+        ):
+            stored, size = self._unstored.popleft()
+            self._unstored_size -= size
+            try:
+                await asyncio.shield(stored)
+            except StorageError as error:
+                self._lost = self._lost or error
+        if self._lost is not None:
+            raise self._lost
 
     async def read_file(self, part: Mapping[str, Any]) -> bytes:
         """The content of a file part of the inputs or the request: decoded, or fetched under the egress guard.

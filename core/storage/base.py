@@ -88,6 +88,35 @@ class TreePage(Struct, frozen=True, kw_only=True):
     has_more: bool
 
 
+class EndedQuery(Struct, frozen=True, kw_only=True):
+    """Which trees at rest to list whose tasks have all ended, by (end, id) ascending."""
+
+    until: float  # inclusive: when they ended, that is, their `updated_at`
+    after: tuple[float, str] | None = None  # (end, id) of the last one of the page before
+    limit: int = 100
+
+
+class EndedTree(Struct, frozen=True):
+    """A tree at rest, and the number up to which its log is folded (0: not at all)."""
+
+    head: TreeHead
+    folded: int
+
+    @property
+    def key(self) -> tuple[float, str]:
+        """Its place among the ended."""
+        return self.head.updated_at, self.head.id
+
+
+class LogPart(Struct, frozen=True):
+    """The events of a tree at rest, which has that version, with `after < seq <= until`. Those before are folded."""
+
+    tree_id: str
+    version: int
+    after: int
+    until: int
+
+
 def running_tree(tree_id: str) -> TreeIsRunning:
     """Why a live tree is not deleted."""
     return TreeIsRunning(tree_id, f"Task {tree_id} cannot be deleted while its tree is running; cancel it first")
@@ -175,7 +204,14 @@ class Storage(Protocol):
         kinds: Collection[str] | None = None,
         limit: int = 500,
     ) -> Sequence[Recorded]:
-        """The tree's events with `after < seq <= until`, in order; `kinds` are event tags."""
+        """The tree's events with `after < seq <= until`, in order; `kinds` are event tags.
+
+        Of what is folded, those that remain.
+        """
+        ...
+
+    async def folded(self, tree_id: str) -> int:
+        """The number up to which the tree's log is folded (`core.fold`): only events after it can be followed."""
         ...
 
     async def document(self, kind: str, document_id: str) -> Document | None:
@@ -202,6 +238,30 @@ class Storage(Protocol):
 
         Raises TreeIsRunning for a live tree, as it is when its turn comes: a run that was appended before counts.
         """
+        ...
+
+    # Retention
+
+    async def ended(self, query: EndedQuery) -> list[EndedTree]:
+        """One page of trees that have ended; a corrupt one is left out, as in the other lists."""
+        ...
+
+    async def fold(self, parts: Sequence[LogPart]) -> None:
+        """Fold these parts of logs, of different trees, all in one transaction.
+
+        A tree that is not as its part says any more is left alone, as is one whose log cannot be read.
+        """
+        ...
+
+    async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
+        """Remove those trees that are still as these heads say, as `delete` does; the ids of those that were removed.
+
+        Their logs may be left to `sweep`. Nobody sees them any more.
+        """
+        ...
+
+    async def sweep(self, limit: int) -> bool:
+        """Remove at most so many events of dropped trees. Whether any may be left."""
         ...
 
 

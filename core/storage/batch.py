@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterable
 
-from sqlalchemy import Connection
-
 from core.errors import StorageError, VersionConflict
 from core.events import TaskUpdated
 from core.storage import codec, statements
 from core.storage.base import Append
 from core.storage.codec import Row
+from core.storage.statements import Execute
 from core.task import Task, TreeHead
 
 
@@ -22,7 +21,7 @@ class RowsMissed(StorageError):
 class Batch:
     """The rows of appends that go into one transaction.
 
-    `stored` are heads whose bulk the database is known to have.
+    `stored` are heads that the database is known to have.
     """
 
     def __init__(self, appends: Iterable[Append], stored: dict[str, TreeHead]) -> None:
@@ -58,7 +57,7 @@ class Batch:
             self._tasks[task.id] = task
         self._documents += [codec.document_row(document) for document in append.documents]
 
-    def write(self, connection: Connection, changes: Callable[[], int]) -> int:
+    def write(self, execute: Execute, changes: Callable[[], int]) -> int:
         """Execute it within the open transaction and return the number of rows.
 
         `changes` counts the rows that the connection has changed so far. Raises RowsMissed or IntegrityError when any
@@ -66,20 +65,25 @@ class Batch:
         """
         created: list[Row] = []
         changed: list[Row] = []
+        counted: list[Row] = []
         bulks: list[Row] = []
         for tree_id, head in self.heads.items():
             expected = self._expected.get(tree_id)
             if expected is None:
                 created.append(codec.head_row(head))
                 continue
-            changed.append(codec.head_change_row(head, expected))
             stored = self._stored.get(tree_id)
+            if stored is not None and codec.same_keys(stored, head):
+                counted.append(codec.head_version_row(head, expected))
+            else:
+                changed.append(codec.head_change_row(head, expected))
             if stored is None or not codec.same_bulk(stored, head):
                 bulks.append(codec.head_bulk_row(head))
         new = [task for task in self._tasks.values() if task.id in self._new_tasks]
         updated = [task for task in self._tasks.values() if task.id not in self._new_tasks]
         steps = (
             (statements.UPDATE_TREES, changed),
+            (statements.UPDATE_TREE_VERSIONS, counted),
             (statements.INSERT_TREES, created),
             (statements.UPDATE_TREE_BULKS, bulks),
             (statements.INSERT_EVENTS, self._events),
@@ -93,7 +97,8 @@ class Batch:
         )
         before = changes()
         for statement, rows in steps:
-            statement.run(connection, rows)
+            if rows:
+                statement.run(execute, rows)
         written = sum(len(rows) for _, rows in steps)
         if changes() - before != written:
             raise RowsMissed

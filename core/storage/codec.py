@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from core.errors import StorageError
-from core.events import Event, Recorded
+from core.events import KINDS, Recorded
 from core.storage.base import Document
 from core.task import Task, TreeHead
 
@@ -28,8 +28,6 @@ _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(Task).decode
 _decode_head = msgspec.json.Decoder(TreeHead).decode
 _decode_event = msgspec.json.Decoder(Recorded).decode
-
-KINDS: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in Event.__args__}
 
 
 def _part(name: str, fields: Sequence[FieldInfo]) -> Callable[[Any], bytes]:
@@ -131,6 +129,12 @@ def head_change_row(head: TreeHead, expected: int) -> Row:
     )
 
 
+def head_version_row(head: TreeHead, expected: int) -> Row:
+    """For `statements.UPDATE_TREE_VERSIONS`."""
+    body = _encode_body(head)
+    return head.id, expected, head.version, body, crc32(body)
+
+
 def head_bulk_row(head: TreeHead) -> Row:
     """For `statements.UPDATE_TREE_BULKS`."""
     bulk = _encode_bulk(head)
@@ -142,6 +146,16 @@ def document_row(document: Document) -> Row:
     at = float(document.at)
     crc = _document_crc(document.kind, document.id, document.owner, document.tree_id, at, document.body)
     return document.kind, document.id, document.owner, document.tree_id, at, document.body, crc
+
+
+def same_keys(one: TreeHead, other: TreeHead) -> bool:
+    """Whether both versions of a head have the same in all columns but the version."""
+    return (
+        one.updated_at == other.updated_at
+        and one.status is other.status
+        and one.run == other.run
+        and one.is_live is other.is_live
+    )
 
 
 def same_bulk(one: TreeHead, other: TreeHead) -> bool:

@@ -13,13 +13,15 @@ from typing import Any
 from urllib.parse import quote
 
 from msgspec import Struct
-from sqlalchemy import Column, Select, Table, func, select
+from sqlalchemy import Column, Select, Table, func, literal_column, select, true
 
 from core.errors import StorageError
+from core.events import KINDS
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.reader import readable_text
-from core.storage.tables import documents, events, tasks, trees
+from core.storage.retire import read_fold
+from core.storage.tables import documents, events, folds, tasks, trees
 from core.storage.witness import lost_commits, noted_commit, witness_path
 
 MAX_PROBLEMS = 20  # of one report
@@ -102,7 +104,7 @@ def _problems(connection: sqlite3.Connection, path: Path, noted: int | None) -> 
         if table.name in present:
             yield from _wrong_rows(connection, table, columns, read)
     if {trees.name, tasks.name, events.name} <= present:
-        yield from _wrong_trees(connection)
+        yield from _wrong_trees(connection, has_folds=folds.name in present)
 
 
 def _wrong_rows(
@@ -121,9 +123,12 @@ def _wrong_rows(
                 yield f"the {column.name} of {' '.join(map(str, row[:2]))} in {table.name} is not what the row says"
 
 
-def _wrong_trees(connection: sqlite3.Connection) -> Iterator[str]:
+def _wrong_trees(connection: sqlite3.Connection, *, has_folds: bool) -> Iterator[str]:
     """Trees of which rows are missing, and rows that belong to no tree."""
-    written = select(func.count()).where(events.c.tree_id == trees.c.id).scalar_subquery()
+    written: Any = select(func.count()).where(events.c.tree_id == trees.c.id).scalar_subquery()
+    if has_folds:  # of a database of an earlier schema nothing is folded
+        left_out = select(folds.c.seq - folds.c.kept).where(folds.c.tree_id == trees.c.id).scalar_subquery()
+        written = written + func.coalesce(left_out, literal_column("0"))
     for (tree_id,) in _rows(connection, select(trees.c.id).where(trees.c.version != written)):
         yield f"the log of tree {tree_id} has gaps"
     present = select(func.count()).where(tasks.c.tree_id == trees.c.id).scalar_subquery()
@@ -134,9 +139,17 @@ def _wrong_trees(connection: sqlite3.Connection) -> Iterator[str]:
             continue  # told already
         if head.size != row[-1]:
             yield f"the tree {head.id} has {row[-1]} tasks of {head.size}"
-    for table in (tasks, events):
+    dropped = select(folds.c.tree_id).where(folds.c.is_dropped == true())
+    if has_folds:
+        left = select(func.count()).where(events.c.tree_id == folds.c.tree_id).scalar_subquery()
+        wrong = select(folds.c.tree_id).where(folds.c.is_dropped == true(), folds.c.kept != left)
+        for (tree_id,) in _rows(connection, wrong):
+            yield f"what is left of the log of the dropped tree {tree_id} has gaps"
+    for table in (tasks, events, *([folds] if has_folds else [])):
         lone = select(func.count()).select_from(table)
         lone = lone.where(table.c.tree_id != "", table.c.tree_id.not_in(select(trees.c.id)))
+        if has_folds and table is not tasks:
+            lone = lone.where(table.c.tree_id.not_in(dropped))
         ((count,),) = _rows(connection, lone)
         if count:
             yield f"{count} rows of {table.name} belong to no tree"
@@ -151,7 +164,7 @@ def _same(*names: str) -> dict[str, Callable[[Any], Any]]:
     return {name: attrgetter(name) for name in names}
 
 
-# What each column must be, by the row's own body. A document's columns are in its checksum.
+# What each column must be, by the row's own body. A document's and a fold's columns are in their checksums.
 _FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "trees": _same(
         "id", "owner", "version", "status", "run", "is_live", "origin", "context_id", "created_at", "updated_at"
@@ -159,12 +172,14 @@ _FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "tasks": _same(
         "id", "tree_id", "parent_id", "position", "owner", "name", "user_id", "status", "created_at"
     ),
-    "events": {**_same("tree_id", "seq", "task_id", "at"), "kind": lambda recorded: codec.KINDS[type(recorded.event)]},
+    "events": {**_same("tree_id", "seq", "task_id", "at"), "kind": lambda recorded: KINDS[type(recorded.event)]},
     "documents": {},
+    "folds": {},
 }  # fmt: skip
 _TABLES: tuple[tuple[Table, Sequence[Column[Any]], Callable[[Any], Any]], ...] = (
     (trees, HEAD_COLUMNS, codec.read_head),
     (tasks, TASK_COLUMNS, codec.read_task),
     (events, EVENT_COLUMNS, codec.read_event),
     (documents, tuple(documents.c), codec.read_document),
+    (folds, tuple(folds.c), read_fold),
 )

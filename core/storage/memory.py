@@ -1,13 +1,25 @@
 """Storage that lasts as long as the process, for tests and for trees that nobody needs afterwards."""
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
-from core.events import Recorded
-from core.storage.base import Append, Document, DocumentQuery, TaskQuery, TreePage, TreeQuery, running_tree
-from core.storage.codec import KINDS
+from core.events import KINDS, Recorded
+from core.fold import fold
+from core.storage.base import (
+    Append,
+    Document,
+    DocumentQuery,
+    EndedQuery,
+    EndedTree,
+    LogPart,
+    TaskQuery,
+    TreePage,
+    TreeQuery,
+    running_tree,
+)
 from core.task import Task, TreeHead
 
 
@@ -20,6 +32,7 @@ class MemoryStorage:
         self._tasks: dict[str, Task] = {}
         self._members: dict[str, list[str]] = {}  # tree -> its tasks by position
         self._events: dict[str, list[Recorded]] = {}
+        self._folded: dict[str, int] = {}  # tree -> how far its log is folded
         self._documents: dict[tuple[str, str], Document] = {}
         self._failures = 0
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
@@ -97,7 +110,9 @@ class MemoryStorage:
         limit: int = 500,
     ) -> Sequence[Recorded]:
         found: list[Recorded] = []
-        for recorded in self._events.get(tree_id, [])[max(after, 0) : until]:
+        log = self._events.get(tree_id, [])
+        first, last = _place(log, after), len(log) if until is None else _place(log, until)
+        for recorded in log[first:last]:
             if task_id not in (None, recorded.task_id) or (
                 kinds is not None and KINDS[type(recorded.event)] not in kinds
             ):
@@ -106,6 +121,9 @@ class MemoryStorage:
                 break
             found.append(recorded)
         return found
+
+    async def folded(self, tree_id: str) -> int:
+        return self._folded.get(tree_id, 0)
 
     async def document(self, kind: str, document_id: str) -> Document | None:
         return self._documents.get((kind, document_id))
@@ -134,6 +152,27 @@ class MemoryStorage:
     async def delete(self, tree_id: str) -> bool:
         deleted: bool = await self._submit(lambda: self._delete(tree_id))
         return deleted
+
+    async def ended(self, query: EndedQuery) -> list[EndedTree]:
+        found = [
+            EndedTree(head, self._folded.get(head.id, 0))
+            for head in self._heads.values()
+            if not head.is_live and head.status.is_terminal and head.updated_at <= query.until
+        ]
+        found.sort(key=lambda ended: ended.key)
+        return [ended for ended in found if query.after is None or ended.key > query.after][: query.limit]
+
+    async def fold(self, parts: Sequence[LogPart]) -> None:
+        await self._submit(lambda: self._fold(parts))
+
+    async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
+        dropped: list[str] = await self._submit(
+            lambda: [head.id for head in heads if self._is_at_rest(head.id, head.version) and self._delete(head.id)]
+        )
+        return dropped
+
+    async def sweep(self, limit: int) -> bool:
+        return False
 
     def _submit(self, write: Callable[[], Any]) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
@@ -195,6 +234,19 @@ class MemoryStorage:
                 raise TaskNotFound(document.tree_id)
         self._documents.update({(document.kind, document.id): document for document in documents})
 
+    def _fold(self, parts: Sequence[LogPart]) -> None:
+        for part in parts:
+            tree_id = part.tree_id
+            if self._is_at_rest(tree_id, part.version) and self._folded.get(tree_id, 0) == part.after:
+                log = self._events[tree_id]
+                first, last = _place(log, part.after), _place(log, part.until)
+                log[first:last] = fold(log[first:last])
+                self._folded[tree_id] = part.until
+
+    def _is_at_rest(self, tree_id: str, version: int) -> bool:
+        head = self._heads.get(tree_id)
+        return head is not None and not head.is_live and head.version == version
+
     def _delete(self, tree_id: str) -> bool:
         if (head := self._heads.get(tree_id)) is not None:
             if head.is_live:
@@ -203,6 +255,7 @@ class MemoryStorage:
             for task_id in self._members.pop(tree_id):
                 del self._tasks[task_id]
             del self._events[tree_id]
+            self._folded.pop(tree_id, None)
             self._documents = {key: each for key, each in self._documents.items() if each.tree_id != tree_id}
             return True
         if tree_id in self._tasks and self._tasks[tree_id].tree_id == "":
@@ -225,3 +278,8 @@ class MemoryStorage:
     def _context_of(self, task: Task) -> str | None:
         head = self._heads.get(task.tree_id)
         return None if head is None else head.context_id
+
+
+def _place(log: Sequence[Recorded], seq: int) -> int:
+    """Where the first event after that number stands."""
+    return bisect_right(log, seq, key=lambda recorded: recorded.seq)

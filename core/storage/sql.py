@@ -16,8 +16,19 @@ from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from core.errors import ConfigurationError, InvalidPlan, Problem, StorageError, StorageUnavailable, TaskNotFound
 from core.events import Recorded
-from core.storage import codec, queries, statements, tables
-from core.storage.base import Append, Document, DocumentQuery, TaskQuery, TreePage, TreeQuery, running_tree
+from core.storage import codec, queries, retire, statements, tables
+from core.storage.base import (
+    Append,
+    Document,
+    DocumentQuery,
+    EndedQuery,
+    EndedTree,
+    LogPart,
+    TaskQuery,
+    TreePage,
+    TreeQuery,
+    running_tree,
+)
 from core.storage.integrity import require_whole
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
@@ -27,6 +38,7 @@ from core.task import Task, TreeHead
 
 CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
 
+Given = TypeVar("Given")
 Value = TypeVar("Value")
 
 logger = logging.getLogger(__name__)
@@ -165,6 +177,10 @@ class SqlStorage:
         query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
         return [codec.read_event(row) for row in await self._reading().rows(query)]
 
+    async def folded(self, tree_id: str) -> int:
+        rows = await self._reading().rows(retire.fold_of(tree_id))
+        return retire.read_fold(rows[0]).seq if rows else 0
+
     async def document(self, kind: str, document_id: str) -> Document | None:
         query = queries.DOCUMENT.sql, queries.DOCUMENT.parameters({"kind": kind, "id": document_id})
         rows = await self._reading().rows(query)
@@ -184,6 +200,27 @@ class SqlStorage:
         deleted: bool = await self._run(lambda connection: _delete(connection, tree_id))
         return deleted
 
+    async def ended(self, query: EndedQuery) -> list[EndedTree]:
+        return _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
+
+    async def fold(self, parts: Sequence[LogPart]) -> None:
+        rows_of: dict[str, list[Row]] = {part.tree_id: [] for part in parts}
+        for row in await self._reading().rows(retire.log_parts(parts)):
+            rows_of[row[0]].append(row)
+        folded = _readable(parts, lambda part: retire.fold_part(part, rows_of[part.tree_id]))
+        if folded:
+            await self._run(lambda connection: retire.write_folds(connection, folded))
+
+    async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
+        dropped: list[str] = await self._run(lambda connection: retire.drop_trees(connection, heads))
+        return dropped
+
+    async def sweep(self, limit: int) -> bool:
+        if not await self._reading().rows(retire.any_dropped()):
+            return False  # the usual case, which costs no commit
+        is_more: bool = await self._run(lambda connection: retire.sweep_logs(connection, limit))
+        return is_more
+
     async def _run(self, job: Callable[[Connection], Any]) -> Any:
         if self._writer is None:
             raise StorageUnavailable(CLOSED)
@@ -195,7 +232,7 @@ class SqlStorage:
         return self._reader
 
 
-def _readable(rows: Iterable[Row], read: Callable[[Row], Value]) -> list[Value]:
+def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Value]:
     """The values of a list's rows. A corrupt one is left out: it must not keep everybody from the others."""
     values: list[Value] = []
     for row in rows:
@@ -224,7 +261,7 @@ def _prepare(path: Path) -> None:
 
 def _insert_draft(connection: Connection, task: Task) -> None:
     try:
-        statements.INSERT_DRAFTS.run(connection, [codec.task_row(task)])
+        statements.INSERT_DRAFTS.run(connection.exec_driver_sql, [codec.task_row(task)])
     except IntegrityError as error:
         raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")]) from error
 
@@ -233,7 +270,7 @@ def _put_documents(connection: Connection, documents: Sequence[Document]) -> Non
     for tree_id in {document.tree_id for document in documents if document.tree_id}:
         if connection.execute(select(tables.trees.c.id).where(tables.trees.c.id == tree_id)).first() is None:
             raise TaskNotFound(tree_id)
-    statements.PUT_DOCUMENTS.run(connection, [codec.document_row(document) for document in documents])
+    statements.PUT_DOCUMENTS.run(connection.exec_driver_sql, [codec.document_row(document) for document in documents])
 
 
 def _delete_documents(connection: Connection, kind: str, document_ids: Collection[str]) -> int:
@@ -243,7 +280,7 @@ def _delete_documents(connection: Connection, kind: str, document_ids: Collectio
 
 
 def _delete(connection: Connection, tree_id: str) -> bool:
-    trees, tasks, events, documents = tables.trees, tables.tasks, tables.events, tables.documents
+    trees, tasks, events, documents, folds = tables.trees, tables.tasks, tables.events, tables.documents, tables.folds
     # Here, in the order of the writes, nobody can start it between the look and the delete.
     found = connection.execute(select(trees.c.is_live).where(trees.c.id == tree_id)).first()
     if found is not None:
@@ -251,6 +288,7 @@ def _delete(connection: Connection, tree_id: str) -> bool:
             raise running_tree(tree_id)
         connection.execute(delete(documents).where(documents.c.tree_id == tree_id, documents.c.tree_id != ""))
         connection.execute(delete(events).where(events.c.tree_id == tree_id))
+        connection.execute(delete(folds).where(folds.c.tree_id == tree_id))
         connection.execute(delete(tasks).where(tasks.c.tree_id == tree_id))
         connection.execute(delete(trees).where(trees.c.id == tree_id))
         return True

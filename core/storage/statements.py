@@ -5,10 +5,12 @@ is busy. `executemany` steps once a row; a statement over many rows steps once. 
 speed of `executemany` (6,537 against 254 pairs of rows a second, batches of 512), alone 0.8 times (92,000 and 115,000).
 """
 
+from collections.abc import Callable
 from functools import cache
 from itertools import chain
+from typing import Any
 
-from sqlalchemy import Connection, Executable, Table, bindparam, literal_column, update, values
+from sqlalchemy import Executable, Table, bindparam, literal_column, update, values
 from sqlalchemy.dialects import sqlite
 
 from core.storage.codec import Row
@@ -16,6 +18,8 @@ from core.storage.tables import documents, events, tasks, trees
 
 DIALECT = sqlite.dialect(paramstyle="qmark")
 MAX_ROWS = 256  # of one statement: at most 14 parameters a row, of SQLite's 32,766
+
+Execute = Callable[[str, tuple[Any, ...]], object]  # one statement with its parameters
 
 
 class RowsStatement:
@@ -34,13 +38,13 @@ class RowsStatement:
     def _widened(self, rows: int) -> str:
         return self._one_row.replace(self._group, ", ".join([self._group] * rows))
 
-    def run(self, connection: Connection, rows: list[Row]) -> None:
+    def run(self, execute: Execute, rows: list[Row]) -> None:
         """Execute it for all the rows, in order."""
         start, left = 0, len(rows)
         while left:
             size = min(MAX_ROWS, 1 << (left.bit_length() - 1))
             piece = rows[start : start + size]
-            connection.exec_driver_sql(self.sql(size), tuple(chain.from_iterable(piece)))
+            execute(self.sql(size), tuple(chain.from_iterable(piece)))
             start += size
             left -= size
 
@@ -91,6 +95,8 @@ PUT_DOCUMENTS = _put_documents()
 UPDATE_TREES = _update(
     trees, "version", "status", "run", "is_live", "updated_at", "body", "body_crc", expected="version"
 )
+# The most frequent one leaves the columns of the indexes alone, so it costs two pages less.
+UPDATE_TREE_VERSIONS = _update(trees, "version", "body", "body_crc", expected="version")
 UPDATE_TREE_BULKS = _update(trees, "bulk", "bulk_crc")
 UPDATE_TASK_STATES = _update(tasks, "status", "state", "state_crc")
 UPDATE_TASK_SPECS = _update(tasks, "name", "user_id", "spec", "spec_crc")

@@ -4,7 +4,20 @@ A row is served from its blobs only, each beside its CRC-32. The other columns a
 have two blobs each, so that what grows without bound and seldom changes is not written again with every small step.
 """
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, true
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+    literal_column,
+    true,
+)
 
 metadata = MetaData()
 
@@ -28,6 +41,9 @@ trees = Table(
 )
 Index("trees_by_change", trees.c.owner, trees.c.updated_at, trees.c.id)
 Index("trees_live", trees.c.created_at, trees.c.id, sqlite_where=trees.c.is_live == true())
+# A tree at rest has ended, or something in it has never run.
+has_ended = (trees.c.is_live == false()) & (trees.c.status != literal_column("'pending'"))
+Index("trees_ended", trees.c.updated_at, trees.c.id, sqlite_where=has_ended)
 
 tasks = Table(
     "tasks",
@@ -78,3 +94,15 @@ documents = Table(
 Index("documents_by_time", documents.c.kind, documents.c.at, documents.c.id)
 Index("documents_by_owner", documents.c.kind, documents.c.owner, documents.c.at, documents.c.id)
 Index("documents_by_tree", documents.c.tree_id, documents.c.kind, sqlite_where=documents.c.tree_id != "")
+
+folds = Table(
+    "folds",
+    metadata,
+    Column("tree_id", Text, primary_key=True),
+    Column("seq", Integer, nullable=False),  # the log is folded up to this event
+    Column("kept", Integer, nullable=False),  # how many events up to there remain
+    Column("is_dropped", Boolean, nullable=False),  # the tree is gone, and these are all the events that are left
+    Column("crc", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("folds_dropped", folds.c.tree_id, sqlite_where=folds.c.is_dropped == true())

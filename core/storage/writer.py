@@ -15,8 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
+from sqlalchemy import Connection, create_engine, exc
 from sqlalchemy.pool import NullPool
 
 from core.errors import CoreError, StorageError, StorageUnavailable, VersionConflict
@@ -32,7 +31,7 @@ Job = Callable[[Connection], Any]  # another kind of write; raises a CoreError t
 MAX_WAITING = 10_000  # items not yet durable; jobs may fill half of it, so that appends, which never wait, find room
 MAX_BATCH = 512  # items of one transaction
 MAX_BATCH_ROWS = 8_192  # no more items once a batch has so many
-CHECKPOINT_PAGES = 1_000
+CHECKPOINT_PAGES = 4_000  # 16 MiB: its syncs and the pages that it writes are shared by some hundred commits
 IDLE_SECONDS = 1.0
 ALARM_PAGES = 16_384  # 64 MiB of log that readers keep from being reused
 EXIT_CODE = 70  # EX_SOFTWARE: what was synced is not known any more, so the process must not go on (PostgreSQL's rule)
@@ -59,8 +58,15 @@ class _Item(NamedTuple):
 
 
 # What a value that is no JSON, or no value of its column, makes of a write.
-UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, DataError, InterfaceError, ProgrammingError)
-REFUSALS = (CoreError, IntegrityError, *UNSTORABLE)
+UNSTORABLE = (
+    TypeError, ValueError, OverflowError, RecursionError,
+    sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
+    exc.DataError, exc.InterfaceError, exc.ProgrammingError,
+)  # fmt: skip
+CONFLICTS = (sqlite3.IntegrityError, exc.IntegrityError)
+REFUSALS = (CoreError, *CONFLICTS, *UNSTORABLE)
+# Jobs go through SQLAlchemy; the writer's own statements, some six a commit, straight to the driver (decision 0010).
+DATABASE_ERRORS = (sqlite3.Error, exc.DBAPIError)
 
 Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
@@ -180,13 +186,12 @@ class Writer:
     def _run(self, started: asyncio.Future[None]) -> None:
         try:
             connection = self._open()
-        except DBAPIError as error:
-            message = f"The database {self._path} cannot be opened: {error.orig}"
+        except DATABASE_ERRORS as error:
+            message = f"The database {self._path} cannot be opened: {_original(error)}"
             self._call(self._settle_end, started, StorageError(message))
             self._call(self._settle_end, self._ended, None)
             return
         self._connection = connection
-        self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         self._call(self._settle_end, started, None)
         while items := self._take():
             outcomes = self._write(items)
@@ -200,10 +205,11 @@ class Writer:
     def _open(self) -> Connection:
         connection = create_engine("sqlite://", creator=self._connect, poolclass=NullPool).connect()
         try:
+            self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
             for pragma in PRAGMAS:
-                connection.exec_driver_sql(pragma)
-            self._commits = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        except DBAPIError:
+                self._driver.execute(pragma)
+            (self._commits,) = self._driver.execute("PRAGMA user_version").fetchone()
+        except DATABASE_ERRORS:
             connection.close()  # here, in the thread that made it
             raise
         return connection
@@ -244,17 +250,17 @@ class Writer:
     def _write(self, items: list[_Item]) -> list[Outcome]:
         """One transaction. Nothing of it is stored when the database cannot be written."""
         try:
-            self._execute("BEGIN IMMEDIATE")
+            self._driver.execute("BEGIN IMMEDIATE")
             try:
                 outcomes = self._write_together(items)
             except REFUSALS:
                 self._stored.clear()
-                self._execute("ROLLBACK")
-                self._execute("BEGIN IMMEDIATE")
+                self._driver.execute("ROLLBACK")
+                self._driver.execute("BEGIN IMMEDIATE")
                 outcomes = self._write_apart(items)
             self._commit()
-        except DBAPIError as error:
-            logger.error("a batch of %d writes to %s failed: %s", len(items), self._path, error.orig)
+        except DATABASE_ERRORS as error:
+            logger.error("a batch of %d writes to %s failed: %s", len(items), self._path, _original(error))
             return self._failed_batch(items, f"The database cannot be written at this moment ({_code_name(error)})")
         except Exception:  # the thread's boundary: whatever it is, callers must not wait for ever
             logger.exception("a batch of %d writes to %s failed", len(items), self._path)
@@ -267,22 +273,19 @@ class Writer:
             self._driver.rollback()
         return [(item.future, None, StorageUnavailable(message)) for item in items]
 
-    def _execute(self, sql: str) -> None:
-        self._connection.exec_driver_sql(sql)
-
     def _commit(self) -> None:
         number = (self._commits + 1) % NUMBERS
-        self._execute(f"PRAGMA user_version={number}")
+        self._driver.execute(f"PRAGMA user_version={number}")
         try:
-            self._execute("COMMIT")
-        except DBAPIError as error:
+            self._driver.execute("COMMIT")
+        except sqlite3.Error as error:
             if _code(error) & 0xFF == sqlite3.SQLITE_IOERR:
                 self._end_process("COMMIT", error)
             raise
         self._commits = number
         self._witness.note(number)
 
-    def _end_process(self, step: str, error: DBAPIError) -> None:
+    def _end_process(self, step: str, error: Exception) -> None:
         logger.critical("%s on %s failed (%s); ending the process", step, self._path, _code_name(error))
         self._exit(EXIT_CODE)
 
@@ -310,10 +313,10 @@ class Writer:
         """Each item in a savepoint of its own."""
         outcomes: list[Outcome] = []
         for item in items:
-            self._execute("SAVEPOINT item")
+            self._driver.execute("SAVEPOINT item")
             try:
                 result = self._write_one(item)
-            except IntegrityError:
+            except CONFLICTS:
                 error: CoreError = VersionConflict(_tree_id(item))
             except CoreError as refusal:
                 error = VersionConflict(_tree_id(item)) if isinstance(refusal, RowsMissed) else refusal
@@ -321,11 +324,11 @@ class Writer:
                 logger.error("a write to %s cannot be stored: %s", self._path, problem)
                 error = StorageError("A value cannot be stored: it is not JSON")
             else:
-                self._execute("RELEASE item")
+                self._driver.execute("RELEASE item")
                 outcomes.append((item.future, result, None))
                 continue
-            self._execute("ROLLBACK TO item")
-            self._execute("RELEASE item")
+            self._driver.execute("ROLLBACK TO item")
+            self._driver.execute("RELEASE item")
             outcomes.append((item.future, None, error))
             if isinstance(item.work, Append):
                 self._failures += 1
@@ -346,7 +349,7 @@ class Writer:
 
     def _write_batch(self, appends: list[Append]) -> None:
         batch = Batch(appends, self._stored)
-        rows = batch.write(self._connection, lambda: self._driver.total_changes)
+        rows = batch.write(self._driver.execute, lambda: self._driver.total_changes)
         # A guess, not a count: pages are shared by neighbouring rows. Only the rhythm of checkpoints hangs on it.
         self._log_pages += 8 + rows // 4
         # Of live trees, the bulk need not be written again.
@@ -364,17 +367,16 @@ class Writer:
         """Move the log into the database. It is no error when a reader is in the way: the next one goes on."""
         try:
             if mode == "TRUNCATE":
-                self._execute("PRAGMA busy_timeout=0")  # writes must not wait for a reader
-            row = self._connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").one()
-            self._execute("PRAGMA busy_timeout=5000")
-        except DBAPIError as error:
+                self._driver.execute("PRAGMA busy_timeout=0")  # writes must not wait for a reader
+            _, pages, moved = self._driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            self._driver.execute("PRAGMA busy_timeout=5000")
+        except sqlite3.Error as error:
             if _code(error) in UNSYNCED:
                 self._end_process("A checkpoint", error)
-            logger.error("checkpoint of %s failed: %s", self._path, error.orig)
+            logger.error("checkpoint of %s failed: %s", self._path, error)
             return
         finally:
             self._log_pages = 0
-        _, pages, moved = row
         if pages - moved > ALARM_PAGES:
             logger.warning("%d pages of the log of %s wait for a reader to end", pages - moved, self._path)
 
@@ -383,9 +385,14 @@ def _tree_id(item: _Item) -> str:
     return item.work.head.id if isinstance(item.work, Append) else ""
 
 
-def _code(error: DBAPIError) -> int:
-    return getattr(error.orig, "sqlite_errorcode", 0)
+def _original(error: Exception) -> BaseException:
+    """The driver's own error, also of what SQLAlchemy raised because of it."""
+    return (error.orig or error) if isinstance(error, exc.DBAPIError) else error
 
 
-def _code_name(error: DBAPIError) -> str:
-    return getattr(error.orig, "sqlite_errorname", "unknown")
+def _code(error: Exception) -> int:
+    return getattr(_original(error), "sqlite_errorcode", 0)
+
+
+def _code_name(error: Exception) -> str:
+    return getattr(_original(error), "sqlite_errorname", "unknown")

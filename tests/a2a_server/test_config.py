@@ -193,3 +193,11 @@ def test_a_server_is_exposed_when_others_can_reach_it() -> None:
     assert not Config().is_exposed
     assert Config(public_url="https://a.example").is_exposed
     assert Config(host="0.0.0.0").is_exposed
+
+
+def test_a_task_is_kept_as_long_as_the_key_that_leads_to_it(tmp_path: Path) -> None:
+    """Else the same request would make a second task within the time for which it must not."""
+    with pytest.raises(ConfigurationError, match=r"--delete-after: must not be less than idempotency_keep, 86400"):
+        load({"delete_after": 3600.0}, {}, tmp_path)
+    assert load({"delete_after": 3600.0, "idempotency_keep": 3600.0}, {}, tmp_path).delete_after == 3600
+    assert load({"delete_after": 0.0, "fold_after": 0.0}, {}, tmp_path).delete_after == 0

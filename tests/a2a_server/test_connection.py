@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from a2a_server.connection import MAX_FIELDS, MAX_HEAD, Connections, room
+from a2a_server.config import Config
+from a2a_server.connection import Connections, room
 from a2a_server.proxies import exempt
 from tests.a2a_server.conftest import RunningServer, running, until
 from tests.a2a_server.test_app import HEALTH, raw
 
+MAX_HEAD, MAX_FIELDS = Config().max_head, Config().max_header_fields
 BODY = json.dumps(HEALTH).encode()
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
@@ -132,6 +134,37 @@ async def test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_
     assert answer.count("HTTP/1.1 200 ") == 2
     answer = await raw(server, HEAD + fields + padding.replace(b": ", b": a") + LENGTH + b"\r\n" + BODY)
     assert answer.startswith("HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(("fields", "status"), [(5, 200), (6, 431)])
+@pytest.mark.asyncio
+async def test_fields_at_the_limit_pass_and_one_more_does_not(fields: int, status: int) -> None:
+    """Host, Content-Type, Content-Length and Connection are four of them."""
+    head = HEAD + LENGTH + b"Connection: close\r\n" + b"X-A: a\r\n" * (fields - 4)
+    async with running(max_header_fields=5) as server:
+        assert (await raw(server, head + b"\r\n" + BODY)).startswith(f"HTTP/1.1 {status} ")
+
+
+@pytest.mark.parametrize(("size", "status"), [(200, 200), (201, 431)])
+@pytest.mark.asyncio
+async def test_size_of_the_head_is_what_was_configured(size: int, status: int) -> None:
+    fields = [b"Host: localhost", b"Content-Type: application/json", LENGTH.strip(), b"Connection: close", b"X-A: "]
+    fields[-1] += b"a" * (size - sum(len(field) + 2 for field in fields) - len(b"/"))
+    async with running(max_head=200) as server:
+        answer = await raw(server, b"POST / HTTP/1.1\r\n" + b"\r\n".join(fields) + b"\r\n\r\n" + BODY)
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+
+
+@pytest.mark.asyncio
+async def test_connection_that_is_idle_stays_until_its_time_has_come() -> None:
+    loop = asyncio.get_running_loop()
+    async with running(keep_alive=1) as server, raw_connection(server) as (reader, writer):
+        for _ in range(2):  # it is used again within its time
+            writer.write(HEAD + LENGTH + b"\r\n" + BODY)
+            assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 200 ")
+        begin = loop.time()
+        assert await reader.read() == b""
+        assert loop.time() - begin > 0.9
 
 
 @pytest.mark.asyncio

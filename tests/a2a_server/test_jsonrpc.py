@@ -5,15 +5,17 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from a2a_server import jsonrpc
 from a2a_server.context import Principal, RequestContext
 from a2a_server.dialect import A2A_1_0
-from a2a_server.jsonrpc import MAX_NESTING, Door, Event, Frame, Method, Reply, error_reply, parse
+from a2a_server.jsonrpc import Door, Event, Frame, JsonLimits, Method, Reply, error_reply, parse
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
 from core.errors import Problem, TaskNotFound
@@ -203,11 +205,39 @@ async def test_what_is_no_json_is_a_parse_error(server: Server, body: bytes) -> 
 
 
 def test_nesting_is_limited_exactly() -> None:
-    assert parse(b"[" * MAX_NESTING + b"]" * MAX_NESTING) is not None
+    assert parse(b"[" * 64 + b"]" * 64) is not None
     with pytest.raises(ParseError):
-        parse(b"[" * (MAX_NESTING + 1) + b"]" * (MAX_NESTING + 1))
+        parse(b"[" * 65 + b"]" * 65)
     with pytest.raises(ParseError):
         parse(b'{"a":[' * 33 + b"]}" * 33)
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        (b"1", 1),
+        (b"[1,2,3]", 4),
+        (b'{"a":1,"b":[2]}', 4),
+        (b"[[],{}]", 5),  # an empty one counts as two
+        (b'["a,b,[{","\\",","\\\\",5]', 5),
+        (b'{"a\\"":1}', 2),
+    ],
+)
+def test_values_are_counted_and_limited_exactly(body: bytes, values: int) -> None:
+    assert parse(body, JsonLimits(values=values)) == json.loads(body)
+    with pytest.raises(ParseError, match=f"more than {values - 1} values"):
+        parse(body, JsonLimits(values=values - 1))
+
+
+@given(st.text('[]{}"\\\\,ab:', max_size=60), st.integers(1, 9))
+def test_a_body_that_is_looked_at_in_pieces_is_judged_as_a_whole(text: str, piece: int) -> None:
+    value = [text, {text: [text, []]}, [[text]]]
+    body = json.dumps(value).encode()
+    with patch.object(jsonrpc, "PIECE", piece):
+        assert parse(body, JsonLimits(nesting=4, values=10)) == value
+        for limits in (JsonLimits(nesting=3), JsonLimits(values=9)):
+            with pytest.raises(ParseError):
+                parse(body, limits)
 
 
 def test_brackets_in_strings_and_in_a_row_are_no_nesting() -> None:

@@ -1,6 +1,6 @@
 """The limits of one caller's requests, each at its figure and one past it, and `system.limits` (reliability, 3.3)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +10,20 @@ from a2a_server.config import Config, load
 from a2a_server.context import RequestContext
 from a2a_server.limit_table import FIXED, SETTINGS, limits_in_force
 from core.errors import ConfigurationError
+from tests.a2a_server import test_app as app
+from tests.a2a_server import test_connection as connection
+from tests.a2a_server import test_deadlines as deadlines
+from tests.a2a_server import test_limits as limits
+from tests.a2a_server import test_methods_push as methods_push
+from tests.a2a_server import test_overload as overload
+from tests.a2a_server import test_streams as streams
 from tests.a2a_server.conftest import Caller, calling, message, somebody
+from tests.a2a_server.push import test_outbox as outbox
+from tests.core import test_egress as egress
+from tests.core import test_jsonvalue as jsonvalue
+from tests.core import test_retention as retention
+from tests.core import test_runner as runner
+from tests.core.executors import test_files as files
 
 
 def chain(size: int) -> list[dict[str, Any]]:
@@ -45,10 +58,26 @@ async def batch(call: Caller, size: int) -> int | None:
     return answer["error"]["code"] if isinstance(answer, dict) else None
 
 
+async def nested(call: Caller, levels: int) -> int | None:
+    """The request is the first, its array the second, the task the third, its inputs the fourth."""
+    value: Any = {}
+    for _ in range(levels - 4):
+        value = {"a": value}
+    return await outcome(call, "tasks.create", [{"name": "echo", "inputs": value}])
+
+
+async def valued(call: Caller, count: int) -> int | None:
+    """The request itself counts, and each of its fields."""
+    item = {"jsonrpc": "2.0", "id": 1, "method": "system.health"} | {str(n): "[,{" for n in range(count - 4)}
+    return await told_of(call, msgspec.json.encode(item))
+
+
 async def outcome(call: Caller, method: str, params: Any) -> int | None:
-    reply = await call.application.door.handle(
-        msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}), RequestContext()
-    )
+    return await told_of(call, msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
+
+
+async def told_of(call: Caller, body: bytes) -> int | None:
+    reply = await call.application.door.handle(body, RequestContext())
     code: int | None = msgspec.json.decode(reply.body).get("error", {}).get("code")
     return code
 
@@ -56,11 +85,53 @@ async def outcome(call: Caller, method: str, params: Any) -> int | None:
 Ask = Callable[[Caller, int], Awaitable[int | None]]
 MET: dict[str, tuple[Ask, int]] = {  # how to come to the limit of 4, and the code of what is past it
     "max_batch": (batch, -32600),
+    "max_nesting": (nested, -32700),
+    "max_values": (valued, -32700),
     "max_tree_tasks": (lambda call, n: created(call, fan(n)), -32602),
     "max_depth": (lambda call, n: created(call, chain(n)), -32602),
     "max_open_tasks": (one_by_one, -32050),
     "max_file": (with_file, -32602),
 }
+
+
+# The others, each by the test that comes to it and past it.
+TESTED: Mapping[str, Callable[..., Any]] = {
+    "max_connections": connection.test_one_connection_too_many_is_told_and_closed_and_its_place_is_found_again,
+    "max_connections_per_address": connection.test_connections_are_counted_in_all_and_by_address,
+    "max_head": connection.test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_own,
+    "max_header_fields": connection.test_fields_at_the_limit_pass_and_one_more_does_not,
+    "max_body": app.test_body_up_to_the_limit_passes_and_one_byte_more_does_not,
+    "max_push_configs": methods_push.test_a_task_has_so_many_webhooks_and_no_more,
+    "overload_soft": overload.test_new_work_is_refused_from_the_soft_threshold_on_and_the_rest_from_the_hard_one,
+    "overload_hard": overload.test_new_work_is_refused_from_the_soft_threshold_on_and_the_rest_from_the_hard_one,
+    "overload_wait": overload.test_one_slow_read_says_nothing_and_what_is_late_is_so_for_a_while,
+    "fold_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
+    "delete_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
+    "max_running": runner.test_a_process_runs_no_more_tasks_than_its_limit,
+    "max_running_per_tree": runner.test_a_tree_runs_no_more_tasks_than_its_limit,
+    "sse_ping": streams.test_quiet_stream_is_kept_alive_by_comments,
+    "head_timeout": deadlines.test_connection_that_says_nothing_is_closed_without_a_word,
+    "body_timeout": deadlines.test_body_is_late_after_its_time_however_fast_it_is,
+    "min_body_rate": deadlines.test_body_has_a_least_rate,
+    "send_timeout": deadlines.test_reader_that_takes_nothing_is_reset_and_one_that_takes_little_is_not,
+    "keep_alive": connection.test_connection_that_is_idle_stays_until_its_time_has_come,
+    "push_timeout": egress.test_time_limit_counts_the_whole_call,
+    "push_retry_initial": outbox.test_waits_double_with_full_jitter_up_to_the_longest,
+    "push_retry_longest": outbox.test_waits_double_with_full_jitter_up_to_the_longest,
+    "push_max_age": outbox.test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_turn,
+    "drain": app.test_work_that_does_not_stop_does_not_hold_the_end_up,
+    "max_artifact": jsonvalue.test_the_limit_counts_the_bytes_of_the_json,
+    "max_output": files.test_the_artifacts_of_an_attempt_are_bounded_together,
+    "max_rate": limits.test_burst_passes_at_once_and_then_the_rate_holds,
+    "max_burst": limits.test_burst_passes_at_once_and_then_the_rate_holds,
+    "max_calls": limits.test_calls_and_streams_at_the_same_time_are_counted_apart_and_given_back,
+    "max_streams": limits.test_one_stream_more_than_allowed_is_refused_and_nothing_is_begun_for_it,
+}
+
+
+def test_every_limit_that_is_told_is_tested() -> None:
+    shown = limits_in_force(Config(), is_identified=True)
+    assert shown.keys() == MET.keys() | TESTED.keys()
 
 
 @pytest.mark.parametrize("name", MET)
@@ -85,7 +156,7 @@ async def test_the_limits_in_force_are_told() -> None:
 def test_every_limit_of_a_setting_can_be_configured(tmp_path: Any) -> None:
     """By its own name, in the environment; and nonsense is refused."""
     given = {f"A2A_SERVER_{name.upper()}": "7" for name in SETTINGS if name != "max_batch"}
-    config = load({}, given, tmp_path)
+    config = load({}, given | {"A2A_SERVER_IDEMPOTENCY_KEEP": "7"}, tmp_path)
     shown = limits_in_force(config, is_identified=False)
     assert {shown[name] for name in SETTINGS if name != "max_batch"} == {7}
     for variable in given:

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from core import events as e
-from core.errors import TaskNotFound
+from core.errors import LogFolded, StorageError, TaskNotFound
 from core.events import Recorded
 from core.feed import PAGE, TAIL, Feed
-from core.storage.base import Append
+from core.storage.base import Append, LogPart
 from core.storage.memory import MemoryStorage
 from core.task import Task, TaskStatus, TreeHead
 from tests.core.cores import settle, virtual_time
@@ -150,3 +150,79 @@ async def test_a_follower_that_leaves_is_forgotten() -> None:
         task.cancel()
     await asyncio.wait(tasks)
     assert log.feed.followers == 0
+
+
+@virtual_time
+async def test_watchers_hear_of_what_is_durable_and_of_trees_that_are_deleted() -> None:
+    log = await new_log(1)
+    heard: list[object] = []
+    log.feed.watch(lambda head, events: heard.extend(each.seq for each in events), heard.append)
+    log.feed.watch(lambda head, events: heard.append(head.version))
+    await log.write(1)
+    log.feed.forget("t")
+    assert heard == [2, 2, "t"]
+
+
+async def fold(log: Log, until: int) -> None:
+    """As retention does with a tree at rest."""
+    await log.storage.fold([LogPart("t", log.version, 0, until)])
+
+
+@virtual_time
+async def test_a_follower_of_what_is_folded_is_told_so_and_where_the_log_goes_on() -> None:
+    """Also where events remain after his cursor: one left out is one too many."""
+    log = await new_log(6)
+    await fold(log, 4)
+
+    for cursor in (0, 1, 3):
+        with pytest.raises(LogFolded, match="up to number 4") as told:
+            await log.collect(after=cursor, upto=6)
+        assert (told.value.tree_id, told.value.until) == ("t", 4)
+    assert await log.collect(after=4, upto=6) == [5, 6]
+
+
+@virtual_time
+async def test_a_slow_follower_does_not_miss_what_is_folded_before_he_reads_it() -> None:
+    log = await new_log(PAGE + 5)
+    seen: list[int] = []
+    with pytest.raises(LogFolded):
+        async for recorded in log.feed.follow("t"):
+            seen.append(recorded.seq)
+            if recorded.seq == PAGE:
+                await fold(log, PAGE + 3)
+    assert seen == list(range(1, PAGE + 1))
+
+
+@virtual_time
+async def test_a_gap_that_is_nobodys_folding_is_damage() -> None:
+    log = await new_log(6)
+    del log.storage._events["t"][2]
+
+    with pytest.raises(StorageError, match="gaps after event 0"):
+        await log.collect(after=0, upto=6)
+    await fold(log, 1)
+    with pytest.raises(StorageError, match="gaps after event 1"):
+        await log.collect(after=1, upto=6)
+
+
+@virtual_time
+async def test_a_log_that_is_held_from_its_beginning_is_told_from_memory() -> None:
+    log = await new_log()
+    with log.feed.held("t"):
+        assert log.feed.told("t", 1) is None
+        await log.write(3)
+        assert (await log.feed.wait("t", lambda head: head.version == 3)).version == 3
+        assert [recorded.seq for recorded in log.feed.told("t", 2) or ()] == [1, 2]
+        assert log.feed.told("t", 4) is None  # it is not all there
+    assert log.feed.told("t", 3) is None
+    assert log.feed.followers == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (0, TAIL + 1)])
+@virtual_time
+async def test_a_log_of_which_memory_has_a_part_only_is_not_told_from_there(before: int, after: int) -> None:
+    """Whoever holds it late has missed the beginning; a long one has outgrown its tail."""
+    log = await new_log(before)
+    with log.feed.held("t"):
+        await log.write(after)
+        assert log.feed.told("t", before + after) is None

@@ -7,7 +7,7 @@ import pytest
 
 from core import commands as c
 from core import events as e
-from core.errors import IllegalCommand, StaleAttempt, StorageUnavailable, TaskNotFound, VersionConflict
+from core.errors import IllegalCommand, StaleAttempt, StorageError, StorageUnavailable, TaskNotFound, VersionConflict
 from core.events import Recorded
 from core.feed import Feed
 from core.orchestrator import MAX_CONFLICTS, Orchestrator
@@ -132,15 +132,79 @@ async def test_nothing_is_published_before_the_commit() -> None:
 async def test_commands_are_decided_ahead_of_the_commit_and_stored_in_order() -> None:
     rig = await new_rig()
     rig.storage.held = []
-    commands = [c.StartTask("t"), c.ReportProgress("t", 1, 0.5), c.CompleteTask("t", 1, "done")]
-    handling = [asyncio.create_task(rig.orchestrator.handle("t", command)) for command in commands]
-    await settle()
+    handling = []
+    for command in (c.StartTask("t"), c.ReportProgress("t", 1, 0.5), c.CompleteTask("t", 1, "done")):
+        handling.append(asyncio.create_task(rig.orchestrator.handle("t", command)))
+        await settle()
     assert len(rig.storage.held) == 3
     rig.storage.release()
     await asyncio.gather(*handling)
     assert await rig.log() == [
         "TreeCreated", "RunStarted", "TaskStarted", "TaskProgressed", "TaskCompleted", "TreeFinished",
     ]  # fmt: skip
+
+
+@virtual_time
+async def test_what_one_turn_decides_is_one_append() -> None:
+    """So a task's end and the starts that follow from it are stored together or not at all."""
+    rig = await new_rig()
+    commands: list[c.Command] = [c.StartTask("t"), c.ReportProgress("t", 1, 0.5), c.CompleteTask("t", 1, "done")]
+    decisions = await asyncio.gather(*(rig.orchestrator.handle("t", command) for command in commands))
+    assert [len(append.events) for append in rig.storage.appends] == [2, 4]
+    assert [_kinds(decision.events) for decision in decisions] == [
+        "TaskStarted", "TaskProgressed", "TaskCompleted TreeFinished",
+    ]  # fmt: skip
+    assert rig.watcher.notes[-1] == "committed TaskStarted TaskProgressed TaskCompleted TreeFinished"
+
+
+@virtual_time
+async def test_a_refused_document_costs_nobody_else_of_its_turn() -> None:
+    rig = await new_rig()
+    document = Document(kind="key", id="k", tree_id="t", body=b"{}")
+    await rig.orchestrator.handle("t", c.StartTask("t"), (document,))
+    plain, refused = await asyncio.gather(
+        rig.orchestrator.handle("t", c.ReportProgress("t", 1, 0.25)),
+        rig.orchestrator.handle("t", c.ReportProgress("t", 1, 0.5), (document,)),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, VersionConflict)
+    assert not isinstance(plain, BaseException)
+    stored = await rig.storage.task("t")
+    assert stored is not None
+    assert stored.progress == 0.25
+
+
+@virtual_time
+async def test_of_a_turn_that_cannot_be_stored_only_the_guilty_is_told() -> None:
+    """One value that is no JSON: the others are decided again, each by itself."""
+    rig = await new_rig()
+    await rig.orchestrator.handle("t", c.StartTask("t"))
+    rig.storage.faults = [StorageError("not JSON"), StorageError("not JSON")]  # the turn; then the first one alone
+    guilty, innocent = await asyncio.gather(
+        rig.orchestrator.handle("t", c.ReportProgress("t", 1, 0.25)),
+        rig.orchestrator.handle("t", c.ReportProgress("t", 1, 0.5)),
+        return_exceptions=True,
+    )
+    assert type(guilty) is StorageError
+    assert not isinstance(innocent, BaseException)
+    assert (await rig.log())[2:] == ["TaskStarted", "TaskProgressed"]
+
+
+@virtual_time
+async def test_a_turn_that_is_still_open_falls_with_what_it_rests_on() -> None:
+    rig = await new_rig()
+    rig.storage.held = []
+    first = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    await settle()
+    tree = await rig.orchestrator.load("t")
+    rig.storage.fail_held(StorageUnavailable("disk full"))
+    decision = rig.orchestrator.decide_now(tree, c.ReportProgress("t", 1, 0.5))
+    await settle()
+    assert isinstance(first.exception(), StorageUnavailable)
+    assert isinstance(decision.stored.exception(), VersionConflict)
+    assert rig.watcher.notes[2:] == ["voided TaskStarted", "voided TaskProgressed"]
+    assert len(rig.storage.appends) == 2
+    assert (await rig.orchestrator.load("t")).version == 2
 
 
 @virtual_time
@@ -188,6 +252,7 @@ async def test_a_storage_failure_voids_all_that_was_decided_on_top() -> None:
     rig = await new_rig()
     rig.storage.held = []
     first = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    await settle()
     second = asyncio.create_task(rig.orchestrator.handle("t", c.CompleteTask("t", 1)))
     await settle()
     rig.storage.fail_held(StorageUnavailable("disk full"), VersionConflict("t"))

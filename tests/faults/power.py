@@ -204,6 +204,9 @@ class _Connection:
     def cursor(self) -> "_Cursor":
         return _Cursor(self._connection)
 
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> "_Cursor":
+        return self.cursor().execute(sql, parameters)
+
     def commit(self) -> None:
         if self.in_transaction:
             _translated(lambda: self._connection.execute("COMMIT"))

@@ -17,14 +17,17 @@ from sqlalchemy import Engine, event
 from a2a_server.deadlines import TimedConnection
 from a2a_server.push.outbox import Outbox
 from a2a_server.server import Server
+from core import plan as plan_module
 from core.attempt import Attempt
 from core.commands import Cancel, CompleteTask
 from core.feed import Feed
 from core.orchestrator import Orchestrator
+from core.storage import migrate as migrate_module
 from core.storage import writer as writer_module
 from core.storage.base import Append
 from core.storage.witness import Witness
 from core.storage.writer import Writer
+from core.timestamps import from_timestamp
 
 VARIABLE = "SABOTAGE"
 SLOW_DISK = 0.05  # seconds
@@ -116,6 +119,7 @@ def in_a_migration(passed: Passages) -> None:
         event.listen(Engine, "before_cursor_execute", lambda *_: passed())
 
     wrap(alembic, "upgrade", before)
+    wrap(migrate_module, "_create", before)
 
 
 def in_the_outbox(passed: Passages) -> None:
@@ -166,6 +170,11 @@ def end_at_once() -> None:
     Server.handle_exit = handle_exit  # type: ignore[method-assign]
 
 
+def believe_deadlines() -> None:
+    """A deadline that is no timestamp is nobody's business, until something raises."""
+    plan_module.deadline_of = lambda text, path, problems: from_timestamp(text)
+
+
 POINTS: dict[str, Callable[[Passages], None]] = {
     each.__name__.replace("_", " "): each
     for each in (
@@ -175,7 +184,14 @@ POINTS: dict[str, Callable[[Passages], None]] = {
 }  # fmt: skip
 BUGS: dict[str, Callable[[], None]] = {
     each.__name__.replace("_", " "): each
-    for each in (acknowledge_early, forget_deadlines, skip_an_event, go_on_after_a_cancel, end_at_once)
+    for each in (
+        acknowledge_early,
+        forget_deadlines,
+        skip_an_event,
+        go_on_after_a_cancel,
+        end_at_once,
+        believe_deadlines,
+    )
 }
 
 for entry in filter(None, os.environ.get(VARIABLE, "").split(",")):

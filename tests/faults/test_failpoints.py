@@ -26,7 +26,7 @@ AT_A_TIME = "8"  # tasks, so that a tree lasts for all of its kills
 WHILE_A_TREE_RUNS = (
     "before a commit", "after a commit", "between a commit and its note", "in a checkpoint", "after an effect",
 )  # fmt: skip
-IN_A_MIGRATION = 24  # statements; a migration from nothing has at least so many
+IN_A_MIGRATION = 15  # statements that make a new database
 
 
 class Sabotaged(ServerProcess):

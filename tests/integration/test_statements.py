@@ -1,14 +1,12 @@
 """What running a tree costs in SQL statements: O(n), for chains too (issue 2, "Storage")."""
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy import Connection
 
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
@@ -24,19 +22,19 @@ class NoOp:
         return None
 
 
-@contextmanager
-def counted() -> Iterator[Counter[str]]:
-    """How often each kind of statement reaches the database."""
+async def counted(storage: SqlStorage) -> Counter[str]:
+    """How often each kind of statement reaches the database from now on."""
     counts: Counter[str] = Counter()
 
-    def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        counts[" ".join(statement.split()[:2])] += 1
+    def count(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_trace_callback(lambda sql: counts.update([" ".join(sql.split()[:2])]))
 
-    event.listen(Engine, "before_cursor_execute", count)
-    try:
-        yield counts
-    finally:
-        event.remove(Engine, "before_cursor_execute", count)
+    assert storage._writer is not None
+    await storage._writer.submit(count)
+    counts.clear()
+    return counts
 
 
 async def statements_of(shape: str, n: int, folder: Path) -> int:
@@ -46,10 +44,11 @@ async def statements_of(shape: str, n: int, folder: Path) -> int:
     for i in range(n):
         needs = [f"t{i - 1}"] if shape == "chain" and i else []
         tasks.append({"id": f"t{i}", "name": "noop", "parent_id": "root", "dependencies": needs})
-    async with Session(SqlStorage(f"sqlite:///{folder}/{shape}{n}.db"), registry=registry) as session:
-        with counted() as counts:
-            head = await session.create(session.plan(tasks), execute=True)
-            head = await session.wait(head.id, has_ended)
+    storage = SqlStorage(f"sqlite:///{folder}/{shape}{n}.db")
+    async with Session(storage, registry=registry) as session:
+        counts = await counted(storage)
+        head = await session.create(session.plan(tasks), execute=True)
+        head = await session.wait(head.id, has_ended)
         assert head.status is TaskStatus.COMPLETED
     return sum(counts.values())
 

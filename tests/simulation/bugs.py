@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from core import commands as c
 from core import decide as decide_module
 from core import events as e
 from core.attempt import Attempt
@@ -21,7 +22,8 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 Remake = Callable[[Any], Any]  # the function as it is -> the function with the bug
 
 
-def _in(owner: Any, name: str, remake: Remake) -> Plant:
+def in_place_of(owner: Any, name: str, remake: Remake) -> Plant:
+    """The attribute, made anew of what it was."""
     return lambda patch: patch.setattr(owner, name, remake(getattr(owner, name)))
 
 
@@ -39,7 +41,8 @@ def _without(*kinds: type) -> Remake:
     return lambda old: lambda command, tree, now: [x for x in old(command, tree, now) if not isinstance(x, kinds)]
 
 
-def _nothing(old: Any) -> Any:
+def nothing(old: Any) -> Any:
+    """In place of a function: it does nothing."""
     return lambda *arguments, **named: None
 
 
@@ -90,12 +93,12 @@ def _hasty(patch: pytest.MonkeyPatch) -> None:
             begin(self, tree, e.TaskStarted(task_id, tree.tasks[task_id].attempt))
 
     patch.setattr(Runner, "_start", start_and_begin)
-    patch.setattr(Runner, "_begin", _nothing(begin))
+    patch.setattr(Runner, "_begin", nothing(begin))
 
 
 def _generous(old: Any) -> Any:
-    def init(self: Runner, orchestrator: Any, registry: Any, clock: Any, limits: Any) -> None:
-        old(self, orchestrator, registry, clock, replace(limits, tasks=limits.tasks + 1))
+    def init(self: Runner, orchestrator: Any, registry: Any, clock: Any, limits: Any, egress: Any) -> None:
+        old(self, orchestrator, registry, clock, replace(limits, tasks=limits.tasks + 1), egress)
 
     return init
 
@@ -127,8 +130,8 @@ def _premature(old: Any) -> Any:
         tree = TaskTree(head, plan.tasks)
         events: list[e.Event] = [e.TreeCreated(len(plan.tasks), head.id)]
         if named["execute"]:
-            events += decide_module.decide(decide_module.c.Execute(), tree, self._clock.now())
-        self._append(tree, events, is_new=True)
+            events += decide_module.decide(c.Execute(), tree, self._clock.now())
+        self._append(tree, events, named["documents"], is_new=True)
         return tree
 
     return create
@@ -164,35 +167,35 @@ def _unsaved(old: Any) -> Any:
 
 
 PLANTED: dict[str, Plant] = {
-    "one retry too many": _deciding(decide_module.c.FailAttempt, _one_retry_more),
-    "a lost wake-up after a dependency": _in(TaskTree, "_release", _forgetful),
+    "one retry too many": _deciding(c.FailAttempt, _one_retry_more),
+    "a lost wake-up after a dependency": in_place_of(TaskTree, "_release", _forgetful),
     "a lost wake-up after an answer": _applying(e.InputProvided, _forgetful),
-    "optional dependencies are not waited for": _in(
+    "optional dependencies are not waited for": in_place_of(
         TaskTree, "edges", lambda old: lambda self, task: (d.id for d in task.dependencies if d.required)
     ),
-    "groups never end": _deciding(decide_module.c.CompleteTask, _without(e.GroupEnded)),
-    "the end of the tree is forgotten": _deciding(decide_module.c.CompleteTask, _without(e.TreeFinished)),
-    "dependents of a failure are left waiting": _deciding(decide_module.c.FailAttempt, _without(e.TaskCancelled)),
-    "a cancel forgets what it leaves": _deciding(decide_module.c.Cancel, _without(e.TaskCancelled)),
-    "the end of a task is overwritten": _in(
+    "groups never end": _deciding(c.CompleteTask, _without(e.GroupEnded)),
+    "the end of the tree is forgotten": _deciding(c.CompleteTask, _without(e.TreeFinished)),
+    "dependents of a failure are left waiting": _deciding(c.FailAttempt, _without(e.TaskCancelled)),
+    "a cancel forgets what it leaves": _deciding(c.Cancel, _without(e.TaskCancelled)),
+    "the end of a task is overwritten": in_place_of(
         decide_module._Settling, "is_open", lambda old: lambda self, task_id: task_id in self.tree.waiting
     ),
-    "at most once becomes at least once": _in(Runner, "_loss", _at_least_once),
+    "at most once becomes at least once": in_place_of(Runner, "_loss", _at_least_once),
     "a task is never taken for poison": lambda patch: patch.setattr(decide_module, "MAX_CRASHES", 10**9),
-    "a restart forgets the trees that were live": _in(Session, "resume", _nothing_later),
-    "a restart forgets what was ready": _in(TaskTree, "startable", lambda old: lambda self: []),
+    "a restart forgets the trees that were live": in_place_of(Session, "resume", _nothing_later),
+    "a restart forgets what was ready": in_place_of(TaskTree, "startable", lambda old: lambda self: []),
     "an attempt begins before its start is durable": _hasty,
-    "one attempt more than the limit": _in(Runner, "__init__", _generous),
-    "the limit of an executor is ignored": _in(Runner, "_lane_has_room", lambda old: lambda self, lane: True),
-    "a slot leaks": _in(Runner, "_release", _leaky),
-    "retries are never woken": _in(Runner, "_set_timer", _nothing),
-    "what could not be stored is not given back": _in(Runner, "voided", _nothing),
-    "what could not be stored stays in memory": _in(Orchestrator, "_done", _unsaved),
-    "a cancel does not stop the work": _in(Attempt, "stop", _nothing),
-    "followers are told before it is durable": _in(Orchestrator, "_append", _indiscreet),
-    "a creation is confirmed before it is durable": _in(Orchestrator, "create", _premature),
-    "a follower skips an event": _in(_Topic, "after", _skipping),
-    "a follower is not woken at the end": _in(Feed, "publish", _deaf),
+    "one attempt more than the limit": in_place_of(Runner, "__init__", _generous),
+    "the limit of an executor is ignored": in_place_of(Runner, "_lane_has_room", lambda old: lambda self, lane: True),
+    "a slot leaks": in_place_of(Runner, "_release", _leaky),
+    "retries are never woken": in_place_of(Runner, "_set_timer", nothing),
+    "what could not be stored is not given back": in_place_of(Runner, "voided", nothing),
+    "what could not be stored stays in memory": in_place_of(Orchestrator, "_done", _unsaved),
+    "a cancel does not stop the work": in_place_of(Attempt, "stop", nothing),
+    "followers are told before it is durable": in_place_of(Orchestrator, "_append", _indiscreet),
+    "a creation is confirmed before it is durable": in_place_of(Orchestrator, "create", _premature),
+    "a follower skips an event": in_place_of(_Topic, "after", _skipping),
+    "a follower is not woken at the end": in_place_of(Feed, "publish", _deaf),
     "the idempotency key changes with the attempt": lambda patch: patch.setattr(
         TaskContext, "idempotency_key", property(lambda self: f"{self.task.id}:{self.run}:{self.attempt}")
     ),

@@ -12,6 +12,7 @@ from core.decide import MAX_CRASHES
 from core.events import Recorded
 from core.task import Task, TaskStatus
 from core.tree import TaskTree
+from tests.simulation.judge_webhooks import judge_late_calls, judge_webhooks
 from tests.simulation.world import Violation, World
 
 ENDS = e.TaskCompleted | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.GroupEnded
@@ -24,13 +25,21 @@ def judge(world: World) -> None:
     for tree_id in world.acknowledged:
         _require(tree_id in world.storage.trees_stored(), world, tree_id, "an acknowledged tree is lost")
     for tree_id in world.storage.trees_stored():
-        log = list(world.storage.log(tree_id))
-        try:
-            _judge_log(world, tree_id, log)
-            _judge_effects(world, log)
-            _judge_follower(world, tree_id, log)
-        except Violation as violation:
-            raise Violation(f"{violation}\n{world.story(tree_id)}") from None
+        judge_tree(world, tree_id, is_over=True)
+    for hook in world.ledger.past(float("inf")):
+        judge_late_calls(world, hook)
+
+
+def judge_tree(world: World, tree_id: str, *, is_over: bool) -> None:
+    """One tree that is at rest. `is_over`: its followers and webhooks must have caught up."""
+    log = list(world.storage.log(tree_id))
+    try:
+        _judge_log(world, tree_id, log)
+        _judge_effects(world, log)
+        _judge_follower(world, tree_id, log, is_over=is_over)
+        judge_webhooks(world, tree_id, log, is_over=is_over)
+    except Violation as violation:
+        raise Violation(f"{violation}\n{world.story(tree_id)}") from None
 
 
 def _require(holds: object, world: World, tree_id: str, what: str) -> None:
@@ -138,7 +147,8 @@ def _judge_effects(world: World, log: list[Recorded]) -> None:
             raise Violation(f"an effect of {effect.key} came after its cancel was confirmed")
 
 
-def _judge_follower(world: World, tree_id: str, log: list[Recorded]) -> None:
-    if tree_id in world.seen and world.seen[tree_id] != log:
-        got = [recorded.seq for recorded in world.seen[tree_id]]
+def _judge_follower(world: World, tree_id: str, log: list[Recorded], *, is_over: bool) -> None:
+    seen = world.seen.get(tree_id)
+    if seen is not None and seen != (log if is_over else log[: len(seen)]):
+        got = [recorded.seq for recorded in seen]
         raise Violation(f"the follower got the events {got}, and the log has {len(log)}")

@@ -6,44 +6,89 @@ import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
+from a2a_server.protocol.errors import InvalidParams
+from a2a_server.push.webhooks import Webhooks
 from core.errors import CallerError, CoreError, StorageUnavailable, TaskNotFound
+from core.plan import Plan
 from core.runner import RunnerLimits
-from core.session import Session
+from core.session import Session, has_ended
 from tests.core.cores import settle
-from tests.simulation.judge import judge
+from tests.simulation.judge import judge, judge_tree
+from tests.simulation.judge_webhooks import judge_late_calls
+from tests.simulation.webhooks import PATIENCE, enroll_with_tree, make_webhooks, register, unregister
 from tests.simulation.work import Executors, plan_items
-from tests.simulation.world import Crash, Faults, SimulatedLoop, Violation, World
+from tests.simulation.world import Crash, Faults, Pace, SimulatedLoop, Violation, World
 
-LIMIT = 6  # attempts at a time
-MAX_LIVES = 200
-CALLERS = 3
+LOGGERS = ("core", "a2a_server")
+MESSAGE = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "Ada"}]}
 HOUR = 3600.0
+MANY_TURNS = 1_000
 STUCK = 600.0  # virtual seconds; everything that works ends long before
+SWEEP = 10.0  # virtual seconds between two looks for trees that are over
+LONGEST_WAIT = 2 * PATIENCE.longest  # virtual seconds after which a webhook's reader has noticed that its tree is gone
 
 
-def simulate(seed: int, *, hours: float = 0.05, faults: Faults | None = None) -> World:
+class Server:
+    """One process: a core, and the outbox beside it."""
+
+    def __init__(self, world: World, executors: Executors) -> None:
+        limits = RunnerLimits(tasks=world.pace.attempts, tree=world.chance.choice([None, 2, 4]))
+        self.world = world
+        self.session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
+        self.webhooks: Webhooks = make_webhooks(world, self.session)
+
+    async def start(self) -> None:
+        await self.session.start()
+        await self.session.resume()
+        self.webhooks.start()
+
+    async def close(self, grace: float) -> None:
+        self.session.feed.close()
+        await self.session.close(grace)
+        await self.webhooks.close()
+
+
+class Probe(Protocol):
+    """Who looks on."""
+
+    def begin(self, server: Server) -> None: ...
+
+    def tick(self, server: Server) -> None: ...
+
+    def end(self, server: Server) -> None: ...
+
+
+def simulate(
+    seed: int,
+    *,
+    hours: float = 0.05,
+    faults: Faults | None = None,
+    pace: Pace | None = None,
+    probe: Probe | None = None,
+) -> World:
     """The world of that seed after so many virtual hours of callers and faults, and then peace.
 
     Raises Violation for the first broken promise.
     """
-    world = World(seed=seed, faults=faults or Faults())
+    world = World(seed=seed, faults=faults or Faults(), pace=pace or Pace())
     executors = Executors(world)
-    while not _live(world, executors, until=hours * HOUR):
-        if world.life >= MAX_LIVES:
+    while not _live(world, executors, probe, until=hours * HOUR):
+        if world.life >= world.pace.lives:
             raise Violation(f"seed {seed} does not come to its end")
     judge(world)
     return world
 
 
-def _live(world: World, executors: Executors, until: float) -> bool:
+def _live(world: World, executors: Executors, probe: Probe | None, until: float) -> bool:
     """One life of the server. False when it crashed or was stopped before everything had come to its end."""
     world.life += 1
     world.is_dead = False
     world.running = Counter()
     world.note("life", world.life, world.now)
     loop = SimulatedLoop(world.now)
-    main = loop.create_task(_serve(world, executors, until))
+    main = loop.create_task(_serve(world, executors, probe, until))
     try:
         return loop.run_until_complete(main)
     except BaseExceptionGroup as group:
@@ -66,8 +111,10 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _bury(loop: asyncio.AbstractEventLoop) -> None:
     """Whatever the dead process still had in hand is gone, without a word."""
-    for _ in range(3):
+    for _ in range(MANY_TURNS):  # jobs of the outbox that end make room for others
         left = asyncio.all_tasks(loop)
+        if not left:
+            break
         for task in left:
             task.cancel()
             task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -77,66 +124,118 @@ def _bury(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _serve(world: World, executors: Executors, until: float) -> bool:
-    limits = RunnerLimits(tasks=LIMIT, tree=world.chance.choice([None, 2, 4]))
-    session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
-    await session.start()
-    await session.resume()
+async def _serve(world: World, executors: Executors, probe: Probe | None, until: float) -> bool:
+    server = Server(world, executors)
+    session = server.session
+    await server.start()
+    if probe is not None:
+        probe.begin(server)
     ends_at = until if world.chance.random() < 0.7 else min(until, world.now + world.chance.uniform(5.0, 200.0))
     async with asyncio.TaskGroup() as group:
-        followers = group.create_task(_follow_all(world, session))
-        try:
-            async with asyncio.timeout_at(ends_at):
-                await asyncio.gather(*(_call(world, session) for _ in range(CALLERS)))
-        except TimeoutError:
-            pass
+        watchers = [group.create_task(_follow_all(world, session)), group.create_task(_sweep(server, probe))]
+        callers = [group.create_task(_call(server, ends_at)) for _ in range(world.pace.callers)]
+        await asyncio.sleep(max(0.0, ends_at - asyncio.get_running_loop().time()))
         if ends_at < until:  # SIGTERM: the next life takes up what this one leaves
-            await session.close(world.chance.choice([0.0, 3.0]))
-            followers.cancel()
+            await server.close(world.chance.choice([0.0, 3.0]))
+            for each in (*watchers, *callers):
+                each.cancel()
             return False
         world.is_calm = True
+        await asyncio.wait(callers)
         await asyncio.sleep(1)  # what is on its way to the disk arrives
         for tree_id in world.storage.trees_stored():
             await _come_to_an_end(world, session, tree_id)
         await asyncio.sleep(60)  # what was interrupted comes to its end, and the followers catch up
-        followers.cancel()
-    _check_nothing_is_left(world, session)
-    await session.close()
+        await _all_is_told(server)
+        for watcher in watchers:
+            watcher.cancel()
+    _check_nothing_is_left(server)
+    if world.pace.clears:
+        await _clear(server)
+    if probe is not None:
+        probe.end(server)
+    await server.close(10.0)
     return True
 
 
-def _check_nothing_is_left(world: World, session: Session) -> None:
-    runner = session.runner
+async def _all_is_told(server: Server) -> None:
+    """Wait until the webhooks have nothing to do, but for those of trees that are never started."""
+    outbox = server.webhooks._outbox
+    for _ in range(int(STUCK)):
+        waiting = [outbox._line, outbox._jobs, outbox._due, outbox._side_jobs]
+        heads = [await server.session.storage.head(tree_id) for tree_id in outbox._readers]
+        if not any(waiting) and not any(head is None or has_ended(head) for head in heads):
+            return
+        await asyncio.sleep(1)
+    raise Violation(f"the webhooks never come to rest: {outbox._readers} {waiting} (seed {server.world.seed})")
+
+
+def _check_nothing_is_left(server: Server) -> None:
+    world, runner = server.world, server.session.runner
     counts = (runner._running, len(runner._queue), len(runner._starting), len(runner._attempts))
     books = (runner._in_lane.total(), runner._in_tree.total(), runner._processes, len(runner._never_begun))
-    if any(counts) or any(books) or session.orchestrator._trees:
+    if any(counts) or any(books) or server.session.orchestrator._trees:
         raise Violation(f"the runner still holds something at the end of seed {world.seed}: {counts} {books}")
-    if world.most_running > LIMIT:
-        raise Violation(f"{world.most_running} attempts worked at a time, and {LIMIT} may (seed {world.seed})")
+    if server.webhooks._locks:
+        raise Violation(f"locks of webhooks are left at the end of seed {world.seed}")
+    if world.most_running > world.pace.attempts:
+        text = f"{world.most_running} attempts worked at a time, and {world.pace.attempts} may"
+        raise Violation(f"{text} (seed {world.seed})")
 
 
 # Callers
 
 
-async def _call(world: World, session: Session) -> None:
+async def _call(server: Server, ends_at: float) -> None:
     """One caller, who does one thing after the other until his time is over."""
-    orders = (_create, _create, _cancel, _execute, _answer, _answer)
+    world = server.world
+    orders: tuple[Callable[[Server], Awaitable[None]], ...] = (
+        _create, _create, _create, _cancel, _execute, _answer, _answer, _answer, _register, _unregister,
+    )  # fmt: skip
+    loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(world.chance.expovariate(0.1))
-        order: Callable[[World, Session], Awaitable[None]] = world.chance.choice(orders)
-        with suppress(CallerError, StorageUnavailable):
-            await order(world, session)
+        await asyncio.sleep(world.chance.expovariate(1 / world.pace.pause))
+        if loop.time() >= ends_at:
+            return
+        with suppress(CallerError, StorageUnavailable, InvalidParams):
+            await world.chance.choice(orders)(server)
 
 
-async def _create(world: World, session: Session) -> None:
-    plan = session.plan(plan_items(world.chance))
+async def _create(server: Server) -> None:
+    world, session = server.world, server.session
+    plan = session.plan(plan_items(world.chance, world.pace.largest))
     world.plans[plan.root_id] = plan
-    await session.create(plan, execute=world.chance.random() < 0.9)
+    try:
+        await _store_tree(server, plan)
+    except StorageUnavailable:
+        del world.plans[plan.root_id]
+        raise
+
+
+async def _store_tree(server: Server, plan: Plan) -> None:
+    world, session = server.world, server.session
+    enrolled = enroll_with_tree(world, server.webhooks, plan.root_id) if world.chance.random() < 0.6 else None
+    documents = enrolled.documents if enrolled is not None else ()
+    await session.create(plan, execute=world.chance.random() < 0.9, documents=documents)
+    if enrolled is not None:
+        server.webhooks.enroll(enrolled)
     world.acknowledged[plan.root_id] = world.clock.now()
 
 
-async def _cancel(world: World, session: Session) -> None:
-    tree_id, task_id = await _any_task(world, session)
+async def _register(server: Server) -> None:
+    await register(server.world, server.webhooks, *await _any_task(server))
+
+
+async def _unregister(server: Server) -> None:
+    tree_id = (await _any_task(server))[0]
+    known = [hook.config for hook in server.world.ledger.of_tree(tree_id) if hook.config is not None]
+    if known:
+        await unregister(server.world, server.webhooks, tree_id, server.world.chance.choice(known).task_id)
+
+
+async def _cancel(server: Server) -> None:
+    world, session = server.world, server.session
+    tree_id, task_id = await _any_task(server)
     result = await session.cancel(task_id, force=world.chance.random() < 0.3)
     at, run = world.clock.now(), result.head.run
     tree = await session.orchestrator.load(tree_id)
@@ -148,21 +247,23 @@ async def _cancel(world: World, session: Session) -> None:
             world.stopped[each] = (at, run)
 
 
-async def _execute(world: World, session: Session) -> None:
-    _, task_id = await _any_task(world, session)
-    await session.execute(task_id, force=world.chance.random() < 0.3)
+async def _execute(server: Server) -> None:
+    _, task_id = await _any_task(server)
+    await server.session.execute(task_id, force=server.world.chance.random() < 0.3)
 
 
-async def _answer(world: World, session: Session) -> None:
+async def _answer(server: Server) -> None:
+    world = server.world
     waiting = [
         tree_id for tree_id in world.storage.trees_stored() if world.storage.head_stored(tree_id).status.is_interrupted
     ]
     if waiting:
-        await session.provide_input(world.chance.choice(waiting), "Ada", {"messageId": "m"})
+        await server.session.provide_input(world.chance.choice(waiting), "Ada", MESSAGE)
 
 
-async def _any_task(world: World, session: Session) -> tuple[str, str]:
+async def _any_task(server: Server) -> tuple[str, str]:
     """A tree that has lately been created, and its root or any of its tasks."""
+    world = server.world
     trees = world.storage.trees_stored()[-12:]
     if not trees:
         raise TaskNotFound("none")
@@ -171,12 +272,69 @@ async def _any_task(world: World, session: Session) -> tuple[str, str]:
     return tree_id, world.chance.choice([tree_id, world.chance.choice(tasks)])
 
 
+# What goes on beside them
+
+
+async def _sweep(server: Server, probe: Probe | None) -> None:
+    """Delete the trees that have been over for a while, after judging them."""
+    world = server.world
+    world.ledger.drop_unstored()
+    for tree_id in [each for each in world.judged if each not in world.storage.trees_stored()]:
+        world.forget(tree_id)  # the process died when it had been deleted
+    for plan_id in [each for each in world.plans if each not in world.storage.trees_stored()]:
+        del world.plans[plan_id]  # it died before it had been stored
+    while True:
+        await asyncio.sleep(SWEEP)
+        for tree_id in world.storage.trees_stored() if not world.is_calm else ():
+            head = world.storage.head_stored(tree_id) if world.storage.has_tree(tree_id) else None
+            if head is not None and not head.is_live and world.clock.now() - head.updated_at >= world.pace.keep:
+                await _delete(server, tree_id, is_over=False)
+        _judge_late_calls(world)
+        world.ledger.drop_unstored(before=world.clock.now() - 60)
+        if probe is not None:
+            probe.tick(server)
+
+
+async def _delete(server: Server, tree_id: str, *, is_over: bool) -> None:
+    """Judge the tree, delete it, and forget it."""
+    world = server.world
+    judge_tree(world, tree_id, is_over=is_over)
+    world.judged[tree_id] = None
+    with suppress(CallerError, StorageUnavailable):
+        await server.session.delete(tree_id)
+    if world.storage.has_tree(tree_id):
+        world.judged.pop(tree_id)  # it runs again, or could not be deleted
+    else:
+        world.forget(tree_id)
+
+
+async def _clear(server: Server) -> None:
+    """Delete everything, and wait until everybody has noticed."""
+    world = server.world
+    judge(world)
+    for tree_id in world.storage.trees_stored():
+        await _delete(server, tree_id, is_over=True)
+    await asyncio.sleep(LONGEST_WAIT + 60)  # and the runner's last alarm
+    for hook in world.ledger.past(float("inf")):
+        judge_late_calls(world, hook)
+        world.ledger.forget(hook)
+
+
+def _judge_late_calls(world: World) -> None:
+    """A deleted tree's webhooks are watched until the longest wait of any of them is over."""
+    for hook in world.ledger.past(world.clock.now() - LONGEST_WAIT):
+        judge_late_calls(world, hook)
+        world.ledger.forget(hook)
+
+
 async def _follow_all(world: World, session: Session) -> None:
     """A follower for every tree as soon as there is one; each goes on where the one of the life before was cut."""
     async with asyncio.TaskGroup() as group:
         known: set[str] = set()
         while True:
-            for tree_id in world.storage.trees_stored():
+            stored = world.storage.trees_stored()
+            known.intersection_update(stored)
+            for tree_id in stored:
                 if tree_id not in known:
                     known.add(tree_id)
                     group.create_task(_follow(world, session, tree_id))
@@ -201,12 +359,15 @@ async def _come_to_an_end(world: World, session: Session, tree_id: str) -> None:
                 if not head.is_live:
                     return
                 with suppress(CoreError):
-                    await session.provide_input(tree_id, "Ada", {"messageId": "m"})
+                    await session.provide_input(tree_id, "Ada", MESSAGE)
                 await asyncio.sleep(1)
+    except TaskNotFound:  # deleted meanwhile
+        return
     except TimeoutError:
         raise Violation(f"a live tree is stuck\n{world.story(tree_id)}") from None
 
 
 def silence() -> None:
-    """The core's own log would tell of every fault; here the story of a tree is what counts."""
-    logging.getLogger("core").setLevel(logging.CRITICAL)
+    """The log would tell of every fault; here the story of a tree is what counts."""
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

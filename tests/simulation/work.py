@@ -16,9 +16,9 @@ NARROW = 3  # attempts of the executor `narrow` that may run at a time
 PATIENCE = 40.0  # virtual seconds; the longest that anything works without a timeout
 
 
-def plan_items(chance: random.Random) -> list[dict[str, Any]]:
-    """A tree of one to fourteen tasks: groups, required and optional edges, retries, timeouts, deadlines."""
-    size = chance.randrange(1, 14)
+def plan_items(chance: random.Random, largest: int) -> list[dict[str, Any]]:
+    """A tree of fewer tasks than `largest`, some groups, required and optional edges, retries, timeouts."""
+    size = chance.randrange(1, largest)
     items: list[dict[str, Any]] = [{"id": "root", "name": "root" if size > 1 or chance.random() < 0.5 else "nap"}]
     if items[0]["name"] == "nap":
         return [items[0] | {"inputs": {"seconds": 1}}]

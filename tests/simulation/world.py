@@ -8,22 +8,24 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from core.errors import StorageUnavailable, VersionConflict
+from core.errors import InvalidPlan, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import Recorded
 from core.plan import Plan
-from core.storage.base import Append
+from core.storage.base import Append, Document, DocumentQuery
 from core.storage.memory import MemoryStorage
 from core.task import Task, TaskStatus, TreeHead
 from tests.core.cores import EPOCH, VirtualLoop
+from tests.simulation.ledger import Ledger
 
 MAX_LATENCY = 0.05  # virtual seconds that a commit takes at the most
+REFUSALS = (VersionConflict, InvalidPlan, TaskNotFound, TreeIsRunning)
 
 
 class Crash(SystemExit):
@@ -41,6 +43,22 @@ class Faults:
     refuse: float = 0.01  # an append is refused at once (no room)
     fail: float = 0.01  # a commit fails as a whole
     crash: float = 0.01  # the process dies at a commit: before it, or after it and before anybody is told
+    slow_read: float = 0.05  # a read takes its time
+    receiver: float = 1.0  # receivers of webhooks have their moods; 0 for those that take everything
+    cut: float = 0.003  # the process dies when a receiver has answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much is asked of a world, and how much it may do."""
+
+    attempts: int = 6  # at a time
+    largest: int = 14  # a tree has fewer tasks, groups aside
+    callers: int = 3
+    pause: float = 10.0  # virtual seconds between two orders of a caller, on average
+    keep: float = 90.0  # virtual seconds after which a tree that is over is deleted
+    lives: int = 200  # the most that a world may need
+    clears: bool = False  # in the end every tree is deleted
 
 
 @dataclass(slots=True)
@@ -49,6 +67,7 @@ class World:
 
     seed: int
     faults: Faults = field(default_factory=Faults)
+    pace: Pace = field(default_factory=Pace)
     now: float = 0.0  # virtual seconds, at the beginning of the present life
     life: int = 0
     is_calm: bool = False  # no more faults: now everything has to come to its end
@@ -64,6 +83,10 @@ class World:
     most_running: int = 0
     broken: list[str] = field(default_factory=list)  # what executors saw that must not be
     seen: dict[str, list[Recorded]] = field(default_factory=dict)  # what the follower of each tree was told
+    ledger: Ledger = field(default_factory=Ledger)  # the webhooks, and what their receivers were sent
+    judged: dict[str, None] = field(default_factory=dict)  # trees that were judged, and are about to be deleted
+    deleted: int = 0
+    events: int = 0  # that became durable
     trace: Any = field(default_factory=hashlib.sha256)
 
     def __post_init__(self) -> None:
@@ -78,6 +101,20 @@ class World:
     def happens(self, chance: float) -> bool:
         """Whether a fault of that chance strikes now."""
         return not self.is_calm and not self.is_dead and self.chance.random() < chance
+
+    def forget(self, tree_id: str) -> None:
+        """The tree was judged and deleted: nothing of it is needed any more."""
+        self.deleted += 1
+        self.judged.pop(tree_id, None)
+        plan = self.plans.pop(tree_id)
+        members = {task.id for task in plan.tasks}
+        self.acknowledged.pop(tree_id, None)
+        self.seen.pop(tree_id, None)
+        for task_id in members:
+            self.stopped.pop(task_id, None)
+            self.running.pop(task_id, None)
+        self.effects = [effect for effect in self.effects if effect.task_id not in members]
+        self.storage.forget(tree_id)
 
     def story(self, tree_id: str) -> str:
         """The log of a tree, one line an event, for whoever has to understand a violation."""
@@ -111,11 +148,13 @@ class SimulatedClock:
         return EPOCH + asyncio.get_running_loop().time()
 
     def new_id(self) -> str:
+        if self._world.is_dead:
+            return "dead"
         self._ids += 1
         return f"n{self._ids:06d}"
 
     def chance(self) -> float:
-        return self._world.chance.random()
+        return 0.5 if self._world.is_dead else self._world.chance.random()
 
 
 class SimulatedLoop(VirtualLoop):
@@ -135,21 +174,22 @@ class SimulatedStorage(MemoryStorage):
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
-        self._waiting: list[tuple[Append, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Callable[[], Any], Callable[[], None], asyncio.Future[Any]]] = []
         self.first_heads: dict[str, TreeHead] = {}
         self.stored_at: dict[tuple[str, int], float] = {}  # (tree, seq) -> when it became durable
+        self._versions: dict[str, int] = {}
 
     async def open(self) -> None:
         self._waiting = []
+        self._written = asyncio.Event()
         self._failures = 0
         self._failed = {}
-        self._last = None
         await super().open()
 
     async def close(self) -> None:
         while self._waiting:
-            await asyncio.wait([future for _, _, future in self._waiting])
-        await super().close()
+            await self._written.wait()
+        self._is_open = False
 
     def log(self, tree_id: str) -> Sequence[Recorded]:
         """Every stored event of the tree."""
@@ -159,6 +199,9 @@ class SimulatedStorage(MemoryStorage):
         """The ids of all trees there are."""
         return list(self._heads)
 
+    def has_tree(self, tree_id: str) -> bool:
+        return tree_id in self._heads
+
     def tasks_stored(self, tree_id: str) -> list[Task]:
         """The tree's tasks as they are stored."""
         return [self._tasks[task_id] for task_id in self._members[tree_id]]
@@ -167,21 +210,99 @@ class SimulatedStorage(MemoryStorage):
         """The tree's head as it is stored."""
         return self._heads[tree_id]
 
+    def forget(self, tree_id: str) -> None:
+        """What is remembered of a tree beside what is stored."""
+        head = self.first_heads.pop(tree_id)
+        for seq in range(1, self._versions.pop(head.id) + 1):
+            del self.stored_at[tree_id, seq]
+        self._failed.pop(tree_id, None)
+
+    # Reads, which take their time now and then: what they find may be old when it arrives
+
+    async def _pause(self) -> None:
+        world = self._world
+        if world.is_dead:
+            await asyncio.get_running_loop().create_future()
+        if world.happens(world.faults.slow_read):
+            await asyncio.sleep(world.chance.uniform(0.0, MAX_LATENCY))
+
+    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+        await self._pause()
+        found = await super().load(tree_id)
+        await self._pause()
+        return found
+
+    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
+        await self._pause()
+        found = await super().head(tree_id, owner=owner)
+        await self._pause()
+        return found
+
+    async def events(self, tree_id: str, *given: Any, **named: Any) -> Sequence[Recorded]:
+        await self._pause()
+        found = await super().events(tree_id, *given, **named)
+        await self._pause()
+        return found
+
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        await self._pause()
+        found = await super().document(kind, document_id)
+        await self._pause()
+        return found
+
+    async def documents(self, query: DocumentQuery) -> list[Document]:
+        await self._pause()
+        found = await super().documents(query)
+        await self._pause()
+        return found
+
+    # Writes
+
     def append(self, append: Append) -> asyncio.Future[None]:
         world = self._world
+        if self._is_open and world.happens(world.faults.refuse):
+            world.note("refused", append.head.id)
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.set_exception(StorageUnavailable("The storage is behind"))
+            return future
+        failures_known = self._failures
+        return self._stand_in_line(lambda: self._store(append, failures_known), lambda: self._fail(append))
+
+    def _submit(self, write: Callable[[], Any]) -> asyncio.Future[Any]:
+        return self._stand_in_line(write, lambda: None)
+
+    async def put_documents(self, *documents: Document) -> None:
+        try:
+            await super().put_documents(*documents)
+        except StorageUnavailable:
+            self._world.ledger.unsaved(each.id for each in documents)
+            raise
+
+    async def delete_documents(self, kind: str, document_ids: Collection[str]) -> int:
+        try:
+            deleted: int = await self._submit(lambda: self._remove_documents(kind, document_ids))
+        except StorageUnavailable:
+            self._world.ledger.unsaved(document_ids)
+            raise
+        return deleted
+
+    def _remove_documents(self, kind: str, document_ids: Collection[str]) -> int:
+        self._world.ledger.removed(kind, document_ids)
+        return sum(self._documents.pop((kind, each), None) is not None for each in document_ids)
+
+    def _stand_in_line(self, write: Callable[[], Any], failed: Callable[[], None]) -> asyncio.Future[Any]:
+        world = self._world
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[Any] = loop.create_future()
         if world.is_dead:
             return future  # nothing that a dead process writes arrives, and nobody tells it
         if not self._is_open:
             future.set_exception(StorageUnavailable("The storage is closed"))
-        elif world.happens(world.faults.refuse):
-            world.note("refused", append.head.id)
-            future.set_exception(StorageUnavailable("The storage is behind"))
-        else:
-            if not self._waiting:
-                loop.call_later(world.chance.uniform(0.0, MAX_LATENCY), self._commit)
-            self._waiting.append((append, self._failures, future))
+            return future
+        if not self._waiting:
+            self._written.clear()
+            loop.call_later(world.chance.uniform(0.0, MAX_LATENCY), self._commit)
+        self._waiting.append((write, failed, future))
         return future
 
     def _commit(self) -> None:
@@ -189,38 +310,47 @@ class SimulatedStorage(MemoryStorage):
         if world.is_dead:
             return
         batch, self._waiting = self._waiting, []
+        self._written.set()
         crashes = world.happens(world.faults.crash)
         if crashes and world.chance.random() < 0.5:
             raise Crash("before the commit")
         if world.happens(world.faults.fail):
             world.note("failed", len(batch))
-            for append, _, future in batch:
-                self._fail(append, future)
+            for _, failed, future in batch:
+                failed()
+                if not future.done():
+                    future.set_exception(StorageUnavailable("The commit failed"))
             return
-        settled = [(future, self._store(append, failures_known)) for append, failures_known, future in batch]
+        settled = [(future, *self._outcome(write)) for write, _, future in batch]
         if crashes:
             raise Crash("after the commit, before anybody was told")
-        for future, error in settled:
+        for future, result, error in settled:
             if future.done():
                 continue
             if error is None:
-                future.set_result(None)
+                future.set_result(result)
             else:
                 future.set_exception(error)
 
-    def _fail(self, append: Append, future: asyncio.Future[None]) -> None:
+    def _outcome(self, write: Callable[[], Any]) -> tuple[Any, Exception | None]:
+        try:
+            return write(), None
+        except REFUSALS as refusal:
+            return None, refusal
+
+    def _fail(self, append: Append) -> None:
         self._failures += 1
         self._failed[append.head.id] = self._failures
-        if not future.done():
-            future.set_exception(StorageUnavailable("The commit failed"))
 
-    def _store(self, append: Append, failures_known: int) -> VersionConflict | None:
+    def _store(self, append: Append, failures_known: int) -> None:
         world = self._world
         try:
             self._append(append, failures_known)
-        except VersionConflict as conflict:
+        except VersionConflict:
             world.note("conflict", append.head.id)
-            return conflict
+            raise
+        world.events += len(append.events)
+        self._versions[append.head.id] = append.head.version
         for recorded in append.events:
             self.stored_at[recorded.tree_id, recorded.seq] = world.clock.now()
             world.note(recorded.tree_id, recorded.seq, recorded.at, msgspec.to_builtins(recorded.event))
@@ -234,4 +364,19 @@ class SimulatedStorage(MemoryStorage):
                 progress=0.0,
                 updated_at=append.head.created_at,
             )
-        return None
+        world.ledger.stored(append.documents)
+
+    def documents_stored(self, kind: str, tree_id: str) -> list[Document]:
+        """The tree's documents of that kind as they are stored."""
+        return [each for each in self._documents.values() if (each.kind, each.tree_id) == (kind, tree_id)]
+
+    def _put_documents(self, documents: Sequence[Document]) -> None:
+        super()._put_documents(documents)
+        self._world.ledger.stored(documents)
+
+    def _delete(self, tree_id: str) -> bool:
+        is_deleted = super()._delete(tree_id)
+        if is_deleted:
+            self._world.ledger.tree_deleted(tree_id)
+            self._world.note("deleted", tree_id)
+        return is_deleted

@@ -1,6 +1,6 @@
 """The schema's history (`core.storage.migrate`)."""
 
-import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -9,32 +9,25 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
 
 from core.errors import StorageError
 from core.storage import migrate as migrate_module
 from core.storage.migrate import REVISIONS, migrate, stored_revision
-from core.storage.tables import metadata
+from core.storage.migrations.run import upgrade
 
 
-def schema(connection: sqlite3.Connection) -> dict[str, str]:
-    rows = connection.execute(
-        "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name != 'alembic_version'"
-    )
-    return {name: " ".join(sql.split()) for name, sql in rows}
+def schema(path: Path) -> tuple[dict[str, str], str | None]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    connection.close()
+    return {name: re.sub(r"\s", "", sql) for name, sql in rows}, stored_revision(path)
 
 
-def test_the_migrations_make_the_tables_that_the_code_describes(tmp_path: Path) -> None:
-    path = tmp_path / "a%b.db"
-    migrate(path)
-    engine = create_engine(f"sqlite:///{tmp_path}/described.db")
-    metadata.create_all(engine)
-    engine.dispose()
-
-    migrated, described = sqlite3.connect(path), sqlite3.connect(tmp_path / "described.db")
-    assert schema(migrated) == schema(described)
-    migrated.close()
-    described.close()
+def test_a_new_database_is_what_the_migrations_make_of_an_empty_one(tmp_path: Path) -> None:
+    migrated, made = tmp_path / "a%b.db", tmp_path / "made.db"
+    upgrade(migrated)
+    migrate(made)
+    assert schema(migrated) == schema(made)
 
 
 def test_the_known_revisions_are_those_of_alembic() -> None:
@@ -49,6 +42,8 @@ def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     migrate(path)
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE documents")
+    connection.execute("DROP TABLE folds")
+    connection.execute("DROP INDEX trees_ended")
     connection.execute("UPDATE alembic_version SET version_num = '0001'")
     connection.execute("INSERT INTO events VALUES ('t', 1, 'k', 't', 1.0, x'7b7d', 0)")
     connection.commit()
@@ -60,13 +55,16 @@ def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT tree_id FROM events").fetchall() == [("t",)]
     assert connection.execute("SELECT * FROM documents").fetchall() == []
+    assert connection.execute("SELECT * FROM folds").fetchall() == []
     connection.close()
 
 
-def test_a_current_database_is_left_alone_and_alembic_is_not_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_new", [True, False])
+def test_alembic_is_loaded_for_old_databases_only_and_a_current_one_is_left_alone(tmp_path: Path, is_new: bool) -> None:
     path = tmp_path / "tasks.db"
-    migrate(path)
-    before = path.read_bytes()
+    if not is_new:
+        migrate(path)
+    before = None if is_new else path.read_bytes()
     program = (
         "import sys; from pathlib import Path; from core.storage.migrate import migrate;"
         f"migrate(Path({str(path)!r})); print('alembic' in sys.modules)"
@@ -75,7 +73,7 @@ def test_a_current_database_is_left_alone_and_alembic_is_not_loaded(tmp_path: Pa
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
 
     assert output.stdout.strip() == "False"
-    assert path.read_bytes() == before
+    assert before is None or path.read_bytes() == before
 
 
 def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
@@ -113,9 +111,17 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         migrate(path)
 
 
-def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("revision", [None, "0001"])
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, revision: str | None) -> None:
     path = tmp_path / "tasks.db"
     path.touch()
+    if revision is not None:
+        migrate(path)
+        with sqlite3.connect(path) as connection:
+            connection.execute("DROP TABLE documents")
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        connection.close()
+    before = path.read_bytes()
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     original = sqlite3.connect
@@ -125,5 +131,5 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
         migrate(path)
 
     holder.close()
-    assert stored_revision(path) is None
-    assert os.path.getsize(path) == 0
+    assert stored_revision(path) == revision
+    assert path.read_bytes() == before

@@ -360,12 +360,8 @@ async def test_a_run_to_its_end_forgets_the_tree(storage: SqlStorage) -> None:
 def test_a_statement_over_many_rows_keeps_their_order_and_number(rows: int) -> None:
     seen: list[tuple[str, tuple[Any, ...]]] = []
 
-    class Driver:
-        def exec_driver_sql(self, sql: str, parameters: tuple[Any, ...]) -> None:
-            seen.append((sql, parameters))
-
     given = [("t", i, "k", "x", 0.0, b"", 0) for i in range(rows)]
-    statements.INSERT_EVENTS.run(Driver(), given)  # type: ignore[arg-type]
+    statements.INSERT_EVENTS.run(lambda sql, parameters: seen.append((sql, parameters)), given)
 
     assert [seq for _, parameters in seen for seq in parameters[1::7]] == list(range(rows))
     assert all(sql.count("?") == len(parameters) for sql, parameters in seen)
@@ -392,6 +388,10 @@ class _Harmed(sqlite3.Cursor):
 class _Harmable(sqlite3.Connection):
     def cursor(self, factory: Any = _Harmed) -> Any:
         return super().cursor(factory)
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor().execute(sql, *parameters)
+        return cursor
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ class Receiver:
     outcomes: list[Failed | None] = field(default_factory=list)  # of the next attempts; then everything is taken
     attempts: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)  # when, id, body
     taken: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)  # where it was taken
     gate: asyncio.Event | None = None  # attempts hang until it is set
     now: int = 0
     most: int = 0
@@ -46,6 +47,7 @@ class Receiver:
             outcome = self.outcomes.pop(0) if self.outcomes else None
             if outcome is None:
                 self.taken.append((message_id, json.loads(body)))
+                self.urls.append(config.url)
             return outcome
         finally:
             self.now -= 1

@@ -133,3 +133,21 @@ async def test_a_webhook_of_the_task_methods_gets_their_events() -> None:
             "task_start", "task_start", "task_completed", "task_completed", "final",
         ]  # fmt: skip
         assert told[-1]["status"] == TaskStatus.COMPLETED
+
+
+@virtual_time
+async def test_a_v0_3_body_is_the_same_whenever_it_is_sent() -> None:
+    """Found by the simulation: it told the progress of now, so that a repetition differed from what it repeats."""
+    async with bench().session() as session:
+        steps = [item("a", "nap"), item("b", "nap", "a")]
+        tree_id = (await begin(session, *steps)).id
+        early = Receiver()
+        post = Post(session, early)
+        await post.hook(tree_id, wire_version="0.3")
+        await until(lambda: early.taken)
+        await session.wait(tree_id, has_ended)
+        await post.outbox.close()
+
+        late = await bodies(session, tree_id, "completed", config_id="late", wire_version="0.3")
+
+        assert early.taken[0][1] == late[0]

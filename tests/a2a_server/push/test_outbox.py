@@ -1,21 +1,23 @@
 """The outbox (`a2a_server.push.outbox`), in virtual time."""
 
 import asyncio
+from collections.abc import Collection
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING
+from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, Standing
 from a2a_server.push.outbox import Patience
 from a2a_server.push.sender import Failed
-from core.errors import StorageError, TaskNotFound
+from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.session import Session, has_ended
-from core.storage.base import DocumentQuery
+from core.storage.base import Document, DocumentQuery
 from core.task import TreeHead
 from tests.a2a_server.push.receivers import DOWN, Post, Receiver, SteadyClock, until
-from tests.core.cores import Bench, begin, item, virtual_time
+from tests.core.cores import Bench, begin, item, settle, virtual_time
 
 
 def bench() -> Bench:
@@ -135,6 +137,55 @@ async def test_a_receiver_that_is_gone_is_removed() -> None:
 
         assert len(receiver.attempts) == 1
         assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == [[], [], []]
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_receiver_that_is_gone_is_not_asked_again_when_it_cannot_be_removed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by the simulation: half of it was removed, and the other half went on."""
+    async with bench().session() as session:
+        receiver = Receiver(outcomes=[Failed(error="gone", is_gone=True)])
+        post = Post(session, receiver)
+        failures = [StorageUnavailable("later")]
+        delete = session.storage.delete_documents
+
+        async def fails_once(kind: str, ids: Collection[str]) -> int:
+            if kind == STANDING and failures:
+                raise failures.pop()
+            return await delete(kind, ids)
+
+        monkeypatch.setattr(session.storage, "delete_documents", fails_once)
+        await post.hook(await finish(session))
+
+        await until(lambda: not post.outbox._readers)
+
+        assert len(receiver.attempts) == 1 and not failures
+        assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == [[], [], []]
+        await post.outbox.close()
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@virtual_time
+async def test_a_webhook_goes_on_when_a_change_of_it_fails_and_ends_when_it_does_not(is_stored: bool) -> None:
+    """Found by the simulation: it was told nothing more until the next start, or went on."""
+    async with bench().session() as session:
+        receiver = Receiver(gate=asyncio.Event())
+        post = Post(session, receiver)
+        config = await post.hook(await finish(session))
+        await until(lambda: receiver.attempts)
+        receiver.gate = None
+
+        with suppress(StorageUnavailable):
+            async with post.outbox.paused(config):
+                if is_stored:
+                    await post.store.delete(config)
+                else:
+                    raise StorageUnavailable("later")
+        await until(lambda: not (post.outbox._readers or post.outbox._side_jobs))
+
+        assert len(receiver.taken) == (0 if is_stored else 2)
         await post.outbox.close()
 
 
@@ -313,6 +364,106 @@ async def test_a_tree_that_runs_again_wakes_its_webhooks() -> None:
 
 
 @virtual_time
+async def test_a_cancel_after_a_run_of_a_part_is_told() -> None:
+    """Found by the simulation: it is no run of its own, and the webhook had gone to rest after the one before."""
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        items = [{"id": "root", "name": "root"}, item("a", "nap", parent_id="root"), item("b", "nap", parent_id="root")]
+        plan = session.plan(items)
+        tree_id = (await session.create(plan)).id
+        await post.hook(tree_id)
+        await session.execute(plan.tasks[1].id)
+        await until(lambda: states(receiver)[-1:] == ["SUBMITTED"] and not post.outbox._readers)
+
+        await session.cancel(tree_id)
+        await until(lambda: states(receiver)[-1:] == ["CANCELED"])
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_first_run_after_a_cancel_is_told() -> None:
+    """Found by the simulation: the tree had ended, and its webhook was at rest."""
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = (await session.create(session.plan([{"name": "nap"}]))).id
+        await post.hook(tree_id)
+        await session.cancel(tree_id)
+        await until(lambda: states(receiver) == ["CANCELED"] and not post.outbox._readers)
+
+        await session.execute(tree_id, force=True)
+        async with asyncio.timeout(100):
+            await until(lambda: states(receiver) == ["CANCELED", "WORKING", "COMPLETED"])
+
+        await post.outbox.close()
+
+
+@pytest.mark.parametrize("meanwhile", ["its reader ends", "it is replaced"])
+@virtual_time
+async def test_what_was_read_of_a_webhook_is_not_believed_when_it_has_gone_on(
+    monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """Found by the simulation: an old cursor told an event twice, an old configuration took the new one's place."""
+    async with bench().session() as session:
+        receiver = Receiver(gate=asyncio.Event())
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        config = await post.hook(tree_id)
+        await until(lambda: receiver.attempts)
+        read, gate = session.storage.document, asyncio.Event()
+
+        async def slow(kind: str, document_id: str) -> Document | None:
+            found = await read(kind, document_id)
+            if kind == STANDING:
+                await gate.wait()
+            return found
+
+        monkeypatch.setattr(session.storage, "document", slow)
+        post.outbox._take_up(tree_id)
+        await settle()
+        assert receiver.gate is not None
+        if meanwhile == "its reader ends":
+            receiver.gate.set()
+            await until(lambda: not post.outbox._readers)
+            gate.set()
+            await until(lambda: not post.outbox._side_jobs)
+        else:
+            async with post.outbox.paused(config):
+                gate.set()
+                await settle()
+                receiver.gate.set()
+                config = replace(config, url="https://example.org")
+                await session.storage.put_documents(*post.store.documents(config, Standing(shown="pending")))
+            post.outbox.enroll(config, Standing(shown="pending"))
+            await until(lambda: not (post.outbox._readers or post.outbox._side_jobs))
+
+        assert states(receiver) == ["WORKING", "COMPLETED"]
+        assert meanwhile == "its reader ends" or receiver.urls == [config.url] * 2
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_webhook_at_rest_is_woken_although_another_one_of_its_tree_is_awake() -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: len(receiver.taken) == 2 and not post.outbox._readers)
+        receiver.outcomes = [DOWN]
+        await post.hook(tree_id, config_id="late")
+        await until(lambda: post.outbox._due)
+        receiver.taken.clear()
+
+        await session.execute(tree_id, force=True)
+        await until(lambda: not post.outbox._readers)
+
+        assert states(receiver).count("COMPLETED") == 3  # the first one's of this run, the late one's of both
+        await post.outbox.close()
+
+
+@virtual_time
 async def test_a_removed_webhook_is_told_nothing_more() -> None:
     async with bench().session() as session:
         receiver = Receiver(gate=asyncio.Event())
@@ -342,6 +493,37 @@ async def test_webhooks_go_with_their_tree() -> None:
         await until(lambda: not post.outbox._readers)
 
         assert await documents(session, STANDING) == []
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_webhooks_that_have_nothing_to_do_go_with_their_tree_too() -> None:
+    """Found by the simulation: nothing woke the reader of a tree that was never started."""
+    async with bench().session() as session:
+        post = Post(session, Receiver())
+        tree_id = (await session.create(session.plan([{"name": "nap"}]))).id
+        await post.hook(tree_id)
+        await until(lambda: not post.outbox._jobs)
+        assert post.outbox._readers
+
+        await session.delete(tree_id)
+        await until(lambda: not post.outbox._jobs)
+
+        assert not post.outbox._readers
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_webhook_that_waits_is_forgotten_at_once_when_its_tree_is_deleted() -> None:
+    async with bench().session() as session:
+        post = Post(session, Receiver(outcomes=[DOWN] * 100))
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: post.outbox._due)
+
+        await session.delete(tree_id)
+
+        assert not post.outbox._readers and not post.outbox._due
         await post.outbox.close()
 
 

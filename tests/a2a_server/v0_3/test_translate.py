@@ -110,6 +110,14 @@ def test_a_part_of_no_known_shape_is_named(wrong: Any) -> None:
     assert [problem.field for problem in refused.value.violations] == ["message.parts[1]"]
 
 
+@pytest.mark.parametrize(("kind", "word"), [(None, "null"), ([], "array"), ({}, "object")])
+def test_a_kind_of_a_wrong_type_is_told_in_the_words_of_json(kind: Any, word: str) -> None:
+    """Of a tag the validator says Python's."""
+    with pytest.raises(InvalidParams) as refused:
+        decode({"message": said({"kind": kind})}, wire.MessageSendParams)
+    assert [problem.message for problem in refused.value.violations] == [f"expected `str`, got `{word}`"]
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -1,5 +1,6 @@
 """A task's context without a runner: what an executor says is collected."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,12 @@ class Said:
 
     async def report(self, command: Command) -> None:
         self.commands.append(command)
+
+    async def submit(self, command: Command) -> asyncio.Future[None]:
+        self.commands.append(command)
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stored.set_result(None)
+        return stored
 
     @property
     def fractions(self) -> list[float]:
@@ -42,6 +49,7 @@ def make_context(
     at_most_once: bool = False,
     attempt: int = 1,
 ) -> TaskContext:
+    said = said or Said()
     task = Task(
         id="t1",
         tree_id="t1",
@@ -59,6 +67,7 @@ def make_context(
         absent=tuple(key for key in depends_on if key not in (dependencies or {})),
         request={},
         context_id=None,
-        report=(said or Said()).report,
+        report=said.report,
+        submit=said.submit,
         at_most_once=at_most_once,
     )

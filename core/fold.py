@@ -1,0 +1,77 @@
+"""What remains of a log that nobody follows any more. Pure.
+
+The rows of a tree at rest say how everything ended; its log says what was said and made on the way. Folding leaves out
+the steps in between, and puts the pieces of an artifact together. A task, its history, its artifacts and its errors are
+the same before and after.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from core import events as e
+from core.events import Recorded
+
+# What is said of a task that has ended is made of these; all other events are steps on the way to them.
+KEPT = (
+    e.MessageReceived
+    | e.MessageSent
+    | e.ArtifactAdded
+    | e.TaskCompleted
+    | e.TaskFailed
+    | e.TaskRejected
+    | e.TaskCancelled
+    | e.GroupEnded
+    | e.TreeCancelled
+)
+
+
+def fold(events: Sequence[Recorded]) -> list[Recorded]:
+    """What remains of these events of one tree, which follow each other.
+
+    The pieces of an artifact take the place of the first one, so that artifacts keep their order.
+    """
+    kept: list[Recorded] = []
+    nodes = {recorded.task_id for recorded in events}
+    pieces: dict[tuple[str, str], list[Recorded]] = {}  # of each artifact, those that are put together
+    together: dict[int, list[Recorded]] = {}  # by the number of the first one
+    for recorded in events:
+        event = recorded.event
+        if not isinstance(event, KEPT):
+            continue
+        if isinstance(event, e.ArtifactAdded):
+            artifact_id = event.artifact["artifactId"]
+            key = event.task_id, artifact_id
+            if not event.artifact["parts"]:
+                continue  # says nothing
+            if event.append and key in pieces:
+                pieces[key].append(recorded)
+                continue
+            pieces[key] = together[recorded.seq] = [recorded]
+            # The root's view has other nodes' artifacts under their ids: nothing must go past such a namesake.
+            if artifact_id != event.task_id and artifact_id.partition(".")[0] in nodes:
+                pieces.clear()
+        elif isinstance(event, e.TaskCompleted):
+            # The result takes the place of what was given under the task's own id.
+            pieces.pop((event.task_id, event.task_id), None)
+        kept.append(recorded)
+    return [_joined(together[each.seq]) if len(together.get(each.seq, ())) > 1 else each for each in kept]
+
+
+def _joined(pieces: Sequence[Recorded]) -> Recorded:
+    first, last = pieces[0], pieces[-1]
+    assert isinstance(first.event, e.ArtifactAdded) and isinstance(last.event, e.ArtifactAdded)
+    artifact: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    parts: list[Any] = []
+    for recorded in pieces:
+        assert isinstance(recorded.event, e.ArtifactAdded)
+        piece = recorded.event.artifact
+        artifact |= {name: value for name, value in piece.items() if value}
+        parts += piece["parts"]
+        metadata |= piece.get("metadata") or {}
+    artifact["parts"] = parts
+    if metadata:
+        artifact["metadata"] = metadata
+    return replace(first, event=replace(first.event, artifact=artifact, last_chunk=last.event.last_chunk))

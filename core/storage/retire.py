@@ -1,0 +1,262 @@
+"""The statements of retention: which trees have ended, folding their logs, and removing them.
+
+Each job is for many trees and a bounded number of rows, and each of its statements steps once, whatever it does
+(see `statements`).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from zlib import crc32
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    Select,
+    bindparam,
+    delete,
+    false,
+    func,
+    literal_column,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects import sqlite
+
+from core.errors import StorageError
+from core.events import Recorded
+from core.fold import fold
+from core.storage import codec
+from core.storage.base import EndedQuery, EndedTree, LogPart
+from core.storage.codec import Row
+from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, Bound, compiled
+from core.storage.statements import INSERT_EVENTS, RowsStatement
+from core.storage.tables import documents, events, folds, has_ended, tasks, trees
+from core.task import TreeHead
+
+MAX_EVENTS = 2_000  # of a dropped tree that go with it; those of a longer log are swept
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Fold(Struct, frozen=True):
+    """How far a log is folded. Of a dropped tree: what is left of its log."""
+
+    tree_id: str
+    seq: int = 0
+    kept: int = 0
+    is_dropped: bool = False
+
+
+class Folded(Struct, frozen=True):
+    """A part of a log, and what becomes of it."""
+
+    part: LogPart
+    gone: tuple[int, ...]
+    changed: tuple[Recorded, ...]
+    kept: int
+
+
+def fold_row(state: Fold) -> Row:
+    """For PUT_FOLDS."""
+    return state.tree_id, state.seq, state.kept, state.is_dropped, _crc(*msgspec.structs.astuple(state))
+
+
+def read_fold(row: Sequence[Any]) -> Fold:
+    """From all columns. Raises StorageError when the row is corrupt."""
+    *values, crc = row
+    if _crc(*values) != crc:
+        raise StorageError(f"What is stored of the folded log of tree {row[0]} is corrupt")
+    tree_id, seq, kept, is_dropped = values
+    return Fold(tree_id, seq, kept, bool(is_dropped))
+
+
+def _crc(tree_id: str, seq: int, kept: int, is_dropped: bool) -> int:
+    return crc32(_encode((tree_id, seq, kept, int(is_dropped))))
+
+
+# What readers ask
+
+
+def fold_of(tree_id: str) -> Bound:
+    """The tree's row in `folds`."""
+    return FOLD.sql, FOLD.parameters({"id": tree_id})
+
+
+def ended_list(query: EndedQuery) -> Bound:
+    """The query's page, for `read_ended`."""
+    after_at, after_id = query.after or (None, None)
+    values = {"until": query.until, "after_at": after_at, "after_id": after_id, "limit": query.limit}
+    statement = FIRST_ENDED if query.after is None else MORE_ENDED
+    return statement.sql, statement.parameters(values)
+
+
+def read_ended(row: Sequence[Any]) -> EndedTree:
+    """From a row of `ended_list`. Raises StorageError when it is corrupt."""
+    width = len(HEAD_COLUMNS)
+    head = codec.read_head(row[:width])
+    return EndedTree(head, 0 if row[width] is None else read_fold(row[width:]).seq)
+
+
+def log_parts(parts: Sequence[LogPart]) -> Bound:
+    """The events of the parts, by their order."""
+    asked = _encode([(part.tree_id, part.after, part.until) for part in parts]).decode()
+    return LOG_PARTS.sql, LOG_PARTS.parameters({"parts": asked})
+
+
+def fold_part(part: LogPart, rows: Sequence[Sequence[Any]]) -> Folded:
+    """What becomes of these events. Raises StorageError when one of them is corrupt."""
+    log = [codec.read_event(row) for row in rows]
+    before = {recorded.seq: recorded for recorded in log}
+    after = {recorded.seq: recorded for recorded in fold(log)}
+    changed = tuple([recorded for seq, recorded in after.items() if recorded is not before[seq]])
+    return Folded(part, tuple([seq for seq in before if seq not in after]), changed, len(after))
+
+
+def any_dropped() -> Bound:
+    """A row where there is something to be swept."""
+    return DROPPED.sql, DROPPED.parameters({})
+
+
+# What the writer does
+
+
+def write_folds(connection: Connection, folded: Sequence[Folded]) -> None:
+    """Write those whose trees are as their parts say."""
+    present = _present(connection, [(each.part.tree_id, each.part.version) for each in folded])
+    gone: list[tuple[str, int]] = []
+    changed: list[Row] = []
+    states: list[Row] = []
+    for each in folded:
+        part, state = each.part, present.get(each.part.tree_id)
+        if state is None or state.seq != part.after:
+            continue
+        gone += [(part.tree_id, seq) for seq in each.gone]
+        gone += [(part.tree_id, recorded.seq) for recorded in each.changed]
+        changed += [codec.event_row(recorded) for recorded in each.changed]
+        states.append(fold_row(Fold(part.tree_id, part.until, state.kept + each.kept)))
+    _run(connection, DELETE_EVENTS, gone)
+    INSERT_EVENTS.run(connection.exec_driver_sql, changed)
+    PUT_FOLDS.run(connection.exec_driver_sql, states)
+
+
+def drop_trees(connection: Connection, heads: Sequence[TreeHead]) -> list[str]:
+    """Remove those trees that are as the heads say, and their logs where these are short."""
+    present = _present(connection, [(head.id, head.version) for head in heads])
+    left: list[Row] = []
+    whole: list[str] = []
+    for head in heads:
+        if (state := present.get(head.id)) is None:
+            continue
+        events_left = head.version - state.seq + state.kept
+        if events_left > MAX_EVENTS:
+            left.append(fold_row(Fold(head.id, head.version, events_left, is_dropped=True)))
+        else:
+            whole.append(head.id)
+    for statement, ids in (
+        (DELETE_DOCUMENTS, list(present)),
+        (DELETE_LOGS, whole),
+        (DELETE_FOLDS, whole),
+        (DELETE_TASKS, list(present)),
+        (DELETE_TREES, list(present)),
+    ):
+        _run(connection, statement, ids)
+    PUT_FOLDS.run(connection.exec_driver_sql, left)
+    return list(present)
+
+
+def sweep_logs(connection: Connection, limit: int) -> bool:
+    """Remove so many events of the first dropped tree. Whether any may be left, also of others."""
+    row = connection.execute(_dropped).first()
+    if row is None:
+        return False
+    state = read_fold(row)
+    first = select(events.c.seq).where(events.c.tree_id == state.tree_id).order_by(events.c.seq).limit(limit)
+    last = select(func.max(first.subquery().c.seq)).scalar_subquery()
+    removed = connection.execute(delete(events).where(events.c.tree_id == state.tree_id, events.c.seq <= last)).rowcount
+    if removed < limit:
+        connection.execute(delete(folds).where(folds.c.tree_id == state.tree_id))
+    else:
+        PUT_FOLDS.run(
+            connection.exec_driver_sql,
+            [fold_row(Fold(state.tree_id, state.seq, state.kept - removed, is_dropped=True))],
+        )
+    return True
+
+
+def _present(connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, Fold]:
+    """Those trees, at rest in that version, each with how far its log is folded."""
+    asked = _encode(wanted).decode()
+    found = connection.exec_driver_sql(PRESENT.sql, PRESENT.parameters({"wanted": asked})).scalar_one()
+    states = [Fold(row[0]) if row[1] is None else read_fold(row) for row in msgspec.json.decode(found)]
+    return {state.tree_id: state for state in states}
+
+
+def _run(connection: Connection, statement: Delete, given: Iterable[Any]) -> None:
+    if values := list(given):
+        connection.execute(statement, {"given": _encode(values).decode()})
+
+
+def _item(value: ColumnElement[Any], place: int) -> ColumnElement[Any]:
+    return func.json_extract(value, literal_column(f"'$[{place}]'"))
+
+
+def _ended(more: bool) -> Select[Any]:
+    page = select(*HEAD_COLUMNS, *folds.c).outerjoin_from(trees, folds, folds.c.tree_id == trees.c.id)
+    page = page.where(has_ended, trees.c.updated_at <= bindparam("until"))
+    if more:
+        after = tuple_(bindparam("after_at"), bindparam("after_id"))
+        page = page.where(tuple_(trees.c.updated_at, trees.c.id) > after)
+    return page.order_by(trees.c.updated_at, trees.c.id).limit(bindparam("limit"))
+
+
+def _log_parts() -> Select[Any]:
+    part = func.json_each(bindparam("parts")).table_valued("key", "value", name="part")
+    rows = select(*EVENT_COLUMNS).select_from(part)
+    rows = rows.join(
+        events,
+        (events.c.tree_id == _item(part.c.value, 0))
+        & (events.c.seq > _item(part.c.value, 1))
+        & (events.c.seq <= _item(part.c.value, 2)),
+    )
+    return rows.order_by(part.c.key, events.c.seq)
+
+
+def _present_trees() -> Select[Any]:
+    wanted = func.json_each(bindparam("wanted")).table_valued("value", name="wanted")
+    state = func.json_array(trees.c.id, folds.c.seq, folds.c.kept, folds.c.is_dropped, folds.c.crc)
+    found = select(func.json_group_array(state)).select_from(wanted)
+    is_wanted = (trees.c.id == _item(wanted.c.value, 0)) & (trees.c.version == _item(wanted.c.value, 1))
+    found = found.join(trees, is_wanted).outerjoin(folds, folds.c.tree_id == trees.c.id)
+    return found.where(trees.c.is_live == false())
+
+
+def _put_folds() -> RowsStatement:
+    insert = sqlite.insert(folds).values([{c: bindparam(c.name) for c in folds.c}])
+    put = insert.on_conflict_do_update(
+        index_elements=[folds.c.tree_id],
+        set_={c.name: insert.excluded[c.name] for c in folds.c if not c.primary_key},
+    )
+    return RowsStatement(put, len(folds.c))
+
+
+_given = func.json_each(bindparam("given")).table_valued("value", name="given")
+_ids = select(_given.c.value)
+_keys = select(_item(_given.c.value, 0), _item(_given.c.value, 1))
+
+FOLD = compiled(select(*folds.c).where(folds.c.tree_id == bindparam("id")))
+_dropped = select(*folds.c).where(folds.c.is_dropped == true()).limit(1)
+DROPPED = compiled(_dropped)
+FIRST_ENDED, MORE_ENDED = compiled(_ended(False)), compiled(_ended(True))
+LOG_PARTS = compiled(_log_parts())
+PRESENT = compiled(_present_trees())
+PUT_FOLDS = _put_folds()
+DELETE_EVENTS = delete(events).where(tuple_(events.c.tree_id, events.c.seq).in_(_keys))
+DELETE_DOCUMENTS = delete(documents).where(documents.c.tree_id.in_(_ids), documents.c.tree_id != literal_column("''"))
+DELETE_LOGS = delete(events).where(events.c.tree_id.in_(_ids))
+DELETE_FOLDS = delete(folds).where(folds.c.tree_id.in_(_ids))
+DELETE_TASKS = delete(tasks).where(tasks.c.tree_id.in_(_ids))
+DELETE_TREES = delete(trees).where(trees.c.id.in_(_ids))

@@ -1,0 +1,334 @@
+"""What callers see of a task whose log is folded: the same task, and never a silent gap."""
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from a2a_server import streams
+from a2a_server.streams import read_events
+from a2a_server.translate import CONVERSATION, OUTPUT, snapshot
+from core import events as e
+from core.events import KINDS, Event, Recorded
+from core.feed import Feed
+from core.fold import KEPT, fold
+from core.retention import Retention, RetentionTimes
+from core.session import has_ended
+from core.task import Cause, TaskStatus, TreeHead
+from tests.a2a_server.conftest import Caller, Frame, RunningServer, calling, message, running, somebody
+from tests.a2a_server.test_streams import TREE, frames_of, rpc
+
+NODES = ("r", "b", "c")
+
+
+def keeper(call: Caller | RunningServer, *, fold_after: float | None = 0.0, drop_after: float | None = None) -> Any:
+    session = call.application.session
+    times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
+    return Retention(session.storage, session.feed, session.clock, times)
+
+
+# The same task
+
+texts = st.sampled_from(["", "x", "y"])
+artifacts = st.builds(
+    lambda node, artifact_id, text, append, name: e.ArtifactAdded(
+        node,
+        1,
+        {"artifactId": artifact_id, "parts": [{"text": text}] if text else [], "name": name, "metadata": {name: text}},
+        append=append,
+    ),
+    st.sampled_from(NODES),
+    st.sampled_from(["a", "b", "r", "b.a", "c.a"]),
+    texts,
+    st.booleans(),
+    texts,
+)
+others = st.one_of(
+    st.builds(e.MessageSent, st.sampled_from(NODES), st.just(1), st.just({"parts": [{"text": "hello"}]})),
+    st.builds(e.TaskProgressed, st.sampled_from(NODES), st.just(1), st.just(0.5)),
+    st.builds(e.TaskCompleted, st.sampled_from(NODES), st.just(1), st.sampled_from([None, "result"])),
+    st.builds(e.AttemptFailed, st.just("b"), st.just(1), st.just("no"), st.just(Cause.TIMEOUT), st.just(9.0)),
+    st.builds(e.TaskFailed, st.sampled_from(NODES), st.just(1), st.just("failed"), st.just(Cause.TIMEOUT)),
+    st.builds(e.GroupEnded, st.just("r"), st.just(TaskStatus.FAILED), st.just("a child failed")),
+    st.just(e.InputRequested("c", 1, ({"text": "?"},))),
+    st.just(e.InputProvided("c", "yes")),
+    st.just(e.RunStarted("r", 2)),
+)
+
+
+@given(
+    said=st.lists(st.one_of(artifacts, others), max_size=30),
+    status=st.sampled_from([TaskStatus.COMPLETED, TaskStatus.FAILED]),
+    cuts=st.sets(st.integers(1, 30)),
+)
+def test_a_task_is_the_same_before_and_after(said: list[Event], status: TaskStatus, cuts: set[int]) -> None:
+    """Of the root and of every node, whatever was said, and however the log was cut for folding."""
+    ends = [e.TaskCompleted(node, 1, "end") for node in NODES]
+    log = [
+        Recorded(tree_id="r", seq=n, at=float(n), name="x", tree_status=status, event=event)
+        for n, event in enumerate([*said, *ends, e.TreeFinished("r", status)], 1)
+    ]
+    head = TreeHead(id="r", version=len(log), status=status, run=1, created_at=0.0, updated_at=float(len(log)))
+    places = [0, *sorted(cut for cut in cuts if cut < len(log) - 1), len(log) - 1]
+    folded = [each for a, b in pairwise(places) for each in fold(log[a:b])] + log[-1:]
+
+    for node in NODES:
+        before, after = (
+            snapshot(head, node, [each for each in events if node == "r" or each.task_id == node])
+            for events in (log, folded)
+        )
+        assert after == before
+
+
+def test_whatever_a_snapshot_is_made_of_is_kept() -> None:
+    """Questions are not: of a task that has ended none is open."""
+    needed = {*CONVERSATION, *OUTPUT} - {"input_requested", "input_provided"}
+    assert {KINDS[kind] for kind in KEPT.__args__} == needed
+
+
+@pytest.mark.asyncio
+async def test_get_and_list_show_the_same_task_before_and_after() -> None:
+    async with calling() as call:
+        for skill in ("chunks", "say", "boom", "echo", "reply", "steps"):
+            await call("SendMessage", message(skill))
+        listing = {"includeArtifacts": True}
+        before = await call("ListTasks", listing)
+        tasks = [await call("GetTask", {"id": task["id"]}) for task in before["tasks"]]
+
+        assert await keeper(call).round() == (6, 0)
+
+        assert await call("ListTasks", listing) == before
+        assert [await call("GetTask", {"id": task["id"]}) for task in before["tasks"]] == tasks
+        assert 2 in {len(artifact["parts"]) for task in tasks for artifact in task.get("artifacts", ())}, "two pieces"
+
+
+# Followers
+
+
+@pytest.mark.asyncio
+async def test_a_reader_who_resumes_in_what_is_folded_gets_the_task_and_the_end() -> None:
+    async with calling() as call:
+        task_id = (await call.send("chunks"))["id"]
+        version = (await call.session.storage.head(task_id)).version
+        task = await call("GetTask", {"id": task_id})
+        whole = await call.frames("SubscribeToTask", {"id": task_id}, last_event_id=0)
+        assert len(whole) > 3
+        await keeper(call).round()
+
+        for last_seen in (0, 3, version - 3):
+            frames = await call.frames("SubscribeToTask", {"id": task_id}, last_event_id=last_seen)
+            assert [(frame.seq, frame.result) for frame in frames] == [(version, {"task": task})]
+        (end,) = await call.frames("SubscribeToTask", {"id": task_id}, last_event_id=version - 1)
+        assert end == whole[-1]
+        assert await call.frames("SubscribeToTask", {"id": task_id}, last_event_id=version) == []
+
+
+@pytest.mark.asyncio
+async def test_a_v0_3_reader_gets_the_task_too() -> None:
+    async with calling() as call:
+        task_id = (await call.send("chunks"))["id"]
+        await keeper(call).round()
+        frames = await call.frames("tasks/resubscribe", {"id": task_id}, last_event_id=2)
+        assert [frame.result["kind"] for frame in frames] == ["task"]
+        assert frames[0].result["status"]["state"] == "completed"
+
+
+@pytest.mark.asyncio
+async def test_a_reader_of_a_tree_that_runs_again_gets_the_task_and_what_follows() -> None:
+    async with calling() as call:
+        tree_id = await call.tree({"id": "a", "name": "hold", "inputs": {"key": "x"}})
+        call.lab.released["x"].set()
+        await call("tasks.execute", {"task_id": tree_id, "wait": True})
+        await keeper(call).round()
+        folded = await call.session.storage.folded(tree_id)
+        call.lab.released["x"].clear()
+        call.lab.started["x"].clear()
+
+        await call("tasks.execute", {"task_id": tree_id, "force": True})
+        await call.lab.started["x"].wait()
+        following = call.stream("tasks.execute", {"task_id": tree_id, "use_streaming": True}, last_event_id=1)
+        frames: list[Frame] = []
+        async for frame in following:
+            frames.append(frame)
+            call.lab.released["x"].set()
+
+    shown = [(frame.data["type"], frame.seq) for frame in frames if "type" in frame.data]
+    assert shown[0] == ("folded", folded)
+    assert [kind for kind, _ in shown[1:]] == ["final", "task_start", "task_completed", "final", "stream_end"]
+    assert all(seq > folded for _, seq in shown[1:-1])
+
+
+@pytest.mark.asyncio
+async def test_an_event_source_is_told_where_the_log_begins_now() -> None:
+    async with running() as server, server.client() as client:
+        server.lab.released["hold"].set()
+        tree = (await client.post("/", json=rpc("tasks.execute", {"tasks": TREE, "wait": True}))).json()["result"]
+        path = f"/tasks/{tree['id']}/events"
+        before = frames_of((await client.get(path)).text)
+        await keeper(server).round()
+
+        folded, *rest = frames_of((await client.get(path)).text)
+
+        assert (folded.data["type"], folded.data["status"], folded.seq) == ("folded", "completed", folded.data["seq"])
+        assert rest == before[-2:], "the end of the tree, and of the stream"
+        child = tree["children"][0]["id"]
+        told = [frame.data["type"] for frame in frames_of((await client.get(f"/tasks/{child}/events")).text)]
+        assert told == ["folded", "final", "stream_end"]
+
+
+@pytest.mark.asyncio
+async def test_a_listing_of_events_begins_with_what_is_folded() -> None:
+    async with calling() as call:
+        tree_id = await call.tree({"name": "steps"})
+        await call("tasks.execute", {"task_id": tree_id, "wait": True})
+        before = await call("tasks.events", {"task_id": tree_id})
+        await keeper(call).round()
+
+        folded, final = await call("tasks.events", {"task_id": tree_id})
+
+        assert (folded["type"], final) == ("folded", before[-1])
+        assert await call("tasks.events", {"task_id": tree_id, "after": folded["seq"]}) == [final]
+        assert await call("tasks.events", {"task_id": tree_id, "limit": 1}) == [folded]
+
+
+async def slow_pages(call: Caller, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A task that has ended, of whose log a reader gets two events at a time."""
+    monkeypatch.setattr(streams, "PAGE", 2)
+    return str((await call.send("chunks"))["id"])
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_is_folded_while_somebody_reads_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with calling() as call:
+        task_id = await slow_pages(call, monkeypatch)
+        task = await call("GetTask", {"id": task_id})
+        frames: list[Frame] = []
+        async for frame in call.stream("SubscribeToTask", {"id": task_id}, last_event_id=3):
+            if not frames:
+                await keeper(call).round()
+            frames.append(frame)
+        assert "task" in frames[-1].result and frames[-1].result["task"] == task
+        assert len(frames) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_is_removed_while_somebody_reads_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an end, which would say that there was no more."""
+    async with calling() as call:
+        task_id = await slow_pages(call, monkeypatch)
+        frames: list[Frame] = []
+        async for frame in call.stream("SubscribeToTask", {"id": task_id}, last_event_id=3):
+            if not frames:
+                await keeper(call, drop_after=0.0).round()
+            frames.append(frame)
+        assert frames[-1].data["error"]["code"] == -32001
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_is_removed_after_its_log_was_folded_under_a_reader_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with calling() as call:
+        task_id = await slow_pages(call, monkeypatch)
+        await keeper(call).round()
+
+        async def gone(tree_id: str, *, owner: str | None = None) -> TreeHead | None:
+            return None
+
+        stream = call.application.streams.a2a(
+            await call.session.storage.head(task_id),
+            streams.View(task_id, task_id, "c"),
+            1,
+            first=None,
+            until_input=False,
+        )
+        monkeypatch.setattr(call.session.storage, "head", gone)
+        with pytest.raises(Exception, match="not found"):
+            await anext(stream)
+
+
+@pytest.mark.asyncio
+async def test_a_snapshot_of_many_pages_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folding between two pages would show the pieces twice, or not at all."""
+    async with calling() as call:
+        task_id = await slow_pages(call, monkeypatch)
+        head = await call.session.storage.head(task_id)
+        storage, keep = call.session.storage, keeper(call)
+        real, reads = storage.events, 0
+
+        async def events(*args: Any, **named: Any) -> Any:
+            nonlocal reads
+            page = await real(*args, **named)
+            reads += 1
+            if reads == 2:
+                await keep.round()
+            return page
+
+        monkeypatch.setattr(storage, "events", events)
+        found = await read_events(storage, task_id, 0, until=head.version)
+        assert reads > 2
+        assert [each.seq for each in found] == [each.seq for each in await real(task_id)]
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_a_node_that_has_ended_and_is_folded_waits_no_more() -> None:
+    async with calling() as call:
+        task_id = (await call.send("chunks"))["id"]
+        await keeper(call).round()
+        head = await call.session.storage.head(task_id)
+        early = TreeHead(id=task_id, version=2, run=1, is_live=True, created_at=0.0, updated_at=0.0)
+        assert has_ended(head)
+        async with asyncio.timeout(5):
+            await call.application.streams.until_settled(early, task_id)
+            assert await call.application.streams.peek_reply(task_id, 0) is None
+
+
+# The server
+
+
+@pytest.mark.asyncio
+async def test_a_server_removes_what_is_too_old_and_keeps_what_is_not_delivered() -> None:
+    async with calling(fold_after=0.5, delete_after=1.0, idempotency_keep=1.0) as call:
+        removed, kept = asyncio.Event(), []
+
+        class Told(Feed):
+            def forget(self, tree_id: str) -> None:
+                kept.append(tree_id)
+                removed.set()
+
+        call.application.retention._feed = Told(call.session.storage)
+        task_id = (await call.send("echo"))["id"]
+        async with asyncio.timeout(10):
+            await removed.wait()
+        assert kept == [task_id]
+        assert await call.session.storage.head(task_id) is None
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_keeps_everything_has_no_such_work() -> None:
+    async with calling(fold_after=0.0, delete_after=0.0) as call:
+        assert call.application.retention._run is None
+
+
+@pytest.mark.asyncio
+async def test_what_waits_for_its_delivery_is_neither_folded_nor_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until it is delivered or given up; a dead letter of a folded event says so."""
+    async with calling(push_retry_initial=60.0, egress_allow=("127.0.0.1",)) as call:
+        hook = {"url": "http://127.0.0.1:9/", "id": "h"}
+        given = message("echo") | {"configuration": {"taskPushNotificationConfig": hook}}
+        task_id = (await call("SendMessage", given, principal=somebody("ann")))["task"]["id"]
+        retention = call.application.retention
+        times = RetentionTimes(fold_after=0.0, drop_after=0.0)
+        retention._times = times
+
+        assert await retention.round() == (0, 0)
+
+        config = {"taskId": task_id, "id": "h"}
+        await call("DeleteTaskPushNotificationConfig", config, principal=somebody("ann"))
+        retention._times = RetentionTimes(fold_after=0.0, drop_after=None)
+        assert await retention.round() == (1, 0)

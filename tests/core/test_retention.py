@@ -1,0 +1,334 @@
+"""Tests of core.retention, in virtual time: trees that have ended are folded and removed, and nothing else is."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from core.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.retention import BATCH_ROWS, DOUBLED_AFTER, LONGEST_PAUSE, MOST_ROWS, PAGE, Retention, RetentionTimes
+from core.session import Session, has_ended
+from core.storage.base import EndedQuery, EndedTree, LogPart, TreeQuery
+from core.storage.memory import MemoryStorage
+from core.task import TaskStatus, TreeHead
+from tests.core.cores import Bench, virtual_time
+
+HOUR = 3600.0
+
+
+class WatchedStorage(MemoryStorage):
+    """Counts what a batch is about, and can be out of order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folds: list[int] = []  # events of each
+        self.drops: list[int] = []  # trees of each
+        self.sweeps = [False]
+        self.error: StorageError | None = None
+
+    async def fold(self, parts: Sequence[LogPart]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.folds.append(sum(part.until - part.after for part in parts))
+        await super().fold(parts)
+
+    async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
+        self.drops.append(len(heads))
+        return await super().drop(heads)
+
+    async def sweep(self, limit: int) -> bool:
+        assert limit == BATCH_ROWS
+        return self.sweeps.pop(0) if len(self.sweeps) > 1 else self.sweeps[0]
+
+
+def retention(
+    session: Session,
+    *,
+    fold_after: float | None = HOUR,
+    drop_after: float | None = 2 * HOUR,
+    unread: Collection[str] | None = None,
+) -> Retention:
+    times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
+    if unread is None:
+        return Retention(session.storage, session.feed, session.clock, times)
+
+    async def names() -> Collection[str]:
+        return frozenset(unread)
+
+    return Retention(session.storage, session.feed, session.clock, times, names)
+
+
+async def finish(session: Session, executor: str = "work") -> str:
+    head = await session.create(session.plan([{"name": executor}]), execute=True)
+    await session.wait(head.id, has_ended)
+    return head.id
+
+
+async def numbers(session: Session, tree_id: str) -> list[int]:
+    return [recorded.seq for recorded in await session.storage.events(tree_id)]
+
+
+async def stored(session: Session) -> int:
+    return (await session.storage.trees(TreeQuery(owner=None))).total
+
+
+@virtual_time
+async def test_a_tree_is_folded_and_then_removed_each_after_its_time() -> None:
+    async with Bench().session() as session:
+        keeper = retention(session)
+        tree_id = await finish(session)
+        assert await numbers(session, tree_id) == [1, 2, 3, 4, 5]
+
+        await asyncio.sleep(HOUR - 1)
+        assert await keeper.round() == (0, 0)
+        await asyncio.sleep(1)
+        assert await keeper.round() == (1, 0)
+        assert await numbers(session, tree_id) == [4, 5], "its end and the tree's"
+        assert await keeper.round() == (0, 0)
+        await asyncio.sleep(HOUR - 1)
+        assert await keeper.round() == (0, 0)
+        await asyncio.sleep(1)
+        assert await keeper.round() == (0, 1)
+
+        with pytest.raises(TaskNotFound):
+            await session.execute(tree_id)
+        assert await stored(session) == 0
+
+
+@virtual_time
+async def test_what_has_not_ended_is_never_touched() -> None:
+    """Neither a draft, nor a tree that was never run, nor one that waits for its caller, nor one that runs."""
+    bench = Bench()
+
+    async def ask(inputs: object, context: object) -> object:
+        return await context.ask("?")  # type: ignore[attr-defined]
+
+    bench.add("ask", ask)
+    async with bench.session() as session:
+        drafted = session.plan([{"name": "work"}])
+        never_run = await session.create(drafted)
+        asking = await session.create(session.plan([{"name": "ask"}]), execute=True)
+        await session.wait(asking.id, lambda head: head.status is TaskStatus.INPUT_REQUIRED)
+        running = await session.create(session.plan([{"name": "slow"}]), execute=True)
+        in_part = await session.create(session.plan([{"id": "r", "name": "work"}, {"name": "work", "parent_id": "r"}]))
+        child = next(task for task in await session.storage.children(in_part.id))
+        await session.execute(child.id)
+        await session.wait(in_part.id, lambda head: head.run > 0 and not head.is_live)
+        before = {
+            head.id: await numbers(session, head.id)
+            for head in (await session.storage.trees(TreeQuery(owner=None))).heads
+        }
+        assert set(before) == {never_run.id, asking.id, running.id, in_part.id}
+        assert (await session.storage.head(in_part.id)).status is TaskStatus.PENDING  # type: ignore[union-attr]
+
+        await asyncio.sleep(1000 * HOUR)
+
+        assert await retention(session).round() == (0, 0)
+        assert {tree_id: await numbers(session, tree_id) for tree_id in before} == before
+
+
+@virtual_time
+async def test_each_can_be_switched_off() -> None:
+    async with Bench().session() as session:
+        tree_id = await finish(session)
+        await asyncio.sleep(1000 * HOUR)
+
+        off = retention(session, fold_after=None, drop_after=None)
+        off.start()
+        assert off._run is None
+        await off.close()
+        assert await off.round() == (0, 0)
+        assert await retention(session, drop_after=None).round() == (1, 0)
+        assert await session.storage.folded(tree_id) == 4
+        assert await retention(session, fold_after=None).round() == (0, 1)
+
+
+@virtual_time
+async def test_a_tree_whose_log_somebody_has_to_read_waits_for_him() -> None:
+    async with Bench().session() as session:
+        unread: set[str] = set()
+        keeper = retention(session, unread=unread)
+        tree_id, again, gone = await finish(session), await finish(session), await finish(session)
+        unread.update([tree_id, again, gone])
+        await asyncio.sleep(HOUR)
+        assert await keeper.round() == (0, 0)
+        await session.delete(gone)
+        await session.execute(again, force=True)
+        unread.clear()
+
+        assert await keeper.round() == (1, 0), "its turn had come already"
+        assert await session.storage.folded(tree_id) == 4
+        unread.add(tree_id)
+        await asyncio.sleep(HOUR)
+        assert await keeper.round() == (1, 0), "of the other one, which has ended again"
+        unread.clear()
+        assert await keeper.round() == (0, 1)
+
+
+@virtual_time
+async def test_what_was_put_off_is_not_forgotten_when_the_database_is_full() -> None:
+    storage = WatchedStorage()
+    async with Bench(storage=storage).session() as session:
+        unread: set[str] = set()
+        keeper = retention(session, unread=unread)
+        unread.add(await finish(session))
+        await asyncio.sleep(HOUR)
+        await keeper.round()
+        unread.clear()
+        storage.error = StorageUnavailable("full")
+        with pytest.raises(StorageUnavailable):
+            await keeper.round()
+        storage.error = None
+        assert await keeper.round() == (1, 0)
+
+
+@virtual_time
+async def test_batches_are_bounded_however_many_trees_and_however_long_their_logs() -> None:
+    storage = WatchedStorage()
+    bench = Bench(storage=storage)
+
+    async def talk(inputs: object, context: object) -> None:
+        for n in range(5 * BATCH_ROWS // 2):
+            await context.progress(n / 10_000)  # type: ignore[attr-defined]
+
+    bench.add("talk", talk)
+    async with bench.session() as session:
+        talker = await finish(session, "talk")
+        for _ in range(2 * PAGE):
+            await finish(session)
+        keeper = retention(session)
+        await asyncio.sleep(HOUR + 60)
+
+        assert await keeper.round() == (2 * PAGE + 1, 0)
+
+        assert max(storage.folds) == BATCH_ROWS
+        assert sum(storage.folds) == 5 * BATCH_ROWS // 2 + 4 + 2 * PAGE * 4
+        assert await session.storage.folded(talker) == 5 * BATCH_ROWS // 2 + 4
+        assert len(await numbers(session, talker)) == 2
+        await asyncio.sleep(HOUR)
+        storage.sweeps = [True, True, False]
+        assert await keeper.round() == (0, 2 * PAGE + 1)
+        assert storage.sweeps == [False]
+        assert len(storage.drops) >= 3 and max(storage.drops) <= PAGE
+        assert await stored(session) == 0
+
+
+@virtual_time
+async def test_a_round_that_does_not_keep_up_takes_more_at_a_time() -> None:
+    storage = WatchedStorage()
+    async with Bench(storage=storage).session() as session:
+        for _ in range(6 * PAGE):
+            await finish(session)
+        real = storage.fold
+
+        async def slow(parts: Sequence[LogPart]) -> None:
+            await real(parts)
+            await asyncio.sleep(DOUBLED_AFTER)
+
+        storage.fold = slow  # type: ignore[method-assign]
+        await asyncio.sleep(HOUR)
+        assert await retention(session).round() == (6 * PAGE, 0)
+        assert storage.folds[0] == BATCH_ROWS < max(storage.folds) <= 4 * PAGE < MOST_ROWS
+
+
+@virtual_time
+async def test_a_tree_that_ends_with_nothing_to_fold_is_passed_over() -> None:
+    storage = WatchedStorage()
+    async with Bench(storage=storage).session() as session:
+        tree_id = await finish(session)
+        await asyncio.sleep(HOUR)
+        await retention(session).round()
+        storage.folds.clear()
+
+        assert await retention(session).round() == (0, 0), "as after a restart"
+        assert storage.folds == []
+        await session.execute(tree_id, force=True)
+        await session.wait(tree_id, lambda head: head.run == 2 and has_ended(head))
+        await asyncio.sleep(HOUR)
+        assert await retention(session).round() == (1, 0)
+        assert await numbers(session, tree_id) == [4, 8, 9]
+
+
+@virtual_time
+async def test_followers_of_a_removed_tree_end() -> None:
+    async with Bench().session() as session:
+        tree_id = await finish(session)
+        seen: list[int] = []
+
+        async def follow() -> None:
+            async for recorded in session.follow(tree_id):
+                seen.append(recorded.seq)
+
+        follower = asyncio.create_task(follow())
+        await asyncio.sleep(2 * HOUR)
+        await retention(session).round()
+        await follower
+        assert seen == [1, 2, 3, 4, 5]
+
+
+@virtual_time
+async def test_it_works_by_itself_until_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    storage = WatchedStorage()
+    async with Bench(storage=storage).session() as session:
+        keeper = retention(session)
+        keeper.start()
+        await finish(session)
+        storage.error = StorageUnavailable("full")
+        await asyncio.sleep(HOUR + LONGEST_PAUSE)
+        assert "retention waits: full" in caplog.text
+        storage.error = StorageError("broken")
+        await asyncio.sleep(LONGEST_PAUSE)
+        assert "retention could not do its work" in caplog.text
+        storage.error = None
+        await asyncio.sleep(LONGEST_PAUSE)
+        assert "1 logs folded, 0 trees removed" in caplog.text
+        await asyncio.sleep(HOUR)
+        assert await stored(session) == 0
+        await keeper.close()
+        await keeper.close()
+        await finish(session)
+        await asyncio.sleep(10 * HOUR)
+        assert await stored(session) == 1
+        assert "retention has ended" not in caplog.text
+
+
+@virtual_time
+async def test_its_end_by_a_bug_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Bench().session() as session:
+        keeper = retention(session)
+
+        async def broken(query: object) -> None:
+            raise KeyError("bug")
+
+        monkeypatch.setattr(session.storage, "ended", broken)
+        keeper.start()
+        await asyncio.sleep(1)
+        assert "retention has ended" in caplog.text
+        await keeper.close()
+
+
+@pytest.mark.parametrize(
+    ("fold_after", "drop_after", "pause"), [(None, None, 30), (86_400, None, 30), (None, 8, 2), (1, 5, 0.5)]
+)
+def test_rounds_come_often_where_times_are_short(
+    fold_after: float | None, drop_after: float | None, pause: float
+) -> None:
+    assert RetentionTimes(fold_after=fold_after, drop_after=drop_after).pause == pause
+
+
+@virtual_time
+async def test_a_head_that_is_not_what_its_columns_say_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flipped bit in the column by which it was found."""
+    async with Bench().session() as session:
+        await finish(session)
+        real = session.storage.ended
+
+        async def ended(query: EndedQuery) -> list[EndedTree]:
+            return await real(replace(query, until=1e12))
+
+        monkeypatch.setattr(session.storage, "ended", ended)
+        assert await retention(session).round() == (0, 0)
+        assert await stored(session) == 1
