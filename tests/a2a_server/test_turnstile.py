@@ -113,14 +113,20 @@ async def test_work_is_taken_until_the_hard_threshold_and_again_when_there_is_ro
 async def test_call_that_waits_for_an_executor_is_no_load_and_so_is_one_that_has_not_arrived(
     server: RunningServer,
 ) -> None:
-    """Neither a blocking call, nor a stream; nor a body that is still on its way."""
+    """Neither blocking calls, with another one sent ahead or not, nor a stream; nor a body that is still on its way."""
     load, lines = server.application.load, []
-    for key, method in (("0", "SendMessage"), ("1", "SendStreamingMessage")):
+    execute = {"tasks": [{"name": "hold", "inputs": {"key": "2"}}], "wait": True}
+    for key, body in (
+        ("0", call("SendMessage", message("hold", {"data": {"key": "0"}}))),
+        ("1", call("SendStreamingMessage", message("hold", {"data": {"key": "1"}}))),
+        ("2", call("tasks.execute", execute)),
+    ):
         line = await Line.to(server)
-        line.send(call(method, message("hold", {"data": {"key": key}})))
+        line.send(body)
         lines.append(line)
         await server.lab.started[key].wait()
         await until(lambda: load.busy == 0)
+    lines[0].send(WORK)  # ahead of the first answer
     slow = await Line.to(server)
     slow.write(f"POST / HTTP/1.1\r\n{HEAD}Content-Length: {len(WORK)}\r\n\r\n{WORK[:-1]}".encode())
     line = await Line.to(server)
