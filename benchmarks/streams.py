@@ -18,6 +18,7 @@ TICK = 0.01  # seconds between two of them
 FOLLOWERS = 2_000
 RETRY = 1.0  # seconds, as the server says to those that it turns away
 PARKED = 100
+SETTLED = 15.0  # seconds after which nothing that was busy with them may be left
 
 
 def stream_chunks(subject: Subject) -> float:
@@ -148,7 +149,10 @@ def parked_row() -> Row:
             before = asyncio_tasks(server)
             for _ in range(PARKED):
                 call(server.port, "SendMessage", message("ask", "ask" if subject is OURS else ""))
-            found[subject.name] = asyncio_tasks(server) - before
+            ends_at = time.monotonic() + SETTLED
+            while (left := asyncio_tasks(server) - before) > 0 and time.monotonic() < ends_at:
+                time.sleep(1)
+            found[subject.name] = left
     ours = found.pop(OURS.name)
     beside = "; ".join(f"{name} {count}" for name, count in found.items()) or "a2a-sdk is not installed in .peers"
     bar = f"{PARKED} parked input_required tasks hold no asyncio task"

@@ -132,7 +132,7 @@ class Retention:
             return 0
         until = self._clock.now() - self._times.fold_after
         ready = self._put_off.difference(unread)
-        folded = await self._fold_trees(await self._at_rest(ready))
+        folded = await self._fold_trees(await self._still_due(ready, until))
         self._put_off -= ready
         while page := await self._storage.ended(EndedQuery(until=until, after=self._folded_up_to, limit=PAGE)):
             due = [each for each in page if _has_ended(each.head, until)]
@@ -141,12 +141,12 @@ class Retention:
             self._folded_up_to = page[-1].key
         return folded
 
-    async def _at_rest(self, tree_ids: Collection[str]) -> list[EndedTree]:
-        """Those of the trees that are. The turn of a live one comes again, when it ends."""
+    async def _still_due(self, tree_ids: Collection[str], until: float) -> list[EndedTree]:
+        """Those of the trees that are. The turn of one that has run since comes again, after its new end."""
         found = []
         for tree_id in tree_ids:
             head = await self._storage.head(tree_id)
-            if head is not None and not head.is_live:
+            if head is not None and _has_ended(head, until):
                 found.append(EndedTree(head, await self._storage.folded(tree_id)))
         return found
 

@@ -389,6 +389,10 @@ class _Harmable(sqlite3.Connection):
     def cursor(self, factory: Any = _Harmed) -> Any:
         return super().cursor(factory)
 
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor().execute(sql, *parameters)
+        return cursor
+
 
 @pytest.fixture
 def harm(monkeypatch: pytest.MonkeyPatch) -> type[_Harmed]:
