@@ -83,11 +83,13 @@ class Writer:
         self._closing = True
         # of the event loop
         self._waiting = 0
+        self._tick: list[_Item] = []
         self._in_line: deque[_Item] = deque()  # jobs without room yet
         self._failures_known = 0
         # of both
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         # of the thread
+        self._backlog: deque[_Item] = deque()
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
         self._failures = 0
         self._stored: dict[str, TreeHead] = {}
@@ -117,6 +119,7 @@ class Writer:
             self._closing = True
             while self._in_line:
                 self._enqueue(self._in_line.popleft())
+            self._flush()
             self._queue.put(None)
         await asyncio.shield(self._ended)
 
@@ -146,7 +149,15 @@ class Writer:
         if item.future.cancelled():  # while it stood in line
             return
         self._waiting += 1
-        self._queue.put(item)  # the thread begins when the loop lets go of the GIL: mostly with all of its turn
+        if not self._tick:
+            self._loop.call_soon(self._flush)
+        self._tick.append(item)
+
+    def _flush(self) -> None:
+        """Hand what this turn of the event loop made to the thread, which wakes once for all of it."""
+        if self._tick:
+            self._queue.put(self._tick)
+            self._tick = []
 
     def _settle(self, outcomes: list[Outcome], failures: int) -> None:
         self._waiting -= len(outcomes)
@@ -209,29 +220,32 @@ class Writer:
 
     def _take(self) -> list[_Item]:
         """What waits, up to a batch; blocks until there is something. Empty at the end."""
+        try:
+            while not self._backlog:
+                try:
+                    handed = self._queue.get(timeout=IDLE_SECONDS if self._log_pages else None)
+                except queue.Empty:
+                    self._checkpoint("TRUNCATE")
+                    continue
+                if handed is None:
+                    return []
+                self._backlog.extend(handed)
+            while len(self._backlog) < MAX_BATCH:
+                handed = self._queue.get_nowait()
+                if handed is None:
+                    self._queue.put(None)  # the end comes after what waits
+                    break
+                self._backlog.extend(handed)
+        except queue.Empty:
+            pass
         items: list[_Item] = []
         rows = 0
-        while len(items) < MAX_BATCH and rows < MAX_BATCH_ROWS:
-            try:
-                item = self._queue.get_nowait() if items else self._next()
-            except queue.Empty:
-                break
-            if item is None:
-                if items:
-                    self._queue.put(None)  # the end comes after what waits
-                break
+        while self._backlog and len(items) < MAX_BATCH and rows < MAX_BATCH_ROWS:
+            item = self._backlog.popleft()
             items.append(item)
             if isinstance(item.work, Append):
                 rows += len(item.work.events) + len(item.work.tasks)
         return items
-
-    def _next(self) -> _Item | None:
-        """The next item, or None for the end; blocks, and empties the log after a pause."""
-        while True:
-            try:
-                return self._queue.get(timeout=IDLE_SECONDS if self._log_pages else None)
-            except queue.Empty:
-                self._checkpoint("TRUNCATE")
 
     def _write(self, items: list[_Item]) -> list[Outcome]:
         """One transaction. Nothing of it is stored when the database cannot be written."""
