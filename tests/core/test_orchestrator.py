@@ -201,7 +201,7 @@ async def test_a_turn_that_is_still_open_falls_with_what_it_rests_on() -> None:
     decision = rig.orchestrator.decide_now(tree, c.ReportProgress("t", 1, 0.5))
     await settle()
     assert isinstance(first.exception(), StorageUnavailable)
-    assert isinstance(decision.stored.exception(), VersionConflict)
+    assert isinstance(decision.turn.stored.exception(), VersionConflict)
     assert rig.watcher.notes[2:] == ["voided TaskStarted", "voided TaskProgressed"]
     assert len(rig.storage.appends) == 2
     assert (await rig.orchestrator.load("t")).version == 2
