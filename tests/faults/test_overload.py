@@ -23,7 +23,7 @@ TIMES = 10
 USUAL, MANY = 64, 640  # connections at which the server does most, and ten times as many
 CALM = 8  # connections that ask for less than it can do
 BURST = 500
-FOLLOWERS, PARKED = 2000, 100
+FOLLOWERS, PARKED = 2000, 90  # max_running, 100, leaves the burst some room
 MOST_MEMORY = 64 * 1024 * 1024  # bytes that a storm may take
 
 PARAMS = {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}]}}
