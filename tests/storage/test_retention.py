@@ -1,5 +1,6 @@
 """What every storage promises about trees that have ended (`core.storage.base`), and the SQL behind it."""
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -227,6 +228,21 @@ async def test_a_long_log_is_swept_after_its_tree_and_the_file_is_whole_at_each_
     assert spoiled(file, "DELETE FROM events WHERE tree_id = 'o' AND seq = 2") == ("the log of tree o has gaps",)
 
 
+@pytest.mark.asyncio
+async def test_two_sweeps_at_once_take_the_same_log_and_the_second_finds_nothing(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retire, "MAX_EVENTS", 10)
+    storage = SqlStorage(str(file))
+    await storage.open()
+    await storage.drop([await ended_tree(storage, "t", count=20)])
+
+    assert await asyncio.gather(storage.sweep(100), storage.sweep(100)) == [True, False]
+
+    await storage.close()
+    whole(file)
+
+
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
@@ -265,6 +281,8 @@ async def test_a_log_that_cannot_be_read_is_left_alone(file: Path, caplog: pytes
     foreign.execute("UPDATE events SET body = x'7b7d' WHERE tree_id = 'broken' AND seq = 2")
     foreign.close()
 
+    await storage.fold([part_of(broken)])
+    assert await storage.folded("broken") == 0
     await storage.fold([part_of(broken), part_of(sound)])
 
     assert [await storage.folded(name) for name in ("broken", "sound")] == [0, sound.version - 1]
