@@ -394,6 +394,16 @@ async def test_one_file_is_one_session_however_it_is_spelled(tmp_path: Path, mon
     assert create_session("sqlite:///tasks.db") is not session
 
 
+@virtual_time
+async def test_a_run_is_shown_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was waited for in this process need not be read back."""
+    manager = new_manager()
+    monkeypatch.setattr(manager.session.storage, "load", None)
+    root = TaskTreeNode(await manager.task_repository.create_task(name="work"))
+    await manager.distribute_task_tree(root)
+    assert root.task.status is TaskStatus.COMPLETED
+
+
 @pytest.mark.asyncio
 @pytest.mark.parametrize("is_first", ["entered", "used"])
 async def test_a_session_is_opened_once_whoever_does_it(tmp_path: Path, is_first: str) -> None:

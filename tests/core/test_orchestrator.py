@@ -326,6 +326,20 @@ async def test_a_caller_that_gives_up_takes_nothing_back() -> None:
 
 
 @virtual_time
+async def test_a_caller_that_gives_up_leaves_the_others_of_its_turn_alone() -> None:
+    rig = await new_rig()
+    rig.storage.held = []
+    one = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    other = asyncio.create_task(rig.orchestrator.handle("t", c.ReceiveMessage("t", {"messageId": "m"})))
+    await settle()
+    one.cancel()
+    await asyncio.wait([one])
+    assert not other.done()
+    rig.storage.release()
+    assert [recorded.event.task_id for recorded in (await other).events] == ["t"]
+
+
+@virtual_time
 async def test_only_trees_at_work_stay_in_memory() -> None:
     rig = await new_rig()
     assert rig.orchestrator.cached("t") is not None
