@@ -100,6 +100,9 @@ class SqlStorage:
         except sqlite3.Error as error:
             await self.close()
             raise StorageError(f"The database {self.path} cannot be opened: {error}") from error
+        except BaseException:  # nobody would close what is open already
+            await self.close()
+            raise
 
     async def close(self) -> None:
         reader, self._reader = self._reader, None
