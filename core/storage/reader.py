@@ -12,6 +12,7 @@ import aiosqlite
 
 from core.errors import StorageError, StorageUnavailable
 from core.storage.queries import Bound
+from core.storage.writer import CLOSED
 
 Value = TypeVar("Value")
 Row = Sequence[Any]
@@ -99,18 +100,18 @@ class Reader:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
         if not self._connections:
-            raise StorageUnavailable("The database is closed")
+            raise StorageUnavailable(CLOSED)
         connection = await self._idle.get()
         try:
             yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
+            if connection not in self._connections:  # sqlite3 and aiosqlite have words of their own for it
+                raise StorageUnavailable(CLOSED) from error
+            if isinstance(error, ValueError):
+                raise
             is_passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING
             kind = StorageUnavailable if is_passing else StorageError
             raise kind(f"The database cannot be read ({getattr(error, 'sqlite_errorname', 'unknown')})") from error
-        except ValueError as error:
-            if connection in self._connections:
-                raise
-            raise StorageUnavailable("The database is closed") from error  # aiosqlite's way of saying it
         finally:
             self._idle.put_nowait(connection)
 

@@ -21,6 +21,7 @@ from typing import Any
 from tests.faults.fuzz import Fuzzer, Shot, post
 
 WORKERS = 12
+RETRIES = 2  # of a request whose connection ended without a word
 HANG = 5.0  # seconds without an answer
 PATIENCE = 60.0  # seconds after which nothing is waited for any more
 GLANCE = 0.05  # seconds for what is not waited for longer: a stream's first event, the answer to what is hardly HTTP
@@ -59,18 +60,18 @@ class Connection:
     async def ask(self, data: bytes) -> Answer:
         """Raises OSError or IncompleteReadError where the connection ends without an answer.
 
-        One that was idle may be closed just as it is used again: then a new one is asked.
+        One that was idle may be closed just as it is used again, and a new one before we had a processor to send: then
+        another one is asked.
         """
-        if self._writer is None:
-            return await self._ask(data)
-        try:
-            return await self._ask(data)
-        except ConnectionError:
-            return await self._ask(data)
-        except asyncio.IncompleteReadError as error:
-            if error.partial:
-                raise
-            return await self._ask(data)
+        for _ in range(RETRIES):
+            try:
+                return await self._ask(data)
+            except ConnectionError:
+                pass
+            except asyncio.IncompleteReadError as error:
+                if error.partial:
+                    raise
+        return await self._ask(data)
 
     async def _ask(self, data: bytes) -> Answer:
         if self._writer is None:

@@ -572,6 +572,17 @@ async def test_a_close_in_the_middle_of_reads_answers_every_one_of_them(tmp_path
 
 
 @pytest.mark.asyncio
+async def test_a_connection_that_is_closed_under_a_read_is_no_damage(storage: SqlStorage) -> None:
+    """sqlite3's own error for it has no code."""
+    reader = Reader(storage.path)
+    await reader.open()
+    with pytest.raises(StorageUnavailable, match="The database is closed"):
+        async with reader._connection():
+            await reader.close()
+            raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
+
+
+@pytest.mark.asyncio
 async def test_a_reader_that_is_not_open_says_so(storage: SqlStorage) -> None:
     reader = Reader(storage.path)
     with pytest.raises(StorageUnavailable, match="The database is closed"):
