@@ -103,14 +103,14 @@ class Reader:
         connection = await self._idle.get()
         try:
             yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # ValueError: of aiosqlite, or of what decodes rows
+            if connection not in self._connections:
+                raise StorageUnavailable("The database is closed") from error
+            if isinstance(error, ValueError):
+                raise
             is_passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING
             kind = StorageUnavailable if is_passing else StorageError
             raise kind(f"The database cannot be read ({getattr(error, 'sqlite_errorname', 'unknown')})") from error
-        except ValueError as error:
-            if connection in self._connections:
-                raise
-            raise StorageUnavailable("The database is closed") from error  # aiosqlite's way of saying it
         finally:
             self._idle.put_nowait(connection)
 
