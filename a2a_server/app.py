@@ -133,8 +133,8 @@ class Application:
 
     def _make_load(self) -> Load:
         config, session = self.config, self.session
-        thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard, wait=config.overload_wait)
-        load = Load(thresholds, partial(session.storage.head, ""))
+        thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard)
+        load = Load(thresholds)
         session.feed.watch(load.committed)
         return load
 
@@ -236,7 +236,6 @@ class Application:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
         self.drain()
         await self.retention.close()
-        await self.load.close()
         await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):
@@ -270,6 +269,7 @@ class Application:
         if reply.events is None:
             await send_reply(reply, send)
         else:
+            context.permit.park()
             await self._stream(reply.events, context.principal)(scope, receive, send)
 
     async def events(self, request: Request) -> Response:
@@ -293,6 +293,7 @@ class Application:
             return Response(status_code=204)  # an EventSource reconnects until it is told so (HTML §9.2.3)
         frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
         events = to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
+        context.permit.park()
         return self._stream(events, context.principal)
 
     async def healthz(self, request: Request) -> Response:

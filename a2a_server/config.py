@@ -100,10 +100,9 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_calls: Count | None = None
     max_streams: Count | None = None
 
-    # New work is refused past the soft one, nearly everything past the hard one, while a read takes `overload_wait`.
-    overload_soft: Count = 100  # calls and runs of less than a second that are under way
-    overload_hard: Count = 200
-    overload_wait: Seconds = 0.01
+    # When so many as the hard one want something at once, no more work is in hand than the soft one.
+    overload_soft: Count = 150
+    overload_hard: Count = 512
 
     max_running: Count = 100  # tasks of this process
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))

@@ -17,7 +17,7 @@ import msgspec
 from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.overload import RETRY_AFTER, Load
 from a2a_server.protocol.errors import Overloaded, to_object, to_status
-from a2a_server.turnstile import Benches, Refusals
+from a2a_server.turnstile import Bench, Refusals
 
 ACCEPTED_AT_ONCE: Final = 16
 # Open files that connections must leave: for the database and executors, and for connections that have been accepted
@@ -181,6 +181,6 @@ def limited(connections: Connections, times: Deadlines, heads: HeadLimits, what_
         head = heads
         load = what_there_is
         refusals = refusals()
-        benches = Benches(what_there_is)
+        bench = Bench()
 
     return Limited

@@ -25,7 +25,6 @@ SETTINGS: Final = (
     "delete_after",
     "overload_soft",
     "overload_hard",
-    "overload_wait",
     "max_running",
     "max_running_per_tree",
     "sse_ping",

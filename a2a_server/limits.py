@@ -13,6 +13,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from a2a_server.overload import TAKEN
 from a2a_server.protocol.errors import RateLimited
 
 PERMIT: Final = "a2a_server.permit"  # in the scope
@@ -69,9 +70,9 @@ class Callers:
     def __len__(self) -> int:
         return len(self._known)
 
-    def permit(self) -> "Permit":
-        """That of one HTTP request, which has not said yet who makes it."""
-        return Permit(self)
+    def permit(self, park: Callable[[], None] | None = None) -> "Permit":
+        """That of one HTTP request, which has not said yet who makes it. `park` is called when it only waits."""
+        return Permit(self, park)
 
     def take(self, owner: str, limits: CallerLimits, requests: int) -> _Caller:
         """Let the caller make so many requests more. Raises RateLimited.
@@ -104,8 +105,9 @@ class Callers:
 class Permit:
     """What one HTTP request may do and holds. Without callers behind it, everything and nothing."""
 
-    def __init__(self, callers: Callers | None = None) -> None:
+    def __init__(self, callers: Callers | None = None, park: Callable[[], None] | None = None) -> None:
         self._callers = callers
+        self._park = park
         self._owner = ""
         self._limits = NO_LIMITS
         self._caller: _Caller | None = None
@@ -135,6 +137,11 @@ class Permit:
         self._caller.streams += 1
         self._streams += 1
 
+    def park(self) -> None:
+        """From here on it waits for an executor, or for what its stream has to tell."""
+        if self._park is not None:
+            self._park()
+
     def release(self) -> None:
         """The request is over."""
         if self._caller is not None:
@@ -160,7 +167,7 @@ class Admission:
         self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[PERMIT] = permit = self._callers.permit()
+        scope[PERMIT] = permit = self._callers.permit(scope.get(TAKEN))
         try:
             await self._app(scope, receive, send)
         finally:

@@ -7,15 +7,15 @@ web page's call, a long body, a call sent ahead of the last one's answer) is ref
 
 import asyncio
 from collections import deque
-from time import monotonic, thread_time
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from a2a_server.overload import REFUSED, Allowance, Kind, Load, kind_of_body, kind_of_path
+from a2a_server.overload import REFUSED, TAKEN, Kind, Load, kind_of_body, kind_of_path
 
-REST: Final = 0.005  # seconds, at least
+TURN: Final = 0.01  # seconds, at least, between two times at which connections are heard again
 HELD: Final = 64 * 1024  # bytes of a body until which it is judged by its method
 
 
@@ -35,47 +35,24 @@ class Refusals(NamedTuple):
         return b"%bcontent-length: %d\r\n\r\n%b" % (self.head, len(body), body)
 
 
-class Benches:
-    """Connections that are not read for a while after a refusal: who asks again and again must not take work's time."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._allowance = Allowance()
-        self._resting: deque[Turnstile] = deque()
-        self._bell: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        return len(self._resting)
-
-    def refused(self, connection: "Turnstile") -> None:
-        """It got a refusal; when there were too many, it rests."""
-        if self._allowance.spend(thread_time(), monotonic()):
-            connection.be_idle()
-            return
-        connection.flow.pause_reading()
-        self._resting.append(connection)
-        if self._bell is None:
-            self._bell = connection.loop.call_later(REST, self._ring)
-
-    def _ring(self) -> None:
-        # Never all of them as soon as there is room for one: the others would be refused at once.
-        room = max(self._allowance.room(thread_time(), monotonic()), self._load.room)
-        for _ in range(min(room, len(self._resting))):
-            connection = self._resting.popleft()
-            if not connection.transport.is_closing():
-                connection.flow.resume_reading()
-                connection.be_idle()
-        self._bell = self._resting[0].loop.call_later(REST, self._ring) if self._resting else None
-
-
 class Turnstile(HttpToolsProtocol):
     """uvicorn's connection, which counts what it lets in as the load."""
 
     load: ClassVar[Load | None] = None
     refusals: ClassVar[Refusals]
-    benches: ClassVar[Benches]
+    bench: ClassVar["Bench"]
+    _unheard: bytearray | None = None  # what came while it rests
     _held: bytearray | None = None  # the body of a call of which it is not known whether it may pass
     _kind: Kind | None = None  # by its path
+    _running: RequestResponseCycle | None = None  # the call that was let in last, and is not one sent ahead
+
+    def data_received(self, data: bytes) -> None:
+        if self._unheard is None:
+            super().data_received(data)
+            return
+        self._unheard += data
+        if len(self._unheard) > HELD:
+            self.flow.pause_reading()
 
     def on_headers_complete(self) -> None:
         if self.load is None or not self.load.is_pressed:
@@ -102,7 +79,7 @@ class Turnstile(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if self._held is None:
-            super().on_message_complete()
+            self._complete()
             return
         assert self.load is not None
         kind, request_id = (self._kind, None) if self._kind is not None else kind_of_body(self._held)
@@ -114,7 +91,7 @@ class Turnstile(HttpToolsProtocol):
             self._held = None
             self._turn_away(request_id)
             return
-        super().on_message_complete()
+        self._complete()
 
     def on_response_complete(self) -> None:
         if self.load is not None:
@@ -126,15 +103,30 @@ class Turnstile(HttpToolsProtocol):
             self.load.end(self)
         super().connection_lost(exc)
 
-    def _start_asgi_task(self, *args: Any) -> None:
-        if self.load is not None:
-            self.load.begin(self)
-        super()._start_asgi_task(*args)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+        self._weigh()
+
+    def _complete(self) -> None:
+        super().on_message_complete()
+        if self.cycle is self._running:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """The call that runs is load when all of it is there: a slow sender is none."""
+        cycle = self._running
+        if self.load is None or cycle is None or cycle.more_body or cycle.response_complete:
+            return
+        self.load.begin(self)
+        cycle.scope[TAKEN] = partial(self.load.end, self)  # type: ignore[typeddict-unknown-key]  # of ours
 
     def _let_go(self, *, is_refused: bool = False) -> None:
         """Let the call in, with what has been held of it."""
         held, self._held = self._held, None
         if is_refused:
+            assert self.load is not None
+            self.load.turn_away(self)
             self.scope[REFUSED] = True  # type: ignore[typeddict-unknown-key]  # of ours
         super().on_headers_complete()
         if held:
@@ -147,9 +139,43 @@ class Turnstile(HttpToolsProtocol):
         if not self.parser.should_keep_alive():
             self.transport.close()
             return
-        self.benches.refused(self)
+        assert self.load is not None
+        self._unheard = bytearray()
+        self.bench.rest(self, self.load.turn_away(self))
 
-    def be_idle(self) -> None:
-        """Wait for the next call, though not for ever. Not while it rests: a call may wait that has not been read."""
+    def hear(self) -> None:
+        """Read on, after a rest."""
+        unheard, self._unheard = self._unheard, None
+        if self.transport.is_closing() or unheard is None:
+            return
+        self.flow.resume_reading()
+        if unheard:
+            super().data_received(bytes(unheard))
+            return
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+
+class Bench:
+    """Connections that rest after a refusal: who asks again and again must not take work's time.
+
+    They are heard again many at a time: a turn of the loop for each one would cost more than the refusal.
+    """
+
+    def __init__(self) -> None:
+        self._resting: deque[tuple[float, Turnstile]] = deque()
+
+    def rest(self, connection: Turnstile, seconds: float) -> None:
+        loop = connection.loop
+        if not self._resting:
+            loop.call_later(max(seconds, TURN), self._ring, loop)
+        self._resting.append((loop.time() + seconds, connection))
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = []
+        while self._resting and self._resting[0][0] <= loop.time():
+            due.append(self._resting.popleft()[1])
+        if self._resting:
+            loop.call_later(max(TURN, self._resting[0][0] - loop.time()), self._ring, loop)
+        for connection in due:
+            connection.hear()

@@ -171,6 +171,8 @@ async def log_page(
     if page and page[-1].seq - max(after, 0) != len(page):
         folded = await storage.folded(tree_id)
         if folded <= after:
+            if await storage.head(tree_id) is None:
+                return ()  # it was deleted between the two looks
             raise StorageError(f"The log of tree {tree_id} has gaps after event {after}")
         raise LogFolded(tree_id, folded)
     return page

@@ -1,6 +1,6 @@
 """The core as a Python library: the names that the guide uses (semantics §6)."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable
 from itertools import count
 from typing import Any
@@ -275,8 +275,14 @@ class TaskManager:
 
     async def _settled(self, tree: TaskTreeNode) -> TaskTreeNode:
         """The tree when its run has ended, or when nothing can go on without an answer."""
-        await self.session.wait(tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id))
+        live = self.session.orchestrator.cached(tree.task.id)
+        head = await self.session.wait(
+            tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id)
+        )
         await self.session.runner.hooks_done()
+        if live is not None and live.head is head:  # nothing has happened to it since, and all of it is durable
+            _show(tree, live.tasks)
+            return tree
         return await self._refresh(tree)
 
     async def _hand_over(self, tree: TaskTreeNode, after: int, callbacks: list[Callback]) -> TaskTreeNode:
@@ -348,7 +354,11 @@ class TaskManager:
     async def _refresh(self, tree: TaskTreeNode) -> TaskTreeNode:
         stored = await self.session.storage.load(tree.task.id)
         if stored is not None:
-            now = {task.id: task for task in stored[1]}
-            for node in tree.nodes():
-                node.task = now.get(node.task.id, node.task)
+            _show(tree, {task.id: task for task in stored[1]})
         return tree
+
+
+def _show(tree: TaskTreeNode, tasks: Mapping[str, Task]) -> None:
+    """Let the nodes have their tasks as they are now."""
+    for node in tree.nodes():
+        node.task = tasks.get(node.task.id, node.task)

@@ -78,6 +78,7 @@ class Retention:
         if self._run is not None:
             self._run.cancel()
             await asyncio.wait([self._run])
+            self._run = None  # with all that it had in hand
 
     async def _work(self) -> None:
         while True:
@@ -92,9 +93,10 @@ class Retention:
     async def round(self) -> tuple[int, int]:
         """Fold and remove everything whose time has come; how many trees were folded, and how many removed."""
         self._began = asyncio.get_running_loop().time()
+        now = self._clock.now()  # what ends later may have readers that are not among these
         unread = await self._unread()
-        removed = await self._remove(unread)
-        folded = await self._fold(unread)
+        removed = await self._remove(unread, now)
+        folded = await self._fold(unread, now)
         if folded or removed:
             logger.info("retention: %d logs folded, %d trees removed", folded, removed)
         return folded, removed
@@ -104,10 +106,10 @@ class Retention:
         lasts = asyncio.get_running_loop().time() - self._began
         return int(min(MOST_ROWS, BATCH_ROWS * 2 ** (lasts // DOUBLED_AFTER)))
 
-    async def _remove(self, unread: Collection[str]) -> int:
+    async def _remove(self, unread: Collection[str], now: float) -> int:
         if self._times.drop_after is None:
             return 0
-        until = self._clock.now() - self._times.drop_after
+        until = now - self._times.drop_after
         removed, after = 0, None
         while page := await self._storage.ended(EndedQuery(until=until, after=after, limit=PAGE)):
             after = page[-1].key
@@ -127,13 +129,13 @@ class Retention:
             await asyncio.sleep(rest.seconds)
         return removed
 
-    async def _fold(self, unread: Collection[str]) -> int:
+    async def _fold(self, unread: Collection[str], now: float) -> int:
         if self._times.fold_after is None:
             return 0
-        until = self._clock.now() - self._times.fold_after
-        ready = self._put_off.difference(unread)
+        until = now - self._times.fold_after
+        ready = sorted(self._put_off.difference(unread))
         folded = await self._fold_trees(await self._still_due(ready, until))
-        self._put_off -= ready
+        self._put_off.difference_update(ready)
         while page := await self._storage.ended(EndedQuery(until=until, after=self._folded_up_to, limit=PAGE)):
             due = [each for each in page if _has_ended(each.head, until)]
             folded += await self._fold_trees([each for each in due if each.head.id not in unread])

@@ -10,7 +10,6 @@ import os
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -77,6 +76,7 @@ class Runner:
         self._side_jobs: set[asyncio.Task[Any]] = set()
         self._filling = False
         self._closing = False
+        self._report_to, self._submit_to = orchestrator.handle, orchestrator.submit
         orchestrator.observer = self
 
     @property
@@ -246,8 +246,8 @@ class Runner:
             absent=absent,
             request=tree.head.metadata,
             context_id=tree.head.context_id,
-            report=partial(self._orchestrator.handle, tree.id),
-            submit=partial(self._orchestrator.submit, tree.id),
+            report=self._report_to,
+            submit=self._submit_to,
             at_most_once=spec is not None and spec.at_most_once,
             egress=self._egress,
         )

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -94,9 +94,12 @@ class Session:
         await self.close()
 
     async def start(self) -> None:
-        """Open the storage. Raises DatabaseInUse or StorageError; ConfigurationError while a worker loads its file."""
-        refuse_while_loading()
-        await self.storage.open()
+        """Open the storage, unless `ensure_started` has. Raises DatabaseInUse, StorageError or ConfigurationError."""
+        if self._opening is None and not self.is_closed:
+            self._opening = asyncio.get_running_loop().create_future()
+            await self._open(self._opening)
+        else:
+            await self.ensure_started()
 
     async def ensure_started(self) -> None:
         """Start on first use, and close when the event loop ends (asyncio.run cancels what is left)."""
@@ -105,22 +108,31 @@ class Session:
             raise StorageUnavailable("this session is closed; make another one with create_session()")
         if self._opening is None:
             self._opening = loop.create_future()
-            self._keeper = asyncio.create_task(self._keep())
+            self._keeper = asyncio.create_task(self._keep(self._opening))
         elif self._opening.get_loop() is not loop:
             raise StorageUnavailable(
                 "this session belongs to another event loop, and one process opens a database once"
             )
         await asyncio.shield(self._opening)
 
-    async def _keep(self) -> None:
-        opening = cast("asyncio.Future[None]", self._opening)
+    async def _open(self, opening: asyncio.Future[None]) -> None:
+        """Open the storage and tell all who wait for it. When it cannot be, it may be tried again."""
         try:
-            await self.start()
-        except CoreError as error:
+            refuse_while_loading()
+            await self.storage.open()
+        except BaseException as error:
             self._opening = None
-            opening.set_exception(error)
-            return
+            told = error if isinstance(error, CoreError) else StorageUnavailable("this session could not be opened")
+            opening.set_exception(told)
+            opening.exception()  # seen, also when nobody waits
+            raise
         opening.set_result(None)
+
+    async def _keep(self, opening: asyncio.Future[None]) -> None:
+        try:
+            await self._open(opening)
+        except CoreError:
+            return  # those who wait are told
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:

@@ -112,7 +112,7 @@ class Idempotency:
         if document is None:
             return None
         if document.at + self._keep <= claim.at:
-            await storage.delete_documents(KIND, [claim.id])
+            await storage.delete_documents((KIND, claim.id))
             return None
         made = msgspec.json.decode(document.body, type=Made)
         if made.digest != claim.digest:
@@ -129,7 +129,7 @@ class Idempotency:
         if len(expired) < PURGE_SIZE:  # else there is more to remove: go on with the next new key
             self._purge_at = now + PURGE_EVERY
         if expired:
-            await storage.delete_documents(KIND, [document.id for document in expired])
+            await storage.delete_documents(*[(KIND, document.id) for document in expired])
 
 
 def _digest(value: Any) -> str:

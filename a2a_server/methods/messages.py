@@ -80,6 +80,7 @@ class Messages:
             sent = await self._deliver(context, "SendMessage", params, held)
             if params.configuration.return_immediately:
                 return wire.SendMessageResponse(task=await self._seen(sent, history_length))
+            context.permit.park()
             head = await self._settled(sent.head, sent.task_id)
             events = await self._reader.events(head, sent.task_id)
         if not params.message.task_id:  # once there is a Task, only Tasks are told

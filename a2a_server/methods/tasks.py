@@ -124,6 +124,7 @@ class TasksMethods:
             after = check_resume(before, context.last_event_id) if resumes else before.version
             return await self._stream(before, task_id, after or 0)
         if params.wait:
+            context.permit.park()
             await self._session.wait(before.id, lambda head: head.version > before.version and needs_caller(head))
             return await self._tree(before.id)
         return await self._started(before.id, task_id)

@@ -225,12 +225,11 @@ class ConfigStore:
 
     async def delete(self, config: PushConfig) -> None:
         """Remove it, with what was given up."""
-        await self._storage.delete_documents(CONFIG, [config.key])
-        await self._storage.delete_documents(STANDING, [config.key])
+        names = [(CONFIG, config.key), (STANDING, config.key)]
         query = DocumentQuery(kind=DEAD, tree_id=config.tree_id, limit=PAGE)
         async for page in document_pages(self._storage, query):
-            dead = [each.id for each in page if each.id.startswith(f"{config.key}/")]
-            await self._storage.delete_documents(DEAD, dead)
+            names += [(DEAD, each.id) for each in page if each.id.startswith(f"{config.key}/")]
+        await self._storage.delete_documents(*names)
 
 
 async def unread_trees(storage: Storage) -> frozenset[str]:

@@ -122,19 +122,25 @@ class Outbox:
                 head = await self._session.storage.head(document.tree_id)
                 if head is None or standing_of(document).cursor >= head.version:
                     return
-            found = await self._read(document.id)
-            if found is None or document.id in self._paused or self._reader_of(found[0]) is not None:
-                return
-            config, standing = found
-            self.enroll(config, standing)
-            if is_at_rest:  # not any more, also for the next process; the reader's own writes come after this one
-                await self._session.storage.put_documents(self._store.standing_document(config, standing))
+            found = await self._read_idle(document.id)
+            if found is not None and is_at_rest:  # not any more, also for retention and the next process
+                await self._session.storage.put_documents(self._store.standing_document(*found))
+                found = await self._read_idle(document.id)
+            if found is not None:
+                self.enroll(*found)
         except TaskNotFound:  # the tree was deleted meanwhile, and its webhooks with it
             return
         except StorageUnavailable:
             raise
         except StorageError as error:
             logger.error("webhook %s is left alone: %s", document.id, error)
+
+    async def _read_idle(self, key: str) -> tuple[PushConfig, Standing] | None:
+        """A webhook as it is stored; None for one that is being changed, or has a reader, too."""
+        found = await self._read(key)
+        if found is None or key in self._paused or self._reader_of(found[0]) is not None:
+            return None
+        return found
 
     async def _read(self, key: str) -> tuple[PushConfig, Standing] | None:
         """A webhook as it is stored, no older than what its last reader did; None, too, when another look has begun."""

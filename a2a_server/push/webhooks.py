@@ -220,7 +220,7 @@ class Webhooks:
         failed = await self._outbox.send_all(found[0], letter.seq, told.bodies)
         if failed is not None:
             return failed.error
-        await storage.delete_documents(DEAD, [delivery_id])
+        await storage.delete_documents((DEAD, delivery_id))
         return None
 
 

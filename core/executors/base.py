@@ -105,8 +105,8 @@ class TaskContext:
     absent: tuple[str, ...] = ()  # the same of each optional dependency that did not complete
     request: Mapping[str, Any]  # what came with the tree: `message`, `metadata` of an A2A request
     context_id: str | None
-    report: Callable[[Command], Awaitable[object]]  # done when stored; raises StaleAttempt when the task is not ours
-    submit: Callable[[Command], Awaitable[asyncio.Future[None]]]  # done when on its way; then: when stored
+    report: Callable[[str, Command], Awaitable[object]]  # to the tree; done when stored; raises StaleAttempt
+    submit: Callable[[str, Command], Awaitable[asyncio.Future[None]]]  # done when on its way; then: when stored
     at_most_once: bool = False
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     stopping: bool = False
@@ -145,19 +145,19 @@ class TaskContext:
             raise ValueError("the fraction is not a number")
         fraction = min(1.0, max(0.0, fraction))
         message = None if message is None else _text(message, "message")
-        await self.report(ReportProgress(self.task.id, self.task.attempt, fraction, message))
+        await self._tell(ReportProgress(self.task.id, self.task.attempt, fraction, message))
 
     async def message(self, content: Any) -> None:
         """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message."""
         self._spoke = True
-        await self.report(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}))
+        await self._tell(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}))
 
     async def reply(self, content: Any) -> None:
         """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
             raise CallerError("reply() comes first or not at all: this task has already said something")
         self._spoke = True
-        await self.report(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}, True))
+        await self._tell(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}, True))
 
     async def artifact(
         self,
@@ -197,9 +197,13 @@ class TaskContext:
         self._given += size
         self._artifacts.add(artifact_id)
         await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)
-        stored = await self.submit(AddArtifact(self.task.id, self.task.attempt, artifact, appends, last_chunk))
+        piece = AddArtifact(self.task.id, self.task.attempt, artifact, appends, last_chunk)
+        stored = await self.submit(self.task.tree_id, piece)
         self._unstored.append((stored, size))
         self._unstored_size += size
+
+    async def _tell(self, command: Command) -> None:
+        await self.report(self.task.tree_id, command)
 
     async def stored(self) -> None:
         """Wait until every piece of the output is stored. Raises StorageError when one could not be."""

@@ -229,8 +229,8 @@ class Storage(Protocol):
         """
         ...
 
-    async def delete_documents(self, kind: str, document_ids: Collection[str]) -> int:
-        """Remove those that are there; how many there were."""
+    async def delete_documents(self, *names: tuple[str, str]) -> int:
+        """Remove those of these kinds and ids that are there; how many there were. All or nothing."""
         ...
 
     async def delete(self, tree_id: str) -> bool:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from sqlalchemy import Column, Select, Table, func, literal_column, select, true
 
 from core.errors import StorageError
-from core.events import KINDS
+from core.events import KINDS, Recorded
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.reader import readable_text
@@ -111,16 +111,17 @@ def _wrong_rows(
     connection: sqlite3.Connection, table: Table, columns: Sequence[Column[Any]], read: Callable[[Any], Any]
 ) -> Iterator[str]:
     """Rows that do not match their checksums, or whose columns are not what their bodies say."""
-    beside = [column for column in table.c if column.name in _FIELDS[table.name]]
-    for row in connection.execute(compiled(select(*columns, *beside)).sql):
+    names, told = _FIELDS[table.name]
+    size = len(columns)
+    for row in connection.execute(compiled(select(*columns, *(table.c[name] for name in names))).sql):
         try:
-            value = read(row[: len(columns)])
+            value = read(row[:size])
         except StorageError as error:
             yield str(error)
             continue
-        for column, stored in zip(beside, row[len(columns) :], strict=True):
-            if _FIELDS[table.name][column.name](value) != stored:
-                yield f"the {column.name} of {' '.join(map(str, row[:2]))} in {table.name} is not what the row says"
+        if (said := told(value)) != row[size:]:
+            wrong = [name for name, one, other in zip(names, said, row[size:], strict=True) if one != other]
+            yield f"the {', '.join(wrong)} of {' '.join(map(str, row[:2]))} in {table.name} is not what the row says"
 
 
 def _wrong_trees(connection: sqlite3.Connection, *, has_folds: bool) -> Iterator[str]:
@@ -160,21 +161,25 @@ def _rows(connection: sqlite3.Connection, statement: Select[Any]) -> sqlite3.Cur
     return connection.execute(bound.sql, bound.parameters({}))
 
 
-def _same(*names: str) -> dict[str, Callable[[Any], Any]]:
-    return {name: attrgetter(name) for name in names}
+def _same(*names: str) -> tuple[Sequence[str], Callable[[Any], tuple[Any, ...]]]:
+    return names, attrgetter(*names)
+
+
+def _of_event(recorded: Recorded) -> tuple[Any, ...]:
+    return recorded.tree_id, recorded.seq, recorded.task_id, recorded.at, KINDS[type(recorded.event)]
 
 
 # What each column must be, by the row's own body. A document's and a fold's columns are in their checksums.
-_FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
+_FIELDS: dict[str, tuple[Sequence[str], Callable[[Any], tuple[Any, ...]]]] = {
     "trees": _same(
         "id", "owner", "version", "status", "run", "is_live", "origin", "context_id", "created_at", "updated_at"
     ),
     "tasks": _same(
         "id", "tree_id", "parent_id", "position", "owner", "name", "user_id", "status", "created_at"
     ),
-    "events": {**_same("tree_id", "seq", "task_id", "at"), "kind": lambda recorded: KINDS[type(recorded.event)]},
-    "documents": {},
-    "folds": {},
+    "events": (("tree_id", "seq", "task_id", "at", "kind"), _of_event),
+    "documents": ((), lambda document: ()),
+    "folds": ((), lambda fold: ()),
 }  # fmt: skip
 _TABLES: tuple[tuple[Table, Sequence[Column[Any]], Callable[[Any], Any]], ...] = (
     (trees, HEAD_COLUMNS, codec.read_head),

@@ -143,10 +143,8 @@ class MemoryStorage:
     async def put_documents(self, *documents: Document) -> None:
         await self._submit(lambda: self._put_documents(documents))
 
-    async def delete_documents(self, kind: str, document_ids: Collection[str]) -> int:
-        deleted: int = await self._submit(
-            lambda: sum(self._documents.pop((kind, each), None) is not None for each in document_ids)
-        )
+    async def delete_documents(self, *names: tuple[str, str]) -> int:
+        deleted: int = await self._submit(lambda: self._delete_documents(names))
         return deleted
 
     async def delete(self, tree_id: str) -> bool:
@@ -166,9 +164,7 @@ class MemoryStorage:
         await self._submit(lambda: self._fold(parts))
 
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
-        dropped: list[str] = await self._submit(
-            lambda: [head.id for head in heads if self._is_at_rest(head.id, head.version) and self._delete(head.id)]
-        )
+        dropped: list[str] = await self._submit(lambda: self._drop(heads))
         return dropped
 
     async def sweep(self, limit: int) -> bool:
@@ -234,6 +230,9 @@ class MemoryStorage:
                 raise TaskNotFound(document.tree_id)
         self._documents.update({(document.kind, document.id): document for document in documents})
 
+    def _delete_documents(self, names: Sequence[tuple[str, str]]) -> int:
+        return sum(self._documents.pop(name, None) is not None for name in names)
+
     def _fold(self, parts: Sequence[LogPart]) -> None:
         for part in parts:
             tree_id = part.tree_id
@@ -242,6 +241,9 @@ class MemoryStorage:
                 first, last = _place(log, part.after), _place(log, part.until)
                 log[first:last] = fold(log[first:last])
                 self._folded[tree_id] = part.until
+
+    def _drop(self, heads: Sequence[TreeHead]) -> list[str]:
+        return [head.id for head in heads if self._is_at_rest(head.id, head.version) and self._delete(head.id)]
 
     def _is_at_rest(self, tree_id: str, version: int) -> bool:
         head = self._heads.get(tree_id)

@@ -100,6 +100,9 @@ class SqlStorage:
         except sqlite3.Error as error:
             await self.close()
             raise StorageError(f"The database {self.path} cannot be opened: {error}") from error
+        except BaseException:  # nobody would close what is open already
+            await self.close()
+            raise
 
     async def close(self) -> None:
         reader, self._reader = self._reader, None
@@ -192,8 +195,8 @@ class SqlStorage:
     async def put_documents(self, *documents: Document) -> None:
         await self._run(lambda connection: _put_documents(connection, documents))
 
-    async def delete_documents(self, kind: str, document_ids: Collection[str]) -> int:
-        deleted: int = await self._run(lambda connection: _delete_documents(connection, kind, document_ids))
+    async def delete_documents(self, *names: tuple[str, str]) -> int:
+        deleted: int = await self._run(lambda connection: _delete_documents(connection, names))
         return deleted
 
     async def delete(self, tree_id: str) -> bool:
@@ -273,10 +276,13 @@ def _put_documents(connection: Connection, documents: Sequence[Document]) -> Non
     statements.PUT_DOCUMENTS.run(connection.exec_driver_sql, [codec.document_row(document) for document in documents])
 
 
-def _delete_documents(connection: Connection, kind: str, document_ids: Collection[str]) -> int:
+def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]]) -> int:
     documents = tables.documents
-    by_id = delete(documents).where(documents.c.kind == kind, documents.c.id == bindparam("document_id"))
-    return sum(connection.execute(by_id, {"document_id": each}).rowcount for each in document_ids)
+    by_name = delete(documents).where(
+        documents.c.kind == bindparam("document_kind"), documents.c.id == bindparam("document_id")
+    )
+    each = [{"document_kind": kind, "document_id": document_id} for kind, document_id in names]
+    return sum(connection.execute(by_name, name).rowcount for name in each)
 
 
 def _delete(connection: Connection, tree_id: str) -> bool:

@@ -301,12 +301,18 @@ def test_run_as_json_prints_its_document_after_what_was_printed_in_this_process(
     assert "thread" in done.err
 
 
+def hear_ctrl_c() -> None:
+    """What a shell starts in the background, as these tests may be, ignores it, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("remote", [False, True], ids=["here", "there"])
 def test_ctrl_c_of_run_cancels_what_it_started(tmp_path: Path, server: ServerProcess, remote: bool) -> None:
     where = ["--url", server.url] if remote else ["-e", str(EXECUTORS)]
     process = subprocess.Popen(
         [sys.executable, "-m", "a2a_server", "run", tree_file(tmp_path, [{"name": "hang"}]), *where],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        preexec_fn=hear_ctrl_c,
     )  # fmt: skip
     assert process.stdout is not None
     assert "task_start" in process.stdout.readline()

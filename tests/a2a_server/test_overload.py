@@ -1,194 +1,130 @@
 """What counts as the load, when it is too much, and which calls are refused then."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from a2a_server import overload
 from a2a_server.config import load
 from a2a_server.overload import (
-    KEPT,
+    CALL,
     METHODS,
-    SEEN,
-    YOUNG,
-    YOUNG_WHILE_LATE,
+    REST,
+    RETRY_AFTER,
+    RUN,
+    WANTED,
     Kind,
     Load,
     Thresholds,
     kind_of_body,
     kind_of_path,
 )
-from core.errors import ConfigurationError, StorageUnavailable
-from tests.a2a_server.conftest import Caller, calling, until
+from core.errors import ConfigurationError
+from tests.a2a_server.conftest import Caller, calling
 
-SOFT, HARD, WAIT = 4, 8, 2**-6  # which floating point has exactly
-
-
-@dataclass
-class FakeClock:
-    time: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
-class Reads:
-    """A database whose reads end when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[asyncio.Future[None]] = []
-        self.begun = asyncio.Event()
-
-    async def __call__(self) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self.waiting.append(future)
-        self.begun.set()
-        await future
-
-    async def end(self) -> None:
-        """Let the next read end, when it has begun."""
-        await self.begun.wait()
-        self.begun.clear()
-        self.waiting.pop().set_result(None)
+SOFT, HARD = 4, 8
 
 
 @dataclass
 class Scene:
-    load: Load
-    clock: FakeClock
-    reads: Reads
+    time: float = 1000.0
+    load: Load = field(init=False)
 
-    def call(self, count: int) -> None:
-        for _ in range(count):
-            self.load.begin(object())
+    def __post_init__(self) -> None:
+        self.load = Load(Thresholds(soft=SOFT, hard=HARD), lambda: self.time)
 
-    def be_late(self) -> None:
-        for _ in range(SEEN):
-            self.load.waited(WAIT)
+    def call(self, count: int) -> list[object]:
+        calls = [object() for _ in range(count)]
+        for each in calls:
+            self.load.begin(each)
+        return calls
 
-    async def read(self, seconds: float = 0.0) -> None:
-        """One read, that takes so long."""
-        await self.reads.begun.wait()
-        self.clock.time += seconds
-        await self.reads.end()
+    @property
+    def refused(self) -> list[Kind]:
+        return [kind for kind in Kind if self.load.refuses(kind)]
 
 
-@pytest_asyncio.fixture
-async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    monkeypatch.setattr(overload, "PAUSE", 0.0)
-    clock, reads = FakeClock(), Reads()
-    load = Load(Thresholds(soft=SOFT, hard=HARD, wait=WAIT), reads, clock)
-    yield Scene(load, clock, reads)
-    await load.close()
-
-
-def refused(load: Load) -> list[Kind]:
-    return [kind for kind in Kind if load.refuses(kind)]
-
-
-@pytest.mark.asyncio
-async def test_new_work_is_refused_from_the_soft_threshold_on_and_the_rest_from_the_hard_one(scene: Scene) -> None:
-    scene.be_late()
-    for busy, expected in (
-        (SOFT - 1, []),
-        (SOFT, [Kind.WORK]),
-        (HARD - 1, [Kind.WORK]),
-        (HARD, [Kind.OTHER, Kind.WORK]),
-    ):
-        scene.call(busy - scene.load.busy)
-        assert refused(scene.load) == expected, busy
-
-
-@pytest.mark.asyncio
-async def test_busy_alone_is_no_overload_until_there_is_a_burst(scene: Scene) -> None:
-    """Reads are as quick as ever; but so many at once that the hard threshold is passed are not waited for."""
+def test_burst_is_served_up_to_the_hard_threshold_and_then_hardly_anything() -> None:
+    scene = Scene()
     scene.call(HARD - 1)
-    assert refused(scene.load) == []
+    assert scene.refused == []
     scene.call(1)
-    assert refused(scene.load) == [Kind.WORK]
+    assert scene.refused == [Kind.OTHER, Kind.WORK]
 
 
-@pytest.mark.asyncio
-async def test_late_alone_is_no_overload(scene: Scene) -> None:
-    scene.be_late()
-    assert refused(scene.load) == []
+def test_work_is_held_to_the_soft_threshold_while_so_many_as_the_hard_one_want_something() -> None:
+    scene = Scene()
+    calls = scene.call(HARD)
+    others = [object() for _ in range(HARD - SOFT)]
+    for turned_away in others:
+        scene.load.turn_away(turned_away)
+    for each in calls[SOFT:]:
+        scene.load.end(each)
+        assert scene.refused == [Kind.WORK]
+    scene.load.end(calls[0])
+    assert scene.refused == [], "there is room below the soft threshold"
+    scene.load.begin(others[0])
+    assert scene.refused == [], "one of those who were turned away has come in, and is not wanting any more"
 
 
-@pytest.mark.asyncio
-async def test_one_slow_read_says_nothing_and_what_is_late_is_so_for_a_while(scene: Scene) -> None:
+def test_who_was_turned_away_is_forgotten_when_he_does_not_come_again() -> None:
+    scene = Scene()
     scene.call(SOFT)
-    for seconds in (WAIT, 0.0, 0.0, WAIT, 0.0):
-        scene.load.waited(seconds)
-        assert refused(scene.load) == []
-    scene.load.waited(WAIT)
-    assert refused(scene.load) == [Kind.WORK]
-    scene.clock.time += KEPT - 2**-10
-    assert refused(scene.load) == [Kind.WORK]
-    scene.clock.time += 2**-10
-    assert refused(scene.load) == []
+    for _ in range(HARD - SOFT):
+        scene.load.turn_away(object())
+    scene.time += WANTED - 2**-10
+    assert scene.refused == [Kind.WORK]
+    scene.time += 2**-10
+    assert scene.refused == []
+    assert WANTED > RETRY_AFTER, "else all would be let in when they come again, as they were told"
+
+
+def test_rest_after_a_refusal_grows_with_the_number_of_those_who_are_refused() -> None:
+    scene = Scene()
+    who = object()
+    assert scene.load.turn_away(who) == scene.load.turn_away(who) == REST
+    assert scene.load.turn_away(object()) == 2 * REST
+    for _ in range(int(RETRY_AFTER / REST)):
+        longest = scene.load.turn_away(object())
+    assert longest == RETRY_AFTER
+
+
+def test_calls_that_wait_for_others_are_no_load() -> None:
+    scene = Scene()
+    for each in scene.call(1000):
+        scene.load.end(each)
+    assert scene.load.busy == 0
+    scene.call(1)
+    scene.time += CALL - 2**-10
+    assert scene.load.busy == 1, "what the server is slow with is"
+    scene.time += 2**-10
+    assert scene.load.busy == 0
 
 
 @pytest.mark.asyncio
-async def test_read_that_does_not_end_is_late_at_once(scene: Scene) -> None:
-    scene.call(SOFT)
-    await scene.reads.begun.wait()
-    assert refused(scene.load) == []
-    scene.clock.time += WAIT
-    assert refused(scene.load) == [Kind.WORK]
-
-
-@pytest.mark.asyncio
-async def test_calls_that_wait_for_longer_are_no_load(scene: Scene) -> None:
-    """A thousand of them; and nothing is read any more."""
-    scene.call(1000)
-    await scene.read()
-    assert scene.load.busy == 1000
-    scene.clock.time += YOUNG
-    await scene.read()
-    await until(lambda: scene.load.busy == 0)
-    scene.call(SOFT // 2 - 1)
-    await asyncio.sleep(0)
-    assert not scene.reads.waiting
-
-
-@pytest.mark.asyncio
-async def test_calls_stay_young_for_longer_while_reads_are_late(scene: Scene) -> None:
-    """What waits then may wait for us: forgetting it would let in more and more."""
-    scene.call(SOFT)
-    await scene.read(YOUNG)
-    assert scene.load.busy == SOFT
-    await scene.read(YOUNG_WHILE_LATE - YOUNG - 2**-10)
-    assert scene.load.busy == SOFT
-    await scene.read(2**-10)
-    await until(lambda: scene.load.busy == 0)
-
-
-@pytest.mark.asyncio
-async def test_answered_call_and_ended_run_are_no_load() -> None:
+async def test_run_counts_for_its_first_second() -> None:
+    scene = Scene()
     async with calling() as call:
-        load = call.application.load
-        load.begin("a call")
-        load.end("a call")
-        load.end("a call")
-        assert load.busy == 0
+        call.session.feed.watch(scene.load.committed)
         task_id = await call.begin("hold")
-        assert load.busy == 1
+        assert scene.load.busy == 1
+        scene.time += RUN - 2**-10
+        assert scene.load.busy == 1
+        scene.time += 2**-10
+        assert scene.load.busy == 0
         call.lab.released["hold"].set()
         await call.session.wait(task_id, lambda head: not head.is_live)
-        assert load.busy == 0
 
 
 @pytest.mark.asyncio
-async def test_database_that_fails_is_read_again(scene: Scene) -> None:
-    scene.call(SOFT)
-    await scene.reads.begun.wait()
-    scene.reads.begun.clear()
-    scene.reads.waiting.pop().set_exception(StorageUnavailable("not now"))
-    await scene.read()
+async def test_run_that_has_ended_is_no_load() -> None:
+    scene = Scene()
+    async with calling() as call:
+        call.session.feed.watch(scene.load.committed)
+        task_id = await call.begin("hold")
+        call.lab.released["hold"].set()
+        await call.session.wait(task_id, lambda head: not head.is_live)
+        assert scene.load.busy == call.application.load.busy == 0
 
 
 BODIES = {

@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 
 from a2a_server import overload
-from a2a_server.overload import COST, MOST_SAVED, SHARE_OF_TIME, SHARE_OF_WORK, Allowance
 from a2a_server.turnstile import HELD
 from tests.a2a_server.conftest import RunningServer, message, running, until
 
@@ -64,53 +63,84 @@ WORK = call("SendMessage", message("echo"))
 
 @pytest_asyncio.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningServer]:
-    """One that stays as busy and as late as it once was."""
-    for name in ("YOUNG", "YOUNG_WHILE_LATE", "KEPT"):
+    """One that stays as busy as it once was."""
+    for name in ("CALL", "WANTED"):
         monkeypatch.setattr(overload, name, inf)
-    async with running(overload_soft=SOFT, overload_hard=HARD, overload_wait=1e-9) as it:
+    monkeypatch.setattr(overload, "RUN", 0.0)
+    async with running(overload_soft=SOFT, overload_hard=HARD) as it:
         yield it
 
 
-async def occupy(server: RunningServer, count: int) -> list[Line]:
-    """So many calls that wait for an executor; when they have begun, reads are late."""
-    lines = []
-    for _ in range(count):
-        line, key = await Line.to(server), str(len(server.lab.started))
-        line.send(call("SendMessage", message("hold", {"data": {"key": key}})))
-        await server.lab.started[key].wait()
-        lines.append(line)
-    server.application.load.waited(1.0)
-    server.application.load.waited(1.0)
-    server.application.load.waited(1.0)
-    return lines
+def occupy(server: RunningServer, count: int) -> list[object]:
+    """So many calls that are not answered."""
+    calls = [object() for _ in range(count)]
+    for each in calls:
+        server.application.load.begin(each)
+    return calls
+
+
+def press(server: RunningServer) -> list[object]:
+    """As many calls as the soft threshold, while others want something."""
+    for _ in range(HARD - SOFT):
+        server.application.load.turn_away(object())
+    return occupy(server, SOFT)
 
 
 @pytest.mark.asyncio
-async def test_work_at_the_soft_threshold_is_taken_and_one_more_is_refused_until_there_is_room(
+async def test_work_is_taken_until_the_hard_threshold_and_again_when_there_is_room_below_the_soft_one(
     server: RunningServer,
 ) -> None:
-    lines = await occupy(server, SOFT - 1)
+    calls = occupy(server, HARD - 1)
     line = await Line.to(server)
     assert (await line.ask(WORK))[0] == 200
-    lines += await occupy(server, 1)
+    calls += occupy(server, 1)
 
     status, fields, body = await line.ask(WORK)
 
     assert (status, body["id"], body["error"]["code"]) == (503, 7, -32051)
     assert fields["retry-after"] == body["error"]["data"][0]["metadata"]["retryAfter"] == "1"
     assert (fields["cache-control"], fields["x-content-type-options"]) == ("no-store", "nosniff")
+    server.application.load.end(calls.pop())
+    assert (await line.ask(WORK))[0] == 503
     assert (await line.ask(call("ListTasks")))[0] == 200, "reads go on, on the same connection"
-    for released in server.lab.released.values():
-        released.set()
-    await until(lambda: server.application.load.busy == 0)
+    while server.application.load.busy >= SOFT:
+        server.application.load.end(calls.pop())
     assert (await line.ask(WORK))[0] == 200
-    for each in (line, *lines):
+    line.close()
+
+
+@pytest.mark.asyncio
+async def test_call_that_waits_for_an_executor_is_no_load_and_so_is_one_that_has_not_arrived(
+    server: RunningServer,
+) -> None:
+    """Neither blocking calls, with another one sent ahead or not, nor a stream; nor a body that is still on its way."""
+    load, lines = server.application.load, []
+    execute = {"tasks": [{"name": "hold", "inputs": {"key": "2"}}], "wait": True}
+    for key, body in (
+        ("0", call("SendMessage", message("hold", {"data": {"key": "0"}}))),
+        ("1", call("SendStreamingMessage", message("hold", {"data": {"key": "1"}}))),
+        ("2", call("tasks.execute", execute)),
+    ):
+        line = await Line.to(server)
+        line.send(body)
+        lines.append(line)
+        await server.lab.started[key].wait()
+        await until(lambda: load.busy == 0)
+    lines[0].send(WORK)  # ahead of the first answer
+    slow = await Line.to(server)
+    slow.write(f"POST / HTTP/1.1\r\n{HEAD}Content-Length: {len(WORK)}\r\n\r\n{WORK[:-1]}".encode())
+    line = await Line.to(server)
+    assert (await line.ask(WORK))[0] == 200
+    assert load.busy == 0
+    slow.write(WORK[-1:].encode())
+    assert (await slow.answer())[0] == 200
+    for each in (line, slow, *lines):
         each.close()
 
 
 @pytest.mark.asyncio
 async def test_what_is_refused_in_each_way_in(server: RunningServer) -> None:
-    lines = await occupy(server, SOFT)
+    press(server)
     line = await Line.to(server)
     for body in (WORK, call("message/send"), call("tasks.create"), f"[{WORK},{call('CancelTask')}]", "no JSON"):
         assert (await line.ask(body))[0] == 503, body
@@ -121,18 +151,15 @@ async def test_what_is_refused_in_each_way_in(server: RunningServer) -> None:
         assert (await line.ask(body))[0] == 200, body
     assert (await line.ask("", "/tasks/x:cancel"))[0] == 404
     assert (await line.ask("", "/healthz", verb="GET"))[0] == 200
-    for each in (line, *lines):
-        each.close()
+    line.close()
 
 
 @pytest.mark.asyncio
-async def test_past_the_hard_threshold_only_cancels_and_health_are_taken(server: RunningServer) -> None:
-    lines = await occupy(server, SOFT)
-    reading = await Line.to(server)  # a stream is no work, and stays
-    task_id = (await reading.ask(call("ListTasks")))[2]["result"]["tasks"][0]["id"]
-    reading.send(call("SubscribeToTask", {"id": task_id}))
-    await until(lambda: server.application.load.busy == HARD)
+async def test_at_the_hard_threshold_only_cancels_and_health_are_taken(server: RunningServer) -> None:
     line = await Line.to(server)
+    held = call("SendMessage", message("hold", {"data": {"key": "0"}}) | {"configuration": {"returnImmediately": True}})
+    task_id = (await line.ask(held))[2]["result"]["task"]["id"]
+    occupy(server, HARD)
     for body in (call("GetTask", {"id": task_id}), call("ListTasks"), call("rpc.discover")):
         assert (await line.ask(body))[0] == 503, body
     assert (await line.ask("", f"/tasks/{task_id}", verb="GET"))[0] == 503
@@ -141,14 +168,13 @@ async def test_past_the_hard_threshold_only_cancels_and_health_are_taken(server:
     assert (await line.ask(call("system.health")))[0] == 200
     canceled = (await line.ask(call("CancelTask", {"id": task_id})))[2]
     assert canceled["result"]["status"]["state"] == "TASK_STATE_CANCELED"
-    for each in (line, reading, *lines):
-        each.close()
+    line.close()
 
 
 @pytest.mark.asyncio
 async def test_what_is_not_simple_is_refused_in_full(server: RunningServer) -> None:
     """A page's call, a long body, one in pieces without a length, and one that waits to be asked for its body."""
-    lines = await occupy(server, SOFT)
+    press(server)
     long = WORK.ljust(HELD + 1)
     chunk = b"%x\r\n%b\r\n" % (len(long), long.encode())
     start = f"POST / HTTP/1.1\r\n{HEAD}"
@@ -168,71 +194,52 @@ async def test_what_is_not_simple_is_refused_in_full(server: RunningServer) -> N
     line = await Line.to(server)
     line.write(f"{start}Transfer-Encoding: chunked\r\n\r\n{len(cancel):x}\r\n{cancel}\r\n0\r\n\r\n".encode())
     assert (await line.answer())[2]["error"]["code"] == -32001, "in pieces, too, a cancel passes"
-    for each in (line, *lines):
-        each.close()
+    line.close()
 
 
 @pytest.mark.asyncio
 async def test_calls_sent_ahead_are_answered_in_their_order(server: RunningServer) -> None:
-    lines = await occupy(server, SOFT - 1)
     ahead = await Line.to(server)
     ahead.send(call("SendMessage", message("hold", {"data": {"key": "ahead"}}), 1))
     await server.lab.started["ahead"].wait()
+    press(server)
     ahead.send(call("SendMessage", message("echo"), 2))
     server.lab.released["ahead"].set()
     assert (await ahead.answer())[2]["id"] == 1
     assert (await ahead.answer())[0] == 503
-    held = await occupy(server, 1)
     line = await Line.to(server)
     for n in range(3):
         line.send(call("SendMessage", message("echo"), n))
     assert [(await line.answer())[2]["id"] for _ in range(3)] == [0, 1, 2]
-    for each in (ahead, line, *lines, *held):
+    for each in (ahead, line):
         each.close()
 
 
 @pytest.mark.asyncio
 async def test_refused_call_that_closes_is_closed(server: RunningServer) -> None:
-    lines = await occupy(server, SOFT)
+    press(server)
     line = await Line.to(server)
     assert (await line.ask(WORK, "/", "Connection: close"))[0] == 503
     assert await line.end() == b""
-    for each in (line, *lines):
-        each.close()
+    line.close()
 
 
 @pytest.mark.asyncio
 async def test_who_is_refused_again_and_again_is_answered_each_time(server: RunningServer) -> None:
     """The connection rests in between, so that work has its time."""
-    lines = await occupy(server, SOFT)
+    press(server)
     line = await Line.to(server)
-    count = 3 * int(MOST_SAVED / COST)
-    statuses = [(await line.ask(WORK))[0] for _ in range(count)]
-    assert statuses == [503] * count
-    for each in (line, *lines):
-        each.close()
-
-
-def test_refusals_take_a_fifth_of_the_work_or_a_fiftieth_of_the_time() -> None:
-    allowance = Allowance()
-    first = allowance.room(worked=100.0, passed=100.0)
-    assert first == int(MOST_SAVED / COST)
-    for n in range(first - 1):
-        assert allowance.spend(100.0, 100.0), n
-    assert not [allowance.spend(100.0, 100.0) for _ in range(2)][-1]
-    assert allowance.room(100.0, 100.0) == 0
-    assert allowance.room(100.0 + 3.01 * COST / SHARE_OF_WORK, 100.0) == 2, "the one that was too many is paid"
-    assert allowance.room(100.0 + 3.01 * COST / SHARE_OF_WORK, 100.0 + 2.01 * COST / SHARE_OF_TIME) == 4
-    assert allowance.room(200.0, 200.0) == first, "what is saved has an end"
+    for text in (WORK, WORK, call("CancelTask", {"id": "x"}), WORK, WORK.ljust(HELD + 1)):
+        assert (await line.ask(text))[0] == (200 if "CancelTask" in text else 503), text[:200]
+    line.close()
 
 
 @pytest.mark.asyncio
 async def test_body_that_does_not_arrive_is_not_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overload, "YOUNG", inf)
+    monkeypatch.setattr(overload, "CALL", inf)
     async with running(overload_soft=1, overload_hard=1, body_timeout=0.1) as server:
-        lines = await occupy(server, 1)
+        occupy(server, 1)
         line = await Line.to(server)
         line.write(f"POST / HTTP/1.1\r\n{HEAD}Content-Length: 100\r\n\r\n{{".encode())
         assert await line.end() == b""
-        for each in (line, *lines):
-            each.close()
+        line.close()

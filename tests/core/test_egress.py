@@ -64,14 +64,16 @@ class Canary:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.serving.add(asyncio.current_task())
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.requests.append(head)
-            self.asked.set()
-            await self.answer(head, writer)
-            await reader.read()
-        self.hung_up.set()
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.append(head)
+                self.asked.set()
+                await self.answer(head, writer)
+                await reader.read()
+            self.hung_up.set()
+        finally:
+            writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 

@@ -206,6 +206,21 @@ async def test_a_gap_that_is_nobodys_folding_is_damage() -> None:
 
 
 @virtual_time
+async def test_a_folded_log_that_is_deleted_while_it_is_read_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = await new_log(6)
+    await fold(log, 4)
+    folded = log.storage.folded
+
+    async def too_late(tree_id: str) -> int:
+        await log.storage.delete(tree_id)
+        log.feed.forget(tree_id)
+        return await folded(tree_id)
+
+    monkeypatch.setattr(log.storage, "folded", too_late)
+    assert await log.collect(after=0, upto=6) == []
+
+
+@virtual_time
 async def test_a_log_that_is_held_from_its_beginning_is_told_from_memory() -> None:
     log = await new_log()
     with log.feed.held("t"):

@@ -19,7 +19,7 @@ from core import (
     default_registry,
     register_executor,
 )
-from core.errors import ConfigurationError, IllegalCommand, StorageUnavailable, TreeIsRunning
+from core.errors import ConfigurationError, IllegalCommand, StorageError, StorageUnavailable, TreeIsRunning
 from core.runner import RunnerLimits
 from core.task import Task, TreeHead
 from tests.core.cores import Bench, kill, settle, virtual_time
@@ -392,6 +392,41 @@ async def test_one_file_is_one_session_however_it_is_spelled(tmp_path: Path, mon
     with pytest.raises(StorageUnavailable, match="make another one"):
         await session.ensure_started()
     assert create_session("sqlite:///tasks.db") is not session
+
+
+@virtual_time
+async def test_a_run_is_shown_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was waited for in this process need not be read back."""
+    manager = new_manager()
+    monkeypatch.setattr(manager.session.storage, "load", None)
+    root = TaskTreeNode(await manager.task_repository.create_task(name="work"))
+    await manager.distribute_task_tree(root)
+    assert root.task.status is TaskStatus.COMPLETED
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_first", ["entered", "used"])
+async def test_a_session_is_opened_once_whoever_does_it(tmp_path: Path, is_first: str) -> None:
+    """`async with` and the first use are two ways of opening the same thing, in either order."""
+    session = create_session(f"sqlite:///{tmp_path}/tasks.db")
+    if is_first == "used":
+        await TaskManager(session).task_repository.query_tasks()
+    async with session:
+        assert await TaskManager(session).task_repository.query_tasks() == []
+    with pytest.raises(StorageUnavailable, match="make another one"):
+        await session.start()
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_cannot_be_opened_tells_all_who_wait_and_may_be_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    path.mkdir()
+    session = create_session(f"sqlite:///{path}")
+    answers = await asyncio.gather(session.start(), session.ensure_started(), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StorageError, StorageError]
+    path.rmdir()
+    await session.start()
+    await session.close()
 
 
 def test_a_session_belongs_to_the_loop_that_began_it(tmp_path: Path) -> None:

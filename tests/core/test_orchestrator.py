@@ -201,7 +201,7 @@ async def test_a_turn_that_is_still_open_falls_with_what_it_rests_on() -> None:
     decision = rig.orchestrator.decide_now(tree, c.ReportProgress("t", 1, 0.5))
     await settle()
     assert isinstance(first.exception(), StorageUnavailable)
-    assert isinstance(decision.stored.exception(), VersionConflict)
+    assert isinstance(decision.turn.stored.exception(), VersionConflict)
     assert rig.watcher.notes[2:] == ["voided TaskStarted", "voided TaskProgressed"]
     assert len(rig.storage.appends) == 2
     assert (await rig.orchestrator.load("t")).version == 2
@@ -323,6 +323,20 @@ async def test_a_caller_that_gives_up_takes_nothing_back() -> None:
     await settle()
     assert (await rig.log())[-1] == "TaskStarted"
     assert rig.watcher.notes == ["applied TaskStarted", "committed TaskStarted"]
+
+
+@virtual_time
+async def test_a_caller_that_gives_up_leaves_the_others_of_its_turn_alone() -> None:
+    rig = await new_rig()
+    rig.storage.held = []
+    one = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
+    other = asyncio.create_task(rig.orchestrator.handle("t", c.ReceiveMessage("t", {"messageId": "m"})))
+    await settle()
+    one.cancel()
+    await asyncio.wait([one])
+    assert not other.done()
+    rig.storage.release()
+    assert [recorded.event.task_id for recorded in (await other).events] == ["t"]
 
 
 @virtual_time

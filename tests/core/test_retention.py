@@ -168,6 +168,45 @@ async def test_a_tree_whose_log_somebody_has_to_read_waits_for_him() -> None:
 
 
 @virtual_time
+async def test_what_was_put_off_and_ended_again_waits_for_its_time_again() -> None:
+    async with Bench().session() as session:
+        unread: set[str] = set()
+        keeper = retention(session, unread=unread)
+        tree_id = await finish(session)
+        unread.add(tree_id)
+        await asyncio.sleep(HOUR)
+        await keeper.round()
+        await session.execute(tree_id, force=True)
+        await session.wait(tree_id, has_ended)
+        unread.clear()
+
+        assert await keeper.round() == (0, 0)
+        await asyncio.sleep(HOUR)
+        assert await keeper.round() == (1, 0)
+
+
+@virtual_time
+async def test_what_ends_in_a_long_round_waits_for_the_next_one() -> None:
+    """Whether somebody has yet to read it was not asked: it was not there."""
+    storage = WatchedStorage()
+    async with Bench(storage=storage).session() as session:
+        keeper = retention(session)
+        tree_id = await finish(session)
+        await asyncio.sleep(2 * HOUR)
+        ended_meanwhile = []
+
+        async def slow(limit: int) -> bool:
+            ended_meanwhile.append(await finish(session))
+            await asyncio.sleep(2 * HOUR)
+            return False
+
+        storage.sweep = slow  # type: ignore[method-assign]
+        assert await keeper.round() == (0, 1)
+        assert await session.storage.head(tree_id) is None
+        assert await session.storage.folded(ended_meanwhile[0]) == 0
+
+
+@virtual_time
 async def test_what_was_put_off_is_not_forgotten_when_the_database_is_full() -> None:
     storage = WatchedStorage()
     async with Bench(storage=storage).session() as session:

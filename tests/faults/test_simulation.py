@@ -1,4 +1,4 @@
-"""R3, R4: whole lives of the server's core and outbox under a seed, and the proof that the simulation can fail.
+"""R3, R4: whole lives of core, outbox and retention under a seed, and the proof that the simulation can fail.
 
 `scripts/simulate` plays more seeds, or one seed again, or a day at a tree a second (`--soak`).
 """
@@ -12,8 +12,9 @@ from subprocess import run
 
 import pytest
 
+from core.feed import Feed
 from tests.faults.report import report
-from tests.simulation.bugs import PLANTED
+from tests.simulation.bugs import PLANTED, in_place_of, nothing
 from tests.simulation.outbox_bugs import OUTBOX_BUGS
 from tests.simulation.run import LOGGERS, silence, simulate
 from tests.simulation.soak import soak, told
@@ -53,7 +54,7 @@ def played() -> Iterator[Counter[str]]:
     yield counted
     if counted["seeds"] == SEEDS:
         figures = ", ".join(f"{n} {name}" for name, n in counted.items())
-        report("R3", "simulated lives of core and outbox", f"{figures}: 0 violations")
+        report("R3", "simulated lives of core, outbox and retention", f"{figures}: 0 violations")
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
@@ -64,6 +65,8 @@ def test_every_promise_holds_under_every_seed(batch: int, played: Counter[str]) 
         trees = len(world.storage.trees_stored()) + world.deleted
         played.update(seeds=1, lives=world.life, trees=trees, events=world.events)
         played["deliveries to webhooks"] += world.ledger.sent
+        played["trees removed by retention"] += world.dropped
+        played["parts of logs folded"] += world.folded
 
 
 def test_a_seed_is_the_same_story_every_time() -> None:
@@ -100,13 +103,16 @@ def test_seeds_bring_every_kind_of_trouble() -> None:
     } - kinds  # fmt: skip
     assert not missing
     assert {"taken", "cut", "410", "503", "the connection broke", "no complete answer"} <= outcomes
-    assert any(world.ledger.letters for world in worlds) and any(world.deleted for world in worlds)
+    assert any(world.ledger.letters for world in worlds) and any(world.deleted > world.dropped for world in worlds)
+    assert any(world.dropped for world in worlds) and any(world.folded for world in worlds)
+    assert any(skipped for world in worlds for skipped in world.skipped.values())
 
 
 def test_nothing_is_left_when_a_tree_came_every_second() -> None:
     world, probe = soak(1, hours=SOAK_HOURS)
 
     assert world.deleted > SOAK_HOURS * 3_600 * 0.8
+    assert world.dropped > world.deleted / 2
     report("R4", "a tree a second", f"{SOAK_HOURS:g} virtual hours: {told(world, probe)}", seed=1)
 
 
@@ -134,8 +140,8 @@ def test_a_planted_bug_is_found(bug: str, found: Counter[str], monkeypatch: pyte
 
 
 def test_a_soak_finds_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control of R4: a webhook's reader is not forgotten with its tree."""
-    OUTBOX_BUGS["a webhook of a deleted tree stays in memory"](monkeypatch)
+    """The control of R4: what the followers of a tree shared is not forgotten with them."""
+    in_place_of(Feed, "_leave", nothing)(monkeypatch)
 
     with pytest.raises(Violation, match="is left"):
         soak(1, hours=CONTROL_HOURS)

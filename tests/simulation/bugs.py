@@ -9,13 +9,18 @@ from msgspec.structs import replace
 from core import commands as c
 from core import decide as decide_module
 from core import events as e
+from core import feed as feed_module
+from core import fold as fold_module
+from core import retention as retention_module
 from core.attempt import Attempt
 from core.commands import LoseAttempt
 from core.executors.base import TaskContext
 from core.feed import Feed, _Topic
 from core.orchestrator import Decision, Orchestrator
+from core.retention import Retention
 from core.runner import Runner
 from core.session import Session
+from core.storage.memory import MemoryStorage
 from core.tree import _APPLY, TaskTree
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -157,16 +162,64 @@ def _deaf(old: Any) -> Any:
 def _unsaved(old: Any) -> Any:
     """What could not be stored stays in memory all the same."""
 
-    def done(self: Orchestrator, future: Any, tree: TaskTree, head: Any, recorded: Any) -> None:
-        keeps = self._trees.get(tree.id) is tree
-        old(self, future, tree, head, recorded)
-        if keeps and future.exception() is not None:
-            self._trees[tree.id] = tree
+    def void(self: Orchestrator, turn: Any, error: BaseException) -> None:
+        keeps = self._trees.get(turn.tree.id) is turn.tree
+        old(self, turn, error)
+        if keeps:
+            self._trees[turn.tree.id] = turn.tree
 
-    return done
+    return void
+
+
+def _careless(old: Any) -> Any:
+    """Whether the tree went on since the look is not asked."""
+    return lambda self, tree_id, version: tree_id in self._heads
+
+
+def _impatient(patch: pytest.MonkeyPatch) -> None:
+    ended = MemoryStorage.ended
+    patch.setattr(MemoryStorage, "ended", lambda self, query: ended(self, replace(query, until=1e12)))
+    patch.setattr(retention_module, "_has_ended", lambda head, until: True)
+
+
+def _blind(old: Any) -> Any:
+    """A follower does not see that events are missing."""
+
+    async def page(storage: Any, tree_id: str, after: int, *, limit: int) -> Any:
+        return await storage.events(tree_id, after, limit=limit)
+
+    return page
+
+
+def _inconsiderate(old: Any) -> Any:
+    """Retention does not ask whose events are still to be delivered."""
+
+    def init(self: Retention, storage: Any, feed: Any, clock: Any, times: Any, unread: Any) -> None:
+        old(self, storage, feed, clock, times)
+
+    return init
+
+
+def _none_later(old: Any) -> Any:
+    async def method(self: Any, *given: Any) -> Any:
+        return []
+
+    return method
 
 
 PLANTED: dict[str, Plant] = {
+    "a tree that went on is folded all the same": in_place_of(MemoryStorage, "_is_at_rest", _careless),
+    "a follower is not told that events are folded": in_place_of(feed_module, "log_page", _blind),
+    "folding forgets failures": lambda patch: patch.setattr(fold_module, "KEPT", e.TaskCompleted | e.ArtifactAdded),
+    "retention takes what has just ended": _impatient,
+    "retention takes what is still to be delivered": in_place_of(Retention, "__init__", _inconsiderate),
+    "retention folds what is still to be delivered": in_place_of(
+        Retention, "_fold", lambda old: lambda self, unread, now: old(self, (), now)
+    ),
+    "what retention has put off is folded before its time": in_place_of(
+        Retention, "_still_due", lambda old: lambda self, tree_ids, until: old(self, tree_ids, float("inf"))
+    ),
+    "what retention has put off is never folded": in_place_of(Retention, "_still_due", _none_later),
     "one retry too many": _deciding(c.FailAttempt, _one_retry_more),
     "a lost wake-up after a dependency": in_place_of(TaskTree, "_release", _forgetful),
     "a lost wake-up after an answer": _applying(e.InputProvided, _forgetful),
@@ -190,7 +243,7 @@ PLANTED: dict[str, Plant] = {
     "a slot leaks": in_place_of(Runner, "_release", _leaky),
     "retries are never woken": in_place_of(Runner, "_set_timer", nothing),
     "what could not be stored is not given back": in_place_of(Runner, "voided", nothing),
-    "what could not be stored stays in memory": in_place_of(Orchestrator, "_done", _unsaved),
+    "what could not be stored stays in memory": in_place_of(Orchestrator, "_void", _unsaved),
     "a cancel does not stop the work": in_place_of(Attempt, "stop", nothing),
     "followers are told before it is durable": in_place_of(Orchestrator, "_append", _indiscreet),
     "a creation is confirmed before it is durable": in_place_of(Orchestrator, "create", _premature),

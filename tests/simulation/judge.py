@@ -20,8 +20,7 @@ ENDS = e.TaskCompleted | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.Gro
 
 def judge(world: World) -> None:
     """Raise Violation, with the story of the tree, for the first promise that was broken."""
-    if world.broken:
-        raise Violation(f"{world.broken[0]} (seed {world.seed})")
+    judge_so_far(world)
     for tree_id in world.acknowledged:
         _require(tree_id in world.storage.trees_stored(), world, tree_id, "an acknowledged tree is lost")
     for tree_id in world.storage.trees_stored():
@@ -30,11 +29,21 @@ def judge(world: World) -> None:
         judge_late_calls(world, hook)
 
 
+def judge_so_far(world: World) -> None:
+    """What was seen that must not be, and the trees that are no more, which are forgotten then."""
+    if world.broken:
+        raise Violation(f"{world.broken[0]} (seed {world.seed})")
+    for tree_id in list(world.storage.gone):
+        judge_tree(world, tree_id, is_over=False)
+        world.forget(tree_id)
+
+
 def judge_tree(world: World, tree_id: str, *, is_over: bool) -> None:
     """One tree that is at rest. `is_over`: its followers and webhooks must have caught up."""
     log = list(world.storage.log(tree_id))
     try:
         _judge_log(world, tree_id, log)
+        _judge_kept(world, tree_id, log)
         _judge_effects(world, log)
         _judge_follower(world, tree_id, log, is_over=is_over)
         judge_webhooks(world, tree_id, log, is_over=is_over)
@@ -59,9 +68,10 @@ def _judge_log(world: World, tree_id: str, log: list[Recorded]) -> None:
         tree.apply(recorded.event, recorded.at)
         _require(recorded.tree_status is tree.status, world, tree_id, f"event {n} tells another status")
     tree.check()
-    stored = {task.id: task for task in world.storage.tasks_stored(tree_id)}
+    kept = world.storage.kept(tree_id)
+    stored = {task.id: task for task in kept.tasks}
     _require(tree.tasks == stored, world, tree_id, "the log and the rows tell different stories")
-    head, stored_head = tree.head, world.storage.head_stored(tree_id)
+    head, stored_head = tree.head, kept.head
     # A tree that was loaded adds its progress up anew, so the last digits may differ.
     is_near = abs(head.progress - stored_head.progress) < 1e-9
     _require(
@@ -147,7 +157,36 @@ def _judge_effects(world: World, log: list[Recorded]) -> None:
             raise Violation(f"an effect of {effect.key} came after its cancel was confirmed")
 
 
+SAID = ENDS | e.MessageReceived | e.MessageSent | e.TreeCancelled
+
+
+def _judge_kept(world: World, tree_id: str, log: list[Recorded]) -> None:
+    """What remains of a folded log tells what was said and made, and how everything ended; the rest is as it was."""
+    kept = world.storage.kept(tree_id)
+    gone, rest = log[: kept.folded], log[kept.folded :]
+    before = [each for each in kept.events if each.seq <= kept.folded]
+    lasting = [each for each in gone if isinstance(each.event, SAID)]
+    _require(rest, world, tree_id, "the end of the log is folded")
+    _require(kept.events[len(before) :] == rest, world, tree_id, "what is not folded is not there any more")
+    _require([each for each in before if isinstance(each.event, SAID)] == lasting, world, tree_id, "an end is lost")
+    _require(_made(before) == _made(gone), world, tree_id, "a piece of an artifact is lost")
+
+
+def _made(log: list[Recorded]) -> dict[tuple[str, str], list[object]]:
+    """The parts of each artifact, in order."""
+    made: defaultdict[tuple[str, str], list[object]] = defaultdict(list)
+    for recorded in log:
+        if isinstance(recorded.event, e.ArtifactAdded):
+            made[recorded.task_id, recorded.event.artifact["artifactId"]] += recorded.event.artifact["parts"]
+    return made
+
+
 def _judge_follower(world: World, tree_id: str, log: list[Recorded], *, is_over: bool) -> None:
+    """He got everything, but for what he was told to be folded."""
+    skipped = world.skipped.get(tree_id, [])
+    folded = world.storage.kept(tree_id).folded
+    _require(all(after < until <= folded for after, until in skipped), world, tree_id, "a follower was sent away")
+    log = [each for each in log if not any(after < each.seq <= until for after, until in skipped)]
     seen = world.seen.get(tree_id)
     if seen is not None and seen != (log if is_over else log[: len(seen)]):
         got = [recorded.seq for recorded in seen]

@@ -31,14 +31,11 @@ class _Due(NamedTuple):
     bodies: tuple[bytes, ...]
 
 
-class _Still:
-    """The world's storage, read at once."""
-
-    def __init__(self, storage: MemoryStorage) -> None:
-        self._storage = storage
-
-    async def events(self, *given: Any, **named: Any) -> Any:
-        return await MemoryStorage.events(self._storage, *given, **named)
+def _whole(log: list[Recorded]) -> MemoryStorage:
+    """A storage that has it, without what was folded, and answers at once."""
+    storage = MemoryStorage()
+    storage._events[log[0].tree_id] = log
+    return storage
 
 
 def judge_webhooks(world: World, tree_id: str, log: list[Recorded], *, is_over: bool) -> None:
@@ -71,6 +68,10 @@ class _Case:
         self._world = world
         self._hook = hook
         self._log = log
+        self._kept = world.storage.kept(log[0].tree_id)
+        self._is_dropped = log[0].tree_id in world.storage.dropped
+        gone = hook.tree_gone if hook.tree_gone is not None else float("inf")
+        self._attempts = [each for each in hook.attempts if each.began < gone]  # see `judge_late_calls`
         self._due = self._what_is_due()
         self._named = {
             f"{hook.config.digest}_{due.seq}_{n}": (place, n)  # type: ignore[union-attr]
@@ -79,22 +80,22 @@ class _Case:
         }
 
     def judge(self, *, is_over: bool) -> None:
-        for attempt in self._hook.attempts:
+        for attempt in self._attempts:
             self._judge_body(attempt)
-        if self._hook.attempts:
-            self._judge_first(self._hook.attempts[0])
-        for before, after in pairwise(self._hook.attempts):
+        if self._attempts:
+            self._judge_first(self._attempts[0])
+        for before, after in pairwise(self._attempts):
             self._judge_step(before, after)
         self._judge_letters()
         self._judge_end()
-        if self._world.ledger.current.get(self._hook.key) is self._hook:
+        if self._hook.gone is None:
             self._judge_standing(is_over=is_over)
 
     def _what_is_due(self) -> list[_Due]:
         """What is to be told from the beginning of the registration to the end of the log, by the log alone."""
         config, shown = self._hook.config, self._hook.standing.shown
-        teller = Teller(SimpleNamespace(storage=_Still(self._world.storage)), TASK_BODIES)  # type: ignore[arg-type]
-        head = self._world.storage.head_stored(self._log[0].tree_id)
+        teller = Teller(SimpleNamespace(storage=_whole(self._log)), TASK_BODIES)  # type: ignore[arg-type]
+        head = self._kept.head
         due = []
         statuses = [shown]
         for recorded in self._log[self._hook.standing.cursor :]:
@@ -160,7 +161,7 @@ class _Case:
             if found is None:
                 continue
             _, letter = found
-            tried = [each for each in self._hook.attempts if self._named[each.message_id][0] == place]
+            tried = [each for each in self._attempts if self._named[each.message_id][0] == place]
             is_mine = any(each.began <= letter.at for each in tried)
             if is_mine and letter.at - due.at <= PATIENCE.max_age and letter.error != FORBIDDEN:
                 raise Violation(f"event {due.seq} was given up {letter.at - due.at:.3f} s after it happened")
@@ -170,29 +171,29 @@ class _Case:
     def _judge_end(self) -> None:
         """After a delete nothing comes any more."""
         gone = self._hook.gone
-        if gone is not None and (late := [each for each in self._hook.attempts if each.began > gone]):
+        if gone is not None and (late := [each for each in self._attempts if each.began > gone]):
             raise Violation(f"{late[0].message_id} was sent after its webhook had ended")
 
     def _judge_standing(self, *, is_over: bool) -> None:
         """Whatever the cursor has passed was taken, or given up; in the end it has passed everything."""
-        stored = {each.id: each for each in self._world.storage.documents_stored(STANDING, self._log[0].tree_id)}
+        stored = {each.id: each for each in self._kept.documents if each.kind == STANDING}
         document = stored.get(self._hook.key)
         if document is None:
             raise Violation("a webhook has no standing")
         cursor = msgspec.json.decode(document.body, type=Standing).cursor
-        taken = {self._named[each.message_id] for each in self._hook.attempts if each.outcome == TAKEN}
+        taken = {self._named[each.message_id] for each in self._attempts if each.outcome == TAKEN}
         for place, due in enumerate(self._due):
             is_told = all((place, n) in taken for n in range(len(due.bodies)))
             if is_told or self._letter(place) is not None:
                 continue
             if due.seq <= cursor:
                 raise Violation(f"the cursor has passed event {due.seq}, which the receiver never took")
-            if is_over:
+            if is_over or self._is_dropped:
                 raise Violation(f"event {due.seq} was never delivered")
         has_run = any(isinstance(recorded.event, e.RunStarted) for recorded in self._log)
         if is_over and has_run and document.at != AT_REST:
             raise Violation("a webhook that has nothing left to do is not at rest")
-        if is_over and self._hook.attempts and self._hook.attempts[-1].outcome == GONE:
+        if is_over and self._attempts and self._attempts[-1].outcome == GONE:
             raise Violation("a webhook was kept though its receiver wants no more")
 
 

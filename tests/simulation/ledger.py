@@ -95,9 +95,9 @@ class Ledger:
             if document.kind == STANDING and CONFIG in kinds:
                 self.current[document.id].standing = msgspec.json.decode(document.body, type=Standing)
 
-    def removed(self, kind: str, document_ids: Iterable[str]) -> None:
-        for key in document_ids if kind == CONFIG else ():
-            if (hook := self.current.pop(key, None)) is not None:
+    def removed(self, names: Iterable[tuple[str, str]]) -> None:
+        for kind, key in names:
+            if kind == CONFIG and (hook := self.current.pop(key, None)) is not None:
                 hook.gone = _now()
 
     def tree_deleted(self, tree_id: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from a2a_server.push import outbox as outbox_module
-from a2a_server.push.configs import Standing
+from a2a_server.push.configs import CONFIG, STANDING, ConfigStore, Standing
 from a2a_server.push.outbox import Outbox
 from a2a_server.push.sender import Sender
 from tests.simulation.bugs import Plant, in_place_of, nothing
@@ -84,6 +84,11 @@ async def _stays(self: Outbox, config: Any) -> None:
     return None
 
 
+async def _by_halves(self: ConfigStore, config: Any) -> None:
+    await self._storage.delete_documents((CONFIG, config.key))
+    await self._storage.delete_documents((STANDING, config.key))
+
+
 def _generous(old: Any) -> Any:
     def init(self: Outbox, *given: Any, concurrency: int) -> None:
         old(self, *given, concurrency=concurrency + 1)
@@ -99,6 +104,7 @@ OUTBOX_BUGS: dict[str, Plant] = {
     "a repetition has a new id": in_place_of(Sender, "send", _renamed),
     "a failed delivery is given up at once": in_place_of(Sender, "send", _believing(is_final=True)),
     "a receiver that is gone is called again": in_place_of(Sender, "send", _believing(is_gone=False)),
+    "a webhook is deleted by halves": in_place_of(ConfigStore, "delete", lambda old: _by_halves),
     "webhooks are forgotten at the start": in_place_of(Outbox, "start", nothing),
     "a deleted webhook goes on": in_place_of(Outbox, "stop", lambda old: _stays),
     "a webhook is not woken while it sends": in_place_of(Outbox, "_wake", _deaf_while_busy),

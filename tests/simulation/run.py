@@ -6,16 +6,19 @@ import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from a2a_server.protocol.errors import InvalidParams
+from a2a_server.push.configs import unread_trees
 from a2a_server.push.webhooks import Webhooks
-from core.errors import CallerError, CoreError, StorageUnavailable, TaskNotFound
+from core.errors import CallerError, CoreError, LogFolded, StorageUnavailable, TaskNotFound
 from core.plan import Plan
+from core.retention import Retention
 from core.runner import RunnerLimits
 from core.session import Session, has_ended
 from tests.core.cores import settle
-from tests.simulation.judge import judge, judge_tree
+from tests.simulation.judge import judge, judge_so_far
 from tests.simulation.judge_webhooks import judge_late_calls
 from tests.simulation.webhooks import PATIENCE, enroll_with_tree, make_webhooks, register, unregister
 from tests.simulation.work import Executors, plan_items
@@ -25,27 +28,32 @@ LOGGERS = ("core", "a2a_server")
 MESSAGE = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "Ada"}]}
 HOUR = 3600.0
 MANY_TURNS = 1_000
+LONGEST_OUTAGE = 60.0  # virtual seconds between two lives
 STUCK = 600.0  # virtual seconds; everything that works ends long before
 SWEEP = 10.0  # virtual seconds between two looks for trees that are over
 LONGEST_WAIT = 2 * PATIENCE.longest  # virtual seconds after which a webhook's reader has noticed that its tree is gone
 
 
 class Server:
-    """One process: a core, and the outbox beside it."""
+    """One process: a core, and the outbox and retention beside it, wired as in `a2a_server.app`."""
 
     def __init__(self, world: World, executors: Executors) -> None:
         limits = RunnerLimits(tasks=world.pace.attempts, tree=world.chance.choice([None, 2, 4]))
         self.world = world
         self.session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
         self.webhooks: Webhooks = make_webhooks(world, self.session)
+        unread = partial(unread_trees, world.storage)
+        self.retention = Retention(world.storage, self.session.feed, world.clock, world.times, unread)
 
     async def start(self) -> None:
         await self.session.start()
         await self.session.resume()
         self.webhooks.start()
+        self.retention.start()
 
     async def close(self, grace: float) -> None:
         self.session.feed.close()
+        await self.retention.close()
         await self.session.close(grace)
         await self.webhooks.close()
 
@@ -77,7 +85,8 @@ def simulate(
     while not _live(world, executors, probe, until=hours * HOUR):
         if world.life >= world.pace.lives:
             raise Violation(f"seed {seed} does not come to its end")
-    judge(world)
+        if world.chance.random() < 0.3:
+            world.now += world.chance.uniform(0.0, LONGEST_OUTAGE)  # much is due when the next life begins
     return world
 
 
@@ -141,6 +150,7 @@ async def _serve(world: World, executors: Executors, probe: Probe | None, until:
                 each.cancel()
             return False
         world.is_calm = True
+        await server.retention.close()  # who follows a tree is to see its end
         await asyncio.wait(callers)
         await asyncio.sleep(1)  # what is on its way to the disk arrives
         for tree_id in world.storage.trees_stored():
@@ -150,6 +160,8 @@ async def _serve(world: World, executors: Executors, probe: Probe | None, until:
         for watcher in watchers:
             watcher.cancel()
     _check_nothing_is_left(server)
+    judge(world)
+    await _retire(server)
     if world.pace.clears:
         await _clear(server)
     if probe is not None:
@@ -276,11 +288,10 @@ async def _any_task(server: Server) -> tuple[str, str]:
 
 
 async def _sweep(server: Server, probe: Probe | None) -> None:
-    """Delete the trees that have been over for a while, after judging them."""
+    """Delete the trees that have been over for a while, and judge those that are gone."""
     world = server.world
     world.ledger.drop_unstored()
-    for tree_id in [each for each in world.judged if each not in world.storage.trees_stored()]:
-        world.forget(tree_id)  # the process died when it had been deleted
+    judge_so_far(world)
     for plan_id in [each for each in world.plans if each not in world.storage.trees_stored()]:
         del world.plans[plan_id]  # it died before it had been stored
     while True:
@@ -288,32 +299,36 @@ async def _sweep(server: Server, probe: Probe | None) -> None:
         for tree_id in world.storage.trees_stored() if not world.is_calm else ():
             head = world.storage.head_stored(tree_id) if world.storage.has_tree(tree_id) else None
             if head is not None and not head.is_live and world.clock.now() - head.updated_at >= world.pace.keep:
-                await _delete(server, tree_id, is_over=False)
+                with suppress(CallerError, StorageUnavailable):
+                    await server.session.delete(tree_id)
+        judge_so_far(world)
         _judge_late_calls(world)
         world.ledger.drop_unstored(before=world.clock.now() - 60)
         if probe is not None:
             probe.tick(server)
 
 
-async def _delete(server: Server, tree_id: str, *, is_over: bool) -> None:
-    """Judge the tree, delete it, and forget it."""
-    world = server.world
-    judge_tree(world, tree_id, is_over=is_over)
-    world.judged[tree_id] = None
-    with suppress(CallerError, StorageUnavailable):
-        await server.session.delete(tree_id)
-    if world.storage.has_tree(tree_id):
-        world.judged.pop(tree_id)  # it runs again, or could not be deleted
-    else:
-        world.forget(tree_id)
+async def _retire(server: Server) -> None:
+    """Now that everything has come to its end, retention has no reason to leave anything that has a time."""
+    world, storage = server.world, server.world.storage
+    await asyncio.sleep(max(world.times.fold_after or 0.0, world.times.drop_after or 0.0))
+    await server.retention.round()
+    judge_so_far(world)
+    for tree_id in storage.trees_stored():
+        kept = storage.kept(tree_id)
+        is_folded = world.times.fold_after is None or kept.folded == kept.head.version - 1
+        if kept.head.status.is_terminal and (world.times.drop_after is not None or not is_folded):
+            raise Violation(f"retention has left what is due\n{world.story(tree_id)}")
+    if not storage.is_swept:
+        raise Violation(f"logs of dropped trees are left (seed {world.seed})")
 
 
 async def _clear(server: Server) -> None:
-    """Delete everything, and wait until everybody has noticed."""
+    """Delete whatever is left, and wait until everybody has noticed."""
     world = server.world
-    judge(world)
     for tree_id in world.storage.trees_stored():
-        await _delete(server, tree_id, is_over=True)
+        await server.session.delete(tree_id)
+    judge_so_far(world)
     await asyncio.sleep(LONGEST_WAIT + 60)  # and the runner's last alarm
     for hook in world.ledger.past(float("inf")):
         judge_late_calls(world, hook)
@@ -342,12 +357,24 @@ async def _follow_all(world: World, session: Session) -> None:
 
 
 async def _follow(world: World, session: Session, tree_id: str) -> None:
-    seen = world.seen.setdefault(tree_id, [])
-    after = seen[-1].seq if seen else 0
-    async for recorded in session.follow(tree_id, after):
-        seen.append(recorded)
-        if world.chance.random() < 0.05:
-            await asyncio.sleep(world.chance.uniform(0.0, 2.0))  # a slow reader
+    if tree_id not in world.seen and world.chance.random() < 0.1:
+        await asyncio.sleep(world.chance.uniform(0.0, 60.0))  # he comes late
+        if not world.storage.has_tree(tree_id):
+            return
+    seen, skipped = world.seen.setdefault(tree_id, []), world.skipped.setdefault(tree_id, [])
+    while True:
+        after = max(seen[-1].seq if seen else 0, skipped[-1][1] if skipped else 0)
+        try:
+            async for recorded in session.follow(tree_id, after):
+                seen.append(recorded)
+                after = recorded.seq
+                if world.chance.random() < 0.05:
+                    await asyncio.sleep(world.chance.uniform(0.0, 2.0))  # a slow reader
+        except LogFolded as gap:
+            skipped.append((after, gap.until))
+            world.note("sent away", tree_id, after, gap.until)
+        else:
+            return
 
 
 async def _come_to_an_end(world: World, session: Session, tree_id: str) -> None:

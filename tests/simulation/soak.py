@@ -1,4 +1,4 @@
-"""A day in one world (R4): a tree a second, judged and deleted when it is over, and nothing left of it in the end."""
+"""A day in one world (R4): a tree a second, folded, dropped and judged when it is over, and nothing left in the end."""
 
 import asyncio
 import gc
@@ -9,12 +9,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from core.retention import RetentionTimes
 from tests.simulation.run import HOUR, Server, simulate
 from tests.simulation.world import Faults, Pace, Violation, World
 
 CALLERS = 10
 ORDERS = 3.0  # of which one brings a tree
 CRASHES = 1e-4  # at a commit, with a tree a second: some crashes an hour
+TIMES = RetentionTimes(fold_after=8.0, drop_after=30.0)  # what it leaves is deleted by callers
 PACKAGES = ("core.", "a2a_server.")
 MEBIBYTE = 2**20
 
@@ -61,7 +63,7 @@ def soak(seed: int, *, hours: float, rate: float = 1.0) -> tuple[World, Soak]:
     """Play it, with so many trees a second. Raises Violation for a broken promise, and for what is left at the end."""
     probe = Soak()
     pause = CALLERS / ORDERS / rate
-    pace = Pace(attempts=60, largest=9, callers=CALLERS, pause=pause, lives=1_000, keep=60.0, clears=True)
+    pace = Pace(attempts=60, largest=9, callers=CALLERS, pause=pause, lives=1_000, keep=60.0, times=TIMES, clears=True)
     faults = Faults(refuse=1e-4, fail=1e-4, crash=CRASHES / rate, cut=CRASHES / rate)
     return simulate(seed, hours=hours, faults=faults, pace=pace, probe=probe), probe
 
@@ -70,7 +72,8 @@ def told(world: World, probe: Soak) -> str:
     """The figures, as a report has them."""
     objects = sum(n for name, n in probe.last.items() if name.startswith(PACKAGES))
     return (
-        f"{world.deleted} trees, {world.events} events, {world.ledger.sent} calls of webhooks, {world.life} lives; "
+        f"{world.deleted} trees ({world.dropped} removed by retention), {world.events} events, "
+        f"{world.ledger.sent} calls of webhooks, {world.life} lives; "
         f"0 violations, {objects} objects of {len(probe.last)} kinds as at the start; "
         f"memory {probe.memory[0][1]:.0f} to {probe.memory[-1][1]:.0f} MiB, {probe.slope:+.2f} MiB an hour"
     )
@@ -85,7 +88,15 @@ def counts(server: Server) -> dict[str, int]:
     found["tasks"] = len(asyncio.all_tasks())
     found["timers"] = sum(not timer.cancelled() for timer in loop._scheduled)
     storage, session, outbox = server.world.storage, server.session, server.webhooks._outbox
-    for owner in (storage, session.orchestrator, session.feed, session.runner, session.runner._queue, outbox):
+    for owner in (
+        storage,
+        session.orchestrator,
+        session.feed,
+        session.runner,
+        session.runner._queue,
+        outbox,
+        server.retention,
+    ):
         for name, value in vars(owner).items():
             if isinstance(value, dict | list | set | Counter) or type(value).__name__ in ("deque", "OrderedDict"):
                 found[f"{type(owner).__name__}.{name}"] = len(value)

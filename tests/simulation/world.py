@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,16 @@ from msgspec.structs import replace
 from core.errors import InvalidPlan, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import Recorded
 from core.plan import Plan
-from core.storage.base import Append, Document, DocumentQuery
+from core.retention import RetentionTimes
+from core.storage.base import Append, Document, DocumentQuery, LogPart
 from core.storage.memory import MemoryStorage
 from core.task import Task, TaskStatus, TreeHead
 from tests.core.cores import EPOCH, VirtualLoop
 from tests.simulation.ledger import Ledger
 
 MAX_LATENCY = 0.05  # virtual seconds that a commit takes at the most
+MAX_QUEUE = 2.0  # that a job of retention takes to be made up
+LONG_LOG = 40  # events; the log of a tree that has more is not removed with it
 REFUSALS = (VersionConflict, InvalidPlan, TaskNotFound, TreeIsRunning)
 
 
@@ -56,7 +59,8 @@ class Pace:
     largest: int = 14  # a tree has fewer tasks, groups aside
     callers: int = 3
     pause: float = 10.0  # virtual seconds between two orders of a caller, on average
-    keep: float = 90.0  # virtual seconds after which a tree that is over is deleted
+    keep: float = 90.0  # virtual seconds after which a caller deletes a tree that is over
+    times: RetentionTimes | None = None  # of retention; None for what the seed says
     lives: int = 200  # the most that a world may need
     clears: bool = False  # in the end every tree is deleted
 
@@ -77,20 +81,25 @@ class World:
     clock: "SimulatedClock" = field(init=False)
     plans: dict[str, Plan] = field(default_factory=dict)
     acknowledged: dict[str, float] = field(default_factory=dict)  # tree -> when its creation was confirmed
+    times: RetentionTimes = field(init=False)  # how long the core keeps what has ended
     stopped: dict[str, tuple[float, int]] = field(default_factory=dict)  # task -> when its cancel was confirmed, run
     effects: list["Effect"] = field(default_factory=list)
     running: Counter[str] = field(default_factory=Counter)  # attempts at work, by executor
     most_running: int = 0
     broken: list[str] = field(default_factory=list)  # what executors saw that must not be
     seen: dict[str, list[Recorded]] = field(default_factory=dict)  # what the follower of each tree was told
+    skipped: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # he was told that those are folded
     ledger: Ledger = field(default_factory=Ledger)  # the webhooks, and what their receivers were sent
-    judged: dict[str, None] = field(default_factory=dict)  # trees that were judged, and are about to be deleted
     deleted: int = 0
+    folded: int = 0  # parts of logs
+    dropped: int = 0  # of the trees that were deleted, by retention
     events: int = 0  # that became durable
     trace: Any = field(default_factory=hashlib.sha256)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
+        fold_after, drop_after = self.chance.choice([None, 1.0, 10.0]), self.chance.choice([None, 20.0, 60.0])
+        self.times = self.pace.times or RetentionTimes(fold_after=fold_after, drop_after=drop_after)
         self.storage = SimulatedStorage(self)
         self.clock = SimulatedClock(self)
 
@@ -105,11 +114,11 @@ class World:
     def forget(self, tree_id: str) -> None:
         """The tree was judged and deleted: nothing of it is needed any more."""
         self.deleted += 1
-        self.judged.pop(tree_id, None)
         plan = self.plans.pop(tree_id)
         members = {task.id for task in plan.tasks}
         self.acknowledged.pop(tree_id, None)
         self.seen.pop(tree_id, None)
+        self.skipped.pop(tree_id, None)
         for task_id in members:
             self.stopped.pop(task_id, None)
             self.running.pop(task_id, None)
@@ -135,6 +144,17 @@ class Effect:
     at: float
     life: int
     at_most_once: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A tree as it is stored, or was at its end."""
+
+    head: TreeHead
+    tasks: list[Task]
+    folded: int
+    events: list[Recorded]  # that are left of its log
+    documents: list[Document]
 
 
 class SimulatedClock:
@@ -177,7 +197,10 @@ class SimulatedStorage(MemoryStorage):
         self._waiting: list[tuple[Callable[[], Any], Callable[[], None], asyncio.Future[Any]]] = []
         self.first_heads: dict[str, TreeHead] = {}
         self.stored_at: dict[tuple[str, int], float] = {}  # (tree, seq) -> when it became durable
-        self._versions: dict[str, int] = {}
+        self.gone: dict[str, Kept] = {}  # trees that were deleted and are still to be judged
+        self.dropped: set[str] = set()  # those of them that retention took
+        self._logs: dict[str, list[Recorded]] = {}  # whole ones, whatever was folded
+        self._left: dict[str, int] = {}  # dropped tree -> events of it that are still to be swept
 
     async def open(self) -> None:
         self._waiting = []
@@ -192,8 +215,20 @@ class SimulatedStorage(MemoryStorage):
         self._is_open = False
 
     def log(self, tree_id: str) -> Sequence[Recorded]:
-        """Every stored event of the tree."""
-        return self._events.get(tree_id, [])
+        """Every event of the tree that was ever stored."""
+        return self._logs.get(tree_id, [])
+
+    def kept(self, tree_id: str) -> Kept:
+        """What is stored of the tree, or was at its end."""
+        if (gone := self.gone.get(tree_id)) is not None:
+            return gone
+        return Kept(
+            head=self._heads[tree_id],
+            tasks=[self._tasks[task_id] for task_id in self._members[tree_id]],
+            folded=self._folded.get(tree_id, 0),
+            events=self._events[tree_id],
+            documents=[each for each in self._documents.values() if each.tree_id == tree_id],
+        )
 
     def trees_stored(self) -> list[str]:
         """The ids of all trees there are."""
@@ -202,20 +237,21 @@ class SimulatedStorage(MemoryStorage):
     def has_tree(self, tree_id: str) -> bool:
         return tree_id in self._heads
 
-    def tasks_stored(self, tree_id: str) -> list[Task]:
-        """The tree's tasks as they are stored."""
-        return [self._tasks[task_id] for task_id in self._members[tree_id]]
-
     def head_stored(self, tree_id: str) -> TreeHead:
         """The tree's head as it is stored."""
         return self._heads[tree_id]
 
     def forget(self, tree_id: str) -> None:
         """What is remembered of a tree beside what is stored."""
-        head = self.first_heads.pop(tree_id)
-        for seq in range(1, self._versions.pop(head.id) + 1):
-            del self.stored_at[tree_id, seq]
+        del self.first_heads[tree_id], self.gone[tree_id]
+        self.dropped.discard(tree_id)
+        for recorded in self._logs.pop(tree_id):
+            del self.stored_at[tree_id, recorded.seq]
         self._failed.pop(tree_id, None)
+
+    @property
+    def is_swept(self) -> bool:
+        return not self._left
 
     # Reads, which take their time now and then: what they find may be old when it arrives
 
@@ -278,17 +314,16 @@ class SimulatedStorage(MemoryStorage):
             self._world.ledger.unsaved(each.id for each in documents)
             raise
 
-    async def delete_documents(self, kind: str, document_ids: Collection[str]) -> int:
+    async def delete_documents(self, *names: tuple[str, str]) -> int:
         try:
-            deleted: int = await self._submit(lambda: self._remove_documents(kind, document_ids))
+            return await super().delete_documents(*names)
         except StorageUnavailable:
-            self._world.ledger.unsaved(document_ids)
+            self._world.ledger.unsaved(document_id for _, document_id in names)
             raise
-        return deleted
 
-    def _remove_documents(self, kind: str, document_ids: Collection[str]) -> int:
-        self._world.ledger.removed(kind, document_ids)
-        return sum(self._documents.pop((kind, each), None) is not None for each in document_ids)
+    def _delete_documents(self, names: Sequence[tuple[str, str]]) -> int:
+        self._world.ledger.removed(names)
+        return super()._delete_documents(names)
 
     def _stand_in_line(self, write: Callable[[], Any], failed: Callable[[], None]) -> asyncio.Future[Any]:
         world = self._world
@@ -350,7 +385,7 @@ class SimulatedStorage(MemoryStorage):
             world.note("conflict", append.head.id)
             raise
         world.events += len(append.events)
-        self._versions[append.head.id] = append.head.version
+        self._logs.setdefault(append.head.id, []).extend(append.events)
         for recorded in append.events:
             self.stored_at[recorded.tree_id, recorded.seq] = world.clock.now()
             world.note(recorded.tree_id, recorded.seq, recorded.at, msgspec.to_builtins(recorded.event))
@@ -366,17 +401,71 @@ class SimulatedStorage(MemoryStorage):
             )
         world.ledger.stored(append.documents)
 
-    def documents_stored(self, kind: str, tree_id: str) -> list[Document]:
-        """The tree's documents of that kind as they are stored."""
-        return [each for each in self._documents.values() if (each.kind, each.tree_id) == (kind, tree_id)]
-
     def _put_documents(self, documents: Sequence[Document]) -> None:
         super()._put_documents(documents)
         self._world.ledger.stored(documents)
 
     def _delete(self, tree_id: str) -> bool:
+        kept = self.kept(tree_id) if tree_id in self._heads else None
         is_deleted = super()._delete(tree_id)
-        if is_deleted:
+        if kept is not None:
+            self.gone[tree_id] = kept
             self._world.ledger.tree_deleted(tree_id)
             self._world.note("deleted", tree_id)
         return is_deleted
+
+    # Retention
+
+    async def fold(self, parts: Sequence[LogPart]) -> None:
+        await self._make_up()
+        await super().fold(parts)
+
+    async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
+        await self._make_up()
+        return await super().drop(heads)
+
+    async def sweep(self, limit: int) -> bool:
+        if self.is_swept:
+            return False
+        is_more: bool = await self._submit(lambda: self._sweep(limit))
+        return is_more
+
+    async def _make_up(self) -> None:
+        """Between the look at a tree and the write that comes of it, it may go on."""
+        await self._pause()
+        await asyncio.sleep(self._world.chance.uniform(0.0, MAX_QUEUE))
+
+    def _fold(self, parts: Sequence[LogPart]) -> None:
+        before = {part.tree_id: self._folded.get(part.tree_id, 0) for part in parts}
+        super()._fold(parts)
+        for part in parts:
+            if (head := self._heads.get(part.tree_id)) is not None and self._folded.get(head.id, 0) > before[head.id]:
+                self._require_old(head, self._world.times.fold_after)
+                self._world.folded += 1
+                self._world.note("folded", head.id, part.until)
+
+    def _drop(self, heads: Sequence[TreeHead]) -> list[str]:
+        dropped = super()._drop(heads)
+        for tree_id in dropped:
+            kept = self.gone[tree_id]
+            self._require_old(kept.head, self._world.times.drop_after)
+            self._world.dropped += 1
+            self.dropped.add(tree_id)
+            if len(kept.events) > LONG_LOG:
+                self._left[tree_id] = len(kept.events)
+        return dropped
+
+    def _sweep(self, limit: int) -> bool:
+        for tree_id, left in list(self._left.items()):
+            taken = min(limit, left)
+            limit -= taken
+            self._left[tree_id] -= taken
+            self._world.note("swept", tree_id, taken)
+            if taken == left:
+                del self._left[tree_id]
+        return not self.is_swept
+
+    def _require_old(self, head: TreeHead, age: float | None) -> None:
+        is_over = not head.is_live and head.status.is_terminal
+        if not is_over or age is None or self._world.clock.now() - head.updated_at < age:
+            self._world.broken.append(f"tree {head.id} was folded or dropped before its time")

@@ -75,10 +75,11 @@ async def test_documents_are_found_by_owner_tree_and_time_page_by_page(storage: 
 async def test_deleted_documents_are_gone_and_counted(storage: Storage) -> None:
     await storage.put_documents(document("a"), document("b"), document("a", kind="other"))
 
-    assert await storage.delete_documents("note", ["a", "none"]) == 1
+    assert await storage.delete_documents(("note", "a"), ("note", "none"), ("other", "b")) == 1
 
     assert await ids(storage) == ["b"]
     assert await storage.document("other", "a") is not None
+    assert await storage.delete_documents(("note", "b"), ("other", "a")) == 2
 
 
 @pytest.mark.asyncio
@@ -127,4 +128,4 @@ async def test_a_closed_storage_takes_no_documents(storage: Storage) -> None:
     with pytest.raises(StorageUnavailable):
         await storage.put_documents(document("a"))
     with pytest.raises(StorageUnavailable):
-        await storage.delete_documents("note", ["a"])
+        await storage.delete_documents(("note", "a"))

@@ -602,3 +602,24 @@ def test_a_lock_may_be_given_back_twice(tmp_path: Path) -> None:
     with pytest.raises(DatabaseInUse):
         lock.acquire()
     other.release()
+
+
+@pytest.mark.asyncio
+async def test_an_opening_that_is_given_up_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in a start: the file must be free for the next one."""
+    path, hangs = tmp_path / "tasks.db", asyncio.Event()
+
+    async def never(self: Reader) -> None:
+        hangs.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "open", never)
+        opening = asyncio.create_task(SqlStorage(str(path)).open())
+        await hangs.wait()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.close()

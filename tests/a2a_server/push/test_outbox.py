@@ -1,7 +1,6 @@
 """The outbox (`a2a_server.push.outbox`), in virtual time."""
 
 import asyncio
-from collections.abc import Collection
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, Standing
+from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, Standing, unread_trees
 from a2a_server.push.outbox import Patience
 from a2a_server.push.sender import Failed
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
@@ -151,10 +150,10 @@ async def test_a_receiver_that_is_gone_is_not_asked_again_when_it_cannot_be_remo
         failures = [StorageUnavailable("later")]
         delete = session.storage.delete_documents
 
-        async def fails_once(kind: str, ids: Collection[str]) -> int:
-            if kind == STANDING and failures:
+        async def fails_once(*names: tuple[str, str]) -> int:
+            if failures:
                 raise failures.pop()
-            return await delete(kind, ids)
+            return await delete(*names)
 
         monkeypatch.setattr(session.storage, "delete_documents", fails_once)
         await post.hook(await finish(session))
@@ -162,6 +161,30 @@ async def test_a_receiver_that_is_gone_is_not_asked_again_when_it_cannot_be_remo
         await until(lambda: not post.outbox._readers)
 
         assert len(receiver.attempts) == 1 and not failures
+        assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == [[], [], []]
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_webhook_is_removed_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the simulation: a standing that was left alone kept its tree from retention for ever."""
+    async with bench().session() as session:
+        post = Post(session, Receiver(outcomes=[Failed(error="no", is_final=True)]))
+        config = await post.hook(await finish(session))
+        await until(lambda: not post.outbox._readers)
+        assert [len(await documents(session, kind)) for kind in (CONFIG, STANDING, DEAD)] == [1, 1, 1]
+        delete, calls = session.storage.delete_documents, []
+
+        async def fails_then(*given: Any) -> int:
+            calls.append(given)
+            if len(calls) > 1:
+                raise StorageUnavailable("later")
+            return await delete(*given)
+
+        monkeypatch.setattr(session.storage, "delete_documents", fails_then)
+        with suppress(StorageUnavailable):
+            await post.store.delete(config)
+
         assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == [[], [], []]
         await post.outbox.close()
 
@@ -331,6 +354,34 @@ async def test_a_webhook_whose_tree_runs_again_is_not_at_rest_in_the_database() 
 
         (standing,) = await documents(session, STANDING)
         assert standing.at < AT_REST
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_webhook_is_told_nothing_of_another_run_before_its_standing_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by the simulation: retention took its tree for one that everybody has read."""
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: not post.outbox._readers)
+        receiver.gate = asyncio.Event()
+        failures = [StorageUnavailable("later")]
+        put = session.storage.put_documents
+
+        async def fails_once(*given: Document) -> None:
+            if failures:
+                raise failures.pop()
+            await put(*given)
+
+        monkeypatch.setattr(session.storage, "put_documents", fails_once)
+        await session.execute(tree_id, force=True)
+        await until(lambda: receiver.now == 1)
+
+        assert not failures and tree_id in await unread_trees(session.storage)
         await post.outbox.close()
 
 

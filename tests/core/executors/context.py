@@ -16,10 +16,10 @@ class Said:
 
     commands: list[Command] = field(default_factory=list)
 
-    async def report(self, command: Command) -> None:
+    async def report(self, tree_id: str, command: Command) -> None:
         self.commands.append(command)
 
-    async def submit(self, command: Command) -> asyncio.Future[None]:
+    async def submit(self, tree_id: str, command: Command) -> asyncio.Future[None]:
         self.commands.append(command)
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stored.set_result(None)

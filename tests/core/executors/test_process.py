@@ -132,7 +132,7 @@ async def test_rejection_comes_back_as_one() -> None:
 async def test_lost_attempt_ends_the_process() -> None:
     context = make_context()
 
-    async def refuse(command: Any) -> None:
+    async def refuse(tree_id: str, command: Any) -> None:
         raise StaleAttempt("t1", 1)
 
     context.report = refuse
@@ -151,7 +151,7 @@ async def test_cancel_kills_the_process_and_its_children() -> None:
     pids: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
     context = make_context()
 
-    async def report(command: Any) -> None:
+    async def report(tree_id: str, command: Any) -> None:
         pids.set_result(json.loads(command.message["parts"][0]["text"]))
 
     context.report = report
@@ -172,7 +172,7 @@ def test_child_ends_when_its_parent_is_killed() -> None:
         "from tests.core.executors import functions\n"
         "from tests.core.executors.context import make_context\n"
         "context = make_context()\n"
-        "async def report(command): print(command.message['parts'][0]['text'], flush=True)\n"
+        "async def report(tree_id, command): print(command.message['parts'][0]['text'], flush=True)\n"
         "context.report = report\n"
         "asyncio.run(ProcessExecutor(locate(functions.hang), 2).execute({}, context))\n"
     )
