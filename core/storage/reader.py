@@ -104,8 +104,8 @@ class Reader:
         connection = await self._idle.get()
         try:
             yield connection
-        except (sqlite3.Error, ValueError) as error:
-            if connection not in self._connections:  # sqlite3 and aiosqlite have words of their own for it
+        except (sqlite3.Error, ValueError) as error:  # ValueError: of aiosqlite, or of what decodes rows
+            if connection not in self._connections:
                 raise StorageUnavailable(CLOSED) from error
             if isinstance(error, ValueError):
                 raise
