@@ -277,7 +277,7 @@ class TaskManager:
         """The tree when its run has ended, or when nothing can go on without an answer."""
         live = self.session.orchestrator.cached(tree.task.id)
         head = await self.session.wait(
-            tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id)
+            tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id, head.version)
         )
         await self.session.runner.hooks_done()
         if live is not None and live.head is head:  # nothing has happened to it since, and all of it is durable
@@ -348,8 +348,7 @@ class TaskManager:
 
     def _is_last_for_now(self, recorded: Recorded) -> bool:
         """Whether nothing comes after this event until somebody answers a question."""
-        live = self.session.orchestrator.cached(recorded.tree_id)
-        return live is not None and recorded.seq == live.version and self.session.runner.is_parked(live.id)
+        return self.session.runner.is_parked(recorded.tree_id, recorded.seq)
 
     async def _refresh(self, tree: TaskTreeNode) -> TaskTreeNode:
         stored = await self.session.storage.load(tree.task.id)

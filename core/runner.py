@@ -152,10 +152,15 @@ class Runner:
             self._offer(tree, task)
         self._fill()
 
-    def is_parked(self, tree_id: str) -> bool:
-        """Whether the tree can only go on when somebody answers one of its questions."""
+    def is_parked(self, tree_id: str, version: int) -> bool:
+        """Whether the tree, which has come to this version, can only go on when somebody answers one of its questions.
+
+        One that is further already says nothing of this version, and what it says is not durable yet.
+        """
         tree = self._orchestrator.cached(tree_id)
-        return tree is not None and bool(tree.questions) and not tree.running and not tree.startable()
+        if tree is None or tree.version != version:
+            return False
+        return bool(tree.questions) and not tree.running and not tree.startable()
 
     def _loss(self, task: Task, *, crash: bool, begun: bool = True) -> LoseAttempt:
         spec = self._registry.get(task.executor or "")

@@ -45,7 +45,6 @@ ENV = {
     # Nor is the load: a machine that is busy with something else would have us refuse work with 503.
     "A2A_SERVER_OVERLOAD_SOFT": "1000000",
     "A2A_SERVER_OVERLOAD_HARD": "1000000",
-    "A2A_SERVER_OVERLOAD_WAIT": "60",
     "A2A_SERVER_MAX_BODY": str(2**20),
     "A2A_SERVER_MAX_VALUES": "100000",
 }
