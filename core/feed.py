@@ -10,7 +10,7 @@ from core.events import Recorded
 from core.storage.base import Storage
 from core.task import TreeHead
 
-PAGE = 200  # events read at once
+PAGE = 64  # events read at once: a follower who does not read holds so many
 Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
 EndWatcher = Callable[[str], None]
 
