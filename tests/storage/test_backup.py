@@ -162,6 +162,7 @@ async def test_a_backup_may_be_put_where_there_is_no_database_yet(tmp_path: Path
     new.parent.mkdir()
 
     assert restore(copy, new) == size
+    assert stat.S_IMODE(new.stat().st_mode) == 0o600
 
     assert await trees(new) == {"kept"}
     assert set(os.listdir(tmp_path)) == {

@@ -242,6 +242,7 @@ async def test_a_live_tree_is_not_deleted_even_when_its_run_begins_in_the_same_t
 
     assert append is None
     assert isinstance(deleted, TreeIsRunning) and deleted.task_id == "t"
+    assert str(deleted) == "Task t cannot be deleted while its tree is running; cancel it first"
     assert await storage.head("t") == begun.head
     await storage.append(finished(begun.head))
     assert await storage.delete("t") is True
@@ -411,9 +412,9 @@ async def test_close_finishes_what_was_appended_and_refuses_the_rest(storage: St
     await storage.close()
 
     assert first.done() and first.exception() is None
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable, match="^The (storage|database) is closed$"):
         await storage.append(created("u"))
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable, match="^The (storage|database) is closed$"):
         await storage.put_draft(make_tasks("d", 1)[0])
 
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from core.errors import StorageUnavailable, TaskNotFound, VersionConflict
-from core.storage.base import Document, DocumentQuery, Storage
+from core.storage.base import Document, DocumentQuery, Storage, document_pages
 from tests.storage.samples import created, finished, started
 
 
@@ -69,6 +69,17 @@ async def test_documents_are_found_by_owner_tree_and_time_page_by_page(storage: 
     assert await ids(storage, limit=2) == ["b", "d"]
     assert await ids(storage, limit=2, after=(2.0, "d")) == ["a", "c"]
     assert await ids(storage, after=(3.0, "a")) == ["c"]
+
+
+@pytest.mark.asyncio
+async def test_all_documents_come_page_by_page_and_none_twice(storage: Storage) -> None:
+    """Also those of one moment, which are told apart by their ids."""
+    await storage.put_documents(*[document(name, at=float(name in "de")) for name in "abcde"])
+
+    pages = [[each.id for each in page] async for page in document_pages(storage, DocumentQuery(kind="note", limit=2))]
+
+    assert pages == [["a", "b"], ["c", "d"], ["e"]]
+    assert [page async for page in document_pages(storage, DocumentQuery(kind="nothing"))] == []
 
 
 @pytest.mark.asyncio

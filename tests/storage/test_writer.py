@@ -132,6 +132,7 @@ async def test_a_value_that_is_no_json_fails_its_append_alone(storage: SqlStorag
     results = await asyncio.gather(*[storage.append(x) for x in (bad, other, surrogate)], return_exceptions=True)
 
     assert [type(r) for r in results] == [StorageError, type(None), StorageError]
+    assert {str(r) for r in results if r} == {"A value cannot be stored: it is not JSON"}
     assert await storage.head("t") == first.head
     assert await storage.head("s") is None
 
