@@ -412,9 +412,9 @@ async def test_close_finishes_what_was_appended_and_refuses_the_rest(storage: St
     await storage.close()
 
     assert first.done() and first.exception() is None
-    with pytest.raises(StorageUnavailable, match="^The (storage|database) is closed$"):
+    with pytest.raises(StorageUnavailable, match=r"^The (storage|database) is closed$"):
         await storage.append(created("u"))
-    with pytest.raises(StorageUnavailable, match="^The (storage|database) is closed$"):
+    with pytest.raises(StorageUnavailable, match=r"^The (storage|database) is closed$"):
         await storage.put_draft(make_tasks("d", 1)[0])
 
 
