@@ -5,7 +5,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
+from core.errors import (
+    CoreError,
+    InvalidPlan,
+    Problem,
+    StorageUnavailable,
+    TaskNotFound,
+    TreeIsRunning,
+    VersionConflict,
+)
 from core.events import KINDS, Recorded
 from core.fold import fold
 from core.storage.base import (
@@ -181,14 +189,16 @@ class MemoryStorage:
         return future
 
     def _apply(self, future: asyncio.Future[Any], write: Callable[[], Any]) -> None:
+        result: Any = None
+        # Of what is not caught here, which the event loop's handler logs: nobody must wait for ever.
+        failure: CoreError | None = StorageUnavailable("The storage cannot be written")
         try:
-            result = write()
+            result, failure = write(), None
         except (VersionConflict, InvalidPlan, TaskNotFound, TreeIsRunning) as error:
+            failure = error
+        finally:
             if not future.done():
-                future.set_exception(error)
-            return
-        if not future.done():
-            future.set_result(result)
+                future.set_result(result) if failure is None else future.set_exception(failure)
 
     def _append(self, append: Append, failures_known: int) -> None:
         head = append.head

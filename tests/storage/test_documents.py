@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from core.errors import StorageUnavailable, TaskNotFound, VersionConflict
+from core.errors import StorageError, StorageUnavailable, TaskNotFound, VersionConflict
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 from tests.storage.samples import created, finished, started
 
@@ -48,6 +48,16 @@ async def test_documents_of_a_tree_that_is_not_there_are_refused_as_a_whole(stor
         await storage.put_documents(document("a"), document("b", tree_id="gone"))
 
     assert await ids(storage) == []
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_stored_is_an_error_and_not_a_wait_for_ever(storage: Storage) -> None:
+    told = r"^(The storage cannot be written|A value cannot be stored: it is not JSON)$"
+    with pytest.raises(StorageError, match=told):
+        await asyncio.wait_for(storage.put_documents(document(["no", "text"])), 30)  # type: ignore[arg-type]
+
+    await storage.put_documents(document("a"))
+    assert await ids(storage) == ["a"]
 
 
 @pytest.mark.asyncio
