@@ -369,13 +369,13 @@ class Writer:
             if mode == "TRUNCATE":
                 self._driver.execute("PRAGMA busy_timeout=0")  # writes must not wait for a reader
             _, pages, moved = self._driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            self._driver.execute("PRAGMA busy_timeout=5000")
         except sqlite3.Error as error:
             if _code(error) in UNSYNCED:
                 self._end_process("A checkpoint", error)
             logger.error("checkpoint of %s failed: %s", self._path, error)
             return
         finally:
+            self._driver.execute("PRAGMA busy_timeout=5000")
             self._log_pages = 0
         if pages - moved > ALARM_PAGES:
             logger.warning("%d pages of the log of %s wait for a reader to end", pages - moved, self._path)

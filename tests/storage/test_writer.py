@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import re
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +30,39 @@ async def storage(tmp_path: Path) -> AsyncIterator[SqlStorage]:
     await made.open()
     yield made
     await made.close()
+
+
+class _Harmed(sqlite3.Cursor):
+    """Fails at statements with a word in them, as the disk would make them fail."""
+
+    word = ""
+    code = 0
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if _Harmed.word and _Harmed.word in sql:
+            error = sqlite3.OperationalError("a disk that fails")
+            if _Harmed.code:
+                error.sqlite_errorcode, error.sqlite_errorname = _Harmed.code, f"SQLITE_{_Harmed.code}"
+            raise error
+        return super().execute(sql, *parameters)
+
+
+class _Harmable(sqlite3.Connection):
+    def cursor(self, factory: Any = _Harmed) -> Any:
+        return super().cursor(factory)
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor().execute(sql, *parameters)
+        return cursor
+
+
+@pytest.fixture
+def harm(monkeypatch: pytest.MonkeyPatch) -> type[_Harmed]:
+    """Every connection that is made from now on fails at `word` with `code`; set them to harm."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=_Harmable, **options))
+    monkeypatch.setattr(_Harmed, "word", "")
+    return _Harmed
 
 
 def on_connection(storage: SqlStorage, sql: str) -> asyncio.Future[Any]:
@@ -99,7 +131,8 @@ async def test_the_bulk_of_a_head_is_written_only_when_it_changes(storage: SqlSt
     await storage.append(appends[0])
     seen = await traced(storage)
 
-    await storage.append(appends[1])
+    decoded = replace(appends[1].head, metadata={"big": "x"}, scope=None)  # equal, and not the same objects
+    await storage.append(replace(appends[1], head=decoded))
     assert not any("bulk" in sql for sql in seen)
 
     rescoped = replace(appends[2], head=replace(appends[2].head, scope=("t",)))
@@ -122,7 +155,9 @@ async def test_more_appends_than_a_batch_holds_all_arrive(storage: SqlStorage) -
 
 
 @pytest.mark.asyncio
-async def test_a_value_that_is_no_json_fails_its_append_alone(storage: SqlStorage) -> None:
+async def test_a_value_that_is_no_json_fails_its_append_alone(
+    storage: SqlStorage, caplog: pytest.LogCaptureFixture
+) -> None:
     first, other = created("t", 2), created("u", 2)
     await storage.append(first)
     bad = started(first.head, replace(first.tasks[0], result=object()))
@@ -133,6 +168,8 @@ async def test_a_value_that_is_no_json_fails_its_append_alone(storage: SqlStorag
 
     assert [type(r) for r in results] == [StorageError, type(None), StorageError]
     assert {str(r) for r in results if r} == {"A value cannot be stored: it is not JSON"}
+    told = f"a write to {storage.path} cannot be stored: Encoding objects of type object is unsupported"
+    assert caplog.messages[0] == told
     assert await storage.head("t") == first.head
     assert await storage.head("s") is None
 
@@ -151,6 +188,29 @@ async def test_an_append_decided_before_a_failure_was_known_fails_in_a_later_bat
 
     assert [type(r) for r in results] == [VersionConflict, VersionConflict]
     await storage.append(on_top)
+
+
+@pytest.mark.asyncio
+async def test_an_append_of_another_tree_between_does_not_make_a_failure_forgotten(storage: SqlStorage) -> None:
+    first, other = created("t", 2), created("u")
+    await storage.append(first)
+    wrong = started(replace(first.head, version=9), first.tasks[0])
+    on_top = started(first.head, first.tasks[1])
+
+    results = await asyncio.gather(*[storage.append(x) for x in (wrong, other, on_top)], return_exceptions=True)
+
+    assert [type(r) for r in results] == [VersionConflict, type(None), VersionConflict]
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_breaks_a_constraint_is_a_conflict_of_no_tree(storage: SqlStorage) -> None:
+    await storage.append(created("t"))
+
+    with pytest.raises(VersionConflict) as caught:
+        await on_connection(storage, "INSERT INTO trees SELECT * FROM trees")
+
+    assert caught.value.tree_id == ""
+    await storage.append(created("u"))
 
 
 @pytest.mark.asyncio
@@ -184,6 +244,7 @@ async def test_an_append_finds_room_while_drafts_wait(storage: SqlStorage, monke
     drafts = [replace(make_tasks(f"d{n}", 1)[0], tree_id="") for n in range(30)]
     putting = [asyncio.ensure_future(storage.put_draft(draft)) for draft in drafts]
     await asyncio.sleep(0)  # all of them have asked
+    assert storage._writer is not None and storage._writer._waiting == 2, "half of the room"
 
     await storage.append(created("t"))
 
@@ -233,14 +294,17 @@ async def test_a_read_only_database_fails_the_batch(storage: SqlStorage) -> None
 
 
 @pytest.mark.asyncio
-async def test_a_locked_database_fails_the_batch_and_the_next_one_succeeds(storage: SqlStorage) -> None:
+async def test_a_locked_database_fails_the_batch_and_the_next_one_succeeds(
+    storage: SqlStorage, caplog: pytest.LogCaptureFixture
+) -> None:
     await on_connection(storage, "PRAGMA busy_timeout=0")
     foreign = sqlite3.connect(storage.path, isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(StorageUnavailable, match="SQLITE_BUSY"):
+    with pytest.raises(StorageUnavailable, match=r"^The database cannot be written at this moment \(SQLITE_BUSY\)$"):
         await storage.append(created("t"))
 
+    assert caplog.messages == [f"a batch of 1 writes to {storage.path} failed: database is locked"]
     foreign.close()
     await storage.append(created("t"))
 
@@ -254,9 +318,10 @@ async def test_an_unexpected_error_fails_the_batch_and_the_writer_lives_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(statements.INSERT_EVENTS, "run", broken)
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailable, match=r"^The database cannot be written at this moment$"):
             await storage.append(created("t"))
 
+    assert caplog.messages == [f"a batch of 1 writes to {storage.path} failed"]
     assert "ZeroDivisionError" in caplog.text
     await storage.append(created("t"))
 
@@ -304,23 +369,78 @@ async def test_the_log_is_moved_into_the_database_while_writing_and_emptied_at_t
 
 
 @pytest.mark.asyncio
-async def test_the_log_is_emptied_when_nothing_is_written(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    emptied, loop = asyncio.Event(), asyncio.get_running_loop()
+async def test_many_small_writes_have_the_log_moved_as_a_large_one_does(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
+    seen = await traced(storage)
+
+    for n in range(12):
+        await storage.append(created(f"t{n}"))
+
+    assert "PRAGMA wal_checkpoint(PASSIVE)" in seen
+
+
+def observed_checkpoints(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set at every checkpoint; and the writer is idle soon."""
+    done, loop = asyncio.Event(), asyncio.get_running_loop()
     checkpoint = Writer._checkpoint
 
     def observed(self: Writer, mode: str) -> None:
         checkpoint(self, mode)
-        loop.call_soon_threadsafe(emptied.set)
+        loop.call_soon_threadsafe(done.set)
 
     monkeypatch.setattr(writer, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(Writer, "_checkpoint", observed)
+    return done
+
+
+@pytest.mark.asyncio
+async def test_the_log_is_emptied_when_nothing_is_written(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied = observed_checkpoints(monkeypatch)
     await storage.append(created("t", 100))
 
     async with asyncio.timeout(10):
         await emptied.wait()
 
     assert storage.path.with_name(storage.path.name + "-wal").stat().st_size == 0
+    assert storage._writer is not None and storage._writer._log_pages == 0, "it is not emptied again"
     assert await storage.head("t") is not None
+
+
+@pytest.mark.asyncio
+async def test_the_log_is_emptied_without_waiting_for_a_reader_and_writes_wait_again_after_it(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = await traced(storage)
+    emptied = observed_checkpoints(monkeypatch)
+    await storage.append(created("t"))
+
+    async with asyncio.timeout(10):
+        await emptied.wait()
+
+    there = seen.index("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert (seen[there - 1], seen[there + 1]) == ("PRAGMA busy_timeout=0", "PRAGMA busy_timeout=5000")
+
+
+@pytest.mark.asyncio
+async def test_writes_wait_for_a_lock_also_after_a_checkpoint_that_failed(
+    tmp_path: Path, harm: type[_Harmed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied = observed_checkpoints(monkeypatch)
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    await storage.open()
+    harm.word, harm.code = "wal_checkpoint", sqlite3.SQLITE_FULL
+    await storage.append(created("t"))
+    async with asyncio.timeout(10):
+        await emptied.wait()
+    harm.word = ""
+
+    assert storage._writer is not None
+    waits = await storage._writer.submit(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout").scalar())
+
+    assert waits == 5000
+    await storage.close()
 
 
 @pytest.mark.asyncio
@@ -372,38 +492,6 @@ def test_a_statement_over_many_rows_keeps_their_order_and_number(rows: int) -> N
 # A disk and a loop that fail
 
 
-class _Harmed(sqlite3.Cursor):
-    """Fails at statements with a word in them, as the disk would make them fail."""
-
-    word = ""
-    code = 0
-
-    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-        if _Harmed.word and _Harmed.word in sql:
-            error = sqlite3.OperationalError("a disk that fails")
-            error.sqlite_errorcode, error.sqlite_errorname = _Harmed.code, f"SQLITE_{_Harmed.code}"
-            raise error
-        return super().execute(sql, *parameters)
-
-
-class _Harmable(sqlite3.Connection):
-    def cursor(self, factory: Any = _Harmed) -> Any:
-        return super().cursor(factory)
-
-    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-        cursor: sqlite3.Cursor = self.cursor().execute(sql, *parameters)
-        return cursor
-
-
-@pytest.fixture
-def harm(monkeypatch: pytest.MonkeyPatch) -> type[_Harmed]:
-    """Every connection that is made from now on fails at `word` with `code`; set them to harm."""
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=_Harmable, **options))
-    monkeypatch.setattr(_Harmed, "word", "")
-    return _Harmed
-
-
 @pytest.mark.parametrize(
     ("code", "exits"),
     [
@@ -426,9 +514,27 @@ async def test_a_commit_of_which_nobody_knows_what_is_stored_ends_the_process(
         await storage.append(created("t"))
 
     assert ended == exits
-    assert ("COMMIT on" in caplog.text) == bool(exits)
+    told = f"COMMIT on {storage.path} failed (SQLITE_{code}); ending the process"
+    assert (told in caplog.messages) == bool(exits)
     harm.word = ""
     assert await storage.head("t") is None
+    await storage.append(created("t"))
+    await storage.close()
+
+
+@pytest.mark.asyncio
+async def test_a_commit_that_fails_without_a_code_fails_its_batch_alone(tmp_path: Path, harm: type[_Harmed]) -> None:
+    """An error of the driver itself, of which SQLite knows nothing."""
+    ended: list[int] = []
+    storage = SqlStorage(str(tmp_path / "tasks.db"), exit_process=ended.append)
+    await storage.open()
+    harm.word, harm.code = "COMMIT", 0
+
+    with pytest.raises(StorageUnavailable, match=r"^The database cannot be written at this moment \(unknown\)$"):
+        await storage.append(created("t"))
+
+    assert ended == []
+    harm.word = ""
     await storage.append(created("t"))
     await storage.close()
 
@@ -455,12 +561,19 @@ async def test_a_checkpoint_that_could_not_be_synced_ends_the_process_and_anothe
     await storage.close()
 
     assert ended == exits
-    assert ("A checkpoint on" in caplog.text) == bool(exits)
-    assert f"checkpoint of {storage.path} failed: a disk that fails" in caplog.text
+    told = f"A checkpoint on {storage.path} failed (SQLITE_{code}); ending the process"
+    assert (told in caplog.messages) == bool(exits)
+    assert f"checkpoint of {storage.path} failed: a disk that fails" in caplog.messages
     harm.word = ""
     await storage.open()
     assert await storage.head("t") is not None
     await storage.close()
+
+
+def frames(storage: SqlStorage) -> int:
+    """How many pages its log has."""
+    size = storage.path.with_name(storage.path.name + "-wal").stat().st_size
+    return (size - 32) // (4096 + 24)
 
 
 @pytest.mark.asyncio
@@ -471,13 +584,26 @@ async def test_a_reader_that_keeps_the_log_from_being_emptied_is_told_in_the_log
     foreign = sqlite3.connect(storage.path, isolation_level=None)
     foreign.execute("BEGIN")
     foreign.execute("SELECT * FROM trees").fetchall()
+    read = frames(storage)
     await storage.append(created("u", 50))
+    written = frames(storage)
     monkeypatch.setattr(writer, "ALARM_PAGES", 1)
 
     await storage.close()
     foreign.close()
 
-    assert re.search(r"[1-9]\d* pages of the log of .*tasks.db wait for a reader to end", caplog.text)
+    assert 0 < read < written
+    assert caplog.messages == [f"{written - read} pages of the log of {storage.path} wait for a reader to end"]
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_was_moved_whole_alarms_nobody(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "ALARM_PAGES", 1)
+    await storage.append(created("t", 50))
+    await storage.close()
+    assert caplog.messages == []
 
 
 @pytest.mark.asyncio
@@ -550,3 +676,6 @@ def test_a_statement_whose_rows_have_another_width_is_a_bug() -> None:
     assert statements.RowsStatement(one_row, width).sql(2).count("?") == 2 * width
     with pytest.raises(AssertionError, match=f"not a statement over rows of {width + 1} values: INSERT"):
         statements.RowsStatement(one_row, width + 1)
+    once_more = one_row.on_conflict_do_update(index_elements=["kind", "id"], set_={"owner": bindparam("for_all_rows")})
+    with pytest.raises(AssertionError, match=f"not a statement over rows of {width} values: INSERT"):
+        statements.RowsStatement(once_more, width)
