@@ -14,9 +14,6 @@ from core.task import Task, TreeHead
 class RowsMissed(StorageError):
     """A statement did not change as many rows as it should have: an append of the batch met another version."""
 
-    def __init__(self) -> None:
-        super().__init__("Not every row of the batch was in the expected state")
-
 
 class Batch:
     """The rows of appends that go into one transaction.

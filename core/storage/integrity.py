@@ -57,7 +57,7 @@ def examine(path: Path, seconds: float | None = None) -> Verdict:
             connection.close()
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-            return Verdict(problems=tuple(found), is_complete=False, schema=schema)
+            return Verdict(problems=tuple(found), is_complete=False)
         found.append(f"the file cannot be read: {error}")
     return Verdict(problems=tuple(found), is_complete=True, schema=schema)
 

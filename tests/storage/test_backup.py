@@ -1,6 +1,7 @@
 """Copies of a database and their return (`core.storage.backup`)."""
 
 import asyncio
+import errno
 import os
 import resource
 import sqlite3
@@ -108,6 +109,48 @@ async def test_a_damaged_backup_leaves_the_database_as_it_was(tmp_path: Path) ->
 
 
 @pytest.mark.asyncio
+async def test_a_restore_that_fails_at_its_last_step_leaves_what_was_only_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log goes before the file is replaced, and its commits must not go with it."""
+    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
+    storage = SqlStorage(str(path))
+    await storage.open()
+    back_up(path, copy)
+    await storage.append(created("logged"))
+    image, log = path.read_bytes(), (tmp_path / "tasks.db-wal").read_bytes()
+    await storage.close()
+    path.write_bytes(image)  # as a kill would have left them
+    (tmp_path / "tasks.db-wal").write_bytes(log)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(StorageError, match=r"tasks\.db cannot be restored: Input/output error"):
+            restore(copy, path)
+
+    assert await trees(path) == {"logged"}
+
+
+@pytest.mark.asyncio
+async def test_what_a_killed_backup_left_is_taken_away(tmp_path: Path) -> None:
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    await storage.open()
+    await storage.append(created("kept"))
+    before = set(os.listdir(tmp_path))
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        (tmp_path / f"copy.db.part{suffix}").write_bytes(b"left" * 500)
+
+    back_up(storage.path, tmp_path / "copy.db")
+
+    assert set(os.listdir(tmp_path)) == {*before, "copy.db"}
+    await storage.close()
+    assert await trees(tmp_path / "copy.db") == {"kept"}
+
+
+@pytest.mark.asyncio
 async def test_a_damaged_database_is_replaced(tmp_path: Path) -> None:
     path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
     storage = SqlStorage(str(path))
@@ -128,11 +171,29 @@ def test_what_is_no_database_of_ours_is_neither_copied_nor_restored(tmp_path: Pa
     connection.execute("CREATE TABLE theirs (x)")
     connection.close()
     text.write_text("not a database, although it is long enough for one" * 100)
-    for source in (foreign, text, absent):
-        with pytest.raises(StorageError):
+    path, not_ours = (
+        tmp_path / "tasks.db",
+        "What is to be copied is no database of this program, or one of a newer version",
+    )
+    for source, uncopied, unrestored in (
+        (foreign, not_ours, not_ours),
+        (
+            text,
+            f"The database {text} cannot be copied: file is not a database",
+            "The copy would be damaged: the file cannot be read: file is not a database",
+        ),
+        (
+            absent,
+            f"The database {absent} cannot be copied: unable to open database file",
+            f"There is no backup {absent}",
+        ),
+    ):
+        with pytest.raises(StorageError) as told:
             back_up(source, tmp_path / "copy.db")
-        with pytest.raises(StorageError):
-            restore(source, tmp_path / "tasks.db")
+        assert str(told.value) == uncopied
+        with pytest.raises(StorageError) as told:
+            restore(source, path)
+        assert str(told.value) == unrestored
     assert {path.name for path in tmp_path.iterdir()} <= {"foreign.db", "text.db", "tasks.db.lock"}
 
 

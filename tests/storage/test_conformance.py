@@ -5,10 +5,11 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from core.errors import InvalidPlan, StorageUnavailable, TreeIsRunning, VersionConflict
+from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import MessageReceived
 from core.retry import RetryPolicy
-from core.storage.base import Append, Storage, TaskQuery, TreeQuery
+from core.storage.base import Append, Document, Storage, TaskQuery, TreeQuery
+from core.storage.memory import MemoryStorage
 from core.task import Cause, Dependency, Question, Task, TaskStatus, TreeHead
 from tests.storage.samples import created, finished, make_tasks, recorded, started, updated
 
@@ -122,8 +123,9 @@ async def test_scope_and_metadata_follow_the_head(storage: Storage) -> None:
     first = created("t", 2, metadata={"a": 1})
     await storage.append(first)
     head = first.head
-    for scope in (("t",), ("t", "t.1"), None, ("t",)):
-        append = started(replace(head, scope=scope), first.tasks[0])
+    metadatas: tuple[dict[str, object], ...] = ({"a": 1}, {"a": 2}, {"a": 2}, {}, {"a": 2}, {"a": 2})
+    for scope, metadata in zip((("t",), ("t",), ("t", "t.1"), ("t", "t.1"), None, ("t",)), metadatas, strict=True):
+        append = started(replace(head, scope=scope, metadata=metadata), first.tasks[0])
         await storage.append(append)
         head = append.head
         assert await storage.head("t") == head
@@ -169,6 +171,41 @@ async def test_a_conflict_fails_only_its_own_tree(storage: Storage) -> None:
     assert await storage.head("b") == better.head
     await storage.append(on_top)  # decided anew after the failure was known
     assert await storage.head("a") == on_top.head
+
+
+@pytest.mark.asyncio
+async def test_what_was_decided_before_a_later_failure_was_known_fails_as_well(storage: Storage) -> None:
+    """The second failure of a tree is told from the first."""
+    first = created("t", 2)
+    await storage.append(first)
+    wrong = started(replace(first.head, version=7), first.tasks[0])
+    on_top = started(first.head, first.tasks[1])
+
+    for _ in range(3):
+        results = await asyncio.gather(*[storage.append(each) for each in (wrong, on_top)], return_exceptions=True)
+        assert [type(result) for result in results] == [VersionConflict, VersionConflict]
+
+    await storage.append(on_top)
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_names_the_task_or_the_tree(storage: Storage) -> None:
+    draft = replace(make_tasks("d", 1)[0], tree_id="")
+    await storage.put_draft(draft)
+    await storage.append(created("t"))
+
+    with pytest.raises(VersionConflict, match=r"^Tree t was changed by another writer$") as conflict:
+        await storage.append(created("t"))
+    assert conflict.value.tree_id == "t"
+    with pytest.raises(VersionConflict) as conflict:
+        await storage.append(replace(created("u"), head=replace(created("u").head, version=3)))
+    assert conflict.value.tree_id == "u"
+    with pytest.raises(InvalidPlan) as taken:
+        await storage.put_draft(draft)
+    assert taken.value.problems == (Problem("id", "d is taken by another task"),)
+    with pytest.raises(TaskNotFound, match=r"^Task gone not found$") as absent:
+        await storage.put_documents(Document(kind="note", id="n", tree_id="gone", body=b"1"))
+    assert absent.value.task_id == "gone"
 
 
 @pytest.mark.asyncio
@@ -303,6 +340,17 @@ async def test_events_are_filtered_and_paged(storage: Storage) -> None:
 
 
 @pytest.mark.asyncio
+async def test_events_come_five_hundred_at_a_time_unless_more_are_asked_for(storage: Storage) -> None:
+    first = created("t")
+    await storage.append(first)
+    events = tuple(recorded(first.head, seq, MessageReceived(task_id="t", message={})) for seq in range(2, 503))
+    await storage.append(Append(head=replace(first.head, version=502), events=events, tasks=()))
+
+    assert [each.seq for each in await storage.events("t")] == list(range(1, 501))
+    assert [each.seq for each in await storage.events("t", limit=501)] == list(range(1, 502))
+
+
+@pytest.mark.asyncio
 async def test_events_keep_what_a_message_carries(storage: Storage) -> None:
     first = created("t")
     message = {"messageId": "m", "parts": [{"data": {"n": 2**60, "x": [1.5, None, "ü"]}}]}
@@ -362,6 +410,18 @@ async def test_keyset_pages_of_trees_are_complete_under_equal_times(storage: Sto
 
 
 @pytest.mark.asyncio
+async def test_a_page_that_is_just_full_has_none_after_it(storage: Storage) -> None:
+    for name in "abc":
+        await storage.append(created(name))
+
+    full = await storage.trees(TreeQuery(owner=None, limit=3))
+    short = await storage.trees(TreeQuery(owner=None, limit=2))
+
+    assert (len(full.heads), full.has_more) == (3, False)
+    assert (len(short.heads), short.has_more) == (2, True)
+
+
+@pytest.mark.asyncio
 async def test_trees_are_filtered(storage: Storage) -> None:
     await storage.append(created("a", origin="a2a", context_id="c", created_at=1.0))
     await storage.append(created("b", origin="tasks", created_at=2.0, status=TaskStatus.FAILED))
@@ -416,6 +476,12 @@ async def test_close_finishes_what_was_appended_and_refuses_the_rest(storage: St
         await storage.append(created("u"))
     with pytest.raises(StorageUnavailable, match=r"^The (storage|database) is closed$"):
         await storage.put_draft(make_tasks("d", 1)[0])
+
+
+@pytest.mark.asyncio
+async def test_memory_that_was_never_opened_refuses_writes() -> None:
+    with pytest.raises(StorageUnavailable, match=r"^The storage is closed$"):
+        await MemoryStorage().append(created("t"))
 
 
 @pytest.mark.asyncio

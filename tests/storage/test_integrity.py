@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from core.errors import StorageError
 from core.storage import integrity
-from core.storage.base import Document
+from core.storage.base import Document, TreeQuery
 from core.storage.integrity import MAX_PROBLEMS, Verdict, examine, require_whole
 from core.storage.migrate import REVISIONS
 from core.storage.sql import SqlStorage
 from core.storage.witness import Witness, noted_commit, witness_path
-from core.task import Task
+from core.task import Task, TaskStatus
 from tests.storage.samples import created, started
 
 WHOLE = Verdict(problems=(), is_complete=True, schema=REVISIONS[-1])
@@ -87,12 +88,47 @@ def test_every_damage_is_named_and_nothing_else(path: Path, sql: str, problems: 
 
 
 @pytest.mark.asyncio
+async def test_whatever_changes_in_a_running_tree_its_columns_follow(tmp_path: Path) -> None:
+    """Most appends write the version alone; each other column that changes must be written with it."""
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    await storage.open()
+    tree = created("t", 2)
+    await storage.append(tree)
+    head = tree.head
+    for change in ({}, {"updated_at": 2000.0}, {"status": TaskStatus.INPUT_REQUIRED}, {"run": 2}, {"is_live": False}):
+        append = started(head, tree.tasks[0])
+        head = replace(append.head, **{"status": head.status, "is_live": True, **change})
+        await storage.append(replace(append, head=head))
+        assert examine(storage.path) == WHOLE, change
+    assert (await storage.trees(TreeQuery(owner=None, updated_since=2000.0))).heads == (head,)
+    await storage.close()
+
+
+@pytest.mark.asyncio
 async def test_a_draft_belongs_to_no_tree_and_is_no_problem(path: Path) -> None:
     storage = SqlStorage(str(path))
     await storage.open()
     await storage.put_draft(Task(id="draft", owner="ann", name="d", created_at=1.0))
     await storage.close()
     assert examine(path) == WHOLE
+
+
+@pytest.mark.asyncio
+async def test_damage_behind_a_corrupt_tree_is_told_as_well(tmp_path: Path) -> None:
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    await storage.open()
+    for name in "abc":
+        await storage.append(created(name, 2))
+    await storage.close()
+    harm(storage.path, "UPDATE trees SET body = 'x' WHERE id = 'a'")
+    harm(storage.path, "UPDATE trees SET run = 7, origin = 'x' WHERE id = 'c'")
+    harm(storage.path, "DELETE FROM tasks WHERE id IN ('b.1', 'c.1')")
+    assert examine(storage.path).problems == (
+        "The stored tree a is corrupt",
+        "the run, origin of c anonymous in trees is not what the row says",
+        "the tree b has 1 tasks of 2",
+        "the tree c has 1 tasks of 2",
+    )
 
 
 @pytest.mark.asyncio

@@ -130,6 +130,23 @@ async def test_a_tree_that_went_on_is_neither_folded_nor_dropped(storage: Storag
 
 
 @pytest.mark.asyncio
+async def test_many_are_folded_and_dropped_at_once_and_what_went_on_hinders_none(storage: Storage) -> None:
+    went_on, one, two = [await ended_tree(storage, name) for name in ("a", "b", "c")]
+    await storage.append(said(went_on, e.RunStarted("a", 2)))
+    before = {head.id: await log_of(storage, head.id) for head in (one, two)}
+
+    await storage.fold([part_of(went_on), part_of(one), part_of(two)])
+
+    for head in (one, two):
+        assert await log_of(storage, head.id) == [*fold(before[head.id][:-1]), before[head.id][-1]]
+        assert await storage.folded(head.id) == head.version - 1
+    assert sorted(await storage.drop([went_on, one, two])) == ["b", "c"]
+    for head in (one, two):
+        assert await log_of(storage, head.id) == []
+        assert await storage.folded(head.id) == 0
+
+
+@pytest.mark.asyncio
 async def test_a_folded_tree_runs_again(storage: Storage) -> None:
     head = await ended_tree(storage, "t")
     await storage.fold([part_of(head)])
@@ -226,6 +243,29 @@ async def test_a_long_log_is_swept_after_its_tree_and_the_file_is_whole_at_each_
     assert left == [12, 3, 0]
     await storage.close()
     assert spoiled(file, "DELETE FROM events WHERE tree_id = 'o' AND seq = 2") == ("the log of tree o has gaps",)
+
+
+@pytest.mark.parametrize(("limit", "swept"), [(7, 0), (6, 1)])
+@pytest.mark.asyncio
+async def test_a_log_goes_with_its_tree_up_to_a_length_of_which_what_was_folded_is_no_part(
+    file: Path, monkeypatch: pytest.MonkeyPatch, limit: int, swept: int
+) -> None:
+    """Of its 13 events 7 are left: one artifact of five chunks, the other five, and the end."""
+    monkeypatch.setattr(retire, "MAX_EVENTS", limit)
+    storage = SqlStorage(str(file))
+    await storage.open()
+    head = await ended_tree(storage, "t", count=10)
+    await storage.fold([part_of(head, 0, 7)])
+    assert (head.version, len(await log_of(storage, "t"))) == (13, 7)
+
+    await storage.drop([head])
+
+    whole(file)
+    assert await storage.sweep(100) is bool(swept)
+    assert await log_of(storage, "t") == []
+    assert await storage.sweep(100) is False
+    await storage.close()
+    whole(file)
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -23,6 +24,16 @@ def test_the_last_number_noted_is_read(tmp_path: Path) -> None:
     witness.note(8)
     witness.close()
     assert noted_commit(path) == 8
+
+
+def test_a_note_of_an_earlier_program_is_read(tmp_path: Path) -> None:
+    """The number and its CRC-32, four bytes each."""
+    path = tmp_path / "tasks.db"
+    witness = Witness(path)
+    witness.note(5)
+    witness.close()
+    note = b"\0\0\0\5" + crc32(b"\0\0\0\5").to_bytes(4, "big")
+    assert (tmp_path / "tasks.db.commits").read_bytes() == note
 
 
 def test_the_note_lies_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
