@@ -74,7 +74,7 @@ Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 class Writer:
     """Takes writes on the event loop and makes them durable in its thread, in order.
 
-    `exit_process` ends the process after an I/O error of a COMMIT.
+    `exit_process` ends the process after an I/O error of a COMMIT, and when the thread breaks off.
     """
 
     def __init__(self, path: Path, *, exit_process: Callable[[int], None] = os._exit) -> None:
@@ -193,14 +193,21 @@ class Writer:
             return
         self._connection = connection
         self._call(self._settle_end, started, None)
-        while items := self._take():
-            outcomes = self._write(items)
-            self._call(self._settle, outcomes, self._failures)
-            self._checkpoint_if_due()
-        self._checkpoint("TRUNCATE")
-        connection.close()
-        self._witness.close()
-        self._call(self._settle_end, self._ended, None)
+        is_over = False
+        try:
+            while items := self._take():
+                outcomes = self._write(items)
+                self._call(self._settle, outcomes, self._failures)
+                self._checkpoint_if_due()
+            self._checkpoint("TRUNCATE")
+            is_over = True
+        finally:
+            if not is_over:  # whatever it was: nobody would be answered any more
+                logger.critical("the writer of %s has broken off; ending the process", self._path, exc_info=True)
+                self._exit(EXIT_CODE)
+            connection.close()
+            self._witness.close()
+            self._call(self._settle_end, self._ended, None)
 
     def _open(self) -> Connection:
         connection = create_engine("sqlite://", creator=self._connect, poolclass=NullPool).connect()

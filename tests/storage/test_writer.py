@@ -570,6 +570,27 @@ async def test_a_checkpoint_that_could_not_be_synced_ends_the_process_and_anothe
     await storage.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.asyncio
+async def test_a_writer_that_breaks_off_ends_the_process_for_nobody_would_be_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Writer) -> None:
+        raise ZeroDivisionError
+
+    ended: list[int] = []
+    storage = SqlStorage(str(tmp_path / "tasks.db"), exit_process=ended.append)
+    await storage.open()
+    monkeypatch.setattr(Writer, "_checkpoint_if_due", broken)
+    await storage.append(created("t"))
+
+    await asyncio.wait_for(storage.close(), 10)
+
+    assert ended == [writer.EXIT_CODE]
+    assert f"the writer of {storage.path} has broken off; ending the process" in caplog.messages
+    assert "ZeroDivisionError" in caplog.text
+
+
 def frames(storage: SqlStorage) -> int:
     """How many pages its log has."""
     size = storage.path.with_name(storage.path.name + "-wal").stat().st_size
