@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.config import Config
@@ -57,6 +58,24 @@ def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     assert connection.execute("SELECT * FROM documents").fetchall() == []
     assert connection.execute("SELECT * FROM folds").fetchall() == []
     connection.close()
+
+
+def test_no_connection_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the file of a server that ends, or that never began."""
+    connect, made = sqlite3.connect, []
+
+    def kept(*args: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connect(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", kept)
+    migrate(tmp_path / "tasks.db")
+    migrate(tmp_path / "tasks.db")
+
+    assert len(made) == 3
+    for connection in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("is_new", [True, False])

@@ -21,6 +21,7 @@ import pytest_asyncio
 from core.errors import ConfigurationError, DatabaseInUse, StorageError, StorageUnavailable
 from core.storage import codec, queries, retire
 from core.storage.base import Document, DocumentQuery, TaskQuery, TreeQuery
+from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock, file_system
 from core.storage.reader import Reader
 from core.storage.sql import SqlStorage, database_path
@@ -127,8 +128,9 @@ async def test_a_second_process_is_refused_and_told_who_holds_the_file(storage: 
 
 @pytest.mark.asyncio
 async def test_a_second_storage_in_the_same_process_is_refused(storage: SqlStorage) -> None:
-    with pytest.raises(DatabaseInUse, match=str(os.getpid())):
+    with pytest.raises(DatabaseInUse) as told:
         await SqlStorage(str(storage.path)).open()
+    assert str(told.value) == f"The database {storage.path} is in use by process {os.getpid()}"
     await storage.append(created("t"))
 
 
@@ -139,7 +141,10 @@ def test_a_holder_that_gives_no_name_is_another_process(tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(DatabaseInUse) as caught:
             DatabaseLock(path).acquire()
-    assert str(caught.value) == f"The database {path} is in use by another process"
+        assert str(caught.value) == f"The database {path} is in use by another process"
+        (tmp_path / "tasks.db.lock").write_bytes(b"\xff\n")
+        with pytest.raises(DatabaseInUse, match="is in use by process"):
+            DatabaseLock(path).acquire()
 
 
 @pytest.mark.asyncio
@@ -359,6 +364,17 @@ async def test_a_corrupt_row_is_left_out_of_lists_and_named_in_the_log(
         "The stored task b is corrupt; it is left out",
         "The stored tree b is corrupt; it is left out",
     ]
+
+
+@pytest.mark.asyncio
+async def test_a_text_that_is_none_any_more_costs_its_row_and_no_other(storage: SqlStorage) -> None:
+    """A flipped bit may leave bytes that are no UTF-8."""
+    for name in "abc":
+        await storage.append(created(name))
+    corrupt(storage, "UPDATE tasks SET owner = CAST(x'ff' AS TEXT) WHERE id = 'b'")
+
+    assert [task.id for task in await storage.tasks(TaskQuery(owner=None))] == ["c", "a"]
+    assert examine(storage.path).problems == ("The stored task b is corrupt",)
 
 
 @pytest.mark.asyncio
@@ -583,6 +599,11 @@ def test_the_file_system_of_a_directory_is_that_of_its_nearest_mount(tmp_path: P
     mounts.write_text(f"/dev/a / ext4 rw 0 0\nhost:/x {tmp_path}/a\\040b\\040c nfs4 rw 0 0\n")
     assert file_system(tmp_path / "a b c", mounts) == "nfs4"
     assert file_system(tmp_path / "a b", mounts) == "ext4"
+    mounts.write_text(f"host:/x {tmp_path}/X nfs4 rw 0 0\nhost:/y {tmp_path}/X/ tmpfs rw 0 0\n")
+    assert file_system(tmp_path / "X", mounts) == "tmpfs", "the later one hides the other"
+    assert file_system(tmp_path, mounts) == ""
+    mounts.write_bytes(b"host:/x /\xff nfs4 rw 0 0\n/dev/a / ext4 rw 0 0\n")
+    assert file_system(tmp_path, mounts) == "ext4"
 
 
 @pytest.mark.asyncio
@@ -684,6 +705,7 @@ async def test_an_error_of_what_decodes_rows_is_not_blamed_on_the_database(stora
 
 def test_a_lock_may_be_given_back_twice(tmp_path: Path) -> None:
     lock, other = DatabaseLock(tmp_path / "tasks.db"), DatabaseLock(tmp_path / "tasks.db")
+    lock.release()
     lock.acquire()
     lock.release()
     assert (tmp_path / "tasks.db.lock").read_text() == "", "it names nobody"

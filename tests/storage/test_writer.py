@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import queue
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from core.errors import StorageError, StorageUnavailable, VersionConflict
 from core.storage import statements, tables, writer
 from core.storage.base import Append, TaskQuery
 from core.storage.sql import SqlStorage
+from core.storage.witness import noted_commit
 from core.storage.writer import Writer
 from tests.storage.samples import created, finished, make_tasks, started
 
@@ -368,17 +370,81 @@ async def test_the_log_is_moved_into_the_database_while_writing_and_emptied_at_t
     assert not log.exists() or log.stat().st_size == 0
 
 
+@pytest.mark.parametrize("are_jobs", [False, True])
 @pytest.mark.asyncio
 async def test_many_small_writes_have_the_log_moved_as_a_large_one_does(
-    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, are_jobs: bool
 ) -> None:
     monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
     seen = await traced(storage)
 
     for n in range(12):
-        await storage.append(created(f"t{n}"))
+        if are_jobs:
+            await storage.put_draft(replace(make_tasks(f"d{n}", 1)[0], tree_id=""))
+        else:
+            await storage.append(created(f"t{n}"))
 
     assert "PRAGMA wal_checkpoint(PASSIVE)" in seen
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MAX_BATCH", 2), ("MAX_BATCH_ROWS", 8)])
+@pytest.mark.asyncio
+async def test_a_transaction_is_kept_short(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    """Six appends of three tasks and an event, at most two of them in one transaction."""
+    monkeypatch.setattr(writer, limit, most)
+    seen = await traced(storage)
+
+    await asyncio.gather(*[storage.append(created(name, 3)) for name in "abcdef"])
+
+    assert seen.count("COMMIT") == 3
+
+
+@pytest.mark.asyncio
+async def test_appends_around_a_job_are_written_together_as_well(storage: SqlStorage) -> None:
+    seen = await traced(storage)
+
+    draft = replace(make_tasks("d", 1)[0], tree_id="")
+    before = [storage.append(created(name)) for name in "ab"]
+    await asyncio.gather(*before, storage.put_draft(draft), storage.append(created("c")))
+
+    assert seen.count("COMMIT") == 1
+    assert [sql for sql in seen if "SAVEPOINT" in sql or "ROLLBACK" in sql] == []
+
+
+@pytest.mark.asyncio
+async def test_every_commit_has_the_next_number(storage: SqlStorage) -> None:
+    """By which a start knows how many are lost."""
+    numbers = []
+    for name in "abc":
+        await storage.append(created(name))
+        numbers.append(noted_commit(storage.path))
+
+    first = numbers[0]
+    assert first is not None and numbers == [first, first + 1, first + 2]
+
+
+@pytest.mark.asyncio
+async def test_a_writer_with_nothing_to_do_sleeps_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wakes once after the last write, to empty the log."""
+    waits: list[float | None] = []
+
+    class Recording(queue.SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            waits.append(timeout)
+            return super().get(block, timeout)
+
+    emptied = observed_checkpoints(monkeypatch)
+    monkeypatch.setattr(queue, "SimpleQueue", Recording)
+    idle = Writer(tmp_path / "tasks.db")
+    await idle.start()
+    await idle.submit(lambda connection: None)
+    async with asyncio.timeout(10):
+        await emptied.wait()
+    await idle.close()
+
+    assert waits == [None, 0.01, None]
 
 
 def observed_checkpoints(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
