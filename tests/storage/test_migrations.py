@@ -104,7 +104,27 @@ def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
     connection.close()
     before = path.read_bytes()
 
-    with pytest.raises(StorageError, match=r"9999.*newer version"):
+    with pytest.raises(StorageError) as told:
+        migrate(path)
+
+    assert str(told.value) == (
+        f"The database {path} has schema 9999, unknown to this program (its own is {REVISIONS[-1]}): "
+        "it was written by a newer version of this program"
+    )
+    assert path.read_bytes() == before
+
+
+def test_a_database_that_does_not_tell_its_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    migrate(path)
+    connection = sqlite3.connect(path)
+    connection.execute("DELETE FROM alembic_version")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    assert stored_revision(path) is None
+
+    with pytest.raises(StorageError, match="cannot be migrated: table alembic_version already exists"):
         migrate(path)
 
     assert path.read_bytes() == before

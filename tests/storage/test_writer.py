@@ -193,6 +193,22 @@ async def test_an_append_decided_before_a_failure_was_known_fails_in_a_later_bat
 
 
 @pytest.mark.asyncio
+async def test_what_was_decided_before_a_failure_was_known_fails_in_the_first_batch_of_a_start_too(
+    storage: SqlStorage,
+) -> None:
+    first = created("t", 2)
+    await storage.append(first)
+    await storage.close()
+    await storage.open()
+    wrong = started(replace(first.head, version=9), first.tasks[0])
+    on_top = started(first.head, first.tasks[1])
+
+    results = await asyncio.gather(storage.append(wrong), storage.append(on_top), return_exceptions=True)
+
+    assert [type(result) for result in results] == [VersionConflict, VersionConflict]
+
+
+@pytest.mark.asyncio
 async def test_an_append_of_another_tree_between_does_not_make_a_failure_forgotten(storage: SqlStorage) -> None:
     first, other = created("t", 2), created("u")
     await storage.append(first)
@@ -702,6 +718,8 @@ async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(
     started_badly = Writer(path)
     with pytest.raises(StorageError, match=r"text\.db cannot be opened: file is not a database"):
         await started_badly.start()
+    with pytest.raises(StorageUnavailable, match="closed"):
+        await started_badly.submit(created("t"))
     await started_badly.close()
     with pytest.raises(StorageUnavailable, match="closed"):
         await started_badly.submit(created("t"))
@@ -754,7 +772,8 @@ def test_a_loop_that_was_closed_before_its_storage_is_told_in_the_log(
     released.set()
     thread.join(10)
     assert not thread.is_alive()
-    assert "the event loop of" in caplog.text and "was closed before its storage" in caplog.text
+    told = f"the event loop of {tmp_path / 'tasks.db'} was closed before its storage"
+    assert caplog.messages == [told, told]  # at the answer and at the end
 
 
 def test_a_statement_whose_rows_have_another_width_is_a_bug() -> None:
