@@ -67,6 +67,10 @@ def harm(monkeypatch: pytest.MonkeyPatch) -> type[_Harmed]:
     return _Harmed
 
 
+def writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "storage-writer"]
+
+
 def on_connection(storage: SqlStorage, sql: str) -> asyncio.Future[Any]:
     """Execute a statement in the writer's thread."""
     assert storage._writer is not None
@@ -661,12 +665,15 @@ async def test_a_writer_that_breaks_off_ends_the_process_for_nobody_would_be_ans
         raise ZeroDivisionError
 
     ended: list[int] = []
+    before = writers()
     storage = SqlStorage(str(tmp_path / "tasks.db"), exit_process=ended.append)
     await storage.open()
+    (thread,) = set(writers()) - set(before)
     monkeypatch.setattr(Writer, "_checkpoint_if_due", broken)
     await storage.append(created("t"))
 
     await asyncio.wait_for(storage.close(), 10)
+    await asyncio.to_thread(thread.join, 10)
 
     assert ended == [writer.EXIT_CODE]
     assert f"the writer of {storage.path} has broken off; ending the process" in caplog.messages
@@ -732,10 +739,6 @@ async def test_a_file_that_cannot_be_made_ends_the_writer_with_its_reason(tmp_pa
     started_badly = Writer(tmp_path / "no such folder" / "tasks.db")
     with pytest.raises(StorageError, match=r"tasks\.db cannot be opened: unable to open database file"):
         await started_badly.start()
-
-
-def writers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "storage-writer"]
 
 
 @pytest.mark.asyncio
