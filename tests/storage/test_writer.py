@@ -21,6 +21,7 @@ from core.errors import StorageError, StorageUnavailable, VersionConflict
 from core.storage import statements, tables, writer
 from core.storage.base import Append, TaskQuery
 from core.storage.sql import SqlStorage
+from core.storage.witness import Note, noted_commit
 from core.storage.writer import Writer
 from tests.storage.samples import created, finished, make_tasks, started
 
@@ -264,6 +265,7 @@ async def test_an_unexpected_error_fails_the_batch_and_the_writer_lives_on(
 FULL_FILE_SYSTEM = """
 import asyncio, resource, sys
 from core.storage.sql import SqlStorage
+from core.storage.witness import Note, noted_commit
 from tests.storage.samples import created
 
 async def main():
@@ -304,13 +306,48 @@ async def test_the_log_is_moved_into_the_database_while_writing_and_emptied_at_t
 
 
 @pytest.mark.asyncio
+async def test_a_long_log_begins_anew_although_reads_overlap(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is always a reader while something is written; only a checkpoint that waits for readers sees one end."""
+    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(writer, "LONG_LOG", 100)
+    readers: list[sqlite3.Connection] = []
+
+    def reading() -> sqlite3.Connection:
+        reader = sqlite3.connect(storage.path, isolation_level=None, check_same_thread=False)
+        readers.append(reader)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM trees").fetchone()
+        return reader
+
+    def trace(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_trace_callback(lambda sql: readers[-1].execute("ROLLBACK") if "RESTART" in sql else None)
+
+    assert storage._writer is not None
+    await storage._writer.submit(trace)
+    log = storage.path.with_name(storage.path.name + "-wal")
+    for n in range(100):
+        reading()
+        if n and readers[-2].in_transaction:
+            readers[-2].execute("ROLLBACK")
+        await storage.append(created(f"t{n}", 10))
+    for reader in readers:
+        reader.close()
+    assert log.stat().st_size < 250 * 4120
+
+
+@pytest.mark.asyncio
 async def test_the_log_is_emptied_when_nothing_is_written(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     emptied, loop = asyncio.Event(), asyncio.get_running_loop()
     checkpoint = Writer._checkpoint
 
-    def observed(self: Writer, mode: str) -> None:
-        checkpoint(self, mode)
+    def observed(self: Writer, mode: str) -> int:
+        pages = checkpoint(self, mode)
         loop.call_soon_threadsafe(emptied.set)
+        return pages
 
     monkeypatch.setattr(writer, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(Writer, "_checkpoint", observed)
@@ -550,3 +587,21 @@ def test_a_statement_whose_rows_have_another_width_is_a_bug() -> None:
     assert statements.RowsStatement(one_row, width).sql(2).count("?") == 2 * width
     with pytest.raises(AssertionError, match=f"not a statement over rows of {width + 1} values: INSERT"):
         statements.RowsStatement(one_row, width + 1)
+
+
+@pytest.mark.asyncio
+async def test_a_commit_of_appends_writes_no_page_for_its_number_and_is_noted_by_its_last_tree(
+    storage: SqlStorage, tmp_path: Path
+) -> None:
+    first = created("t")
+    await storage.append(first)
+    number = noted_commit(tmp_path / "tasks.db").number  # type: ignore[union-attr]
+    seen = await traced(storage)
+    await storage.append(started(first.head, first.tasks[0]))
+    assert not [sql for sql in seen if sql.startswith("PRAGMA user_version")]
+    noted = noted_commit(tmp_path / "tasks.db")
+    assert noted == Note(number + 1, "t", first.head.version + 1), "`traced` was a job"
+
+    await on_connection(storage, "SELECT 1")
+    assert [sql for sql in seen if sql.startswith("PRAGMA user_version")] == [f"PRAGMA user_version={number + 2}"]
+    assert noted_commit(tmp_path / "tasks.db") == Note(number + 2)
