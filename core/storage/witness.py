@@ -32,10 +32,9 @@ class Note(Struct, frozen=True):
         (number,) = connection.execute("PRAGMA user_version").fetchone()
         behind = (self.number - number) % NUMBERS
         if behind or not self.tree_id:
-            return 0 < behind < NUMBERS // 2
-        return not connection.execute(
-            "SELECT 1 FROM trees WHERE id = ? AND version >= ?", (self.tree_id, self.version)
-        ).fetchone()
+            return bool(0 < behind < NUMBERS // 2)
+        reached = "SELECT 1 FROM trees WHERE id = ? AND version >= ?"
+        return connection.execute(reached, (self.tree_id, self.version)).fetchone() is None
 
 
 def witness_path(database: Path) -> Path:
