@@ -33,6 +33,7 @@ MAX_BATCH = 512  # items of one transaction
 MAX_BATCH_ROWS = 8_192  # no more items once a batch has so many
 CHECKPOINT_PAGES = 4_000  # 16 MiB: its syncs and the pages that it writes are shared by some hundred commits
 IDLE_SECONDS = 1.0
+GATHERED = 0.005  # seconds that a write waits at most for others to share its commit
 LONG_LOG = 2 * CHECKPOINT_PAGES  # a log of so many pages begins anew: while reads overlap, SQLite lets it grow instead
 ALARM_PAGES = 16_384  # 64 MiB of log that readers keep from being reused
 EXIT_CODE = 70  # EX_SOFTWARE: what was synced is not known any more, so the process must not go on (PostgreSQL's rule)
@@ -85,7 +86,8 @@ class Writer:
         self._closing = True
         # of the event loop
         self._waiting = 0
-        self._tick: list[_Item] = []
+        self._tick: list[_Item] = []  # not handed to the thread yet
+        self._is_gathering = False
         self._in_line: deque[_Item] = deque()  # jobs without room yet
         self._failures_known = 0
         # of both
@@ -123,7 +125,7 @@ class Writer:
             self._closing = True
             while self._in_line:
                 self._enqueue(self._in_line.popleft())
-            self.flush()
+            self._hand_over()
             self._queue.put(None)
         await asyncio.shield(self._ended)
 
@@ -153,12 +155,30 @@ class Writer:
         if item.future.cancelled():  # while it stood in line
             return
         self._waiting += 1
-        if not self._tick:
-            self._loop.call_soon(self.flush)
         self._tick.append(item)
+        if not self._is_gathering:
+            self._is_gathering = True
+            self._loop.call_soon(self._gather, 1, self._loop.time() + GATHERED)
 
     def flush(self) -> None:
-        """Hand what this turn of the event loop made to the thread, which wakes once for all of it."""
+        """Hand over what a turn of the event loop has made, unless it is of several, whom others may follow."""
+        if len(self._tick) == 1:
+            self._hand_over()
+
+    def _gather(self, seen: int, latest: float) -> None:
+        """Hand over what waits as soon as a turn of the event loop adds nothing to it, and at the latest then.
+
+        So while many are at work they share a commit, and the turn in which it is answered.
+        """
+        waiting = len(self._tick)
+        if waiting > seen and self._loop.time() < latest:
+            self._loop.call_soon(self._gather, waiting, latest)
+        else:
+            self._is_gathering = False
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """The thread wakes once for all of it."""
         if self._tick:
             self._queue.put(self._tick)
             self._tick = []

@@ -605,3 +605,44 @@ async def test_a_commit_of_appends_writes_no_page_for_its_number_and_is_noted_by
     await on_connection(storage, "SELECT 1")
     assert [sql for sql in seen if sql.startswith("PRAGMA user_version")] == [f"PRAGMA user_version={number + 2}"]
     assert noted_commit(tmp_path / "tasks.db") == Note(number + 2)
+
+
+@pytest.mark.asyncio
+async def test_writes_of_many_turns_share_a_commit_while_each_turn_brings_more(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = await traced(storage)
+    loop = asyncio.get_running_loop()
+
+    def later(n: int) -> None:
+        writes.append(storage.append(created(f"t{n}")))
+        if n < 20:
+            loop.call_soon(later, n + 1)
+
+    monkeypatch.setattr(writer, "GATHERED", 60.0)
+    writes = [storage.append(created("a")), storage.append(created("b"))]
+    later(0)
+    await asyncio.gather(*writes)
+    while len(writes) < 23:
+        await asyncio.gather(*writes)
+    assert seen.count("COMMIT") == 1
+
+    seen.clear()
+    monkeypatch.setattr(writer, "GATHERED", 0.0)
+    writes = [storage.append(created("c")), storage.append(created("d"))]
+    later(100)
+    await asyncio.gather(*writes)
+    assert seen.count("COMMIT") == 1, "both of one turn"
+
+
+@pytest.mark.asyncio
+async def test_a_single_write_that_is_flushed_is_handed_over_at_once(storage: SqlStorage) -> None:
+    assert storage._writer is not None
+    append = storage.append(created("t"))
+    storage.flush()
+    assert storage._writer._tick == []
+    storage.append(created("u"))
+    several = storage.append(created("v"))
+    storage.flush()
+    assert len(storage._writer._tick) == 2
+    await asyncio.gather(append, several)
