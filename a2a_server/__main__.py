@@ -3,7 +3,7 @@
 import gc
 from importlib import import_module
 
-YOUNG_OBJECTS = 10_000  # made between two searches for garbage among them; Python's own number is 700
+YOUNG_OBJECTS = 50_000  # made between two searches for garbage among them; Python's own number is 700
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ RETRY_AFTER: Final = 1  # seconds
 CALL: Final = 10.0  # seconds that a call counts: what takes longer waits for something else
 RUN: Final = 1.0  # seconds that a run counts: then it is in the hands of its executors
 WANTED: Final = 2.0  # seconds after which who was refused is gone: longer than he was told to wait
-REST: Final = 0.0005  # seconds, for each that was refused of late: some eight times what a refusal costs
+EARLY: Final = 1 / 3  # of the soft threshold: who asks again before it is time is taken when less was in hand lately
+LATELY: Final = 0.1  # seconds: longer than a commit and its answers take
+REST: Final = 0.001  # seconds, for each that was refused of late: some fifteen times what a refusal costs
 
 
 class Kind(IntEnum):
@@ -115,6 +117,9 @@ class Load:
         self._calls = _Young(CALL, now)
         self._runs = _Young(RUN, now)
         self._turned_away = _Young(WANTED, now)
+        self._now = now
+        self._peak_now = self._peak_before = 0  # in the interval that ends then, and in the one before
+        self._peak_until = 0.0
 
     # What there is to do
 
@@ -122,6 +127,7 @@ class Load:
         """A call is taken, and all of it is there."""
         self._calls.begin(call)
         self._turned_away.end(call)
+        self._peak()
 
     def end(self, call: Hashable) -> None:
         """It is answered, or waits for others, or its caller is gone."""
@@ -130,7 +136,7 @@ class Load:
     def turn_away(self, call: Hashable) -> float:
         """It is refused. The seconds for which nothing more may be heard from there.
 
-        The more are refused the longer, so that all refusals together take a fifth of the time.
+        The more are refused the longer, so that all refusals together take a tenth of the time.
         """
         self._turned_away.begin(call)
         return min(float(RETRY_AFTER), REST * len(self._turned_away))
@@ -148,16 +154,30 @@ class Load:
         """How much waits for the server."""
         return len(self._calls) + len(self._runs)
 
+    def _peak(self) -> int:
+        """The most that has waited for the server of late."""
+        now = self._now()
+        if now >= self._peak_until:
+            self._peak_before = self._peak_now if now < self._peak_until + LATELY else 0
+            self._peak_now, self._peak_until = 0, now + LATELY
+        self._peak_now = max(self._peak_now, self.busy)
+        return max(self._peak_now, self._peak_before)
+
     # Whether that is too much
 
-    @property
-    def is_pressed(self) -> bool:
-        """Whether anything is refused."""
-        busy = self.busy
-        return busy >= self._thresholds.soft and busy + len(self._turned_away) >= self._thresholds.hard
+    def is_pressed(self, *, early: bool = False) -> bool:
+        """Whether anything is refused. `early`: of who was refused, and has not waited as he was told.
 
-    def refuses(self, kind: Kind) -> bool:
+        He gets what the others leave: a place that is free for a moment, because a commit has answered many at once,
+        is theirs.
+        """
+        busy = self.busy
+        soft = self._thresholds.soft
+        is_full = self._peak() >= soft * EARLY if early else busy >= soft
+        return is_full and busy + len(self._turned_away) >= self._thresholds.hard
+
+    def refuses(self, kind: Kind, *, early: bool = False) -> bool:
         """Whether such a call is one too many."""
         if kind is Kind.WORK:
-            return self.is_pressed
+            return self.is_pressed(early=early)
         return kind is Kind.OTHER and self.busy >= self._thresholds.hard

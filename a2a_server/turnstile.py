@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from a2a_server.overload import REFUSED, TAKEN, Kind, Load, kind_of_body, kind_of_path
+from a2a_server.overload import REFUSED, RETRY_AFTER, TAKEN, Kind, Load, kind_of_body, kind_of_path
 
 TURN: Final = 0.01  # seconds, at least, between two times at which connections are heard again
 HELD: Final = 64 * 1024  # bytes of a body until which it is judged by its method
@@ -44,6 +44,7 @@ class Turnstile(HttpToolsProtocol):
     _unheard: bytearray | None = None  # what came while it rests
     _held: bytearray | None = None  # the body of a call of which it is not known whether it may pass
     _kind: Kind | None = None  # by its path
+    _early_until = 0.0  # when it may ask again, as it was told with a refusal
     _running: RequestResponseCycle | None = None  # the call that was let in last, and is not one sent ahead
 
     def data_received(self, data: bytes) -> None:
@@ -55,13 +56,13 @@ class Turnstile(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def on_headers_complete(self) -> None:
-        if self.load is None or not self.load.is_pressed:
+        if self.load is None or not self.load.is_pressed(early=self._is_early()):
             super().on_headers_complete()
             return
         path = self.url.partition(b"?")[0].decode("ascii", "replace")
         self._kind = kind_of_path(self.parser.get_method().decode("ascii"), path)
         is_sent_ahead = self.cycle is not None and not self.cycle.response_complete
-        if self._kind is not None and not self.load.refuses(self._kind):
+        if self._kind is not None and not self.load.refuses(self._kind, early=self._is_early()):
             super().on_headers_complete()
         elif is_sent_ahead or self.expect_100_continue:
             self._held = bytearray()
@@ -83,7 +84,7 @@ class Turnstile(HttpToolsProtocol):
             return
         assert self.load is not None
         kind, request_id = (self._kind, None) if self._kind is not None else kind_of_body(self._held)
-        if not self.load.refuses(kind):
+        if not self.load.refuses(kind, early=self._is_early()):
             self._let_go()
         elif any(name == b"origin" for name, _ in self.headers):  # what a page may read is in the full form
             self._let_go(is_refused=True)
@@ -119,6 +120,7 @@ class Turnstile(HttpToolsProtocol):
         if self.load is None or cycle is None or cycle.more_body or cycle.response_complete:
             return
         self.load.begin(self)
+        self._early_until = 0.0
         cycle.scope[TAKEN] = partial(self.load.end, self)  # type: ignore[typeddict-unknown-key]  # of ours
 
     def _let_go(self, *, is_refused: bool = False) -> None:
@@ -140,8 +142,13 @@ class Turnstile(HttpToolsProtocol):
             self.transport.close()
             return
         assert self.load is not None
+        self._early_until = self.loop.time() + RETRY_AFTER
         self._unheard = bytearray()
         self.bench.rest(self, self.load.turn_away(self))
+
+    def _is_early(self) -> bool:
+        """Whether it was refused, and asks again before it is time."""
+        return self._early_until > self.loop.time()
 
     def hear(self) -> None:
         """Read on, after a rest."""

@@ -25,6 +25,7 @@ class _Topic:
         self.head: TreeHead | None = None
         self.tail: deque[Recorded] = deque(maxlen=TAIL)
         self.is_gone = False
+        self.waits: dict[asyncio.Future[TreeHead | None], Callable[[TreeHead], bool]] = {}
         self._changed: asyncio.Event | None = None  # made when somebody is about to wait
 
     @property
@@ -44,6 +45,23 @@ class _Topic:
         if self._changed is not None:
             self._changed.set()
             self._changed = None
+
+    def answer_waits(self, head: TreeHead) -> None:
+        """Wake those only who wait for such a head: a tree of 10,000 tasks is published 10,000 times."""
+        self.head = head
+        for answer, until in self.waits.items():
+            if not answer.done():
+                try:
+                    if until(head):
+                        answer.set_result(head)
+                except Exception as error:  # noqa: BLE001 - the caller's own code; he alone is told
+                    answer.set_exception(error)
+
+    def end_waits(self) -> None:
+        """Let all who wait look again."""
+        for answer in self.waits:
+            if not answer.done():
+                answer.set_result(None)
 
 
 class Feed:
@@ -72,8 +90,8 @@ class Feed:
         topic = self._topics.get(head.id)
         if topic is None:
             return
-        topic.head = head
         topic.tail.extend(events)
+        topic.answer_waits(head)
         topic.wake()
 
     async def follow(self, tree_id: str, after: int = 0) -> AsyncIterator[Recorded]:
@@ -98,21 +116,22 @@ class Feed:
             self._leave(tree_id, topic)
 
     async def wait(self, tree_id: str, until: Callable[[TreeHead], bool]) -> TreeHead:
-        """The tree's head as soon as it satisfies `until`, or as it is when the feed closes.
+        """The first head of the tree from now on that satisfies `until`, or as it is when the feed closes.
 
-        Raises TaskNotFound when there is no such tree.
+        Raises TaskNotFound when there is no such tree, and what `until` raises.
         """
         topic = self._enter(tree_id)
+        answer: asyncio.Future[TreeHead | None] = asyncio.get_running_loop().create_future()
+        topic.waits[answer] = until  # before reading, so that nothing falls between the read and the wait
         try:
-            while True:
-                changed = topic.changed
-                head = topic.head or await self._storage.head(tree_id)
-                if head is None or topic.is_gone:
-                    raise TaskNotFound(tree_id)
-                if until(head) or self._closed:
-                    return head
-                await changed.wait()
+            head = topic.head or await self._storage.head(tree_id)
+            if head is not None and not topic.is_gone and not self._closed and not until(head):
+                head = await answer or topic.head or head
+            if head is None or topic.is_gone:
+                raise TaskNotFound(tree_id)
+            return head
         finally:
+            del topic.waits[answer]
             self._leave(tree_id, topic)
 
     @contextmanager
@@ -140,12 +159,14 @@ class Feed:
         topic = self._topics.get(tree_id)
         if topic is not None:
             topic.is_gone = True
+            topic.end_waits()
             topic.wake()
 
     def close(self) -> None:
         """End every follower after what it is reading; waits end with the head as it is."""
         self._closed = True
         for topic in self._topics.values():
+            topic.end_waits()
             topic.wake()
 
     @property

@@ -223,10 +223,17 @@ class Orchestrator:
             turn = None
         if turn is None:
             turn = Turn(tree, documents, is_new=is_new)
+            if not self._open:
+                asyncio.get_running_loop().call_soon(self._hand_over_all)
             self._open[tree.id] = turn
             self._turns.setdefault(tree.id, {})[turn] = None
-            asyncio.get_running_loop().call_soon(self._hand_over, turn)
         return turn
+
+    def _hand_over_all(self) -> None:
+        """Append what the last turn of the event loop has decided on any tree."""
+        for turn in list(self._open.values()):
+            self._hand_over(turn)
+        self._storage.flush()
 
     def _hand_over(self, turn: Turn) -> None:
         """Append what was decided, unless that has been done."""

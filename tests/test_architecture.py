@@ -97,6 +97,7 @@ FORBIDDEN_CALLS = frozenset({"eval", "exec", "os.popen", "os.system", "yaml.load
 
 # Where code of others runs, or where the last line of defence stands: file and function -> why.
 BROAD_EXCEPTS: dict[tuple[str, str], str] = {
+    ("core.feed", "answer_waits"): "a caller's condition, who is told what it raised",
     ("a2a_server.extensions", "load_executors"): "the operator's files: importing them may raise anything",
     ("a2a_server.jsonrpc", "perform"): "a method, called through any binding",
     ("a2a_server.jsonrpc", "to_events"): "a method's stream, through any binding",

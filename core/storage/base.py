@@ -145,6 +145,10 @@ class Storage(Protocol):
         """
         ...
 
+    def flush(self) -> None:
+        """Begin to write what was appended, now rather than at the end of the turn of the event loop."""
+        ...
+
     async def put_draft(self, task: Task) -> None:
         """Store a task that belongs to no tree yet (`tree_id` is empty). Raises InvalidPlan when its id is taken.
 

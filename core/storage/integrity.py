@@ -22,7 +22,7 @@ from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, comp
 from core.storage.reader import readable_text
 from core.storage.retire import read_fold
 from core.storage.tables import documents, events, folds, tasks, trees
-from core.storage.witness import lost_commits, noted_commit, witness_path
+from core.storage.witness import Note, noted_commit, witness_path
 
 MAX_PROBLEMS = 20  # of one report
 STEPS = 20_000  # of SQLite's machine between two looks at the clock
@@ -88,18 +88,17 @@ def _schema(connection: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _problems(connection: sqlite3.Connection, path: Path, noted: int | None) -> Iterator[str]:
-    (number,) = connection.execute("PRAGMA user_version").fetchone()
-    if lost := lost_commits(noted, number):
-        yield (
-            f"its last {lost} commits are missing: its log is damaged, or it is an older copy (to go on without them, "
-            f"remove {witness_path(path).name})"
-        )
+def _problems(connection: sqlite3.Connection, path: Path, noted: Note | None) -> Iterator[str]:
     pages = [text for (text,) in connection.execute(f"PRAGMA integrity_check({MAX_PROBLEMS})")]
     if pages != ["ok"]:
         yield from (" ".join(text.split()) for text in pages)
         return
     present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if noted is not None and trees.name in present and noted.is_missed_in(connection):
+        yield (
+            "its last commits are missing: its log is damaged, or it is an older copy (to go on without them, remove "
+            f"{witness_path(path).name})"
+        )
     for table, columns, read in _TABLES:
         if table.name in present:
             yield from _wrong_rows(connection, table, columns, read)

@@ -58,6 +58,9 @@ class MemoryStorage:
         failures_known = self._failures
         return self._submit(lambda: self._append(append, failures_known))
 
+    def flush(self) -> None:
+        pass
+
     async def put_draft(self, task: Task) -> None:
         await self._submit(lambda: self._put_draft(task))
 

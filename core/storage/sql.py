@@ -117,6 +117,10 @@ class SqlStorage:
             return _refused()
         return self._writer.submit(append)
 
+    def flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
     async def put_draft(self, task: Task) -> None:
         await self._run(lambda connection: _insert_draft(connection, task))
 

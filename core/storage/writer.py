@@ -33,14 +33,17 @@ MAX_BATCH = 512  # items of one transaction
 MAX_BATCH_ROWS = 8_192  # no more items once a batch has so many
 CHECKPOINT_PAGES = 4_000  # 16 MiB: its syncs and the pages that it writes are shared by some hundred commits
 IDLE_SECONDS = 1.0
+GATHERED = 0.005  # seconds that a write waits at most for others to share its commit
+LONG_LOG = 2 * CHECKPOINT_PAGES  # a log of so many pages begins anew: while reads overlap, SQLite lets it grow instead
 ALARM_PAGES = 16_384  # 64 MiB of log that readers keep from being reused
 EXIT_CODE = 70  # EX_SOFTWARE: what was synced is not known any more, so the process must not go on (PostgreSQL's rule)
 # What is on the disk is not known after these: as for a COMMIT, the next process begins from what it finds there.
 UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 CLOSED = "The database is closed"
 
+BUSY_TIMEOUT = "PRAGMA busy_timeout=5000"  # milliseconds
 PRAGMAS = (
-    "PRAGMA busy_timeout=5000",
+    BUSY_TIMEOUT,
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",  # NORMAL loses acknowledged commits when the power fails
     "PRAGMA foreign_keys=ON",
@@ -83,7 +86,8 @@ class Writer:
         self._closing = True
         # of the event loop
         self._waiting = 0
-        self._tick: list[_Item] = []
+        self._tick: list[_Item] = []  # not handed to the thread yet
+        self._is_gathering = False
         self._in_line: deque[_Item] = deque()  # jobs without room yet
         self._failures_known = 0
         # of both
@@ -94,7 +98,9 @@ class Writer:
         self._failures = 0
         self._stored: dict[str, TreeHead] = {}
         self._log_pages = 0
-        self._commits = 0  # number of the latest one
+        self._number = 0  # of the last commit with a job
+        self._has_job = False  # the open transaction
+        self._last: TreeHead | None = None  # of the last append in it
         self._witness = Witness(path)
 
     # --- on the event loop
@@ -119,7 +125,7 @@ class Writer:
             self._closing = True
             while self._in_line:
                 self._enqueue(self._in_line.popleft())
-            self._flush()
+            self._hand_over()
             self._queue.put(None)
         await asyncio.shield(self._ended)
 
@@ -149,12 +155,30 @@ class Writer:
         if item.future.cancelled():  # while it stood in line
             return
         self._waiting += 1
-        if not self._tick:
-            self._loop.call_soon(self._flush)
         self._tick.append(item)
+        if not self._is_gathering:
+            self._is_gathering = True
+            self._loop.call_soon(self._gather, 1, self._loop.time() + GATHERED)
 
-    def _flush(self) -> None:
-        """Hand what this turn of the event loop made to the thread, which wakes once for all of it."""
+    def flush(self) -> None:
+        """Hand over what a turn of the event loop has made, unless it is of several, whom others may follow."""
+        if len(self._tick) == 1:
+            self._hand_over()
+
+    def _gather(self, seen: int, latest: float) -> None:
+        """Hand over what waits as soon as a turn of the event loop adds nothing to it, and at the latest then.
+
+        So while many are at work they share a commit, and the turn in which it is answered.
+        """
+        waiting = len(self._tick)
+        if waiting > seen and self._loop.time() < latest:
+            self._loop.call_soon(self._gather, waiting, latest)
+        else:
+            self._is_gathering = False
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """The thread wakes once for all of it."""
         if self._tick:
             self._queue.put(self._tick)
             self._tick = []
@@ -215,7 +239,7 @@ class Writer:
             self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
             for pragma in PRAGMAS:
                 self._driver.execute(pragma)
-            (self._commits,) = self._driver.execute("PRAGMA user_version").fetchone()
+            (self._number,) = self._driver.execute("PRAGMA user_version").fetchone()
         except DATABASE_ERRORS:
             connection.close()  # here, in the thread that made it
             raise
@@ -256,6 +280,8 @@ class Writer:
 
     def _write(self, items: list[_Item]) -> list[Outcome]:
         """One transaction. Nothing of it is stored when the database cannot be written."""
+        self._has_job = False
+        self._last = None
         try:
             self._driver.execute("BEGIN IMMEDIATE")
             try:
@@ -281,16 +307,20 @@ class Writer:
         return [(item.future, None, StorageUnavailable(message)) for item in items]
 
     def _commit(self) -> None:
-        number = (self._commits + 1) % NUMBERS
-        self._driver.execute(f"PRAGMA user_version={number}")
+        number = (self._number + self._has_job) % NUMBERS
+        if self._has_job:
+            self._driver.execute(f"PRAGMA user_version={number}")
         try:
             self._driver.execute("COMMIT")
         except sqlite3.Error as error:
             if _code(error) & 0xFF == sqlite3.SQLITE_IOERR:
                 self._end_process("COMMIT", error)
             raise
-        self._commits = number
-        self._witness.note(number)
+        self._number = number
+        if self._has_job or self._last is None:  # a job may have removed the tree
+            self._witness.note(number)
+        else:
+            self._witness.note(number, self._last.id, self._last.version)
 
     def _end_process(self, step: str, error: Exception) -> None:
         logger.critical("%s on %s failed (%s); ending the process", step, self._path, _code_name(error))
@@ -310,7 +340,7 @@ class Writer:
             if appends:
                 self._write_batch(appends)
                 appends = []
-            outcomes.append((item.future, item.work(self._connection), None))
+            outcomes.append((item.future, self._do(item.work), None))
             self._log_pages += 8
         if appends:
             self._write_batch(appends)
@@ -344,7 +374,7 @@ class Writer:
 
     def _write_one(self, item: _Item) -> Any:
         if not isinstance(item.work, Append):
-            return item.work(self._connection)
+            return self._do(item.work)
         tree_id = item.work.head.id
         # Made before its maker knew that an earlier append of the tree had failed: decided on what is not so.
         if item.failures_known < self._failed.get(tree_id, 0):
@@ -354,9 +384,14 @@ class Writer:
         self._write_batch([item.work])
         return None
 
+    def _do(self, job: Job) -> Any:
+        self._has_job = True
+        return job(self._connection)
+
     def _write_batch(self, appends: list[Append]) -> None:
         batch = Batch(appends, self._stored)
         rows = batch.write(self._driver.execute, lambda: self._driver.total_changes)
+        self._last = appends[-1].head
         # A guess, not a count: pages are shared by neighbouring rows. Only the rhythm of checkpoints hangs on it.
         self._log_pages += 8 + rows // 4
         # Of live trees, the bulk need not be written again.
@@ -367,25 +402,27 @@ class Writer:
                 self._stored.pop(tree_id, None)
 
     def _checkpoint_if_due(self) -> None:
-        if self._log_pages >= CHECKPOINT_PAGES:
-            self._checkpoint("PASSIVE")
+        if self._log_pages >= CHECKPOINT_PAGES and self._checkpoint("PASSIVE") >= LONG_LOG:
+            self._checkpoint("RESTART", patience=50)
 
-    def _checkpoint(self, mode: str) -> None:
-        """Move the log into the database. It is no error when a reader is in the way: the next one goes on."""
+    def _checkpoint(self, mode: str, *, patience: int = 0) -> int:
+        """Move the log into the database; the log's pages. It is no error when a reader is in the way for longer than
+        `patience` (milliseconds), in which nothing is written: the next one goes on.
+        """
+        pages = moved = 0
+        self._log_pages = 0
         try:
-            if mode == "TRUNCATE":
-                self._driver.execute("PRAGMA busy_timeout=0")  # writes must not wait for a reader
+            self._driver.execute(f"PRAGMA busy_timeout={patience}")
             _, pages, moved = self._driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
             if _code(error) in UNSYNCED:
                 self._end_process("A checkpoint", error)
             logger.error("checkpoint of %s failed: %s", self._path, error)
-            return
         finally:
-            self._driver.execute("PRAGMA busy_timeout=5000")
-            self._log_pages = 0
+            self._driver.execute(BUSY_TIMEOUT)
         if pages - moved > ALARM_PAGES:
             logger.warning("%d pages of the log of %s wait for a reader to end", pages - moved, self._path)
+        return int(pages)
 
 
 def _tree_id(item: _Item) -> str:

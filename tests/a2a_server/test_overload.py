@@ -8,6 +8,7 @@ import pytest
 from a2a_server.config import load
 from a2a_server.overload import (
     CALL,
+    LATELY,
     METHODS,
     REST,
     RETRY_AFTER,
@@ -77,6 +78,25 @@ def test_who_was_turned_away_is_forgotten_when_he_does_not_come_again() -> None:
     scene.time += 2**-10
     assert scene.refused == []
     assert WANTED > RETRY_AFTER, "else all would be let in when they come again, as they were told"
+
+
+def test_who_asks_again_too_early_does_not_get_a_place_that_is_free_for_a_moment_only() -> None:
+    scene = Scene()
+    calls = scene.call(SOFT)
+    for _ in range(HARD):
+        scene.load.turn_away(object())
+    for each in calls:
+        scene.load.end(each)
+    assert scene.load.busy == 0 and not scene.load.refuses(Kind.WORK)
+    assert scene.load.refuses(Kind.WORK, early=True) and not scene.load.refuses(Kind.OTHER, early=True)
+    scene.time += LATELY
+    assert scene.load.refuses(Kind.WORK, early=True), "that was lately"
+    scene.time += 2 * LATELY
+    assert not scene.load.refuses(Kind.WORK, early=True)
+    scene.call(1)
+    assert not scene.load.refuses(Kind.WORK, early=True), "a server with next to nothing in hand takes him"
+    scene.call(1)
+    assert scene.load.refuses(Kind.WORK, early=True) and not scene.load.refuses(Kind.WORK)
 
 
 def test_rest_after_a_refusal_grows_with_the_number_of_those_who_are_refused() -> None:

@@ -67,6 +67,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningServer
     for name in ("CALL", "WANTED"):
         monkeypatch.setattr(overload, name, inf)
     monkeypatch.setattr(overload, "RUN", 0.0)
+    monkeypatch.setattr(overload, "LATELY", 0.0)
     async with running(overload_soft=SOFT, overload_hard=HARD) as it:
         yield it
 
@@ -107,6 +108,27 @@ async def test_work_is_taken_until_the_hard_threshold_and_again_when_there_is_ro
         server.application.load.end(calls.pop())
     assert (await line.ask(WORK))[0] == 200
     line.close()
+
+
+@pytest.mark.asyncio
+async def test_who_asks_again_before_it_is_time_gets_a_place_when_next_to_nothing_is_in_hand(
+    server: RunningServer,
+) -> None:
+    for _ in range(HARD):
+        server.application.load.turn_away(object())
+    calls = occupy(server, SOFT)
+    line, other = await Line.to(server), await Line.to(server)
+    assert (await line.ask(WORK))[0] == 503
+    server.application.load.end(calls.pop())
+    assert (await line.ask(WORK))[0] == 503
+    assert (await other.ask(WORK))[0] == 200, "who was not refused of late"
+    while calls:
+        server.application.load.end(calls.pop())
+    assert (await line.ask(WORK))[0] == 200
+    calls = occupy(server, SOFT - 1)
+    assert (await line.ask(WORK))[0] == 200, "who was let in is like everybody"
+    line.close()
+    other.close()
 
 
 @pytest.mark.asyncio

@@ -132,6 +132,31 @@ async def test_a_wait_ends_with_the_head_that_satisfies_it() -> None:
 
 
 @virtual_time
+async def test_a_wait_gives_the_head_that_satisfied_it_though_the_tree_is_further_already() -> None:
+    log = await new_log(1)
+    waiter = asyncio.create_task(log.feed.wait("t", lambda head: head.version == 2))
+    await settle()
+    await log.write(1)
+    await log.write(1)
+    assert (await waiter).version == 2
+
+
+@virtual_time
+async def test_who_waits_for_another_head_is_not_woken_and_one_whose_condition_fails_is_told_alone() -> None:
+    log = await new_log(1)
+    asked: list[int] = []
+    patient = asyncio.create_task(log.feed.wait("t", lambda head: bool(asked.append(head.version)) or head.version > 3))
+    broken = asyncio.create_task(log.feed.wait("t", lambda head: 1 // (head.version - 2) > 5))
+    await settle()
+    for _ in range(3):
+        await log.write(1)
+    assert (await patient).version == 4 and asked == [1, 2, 3, 4]
+    with pytest.raises(ZeroDivisionError):
+        await broken
+    assert log.feed.followers == 0
+
+
+@virtual_time
 async def test_a_wait_for_no_tree_is_refused() -> None:
     log = await new_log()
     with pytest.raises(TaskNotFound):

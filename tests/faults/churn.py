@@ -7,8 +7,10 @@ comes as an A2A message under an idempotency key, the others through the core.
 import asyncio
 import gc
 import json
+import sqlite3
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +105,14 @@ async def send(application: Application, n: int) -> None:
     assert b"TASK_STATE_COMPLETED" in reply.body, reply.body
 
 
-def held(folder: Path) -> int:
-    """Bytes of the database and its logs."""
-    return sum(file.stat().st_size for file in folder.iterdir())
+def held(folder: Path) -> tuple[int, int]:
+    """Bytes of the database with what its log brings, and of the log."""
+    with closing(sqlite3.connect(folder / "tasks.db")) as connection:
+        pages, size = (connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
+    return pages * size, (folder / "tasks.db-wal").stat().st_size
 
 
-async def sample(application: Application, n: int, size: int) -> dict[str, int]:
+async def sample(application: Application, n: int, size: tuple[int, int]) -> dict[str, int]:
     """What the process and the file hold."""
     gc.collect()
     process = psutil.Process()
@@ -120,7 +124,8 @@ async def sample(application: Application, n: int, size: int) -> dict[str, int]:
         "coroutines": len(asyncio.all_tasks()),
         "threads": threading.active_count(),
         "files": process.num_fds(),
-        "bytes": size,
+        "bytes": size[0],
+        "log": size[1],
         "trees": page.total,
     }
 

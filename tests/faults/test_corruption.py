@@ -39,11 +39,12 @@ async def main():
         for n in range(15 * half, 15 * half + 15):
             tree = created(f"tree{n}", 1 + n % 4, owner=("ann", "bob")[n % 2], created_at=1000.0 + n)
             start = started(tree.head, tree.tasks[0])
-            for append in (tree, start, finished(start.head)):
-                await storage.append(append)
+            await storage.append(tree)
+            await storage.append(start)
             owner, tree_id = tree.head.owner, tree.head.id
             note = Document(kind="note", id=f"note{n}", owner=owner, tree_id=tree_id, at=float(n), body=b"1")
             await storage.put_documents(note)
+            await storage.append(finished(start.head))
         if half == 0:
             await storage.close()
     os._exit(0)
@@ -203,7 +204,7 @@ async def whole_copy(stopped: Path, folder: Path) -> Path:
         ("DELETE FROM events WHERE tree_id = 'tree2' AND seq = 2", "log of tree tree2 has gaps"),
         ("DELETE FROM tasks WHERE id = 'tree2'", "tree tree2 has 2 tasks of 3"),
         ("DELETE FROM trees WHERE id = 'tree2'", "rows of tasks belong to no tree"),
-        ("PRAGMA user_version = 3", "last .* commits are missing"),
+        ("PRAGMA user_version = 3", "last commits are missing"),
     ],
 )
 @pytest.mark.asyncio
@@ -265,14 +266,15 @@ async def test_the_last_acknowledged_commit_cannot_vanish_from_the_log(stopped: 
     log = copy / LOG
     log.write_bytes(log.read_bytes()[:-1])
 
-    with pytest.raises(StorageError, match="its last 1 commits are missing"):
+    with pytest.raises(StorageError, match="its last commits are missing"):
         await SqlStorage(str(copy / FILE)).open()
 
     (copy / f"{FILE}.commits").unlink()
     storage = SqlStorage(str(copy / FILE))
     await storage.open()
     assert await storage.head("tree29") is not None
-    assert await storage.document("note", "note29") is None, "the loss is accepted"
+    (tree,) = [head for head in (await storage.trees(TreeQuery(owner="bob", limit=100))).heads if head.id == "tree29"]
+    assert tree.is_live, "the loss of its end is accepted"
     await storage.close()
 
 

@@ -174,14 +174,16 @@ def test_an_empty_file_and_a_foreign_database_have_no_schema(tmp_path: Path) -> 
         assert examine(path) == Verdict(problems=(), is_complete=True, schema=None)
 
 
-def test_commits_that_are_gone_are_counted(path: Path) -> None:
+@pytest.mark.parametrize("lost", [(3,), (0, "t", 1_000), (0, "no such tree", 1)])
+def test_commits_that_are_gone_are_told(path: Path, lost: tuple[int, str, int]) -> None:
     noted = noted_commit(path)
-    assert noted is not None
+    assert noted is not None and examine(path).problems == ()
+    later, *tree = lost
     witness = Witness(path)
-    witness.note(noted + 3)
+    witness.note(noted.number + later, *tree)
     witness.close()
     (problem,) = examine(path).problems
-    assert problem.startswith("its last 3 commits are missing")
+    assert problem.startswith("its last commits are missing")
     assert "remove tasks.db.commits" in problem
 
 
