@@ -25,7 +25,7 @@ def back_up(database: Path, target: Path) -> int:
         raise StorageError(f"{target} exists already")
     part = _beside(target)
     try:
-        part.unlink(missing_ok=True)
+        _remove(part)
         part.touch(mode=0o600)
         source = sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
         with closing(source), closing(sqlite3.connect(part)) as copy:
@@ -54,7 +54,7 @@ def restore(backup: Path, database: Path) -> int:
     file = database.resolve()
     part = _beside(file)
     try:
-        part.unlink(missing_ok=True)
+        _remove(part)
         part.touch(mode=0o600)
         with backup.open("rb") as source, part.open("r+b") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)

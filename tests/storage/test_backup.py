@@ -135,7 +135,7 @@ async def test_a_restore_that_fails_at_its_last_step_leaves_what_was_only_in_the
 
 
 @pytest.mark.asyncio
-async def test_what_a_killed_backup_left_is_taken_away(tmp_path: Path) -> None:
+async def test_what_a_killed_backup_or_restore_left_is_taken_away(tmp_path: Path) -> None:
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     await storage.open()
     await storage.append(created("kept"))
@@ -147,7 +147,13 @@ async def test_what_a_killed_backup_left_is_taken_away(tmp_path: Path) -> None:
 
     assert set(os.listdir(tmp_path)) == {*before, "copy.db"}
     await storage.close()
-    assert await trees(tmp_path / "copy.db") == {"kept"}
+    for suffix in ("", "-journal", "-shm"):
+        (tmp_path / f"tasks.db.part{suffix}").write_bytes(b"left" * 500)
+
+    restore(tmp_path / "copy.db", storage.path)
+
+    assert {name for name in os.listdir(tmp_path) if "part" in name} == set()
+    assert await trees(storage.path) == {"kept"}
 
 
 @pytest.mark.asyncio

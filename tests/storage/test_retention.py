@@ -100,16 +100,18 @@ async def test_a_folded_log_keeps_what_remains(storage: Storage) -> None:
     assert [(ended.head.id, ended.folded) for ended in await storage.ended(ALL)] == [("o", 0), ("t", head.version - 1)]
 
 
+@pytest.mark.parametrize("cut", [6, 3])
 @pytest.mark.asyncio
-async def test_a_log_is_folded_part_by_part(storage: Storage) -> None:
+async def test_a_log_is_folded_part_by_part(storage: Storage, cut: int) -> None:
+    """What remains of the first part is no part of the second, also where it stands at the cut."""
     head = await ended_tree(storage, "t", count=8)
     before = await log_of(storage, "t")
 
-    await storage.fold([part_of(head, 0, 6)])
-    await storage.fold([part_of(head, 6)])
+    await storage.fold([part_of(head, 0, cut)])
+    await storage.fold([part_of(head, cut)])
 
-    assert await log_of(storage, "t") == [*fold(before[:6]), *fold(before[6:-1]), before[-1]]
-    await storage.fold([part_of(head, 6)])
+    assert await log_of(storage, "t") == [*fold(before[:cut]), *fold(before[cut:-1]), before[-1]]
+    await storage.fold([part_of(head, cut)])
     assert await storage.folded("t") == head.version - 1
     assert len(await log_of(storage, "t")) == 3, "what is folded already is left alone"
 
