@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from a2a_server.deadlines import Deadlines, TimedConnection
+from a2a_server.headers import NO_STORE, NOSNIFF
 from a2a_server.overload import RETRY_AFTER, Load
 from a2a_server.protocol.errors import Overloaded, to_object, to_status
 from a2a_server.turnstile import Bench, Refusals
@@ -165,11 +166,11 @@ class Connection(TimedConnection):
 def refusals() -> Refusals:
     """What is said at the turnstile, as the gate says it too."""
     error = Overloaded(retry_after=RETRY_AFTER)
-    head = f"HTTP/1.1 {error.http_status} Service Unavailable\r\ncontent-type: application/json\r\n"
-    for name, value in {**error.headers, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}.items():
-        head += f"{name.lower()}: {value}\r\n"
+    head = b"HTTP/1.1 %d Service Unavailable\r\ncontent-type: application/json\r\n" % error.http_status
+    told = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+    head += b"".join([b"%b: %b\r\n" % field for field in (*told, NO_STORE, NOSNIFF)])
     after_id = b',"error":' + msgspec.json.encode(to_object(error)) + b"}"
-    return Refusals(head.encode(), b'{"jsonrpc":"2.0","id":', after_id, msgspec.json.encode(to_status(error)))
+    return Refusals(head, b'{"jsonrpc":"2.0","id":', after_id, msgspec.json.encode(to_status(error)))
 
 
 def limited(connections: Connections, times: Deadlines, heads: HeadLimits, what_there_is: Load) -> type[Connection]:

@@ -4,8 +4,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from a2a_server.origins import Headers, Origins
 
-_NOSNIFF = (b"x-content-type-options", b"nosniff")
-_NO_STORE = (b"cache-control", b"no-store")  # unless the route knows better: answers are one caller's own
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")  # unless the route knows better: answers are one caller's own
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -33,7 +33,7 @@ class AnswerHeaders:
                 await send({"type": "http.response.start", "status": 204, "headers": answer})
                 await send({"type": "http.response.body"})
                 return
-        added = [_NOSNIFF, *self._origins.reading(origin, path)]
+        added = [NOSNIFF, *self._origins.reading(origin, path)]
         # Browsers keep it for all ports of a name: never for that of everybody's own machine.
         if self._is_secure and asked.get(b"host", b"").partition(b":")[0].lower() != b"localhost":
             added.append(_HSTS)
@@ -45,7 +45,7 @@ def _adding(added: Headers, send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers: Headers = [*message.get("headers", ()), *added]
             if not any(name == b"cache-control" for name, _ in headers):
-                headers.append(_NO_STORE)
+                headers.append(NO_STORE)
             message = {**message, "headers": headers}
         await send(message)
 

@@ -205,9 +205,7 @@ class Streams:
         return head
 
     async def _snapshot(self, head: TreeHead, view: View) -> wire.Task:
-        wanted = kinds(head, view.task_id, with_artifacts=True)
-        only = None if view.is_root else view.task_id
-        events = await read_events(self._session.storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
+        events = await snapshot_events(self._session.storage, head, view.task_id)
         return snapshot(head, view.task_id, events)
 
     async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
@@ -279,6 +277,15 @@ async def read_events(
             cursor = page[-1].seq
         if await storage.folded(tree_id) == folded:
             return found
+
+
+async def snapshot_events(
+    storage: Storage, head: TreeHead, task_id: str, *, with_artifacts: bool = True
+) -> list[Recorded]:
+    """What a snapshot of the task at the head's version is made of."""
+    wanted = kinds(head, task_id, with_artifacts=with_artifacts)
+    only = None if task_id == head.id else task_id
+    return await read_events(storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
 
 
 async def sse(events: AsyncGenerator[Event, None], is_draining: Callable[[], bool]) -> AsyncIterator[bytes]:

@@ -39,6 +39,7 @@ class SystemClock:
             stamp = max(self._last + 1, time.time_ns() * 4096 // 1_000_000)
             self._last = stamp
         tail = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
+        # Not by way of uuid.UUID, which takes longer than all the rest.
         digits = f"{((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | tail:032x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 

@@ -76,6 +76,7 @@ class Runner:
         self._side_jobs: set[asyncio.Task[Any]] = set()
         self._filling = False
         self._closing = False
+        # Bound once: each access to a method makes an object, of which every attempt would keep two.
         self._report_to, self._submit_to = orchestrator.handle, orchestrator.submit
         orchestrator.observer = self
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from a2a_server.methods.access import owned_head
 from a2a_server.protocol import types as wire
-from a2a_server.streams import read_events
+from a2a_server.streams import snapshot_events
 from a2a_server.translate import kinds, snapshot
 from core.events import KINDS, Recorded
 from core.session import Session
@@ -42,11 +42,4 @@ class TaskReader:
         wanted = kinds(head, task_id, with_artifacts=with_artifacts)
         if wanted is not None and (told := self._session.feed.told(head.id, head.version)) is not None:
             return [recorded for recorded in told if KINDS[type(recorded.event)] in wanted]
-        return await read_events(
-            self._session.storage,
-            head.id,
-            0,
-            until=head.version,
-            task_id=None if task_id == head.id else task_id,
-            kinds=wanted,
-        )
+        return await snapshot_events(self._session.storage, head, task_id, with_artifacts=with_artifacts)

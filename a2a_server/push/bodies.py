@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.push.configs import PushConfig
-from a2a_server.streams import read_events
-from a2a_server.translate import OUTPUT, artifacts, context_of, kinds, snapshot, updates
+from a2a_server.streams import read_events, snapshot_events
+from a2a_server.translate import OUTPUT, artifacts, context_of, snapshot, updates
 from core import events as e
 from core.events import Recorded
 from core.node_status import ENDS, node_status
@@ -114,11 +114,9 @@ class Teller:
     async def _task(self, config: PushConfig, head: TreeHead, recorded: Recorded) -> wire.Task:
         """The task as it was at that event."""
         then = replace(head, version=recorded.seq, status=recorded.tree_status, updated_at=recorded.at)
-        only = None if config.task_id == head.id else config.task_id
-        wanted = kinds(head, config.task_id, with_artifacts=True)
-        events = await read_events(self._session.storage, head.id, 0, until=recorded.seq, task_id=only, kinds=wanted)
-        task = snapshot(then, config.task_id, events)
-        return task if only is not None else replace(task, metadata={})  # a root's progress is that of now
+        task = snapshot(then, config.task_id, await snapshot_events(self._session.storage, then, config.task_id))
+        is_root = config.task_id == head.id
+        return replace(task, metadata={}) if is_root else task  # a root's progress is that of now
 
 
 def _concerns(config: PushConfig, recorded: Recorded) -> bool:

@@ -22,6 +22,7 @@ from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
 CONFIG, STANDING, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents
 AT_REST = 1e12  # `at` of a standing that has nothing to deliver: far behind every real time
+NOT_AT_REST = AT_REST / 2  # what asks for standings until then finds the others
 SIGNING_SCHEME = "hmac"  # the scheme whose credentials sign deliveries and are never sent
 EVENTS = ("nodes", "chunks")  # what can be asked for beside the root's changes of status and final artifacts
 LONGEST_URL = 2_048
@@ -234,7 +235,7 @@ class ConfigStore:
 
 async def unread_trees(storage: Storage) -> frozenset[str]:
     """The trees of whose events some are still to be delivered."""
-    query = DocumentQuery(kind=STANDING, until=AT_REST / 2, limit=PAGE)
+    query = DocumentQuery(kind=STANDING, until=NOT_AT_REST, limit=PAGE)
     return frozenset([document.tree_id async for page in document_pages(storage, query) for document in page])
 
 

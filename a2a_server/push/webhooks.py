@@ -13,8 +13,8 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import (
-    AT_REST,
     DEAD,
+    NOT_AT_REST,
     STANDING,
     ConfigStore,
     DeadLetter,
@@ -164,7 +164,7 @@ class Webhooks:
     ) -> tuple[list[dict[str, Any]], Any]:
         """Webhooks whose next event has failed and is tried again, and where the next page begins."""
         query = DocumentQuery(
-            kind=STANDING, owner=owner, until=AT_REST / 2, after=after or (0.0, "\U0010ffff"), limit=limit
+            kind=STANDING, owner=owner, until=NOT_AT_REST, after=after or (0.0, "\U0010ffff"), limit=limit
         )
         page = await self._session.storage.documents(query)
         told = []

@@ -20,7 +20,7 @@ class NoOp(Worker[list[Message]]):
         await self.storage.update_task(params["id"], state="completed")
 
     async def cancel_task(self, params: TaskIdParams) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # the benchmark cancels nothing
 
     def build_message_history(self, history: list[Message]) -> list[Any]:
         return []

@@ -45,7 +45,7 @@ class Agent(AgentExecutor):
         await updater.complete()
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # the benchmark cancels nothing
 
 
 def make_store(path: str | None) -> TaskStore:

@@ -24,7 +24,6 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy.dialects import sqlite
 
 from core.errors import StorageError
 from core.events import Recorded
@@ -33,7 +32,7 @@ from core.storage import codec
 from core.storage.base import EndedQuery, EndedTree, LogPart
 from core.storage.codec import Row
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, Bound, compiled
-from core.storage.statements import INSERT_EVENTS, RowsStatement
+from core.storage.statements import INSERT_EVENTS, put
 from core.storage.tables import documents, events, folds, has_ended, tasks, trees
 from core.task import TreeHead
 
@@ -156,16 +155,21 @@ def drop_trees(connection: Connection, heads: Sequence[TreeHead]) -> list[str]:
             left.append(fold_row(Fold(head.id, head.version, events_left, is_dropped=True)))
         else:
             whole.append(head.id)
-    for statement, ids in (
-        (DELETE_DOCUMENTS, list(present)),
-        (DELETE_LOGS, whole),
-        (DELETE_FOLDS, whole),
-        (DELETE_TASKS, list(present)),
-        (DELETE_TREES, list(present)),
-    ):
-        _run(connection, statement, ids)
+    delete_trees(connection, list(present), logs_of=whole)
     PUT_FOLDS.run(connection.exec_driver_sql, left)
     return list(present)
+
+
+def delete_trees(connection: Connection, ids: Sequence[str], *, logs_of: Sequence[str]) -> None:
+    """Remove the trees, and the logs of some of them."""
+    for statement, those in (
+        (DELETE_DOCUMENTS, ids),
+        (DELETE_LOGS, logs_of),
+        (DELETE_FOLDS, logs_of),
+        (DELETE_TASKS, ids),
+        (DELETE_TREES, ids),
+    ):
+        _run(connection, statement, those)
 
 
 def sweep_logs(connection: Connection, limit: int) -> bool:
@@ -234,15 +238,6 @@ def _present_trees() -> Select[Any]:
     return found.where(trees.c.is_live == false())
 
 
-def _put_folds() -> RowsStatement:
-    insert = sqlite.insert(folds).values([{c: bindparam(c.name) for c in folds.c}])
-    put = insert.on_conflict_do_update(
-        index_elements=[folds.c.tree_id],
-        set_={c.name: insert.excluded[c.name] for c in folds.c if not c.primary_key},
-    )
-    return RowsStatement(put, len(folds.c))
-
-
 _given = func.json_each(bindparam("given")).table_valued("value", name="given")
 _ids = select(_given.c.value)
 _keys = select(_item(_given.c.value, 0), _item(_given.c.value, 1))
@@ -253,7 +248,7 @@ DROPPED = compiled(_dropped)
 FIRST_ENDED, MORE_ENDED = compiled(_ended(False)), compiled(_ended(True))
 LOG_PARTS = compiled(_log_parts())
 PRESENT = compiled(_present_trees())
-PUT_FOLDS = _put_folds()
+PUT_FOLDS = put(folds)
 DELETE_EVENTS = delete(events).where(tuple_(events.c.tree_id, events.c.seq).in_(_keys))
 DELETE_DOCUMENTS = delete(documents).where(documents.c.tree_id.in_(_ids), documents.c.tree_id != literal_column("''"))
 DELETE_LOGS = delete(events).where(events.c.tree_id.in_(_ids))

@@ -290,17 +290,13 @@ def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]]) 
 
 
 def _delete(connection: Connection, tree_id: str) -> bool:
-    trees, tasks, events, documents, folds = tables.trees, tables.tasks, tables.events, tables.documents, tables.folds
+    trees, tasks = tables.trees, tables.tasks
     # Here, in the order of the writes, nobody can start it between the look and the delete.
     found = connection.execute(select(trees.c.is_live).where(trees.c.id == tree_id)).first()
     if found is not None:
         if found.is_live:
             raise running_tree(tree_id)
-        connection.execute(delete(documents).where(documents.c.tree_id == tree_id, documents.c.tree_id != ""))
-        connection.execute(delete(events).where(events.c.tree_id == tree_id))
-        connection.execute(delete(folds).where(folds.c.tree_id == tree_id))
-        connection.execute(delete(tasks).where(tasks.c.tree_id == tree_id))
-        connection.execute(delete(trees).where(trees.c.id == tree_id))
+        retire.delete_trees(connection, [tree_id], logs_of=[tree_id])
         return True
     draft = delete(tasks).where(tasks.c.id == tree_id, tasks.c.tree_id == "")
     return connection.execute(draft).rowcount > 0

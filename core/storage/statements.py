@@ -77,13 +77,14 @@ def _put_tasks() -> RowsStatement:
     return RowsStatement(put, len(tasks.c))
 
 
-def _put_documents() -> RowsStatement:
-    insert = sqlite.insert(documents).values([{c: bindparam(c.name) for c in documents.c}])
-    put = insert.on_conflict_do_update(
-        index_elements=[documents.c.kind, documents.c.id],
-        set_={c.name: insert.excluded[c.name] for c in documents.c if not c.primary_key},
+def put(table: Table) -> RowsStatement:
+    """Rows of all columns, in the place of those with the same keys."""
+    insert = sqlite.insert(table).values([{c: bindparam(c.name) for c in table.c}])
+    upsert = insert.on_conflict_do_update(
+        index_elements=list(table.primary_key),
+        set_={c.name: insert.excluded[c.name] for c in table.c if not c.primary_key},
     )
-    return RowsStatement(put, len(documents.c))
+    return RowsStatement(upsert, len(table.c))
 
 
 INSERT_EVENTS = _insert(events)
@@ -91,7 +92,7 @@ INSERT_TREES = _insert(trees)
 PUT_TASKS = _put_tasks()
 INSERT_DRAFTS = _insert(tasks)
 INSERT_DOCUMENTS = _insert(documents)
-PUT_DOCUMENTS = _put_documents()
+PUT_DOCUMENTS = put(documents)
 UPDATE_TREES = _update(
     trees, "version", "status", "run", "is_live", "updated_at", "body", "body_crc", expected="version"
 )

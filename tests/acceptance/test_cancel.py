@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Condition
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.acceptance.process import ServerProcess
+from tests.acceptance.threads import serving
 
 COROUTINES, PROCESSES, CALLS = 700, 150, 150
 TASKS = COROUTINES + PROCESSES + CALLS
@@ -47,13 +48,8 @@ class _Silent(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hanging() -> Iterator[Hanging]:
-    server = Hanging()
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Hanging()) as server:
+        yield server
 
 
 @pytest.fixture

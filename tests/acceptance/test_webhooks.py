@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.process import ServerProcess
+from tests.acceptance.threads import serving
 
 TASKS = 200
 KILLS = 5
@@ -96,13 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
 def receiver() -> Iterator[Receiver]:
     seed = random.randrange(2**32)
     print(f"seed={seed}")
-    server = Receiver(random.Random(seed))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.ended.set()
-    server.shutdown()
-    server.server_close()
+    with serving(Receiver(random.Random(seed))) as server:
+        yield server
+        server.ended.set()
 
 
 def send(server: ServerProcess, receiver: Receiver, n: int) -> str:

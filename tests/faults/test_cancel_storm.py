@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx2
@@ -14,6 +13,7 @@ import pytest
 
 from tests.acceptance.process import ServerProcess
 from tests.acceptance.test_cancel import LIMIT, Hanging, children_of
+from tests.acceptance.threads import serving
 from tests.faults.report import report
 from tests.faults.test_failpoints import Sabotaged
 
@@ -27,13 +27,8 @@ ENDS = ("task_cancelled", "task_completed", "task_failed")
 
 @pytest.fixture
 def hanging() -> Iterator[Hanging]:
-    it = Hanging()
-    thread = Thread(target=it.serve_forever, daemon=True)
-    thread.start()
-    yield it
-    it.shutdown()
-    it.server_close()
-    thread.join()
+    with serving(Hanging()) as it:
+        yield it
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from tests.acceptance.process import ServerProcess
 from tests.acceptance.story import Story, check_effects, plan
 from tests.acceptance.test_webhooks import SHORT, Receiver
 from tests.acceptance.test_webhooks import send as send_with_webhook
+from tests.acceptance.threads import serving
 from tests.faults import sabotage
 from tests.faults.report import report
 
@@ -161,14 +161,9 @@ def dies_in_the_migration(folder: Path, passage: int) -> bool:
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     _, chance = seeded()
-    it = Receiver(chance)
-    thread = threading.Thread(target=it.serve_forever, daemon=True)
-    thread.start()
-    yield it
-    it.ended.set()
-    it.shutdown()
-    it.server_close()
-    thread.join()
+    with serving(Receiver(chance)) as it:
+        yield it
+        it.ended.set()
 
 
 def test_webhooks_are_told_everything_in_order_though_the_server_dies_after_a_delivery(
