@@ -184,6 +184,7 @@ async def test_what_was_decided_before_a_later_failure_was_known_fails_as_well(s
     for _ in range(3):
         results = await asyncio.gather(*[storage.append(each) for each in (wrong, on_top)], return_exceptions=True)
         assert [type(result) for result in results] == [VersionConflict, VersionConflict]
+        assert [str(result) for result in results] == ["Tree t was changed by another writer"] * 2
 
     await storage.append(on_top)
 

@@ -735,7 +735,9 @@ async def test_a_log_that_was_moved_whole_alarms_nobody(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(writer, "ALARM_PAGES", 1)
+    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 10)
     await storage.append(created("t", 50))
+    await storage.append(created("u"))
     await storage.close()
     assert caplog.messages == []
 
