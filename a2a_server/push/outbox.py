@@ -195,6 +195,7 @@ class Outbox:
             yield
         finally:
             self._paused.discard(config.key)
+            self._looks.pop(config.key, None)  # one that began meanwhile may have seen it as it was
             self._take_up(config.tree_id)
 
     def notify(self, head: TreeHead, events: Sequence[Recorded]) -> None:

@@ -495,6 +495,41 @@ async def test_what_was_read_of_a_webhook_is_not_believed_when_it_has_gone_on(
 
 
 @virtual_time
+async def test_what_was_read_of_a_webhook_just_before_its_removal_is_not_believed_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by the simulation (seed 6018): a start's second look had seen it, and told a webhook that was removed."""
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        config = await post.hook(await finish(session))
+        await post.outbox.stop(config)
+        read = session.storage.document
+        gates = [asyncio.Event(), asyncio.Event()]
+        looks = iter(gates)
+
+        async def slow(kind: str, document_id: str) -> Document | None:
+            found = await read(kind, document_id)
+            if kind == STANDING and (gate := next(looks, None)) is not None:
+                await gate.wait()
+            return found
+
+        monkeypatch.setattr(session.storage, "document", slow)
+        post.outbox.start()
+        await settle()
+        async with post.outbox.paused(config):
+            gates[0].set()
+            await settle()  # the second look begins
+            await post.store.delete(config)
+        gates[1].set()
+        await until(lambda: not (post.outbox._readers or post.outbox._side_jobs))
+
+        assert next(looks, None) is None, "both looks were made"
+        assert receiver.attempts == []
+        await post.outbox.close()
+
+
+@virtual_time
 async def test_a_webhook_at_rest_is_woken_although_another_one_of_its_tree_is_awake() -> None:
     async with bench().session() as session:
         receiver = Receiver()
