@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event
 from a2a_server.deadlines import TimedConnection
 from a2a_server.push.outbox import Outbox
 from a2a_server.server import Server
+from core import decide as decide_module
 from core import plan as plan_module
 from core.attempt import Attempt
 from core.commands import Cancel, CompleteTask
@@ -55,10 +56,10 @@ def wrap(owner: Any, name: str, before: Callable[..., None] | None, after: Calla
     """Let something happen before or after each call of a method, with its arguments."""
     original = getattr(owner, name)
 
-    def wrapped(*args: Any) -> Any:
+    def wrapped(*args: Any, **named: Any) -> Any:
         if before is not None:
             before(*args)
-        result = original(*args)
+        result = original(*args, **named)
         if after is not None:
             after(*args)
         return result
@@ -170,6 +171,11 @@ def end_at_once() -> None:
     Server.handle_exit = handle_exit  # type: ignore[method-assign]
 
 
+def find_no_poison() -> None:
+    """Not a bug: a task that happens to be at work in five kills, of ten that are no fault of its, is not blamed."""
+    decide_module.MAX_CRASHES = 1_000
+
+
 def believe_deadlines() -> None:
     """A deadline that is no timestamp is nobody's business, until something raises."""
     plan_module.deadline_of = lambda text, path, problems: from_timestamp(text)
@@ -191,6 +197,7 @@ BUGS: dict[str, Callable[[], None]] = {
         go_on_after_a_cancel,
         end_at_once,
         believe_deadlines,
+        find_no_poison,
     )
 }
 

@@ -68,7 +68,7 @@ def test_trees_survive_kills_at_each_point_and_at_any_moment(server: Sabotaged) 
 
     def start(*what: str) -> None:
         begin = time.monotonic()
-        server.start_with(*what)
+        server.start_with(*what, "find no poison")
         restarts.append(time.monotonic() - begin)
 
     for _ in range(TREES):
@@ -80,7 +80,6 @@ def test_trees_survive_kills_at_each_point_and_at_any_moment(server: Sabotaged) 
             assert not story.follow(), f"the tree ended before the server had come to {point}"
             server.await_death()
             start()
-            # Far enough for other tasks to be at work in the next kill: five of them make a task poisonous.
             assert not story.follow(until=story.last + chance.randrange(TASKS // 5, TASKS // 3))
             server.kill()
         start()
