@@ -513,3 +513,12 @@ async def test_a_caller_that_goes_away_changes_nothing_of_what_is_written(storag
     assert left.cancelled() and refused.cancelled()
     assert await storage.load("t") == (first.head, list(first.tasks))
     await storage.append(started(first.head, first.tasks[0]))
+
+
+@pytest.mark.asyncio
+async def test_a_flush_hastens_what_was_appended_and_is_nothing_once_closed(storage: Storage) -> None:
+    first = storage.append(created("t"))
+    storage.flush()
+    await first
+    await storage.close()
+    storage.flush()

@@ -873,3 +873,24 @@ async def test_a_single_write_that_is_flushed_is_handed_over_at_once(storage: Sq
     storage.flush()
     assert len(storage._writer._tick) == 2
     await asyncio.gather(append, several)
+
+
+@pytest.mark.asyncio
+async def test_what_was_handed_over_while_the_thread_was_busy_is_one_batch(storage: SqlStorage) -> None:
+    seen = await traced(storage)
+    is_free = threading.Event()
+    assert storage._writer is not None
+    busy = storage._writer.submit(lambda _: is_free.wait(10) and None)
+    storage._writer._hand_over()
+    writes = []
+    for name in ("a", "b"):
+        writes.append(storage.append(created(name)))
+        storage.flush()
+    is_free.set()
+    await asyncio.gather(busy, *writes)
+    assert seen.count("COMMIT") <= 2
+
+
+def test_a_storage_that_is_not_open_has_nothing_to_flush(tmp_path: Path) -> None:
+    SqlStorage(str(tmp_path / "tasks.db")).flush()
+    assert list(tmp_path.iterdir()) == []
