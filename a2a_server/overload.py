@@ -165,7 +165,7 @@ class Load:
 
     # Whether that is too much
 
-    def is_pressed(self, *, early: bool = False) -> bool:
+    def is_pressed(self, *, early: bool) -> bool:
         """Whether anything is refused. `early`: of who was refused, and has not waited as he was told.
 
         He gets what the others leave: a place that is free for a moment, because a commit has answered many at once,

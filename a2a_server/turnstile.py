@@ -148,7 +148,7 @@ class Turnstile(HttpToolsProtocol):
 
     def _is_early(self) -> bool:
         """Whether it was refused, and asks again before it is time."""
-        return self._early_until > self.loop.time()
+        return self._early_until != 0.0 and self._early_until > self.loop.time()
 
     def hear(self) -> None:
         """Read on, after a rest."""

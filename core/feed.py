@@ -48,7 +48,6 @@ class _Topic:
 
     def answer_waits(self, head: TreeHead) -> None:
         """Wake those only who wait for such a head: a tree of 10,000 tasks is published 10,000 times."""
-        self.head = head
         for answer, until in self.waits.items():
             if not answer.done():
                 try:
@@ -57,8 +56,9 @@ class _Topic:
                 except Exception as error:  # noqa: BLE001 - the caller's own code; he alone is told
                     answer.set_exception(error)
 
-    def end_waits(self) -> None:
-        """Let all who wait look again."""
+    def end(self) -> None:
+        """Let all who follow or wait look again."""
+        self.wake()
         for answer in self.waits:
             if not answer.done():
                 answer.set_result(None)
@@ -90,6 +90,7 @@ class Feed:
         topic = self._topics.get(head.id)
         if topic is None:
             return
+        topic.head = head
         topic.tail.extend(events)
         topic.answer_waits(head)
         topic.wake()
@@ -159,15 +160,13 @@ class Feed:
         topic = self._topics.get(tree_id)
         if topic is not None:
             topic.is_gone = True
-            topic.end_waits()
-            topic.wake()
+            topic.end()
 
     def close(self) -> None:
         """End every follower after what it is reading; waits end with the head as it is."""
         self._closed = True
         for topic in self._topics.values():
-            topic.end_waits()
-            topic.wake()
+            topic.end()
 
     @property
     def followers(self) -> int:

@@ -146,7 +146,7 @@ class Storage(Protocol):
         ...
 
     def flush(self) -> None:
-        """Begin to write what was appended, now rather than at the end of the turn of the event loop."""
+        """Nothing more is appended in this turn of the event loop: a single append need not wait for its end."""
         ...
 
     async def put_draft(self, task: Task) -> None:

@@ -59,7 +59,7 @@ class MemoryStorage:
         return self._submit(lambda: self._append(append, failures_known))
 
     def flush(self) -> None:
-        pass
+        """Nothing waits here for company."""
 
     async def put_draft(self, task: Task) -> None:
         await self._submit(lambda: self._put_draft(task))

@@ -35,6 +35,7 @@ CHECKPOINT_PAGES = 4_000  # 16 MiB: its syncs and the pages that it writes are s
 IDLE_SECONDS = 1.0
 GATHERED = 0.005  # seconds that a write waits at most for others to share its commit
 LONG_LOG = 2 * CHECKPOINT_PAGES  # a log of so many pages begins anew: while reads overlap, SQLite lets it grow instead
+PATIENCE = 50  # milliseconds that it waits for readers then
 ALARM_PAGES = 16_384  # 64 MiB of log that readers keep from being reused
 EXIT_CODE = 70  # EX_SOFTWARE: what was synced is not known any more, so the process must not go on (PostgreSQL's rule)
 # What is on the disk is not known after these: as for a COMMIT, the next process begins from what it finds there.
@@ -403,7 +404,7 @@ class Writer:
 
     def _checkpoint_if_due(self) -> None:
         if self._log_pages >= CHECKPOINT_PAGES and self._checkpoint("PASSIVE") >= LONG_LOG:
-            self._checkpoint("RESTART", patience=50)
+            self._checkpoint("RESTART", patience=PATIENCE)
 
     def _checkpoint(self, mode: str, *, patience: int = 0) -> int:
         """Move the log into the database; the log's pages. It is no error when a reader is in the way for longer than

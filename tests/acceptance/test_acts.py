@@ -15,8 +15,9 @@ import pytest
 from tests.acceptance.acts.bindings import Binding, JsonRpc, Rest, call
 from tests.acceptance.acts.corpus import Case, load
 from tests.acceptance.acts.player import Player
-from tests.acceptance.acts.special import CHECKS, Receiver, receiving
+from tests.acceptance.acts.special import CHECKS, Receiver
 from tests.acceptance.process import ServerProcess
+from tests.acceptance.threads import serving
 
 AGENT = Path(__file__).parent / "conformance_agent.py"
 FOLDER = os.environ.get("ACTS_DIR")
@@ -139,7 +140,7 @@ def suts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Sut]]:
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
+    with serving(Receiver()) as made:
         yield made
 
 

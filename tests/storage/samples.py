@@ -1,5 +1,9 @@
 """Trees, tasks and appends for the storage tests, small and always the same."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 from msgspec.structs import replace
 
 from core.events import Event, Recorded, TaskStarted, TaskUpdated, TreeCreated, TreeFinished
@@ -60,3 +64,9 @@ def finished(head: TreeHead) -> Append:
     after = replace(head, version=head.version + 1, status=TaskStatus.COMPLETED, is_live=False)
     event = recorded(after, after.version, TreeFinished(task_id=head.id, status=TaskStatus.COMPLETED))
     return Append(head=after, events=(event,), tasks=())
+
+
+def harm(path: Path, sql: str) -> None:
+    """Change a file that nobody has open."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(sql)

@@ -15,9 +15,19 @@ from core.storage.backup import back_up, restore
 from core.storage.integrity import examine
 from core.storage.sql import SqlStorage
 from tests.faults.report import report
-from tests.storage.samples import created
+from tests.storage.samples import created, harm
 
 ROUNDS = 5
+
+
+async def backed_up(folder: Path) -> tuple[Path, Path]:
+    """A stopped database with one tree, `kept`, and its backup."""
+    storage = SqlStorage(str(folder / "tasks.db"))
+    await storage.open()
+    await storage.append(created("kept"))
+    back_up(storage.path, folder / "copy.db")
+    await storage.close()
+    return storage.path, folder / "copy.db"
 
 
 async def trees(path: Path) -> set[str]:
@@ -89,16 +99,8 @@ async def test_what_is_restored_has_nothing_of_the_logs_of_what_it_replaces(tmp_
 
 @pytest.mark.asyncio
 async def test_a_damaged_backup_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
-    storage = SqlStorage(str(path))
-    await storage.open()
-    await storage.append(created("kept"))
-    back_up(path, copy)
-    await storage.close()
-    connection = sqlite3.connect(copy)
-    connection.execute("UPDATE tasks SET owner = 'eve'")
-    connection.commit()
-    connection.close()
+    path, copy = await backed_up(tmp_path)
+    harm(copy, "UPDATE tasks SET owner = 'eve'")
     before = path.read_bytes()
 
     with pytest.raises(StorageError, match="damaged"):
@@ -158,12 +160,7 @@ async def test_what_a_killed_backup_or_restore_left_is_taken_away(tmp_path: Path
 
 @pytest.mark.asyncio
 async def test_a_damaged_database_is_replaced(tmp_path: Path) -> None:
-    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
-    storage = SqlStorage(str(path))
-    await storage.open()
-    await storage.append(created("kept"))
-    back_up(path, copy)
-    await storage.close()
+    path, copy = await backed_up(tmp_path)
     path.write_bytes(b"nothing of use" * 1000)
 
     restore(copy, path)
@@ -243,12 +240,7 @@ async def test_a_backup_may_be_put_where_there_is_no_database_yet(tmp_path: Path
 
 @pytest.mark.asyncio
 async def test_a_restore_for_which_the_disk_has_no_room_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
-    storage = SqlStorage(str(path))
-    await storage.open()
-    await storage.append(created("kept"))
-    back_up(path, copy)
-    await storage.close()
+    path, copy = await backed_up(tmp_path)
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))

@@ -1,8 +1,6 @@
 """What an examination of a database file finds (`core.storage.integrity`)."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from core.storage.migrate import REVISIONS
 from core.storage.sql import SqlStorage
 from core.storage.witness import Witness, noted_commit, witness_path
 from core.task import Task, TaskStatus
-from tests.storage.samples import created, started
+from tests.storage.samples import created, harm, started
 
 WHOLE = Verdict(problems=(), is_complete=True, schema=REVISIONS[-1])
 
@@ -33,11 +31,6 @@ async def path(tmp_path: Path) -> Path:
     await storage.put_documents(Document(kind="note", id="n", owner="ann", tree_id="t", at=1.0, body=b"1"))
     await storage.close()
     return storage.path
-
-
-def harm(path: Path, sql: str) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(sql)
 
 
 def test_a_whole_database_has_no_problems(path: Path) -> None:

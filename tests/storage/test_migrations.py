@@ -15,6 +15,7 @@ from core.errors import StorageError
 from core.storage import migrate as migrate_module
 from core.storage.migrate import REVISIONS, migrate, stored_revision
 from core.storage.migrations.run import upgrade
+from tests.storage.samples import harm
 
 
 def schema(path: Path) -> tuple[dict[str, str], str | None]:
@@ -98,10 +99,7 @@ def test_alembic_is_loaded_for_old_databases_only_and_a_current_one_is_left_alon
 def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     migrate(path)
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.commit()
-    connection.close()
+    harm(path, "UPDATE alembic_version SET version_num = '9999'")
     before = path.read_bytes()
 
     with pytest.raises(StorageError) as told:
@@ -117,10 +115,7 @@ def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
 def test_a_database_that_does_not_tell_its_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     migrate(path)
-    connection = sqlite3.connect(path)
-    connection.execute("DELETE FROM alembic_version")
-    connection.commit()
-    connection.close()
+    harm(path, "DELETE FROM alembic_version")
     before = path.read_bytes()
     assert stored_revision(path) is None
 
