@@ -128,7 +128,7 @@ class Application:
         config, session = self.config, self.session
         times = RetentionTimes(fold_after=config.fold_after or None, drop_after=config.delete_after or None)
         # With or without webhooks at present: what waits for its delivery waits.
-        unread = partial(unread_trees, session.storage)
+        unread = partial(unread_trees, session.storage) if self.webhooks is None else self.webhooks.unread
         return Retention(session.storage, session.feed, session.clock, times, unread)
 
     def _make_load(self) -> Load:

@@ -20,7 +20,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from a2a_server.push.bodies import Teller
-from a2a_server.push.configs import AT_REST, PAGE, STANDING, ConfigStore, DeadLetter, PushConfig, Standing, standing_of
+from a2a_server.push.configs import (
+    AT_REST,
+    PAGE,
+    STANDING,
+    ConfigStore,
+    DeadLetter,
+    PushConfig,
+    Standing,
+    standing_of,
+    unread_trees,
+)
 from a2a_server.push.sender import Failed, Sender
 from core import events as e
 from core.clock import Clock
@@ -88,13 +98,24 @@ class Outbox:
         self._numbers = count()  # readers are not to be compared
         self._alarm: asyncio.TimerHandle | None = None
         self._side_jobs: set[asyncio.Task[Any]] = set()
+        self._started: asyncio.Task[None] | None = None
         self._closing = False
         session.feed.watch(self.notify, self.tree_deleted)
 
     def start(self) -> asyncio.Task[None]:
         """Take up, beside everything else, the readers that an earlier process left with something to do."""
         # First those that have something to do by what is stored, then those at rest whose tree has gone on since.
-        return self._hold(self._take_all(DocumentQuery(kind=STANDING, limit=PAGE)))
+        self._started = self._hold(self._take_all(DocumentQuery(kind=STANDING, limit=PAGE)))
+        return self._started
+
+    async def unread(self) -> frozenset[str]:
+        """The trees of whose events some are still to be delivered.
+
+        It waits until all that an earlier process left is taken up: what went on before a crash is stored as at rest.
+        """
+        if self._started is not None:
+            await asyncio.shield(self._started)
+        return await unread_trees(self._session.storage)
 
     async def _take_all(self, query: DocumentQuery) -> None:
         """Take up the standings that the query finds, one after the other, as soon as the storage can be read."""

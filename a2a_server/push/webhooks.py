@@ -67,6 +67,10 @@ class Webhooks:
         """Take up, in the background, what an earlier process left to be sent."""
         self._outbox.start()
 
+    async def unread(self) -> frozenset[str]:
+        """The trees with events still to be delivered; waits until those of an earlier process are known."""
+        return await self._outbox.unread()
+
     async def close(self) -> None:
         """Send nothing more; what is under way is sent again by the next process."""
         await self._outbox.close()

@@ -6,11 +6,9 @@ import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Protocol
 
 from a2a_server.protocol.errors import InvalidParams
-from a2a_server.push.configs import unread_trees
 from a2a_server.push.webhooks import Webhooks
 from core.errors import CallerError, CoreError, LogFolded, StorageUnavailable, TaskNotFound
 from core.plan import Plan
@@ -42,8 +40,7 @@ class Server:
         self.world = world
         self.session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
         self.webhooks: Webhooks = make_webhooks(world, self.session)
-        unread = partial(unread_trees, world.storage)
-        self.retention = Retention(world.storage, self.session.feed, world.clock, world.times, unread)
+        self.retention = Retention(world.storage, self.session.feed, world.clock, world.times, self.webhooks.unread)
 
     async def start(self) -> None:
         await self.session.start()

@@ -386,6 +386,39 @@ async def test_a_webhook_is_told_nothing_of_another_run_before_its_standing_says
 
 
 @virtual_time
+async def test_what_went_on_before_a_crash_is_unread_however_long_the_start_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by the simulation: retention removed a tree whose webhook was stored as at rest, and not taken up yet."""
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        await post.hook(tree_id)
+        await until(lambda: not post.outbox._readers)
+        await post.outbox.close()
+        await session.execute(tree_id, force=True)
+        await session.wait(tree_id, lambda head: has_ended(head) and head.run == 2)
+        read, gate = session.storage.documents, asyncio.Event()
+
+        async def slow(query: DocumentQuery) -> list[Document]:
+            if query.until is None:  # it is the start that asks
+                await gate.wait()
+            return await read(query)
+
+        monkeypatch.setattr(session.storage, "documents", slow)
+        receiver.gate = asyncio.Event()
+        post = Post(session, receiver)
+        post.outbox.start()
+        unread = asyncio.create_task(post.outbox.unread())
+        await settle()
+        gate.set()
+
+        assert await unread == {tree_id}
+        await post.outbox.close()
+
+
+@virtual_time
 async def test_a_webhook_that_is_stopped_while_it_waits_is_not_kept_in_memory() -> None:
     async with bench().session() as session:
         post = Post(session, Receiver(outcomes=[DOWN]))
