@@ -36,6 +36,7 @@ class Attempt:
     job: asyncio.Task[None] | None = None
     stopper: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None  # of its `timeout`
+    has_begun: bool = False  # its job has had its first step
     is_over: bool = False  # its executor has ended; only the report is under way
     is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
 
@@ -48,6 +49,8 @@ class Attempt:
         if self.context.stopping or self.is_over or self.job is None:
             return
         self.context.stopping = True
+        if not self.has_begun:
+            return  # a coroutine that is cancelled before its first step does not run at all; this one looks there
         cancel = getattr(self.executor, "cancel", None)
         if cancel is None:
             self.job.cancel()

@@ -49,6 +49,10 @@ class Hooks:
             hooks.clear()
 
     @property
+    def sees_tasks(self) -> bool:
+        return bool(self._before_task or self._after_task)
+
+    @property
     def wants_results(self) -> bool:
         return bool(self._after_task)
 

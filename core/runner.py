@@ -1,7 +1,8 @@
 """Starts ready tasks in their order and under the limits, holds their attempts, and stops them.
 
 The runner obeys the log: an attempt begins when its TaskStarted is durable and is stopped when the log says that its
-task has ended without it. It changes no state itself; it only sends commands.
+task has ended without it. Only those of executors without effects begin at once (decision 0002). It changes no state
+itself; it only sends commands.
 """
 
 import asyncio
@@ -10,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from heapq import heapify, heappop, heappush
 from typing import Any
 
 from msgspec import Struct
@@ -28,13 +28,13 @@ from core.jsonvalue import plain
 from core.orchestrator import Decision, Orchestrator
 from core.queue import ReadyQueue
 from core.task import Cause, Task, TaskStatus
+from core.timers import Timer, Timers
 from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
-MAX_STARTING = 1_000  # starts on their way to the disk; more would only wait there
-MANY_TIMERS = 1_000  # from here on timers that nobody needs any more are thrown away
+MAX_UNSTORED = 1_000  # starts and reports on their way to the disk; more would only wait there
 
 
 class RunnerLimits(Struct, frozen=True, kw_only=True):
@@ -64,14 +64,14 @@ class Runner:
         self._queue = ReadyQueue()
         self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
+        self._ahead: set[tuple[str, str, int]] = set()  # (tree, task, attempt) begun before the start was durable
+        self._careful: set[str] = set()  # trees taken from storage in the middle of a run: there none begins so
         self._never_begun: dict[tuple[str, str], int] = {}  # (tree, task) whose stored attempt has not run anything
         self._running = 0  # attempts that hold a slot
         self._in_lane: Counter[str] = Counter()
         self._in_tree: Counter[str] = Counter()
         self._processes = 0
-        self._timers: list[tuple[float, str, str]] = []  # (when, tree, task): becomes runnable, or its deadline passes
-        self._alarm: asyncio.TimerHandle | None = None
-        self._sweep_at = MANY_TIMERS
+        self._timers = Timers(clock, self._is_awaited, self._ring)
         self._tree_hooks: set[asyncio.Task[Any]] = set()
         self._side_jobs: set[asyncio.Task[Any]] = set()
         self._filling = False
@@ -103,24 +103,34 @@ class Runner:
         for recorded in events:
             event = recorded.event
             if isinstance(event, e.TaskStarted):
-                self._begin(tree, event)
+                if (ahead := (tree.id, event.task_id, event.attempt)) in self._ahead:
+                    self._ahead.remove(ahead)
+                else:
+                    self._begin(tree, event.task_id, event.attempt)
             elif isinstance(event, e.TaskCancelled | e.TaskFailed | e.AttemptFailed | e.AttemptLost):
                 self._never_begun.pop((tree.id, event.task_id), None)
                 attempt = self._attempts.get((tree.id, event.task_id))
                 if attempt is not None:
                     attempt.stop()
-            elif isinstance(event, e.TreeFinished) and self._registry.hooks.wants_tree_ends:
-                self._hold(self._registry.hooks.after_tree(tree.head), self._tree_hooks)
-        if len(self._starting) < MAX_STARTING:
-            self._fill()
+            elif isinstance(event, e.TreeFinished):
+                self._careful.discard(tree.id)
+                if self._registry.hooks.wants_tree_ends:
+                    self._hold(self._registry.hooks.after_tree(tree.head), self._tree_hooks)
+        self._fill()
 
     def voided(self, tree_id: str, events: Sequence[Recorded]) -> None:
         """Give back what was taken for starts that never happened, and take the tree up again from what is stored."""
         self._queue.discard(tree_id)
         for recorded in events:
             key = (tree_id, recorded.task_id)
-            if isinstance(recorded.event, e.TaskStarted) and key in self._starting:
-                self._release(key, self._starting.pop(key))
+            if isinstance(recorded.event, e.TaskStarted):
+                ahead = (*key, recorded.event.attempt)
+                if key in self._starting:
+                    self._release(key, self._starting.pop(key))
+                elif ahead in self._ahead:
+                    self._ahead.remove(ahead)
+                    if key in self._attempts:
+                        self._attempts[key].stop()
         if not self._closing and self._orchestrator.cached(tree_id) is None:
             self._hold(self._take_up_again(tree_id), self._side_jobs)
 
@@ -143,6 +153,7 @@ class Runner:
         """Take up a live tree: attempts that no attempt of this process stands for are lost."""
         if self._closing:
             return
+        self._careful.add(tree.id)
         self._watch_deadlines(tree)
         for task_id in sorted(tree.running):
             task = tree.tasks[task_id]
@@ -171,7 +182,7 @@ class Runner:
 
     def _offer(self, tree: TaskTree, task: Task) -> None:
         if task.runnable_at > self._clock.now():
-            self._set_timer(task.runnable_at, tree.id, task.id)
+            self._timers.set((task.runnable_at, tree.id, task.id))
         else:
             self._queue.offer(task.executor or "", tree.id, task.priority, task.position, task.id)
 
@@ -181,13 +192,18 @@ class Runner:
             return
         self._filling = True
         try:
-            while self._running < self._limits.tasks and len(self._starting) < MAX_STARTING:
+            while self._running < self._limits.tasks and self._unstored < MAX_UNSTORED:
                 found = self._queue.pop(self._lane_has_room, self._tree_has_room)
                 if found is None:
                     return
                 self._start(*found)
         finally:
             self._filling = False
+
+    @property
+    def _unstored(self) -> int:
+        """How many starts and reports are on their way to the disk, about."""
+        return len(self._attempts) + 2 * len(self._starting) - self._running
 
     def _start(self, tree_id: str, task_id: str) -> None:
         tree = self._orchestrator.cached(tree_id)
@@ -197,13 +213,27 @@ class Runner:
         if (tree_id, task_id) in self._attempts or (tree_id, task_id) in self._starting:
             return  # an earlier attempt is still coming to its beginning or its end, which offers the task again
         self._orchestrator.decide_now(tree, StartTask(task_id))
-        if tree.tasks[task_id].is_running:
+        task = tree.tasks[task_id]
+        if task.is_running:
             lane = task.executor or ""
             self._starting[tree_id, task_id] = lane
             self._running += 1
             self._in_lane[lane] += 1
             self._in_tree[tree_id] += 1
             self._processes += self._uses_process(lane)
+            if self._may_begin(tree_id, lane):
+                self._ahead.add((tree_id, task_id, task.attempt))
+                self._begin(tree, task_id, task.attempt)
+
+    def _may_begin(self, tree_id: str, lane: str) -> bool:
+        """Whether the start need not be durable first.
+
+        Never while a crash of the process may have been its task's doing, which only a stored start can tell.
+        """
+        spec = self._registry.get(lane)
+        if spec is None or spec.has_effects or self._registry.hooks.sees_tasks:
+            return False
+        return tree_id not in self._careful
 
     def _uses_process(self, lane: str) -> bool:
         spec = self._registry.get(lane)
@@ -232,14 +262,14 @@ class Runner:
 
     # Attempts
 
-    def _begin(self, tree: TaskTree, started: e.TaskStarted) -> None:
-        key = (tree.id, started.task_id)
+    def _begin(self, tree: TaskTree, task_id: str, number: int) -> None:
+        key = (tree.id, task_id)
         lane = self._starting.pop(key)  # there is one start of a task at a time
-        task = tree.tasks[started.task_id]
-        if self._closing or not task.is_running or task.attempt != started.attempt:
+        task = tree.tasks[task_id]
+        if self._closing or not task.is_running or task.attempt != number:
             # It ended between its start and this moment, or is left to the next process.
             self._release(key, lane)
-            self._never_begun[key] = started.attempt  # until the event that ended it is stored too
+            self._never_begun[key] = number  # until the event that ended it is stored too
             if tree.is_startable(task):
                 self._offer(tree, task)
             return
@@ -273,7 +303,10 @@ class Runner:
 
     async def _run(self, attempt: Attempt) -> None:
         command: Command | None = None
+        attempt.has_begun = True
         try:
+            if attempt.context.stopping:
+                raise asyncio.CancelledError
             command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock)
             if (
                 attempt.is_shutdown
@@ -365,8 +398,7 @@ class Runner:
         Attempts that cannot be interrupted or must not be repeated may end within `grace` seconds.
         """
         self._closing = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._timers.close()
         patient = [a for a in self._attempts.values() if a.spec and (a.spec.at_most_once or not a.spec.cancelable)]
         for attempt in self._attempts.values():
             attempt.is_shutdown = True
@@ -420,18 +452,9 @@ class Runner:
     def _watch_deadlines(self, tree: TaskTree) -> None:
         for task in tree.tasks.values():
             if task.deadline is not None and tree.is_open(task.id):
-                self._set_timer(task.deadline, tree.id, task.id)
+                self._timers.set((task.deadline, tree.id, task.id))
 
-    def _set_timer(self, when: float, tree_id: str, task_id: str) -> None:
-        heappush(self._timers, (when, tree_id, task_id))
-        if len(self._timers) > self._sweep_at:
-            self._timers = [timer for timer in self._timers if self._is_awaited(timer)]
-            heapify(self._timers)
-            self._sweep_at = max(MANY_TIMERS, 2 * len(self._timers))
-        if self._timers[0] == (when, tree_id, task_id):
-            self._set_alarm()
-
-    def _is_awaited(self, timer: tuple[float, str, str]) -> bool:
+    def _is_awaited(self, timer: Timer) -> bool:
         """Whether the task may still become runnable, or pass its deadline, at that time."""
         when, tree_id, task_id = timer
         tree = self._orchestrator.cached(tree_id)
@@ -440,19 +463,9 @@ class Runner:
             return False
         return when in (task.deadline, task.runnable_at)
 
-    def _set_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if self._timers and not self._closing:
-            # Never longer than a minute, so that a clock that is set does not keep a task waiting.
-            delay = min(60.0, max(0.0, self._timers[0][0] - self._clock.now()))
-            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
-
-    def _ring(self) -> None:
+    def _ring(self, due: Sequence[Timer]) -> None:
         now = self._clock.now()
-        while self._timers and self._timers[0][0] <= now:
-            _, tree_id, task_id = heappop(self._timers)
+        for _, tree_id, task_id in due:
             tree = self._orchestrator.cached(tree_id)
             task = tree.tasks.get(task_id) if tree is not None else None
             if tree is None or task is None:
@@ -462,7 +475,6 @@ class Runner:
             elif tree.is_startable(task):
                 self._offer(tree, task)
         self._fill()
-        self._set_alarm()
 
 
 def _results(tree: TaskTree, task: Task) -> tuple[dict[str, Any], tuple[str, ...]]:

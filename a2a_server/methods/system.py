@@ -68,6 +68,7 @@ class SystemMethods:
                 "output_schema": spec.output_schema,
                 "cancelable": spec.cancelable,
                 "at_most_once": spec.at_most_once,
+                "has_effects": spec.has_effects,
                 "is_skill": spec.is_skill,
             }
             for spec in self._session.registry

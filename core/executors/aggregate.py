@@ -56,6 +56,7 @@ aggregate_results_spec = ExecutorSpec(
     name="Aggregate results",
     description="Gathers the results of the tasks it depends on.",
     tags=("aggregate", "fan-in"),
+    has_effects=False,
     examples=('{"mode": "collect"}',),
     input_schema=INPUT_SCHEMA,
     output_schema=OUTPUT_SCHEMA,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from core.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.egress import Egress, EgressPolicy
-from core.errors import CallerError, StorageError
+from core.errors import CallerError, ConfigurationError, StorageError
 from core.executors.files import encoded, read_file
 from core.jsonvalue import json_size, to_json_value
 from core.task import Task
@@ -50,9 +50,14 @@ class ExecutorSpec:
     output_modes: tuple[str, ...] = ("application/json", "text/plain")
     cancelable: bool = True  # whether a running attempt may be interrupted
     at_most_once: bool = False  # never run a second time when it may have run
+    has_effects: bool = True  # else an attempt may begin before its start is stored, and be forgotten (decision 0002)
     concurrency: int | None = None  # running attempts in the process; None: no limit of its own
     uses_process: bool = False  # counts against the process-wide limit of child processes
     is_skill: bool = True  # whether A2A callers may name it
+
+    def __post_init__(self) -> None:
+        if self.at_most_once and not self.has_effects:
+            raise ConfigurationError(f"executor {self.id!r}: at_most_once is for what has effects")
 
 
 class Rejected(Exception):

@@ -36,6 +36,7 @@ class Declared:
     output_modes: Sequence[str] | None = None
     cancelable: bool | None = None
     at_most_once: bool | None = None
+    has_effects: bool | None = None
     concurrency: int | None = None
     isolation: Isolation | None = None
     is_skill: bool | None = None
@@ -53,6 +54,7 @@ class Declared:
             output_modes=_either(self.output_modes, target, "output_modes"),
             cancelable=_either(self.cancelable, target, "cancelable"),
             at_most_once=_either(self.at_most_once, target, "at_most_once"),
+            has_effects=_either(self.has_effects, target, "has_effects"),
             concurrency=_either(self.concurrency, target, "concurrency"),
             isolation=_either(self.isolation, target, "isolation"),
             is_skill=_either(self.is_skill, target, "is_skill"),
@@ -72,6 +74,7 @@ def executor(
     output_modes: Sequence[str] | None = None,
     cancelable: bool | None = None,
     at_most_once: bool | None = None,
+    has_effects: bool | None = None,
     concurrency: int | None = None,
     isolation: Isolation | None = None,
     is_skill: bool | None = None,
@@ -84,6 +87,9 @@ def executor(
     `isolation="process"` it runs in a process of its own, which a cancel or a timeout kills. Both take `(inputs,
     context)`, `(inputs)` or nothing. A class has such a method `execute`, may have `cancel()`, and may give what is
     not said here as attributes. The description is the docstring's first line unless given.
+
+    With `has_effects=False` it promises to do nothing but to return a result of its inputs: its attempts need not wait
+    until their start is stored, and one may be forgotten when the process or the disk fails.
 
     Raises ConfigurationError when the executor cannot work: a broken schema, an id that is taken (unless `override`).
     """
@@ -98,6 +104,7 @@ def executor(
         output_modes=output_modes,
         cancelable=cancelable,
         at_most_once=at_most_once,
+        has_effects=has_effects,
         concurrency=concurrency,
         isolation=isolation,
         is_skill=is_skill,
@@ -146,6 +153,7 @@ def make_spec(executor_id: str, target: Callable[..., Any], declared: Declared) 
         output_modes=tuple(declared.output_modes or DEFAULT_MODES),
         cancelable=stops if declared.cancelable is None else declared.cancelable,
         at_most_once=bool(declared.at_most_once),
+        has_effects=declared.has_effects is not False,
         concurrency=declared.concurrency,
         uses_process=isolation == "process",
         is_skill=declared.is_skill is not False,

@@ -101,6 +101,7 @@ system_info_spec = ExecutorSpec(
     name="System information",
     description="Reads the load and size of this machine's processor, memory and disk.",
     tags=("system", "monitoring"),
+    has_effects=False,
     examples=('{"resource": "cpu"}', '{"resource": "all"}'),
     input_schema=INPUT_SCHEMA,
     output_schema=OUTPUT_SCHEMA,

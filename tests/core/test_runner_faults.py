@@ -10,10 +10,11 @@ from core import events as e
 from core.commands import Execute
 from core.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
 from core.executors.base import TaskContext
-from core.runner import MANY_TIMERS, RunnerLimits
+from core.runner import RunnerLimits
 from core.session import has_ended
 from core.storage.base import Append
 from core.task import Cause, TaskStatus
+from core.timers import MANY_TIMERS
 from core.timestamps import to_timestamp
 from tests.core.cores import (
     EPOCH,

@@ -21,6 +21,7 @@ from core.retention import Retention
 from core.runner import Runner
 from core.session import Session
 from core.storage.memory import MemoryStorage
+from core.timers import Timers
 from core.tree import _APPLY, TaskTree
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -87,18 +88,16 @@ def _at_least_once(old: Any) -> Any:
     return loss
 
 
-def _hasty(patch: pytest.MonkeyPatch) -> None:
-    start, begin = Runner._start, Runner._begin
+def _impolite(old: Any) -> Any:
+    """A start does not wait for an earlier attempt of its task to leave."""
 
-    def start_and_begin(self: Runner, tree_id: str, task_id: str) -> None:
-        start(self, tree_id, task_id)
-        if (tree_id, task_id) in self._starting:
-            tree = self._orchestrator.cached(tree_id)
-            assert tree is not None
-            begin(self, tree, e.TaskStarted(task_id, tree.tasks[task_id].attempt))
+    def start(self: Runner, tree_id: str, task_id: str) -> None:
+        attempt = self._attempts.pop((tree_id, task_id), None)
+        old(self, tree_id, task_id)
+        if attempt is not None:
+            self._attempts.setdefault((tree_id, task_id), attempt)
 
-    patch.setattr(Runner, "_start", start_and_begin)
-    patch.setattr(Runner, "_begin", nothing(begin))
+    return start
 
 
 def _generous(old: Any) -> Any:
@@ -237,11 +236,14 @@ PLANTED: dict[str, Plant] = {
     "a task is never taken for poison": lambda patch: patch.setattr(decide_module, "MAX_CRASHES", 10**9),
     "a restart forgets the trees that were live": in_place_of(Session, "resume", _nothing_later),
     "a restart forgets what was ready": in_place_of(TaskTree, "startable", lambda old: lambda self: []),
-    "an attempt begins before its start is durable": _hasty,
+    "an attempt with effects begins before its start is durable": in_place_of(
+        Runner, "_may_begin", lambda old: lambda self, tree_id, lane: True
+    ),
+    "what went ahead of a start that was not stored is told of the next one": in_place_of(Runner, "_start", _impolite),
     "one attempt more than the limit": in_place_of(Runner, "__init__", _generous),
     "the limit of an executor is ignored": in_place_of(Runner, "_lane_has_room", lambda old: lambda self, lane: True),
     "a slot leaks": in_place_of(Runner, "_release", _leaky),
-    "retries are never woken": in_place_of(Runner, "_set_timer", nothing),
+    "retries are never woken": in_place_of(Timers, "set", nothing),
     "what could not be stored is not given back": in_place_of(Runner, "voided", nothing),
     "what could not be stored stays in memory": in_place_of(Orchestrator, "_void", _unsaved),
     "a cancel does not stop the work": in_place_of(Attempt, "stop", nothing),

@@ -13,6 +13,7 @@ from core.events import Recorded
 from core.task import Task, TaskStatus
 from core.tree import TaskTree
 from tests.simulation.judge_webhooks import judge_late_calls, judge_webhooks
+from tests.simulation.work import sum_of
 from tests.simulation.world import Violation, World
 
 ENDS = e.TaskCompleted | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.GroupEnded
@@ -88,6 +89,7 @@ class _History:
         self._attempts: set[tuple[str, int]] = set()
         self._failures: Counter[str] = Counter()
         self._crashes: Counter[str] = Counter()
+        self._sums: dict[str, str] = {}  # of what was stored when it started
 
     def look(self, tree: TaskTree, event: e.Event) -> None:
         match event:
@@ -98,6 +100,9 @@ class _History:
                     del self._failures[task_id], self._crashes[task_id]
             case e.TaskStarted():
                 self._started(tree, tree.tasks[event.task_id], event)
+            case e.TaskCompleted() if event.task_id in self._sums:
+                if event.result != self._sums.pop(event.task_id):
+                    raise Violation(f"the result of task {event.task_id} is not of what its dependencies returned")
             case e.AttemptFailed():
                 self._failures[event.task_id] += 1
             case e.AttemptLost():
@@ -125,6 +130,9 @@ class _History:
         if self._failures[task.id] >= task.max_attempts:
             raise Violation(f"task {task.id} was given one attempt too many")
         self._attempts.add((task.id, event.attempt))
+        if task.executor == "sum":
+            needs = [tree.tasks[each.id] for each in task.dependencies]
+            self._sums[task.id] = sum_of({it.key: it.result for it in needs if it.status is TaskStatus.COMPLETED})
 
 
 def _judge_effects(world: World, log: list[Recorded]) -> None:

@@ -94,6 +94,7 @@ def counts(server: Server) -> dict[str, int]:
         session.feed,
         session.runner,
         session.runner._queue,
+        session.runner._timers,
         outbox,
         server.retention,
     ):

@@ -1,9 +1,11 @@
 """What simulated callers ask for, and the executors that do it. Everything comes from the world's one seed."""
 
 import asyncio
+import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 from core.executors.base import ExecutorSpec, Rejected, TaskContext
@@ -14,6 +16,14 @@ Work = Callable[[dict[str, Any], TaskContext], Awaitable[Any]]
 
 NARROW = 3  # attempts of the executor `narrow` that may run at a time
 PATIENCE = 40.0  # virtual seconds; the longest that anything works without a timeout
+
+
+NAMES = ("nap", "narrow", "flaky", "hang", "ask", "stream", "effect", "once", "stubborn", "no", "draw", "sum")
+
+
+def sum_of(results: Mapping[str, Any]) -> str:
+    """In short, what a task of the executor `sum` was given."""
+    return sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def plan_items(chance: random.Random, largest: int) -> list[dict[str, Any]]:
@@ -39,7 +49,7 @@ def plan_items(chance: random.Random, largest: int) -> list[dict[str, Any]]:
 
 
 def _kind(chance: random.Random) -> dict[str, Any]:
-    name = chance.choice(["nap", "nap", "narrow", "flaky", "hang", "ask", "stream", "effect", "once", "stubborn", "no"])
+    name = chance.choice(["nap", *NAMES])
     item: dict[str, Any] = {"name": name, "inputs": {"seconds": round(chance.uniform(0.0, 8.0), 3)}}
     if name == "flaky":
         item |= {"max_attempts": chance.randrange(1, 4), "retry": {"initial": chance.choice([0.1, 2.0])}}
@@ -56,10 +66,12 @@ class Executors:
         self.registry = ExecutorRegistry()
         for work in (self.nap, self.narrow, self.flaky, self.hang, self.ask, self.stream, self.effect, self.no):
             self._add(work)
+        self._add(self.draw, has_effects=False)
+        self._add(self.sum, has_effects=False)
         self._add(self.once, at_most_once=True)
         self._add(self.stubborn, cancelable=False)
 
-    def _add(self, work: Work, *, at_most_once: bool = False, cancelable: bool = True) -> None:
+    def _add(self, work: Work, **declared: bool) -> None:
         world, name = self._world, work.__name__
         concurrency = NARROW if name == "narrow" else None
 
@@ -82,11 +94,7 @@ class Executors:
                         world.running[name] -= 1
                         world.running[context.task_id] -= 1
 
-        self.registry.register(
-            ExecutorSpec(
-                id=name, make=Watched, at_most_once=at_most_once, cancelable=cancelable, concurrency=concurrency
-            )
-        )
+        self.registry.register(ExecutorSpec(id=name, make=Watched, concurrency=concurrency, **declared))
 
     def _touch(self, context: TaskContext) -> None:
         """Something happens in the outside world, unless the process that wants it is dead."""
@@ -136,6 +144,19 @@ class Executors:
         self._touch(context)
         return "done"
 
+    async def draw(self, inputs: dict[str, Any], context: TaskContext) -> Any:
+        """Never the same twice, so that what was worked out from a forgotten result shows."""
+        if self._world.chance.random() < 0.3:
+            await asyncio.sleep(inputs["seconds"] / 4)
+        return self._world.chance.random()
+
+    async def sum(self, inputs: dict[str, Any], context: TaskContext) -> Any:
+        if self._world.chance.random() < 0.3:
+            await context.progress(0.5)
+        if self._world.chance.random() < 0.3:
+            await asyncio.sleep(inputs["seconds"] / 4)
+        return sum_of(context.dependencies)
+
     async def once(self, inputs: dict[str, Any], context: TaskContext) -> Any:
         self._touch(context)
         await asyncio.sleep(inputs["seconds"] / 4)
@@ -150,6 +171,3 @@ class Executors:
         if self._world.chance.random() < 0.5:
             raise Rejected("no")
         return {"success": False, "message": "no"}
-
-
-NAMES = ("nap", "narrow", "flaky", "hang", "ask", "stream", "effect", "once", "stubborn", "no")
