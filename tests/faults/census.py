@@ -3,18 +3,48 @@
 import asyncio
 import ctypes
 import gc
+import sys
 import threading
 from typing import Any
 
 from core import executor
 
 
+class _Malloc(ctypes.Structure):
+    """What glibc says of its memory (mallinfo2(3))."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keep",
+        )
+    ]
+
+
 @executor("census")
 async def census(inputs: dict[str, Any]) -> Any:
-    """Its asyncio tasks and threads, itself among them; and what it does not use any more goes back to the system.
+    """Its asyncio tasks and threads, itself among them, and what it has in use: Python's blocks, the C library's bytes.
 
-    An allocator keeps free memory for later, in pieces between what is used: that comes and goes, and is no leak.
+    What it does not use goes back to the system, as far as it can: an allocator keeps free memory for later, in pieces
+    between what is used. That comes and goes, and is no leak.
     """
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    return {"asyncio_tasks": len(asyncio.all_tasks()), "threads": threading.active_count()}
+    library = ctypes.CDLL(None)
+    library.malloc_trim(0)
+    library.mallinfo2.restype = _Malloc
+    found = library.mallinfo2()
+    return {
+        "asyncio_tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "blocks": sys.getallocatedblocks(),
+        "bytes": found.uordblks + found.hblkhd,
+    }
