@@ -30,7 +30,7 @@ LAYERS = (
         "core.storage.base",
     ),
     ("core.executors", "core.storage"),
-    ("core.feed",),
+    ("core.feed", "core.timers"),
     ("core.orchestrator", "core.retention"),
     ("core.attempt",),
     ("core.runner",),
