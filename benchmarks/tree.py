@@ -2,9 +2,10 @@
 
 Everything is pinned to one core; each run has a process and a fresh database of its own, with synchronous=FULL. A tree
 runs through the guide's `TaskManager`, whose tasks are stored beforehand, or is created and run through `Session`. The
-floor writes the very rows that the tree left behind, into the same tables with the same indexes, with sqlite3 alone and
-100 tasks a commit: each task inserted and then changed twice, with its event and the tree's head. Ratios count, not the
-seconds.
+tasks of a `chain` may have effects, so each waits until its start is stored; those of a `pure chain` declare that they
+have none. The floor writes the very rows that the tree left behind, into the same tables with the same indexes, with
+sqlite3 alone: each task inserted and then changed twice, with its event and the tree's head; 100 tasks a commit, but in
+a `chain` one. Ratios count, not the seconds.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from core.storage.queries import TASK_COLUMNS
 from core.task import TaskStatus
 
 BATCH = 100  # tasks in one commit of the floor
+SHAPES = ("fan", "pure chain", "chain")
 
 
 class NoOp:
@@ -44,12 +46,21 @@ class NoOp:
         return None
 
 
+def needed(shape: str, i: int) -> list[str]:
+    """What the i-th task waits for."""
+    return [f"t{i - 1}"] if shape != "fan" and i else []
+
+
+def executor_of(shape: str) -> str:
+    return "pure" if shape == "pure chain" else "noop"
+
+
 async def run_session(session: Session, shape: str, n: int) -> float:
     """Seconds from an array of tasks to the durable end of its run."""
-    tasks: list[dict[str, Any]] = [{"id": f"t{i}", "name": "noop", "parent_id": "root"} for i in range(n)]
-    if shape == "chain":
-        for i in range(1, n):
-            tasks[i]["dependencies"] = [f"t{i - 1}"]
+    name = executor_of(shape)
+    tasks: list[dict[str, Any]] = [
+        {"id": f"t{i}", "name": name, "parent_id": "root", "dependencies": needed(shape, i)} for i in range(n)
+    ]
     begin = time.perf_counter()
     head = await session.create(session.plan([{"id": "root", "name": "root"}, *tasks]), execute=True)
     head = await session.wait(head.id, has_ended)
@@ -66,8 +77,7 @@ async def run_manager(session: Session, shape: str, n: int) -> float:
     root = TaskTreeNode(await make("root"))
     for start in range(0, n, 1_000):
         part = range(start, min(start + 1_000, n))
-        needs = [[f"t{i - 1}"] if shape == "chain" and i else [] for i in part]
-        made = [make("noop", id=f"t{i}", dependencies=need) for i, need in zip(part, needs, strict=True)]
+        made = [make(executor_of(shape), id=f"t{i}", dependencies=needed(shape, i)) for i in part]
         for task in await asyncio.gather(*made):
             root.add_child(TaskTreeNode(task))
     begin = time.perf_counter()
@@ -86,6 +96,7 @@ def run_tree(face: str, shape: str, n: int, path: Path) -> tuple[float, float]:
 
     async def run() -> float:
         default_registry.register(ExecutorSpec(id="noop", make=NoOp))
+        default_registry.register(ExecutorSpec(id="pure", make=NoOp, has_effects=False))
         session = create_session(f"sqlite:///{path}")
         await session.ensure_started()
         try:
@@ -97,8 +108,8 @@ def run_tree(face: str, shape: str, n: int, path: Path) -> tuple[float, float]:
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def run_floor(path: Path) -> float:
-    """Seconds for the rows of that database with sqlite3 alone."""
+def run_floor(path: Path, batch: int) -> float:
+    """Seconds for the rows of that database with sqlite3 alone, so many tasks started or ended in a commit."""
     source = sqlite3.connect(path)
     (head,) = source.execute("SELECT * FROM trees")
     new, started, ended = [], [], []
@@ -123,23 +134,30 @@ def run_floor(path: Path) -> float:
     insert_event = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)"
     change_task = "UPDATE tasks SET status = ?2, state = ?3, state_crc = ?4 WHERE id = ?1"
     change_head = "UPDATE trees SET version = version + 1, body = ?2, body_crc = ?3 WHERE id = ?1"
-    steps: list[Callable[[slice], object]] = [
-        lambda part: connection.executemany(insert_task, new[part]),
-        lambda part: (
-            connection.executemany(change_task, started[part])
-            and connection.executemany(insert_event, log["task_started"][part])
-        ),
-        lambda part: (
-            connection.executemany(change_task, ended[part])
-            and connection.executemany(insert_event, log["task_completed"][part])
-        ),
-    ]
+
+    def insert(part: slice) -> None:
+        connection.executemany(insert_task, new[part])
+
+    def start(part: slice) -> None:
+        connection.executemany(change_task, started[part])
+        connection.executemany(insert_event, log["task_started"][part])
+
+    def end(part: slice) -> None:
+        connection.executemany(change_task, ended[part])
+        connection.executemany(insert_event, log["task_completed"][part])
+
+    def end_and_start_next(part: slice) -> None:
+        end(part)
+        start(slice(part.stop, part.stop + 1))
+
+    steps: list[tuple[Callable[[slice], None], int]] = [(insert, BATCH)]
+    steps += [(start, batch), (end, batch)] if batch > 1 else [(end_and_start_next, 1)]
     connection.execute(f"INSERT INTO trees VALUES ({', '.join('?' * len(head))})", head)
     begin = time.perf_counter()
-    for step in steps:
-        for at in range(0, len(new), BATCH):
+    for step, size in steps:
+        for at in range(0, len(new), size):
             connection.execute("BEGIN IMMEDIATE")
-            step(slice(at, at + BATCH))
+            step(slice(at, at + size))
             connection.execute(change_head, (head[0], head[10], head[11]))
             connection.execute("COMMIT")
     seconds = time.perf_counter() - begin
@@ -162,7 +180,7 @@ def measure(face: str, shape: str, n: int, rounds: int) -> tuple[float, float, f
             seconds, peak = apart(run_tree, face, shape, n, path)
             trees.append(seconds)
             memory.append(peak)
-            floors.append(apart(run_floor, path))
+            floors.append(apart(run_floor, path, 1 if shape == "chain" else BATCH))
     return statistics.median(trees), statistics.median(floors), max(memory)
 
 
@@ -171,21 +189,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out the trees of 100,000")
     parser.add_argument("--rounds", type=int, default=3, help="of each size; the median counts")
     parser.add_argument("--face", choices=FACES, help="that one only")
-    parser.add_argument("--shape", choices=("fan", "chain"), help="that one only")
+    parser.add_argument("--shape", choices=SHAPES, help="that one only")
     parser.add_argument("--size", type=int, help="trees of that many tasks only")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}, {platform.machine()}, one core, FULL")
     columns = f"{'n':>7} {'tasks/s':>9} {'us/task':>8} {'floor tasks/s':>14} {'of floor':>9} {'MB':>5}"
-    print(f"{'face':<8} {'shape':<6} {columns}")
+    print(f"{'face':<8} {'shape':<10} {columns}")
     sizes = [arguments.size] if arguments.size else [100, 1_000, 10_000] + ([] if arguments.quick else [100_000])
     for face in [arguments.face] if arguments.face else FACES:
-        for shape in [arguments.shape] if arguments.shape else ("fan", "chain"):
+        for shape in [arguments.shape] if arguments.shape else SHAPES:
             cost = {}
             for n in sizes:
                 seconds, floor, memory = measure(face, shape, n, 1 if n > 10_000 else arguments.rounds)
                 cost[n] = seconds / n
-                print(f"{face:<8} {shape:<6} {n:>7} {n / seconds:>9.0f} {1e6 * seconds / n:>8.0f} {n / floor:>14.0f}"
+                print(f"{face:<8} {shape:<10} {n:>7} {n / seconds:>9.0f} {1e6 * seconds / n:>8.0f} {n / floor:>14.0f}"
                       f" {floor / seconds:>9.1%} {memory:>5.0f}", flush=True)  # fmt: skip
             if {1_000, sizes[-1]} <= cost.keys() and sizes[-1] > 1_000:
                 growth = cost[sizes[-1]] / cost[1_000]
