@@ -38,7 +38,7 @@ def floor() -> tuple[float, float]:
 def measure(effort: Effort) -> list[Row]:
     peers = [SDK_SQLITE] if SDK_SQLITE.is_installed and not effort.is_quick else []
     seen: dict[str, list[tuple[float, float]]] = {"floor": [], **{each.name: [] for each in (OURS, *peers)}}
-    for _ in range(max(3, effort.rounds)):
+    for _ in range(effort.rounds):
         seen["floor"].append(floor())
         for subject in (OURS, *peers):
             seen[subject.name].append(start(subject))

@@ -26,7 +26,7 @@ class Effort(NamedTuple):
     is_quick: bool
 
 
-QUICK = Effort(rounds=1, seconds=4, is_quick=True)
+QUICK = Effort(rounds=1, seconds=2, is_quick=True)
 FULL = Effort(rounds=3, seconds=4, is_quick=False)
 
 

@@ -160,4 +160,5 @@ def parked_row() -> Row:
 
 
 def measure(effort: Effort) -> list[Row]:
-    return [*chunk_rows(effort), latency_row(effort), follower_row(), parked_row()]
+    rows = [*chunk_rows(effort), latency_row(effort)]
+    return rows if effort.is_quick else [*rows, follower_row(), parked_row()]

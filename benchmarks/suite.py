@@ -21,7 +21,7 @@ PARTS: dict[str, Callable[[Effort], list[Row]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round of each, and no tree of 100,000")
+    parser.add_argument("--quick", action="store_true", help="one short round of each, no trees of 100,000, no crowds")
     parser.add_argument("--part", choices=PARTS, action="append", help="only that; no page is written. Repeatable.")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/performance.md", help="the page")
     given = parser.parse_args()
