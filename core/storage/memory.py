@@ -219,7 +219,8 @@ class MemoryStorage:
             self._failures += 1
             self._failed[head.id] = self._failures
             raise VersionConflict(head.id)
-        self._failed.pop(head.id, None)
+        if failures_known == self._failures:
+            self._failed.clear()  # whatever comes from now on knows of all of them
         self._heads[head.id] = head
         self._tasks.update({task.id: task for task in append.tasks})
         if append.is_new:

@@ -247,7 +247,6 @@ class SimulatedStorage(MemoryStorage):
         self.dropped.discard(tree_id)
         for recorded in self._logs.pop(tree_id):
             del self.stored_at[tree_id, recorded.seq]
-        self._failed.pop(tree_id, None)
 
     @property
     def is_swept(self) -> bool:

@@ -522,3 +522,16 @@ async def test_a_flush_hastens_what_was_appended_and_is_nothing_once_closed(stor
     await first
     await storage.close()
     storage.flush()
+
+
+@pytest.mark.asyncio
+async def test_what_failed_is_forgotten_when_everybody_knows_of_it(storage: Storage) -> None:
+    """Found by a soak: a tree whose creation was refused was remembered for ever."""
+    await storage.append(created("t"))
+    with pytest.raises(VersionConflict):
+        await storage.append(started(created("never stored").head, created("never stored").tasks[0]))
+
+    await storage.append(created("u"))
+
+    keeper = storage if isinstance(storage, MemoryStorage) else storage._writer  # type: ignore[attr-defined]
+    assert not keeper._failed
