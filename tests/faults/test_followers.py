@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.faults.test_failpoints import Sabotaged, seeded
 
 SUBSCRIBERS = int(os.environ.get("SUBSCRIBERS", "200"))
 TASKS, CHUNKS = 10, 50  # the tasks that they follow, and pieces of each
+POOLED = 200  # connections of one client: it looks at all of them for each request
 
 CUTS = int(os.environ.get("CUTS", "100"))
 PATIENCE = 0.7  # seconds in which a client hears nothing, not even a ping, before it connects again
@@ -96,13 +98,15 @@ async def subscribe(server: ServerProcess, tasks: list[str]) -> list[list[int]]:
     news, is_up = asyncio.Event(), asyncio.Event()
     is_up.set()
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-    async with (
-        httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=60, limits=limits) as client,
-        asyncio.TaskGroup() as group,
-    ):
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        made = [
+            httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=60, limits=limits)
+            for _ in range(0, SUBSCRIBERS, POOLED)
+        ]
+        clients = [await stack.enter_async_context(each) for each in made]
 
         async def subscriber(n: int) -> None:
-            while not await follow(client, tasks[n % TASKS], told[n], news):
+            while not await follow(clients[n // POOLED], tasks[n % TASKS], told[n], news):
                 await is_up.wait()
 
         for n in range(SUBSCRIBERS):
