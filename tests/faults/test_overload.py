@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import psutil
 import pytest
@@ -152,9 +153,9 @@ def put(server: ServerProcess, connections: int, rate: float | None = None, seco
 def test_ten_times_the_load_is_refused_quickly_and_what_is_accepted_is_served(servers: list[ServerProcess]) -> None:
     server, control = servers
     put(server, USUAL, seconds=1)
-    peak = put(server, USUAL)
+    peaks = [put(server, USUAL)]
     memory = psutil.Process(server.pid).memory_info().rss
-    rate = TIMES * peak.load.goodput
+    rate = TIMES * peaks[0].load.goodput
     pieces = {"count": int(20 * SECONDS), "pause": 0.05}
     tree = server.call("tasks.execute", {"tasks": [{"name": "chunks", "inputs": pieces}]})["root_task_id"]
     hanging = server.call("tasks.execute", {"tasks": [{"name": "hang"}]})["root_task_id"]
@@ -168,6 +169,7 @@ def test_ten_times_the_load_is_refused_quickly_and_what_is_accepted_is_served(se
         after = psutil.Process(server.pid).cpu_times()
     storm = Phase(load, after.user + after.system - before.user - before.system)
     calm = put(server, CALM, seconds=min(SECONDS, 5.0))
+    peaks.append(put(server, USUAL))  # the machine is not the same for minutes
     follower.end()
     open_storm = put(control, MANY, rate)
 
@@ -179,14 +181,16 @@ def test_ten_times_the_load_is_refused_quickly_and_what_is_accepted_is_served(se
     assert beside.failures == 0
     assert beside.memory - memory < MOST_MEMORY
     assert [line for line in server.log if "Traceback" in line] == []
-    kept = storm.per_second_of_work / peak.per_second_of_work
+    kept = storm.per_second_of_work / fmean(peak.per_second_of_work for peak in peaks)
+    of_peak = load.goodput / fmean(peak.load.goodput for peak in peaks)
     control_median = quantile(open_storm.load.served, 0.5)
     steady = load.served[MANY:-MANY]  # the first wave is served as a burst, the last ones are heard when it is over
-    share = f"{100 * load.goodput / peak.load.goodput:.0f} % of the peak ({100 * kept:.0f} % by processor time)"
+    share = f"{100 * of_peak:.0f} % of the two peaks' mean ({100 * kept:.0f} % by processor time)"
     strangers = f"others, who do not ask again: served {times(beside.served)}, refused {times(beside.refused)}"
     memory_taken = f"{(beside.memory - memory) / 2**20:.0f} MiB more"
     figures = (
-        f"{SECONDS:.0f} s; peak {peak}; at {TIMES} x {storm}: {share}; without the first and the last {MANY} "
+        f"{SECONDS:.0f} s; peak before {peaks[0]}, and after {peaks[1]}; at {TIMES} x {storm}: {share}; without the "
+        f"first and the last {MANY} "
         f"{times(steady)}; {strangers}; health {times(beside.health)}, "
         f"{memory_taken}; a running tree and its follower went on; afterwards {calm}"
     )
