@@ -362,7 +362,13 @@ def build(
         raise ConfigurationError(
             f"default_skill: there is no skill {config.default_skill!r}; the skills are: {', '.join(known) or 'none'}"
         )
-    limits = RunnerLimits(tasks=config.max_running, processes=config.max_processes, tree=config.max_running_per_tree)
+    limits = RunnerLimits(
+        tasks=config.max_running,
+        processes=config.max_processes,
+        tree=config.max_running_per_tree,
+        artifact=config.max_artifact,
+        output=config.max_output,
+    )
     session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
     url = config.url(port)
     offer = Offer(

@@ -22,6 +22,7 @@ from a2a_server.limits import NO_LIMITS, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.origins import ANY, origin_of
 from a2a_server.push.settings import PushSettings, check_push
 from core.errors import ConfigurationError
+from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
 
 PREFIX = "A2A_SERVER_"
 FILE_NAME = "a2a-server.toml"
@@ -107,11 +108,16 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_running: Count = 100  # tasks of this process
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
     max_running_per_tree: Count | None = None
+    max_artifact: Count = MAX_BYTES  # bytes of JSON that an executor gives at once: an artifact, a message, the result
+    max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
 
     sse_ping: Seconds = 15.0
     head_timeout: Seconds = 10.0  # how long the head of a request may take, from the connection's beginning on
     body_timeout: Seconds = 30.0  # how long its body may take
     min_body_rate: Count = 1024  # bytes a second, once a body has taken 5 seconds
+    send_buffer: Annotated[int, Meta(ge=1, le=2**30)] = (
+        64 * 1024
+    )  # bytes that the kernel keeps for a reader; by itself it grows to megabytes
     send_timeout: Seconds = 30.0  # how long a reader may take nothing, of a stream or a plain answer
     drain: Seconds = 30.0
     keep_alive: Seconds = 5.0  # how long a connection may be idle

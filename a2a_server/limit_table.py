@@ -3,8 +3,6 @@
 from typing import Any, Final
 
 from a2a_server.config import Config
-from core.executors.base import MAX_OUTPUT
-from core.jsonvalue import MAX_BYTES
 
 # Settings, under their own names (bytes, seconds, or how many).
 SETTINGS: Final = (
@@ -27,10 +25,13 @@ SETTINGS: Final = (
     "overload_hard",
     "max_running",
     "max_running_per_tree",
+    "max_artifact",
+    "max_output",
     "sse_ping",
     "head_timeout",
     "body_timeout",
     "min_body_rate",
+    "send_buffer",
     "send_timeout",
     "keep_alive",
     "push_timeout",
@@ -39,8 +40,6 @@ SETTINGS: Final = (
     "push_max_age",
     "drain",
 )
-# What no operator changes.
-FIXED: Final = {"max_artifact": MAX_BYTES, "max_output": MAX_OUTPUT}  # of executors, which are the operator's own
 
 
 def limits_in_force(config: Config, *, is_identified: bool) -> dict[str, Any]:
@@ -48,7 +47,6 @@ def limits_in_force(config: Config, *, is_identified: bool) -> dict[str, Any]:
     caller = config.caller_limits(is_identified=is_identified)
     return {
         **{name: getattr(config, name) for name in SETTINGS},
-        **FIXED,
         "max_rate": caller.rate,
         "max_burst": None if caller.rate is None else caller.size,
         "max_calls": caller.calls,

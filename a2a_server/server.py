@@ -33,7 +33,6 @@ EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
-SEND_BUFFER = 64 * 1024  # bytes that the kernel keeps for a reader; by itself it grows to megabytes
 CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
 
 
@@ -139,7 +138,7 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
 
 
 async def _serve(config: Config, ready: Callable[[str], None]) -> None:
-    with listen(config.host, config.port) as listener:
+    with listen(config.host, config.port, config.send_buffer) as listener:
         port = listener.getsockname()[1]
         application = build(config, port=port)
         server = Server(application, ready)
@@ -167,14 +166,14 @@ def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.Abstr
         os._exit(0)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError."""
+def listen(host: str, port: int, send_buffer: int) -> socket.socket:
+    """A listening socket, whose connections keep so many bytes for a slow reader. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio switches Nagle's algorithm off only where the protocol is named; else each small write may wait 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)  # connections inherit it
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except BaseException:

@@ -97,7 +97,7 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
         attempt.end()
         if hooks.wants_results:
             await _after(hooks, task, inputs, result)
-        return _completion(task, spec, result, clock.chance())
+        return _completion(task, spec, result, context.max_artifact, clock.chance())
     except (asyncio.CancelledError, KeyboardInterrupt):
         if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
             raise
@@ -149,12 +149,12 @@ def _own_schema(task: Task) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, dict) else None
 
 
-def _completion(task: Task, spec: ExecutorSpec, result: Any, chance: float) -> Command:
-    """Judge what the executor returned (semantics §4)."""
+def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> Command:
+    """Judge what the executor returned, at most so many bytes of JSON (semantics §4)."""
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
     try:
-        value = to_json_value(result, "result")
+        value = to_json_value(result, "result", most)
     except NotJson as refusal:
         return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True)
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):

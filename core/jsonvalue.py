@@ -8,7 +8,8 @@ import msgspec
 
 PARTS = "$parts"  # a result that is a list of A2A parts is kept as an object with this one key
 
-MAX_BYTES = 10 * 1024 * 1024  # of one result or artifact
+MAX_BYTES = 10 * 1024 * 1024  # of one result or artifact, unless it is said otherwise
+MAX_OUTPUT = 64 * 1024 * 1024  # bytes of all artifacts of one attempt, unless it is said otherwise
 MAX_DEPTH = 200  # levels of nesting: every encoder and decoder recurses, and some have little of the stack left
 
 

@@ -24,7 +24,7 @@ from core.errors import CallerError, CoreError, StaleAttempt, StorageError, Stor
 from core.events import Recorded
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
-from core.jsonvalue import plain
+from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, plain
 from core.orchestrator import Decision, Orchestrator
 from core.queue import ReadyQueue
 from core.task import Cause, Task, TaskStatus
@@ -38,11 +38,13 @@ MAX_UNSTORED = 1_000  # starts and reports on their way to the disk; more would 
 
 
 class RunnerLimits(Struct, frozen=True, kw_only=True):
-    """How much may run at a time in this process. None: no limit."""
+    """How much may run at a time in this process, and give. None: no limit."""
 
     tasks: int = 100
     processes: int = 4 * (os.cpu_count() or 1)  # executors that use a child process
     tree: int | None = None
+    artifact: int = MAX_BYTES  # bytes of JSON of one artifact, message or result
+    output: int = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
 
 
 class Runner:
@@ -285,6 +287,8 @@ class Runner:
             report=self._report_to,
             submit=self._submit_to,
             at_most_once=spec is not None and spec.at_most_once,
+            max_artifact=self._limits.artifact,
+            max_output=self._limits.output,
             egress=self._egress,
         )
         attempt = Attempt(tree.id, task, spec, context)

@@ -11,10 +11,9 @@ from core.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, StorageError
 from core.executors.files import encoded, read_file
-from core.jsonvalue import json_size, to_json_value
+from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, json_size, to_json_value
 from core.task import Task
 
-MAX_OUTPUT = 64 * 1024 * 1024  # bytes of JSON of all artifacts of one attempt
 MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk
 MAX_UNSTORED_SIZE = 1024 * 1024  # bytes of them; a larger one goes alone
 
@@ -80,17 +79,11 @@ class Parts(list[dict[str, Any]]):
     """
 
 
-def to_parts(content: Any) -> list[dict[str, Any]]:
-    """A2A parts of any JSON value: text of a string, parts as they are, else one data part (semantics §9).
-
-    Raises NotJson for anything else.
-    """
-    if isinstance(content, Parts):
-        parts: list[dict[str, Any]] = to_json_value(encoded(content), "content")
-        return parts
-    if isinstance(content, str):
-        return [{"text": to_json_value(content, "content")}]
-    return [{"data": to_json_value(content, "content")}]
+def to_parts(value: Any) -> list[dict[str, Any]]:
+    """A2A parts of a JSON value: text of a string, parts as they are, else one data part (semantics §9)."""
+    if isinstance(value, Parts):
+        return list(value)
+    return [{"text": value}] if isinstance(value, str) else [{"data": value}]
 
 
 def _text(value: Any, what: str) -> str:
@@ -113,6 +106,8 @@ class TaskContext:
     report: Callable[[str, Command], Awaitable[object]]  # to the tree; done when stored; raises StaleAttempt
     submit: Callable[[str, Command], Awaitable[asyncio.Future[None]]]  # done when on its way; then: when stored
     at_most_once: bool = False
+    max_artifact: int = MAX_BYTES  # bytes of JSON of an artifact, a message, a question or the result
+    max_output: int = MAX_OUTPUT  # bytes of JSON of all its artifacts
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     stopping: bool = False
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
@@ -155,14 +150,14 @@ class TaskContext:
     async def message(self, content: Any) -> None:
         """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message."""
         self._spoke = True
-        await self._tell(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}))
+        await self._tell(SendMessage(self.task.id, self.task.attempt, {"parts": self._parts(content)}))
 
     async def reply(self, content: Any) -> None:
         """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
             raise CallerError("reply() comes first or not at all: this task has already said something")
         self._spoke = True
-        await self._tell(SendMessage(self.task.id, self.task.attempt, {"parts": to_parts(content)}, True))
+        await self._tell(SendMessage(self.task.id, self.task.attempt, {"parts": self._parts(content)}, True))
 
     async def artifact(
         self,
@@ -188,17 +183,17 @@ class TaskContext:
         # A later attempt may go on with what an earlier one gave.
         if appends and artifact_id not in self._artifacts and self.task.attempt == 1:
             raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
-        artifact = {"artifactId": artifact_id, "parts": to_parts(content)}
+        artifact = {"artifactId": artifact_id, "parts": self._parts(content)}
         artifact["name"] = self.task.name if name is None else _text(name, "name")
         if description is not None:
             artifact["description"] = _text(description, "description")
         if metadata is not None:
             if not isinstance(metadata, dict):
                 raise TypeError("metadata must be a dict")
-            artifact["metadata"] = to_json_value(metadata, "metadata")
+            artifact["metadata"] = to_json_value(metadata, "metadata", self.max_artifact)
         size = json_size(artifact)
-        if self._given + size > MAX_OUTPUT:
-            raise OutputRefused(f"the artifacts of this attempt have more than {MAX_OUTPUT} bytes of JSON")
+        if self._given + size > self.max_output:
+            raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
         self._given += size
         self._artifacts.add(artifact_id)
         await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)
@@ -207,12 +202,18 @@ class TaskContext:
         self._unstored.append((stored, size))
         self._unstored_size += size
 
+    def _parts(self, content: Any) -> list[dict[str, Any]]:
+        """What the executor gives, as A2A parts. Raises NotJson for what is no JSON value, or too large."""
+        if isinstance(content, Parts):
+            return to_parts(Parts(to_json_value(encoded(content), "content", self.max_artifact)))
+        return to_parts(to_json_value(content, "content", self.max_artifact))
+
     async def _tell(self, command: Command) -> None:
         await self.report(self.task.tree_id, command)
 
     async def stored(self) -> None:
         """Wait until every piece of the output is stored. Raises StorageError when one could not be."""
-        await self._settle(0, MAX_OUTPUT)
+        await self._settle(0, self.max_output)
 
     async def _settle(self, most: int, most_bytes: int) -> None:
         """Wait until no more than so many pieces are on their way. A lost one leaves a gap: nothing may follow."""
@@ -246,4 +247,4 @@ class TaskContext:
             return self.task.answers[self._answers_used - 1]
         if self.at_most_once:
             raise CallerError("an at_most_once executor cannot ask: it would have to run a second time")
-        raise Suspend(tuple(to_parts(question)), auth=auth)
+        raise Suspend(tuple(self._parts(question)), auth=auth)

@@ -19,7 +19,8 @@ from core.executors.base import Parts, Rejected, TaskContext
 from core.executors.process_group import ProcessGroup, start, uninterrupted
 
 HEADER = process_worker.HEADER
-MAX_FRAME = 64 * 1024 * 1024  # bytes
+MAX_FRAME = 64 * 1024 * 1024  # bytes, at least
+FRAME = 4  # times what an artifact may have: what the child sends escapes all that is not ASCII
 CALLS = frozenset(
     {"progress", "message", "reply", "artifact", "ask", "read_file"}
 )  # what a child may have its context do
@@ -77,7 +78,9 @@ class ProcessExecutor:
             )
             try:
                 theirs.close()
-                return await self._talk(Channel(*await asyncio.open_connection(sock=ours)), group, inputs, context)
+                streams = await asyncio.open_connection(sock=ours)
+                channel = Channel(*streams, max(MAX_FRAME, FRAME * context.max_artifact))
+                return await self._talk(channel, group, inputs, context)
             finally:
                 await uninterrupted(group.close())
 
@@ -117,11 +120,12 @@ class ProcessExecutor:
 
 
 class Channel:
-    """The socket to the child."""
+    """The socket to the child, which may send so many bytes at once."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_frame: int) -> None:
         self._reader = reader
         self._writer = writer
+        self._max_frame = max_frame
 
     async def send(self, value: Any) -> None:
         data = json.dumps(value).encode()
@@ -130,8 +134,8 @@ class Channel:
 
     async def receive(self) -> Any:
         size = int.from_bytes(await self._reader.readexactly(HEADER))
-        if size > MAX_FRAME:
-            raise ProcessFailed(f"the process sent {size} bytes at once; {MAX_FRAME} are allowed")
+        if size > self._max_frame:
+            raise ProcessFailed(f"the process sent {size} bytes at once; {self._max_frame} are allowed")
         return json.loads(await self._reader.readexactly(size))
 
     def close(self) -> None:

@@ -258,7 +258,7 @@ class RunningServer:
 async def running(*, storage: Storage | None = None, **settings: Any) -> AsyncIterator[RunningServer]:
     """A server, over memory unless a storage is given."""
     lab = Lab()
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0, 65_536) as listener:
         port = listener.getsockname()[1]
         config = Config(port=port, drain=5, **settings)
         application = build(config, port=port, registry=lab.registry, storage=storage or MemoryStorage())

@@ -277,9 +277,17 @@ async def test_server_that_has_not_started_is_not_ready(server: RunningServer) -
         assert (await client.post("/", json=HEALTH)).status_code == 503
 
 
+def test_connections_keep_for_a_slow_reader_what_the_setting_says() -> None:
+    """Linux gives twice what it is asked for, half of it for its own books; by itself it goes on to megabytes."""
+    with listen("127.0.0.1", 0, 100_000) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 200_000
+
+
 def test_small_answers_do_not_wait_for_acknowledgements() -> None:
     """asyncio sets TCP_NODELAY on accepted sockets of a listener that names its protocol, and on no others."""
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0, 65_536) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
@@ -459,7 +467,7 @@ def test_default_skill_may_be_any_registered_skill_and_no_internal_executor() ->
 
 
 def test_port_that_is_taken_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with listen("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0, 65_536) as taken:
         port = taken.getsockname()[1]
         assert serve_alone(Config(port=port, database=f"sqlite:///{tmp_path}/t.db")) == EX_UNAVAILABLE
     assert capfd.readouterr().err == f"a2a-server: cannot listen on 127.0.0.1:{port}: Address already in use\n"

@@ -8,8 +8,9 @@ import pytest
 
 from a2a_server.config import Config, load
 from a2a_server.context import RequestContext
-from a2a_server.limit_table import FIXED, SETTINGS, limits_in_force
+from a2a_server.limit_table import SETTINGS, limits_in_force
 from core.errors import ConfigurationError
+from core.jsonvalue import MAX_BYTES, json_size
 from tests.a2a_server import test_app as app
 from tests.a2a_server import test_connection as connection
 from tests.a2a_server import test_deadlines as deadlines
@@ -20,10 +21,8 @@ from tests.a2a_server import test_streams as streams
 from tests.a2a_server.conftest import Caller, calling, message, somebody
 from tests.a2a_server.push import test_outbox as outbox
 from tests.core import test_egress as egress
-from tests.core import test_jsonvalue as jsonvalue
 from tests.core import test_retention as retention
 from tests.core import test_runner as runner
-from tests.core.executors import test_files as files
 
 
 def chain(size: int) -> list[dict[str, Any]]:
@@ -112,6 +111,7 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "head_timeout": deadlines.test_connection_that_says_nothing_is_closed_without_a_word,
     "body_timeout": deadlines.test_body_is_late_after_its_time_however_fast_it_is,
     "min_body_rate": deadlines.test_body_has_a_least_rate,
+    "send_buffer": app.test_connections_keep_for_a_slow_reader_what_the_setting_says,
     "send_timeout": deadlines.test_reader_that_takes_nothing_is_reset_and_one_that_takes_little_is_not,
     "keep_alive": connection.test_connection_that_is_idle_stays_until_its_time_has_come,
     "push_timeout": egress.test_time_limit_counts_the_whole_call,
@@ -119,8 +119,6 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "push_retry_longest": outbox.test_waits_double_with_full_jitter_up_to_the_longest,
     "push_max_age": outbox.test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_turn,
     "drain": app.test_work_that_does_not_stop_does_not_hold_the_end_up,
-    "max_artifact": jsonvalue.test_the_limit_counts_the_bytes_of_the_json,
-    "max_output": files.test_the_artifacts_of_an_attempt_are_bounded_together,
     "max_rate": limits.test_burst_passes_at_once_and_then_the_rate_holds,
     "max_burst": limits.test_burst_passes_at_once_and_then_the_rate_holds,
     "max_calls": limits.test_calls_and_streams_at_the_same_time_are_counted_apart_and_given_back,
@@ -128,9 +126,36 @@ TESTED: Mapping[str, Callable[..., Any]] = {
 }
 
 
+PIECES = [{"artifactId": "x" * 36, "parts": [{"text": text}], "name": "chunks"} for text in ("one ", "two")]
+GIVEN: dict[str, tuple[dict[str, Any], int, str]] = {  # a task, the bytes of what it gives, and what is said of more
+    "max_artifact": ({"name": "echo", "inputs": {"a": "x"}}, len('{"a": "x"}'), "the result has 10 bytes of JSON"),
+    "max_output": ({"name": "chunks"}, sum(map(json_size, PIECES)), "the artifacts of this attempt have more than"),
+}
+
+
 def test_every_limit_that_is_told_is_tested() -> None:
     shown = limits_in_force(Config(), is_identified=True)
-    assert shown.keys() == MET.keys() | TESTED.keys()
+    assert shown.keys() == MET.keys() | TESTED.keys() | GIVEN.keys()
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.asyncio
+async def test_an_executor_may_give_so_much_and_a_byte_more_fails_its_task(name: str) -> None:
+    task, size, problem = GIVEN[name]
+    for limit, status in ((size, "completed"), (size - 1, "failed")):
+        async with calling(**{name: limit}) as call:
+            ended = await call("tasks.execute", {"tasks": [task], "wait": True})
+            assert ended["status"] == status
+            assert (problem in (ended["error"] or "")) is (status == "failed")
+
+
+@pytest.mark.asyncio
+async def test_what_is_larger_than_usual_is_told_where_it_is_allowed() -> None:
+    given = {"text": "x" * MAX_BYTES}
+    async with calling(max_artifact=2 * MAX_BYTES) as call:
+        task = (await call("SendMessage", message("echo", {"data": given})))["task"]
+        assert task["artifacts"][0]["parts"][0]["data"] == given
+        assert (await call("GetTask", {"id": task["id"]}))["artifacts"] == task["artifacts"]
 
 
 @pytest.mark.parametrize("name", MET)
@@ -149,7 +174,6 @@ async def test_the_limits_in_force_are_told() -> None:
         assert (told["max_file"], told["max_streams"], told["max_rate"], told["max_burst"]) == (7, 3, 10.0, 20.0)
         assert told["max_calls"] is None, "who is not identified has none"
         assert (await call("system.limits", principal=somebody("ann")))["max_calls"] == 100
-        assert told.keys() >= FIXED.keys()
 
 
 def test_every_limit_of_a_setting_can_be_configured(tmp_path: Any) -> None:

@@ -26,6 +26,7 @@ from core.orchestrator import Orchestrator
 from core.storage import migrate as migrate_module
 from core.storage import writer as writer_module
 from core.storage.base import Append
+from core.storage.lock import DatabaseLock
 from core.storage.witness import Witness
 from core.storage.writer import Writer
 from core.timestamps import from_timestamp
@@ -171,6 +172,17 @@ def end_at_once() -> None:
     Server.handle_exit = handle_exit  # type: ignore[method-assign]
 
 
+def wait_for_no_lock() -> None:
+    """A database that another process holds is an error at once."""
+    writer_module.BUSY_TIMEOUT = "PRAGMA busy_timeout=0"
+    writer_module.PRAGMAS = (writer_module.BUSY_TIMEOUT, *writer_module.PRAGMAS[1:])
+
+
+def share_the_file() -> None:
+    """Two servers may have the same database."""
+    DatabaseLock.acquire = lambda self: None  # type: ignore[method-assign]
+
+
 def find_no_poison() -> None:
     """Not a bug: a task that happens to be at work in five kills, of ten that are no fault of its, is not blamed."""
     decide_module.MAX_CRASHES = 1_000
@@ -197,6 +209,8 @@ BUGS: dict[str, Callable[[], None]] = {
         go_on_after_a_cancel,
         end_at_once,
         believe_deadlines,
+        wait_for_no_lock,
+        share_the_file,
         find_no_poison,
     )
 }

@@ -3,7 +3,6 @@
 import os
 import random
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +13,16 @@ import pytest
 
 from tests.acceptance.process import ServerProcess
 from tests.faults.report import report
+from tests.faults.sabotage import VARIABLE
+from tests.faults.test_failpoints import Sabotaged, seeded
 
 TIMES = int(os.environ.get("LOCKS", "20"))
 EX_TEMPFAIL = 75
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    process = ServerProcess(tmp_path, "--default-skill", "noop").start()
+def server(tmp_path: Path) -> Iterator[Sabotaged]:
+    process = Sabotaged(tmp_path, "--default-skill", "noop")
     yield process
     process.close()
 
@@ -38,12 +39,10 @@ def holder(server: ServerProcess) -> sqlite3.Connection:
     return foreign
 
 
-def test_a_lock_shorter_than_the_timeout_is_waited_for(server: ServerProcess) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed={seed}")
-    chance = random.Random(seed)
+def send_under_locks(server: ServerProcess, chance: random.Random, times: int) -> None:
+    """Each message comes while a foreign lock holds, for less than the timeout; all are answered, and kept."""
     told: list[Any] = []
-    for _ in range(TIMES):
+    for _ in range(times):
         foreign = holder(server)
         release = threading.Timer(chance.uniform(0.05, 1.0), foreign.close)
         release.start()
@@ -53,11 +52,25 @@ def test_a_lock_shorter_than_the_timeout_is_waited_for(server: ServerProcess) ->
         told.append(answer["result"]["task"]["id"])
     kept = [task_id for task_id in told if server.call("GetTask", {"id": task_id})["id"] == task_id]
     assert kept == told
-    figures = f"{TIMES} times for 0.05 to 1 s: {len(told)} of {TIMES} answered, 0 errors, 0 lost"
+
+
+def test_a_lock_shorter_than_the_timeout_is_waited_for(server: Sabotaged) -> None:
+    seed, chance = seeded()
+    send_under_locks(server.start_with(), chance, TIMES)
+    figures = f"{TIMES} times for 0.05 to 1 s: {TIMES} of {TIMES} answered, 0 errors, 0 lost"
     report("R12", "a foreign lock below the timeout", figures, seed=seed)
 
 
-def test_a_lock_longer_than_the_timeout_is_a_typed_503_and_reads_go_on(server: ServerProcess) -> None:
+def test_server_that_does_not_wait_for_a_lock_is_found_out(server: Sabotaged) -> None:
+    """The positive control."""
+    _, chance = seeded()
+    server.start_with("wait for no lock")
+    with pytest.raises(AssertionError, match="-32051"):
+        send_under_locks(server, chance, 1)
+
+
+def test_a_lock_longer_than_the_timeout_is_a_typed_503_and_reads_go_on(server: Sabotaged) -> None:
+    server.start_with()
     before = send(server).json()["result"]["task"]["id"]
     foreign = holder(server)
 
@@ -73,14 +86,29 @@ def test_a_lock_longer_than_the_timeout_is_a_typed_503_and_reads_go_on(server: S
     report("R12", "a foreign lock above the timeout", "503 with Retry-After, reads went on, the next write succeeded")
 
 
-def test_a_second_server_on_the_same_file_refuses_and_says_who_holds_it(server: ServerProcess) -> None:
-    refused = 0
-    for _ in range(TIMES):
-        second = ServerProcess(server.folder)
-        done = subprocess.run(second.command, cwd=server.folder, env=second.env, capture_output=True, timeout=60)
+def is_refused(second: ServerProcess, holder: int) -> bool:
+    """Whether it ends with the code for that, and says who holds the file."""
+    try:
+        second.start()
+    except AssertionError as told:
+        assert f"in use by process {holder}" in str(told)
+        return second.terminate() == EX_TEMPFAIL  # it has ended by itself
+    finally:
         second.close()
-        assert f"in use by process {server.pid}" in done.stderr.decode()
-        refused += done.returncode == EX_TEMPFAIL
+    return False
+
+
+def test_a_second_server_on_the_same_file_refuses_and_says_who_holds_it(server: Sabotaged) -> None:
+    server.start_with()
+    refused = sum(is_refused(ServerProcess(server.folder), server.pid) for _ in range(TIMES))
     assert refused == TIMES
     assert "result" in send(server).json(), "the first one is none the worse"
     report("R12", "a second server on the same file", f"{refused} of {TIMES} refused (exit 75, names the holder)")
+
+
+def test_second_server_that_takes_the_file_is_found_out(server: Sabotaged) -> None:
+    """The positive control."""
+    server.start_with()
+    second = Sabotaged(server.folder)
+    second.env[VARIABLE] = "share the file"
+    assert not is_refused(second, server.pid)

@@ -11,8 +11,7 @@ import pytest
 from core.commands import AddArtifact
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError
-from core.executors import base
-from core.executors.base import OutputRefused, Parts, to_parts
+from core.executors.base import OutputRefused, Parts
 from core.executors.files import FileUnreadable, read_file
 from core.executors.function import executor, register_executor
 from core.executors.registry import ExecutorRegistry
@@ -87,9 +86,12 @@ async def test_a_part_that_is_no_file_is_refused(part: Any) -> None:
         await read_file(part, PRIVATE)
 
 
-def test_bytes_of_a_part_become_base64() -> None:
+@pytest.mark.asyncio
+async def test_bytes_of_a_part_become_base64() -> None:
     part = {"raw": BYTES, "filename": "a.bin", "mediaType": "application/octet-stream"}
-    assert to_parts(Parts([part, {"url": "https://example.com/"}])) == [
+    said = Said()
+    await make_context(said).message(Parts([part, {"url": "https://example.com/"}]))
+    assert said.parts == [
         part | {"raw": base64.b64encode(BYTES).decode()},
         {"url": "https://example.com/"},
     ]
@@ -162,10 +164,10 @@ async def test_a_later_attempt_may_go_on_with_what_an_earlier_one_gave() -> None
 
 
 @pytest.mark.asyncio
-async def test_the_artifacts_of_an_attempt_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MAX_OUTPUT", 300)
+async def test_the_artifacts_of_an_attempt_are_bounded_together() -> None:
     said = Said()
     context = make_context(said)
+    context.max_output = 300
     await context.artifact("x" * 100)
     with pytest.raises(CallerError, match="have more than 300 bytes"):
         await context.artifact("x" * 200)

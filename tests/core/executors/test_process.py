@@ -297,7 +297,7 @@ def test_worker_and_parent_speak_in_frames() -> None:
 @pytest.mark.asyncio
 async def test_frame_without_measure_is_refused() -> None:
     ours, theirs = socket.socketpair()
-    channel = Channel(*await asyncio.open_connection(sock=ours))
+    channel = Channel(*await asyncio.open_connection(sock=ours), MAX_FRAME)
     with theirs:
         theirs.sendall((MAX_FRAME + 1).to_bytes(process_worker.HEADER))
         with pytest.raises(ProcessFailed, match="at once"):
