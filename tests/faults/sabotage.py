@@ -1,7 +1,8 @@
 """Loaded into a server process beside its executors: kills or breaks that process as SABOTAGE says.
 
 The product knows nothing of it. SABOTAGE lists, separated by commas, points at which the process kills itself
-(`after a commit:7`: when it passes there for the seventh time), and bugs, with which a test shows that it can fail.
+(`after a commit:7`: when it passes there for the seventh time), bugs, with which a test shows that it can fail, and
+leniencies: what the product means, and a test does not.
 """
 
 import os
@@ -183,8 +184,11 @@ def share_the_file() -> None:
     DatabaseLock.acquire = lambda self: None  # type: ignore[method-assign]
 
 
+# Leniency
+
+
 def find_no_poison() -> None:
-    """Not a bug: a task that happens to be at work in five kills, of ten that are no fault of its, is not blamed."""
+    """A task that happens to be at work in five kills, of ten that are no fault of its, is not blamed."""
     decide_module.MAX_CRASHES = 1_000
 
 
@@ -211,13 +215,13 @@ BUGS: dict[str, Callable[[], None]] = {
         believe_deadlines,
         wait_for_no_lock,
         share_the_file,
-        find_no_poison,
     )
 }
+LENIENCIES = {"find no poison": find_no_poison}
 
 for entry in filter(None, os.environ.get(VARIABLE, "").split(",")):
     point, _, passage = entry.partition(":")
     if passage:
         POINTS[point](Passages(int(passage)))
     else:
-        BUGS[point]()
+        (BUGS | LENIENCIES)[point]()
