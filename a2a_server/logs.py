@@ -46,7 +46,7 @@ def configure(level: str, *, as_json: bool) -> None:
                 "httpx2": {"level": "WARNING"},
                 "httpcore2": {"level": "WARNING"},
                 "alembic": {"level": "WARNING"},  # its plugins announce themselves at every migration
-                "uvicorn": {"level": "WARNING" if level != "debug" else "DEBUG"},
+                "uvicorn": {"level": "ERROR" if level != "debug" else "DEBUG"},  # it warns of all that is no request
             },
         }
     )

@@ -1,7 +1,9 @@
 """Whatever comes in, the answer is exact, typed and safe (issue 2, "Bad input"; reliability T10–T12)."""
 
 import json
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,3 +218,22 @@ def _errors(answer: Any) -> Iterator[Any]:
     for each in answer if isinstance(answer, list) else [answer]:
         if isinstance(each, dict) and "error" in each:
             yield each["error"]
+
+
+GARBAGE = (
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"\x00\x01\x02\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+)
+
+
+def test_what_is_no_request_is_answered_and_writes_no_line_of_its_own(tmp_path: Path) -> None:
+    """Else anybody could fill the disk with what an operator has to read."""
+    server = ServerProcess(tmp_path).start()
+    for garbage in GARBAGE:
+        with socket.create_connection(("127.0.0.1", server.port)) as line:
+            line.sendall(garbage)
+            assert line.recv(100).startswith(b"HTTP/1.1 4")
+    assert server.terminate() == 0
+    server.close()
+    assert [line for line in server.log if " WARNING " in line or " ERROR " in line] == []
