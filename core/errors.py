@@ -68,6 +68,13 @@ class LogFolded(CallerError):
         super().__init__(f"The events of task {tree_id} up to number {until} are folded into its state: read the task")
 
 
+class AnswerTooLarge(CallerError):
+    """A page of a list would have more bytes than are read at once: ask for fewer."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the answer would have more than {most} bytes of JSON; ask for fewer, with a lower limit")
+
+
 class StaleAttempt(CoreError):
     """A report arrived from an attempt that no longer owns the task. It is dropped."""
 

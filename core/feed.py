@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from core.errors import LogFolded, StorageError, TaskNotFound
 from core.events import Recorded
-from core.storage.base import Storage
+from core.jsonvalue import json_size
+from core.storage.base import LOG_BYTES, Storage
 from core.task import TreeHead
 
 PAGE = 64  # events read at once: a follower who does not read holds so many
@@ -15,6 +16,7 @@ Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
 EndWatcher = Callable[[str], None]
 
 TAIL = 256  # latest events of a followed tree that are kept in memory
+TAIL_BYTES = 1024 * 1024  # of JSON, that they may have
 
 
 class _Topic:
@@ -23,7 +25,9 @@ class _Topic:
     def __init__(self) -> None:
         self.followers = 0
         self.head: TreeHead | None = None
-        self.tail: deque[Recorded] = deque(maxlen=TAIL)
+        self.tail: deque[Recorded] = deque()
+        self._sizes: deque[int] = deque()  # bytes of each of them
+        self._size = 0
         self.is_gone = False
         self.waits: dict[asyncio.Future[TreeHead | None], Callable[[TreeHead], bool]] = {}
         self._changed: asyncio.Event | None = None  # made when somebody is about to wait
@@ -40,6 +44,17 @@ class _Topic:
         if not self.tail or self.tail[0].seq > cursor + 1:
             return None
         return [recorded for recorded in self.tail if recorded.seq > cursor][:PAGE]
+
+    def add(self, events: Sequence[Recorded]) -> None:
+        """Keep them, and drop the oldest ones for that."""
+        for recorded in events:
+            size = json_size(recorded.event)
+            self.tail.append(recorded)
+            self._sizes.append(size)
+            self._size += size
+            while len(self.tail) > TAIL or self._size > TAIL_BYTES:
+                self.tail.popleft()
+                self._size -= self._sizes.popleft()
 
     def wake(self) -> None:
         if self._changed is not None:
@@ -91,7 +106,7 @@ class Feed:
         if topic is None:
             return
         topic.head = head
-        topic.tail.extend(events)
+        topic.add(events)
         topic.answer_waits(head)
         topic.wake()
 
@@ -187,7 +202,7 @@ async def log_page(
     storage: Storage, tree_id: str, after: int, *, until: int | None = None, limit: int
 ) -> Sequence[Recorded]:
     """The next events of the tree, none left out. Raises LogFolded where one of them is not to be had any more."""
-    page = await storage.events(tree_id, after, until=until, limit=limit)
+    page = await storage.events(tree_id, after, until=until, limit=limit, max_bytes=LOG_BYTES)
     if page and page[-1].seq - max(after, 0) != len(page):
         folded = await storage.folded(tree_id)
         if folded <= after:

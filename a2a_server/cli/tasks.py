@@ -143,13 +143,10 @@ def events(
 ) -> None:
     """The stored events of a task; of a root, those of its whole tree."""
     with Server(url, token) as server:
-        while True:
-            page = server.call("tasks.events", {"task_id": task_id, "after": after, "limit": PAGE})
+        while page := server.call("tasks.events", {"task_id": task_id, "after": after, "limit": PAGE}):
             for event in page:
                 if output is Format.JSON:
                     print_json_line(event)
                 else:
                     print(f"{event['seq']:>6}  {event_line(event)}")
-            if len(page) < PAGE:
-                return
             after = page[-1]["seq"]

@@ -12,6 +12,7 @@ from a2a_server.methods.pages import PageTokens
 from a2a_server.methods.push import PushMethods
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
+from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     ExtensionSupportRequired,
     InvalidParams,
@@ -22,7 +23,8 @@ from a2a_server.streams import Streams, View
 from a2a_server.translate import STATES, STATUSES, context_of
 from core.errors import Problem
 from core.session import Session
-from core.storage.base import TreeQuery
+from core.storage.base import LIST_BYTES, TreeQuery
+from core.task import TreeHead
 
 DEFAULT_PAGE = 50
 
@@ -114,15 +116,29 @@ class A2AMethods:
                 limit=size,
             )
         )
-        snapshots = [
-            await readable(
-                self._reader.snapshot(head, head.id, params.history_length, with_artifacts=params.include_artifacts)
-            )
-            for head in page.heads
-        ]
-        tasks = [task for task in snapshots if task is not None]
-        token = pages.token(page.heads[-1]) if page.has_more else ""
+        tasks, last = await self._snapshots(page.heads, params)
+        has_more = last is not None and (page.has_more or last is not page.heads[-1])
+        token = pages.token(last) if last is not None and has_more else ""
         return wire.ListTasksResponse(tasks=tasks, next_page_token=token, page_size=size, total_size=page.total)
+
+    async def _snapshots(
+        self, heads: Sequence[TreeHead], params: wire.ListTasksRequest
+    ) -> tuple[list[wire.Task], TreeHead | None]:
+        """The tasks of a page, which ends early behind LIST_BYTES; and the last head that was looked at."""
+        tasks: list[wire.Task] = []
+        size = 0
+        last = None
+        for last in heads:
+            snapshot = self._reader.snapshot(
+                last, last.id, params.history_length, with_artifacts=params.include_artifacts
+            )
+            if (task := await readable(snapshot)) is None:
+                continue
+            tasks.append(task)
+            size += len(encode(task))
+            if size >= LIST_BYTES:
+                break
+        return tasks, last
 
     async def cancel_task(self, context: RequestContext, params: wire.CancelTaskRequest) -> wire.Task:
         """Cancels the task with all below it; cancelling again what is canceled changes nothing (spec §3.3.1)."""

@@ -41,7 +41,7 @@ from core.decide import decide
 from core.errors import Problem, TaskNotFound
 from core.plan import Limits
 from core.session import Session, needs_caller
-from core.storage.base import TaskQuery
+from core.storage.base import LOG_BYTES, TaskQuery
 from core.streaming import folded_event, stream_event
 from core.task import Task, TaskStatus, TreeHead
 from core.tree import TaskTree
@@ -89,7 +89,13 @@ class TasksMethods:
             _method("running.list", self.running_list, RunningParams, array, "The tasks in progress."),
             _method("running.status", self.running_status, RunningStatusParams, array, "How these tasks stand."),
             _method("running.count", self.running_count, RunningParams, one, "How many tasks are in progress."),
-            _method("events", self.events, EventsParams, array, "The stored events after a sequence number."),
+            _method(
+                "events",
+                self.events,
+                EventsParams,
+                array,
+                "The stored events after a sequence number; the page behind the last one is empty.",
+            ),
         ]
 
     # Making and running
@@ -314,7 +320,10 @@ class TasksMethods:
         return answers
 
     async def events(self, context: RequestContext, params: EventsParams) -> list[dict[str, Any]]:
-        """As the streams tell them, a root's for its whole tree; at most `limit`. What is folded, as one."""
+        """As the streams tell them, a root's for its whole tree; at most `limit`, and none only behind the last one.
+
+        What is folded is told as one.
+        """
         head = await owned_head(self._session, context.owner, params.task_id)
         storage = self._session.storage
         only = None if params.task_id == head.id else params.task_id
@@ -323,13 +332,15 @@ class TasksMethods:
         if after < (folded := await storage.folded(head.id)):
             told.append(folded_event(head, folded))
             after = folded
-        while len(told) < params.limit:
-            page = await storage.events(head.id, after, task_id=only, limit=params.limit)
+        room = params.limit - len(told)
+        frames: list[dict[str, Any]] = []
+        while room and not frames:
+            page = await storage.events(head.id, after, task_id=only, limit=room, max_bytes=LOG_BYTES)
             if not page:
                 break
             after = page[-1].seq
-            told += [frame for recorded in page if (frame := stream_event(recorded)) is not None]
-        return told[: params.limit]
+            frames = [frame for recorded in page if (frame := stream_event(recorded)) is not None]
+        return told + frames
 
     async def _tree(self, tree_id: str) -> dict[str, Any]:
         head, tasks = await self._load(tree_id)

@@ -37,7 +37,7 @@ from core.clock import Clock
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.events import Recorded
 from core.session import Session, has_ended
-from core.storage.base import Document, DocumentQuery
+from core.storage.base import LOG_BYTES, Document, DocumentQuery
 from core.task import Cause, TreeHead
 
 logger = logging.getLogger(__name__)
@@ -319,7 +319,9 @@ class Outbox:
             if reader.is_gone:
                 await self._remove(reader)
                 return
-            while page := await self._session.storage.events(reader.config.tree_id, reader.standing.cursor, limit=PAGE):
+            while page := await self._session.storage.events(
+                reader.config.tree_id, reader.standing.cursor, limit=PAGE, max_bytes=LOG_BYTES
+            ):
                 head = await self._head(reader)
                 for recorded in page:
                     if not await self._deliver(reader, head, recorded):

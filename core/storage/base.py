@@ -15,6 +15,9 @@ from core.errors import TreeIsRunning
 from core.events import Recorded
 from core.task import Task, TaskStatus, TreeHead
 
+LIST_BYTES = 64 * 1024 * 1024  # of JSON, that a page of a list may have
+LOG_BYTES = 1024 * 1024  # of JSON, behind which a page of a log ends for those who read it one by one
+
 
 class Document(Struct, frozen=True, kw_only=True):
     """What a face keeps beside the trees, in the same file and, where it must be, in the same transaction."""
@@ -183,7 +186,10 @@ class Storage(Protocol):
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
-        """The tasks that match, newest first; a page has fewer than its limit where a corrupt row is left out."""
+        """The tasks that match, newest first; a page has fewer than its limit where a corrupt row is left out.
+
+        Raises AnswerTooLarge for a page that is not held in memory anyway and has more than LIST_BYTES.
+        """
         ...
 
     async def count(self, query: TaskQuery) -> int:
@@ -191,7 +197,10 @@ class Storage(Protocol):
         ...
 
     async def trees(self, query: TreeQuery) -> TreePage:
-        """One keyset page of trees: a full one if there are that many readable ones. `total` counts corrupt rows."""
+        """One keyset page of trees: a full one if there are that many readable ones. `total` counts corrupt rows.
+
+        It ends early behind LIST_BYTES, unless it is held in memory anyway.
+        """
         ...
 
     async def live_trees(self) -> list[str]:
@@ -207,10 +216,12 @@ class Storage(Protocol):
         task_id: str | None = None,
         kinds: Collection[str] | None = None,
         limit: int = 500,
+        max_bytes: int | None = None,
     ) -> Sequence[Recorded]:
         """The tree's events with `after < seq <= until`, in order; `kinds` are event tags.
 
-        Of what is folded, those that remain.
+        Of what is folded, those that remain. The page ends early, but never empty, behind the event with which it has
+        `max_bytes` of JSON; where the log is held in memory anyway, it need not.
         """
         ...
 

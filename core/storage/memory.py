@@ -119,6 +119,7 @@ class MemoryStorage:
         task_id: str | None = None,
         kinds: Collection[str] | None = None,
         limit: int = 500,
+        max_bytes: int | None = None,
     ) -> Sequence[Recorded]:
         found: list[Recorded] = []
         log = self._events.get(tree_id, [])

@@ -3,9 +3,9 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -72,10 +72,16 @@ class Reader:
         async with self._connection() as connection:
             return list(await connection.execute_fetchall(*query))
 
-    async def count_and_rows(self, count: Bound, page: Bound) -> tuple[int, list[Row]]:
+    async def page(self, query: Bound, most: int | None) -> "Page":
+        """The first rows of one statement, up to the one with which they have `most` bytes of text."""
+        async with self._connection() as connection:
+            return await _first_rows(connection, query, most)
+
+    async def count_and_page(self, count: Bound, query: Bound, most: int) -> tuple[int, "Page"]:
         """A number and a page, read at one moment."""
-        ((number,),), rows = await self.two(count, page)
-        return number, rows
+        async with self._connection() as connection, _transaction(connection):
+            ((number,),) = await connection.execute_fetchall(*count)
+            return number, await _first_rows(connection, query, most)
 
     async def two(self, first: Bound, second: Bound) -> tuple[list[Row], list[Row]]:
         """All rows of two statements, read at one moment."""
@@ -114,6 +120,33 @@ class Reader:
             raise kind(f"The database cannot be read ({getattr(error, 'sqlite_errorname', 'unknown')})") from error
         finally:
             self._idle.put_nowait(connection)
+
+
+class Page(NamedTuple):
+    """Rows, and whether the statement has more of them."""
+
+    rows: list[Row]
+    is_cut: bool
+
+
+async def _first_rows(connection: aiosqlite.Connection, query: Bound, most: int | None) -> Page:
+    """In one visit to the connection's thread, for which aiosqlite has no public way but to fetch all rows."""
+    page: Page = await connection._execute(_page, connection._conn, query, most)  # type: ignore[no-untyped-call]
+    return page
+
+
+def _page(connection: sqlite3.Connection, query: Bound, most: int | None) -> Page:
+    with closing(connection.execute(*query)) as cursor:
+        if most is None:
+            return Page(cursor.fetchall(), is_cut=False)
+        rows: list[Row] = []
+        size = 0
+        for row in cursor:
+            if size >= most:
+                return Page(rows, is_cut=True)
+            rows.append(row)
+            size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        return Page(rows, is_cut=False)
 
 
 @asynccontextmanager

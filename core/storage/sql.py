@@ -14,10 +14,19 @@ from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
-from core.errors import ConfigurationError, InvalidPlan, Problem, StorageError, StorageUnavailable, TaskNotFound
+from core.errors import (
+    AnswerTooLarge,
+    ConfigurationError,
+    InvalidPlan,
+    Problem,
+    StorageError,
+    StorageUnavailable,
+    TaskNotFound,
+)
 from core.events import Recorded
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
+    LIST_BYTES,
     Append,
     Document,
     DocumentQuery,
@@ -153,7 +162,10 @@ class SqlStorage:
         return [codec.read_task(row) for row in await self._reading().rows((queries.CHILDREN.sql, (parent_id,)))]
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
-        return _readable(await self._reading().rows(queries.task_list(query)), codec.read_task)
+        page = await self._reading().page(queries.task_list(query), LIST_BYTES)
+        if page.is_cut:
+            raise AnswerTooLarge(LIST_BYTES)
+        return _readable(page.rows, codec.read_task)
 
     async def count(self, query: TaskQuery) -> int:
         rows = await self._reading().rows(queries.task_count(query))
@@ -162,10 +174,13 @@ class SqlStorage:
     async def trees(self, query: TreeQuery) -> TreePage:
         wider = query
         while True:
-            total, rows = await self._reading().count_and_rows(queries.tree_count(query), queries.tree_list(wider))
-            heads = _readable(rows, codec.read_head)
-            if len(heads) > query.limit or len(rows) <= wider.limit:
-                return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=len(heads) > query.limit)
+            total, page = await self._reading().count_and_page(
+                queries.tree_count(query), queries.tree_list(wider), LIST_BYTES
+            )
+            heads = _readable(page.rows, codec.read_head)
+            if len(heads) > query.limit or page.is_cut or len(page.rows) <= wider.limit:
+                has_more = len(heads) > query.limit or (page.is_cut and bool(heads))
+                return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=has_more)
             wider = replace(wider, limit=wider.limit * 2)  # corrupt rows took the place of others
 
     async def live_trees(self) -> list[str]:
@@ -180,9 +195,11 @@ class SqlStorage:
         task_id: str | None = None,
         kinds: Collection[str] | None = None,
         limit: int = 500,
+        max_bytes: int | None = None,
     ) -> Sequence[Recorded]:
         query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
-        return [codec.read_event(row) for row in await self._reading().rows(query)]
+        page = await self._reading().page(query, max_bytes)
+        return [codec.read_event(row) for row in page.rows]
 
     async def folded(self, tree_id: str) -> int:
         rows = await self._reading().rows(retire.fold_of(tree_id))

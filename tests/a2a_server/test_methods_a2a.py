@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from a2a_server.context import Principal, RequestContext
+from a2a_server.methods import a2a as methods_a2a
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, somebody, tree_message
 
 FAN = (
@@ -389,6 +390,28 @@ async def test_pages_go_through_all_tasks_once_latest_first(call: Caller) -> Non
     assert sorted(seen) == sorted(made)
     stamps = [(await call("GetTask", {"id": i}))["status"]["timestamp"] for i in seen]
     assert stamps == sorted(stamps, reverse=True)
+
+
+@pytest.mark.asyncio
+async def test_pages_end_early_where_the_tasks_are_large(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred tasks of ten megabytes would be a gigabyte of memory for one answer."""
+    monkeypatch.setattr(methods_a2a, "LIST_BYTES", 2_000)
+    sent = message("echo", {"data": {"text": "x" * 1_200}})
+    made = [(await call("SendMessage", sent))["task"]["id"] for _ in range(5)]
+
+    async def pages(**given: Any) -> list[list[str]]:
+        found: list[list[str]] = []
+        token = ""
+        while True:
+            page = await call("ListTasks", given | {"pageToken": token})
+            found.append([task["id"] for task in page["tasks"]])
+            if not (token := page["nextPageToken"]):
+                return found
+
+    large = await pages(includeArtifacts=True, historyLength=0)
+    assert [len(page) for page in large] == [2, 2, 1]
+    assert sorted(task_id for page in large for task_id in page) == sorted(made)
+    assert [len(page) for page in await pages(historyLength=0)] == [5], "without the artifacts they are small"
 
 
 @pytest.mark.asyncio

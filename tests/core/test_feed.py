@@ -7,7 +7,7 @@ import pytest
 from core import events as e
 from core.errors import LogFolded, StorageError, TaskNotFound
 from core.events import Recorded
-from core.feed import PAGE, TAIL, Feed
+from core.feed import PAGE, TAIL, TAIL_BYTES, Feed
 from core.storage.base import Append, LogPart
 from core.storage.memory import MemoryStorage
 from core.task import Task, TaskStatus, TreeHead
@@ -23,11 +23,11 @@ class Log:
         self.version = 0
         self.reads = 0
 
-    async def write(self, count: int = 1, *, publish: bool = True) -> None:
+    async def write(self, count: int = 1, *, publish: bool = True, message: str | None = None) -> None:
         events = tuple(
             Recorded(
                 tree_id="t", seq=self.version + n, at=0.0, name="t", tree_status=TaskStatus.IN_PROGRESS,
-                event=e.TaskProgressed("t", 1, 0.5),
+                event=e.TaskProgressed("t", 1, 0.5, message),
             )
             for n in range(1, count + 1)
         )  # fmt: skip
@@ -266,3 +266,19 @@ async def test_a_log_of_which_memory_has_a_part_only_is_not_told_from_there(befo
     with log.feed.held("t"):
         await log.write(after)
         assert log.feed.told("t", before + after) is None
+
+
+@virtual_time
+async def test_large_events_outgrow_the_tail_and_are_read_from_the_storage() -> None:
+    """What is kept for the followers of one tree is bounded in bytes, too; and nobody misses anything for that."""
+    log = await new_log()
+    with log.feed.held("t"):
+        await log.write(3, message="x" * (TAIL_BYTES // 4))
+        assert [recorded.seq for recorded in log.feed.told("t", 3) or ()] == [1, 2, 3]
+        await log.write(1, message="x" * (TAIL_BYTES // 4))
+        assert log.feed.told("t", 4) is None
+        assert await log.collect(after=0, upto=4) == [1, 2, 3, 4]
+        await log.write(1, message="x" * TAIL_BYTES)
+        await log.write(1)
+        assert await log.collect(after=0, upto=6) == [1, 2, 3, 4, 5, 6]
+        assert await log.collect(after=5, upto=6) == [6]

@@ -17,16 +17,19 @@ from zlib import crc32
 import msgspec
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
-from core.errors import ConfigurationError, DatabaseInUse, StorageError, StorageUnavailable
+from core.errors import AnswerTooLarge, ConfigurationError, DatabaseInUse, StorageError, StorageUnavailable
+from core.events import MessageReceived
 from core.storage import codec, queries, retire
-from core.storage.base import Document, DocumentQuery, TaskQuery, TreeQuery
+from core.storage import sql as sql_module
+from core.storage.base import Append, Document, DocumentQuery, TaskQuery, TreeQuery
 from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock, file_system
 from core.storage.reader import Reader
 from core.storage.sql import SqlStorage, database_path
 from core.task import Task, TreeHead
-from tests.storage.samples import created, started
+from tests.storage.samples import created, recorded, started
 
 
 @pytest_asyncio.fixture
@@ -401,6 +404,67 @@ async def test_a_document_is_served_only_as_it_was_put(storage: SqlStorage, chan
         *await storage.documents(DocumentQuery(kind="note")),
         *await storage.documents(DocumentQuery(kind="letter")),
     ] == []
+
+
+async def walk(storage: SqlStorage) -> list[list[str]]:
+    """The ids of all trees, page by page."""
+    pages: list[list[str]] = []
+    before = None
+    while True:
+        page = await storage.trees(TreeQuery(owner=None, limit=3, before=before))
+        assert page.total == 5
+        pages.append([head.id for head in page.heads])
+        if not page.has_more:
+            return pages
+        before = (page.heads[-1].updated_at, page.heads[-1].id)
+
+
+@pytest.mark.asyncio
+async def test_pages_of_trees_end_early_where_they_are_large(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has what it takes to reach the limit, at least one, and together they have all."""
+    for name in "abcde":
+        await storage.append(created(name, metadata={"text": "x" * 1_000}))
+
+    assert await walk(storage) == [["e", "d", "c"], ["b", "a"]]
+    monkeypatch.setattr(sql_module, "LIST_BYTES", 1_500)
+    assert await walk(storage) == [["e", "d"], ["c", "b"], ["a"]]
+    monkeypatch.setattr(sql_module, "LIST_BYTES", 1)
+    assert await walk(storage) == [["e"], ["d"], ["c"], ["b"], ["a"]]
+    corrupt(storage, "UPDATE trees SET body = x'7b22'")
+    assert await walk(storage) == [[]], "what is left out has no end to go on from"
+
+
+@pytest.mark.asyncio
+async def test_a_list_of_tasks_that_is_too_large_is_refused(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pages are found by their number: one that ended early would hide what comes after."""
+    for name in "abc":
+        await storage.append(created(name))
+    monkeypatch.setattr(sql_module, "LIST_BYTES", 1)
+
+    with pytest.raises(AnswerTooLarge, match="more than 1 bytes of JSON; ask for fewer"):
+        await storage.tasks(TaskQuery(owner=None, limit=2))
+    assert [task.id for task in await storage.tasks(TaskQuery(owner=None, limit=1))] == ["c"]
+
+
+@pytest.mark.asyncio
+async def test_pages_of_a_log_end_early_where_they_are_large(storage: SqlStorage) -> None:
+    first = created("t")
+    await storage.append(first)
+    large = MessageReceived(task_id="t", message={"text": "x" * 1_000})
+    events = tuple(recorded(first.head, seq, large) for seq in range(2, 7))
+    await storage.append(Append(head=replace(first.head, version=6), events=events, tasks=()))
+
+    async def seqs(after: int, max_bytes: int | None) -> list[int]:
+        return [each.seq for each in await storage.events("t", after, max_bytes=max_bytes)]
+
+    assert await seqs(0, None) == await seqs(0, 10_000) == [1, 2, 3, 4, 5, 6]
+    assert await seqs(1, 1_500) == [2, 3]
+    assert await seqs(3, 1) == [4]
+    assert await seqs(6, 1) == []
 
 
 @pytest.mark.asyncio
