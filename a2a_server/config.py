@@ -115,9 +115,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     head_timeout: Seconds = 10.0  # how long the head of a request may take, from the connection's beginning on
     body_timeout: Seconds = 30.0  # how long its body may take
     min_body_rate: Count = 1024  # bytes a second, once a body has taken 5 seconds
-    send_buffer: Annotated[int, Meta(ge=1, le=2**30)] = (
-        64 * 1024
-    )  # bytes that the kernel keeps for a reader; by itself it grows to megabytes
+    send_buffer: Annotated[int, Meta(ge=1, le=2**30)] = 64 * 1024  # bytes that the kernel keeps for a slow reader
     send_timeout: Seconds = 30.0  # how long a reader may take nothing, of a stream or a plain answer
     drain: Seconds = 30.0
     keep_alive: Seconds = 5.0  # how long a connection may be idle
