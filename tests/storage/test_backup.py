@@ -21,6 +21,7 @@ from tests.faults.report import report
 from tests.storage.samples import created, harm
 
 ROUNDS = 5
+MANY = 50  # trees that are written between two copies, at least; a checkpoint is due after some hundreds
 
 
 async def backed_up(folder: Path) -> tuple[Path, Path]:
@@ -49,18 +50,23 @@ async def round_trips(folder: Path, copy_to: Callable[[Path, Path], Any]) -> int
     await storage.open()
     acknowledged: list[str] = []
     is_over = False
+    news = asyncio.Event()
 
     async def load(worker: int) -> None:
         n = 0
         while not is_over:
             await storage.append(created(f"{worker}.{n}", 3))
             acknowledged.append(f"{worker}.{n}")
+            news.set()
             n += 1
 
     async with asyncio.TaskGroup() as group:
         workers = [group.create_task(load(worker)) for worker in range(8)]
         copies = []
         for n in range(ROUNDS):
+            while len(acknowledged) < MANY * (n + 1):
+                news.clear()
+                await news.wait()
             before = set(acknowledged)
             verdict = await asyncio.to_thread(examine, storage.path)
             assert (verdict.problems, verdict.is_complete) == ((), True), "a check beside the writer"
