@@ -86,11 +86,11 @@ def to_parts(value: Any) -> list[dict[str, Any]]:
     return [{"text": value}] if isinstance(value, str) else [{"data": value}]
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: Any, what: str, limit: int) -> str:
     """The value, if it is text that can be stored. Raises TypeError, or NotJson for text that is not valid Unicode."""
     if not isinstance(value, str):
         raise TypeError(f"{what} must be text, not {type(value).__name__}")
-    return str(to_json_value(value, what))
+    return str(to_json_value(value, what, limit))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class TaskContext:
         if math.isnan(fraction):
             raise ValueError("the fraction is not a number")
         fraction = min(1.0, max(0.0, fraction))
-        message = None if message is None else _text(message, "message")
+        message = None if message is None else _text(message, "message", self.max_artifact)
         await self._tell(ReportProgress(self.task.id, self.task.attempt, fraction, message))
 
     async def message(self, content: Any) -> None:
@@ -178,15 +178,15 @@ class TaskContext:
         there, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
         """
         self._spoke = True
-        artifact_id = self.task.id if artifact_id is None else _text(artifact_id, "artifact_id")
+        artifact_id = self.task.id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
         appends = artifact_id in self._artifacts if append is None else append
         # A later attempt may go on with what an earlier one gave.
         if appends and artifact_id not in self._artifacts and self.task.attempt == 1:
             raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
         artifact = {"artifactId": artifact_id, "parts": self._parts(content)}
-        artifact["name"] = self.task.name if name is None else _text(name, "name")
+        artifact["name"] = self.task.name if name is None else _text(name, "name", self.max_artifact)
         if description is not None:
-            artifact["description"] = _text(description, "description")
+            artifact["description"] = _text(description, "description", self.max_artifact)
         if metadata is not None:
             if not isinstance(metadata, dict):
                 raise TypeError("metadata must be a dict")

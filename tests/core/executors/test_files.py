@@ -15,6 +15,7 @@ from core.executors.base import OutputRefused, Parts
 from core.executors.files import FileUnreadable, read_file
 from core.executors.function import executor, register_executor
 from core.executors.registry import ExecutorRegistry
+from core.jsonvalue import NotJson
 from core.session import Session
 from core.storage.memory import MemoryStorage
 from core.task import TaskStatus
@@ -173,3 +174,22 @@ async def test_the_artifacts_of_an_attempt_are_bounded_together() -> None:
         await context.artifact("x" * 200)
     await context.artifact("x" * 10)
     assert len(said.commands) == 2
+
+
+@pytest.mark.asyncio
+async def test_whatever_an_executor_says_is_bounded() -> None:
+    said = Said()
+    context = make_context(said)
+    context.max_artifact = 100
+    await context.message("x" * 98)
+    for give in (context.message, context.reply, context.artifact, context.ask):
+        with pytest.raises((NotJson, CallerError)):
+            await give("x" * 99)
+    for name in ("artifact_id", "name", "description"):
+        with pytest.raises(NotJson, match=f"the {name} has 101 bytes"):
+            await context.artifact("y", **{name: "x" * 99})
+    with pytest.raises(NotJson, match="the message has 101 bytes"):
+        await context.progress(0.5, "x" * 99)
+    with pytest.raises(NotJson, match="the metadata has"):
+        await context.artifact("y", metadata={"a": "x" * 99})
+    assert len(said.commands) == 1
