@@ -24,6 +24,7 @@ SETTINGS: Final = (
     "overload_soft",
     "overload_hard",
     "max_running",
+    "max_processes",
     "max_running_per_tree",
     "max_artifact",
     "max_output",

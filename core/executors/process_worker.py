@@ -56,7 +56,8 @@ class Channel:
         return self._incoming.get()
 
     def send(self, value: Any) -> None:
-        data = json.dumps(value).encode()
+        data = json.dumps(value).encode()  # first, for it refuses what holds itself
+        refuse_odd_keys(value)
         self._connection.sendall(len(data).to_bytes(HEADER) + data)
 
     def call(self, method: str, positional: list[Any], named: dict[str, Any]) -> Any:
@@ -126,6 +127,20 @@ class ProcessContext:
     def ask(self, question: Any, *, auth: bool = False) -> Any:
         """See TaskContext.ask. Without an answer the parent ends this process here."""
         return self._channel.call("ask", [wrapped(question)], {"auth": auth})
+
+
+def refuse_odd_keys(value: Any) -> None:
+    """Raise TypeError for a key that JSON would silently turn into text, as the core does for its own process."""
+    inner = [value]
+    while inner:
+        each = inner.pop()
+        if isinstance(each, dict):
+            for key in each:
+                if not isinstance(key, str):
+                    raise TypeError(f"an object has the key {key!r}, which is no text")
+            inner.extend(each.values())
+        elif isinstance(each, list | tuple):
+            inner.extend(each)
 
 
 def is_of(kind: type, name: str) -> bool:

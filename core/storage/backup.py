@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing, suppress
+from glob import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,24 +15,28 @@ from core.errors import StorageError
 from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import REVISIONS
-from core.storage.witness import witness_path
+from core.storage.witness import noted_commit, witness_path
 
 LOGS = ("-wal", "-shm")
 
 
 def back_up(database: Path, target: Path) -> int:
     """Copy the database as it is at one moment into a new file; its size. Raises StorageError."""
-    if target.exists():
-        raise StorageError(f"{target} exists already")
-    part = _beside(target)
+    _require_new(target)
+    part = _beside(target, f".{os.getpid()}")  # two copies under way do not write into each other
+    noted = noted_commit(database)
     try:
-        _remove(part)
+        _remove_what_was_killed(target)
         part.touch(mode=0o600)
         source = sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
         with closing(source), closing(sqlite3.connect(part)) as copy:
             source.backup(copy)  # in one read transaction: writers go on, and nothing of what they do gets in
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, that lies anywhere
         _require_sound(part)
+        with closing(sqlite3.connect(part)) as copy:
+            if noted is not None and noted.is_missed_in(copy):
+                raise StorageError(f"The database {database} lacks its last commits; look with `a2a-server db check`")
+        _require_new(target)
         return _put(part, target)
     except sqlite3.Error as error:
         raise StorageError(f"The database {database} cannot be copied: {error}") from error
@@ -49,6 +54,10 @@ def restore(backup: Path, database: Path) -> int:
     """
     if not backup.is_file():
         raise StorageError(f"There is no backup {backup}")
+    log = backup.with_name(f"{backup.name}-wal")
+    if (log.exists() and log.stat().st_size) or (database.exists() and backup.samefile(database)):
+        # Without its log, what was committed last would be gone.
+        raise StorageError(f"{backup} is a database at work and no backup; `a2a-server db backup` makes one of it")
     lock = DatabaseLock(database)
     lock.acquire()
     file = database.resolve()
@@ -79,6 +88,16 @@ def _retire(file: Path) -> None:
     witness_path(file).unlink(missing_ok=True)
 
 
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _require_sound(part: Path) -> None:
     verdict = examine(part)
     if verdict.problems:
@@ -95,8 +114,21 @@ def _put(part: Path, target: Path) -> int:
     return target.stat().st_size
 
 
-def _beside(target: Path) -> Path:
-    return target.with_name(target.name + ".part")
+def _require_new(target: Path) -> None:
+    if target.exists():
+        raise StorageError(f"{target} exists already")
+
+
+def _beside(target: Path, of: str = "") -> Path:
+    return target.with_name(f"{target.name}{of}.part")
+
+
+def _remove_what_was_killed(target: Path) -> None:
+    """Halves of copies whose processes are gone."""
+    for part in target.parent.glob(f"{escape(target.name)}.*.part"):
+        pid = part.name.removeprefix(f"{target.name}.").removesuffix(".part")
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            _remove(part)
 
 
 def _remove(part: Path) -> None:

@@ -10,6 +10,7 @@ from zlib import crc32
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -104,6 +105,15 @@ def log_parts(parts: Sequence[LogPart]) -> Bound:
     """The events of the parts, by their order."""
     asked = _encode([(part.tree_id, part.after, part.until) for part in parts]).decode()
     return LOG_PARTS.sql, LOG_PARTS.parameters({"parts": asked})
+
+
+def split(parts: Sequence[LogPart], rows: Sequence[Sequence[Any]]) -> tuple[list[LogPart], list[LogPart]]:
+    """The parts as far as they lie in these first rows of theirs, and what is left of them."""
+    tree_id, seq = rows[-1][:2]
+    last = next(n for n, part in enumerate(parts) if part.tree_id == tree_id)
+    part = parts[last]
+    rest = [replace(part, after=seq)] if seq < part.until else []
+    return [*parts[:last], replace(part, until=seq)], [*rest, *parts[last + 1 :]]
 
 
 def fold_part(part: LogPart, rows: Sequence[Sequence[Any]]) -> Folded:

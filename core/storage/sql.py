@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from core.events import Recorded
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
     LIST_BYTES,
+    LOG_BYTES,
     Append,
     Document,
     DocumentQuery,
@@ -228,12 +230,16 @@ class SqlStorage:
         return _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
 
     async def fold(self, parts: Sequence[LogPart]) -> None:
-        rows_of: dict[str, list[Row]] = {part.tree_id: [] for part in parts}
-        for row in await self._reading().rows(retire.log_parts(parts)):
-            rows_of[row[0]].append(row)
-        folded = _readable(parts, lambda part: retire.fold_part(part, rows_of[part.tree_id]))
-        if folded:
-            await self._run(lambda connection: retire.write_folds(connection, folded))
+        left = list(parts)
+        while left:
+            page = await self._reading().page(retire.log_parts(left), LOG_BYTES)
+            now, left = retire.split(left, page.rows) if page.is_cut else (left, [])
+            rows_of: dict[str, list[Row]] = {part.tree_id: [] for part in now}
+            for row in page.rows:
+                rows_of[row[0]].append(row)
+            folded = _readable(now, partial(_fold_part, rows_of))
+            if folded:
+                await self._run(partial(retire.write_folds, folded=folded))
 
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
         dropped: list[str] = await self._run(lambda connection: retire.drop_trees(connection, heads))
@@ -265,6 +271,10 @@ def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Val
         except StorageError as error:
             logger.error("%s; it is left out", error)
     return values
+
+
+def _fold_part(rows_of: Mapping[str, Sequence[Row]], part: LogPart) -> retire.Folded:
+    return retire.fold_part(part, rows_of[part.tree_id])
 
 
 def _refused() -> asyncio.Future[None]:

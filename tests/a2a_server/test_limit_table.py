@@ -106,6 +106,7 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "fold_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
     "delete_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
     "max_running": runner.test_a_process_runs_no_more_tasks_than_its_limit,
+    "max_processes": runner.test_child_processes_are_limited_over_all_executors,
     "max_running_per_tree": runner.test_a_tree_runs_no_more_tasks_than_its_limit,
     "sse_ping": streams.test_quiet_stream_is_kept_alive_by_comments,
     "head_timeout": deadlines.test_connection_that_says_nothing_is_closed_without_a_word,

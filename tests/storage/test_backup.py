@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from core.errors import DatabaseInUse, StorageError
+from core.storage import backup
 from core.storage.backup import back_up, restore
 from core.storage.integrity import examine
 from core.storage.sql import SqlStorage
@@ -161,12 +162,19 @@ async def test_what_a_killed_backup_or_restore_left_is_taken_away(tmp_path: Path
     await storage.open()
     await storage.append(created("kept"))
     before = set(os.listdir(tmp_path))
+    killed = await asyncio.create_subprocess_exec("true")
+    await killed.wait()
     for suffix in ("", "-journal", "-wal", "-shm"):
-        (tmp_path / f"copy.db.part{suffix}").write_bytes(b"left" * 500)
+        (tmp_path / f"copy.db.{killed.pid}.part{suffix}").write_bytes(b"left" * 500)
+    others = {"copy.db.notes.part", f"copy.db.{os.getppid()}.part"}
+    for name in others:
+        (tmp_path / name).touch()
 
     back_up(storage.path, tmp_path / "copy.db")
 
-    assert set(os.listdir(tmp_path)) == {*before, "copy.db"}
+    assert set(os.listdir(tmp_path)) == {*before, "copy.db", *others}
+    for name in others:
+        (tmp_path / name).unlink()
     await storage.close()
     for suffix in ("", "-journal", "-shm"):
         (tmp_path / f"tasks.db.part{suffix}").write_bytes(b"left" * 500)
@@ -272,3 +280,63 @@ async def test_a_restore_for_which_the_disk_has_no_room_leaves_the_database_as_i
     assert path.read_bytes() == before
     assert not any("part" in name for name in os.listdir(tmp_path))
     assert await trees(path) == {"kept"}
+
+
+@pytest.mark.asyncio
+async def test_a_database_whose_log_is_needed_is_no_backup(tmp_path: Path) -> None:
+    """What a killed server leaves: without the log the last commits would be gone, and nobody told."""
+    path, copy = tmp_path / "tasks.db", tmp_path / "raw.db"
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.append(created("kept"))
+    for suffix in ("", "-wal"):
+        copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+    await storage.close()
+
+    for given in (copy, path):
+        with pytest.raises(StorageError, match="is a database at work and no backup"):
+            restore(given, path)
+    assert await trees(path) == {"kept"}
+
+
+@pytest.mark.asyncio
+async def test_a_database_that_lacks_its_last_commits_is_not_copied(tmp_path: Path) -> None:
+    """The copy would be whole, and nobody would know of what it lacks."""
+    path = tmp_path / "tasks.db"
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.append(created("first"))
+    files = (path, tmp_path / "tasks.db-wal")
+    saved = [file.read_bytes() for file in files]
+    await storage.append(created("last"))
+    noted = (tmp_path / "tasks.db.commits").read_bytes()
+    await storage.close()
+    for file, content in zip(files, saved, strict=True):  # a log that ends before what was acknowledged
+        file.write_bytes(content)
+    (tmp_path / "tasks.db.commits").write_bytes(noted)
+
+    with pytest.raises(StorageError, match="lacks its last commits; look with `a2a-server db check`"):
+        back_up(path, tmp_path / "copy.db")
+
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_copy_that_another_one_has_made_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, copy = asyncio.run(backed_up(tmp_path))
+    other = tmp_path / "other.db"
+
+    def made_meanwhile(part: Path) -> None:
+        copyfile(copy, other)
+
+    monkeypatch.setattr(backup, "_require_sound", made_meanwhile)
+    with pytest.raises(StorageError, match="exists already"):
+        back_up(path, other)
+    assert other.read_bytes() == copy.read_bytes()
+
+
+def test_processes_of_other_users_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", forbidden)
+    assert backup._is_alive(1)

@@ -23,12 +23,12 @@ from core.errors import AnswerTooLarge, ConfigurationError, DatabaseInUse, Stora
 from core.events import MessageReceived
 from core.storage import codec, queries, retire
 from core.storage import sql as sql_module
-from core.storage.base import Append, Document, DocumentQuery, TaskQuery, TreeQuery
+from core.storage.base import Append, Document, DocumentQuery, LogPart, TaskQuery, TreeQuery
 from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock, file_system
 from core.storage.reader import Reader
 from core.storage.sql import SqlStorage, database_path
-from core.task import Task, TreeHead
+from core.task import Task, TaskStatus, TreeHead
 from tests.storage.samples import created, recorded, started
 
 
@@ -465,6 +465,28 @@ async def test_pages_of_a_log_end_early_where_they_are_large(storage: SqlStorage
     assert await seqs(1, 1_500) == [2, 3]
     assert await seqs(3, 1) == [4]
     assert await seqs(6, 1) == []
+
+
+@pytest.mark.asyncio
+async def test_large_logs_are_folded_a_piece_at_a_time(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many bytes as that are in memory, however large the parts are."""
+    heads = []
+    for name in "abc":
+        first = created(name)
+        large = MessageReceived(task_id=name, message={"text": "x" * 1_000})
+        events = tuple(recorded(first.head, seq, large) for seq in range(2, 7))
+        head = replace(first.head, version=6, status=TaskStatus.COMPLETED, is_live=False)
+        await storage.append(first)
+        await storage.append(Append(head=head, events=events, tasks=()))
+        heads.append(head)
+    monkeypatch.setattr(sql_module, "LOG_BYTES", 2_500)
+
+    await storage.fold([LogPart(head.id, 6, 0, 5) for head in heads])
+
+    assert [await storage.folded(name) for name in "abc"] == [5, 5, 5]
+    for name in "abc":
+        assert [each.seq for each in await storage.events(name)] == [2, 3, 4, 5, 6], "messages stay"
+    assert examine(storage.path).problems == ()
 
 
 @pytest.mark.asyncio

@@ -80,6 +80,19 @@ def return_a_set(inputs: dict[str, Any]) -> set[int]:
     return {1}
 
 
+def return_a_number_as_a_key(inputs: dict[str, Any]) -> Any:
+    return [{"a": ({1: "int", "1": "str"},)}]
+
+
+def give_a_number_as_a_key(inputs: dict[str, Any], context: Any) -> None:
+    context.artifact({"a": {1: 2}})
+
+
+def return_itself(inputs: dict[str, Any]) -> Any:
+    inputs["itself"] = inputs
+    return inputs
+
+
 def hang(inputs: dict[str, Any], context: Any) -> None:
     """With a child of its own, and deaf to SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
