@@ -10,7 +10,6 @@ from zlib import crc32
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -32,7 +31,7 @@ from core.fold import fold
 from core.storage import codec
 from core.storage.base import EndedQuery, EndedTree, LogPart
 from core.storage.codec import Row
-from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, Bound, compiled
+from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, Bound, compiled, event_list
 from core.storage.statements import INSERT_EVENTS, put
 from core.storage.tables import documents, events, folds, has_ended, tasks, trees
 from core.task import TreeHead
@@ -102,23 +101,19 @@ def read_ended(row: Sequence[Any]) -> EndedTree:
 
 
 def log_parts(parts: Sequence[LogPart]) -> Bound:
-    """The events of the parts, by their order."""
+    """The events of the parts, in no order: to sort them, all would have to be in memory."""
     asked = _encode([(part.tree_id, part.after, part.until) for part in parts]).decode()
     return LOG_PARTS.sql, LOG_PARTS.parameters({"parts": asked})
 
 
-def split(parts: Sequence[LogPart], rows: Sequence[Sequence[Any]]) -> tuple[list[LogPart], list[LogPart]]:
-    """The parts as far as they lie in these first rows of theirs, and what is left of them."""
-    tree_id, seq = rows[-1][:2]
-    last = next(n for n, part in enumerate(parts) if part.tree_id == tree_id)
-    part = parts[last]
-    rest = [replace(part, after=seq)] if seq < part.until else []
-    return [*parts[:last], replace(part, until=seq)], [*rest, *parts[last + 1 :]]
+def log_part(part: LogPart) -> Bound:
+    """The events of one part, in order."""
+    return event_list(part.tree_id, part.after, part.until, None, None, part.until - part.after)
 
 
 def fold_part(part: LogPart, rows: Sequence[Sequence[Any]]) -> Folded:
     """What becomes of these events. Raises StorageError when one of them is corrupt."""
-    log = [codec.read_event(row) for row in rows]
+    log = sorted((codec.read_event(row) for row in rows), key=lambda recorded: recorded.seq)
     before = {recorded.seq: recorded for recorded in log}
     after = {recorded.seq: recorded for recorded in fold(log)}
     changed = tuple([recorded for seq, recorded in after.items() if recorded is not before[seq]])
@@ -228,15 +223,14 @@ def _ended(more: bool) -> Select[Any]:
 
 
 def _log_parts() -> Select[Any]:
-    part = func.json_each(bindparam("parts")).table_valued("key", "value", name="part")
+    part = func.json_each(bindparam("parts")).table_valued("value", name="part")
     rows = select(*EVENT_COLUMNS).select_from(part)
-    rows = rows.join(
+    return rows.join(
         events,
         (events.c.tree_id == _item(part.c.value, 0))
         & (events.c.seq > _item(part.c.value, 1))
         & (events.c.seq <= _item(part.c.value, 2)),
     )
-    return rows.order_by(part.c.key, events.c.seq)
 
 
 def _present_trees() -> Select[Any]:

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -230,16 +229,24 @@ class SqlStorage:
         return _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
 
     async def fold(self, parts: Sequence[LogPart]) -> None:
-        left = list(parts)
-        while left:
-            page = await self._reading().page(retire.log_parts(left), LOG_BYTES)
-            now, left = retire.split(left, page.rows) if page.is_cut else (left, [])
-            rows_of: dict[str, list[Row]] = {part.tree_id: [] for part in now}
-            for row in page.rows:
-                rows_of[row[0]].append(row)
-            folded = _readable(now, partial(_fold_part, rows_of))
-            if folded:
-                await self._run(partial(retire.write_folds, folded=folded))
+        page = await self._reading().page(retire.log_parts(parts), LOG_BYTES)
+        if not page.is_cut:
+            await self._fold(parts, page.rows)
+            return
+        for whole in parts:
+            part = whole
+            while rows := (await self._reading().page(retire.log_part(part), LOG_BYTES)).rows:
+                reached = rows[-1][1]
+                await self._fold([replace(part, until=reached)], rows)
+                part = replace(part, after=reached)
+
+    async def _fold(self, parts: Sequence[LogPart], rows: Iterable[Row]) -> None:
+        rows_of: dict[str, list[Row]] = {part.tree_id: [] for part in parts}
+        for row in rows:
+            rows_of[row[0]].append(row)
+        folded = _readable(parts, lambda part: retire.fold_part(part, rows_of[part.tree_id]))
+        if folded:
+            await self._run(lambda connection: retire.write_folds(connection, folded))
 
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
         dropped: list[str] = await self._run(lambda connection: retire.drop_trees(connection, heads))
@@ -271,10 +278,6 @@ def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Val
         except StorageError as error:
             logger.error("%s; it is left out", error)
     return values
-
-
-def _fold_part(rows_of: Mapping[str, Sequence[Row]], part: LogPart) -> retire.Folded:
-    return retire.fold_part(part, rows_of[part.tree_id])
 
 
 def _refused() -> asyncio.Future[None]:
