@@ -32,7 +32,17 @@ LINGER = 5.0  # seconds that the rest of a refused body is read and dropped
 MOST_DROPPED = 64 * 1024 * 1024  # bytes of it
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
-_SEEN = frozenset({b"host", b"origin", b"content-type", b"content-encoding", b"content-length", b"transfer-encoding"})
+_SEEN = frozenset(
+    {
+        b"host",
+        b"origin",
+        b"content-type",
+        b"content-encoding",
+        b"content-length",
+        b"transfer-encoding",
+        b"idempotency-key",
+    }
+)
 
 
 class Face(Protocol):
