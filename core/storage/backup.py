@@ -124,10 +124,10 @@ def _beside(target: Path, of: str = "") -> Path:
 
 
 def _remove_what_was_killed(target: Path) -> None:
-    """Halves of copies whose processes are gone."""
+    """Halves of copies whose processes are gone; one with our own number is of a process that had it before."""
     for part in target.parent.glob(f"{escape(target.name)}.*.part"):
         pid = part.name.removeprefix(f"{target.name}.").removesuffix(".part")
-        if pid.isdecimal() and not _is_alive(int(pid)):
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
             _remove(part)
 
 
