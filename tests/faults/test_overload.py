@@ -190,8 +190,7 @@ def test_ten_times_the_load_is_refused_quickly_and_what_is_accepted_is_served(se
     memory_taken = f"{(beside.memory - memory) / 2**20:.0f} MiB more"
     figures = (
         f"{SECONDS:.0f} s; peak before {peaks[0]}, and after {peaks[1]}; at {TIMES} x {storm}: {share}; without the "
-        f"first and the last {MANY} "
-        f"{times(steady)}; {strangers}; health {times(beside.health)}, "
+        f"first and the last {MANY} {times(steady)}; {strangers}; health {times(beside.health)}, "
         f"{memory_taken}; a running tree and its follower went on; afterwards {calm}"
     )
     report("R16", "ten times the load", figures)
