@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method, NoParams
 from a2a_server.protocol.codec import encode
+from a2a_server.schemas import schema_components
 
 OPENRPC_VERSION = "1.3.2"
 NAME = "rpc.discover"
@@ -36,7 +36,7 @@ def discover_method(methods: Sequence[Method], *, version: str) -> Method:
 def describe(methods: Sequence[Method], *, version: str) -> dict[str, Any]:
     """The OpenRPC document of these methods."""
     types = [each for method in methods for each in (method.params_type, method.result_type)]
-    schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    schemas, components = schema_components(types, ref_template=_REFERENCE)
     described = [
         _method(method, schemas[2 * index], schemas[2 * index + 1], components) for index, method in enumerate(methods)
     ]

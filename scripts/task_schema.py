@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from a2a_server.schemas import schema_components
 from core.plan import TaskInput
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "task.schema.json"
@@ -30,7 +29,7 @@ DESCRIPTIONS = {
 
 def schema() -> dict[str, Any]:
     """The schema, with words for each field."""
-    (_,), components = msgspec.json.schema_components([TaskInput], ref_template="#/$defs/{name}")
+    (_,), components = schema_components([TaskInput], ref_template="#/$defs/{name}")
     task = components.pop("TaskInput")
     for name, words in DESCRIPTIONS.items():
         task["properties"][name] = {"description": words} | task["properties"][name]

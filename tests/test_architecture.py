@@ -50,6 +50,7 @@ LAYERS = (
         "a2a_server.limits",
         "a2a_server.logs",
         "a2a_server.protocol",
+        "a2a_server.schemas",
     ),
     ("a2a_server.auth",),
     ("a2a_server.task_view", "a2a_server.translate", "a2a_server.v0_3"),
