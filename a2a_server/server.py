@@ -14,6 +14,8 @@ from contextlib import suppress
 from types import FrameType
 
 import uvicorn
+from sse_starlette.sse import EventSourceResponse
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from a2a_server import logs, tls
 from a2a_server.app import Application, build
@@ -23,6 +25,7 @@ from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
 from a2a_server.proxies import exempt
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
+from core.library_hooks import require
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,13 @@ EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
+# What the connection classes override or call of uvicorn's; where one is missing, a limit would be off and not say so.
+OVERRIDDEN = (
+    *("connection_made", "connection_lost", "data_received", "send_400_response", "on_message_begin", "on_url"),
+    *("on_header", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
+    *("_start_asgi_task", "_unset_keepalive_if_required"),
+)
+
 CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
 
 
@@ -49,6 +59,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, application: Application, ready: Callable[[str], None] = say_ready) -> None:
         config = application.config
+        require("uvicorn", HttpToolsProtocol, OVERRIDDEN, purpose="the control of connections and load")
+        require("sse-starlette", EventSourceResponse, ["_listen_for_exit_signal"], purpose="the end of streams")
         tls.check(config)
         most = room(config.max_connections)
         connections = Connections(most, config.max_connections_per_address, exempt(config.trusted_proxies))

@@ -1,5 +1,6 @@
-# Shared by the scripts beside it: the checkout's own virtual environment, made and kept up to date. Source it, then
-# call `ensure_venv dev` (with the developers' tools) or `ensure_venv run` (what the server needs, no more).
+# Shared by the scripts beside it: virtual environments that hold what a lock says, with its hashes. Source it, then
+# call `ensure_venv dev` (with the developers' tools) or `ensure_venv run` (what the server needs, no more) for .venv,
+# or `make_venv` and `install_locked` for another one.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
@@ -20,29 +21,34 @@ find_python() {
     exit 1
 }
 
+make_venv() { # make_venv DIR PYTHON: a virtual environment, unless there is one
+    local venv=$1 python=$2
+    [[ -x $venv/bin/python ]] && return
+    if ! "$python" -m venv "$venv" >&2; then
+        rm -rf "$venv"
+        echo "$python cannot make a virtual environment: install its venv module (Debian, Ubuntu: 'apt-get" \
+            "install $(basename "$python")-venv')" >&2
+        exit 1
+    fi
+}
+
+install_locked() { # install_locked VENV LOCK [checkout]: what the lock says, and nothing that differs from its hashes
+    local venv=$1 lock=$2 what=${3:-}
+    local pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+    "${pip[@]}" --require-hashes --requirement "$lock" >&2
+    [[ $what != checkout ]] || "${pip[@]}" --no-deps --no-build-isolation --editable "$ROOT" >&2
+}
+
 ensure_venv() {
-    local kind=$1 python stamp wanted
-    if [[ ! -x $VENV/bin/python ]]; then
-        python=$(find_python)
-        if ! "$python" -m venv "$VENV" >&2; then
-            rm -rf "$VENV"
-            echo "$python cannot make a virtual environment: install its venv module (Debian, Ubuntu: 'apt-get" \
-                "install $(basename "$python")-venv')" >&2
-            exit 1
-        fi
-    fi
-    wanted=$(cksum <"$ROOT/pyproject.toml")
-    stamp=$VENV/installed
-    # The stamp's first line is the checksum of the pyproject.toml that was installed, its second one with which extra.
-    if [[ -f $stamp && $(head -n 1 "$stamp") == "$wanted" && ($kind == run || $(tail -n 1 "$stamp") == dev) ]]; then
-        return
-    fi
-    if [[ $kind == run && -f $stamp && $(tail -n 1 "$stamp") == dev ]]; then
-        kind=dev
-    fi
+    local kind=$1 stamp=$VENV/installed has=
+    # The stamp's first line is the checksum of what was installed, its second one with which lock.
+    [[ ! -f $stamp ]] || has=$(tail -n 1 "$stamp")
+    [[ $kind != run || $has != dev ]] || kind=dev
+    local lock=$ROOT/locks/$kind.txt wanted
+    wanted=$(cat "$ROOT/pyproject.toml" "$lock" | cksum)
+    [[ $has != "$kind" || $(head -n 1 "$stamp") != "$wanted" ]] || return 0
+    [[ -x $VENV/bin/python ]] || make_venv "$VENV" "$(find_python)"
     echo "setting up $VENV" >&2
-    local target=.
-    [[ $kind == dev ]] && target='.[dev]'
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$target" >&2
+    install_locked "$VENV" "$lock" checkout
     printf '%s\n%s\n' "$wanted" "$kind" >"$stamp"
 }

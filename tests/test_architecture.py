@@ -17,7 +17,7 @@ MAX_FUNCTION_LINES = 60
 LAYERS = (
     ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue"),
     ("core.task",),
-    ("core.commands", "core.events", "core.hooks"),
+    ("core.commands", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.node_status"),
     ("core.inputs", "core.queue", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),

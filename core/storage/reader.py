@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from core.errors import StorageError, StorageUnavailable
+from core.library_hooks import require
 from core.storage.queries import Bound
 from core.storage.writer import CLOSED
 
@@ -52,6 +53,7 @@ class Reader:
         for _ in range(CONNECTIONS):
             # None: sqlite3 begins no transaction by itself, so a statement alone is one.
             opening = aiosqlite.connect(self._uri, uri=True, isolation_level=None)
+            require("aiosqlite", opening, ["_thread", "_execute", "_conn"], purpose="reading the database")
             # aiosqlite 0.22 has no option for it, and a program that ends without close() would hang for ever.
             opening._thread.daemon = True
             connection = await opening

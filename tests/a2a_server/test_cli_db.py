@@ -1,6 +1,7 @@
 """`a2a-server db`, beside a running server and without one."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from tests.a2a_server.test_cli import Cli, cli
@@ -55,5 +56,6 @@ def test_what_is_not_there_is_one_line(cli: Cli) -> None:
     for arguments in (("check",), ("backup", "copy.db"), ("restore", "copy.db")):
         done = cli("db", *arguments, *DATABASE)
         assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
-    sqlite3.connect("theirs.db").execute("CREATE TABLE t (x)")
+    with closing(sqlite3.connect("theirs.db")) as theirs:
+        theirs.execute("CREATE TABLE t (x)")
     assert "no database of this program" in cli("db", "check", "--database", "sqlite:///theirs.db").out

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 
 from tests.acceptance.process import ROOT, ServerProcess
 
-REQUIREMENT = "a2a-sdk==0.3.26"
-VENV = ROOT / ".peers" / REQUIREMENT.replace("==", "-")
+LOCK = ROOT / "locks" / "client-v03.txt"
+VENV = ROOT / ".peers" / f"client-v03-{sha256(LOCK.read_bytes()).hexdigest()[:12]}"
 CLIENT = Path(__file__).parent / "clients" / "v03_client.py"
 
 Report = dict[str, Any]
@@ -24,10 +25,11 @@ def python() -> Path:
     made, interpreter = VENV / "made", VENV / "bin" / "python"
     if not made.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
-        pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT]
+        pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip += ["--require-hashes", "--requirement", str(LOCK)]
         done = subprocess.run(pip, capture_output=True, text=True)
         if done.returncode != 0:
-            pytest.skip(f"pip cannot install {REQUIREMENT}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+            pytest.skip(f"pip cannot install {LOCK.name}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
         made.touch()
     return interpreter
 

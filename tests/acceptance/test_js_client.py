@@ -55,9 +55,9 @@ def installed(version: str) -> Path:
     folder = ROOT / ".peers" / f"js-{version}"
     made = folder / "made"
     if not made.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(ROOT / "locks" / f"js-{version}", folder, dirs_exist_ok=True)
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--prefix", str(folder)]
-        done = subprocess.run(["npm", "install", *options, f"@a2a-js/sdk@{version}"], capture_output=True, text=True)
+        done = subprocess.run(["npm", "ci", *options], capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"npm cannot install @a2a-js/sdk {version}: {(done.stderr.strip().splitlines() or ['?'])[0]}")
         made.touch()
