@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.cost_page import with_costs
 from benchmarks.processes import PEERS, ROOT, python_of
 from benchmarks.rows import Effort, Row
 
@@ -63,4 +64,4 @@ def write(path: Path, rows: Sequence[Row], effort: Effort, cores: int, seconds: 
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts), ""]
     lines += ["| bar | measured | beside | |", "|---|---|---|---|"]
     lines += [f"| {row.bar} | {row.measured} | {row.beside} | {row.verdict} |" for row in rows]
-    path.write_text(HEAD + "\n".join(lines) + "\n")
+    path.write_text(with_costs(HEAD + "\n".join(lines) + "\n"))
