@@ -99,7 +99,7 @@ class Connection(TimedConnection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
-        if self.limits is None:
+        if self.limits is None or self._counted is not None:
             return
         address = self.client[0] if self.client else ""
         if self.limits.enter(address):
@@ -107,6 +107,12 @@ class Connection(TimedConnection):
         else:
             transport.write(_NO_ROOM)
             transport.close()
+
+    def take_over(self, transport: asyncio.Transport, address: str, since: float) -> None:
+        """Go on with a connection that was accepted then (by the loop's clock) and is counted under this address."""
+        self._counted = address
+        self.connection_made(transport)
+        self._head_since = since
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.limits is not None and self._counted is not None:

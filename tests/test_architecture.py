@@ -60,6 +60,7 @@ LAYERS = (
     ("a2a_server.cards", "a2a_server.well_known"),
     ("a2a_server.jsonrpc",),
     ("a2a_server.connection",),
+    ("a2a_server.handshake",),
     ("a2a_server.limit_table", "a2a_server.openrpc", "a2a_server.streams"),
     ("a2a_server.push",),
     ("a2a_server.methods", "a2a_server.v0_3.methods"),
