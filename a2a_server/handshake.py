@@ -91,7 +91,7 @@ class Handshake(asyncio.Protocol):
 
 
 def shaking(connection: type[Connection], tls: ssl.SSLContext) -> type[Handshake]:
-    """The class that uvicorn makes its connections of where each is encrypted first; then it goes on as `connection`."""
+    """The class of which uvicorn makes its connections: each is encrypted first, and then goes on as `connection`."""
 
     class Shaking(Handshake):
         kind = connection
