@@ -112,7 +112,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
 
     sse_ping: Seconds = 15.0
-    head_timeout: Seconds = 10.0  # how long the head of a request may take, from the connection's beginning on
+    head_timeout: Seconds = 10.0  # how long the head of a request may take, from the accept on, with TLS's handshake
     body_timeout: Seconds = 30.0  # how long its body may take
     min_body_rate: Count = 1024  # bytes a second, once a body has taken 5 seconds
     send_buffer: Annotated[int, Meta(ge=1, le=2**30)] = 64 * 1024  # bytes that the kernel keeps for a slow reader

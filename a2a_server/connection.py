@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from a2a_server.deadlines import Deadlines, TimedConnection
+from a2a_server.framing import HeadNotTaken
 from a2a_server.headers import NO_STORE, NOSNIFF
 from a2a_server.overload import RETRY_AFTER, Load
 from a2a_server.protocol.errors import Overloaded, to_object, to_status
@@ -84,10 +85,6 @@ def room(wanted: int) -> int:
     return max(1, raised - RESERVED_FILES)
 
 
-class HeadNotTaken(Exception):
-    """Raised into the parser, which stops at that; uvicorn answers and closes then."""
-
-
 class Connection(TimedConnection):
     """uvicorn's connection, with a bounded head; one for which there is no room is answered and closed at once."""
 
@@ -102,7 +99,7 @@ class Connection(TimedConnection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
-        if self.limits is None:
+        if self.limits is None or self._counted is not None:
             return
         address = self.client[0] if self.client else ""
         if self.limits.enter(address):
@@ -110,6 +107,12 @@ class Connection(TimedConnection):
         else:
             transport.write(_NO_ROOM)
             transport.close()
+
+    def take_over(self, transport: asyncio.Transport, address: str, since: float) -> None:
+        """Go on with a connection that was accepted then (by the loop's clock) and is counted under this address."""
+        self._counted = address
+        self.connection_made(transport)
+        self._head_since = since
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.limits is not None and self._counted is not None:
@@ -132,8 +135,7 @@ class Connection(TimedConnection):
         if not self._is_too_large:
             super().send_400_response(msg)
             return
-        self.transport.write(_TOO_LARGE)
-        self.transport.close()
+        self.end_with(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -154,7 +156,12 @@ class Connection(TimedConnection):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        super().on_headers_complete()
+        if self.judge_head():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._is_set_aside:
+            super().on_message_complete()
 
     def _count(self, size: int) -> None:
         self._size += size

@@ -95,7 +95,7 @@ class TimedConnection(Turnstile):
         return now - self._head_since >= self.deadlines.head
 
     def _is_body_late(self, now: float) -> bool:
-        if self._body_since is None:
+        if self._body_since is None or self._is_deaf:
             return False
         cycle = self.cycle  # None for a first call that is held at the turnstile
         if self.flow.read_paused or (cycle and cycle.waiting_for_100_continue and not cycle.response_started):
@@ -115,8 +115,9 @@ class TimedConnection(Turnstile):
     def _refuse(self) -> None:
         """Say why, unless nothing was asked or it was answered already, and close."""
         if self._body_since is not None and self._is_answering:
-            self.transport.write(_TIMED_OUT)
-        self.transport.close()
+            self.end_with(_TIMED_OUT)
+        else:
+            self.transport.close()
 
     def _reset(self) -> None:
         """Drop the connection: closing would wait until the client has taken the rest.

@@ -23,6 +23,7 @@ from a2a_server.config import Config
 from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
 from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
+from a2a_server.handshake import shaking
 from a2a_server.proxies import exempt
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 from core.library_hooks import require
@@ -71,10 +72,11 @@ class Server(uvicorn.Server):
             taking=config.send_timeout,
         )
         heads = HeadLimits(size=config.max_head, fields=config.max_header_fields)
+        self._connection = limited(connections, deadlines, heads, application.load)
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=limited(connections, deadlines, heads, application.load),
+                http=self._connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -99,6 +101,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
         await self._application.start()
+        if self.config.ssl is not None:  # we make the handshakes ourselves, and uvicorn none
+            self.config.http_protocol_class, self.config.ssl = shaking(self._connection, self.config.ssl), None
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(BACKLOG)

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from a2a_server.framing import Framed
 from a2a_server.overload import REFUSED, RETRY_AFTER, TAKEN, Kind, Load, kind_of_body, kind_of_path
 
 TURN: Final = 0.01  # seconds, at least, between two times at which connections are heard again
@@ -35,7 +36,7 @@ class Refusals(NamedTuple):
         return b"%bcontent-length: %d\r\n\r\n%b" % (self.head, len(body), body)
 
 
-class Turnstile(HttpToolsProtocol):
+class Turnstile(Framed):
     """uvicorn's connection, which counts what it lets in as the load."""
 
     load: ClassVar[Load | None] = None
@@ -45,7 +46,6 @@ class Turnstile(HttpToolsProtocol):
     _held: bytearray | None = None  # the body of a call of which it is not known whether it may pass
     _kind: Kind | None = None  # by its path
     _early_until = 0.0  # when it may ask again, as it was told with a refusal
-    _running: RequestResponseCycle | None = None  # the call that was let in last, and is not one sent ahead
 
     def data_received(self, data: bytes) -> None:
         if self._unheard is None:

@@ -1,0 +1,100 @@
+"""TLS from the moment a connection is accepted: asyncio itself tells of one when its handshake is over.
+
+So that silent clients cannot hold as many files as they like, a connection is counted before its handshake, and the
+time that it has for its first head runs from then on.
+"""
+
+import asyncio
+import ssl
+from typing import Any, ClassVar
+
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_remote_addr
+from uvicorn.server import ServerState
+
+from a2a_server.connection import Connection
+
+
+class Handshake(asyncio.Protocol):
+    """An accepted connection until it is encrypted; then `kind` takes its place."""
+
+    kind: ClassVar[type[Connection]]
+    context: ClassVar[ssl.SSLContext]
+    _transport: asyncio.Transport
+    _address = ""
+    _shaking: "asyncio.Task[None] | None" = None
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._loop = _loop or asyncio.get_running_loop()
+        self._state = server_state
+        self._connection = self.kind(config, server_state, app_state, self._loop)
+        self._early = bytearray()  # what came with the handshake's last message
+        self._is_taken_over = self._is_lost = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
+        self._transport = transport
+        client = get_remote_addr(transport)
+        self._address = client[0] if client else ""
+        assert self.kind.limits is not None
+        if not self.kind.limits.enter(self._address):
+            transport.abort()  # an answer would need the handshake
+            return
+        transport.pause_reading()
+        self._state.connections.add(self)  # type: ignore[arg-type]  # ended with the others
+        self._shaking = self._loop.create_task(self._shake())
+        self._shaking.add_done_callback(self._end)
+
+    def data_received(self, data: bytes) -> None:
+        """The first bytes may come before `_shake` goes on; asyncio reads at most once until then."""
+        self._early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client left as the handshake ended; asyncio may say so to whom it knew before."""
+        self._is_lost = True
+        if self._is_taken_over:
+            self._connection.connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server ends (uvicorn's word for it)."""
+        if self._shaking is not None:
+            self._shaking.cancel()
+
+    async def _shake(self) -> None:
+        since = self._loop.time()
+        seconds = self.kind.deadlines.head
+        encrypted = await self._loop.start_tls(
+            self._transport, self, self.context, server_side=True, ssl_handshake_timeout=seconds
+        )
+        if encrypted is None or self._is_lost:
+            return
+        self._is_taken_over = True
+        encrypted.set_protocol(self._connection)
+        self._connection.take_over(encrypted, self._address, since)
+        if self._early:
+            self._connection.data_received(bytes(self._early))
+
+    def _end(self, shaking: "asyncio.Task[None]") -> None:
+        """Count one less, unless the connection goes on encrypted."""
+        self._state.connections.discard(self)
+        if not self._is_taken_over:
+            assert self.kind.limits is not None
+            self.kind.limits.leave(self._address)
+            self._transport.abort()
+        if not shaking.cancelled() and (error := shaking.exception()) is not None and not isinstance(error, OSError):
+            self._loop.call_exception_handler({"message": "a TLS handshake failed", "exception": error})
+
+
+def shaking(connection: type[Connection], tls: ssl.SSLContext) -> type[Handshake]:
+    """The class of which uvicorn makes its connections: each is encrypted first, and then goes on as `connection`."""
+
+    class Shaking(Handshake):
+        kind = connection
+        context = tls
+
+    return Shaking
