@@ -6,10 +6,9 @@ batches item by item, streams, and errors whose text is safe to show. Nothing he
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import BoundArguments, Signature
-from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -34,13 +33,10 @@ from a2a_server.protocol.errors import (
 )
 from a2a_server.protocol.versions import check_version
 from core.errors import Problem
+from core.jsonscan import has_few_values, is_shallow
 
 DEFAULT_MAX_BATCH = 50
-PIECE = 64 * 1024  # bytes of a body that are taken apart at a time
-
 _HEAD = b'{"jsonrpc":"2.0","id":'
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: a level down, a level up
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 Handler = Callable[[RequestContext, Any], Awaitable[Any]]
 
@@ -225,9 +221,9 @@ class _Call:
 
 def parse(body: bytes, limits: JsonLimits = JSON_LIMITS) -> Any:
     """The JSON value of a body. Integers of any size stay exact. Raises ParseError."""
-    if not _has_few_values(body, limits.values):
+    if not has_few_values(body, limits.values):
         raise ParseError(f"{ParseError.text}: more than {limits.values} values")
-    if not _is_shallow(body, limits.nesting):
+    if not is_shallow(body, limits.nesting):
         raise ParseError(f"{ParseError.text}: nested deeper than {limits.nesting} levels")
     try:
         return msgspec.json.decode(body)
@@ -332,37 +328,3 @@ def _responses(
 
 def _error_response(error: A2AError, request_id: str | int | None, dialect: Dialect) -> bytes:
     return _HEAD + encode(request_id) + b',"error":' + encode(dialect.error_object(error)) + b"}"
-
-
-def _is_shallow(body: bytes, most: int) -> bool:
-    """Whether the JSON in `body` nests at most so many levels. Linear in its size, and nothing recurses."""
-    if body.count(b"[") + body.count(b"{") <= most:
-        return True
-    level = 0
-    for text in _outside_of_strings(body):
-        steps = memoryview(text.translate(_STEPS, _NO_BRACKETS) or b"\x00").cast("b")
-        if max(accumulate(steps, initial=level)) > most:
-            return False
-        level += sum(steps)
-    return True
-
-
-def _has_few_values(body: bytes, most: int) -> bool:
-    """Whether the JSON in `body` has at most so many values: after the first, each has a comma or bracket before it."""
-    if len(body) <= most or _steps_to_values(body) < most:
-        return True
-    return sum(map(_steps_to_values, _outside_of_strings(body))) < most
-
-
-def _steps_to_values(text: bytes) -> int:
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
-
-
-def _outside_of_strings(body: bytes) -> Iterator[bytes]:
-    """What of the body stands outside of strings. Piece by piece: millions of short ones would take much memory."""
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    is_inside = False
-    for begin in range(0, len(unescaped), PIECE):
-        parts = unescaped[begin : begin + PIECE].split(b'"')
-        yield b"".join(parts[is_inside::2])
-        is_inside ^= len(parts) % 2 == 0

@@ -19,7 +19,9 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from core.errors import ConfigurationError, CoreError
+from core.errors import ConfigurationError
+from core.fetched import EgressError, Incoming, ResponseTooLarge, Room, read_body
+from core.wire import MAX_HEAD, Metered, Wire
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -61,12 +63,14 @@ EMBEDDED_IPV4 = (  # mapped, compatible, NAT64
 )
 
 MAX_ADDRESSES_TRIED = 4
+MAX_FIELDS = 200  # header fields of an answer
+FRAMING = 2  # times the bytes of a body that it may take with its framing
 
 # What went wrong, in words that are safe to show.
 FAILURES: Mapping[str, tuple[type[Exception], ...]] = {
     "the URL is not valid": (httpx2.InvalidURL, httpcore2.UnsupportedProtocol),
     "could not connect": (httpcore2.ConnectError, httpcore2.ConnectTimeout),
-    "the answer is not valid HTTP": (httpx2.DecodingError, httpx2.RemoteProtocolError, httpcore2.RemoteProtocolError),
+    "the answer is not valid HTTP": (httpx2.RemoteProtocolError, httpcore2.RemoteProtocolError),
     "the request is not valid HTTP": (httpcore2.LocalProtocolError, UnicodeEncodeError),
     "the connection broke": (httpcore2.TimeoutException, httpcore2.NetworkError),
 }
@@ -80,19 +84,11 @@ HEADERS_FOR_ANYBODY = frozenset(
 HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
 
 
-class EgressError(CoreError):
-    """An outbound call that did not bring an answer. The message is safe to show."""
-
-
 class DestinationNotAllowed(EgressError):
     """The policy forbids the address. Says no more than that, so that nobody can map a network with it."""
 
     def __init__(self) -> None:
         super().__init__("destination not allowed")
-
-
-class ResponseTooLarge(EgressError):
-    """The decoded body is longer than the policy allows."""
 
 
 class FetchTimeout(EgressError):
@@ -146,7 +142,7 @@ class EgressPolicy:
     """Where calls may go, and how large and long they may be. Set by the operator, never by a task."""
 
     allowed: tuple[str, ...] = ()  # private places that are open all the same; public ones always are
-    max_bytes: int = 10 * 1024 * 1024  # of the decoded body
+    max_bytes: int = 10 * 1024 * 1024  # of the body, as it comes and decoded
     timeout: float = 30.0  # seconds for a whole call, redirects and body included
     max_redirects: int = 5
     allowances: tuple[Allowance, ...] = field(init=False, repr=False)
@@ -189,10 +185,11 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Opens connections for the HTTP client: resolves, checks every address, connects to one that was checked."""
 
     def __init__(
-        self, policy: EgressPolicy, resolve: Resolver, network: httpcore2.AsyncNetworkBackend | None = None
+        self, policy: EgressPolicy, resolve: Resolver, wire: Wire, network: httpcore2.AsyncNetworkBackend | None = None
     ) -> None:
         self._policy = policy
         self._resolve = resolve
+        self._wire = wire
         self._network = network or httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -207,10 +204,12 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         share = timeout / len(addresses) if timeout is not None else None
         for address in addresses[:-1]:
             try:
-                return await self._network.connect_tcp(address, port, share, local_address, socket_options)
+                found = await self._network.connect_tcp(address, port, share, local_address, socket_options)
+                return Metered(found, self._wire)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
-        return await self._network.connect_tcp(addresses[-1], port, share, local_address, socket_options)
+        last = await self._network.connect_tcp(addresses[-1], port, share, local_address, socket_options)
+        return Metered(last, self._wire)
 
     async def connect_unix_socket(
         self,
@@ -252,7 +251,8 @@ class _Body(httpx2.AsyncByteStream):
 class _Transport(httpx2.AsyncBaseTransport):
     """Sends each request of one call, redirects too, over guarded connections."""
 
-    def __init__(self, backend: GuardedBackend, ssl_context: ssl.SSLContext) -> None:
+    def __init__(self, backend: GuardedBackend, wire: Wire, ssl_context: ssl.SSLContext) -> None:
+        self._wire = wire
         # Nothing is kept open between requests, so each of them is checked.
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context, max_keepalive_connections=0, network_backend=backend
@@ -264,6 +264,7 @@ class _Transport(httpx2.AsyncBaseTransport):
             raise httpx2.InvalidURL("no scheme or no host")
         if url.scheme not in ("http", "https"):
             raise DestinationNotAllowed
+        self._wire.expect_head()
         response = await self._pool.handle_async_request(
             httpcore2.Request(
                 method=request.method,
@@ -273,6 +274,10 @@ class _Transport(httpx2.AsyncBaseTransport):
                 extensions=request.extensions,
             )
         )
+        self._wire.expect_body()
+        if len(response.headers) > MAX_FIELDS:
+            await response.aclose()
+            raise ResponseTooLarge(f"the answer's head has more than {MAX_FIELDS} fields")
         return httpx2.Response(
             response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
         )
@@ -295,25 +300,6 @@ class Outgoing:
     reads_body: bool = True  # else the answer ends for us with its headers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
-    """What came back, read to its end where the call wanted that."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    body: bytes  # decoded
-    encoding: str  # of its text
-    url: str  # the last one, after redirects
-    elapsed: float  # seconds
-
-    @property
-    def text(self) -> str:
-        try:
-            return self.body.decode(self.encoding, errors="replace")
-        except (LookupError, UnicodeError):  # a codec that is not one of text, named by the other side
-            return self.body.decode("utf-8", errors="replace")
-
-
 def redirected(before: httpx2.Request, after: httpx2.Request) -> httpx2.Request:
     """The request that follows a redirect. Another origin gets no header that could carry a secret."""
     if (before.url.scheme, before.url.host, before.url.port) != (after.url.scheme, after.url.host, after.url.port):
@@ -333,31 +319,36 @@ class Egress:
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self.policy = policy
-        self._backend = GuardedBackend(policy, resolve, network)
+        self._resolve = resolve
+        self._network = network
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
         return httpx2.create_ssl_context(trust_env=False)  # costs milliseconds: made once, at the first call
 
-    async def fetch(self, call: Outgoing) -> Incoming:
-        """Make the call and read the answer, whatever its status.
+    async def fetch(self, call: Outgoing, room: Room | None = None) -> Incoming:
+        """Make the call and read the answer, whatever its status. `room` pays for the answer's memory.
 
-        Raises DestinationNotAllowed, ResponseTooLarge, FetchTimeout, or EgressError when no answer came.
-        Cancelling it drops the connection.
+        Raises DestinationNotAllowed, ResponseTooLarge, AnswerNotReadable, FetchTimeout, EgressError when no answer
+        came, and what `room` raises. Cancelling it drops the connection.
         """
         limit = self.policy.timeout if call.timeout is None else min(call.timeout, self.policy.timeout)
         try:
             async with asyncio.timeout(limit):
-                return await self._fetch(call, limit)
+                return await self._fetch(call, limit, room)
         except TimeoutError as error:
             raise FetchTimeout(f"no complete answer within {limit:g} s") from error
         except KNOWN_FAILURES as error:
             raise EgressError(next(text for text, types in FAILURES.items() if isinstance(error, types))) from error
 
-    async def _fetch(self, call: Outgoing, limit: float) -> Incoming:
+    async def _fetch(self, call: Outgoing, limit: float, room: Room | None) -> Incoming:
         started = time.perf_counter()
-        transport = _Transport(self._backend, self._ssl_context)
-        async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=limit) as client:
+        wire = Wire(FRAMING * self.policy.max_bytes + MAX_HEAD)
+        backend = GuardedBackend(self.policy, self._resolve, wire, self._network)
+        transport = _Transport(backend, wire, self._ssl_context)
+        async with httpx2.AsyncClient(
+            transport=transport, trust_env=False, timeout=limit, headers={"Accept-Encoding": "identity"}
+        ) as client:
             request = client.build_request(
                 call.method, call.url, headers=dict(call.headers), params=call.params, content=call.body
             )
@@ -365,24 +356,21 @@ class Egress:
                 response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     if not call.follow_redirects or response.next_request is None:
-                        return await self._incoming(response, started, reads_body=call.reads_body)
+                        return await self._incoming(response, started, room, reads_body=call.reads_body)
                 finally:
                     await response.aclose()  # the body of a redirect is not read: nothing bounds it
                 request = redirected(request, response.next_request)
         raise EgressError(f"more than {self.policy.max_redirects} redirects")
 
-    async def _incoming(self, response: httpx2.Response, started: float, *, reads_body: bool) -> Incoming:
-        body = bytearray()
-        if reads_body:
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > self.policy.max_bytes:
-                    raise ResponseTooLarge(f"the answer is longer than {self.policy.max_bytes} bytes")
+    async def _incoming(
+        self, response: httpx2.Response, started: float, room: Room | None, *, reads_body: bool
+    ) -> Incoming:
+        headers = dict(response.headers)
+        body = await read_body(response.aiter_raw(), headers, self.policy.max_bytes, room) if reads_body else b""
         return Incoming(
             status_code=response.status_code,
-            headers=dict(response.headers),
-            body=bytes(body),
-            encoding=response.encoding or "utf-8",
+            headers=headers,
+            body=body,
             url=str(response.url),
             elapsed=time.perf_counter() - started,
         )

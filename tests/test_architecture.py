@@ -16,6 +16,9 @@ MAX_FUNCTION_LINES = 60
 # From the ground up: a module imports modules of its own line or of lines before it. A name stands for all below it.
 LAYERS = (
     ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue"),
+    ("core.content_coding", "core.jsonscan"),
+    ("core.fetched",),
+    ("core.wire",),
     ("core.task",),
     ("core.commands", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.node_status"),
@@ -77,6 +80,7 @@ PURE = frozenset(
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
+        *("content_coding", "jsonscan"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

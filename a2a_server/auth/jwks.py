@@ -14,13 +14,16 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey, import_key
 
 from a2a_server.auth.settings import AuthSettings, check_address, is_address
 from a2a_server.protocol.errors import Overloaded
-from core.egress import Egress, EgressError, Outgoing
+from core.egress import Egress, Outgoing
 from core.errors import ConfigurationError
+from core.fetched import EgressError
+from core.jsonscan import has_few_values
 
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 256 * 1024
 MOST_KEYS = 100
+MOST_VALUES = 10_000  # of their JSON
 FETCH_TIMEOUT = 10.0  # seconds
 FRESH = 600.0  # seconds after which the keys are read again, beside the request that comes then
 STALE = 86_400.0  # seconds after which keys that could not be read again count no more
@@ -98,6 +101,8 @@ def parse_keys(data: bytes) -> tuple[Key, ...]:
 
     Raises ValueError when there are none.
     """
+    if not has_few_values(data, MOST_VALUES):
+        raise ValueError(f"they have more than {MOST_VALUES} values")
     try:
         given = msgspec.json.decode(data)
     except (ValueError, RecursionError):

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from a2a_server.cli.output import Failure
+from core.content_coding import Decoder, NotDecodable, coding_of
 
 DEFAULT_URL = "http://127.0.0.1:8000/"
 CALL_TIMEOUT = 60.0  # seconds
@@ -136,20 +137,18 @@ class Server:
 
     def document(self, address: str) -> bytes:
         """What is at an address, a path of this server or a whole one. Redirects are not followed."""
-        body = b""
         try:
-            with self._http.stream("GET", address) as response:
+            with self._http.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response:
                 if response.status_code != httpx2.codes.OK:
                     raise Failure(f"{response.url} is not there (HTTP {response.status_code})")
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > MAX_DOCUMENT:
-                        raise Failure(f"{response.url} has more than {MAX_DOCUMENT} bytes")
+                decoder = Decoder(coding_of(response.headers.get("content-encoding", "")))
+                return _whole(str(response.url), response.iter_raw(), decoder)
+        except NotDecodable as error:
+            raise Failure(f"{address} cannot be read: {error}") from error
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
         except httpx2.InvalidURL as error:
             raise Failure(f"{address} is not an address: {error}", 2) from None
-        return body
 
     def _events(self, task_id: str, after: int) -> Iterator[Frame]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(after)} if after else {})
@@ -166,6 +165,21 @@ class Server:
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return Failure(f"no server answers at {self.url}; start one with `a2a-server serve`")
         return Failure(f"the connection to {self.url} broke: {str(error) or type(error).__name__}")
+
+
+def _whole(source: str, parts: Iterable[bytes], decoder: Decoder) -> bytes:
+    """All parts, decoded. Raises NotDecodable, and Failure beyond MAX_DOCUMENT bytes, as they come or decoded."""
+    body, came = b"", 0
+    for part in parts:
+        came += len(part)
+        for piece in decoder.feed(part):
+            body += piece
+            if len(body) > MAX_DOCUMENT:
+                break
+        if max(came, len(body)) > MAX_DOCUMENT:
+            raise Failure(f"{source} has more than {MAX_DOCUMENT} bytes")
+    decoder.end()
+    return body
 
 
 def _checked(token: str) -> str:

@@ -5,8 +5,9 @@ from binascii import Error, a2b_base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from core.egress import Egress, EgressError, Outgoing
+from core.egress import Egress, Outgoing
 from core.errors import CallerError
+from core.fetched import EgressError
 
 
 class FileUnreadable(CallerError):

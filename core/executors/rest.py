@@ -5,13 +5,15 @@ from typing import Any
 
 import msgspec
 
-from core.egress import Egress, EgressPolicy, Incoming, Outgoing
+from core.egress import Egress, EgressPolicy, Outgoing
 from core.errors import CoreError
 from core.executors.base import ExecutorSpec, TaskContext
+from core.fetched import Incoming
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # they change nothing (RFC 9110 §9.2.1), so they need no key
 SHOWN_BODY = 300  # characters of the answer in the error of a failed call
+LOOKED_AT = 4 * 1024  # bytes of it that are looked at for them
 
 # These frame the message, or say whom it is for: they come from the URL and the body, never from a task.
 RESERVED_HEADERS = frozenset(
@@ -81,9 +83,9 @@ class RestExecutor:
         """Make the call. Raises CallFailed for a status outside 200 to 299, and EgressError when no answer came."""
         answer = await self._egress.fetch(outgoing(inputs, context.task.inputs, context.idempotency_key))
         if not 200 <= answer.status_code < 300:
-            shown = f": {answer.text.strip()[:SHOWN_BODY]}" if answer.text.strip() else ""
-            raise CallFailed(f"the server answered with status {answer.status_code}{shown}")
-        return result(answer)
+            text = (await answer.text(LOOKED_AT)).strip()[:SHOWN_BODY]
+            raise CallFailed(f"the server answered with status {answer.status_code}{f': {text}' if text else ''}")
+        return await result(answer)
 
 
 def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key: str) -> Outgoing:
@@ -121,18 +123,20 @@ def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key:
     )
 
 
-def result(answer: Incoming) -> dict[str, Any]:
-    """The task's result: the body is under `json` when it says that it is JSON, and is; else under `text`."""
+async def result(answer: Incoming) -> dict[str, Any]:
+    """The task's result: the body is under `json` when it says that it is JSON, and is; else under `text`.
+
+    Raises AnswerNotReadable when it is JSON with more values than are taken.
+    """
     shown: dict[str, Any] = {
         "status_code": answer.status_code,
-        "headers": dict(answer.headers),
+        "headers": answer.headers,
         "url": answer.url,
         "elapsed": round(answer.elapsed, 6),
     }
-    media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "application/json" or media_type.endswith("+json"):
+    if answer.media_type == "application/json" or answer.media_type.endswith("+json"):
         try:
-            return shown | {"json": msgspec.json.decode(answer.body)}
-        except (msgspec.DecodeError, RecursionError):
+            return shown | {"json": await answer.json()}
+        except ValueError:
             pass
-    return shown | {"text": answer.text}
+    return shown | {"text": await answer.text()}

@@ -1,5 +1,6 @@
 """`a2a-server card …`, in this process, against files and a small web server."""
 
+import gzip
 import json
 import os
 import stat
@@ -38,8 +39,11 @@ class Web:
                     self.send_header("Location", found)
                     self.end_headers()
                     return
+                coding, found = found if isinstance(found, tuple) else ("", found)
                 body = found if isinstance(found, bytes) else json.dumps(found).encode()
                 self.send_response(404 if found is None else 200)
+                if coding:
+                    self.send_header("Content-Encoding", coding)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -127,6 +131,10 @@ def test_a_card_is_fetched_from_a_server_or_an_address(cli: Cli, web: Web, at: s
         (b"[]", "not a JSON object"),
         (b'{"name": 1, "name": 2}', "twice"),
         (b" " * (MAX_BYTES + 1), "agent-card.json has more than"),
+        (("gzip", gzip.compress(b" " * (MAX_BYTES + 1))), "agent-card.json has more than"),
+        (("gzip", gzip.compress(b"{}") + b"{}"), "goes on after the end"),
+        (("gzip, gzip", b"{}"), "more than one content coding"),
+        (("br", b"{}"), "content coding is not taken"),
     ],
 )
 def test_what_is_no_card_is_one_line(cli: Cli, web: Web, document: Any, told: str) -> None:  # noqa: F811

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_server import jsonrpc
 from a2a_server.context import Principal, RequestContext
 from a2a_server.dialect import A2A_1_0
 from a2a_server.jsonrpc import Door, Event, Frame, JsonLimits, Method, Reply, error_reply, parse
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
+from core import jsonscan
 from core.errors import Problem, TaskNotFound
 
 SECRET = "password=hunter2"
@@ -233,7 +233,7 @@ def test_values_are_counted_and_limited_exactly(body: bytes, values: int) -> Non
 def test_a_body_that_is_looked_at_in_pieces_is_judged_as_a_whole(text: str, piece: int) -> None:
     value = [text, {text: [text, []]}, [[text]]]
     body = json.dumps(value).encode()
-    with patch.object(jsonrpc, "PIECE", piece):
+    with patch.object(jsonscan, "PIECE", piece):
         assert parse(body, JsonLimits(nesting=4, values=10)) == value
         for limits in (JsonLimits(nesting=3), JsonLimits(values=9)):
             with pytest.raises(ParseError):

@@ -15,8 +15,9 @@ from a2a_server.push.outbox import Outbox, Patience
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Caller, Enrolled, Webhooks
 from a2a_server.v0_3.translate import push_body
-from core.egress import DestinationNotAllowed, EgressError, EgressPolicy, FetchTimeout, Incoming, Outgoing
+from core.egress import DestinationNotAllowed, EgressPolicy, FetchTimeout, Outgoing
 from core.errors import TaskNotFound
+from core.fetched import EgressError, Incoming
 from core.session import Session
 from core.task import ANONYMOUS, TaskStatus
 from tests.simulation.ledger import CUT, GONE, TAKEN, Attempt, Hook
@@ -132,7 +133,7 @@ class Receivers:
 
 def _answer(call: Outgoing, status: int, retry_after: str = "") -> Incoming:
     headers = {"retry-after": retry_after} if retry_after else {}
-    return Incoming(status_code=status, headers=headers, body=b"", encoding="utf-8", url=call.url, elapsed=0.0)
+    return Incoming(status_code=status, headers=headers, body=b"", url=call.url, elapsed=0.0)
 
 
 def _crash() -> None:

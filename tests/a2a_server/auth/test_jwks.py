@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from a2a_server.auth.jwks import BETWEEN, FRESH, MOST_KEYS, STALE, PublicKeys, make_public_keys, parse_keys
 from a2a_server.protocol.errors import Overloaded
-from core.egress import DestinationNotAllowed, Egress, EgressError, EgressPolicy, Incoming, Outgoing
+from core.egress import DestinationNotAllowed, Egress, EgressPolicy, Outgoing
 from core.errors import ConfigurationError
+from core.fetched import EgressError, Incoming
 from tests.a2a_server.auth.tokens import EC, ED, ISSUER, RSA, SETTINGS, jwks
 
 
@@ -249,7 +250,7 @@ class Web(Egress):
         self.asked.append(call)
         page = self.pages[call.url]
         body = page if isinstance(page, bytes) else json.dumps(page).encode()
-        return Incoming(status_code=self.status, headers={}, body=body, encoding="utf-8", url=call.url, elapsed=0.0)
+        return Incoming(status_code=self.status, headers={}, body=body, url=call.url, elapsed=0.0)
 
 
 DESCRIPTION = f"{ISSUER}/.well-known/openid-configuration"

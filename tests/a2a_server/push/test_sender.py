@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from a2a_server.push.configs import PushConfig, Secrets, Vault
 from a2a_server.push.sender import Failed, Sender
 from a2a_server.push.signature import signature
-from core.egress import DestinationNotAllowed, EgressError, Incoming, Outgoing
+from core.egress import DestinationNotAllowed, Outgoing
+from core.fetched import EgressError, Incoming
 
 SECRET = "whsec_" + b64encode(b"k" * 32).decode()
 CONFIG = PushConfig(id="c", task_id="t", tree_id="t", owner="o", url="https://example.com/hook", created_at=1.0)
@@ -32,9 +33,7 @@ class FakeEgress:
         self.calls.append(call)
         if self.error is not None:
             raise self.error
-        return Incoming(
-            status_code=self.status, headers=self.headers, body=b"", encoding="utf-8", url=call.url, elapsed=0.0
-        )
+        return Incoming(status_code=self.status, headers=self.headers, body=b"", url=call.url, elapsed=0.0)
 
 
 class StillClock:

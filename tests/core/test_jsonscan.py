@@ -1,0 +1,41 @@
+"""Counting the values of a JSON text before it is decoded."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.jsonscan import has_few_values, is_shallow, most_values, values_by_piece
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+def count(value: Any) -> int:
+    if not isinstance(value, list | dict):
+        return 1
+    return 1 + (sum(map(count, value.values() if isinstance(value, dict) else value)) or 1)
+
+
+def depth(value: Any) -> int:
+    if not isinstance(value, list | dict):
+        return 0
+    return 1 + max(map(depth, value.values() if isinstance(value, dict) else value), default=0)
+
+
+@given(JSON)
+def test_values_and_levels_are_those_of_the_decoded_document(value: Any) -> None:
+    body = json.dumps(value).encode()
+    values, levels = count(value), depth(value)
+    assert 1 + sum(values_by_piece(body)) == values <= most_values(body)
+    assert has_few_values(body, values) and not has_few_values(body, values - 1)
+    assert is_shallow(body, levels) and (levels == 0 or not is_shallow(body, levels - 1))
+
+
+@pytest.mark.parametrize(("body", "values"), [(b"1", 1), (b"{}", 2), (b'["[{,"]', 2), (b'["\\"",1]', 3)])
+def test_values_are_counted_outside_of_strings(body: bytes, values: int) -> None:
+    assert 1 + sum(values_by_piece(body)) == values
