@@ -60,6 +60,7 @@ from a2a_server.push.outbox import Outbox, Patience
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Webhooks
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
+from a2a_server.shares import runner_limits
 from a2a_server.streams import EventStream, Streams, View, sse
 from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
@@ -74,7 +75,6 @@ from core.executors.command import CommandPolicy
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.plan import Limits
 from core.retention import Retention, RetentionTimes
-from core.runner import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Storage
 from core.storage.sql import SqlStorage
@@ -303,6 +303,8 @@ class Application:
     async def readyz(self, request: Request) -> Response:
         """Whether it takes work."""
         status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
+        if self.is_ready and (problem := self.session.runner.problem()) is not None:
+            return JSONResponse({"status": "unready", "problem": problem}, status_code=503)
         return JSONResponse({"status": status}, status_code=200 if self.is_ready else 503)
 
     def _face(self, scope: Scope) -> Face:
@@ -362,14 +364,9 @@ def build(
         raise ConfigurationError(
             f"default_skill: there is no skill {config.default_skill!r}; the skills are: {', '.join(known) or 'none'}"
         )
-    limits = RunnerLimits(
-        tasks=config.max_running,
-        processes=config.max_processes,
-        tree=config.max_running_per_tree,
-        artifact=config.max_artifact,
-        output=config.max_output,
+    session = Session(
+        storage or SqlStorage(config.database), registry=registry, limits=runner_limits(config), egress=Egress(egress)
     )
-    session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
     url = config.url(port)
     offer = Offer(
         push_notifications=config.push,

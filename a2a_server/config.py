@@ -43,6 +43,7 @@ Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Kept = Annotated[float, Meta(ge=0, le=1e10)]
 Names = tuple[str, ...]
+Weights = dict[str, Annotated[float, Meta(ge=0.001, le=1000)]]
 # `mask` is what stands for the value where settings are shown.
 DatabaseUrl = Annotated[str, Meta(min_length=1, extra={"mask": _without_password})]
 
@@ -106,6 +107,12 @@ class Config(PushSettings, frozen=True, kw_only=True):
     overload_hard: Count = 512
 
     max_running: Count = 100  # tasks of this process
+    # Of one caller, who may also have the same part of the threads and of the processes. None: half of `max_running`
+    # for callers who are identified; for those who are not, and so count as one, no limit.
+    max_running_per_caller: Count | None = None
+    tenant_weights: Weights = msgspec.field(default_factory=dict)  # tenant -> what each of its callers weighs; else 1
+    max_task_seconds: Kept = 3_600.0  # of one attempt, also where its task's `timeout` is longer; 0: for ever
+    max_threads: Count = 512  # plain functions that run, and those that hang after their attempt's end
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
     max_running_per_tree: Count | None = None
     max_artifact: Count = MAX_BYTES  # bytes of JSON that an executor gives at once: an artifact, a message, the result
@@ -240,20 +247,28 @@ def _file(path: str | None, directory: Path) -> Table:
 
 
 def _from_text(text: str, annotation: Any) -> Any:
-    """A variable's text as the setting's type: lists are separated by commas; empty means none."""
+    """A variable's text as the setting's type: lists, and tables as `a=1, b=2`, have commas; empty means none."""
     if _holds(annotation, tuple):
         return [item.strip() for item in text.split(",") if item.strip()]
     if _holds(annotation, bool):
         return True if text.lower() in _YES else False if text.lower() in _NO else text
+    if _holds(annotation, dict):
+        pairs = (item.partition("=") for item in text.split(",") if item.strip())
+        return {name.strip(): _number(value, float) for name, _, value in pairs}
     if text == "" and _holds(annotation, type(None)):
         return None
     for number in (int, float):
         if _holds(annotation, number):
-            try:
-                return number(text)
-            except ValueError:
-                return text
+            return _number(text, number)
     return text
+
+
+def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
+    """The text as a number, if it is one."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text
 
 
 def _converted(value: Any, annotation: Any, source: str) -> Any:

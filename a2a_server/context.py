@@ -28,6 +28,12 @@ def owner_of(tenant: str, principal: str) -> str:
     return msgspec.json.encode((tenant, principal)).decode()
 
 
+def tenant_of(owner: str) -> str:
+    """The tenant of these rows' owner; that of everybody who is not identified is ''."""
+    tenant: str = "" if owner == ANONYMOUS else msgspec.json.decode(owner, type=tuple[str, str])[0]
+    return tenant
+
+
 # Everybody, where nobody is asked who he is: on loopback, or behind --insecure.
 NOBODY = Principal(id=ANONYMOUS, is_operator=True)
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from a2a_server.config import Config
+from a2a_server.shares import slots_per_caller
 
 # Settings, under their own names (bytes, seconds, or how many).
 SETTINGS: Final = (
@@ -24,6 +25,8 @@ SETTINGS: Final = (
     "overload_soft",
     "overload_hard",
     "max_running",
+    "max_task_seconds",
+    "max_threads",
     "max_processes",
     "max_running_per_tree",
     "max_artifact",
@@ -52,4 +55,5 @@ def limits_in_force(config: Config, *, is_identified: bool) -> dict[str, Any]:
         "max_burst": None if caller.rate is None else caller.size,
         "max_calls": caller.calls,
         "max_streams": caller.streams,
+        "max_running_per_caller": slots_per_caller(config),
     }

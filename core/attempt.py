@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import isawaitable
-from typing import Any, cast
+from typing import Any
+
+from msgspec import Struct
 
 from core.clock import Clock
 from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
@@ -14,14 +18,40 @@ from core.executors.files import encoded
 from core.executors.schema import violation
 from core.hooks import Hooks
 from core.inputs import resolve_inputs
-from core.jsonvalue import PARTS, NotJson, to_json_value
+from core.jsonvalue import PARTS, NotJson, copied, to_json_value
 from core.plan import unknown_executor
+from core.room import Claim
 from core.task import Cause, Task
 
 logger = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
 HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
+
+
+class Origin(Struct, frozen=True):
+    """The attempt in whose context something runs."""
+
+    tree_id: str
+    task_id: str
+    attempt: int
+    executor: str
+
+
+# Set in every attempt's job, and so in all that its executor starts from there: tasks, callbacks, threads.
+ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)
+
+
+class Job(asyncio.Task[None]):
+    """The asyncio task of one attempt. It tells the end of its event loop from a cancel by its executor's own code."""
+
+    is_loop_ending = False
+
+    def cancel(self, msg: Any = None) -> bool:
+        """See asyncio.Task.cancel. `asyncio.run` cancels what is left when its loop runs no more."""
+        if not self.get_loop().is_running():
+            self.is_loop_ending = True
+        return super().cancel(msg)
 
 
 @dataclass(slots=True, eq=False)
@@ -32,17 +62,19 @@ class Attempt:
     task: Task
     spec: ExecutorSpec | None
     context: TaskContext
+    claim: Claim
     executor: Executor | None = None
-    job: asyncio.Task[None] | None = None
+    job: Job | None = None
     stopper: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None  # of its `timeout`
+    limit: float = math.inf  # seconds that it may take
+    due_at: float = math.inf  # in the event loop's time: it may take no longer
+    is_overdue: bool = False  # its time is up, and that is being reported
+    is_abandoned: bool = False  # it did not let itself be stopped, and nobody waits for it any more
     has_begun: bool = False  # its job has had its first step
+    is_late: bool = False  # it took longer than its task's `timeout`: it held the loop, so no timer could ring
     is_over: bool = False  # its executor has ended; only the report is under way
     is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
-
-    @property
-    def lane(self) -> str:
-        return self.task.executor or ""
 
     def stop(self) -> None:
         """Interrupt the attempt, after its executor's own `cancel()` where there is one. Does not wait."""
@@ -57,11 +89,22 @@ class Attempt:
         else:
             self.stopper = asyncio.create_task(self._stop_gently(cancel))
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it is us who stop it, or the end of the event loop."""
+        return self.context.stopping or self.job is None or self.job.is_loop_ending
+
+    def forget_cancels(self) -> None:
+        """Its executor's own code cancelled its job; what is still to do for the attempt must not suffer from that."""
+        while self.job is not None and self.job.uncancel():
+            pass
+
     def end(self) -> None:
         """The executor has ended: there is nothing left to interrupt."""
-        self.is_over = True
-        if self.timer is not None:
+        if self.timer is not None and not self.is_over:
             self.timer.cancel()
+            self.is_late = self.due_at < asyncio.get_running_loop().time()
+        self.is_over = True
 
     async def _stop_gently(self, cancel: Any) -> None:
         try:
@@ -70,9 +113,26 @@ class Attempt:
                 if isawaitable(answer):
                     await answer
         except Exception:  # foreign code; the attempt is interrupted all the same
-            logger.exception("cancel() of executor %s failed", self.lane)
+            logger.exception("cancel() of executor %s failed", self.claim.lane)
         if self.job is not None and not self.is_over:
             self.job.cancel()
+
+
+def overdue(attempt: Attempt, chance: float) -> FailAttempt:
+    """Its time is up."""
+    task = attempt.task
+    final = attempt.spec is not None and attempt.spec.at_most_once
+    text = f"timed out after {attempt.limit:g} s"
+    if attempt.timer is None:  # none of its own
+        text += ", the longest that one attempt may take here"
+    return _failure(task, text, Cause.TIMEOUT, final=final, chance=chance)
+
+
+def broken_off(attempt: Attempt, error: BaseException, chance: float) -> FailAttempt:
+    """What its executor started beside itself raised what may end a whole program only, such as by `sys.exit()`."""
+    text = f"the executor raised {type(error).__name__}: {error}"
+    final = attempt.spec is not None and attempt.spec.at_most_once
+    return _failure(attempt.task, text, Cause.EXECUTOR_ERROR, final=final, chance=chance)
 
 
 async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock) -> Command:
@@ -81,12 +141,13 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
     if spec is None:
         return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
     schemas = [schema for schema in (spec.input_schema, _own_schema(task)) if schema is not None]
-    inputs = resolve_inputs(task.inputs, context.dependencies, schemas[0] if schemas else None)
+    inputs = copied(resolve_inputs(task.inputs, context.stored_results, schemas[0] if schemas else None))
     for schema in schemas:
         if problem := violation(schema, inputs, "inputs"):
             return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     try:
-        inputs = await hooks.before_task(task, inputs)
+        if hooks.sees_tasks:
+            inputs = await hooks.before_task(context.task, inputs)
         attempt.executor = spec.make()
         try:
             result = await attempt.executor.execute(inputs, context)
@@ -95,12 +156,14 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
             raise
         await context.stored()
         attempt.end()
+        command = _completion(task, spec, result, context.max_artifact, clock.chance())
         if hooks.wants_results:
-            await _after(hooks, task, inputs, result)
-        return _completion(task, spec, result, context.max_artifact, clock.chance())
+            await _after(hooks, context.task, inputs, result)
+        return command
     except (asyncio.CancelledError, KeyboardInterrupt):
-        if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
+        if attempt.is_interrupted:
             raise
+        attempt.forget_cancels()
         text = "the executor was cancelled from within"
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises ends its attempt, not ours

@@ -42,6 +42,11 @@ def to_json_value(value: Any, what: str = "value", limit: int = MAX_BYTES) -> An
     return decoded
 
 
+def copied(value: Any) -> Any:
+    """A JSON value in objects and arrays of its own: what is done to the copy is not done to the original."""
+    return msgspec.to_builtins(value)
+
+
 def json_size(value: Any) -> int:
     """The bytes of a JSON value as it is kept."""
     return len(msgspec.json.encode(value))

@@ -1,15 +1,24 @@
 """Ready tasks of all trees of a process, in the order in which they are to start. Pure.
 
-The order (semantics §3): by priority over everything; among equals trees take turns; within a tree by position. Tasks
-stand in one lane for each executor, so that an executor at its limit holds up nobody else.
+Callers share what there is by their weights: each has a virtual time, which a start moves on by 1/weight, and the
+caller whose time is the earliest is served first (weighted fair queueing). Within one caller priority decides, among
+equals its trees take turns, and within a tree the position decides. Tasks stand in one lane for each executor, so that
+an executor at its limit holds up nobody else. A start costs O(log n) for each lane that has tasks.
 """
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
+
+from core.room import Fit, Room
+
+MANY_CALLERS = 1_000  # from here on callers that have nothing in line are forgotten
+MANY_VOID = 64  # void entries of a heap, beside as many as there are valid ones, after which it is made anew
+
+Entry = tuple[float, int, str]  # a caller in line: its virtual time, its number, its id
 
 
 class _Lane:
-    """The ready tasks of one executor: a heap for each tree, and a heap of the trees by what each would start next."""
+    """One caller's ready tasks for one executor: a heap for each tree, and a heap of the trees by what starts next."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, list[tuple[int, int, str]]] = {}  # tree -> heap of (priority, position, task)
@@ -21,81 +30,238 @@ class _Lane:
         entry = (self.tasks[tree_id][0][0], turn)
         self.entry[tree_id] = entry
         heappush(self.trees, (*entry, tree_id))
+        if len(self.trees) > 2 * len(self.entry) + MANY_VOID:
+            self.trees = [(*entry, tree_id) for tree_id, entry in self.entry.items()]
+            heapify(self.trees)
 
-    def first(self) -> tuple[int, int, str] | None:
-        """The entry of the tree whose turn it is; entries that were replaced are thrown away on the way."""
-        while self.trees:
+    def first(self) -> tuple[int, int, str]:
+        """The entry of the tree whose turn it is; entries that were replaced are thrown away on the way.
+
+        Raises IndexError when no tree stands in line.
+        """
+        while True:
             priority, turn, tree_id = self.trees[0]
             if self.entry.get(tree_id) == (priority, turn):
                 return self.trees[0]
             heappop(self.trees)
-        return None
+
+
+class _Caller:
+    """One caller's ready tasks, by lane."""
+
+    def __init__(self, caller_id: str, number: int, stride: float, time: float) -> None:
+        self.id = caller_id
+        self.number = number
+        self.stride = stride
+        self.time = time  # its virtual time
+        self.lanes: dict[str, _Lane] = {}
+
+
+class _Line:
+    """The callers that wait for one executor. Those that have nothing running stand apart: some places are theirs."""
+
+    def __init__(self) -> None:
+        self.idle: list[Entry] = []
+        self.busy: list[Entry] = []
+        self.entry: dict[str, Entry] = {}  # caller -> its entry; any other entry of it in the heaps is void
+
+    def enter(self, caller: _Caller, *, is_idle: bool) -> None:
+        """Let the caller stand in line, wherever it stood before."""
+        heap = self.idle if is_idle else self.busy
+        entry = (caller.time, caller.number, caller.id)
+        self.entry[caller.id] = entry
+        heappush(heap, entry)
+        if len(heap) > 2 * len(self.entry) + MANY_VOID:
+            heap[:] = [each for each in heap if self.entry.get(each[2]) is each]
+            heapify(heap)
 
 
 class ReadyQueue:
-    """Ready tasks by lane. A task that has been taken or cancelled meanwhile is for the caller to skip."""
+    """Ready tasks of callers. A task that has been taken or cancelled meanwhile is for the user to skip.
 
-    def __init__(self) -> None:
-        self._lanes: dict[str, _Lane] = {}
+    `room` says what may start; `weigh` gives a caller's weight, a number above 0.
+    """
+
+    def __init__(self, room: Room, weigh: Callable[[str], float] = lambda caller: 1.0) -> None:
+        self._room = room
+        self._weigh = weigh
+        self._callers: dict[str, _Caller] = {}
+        self._lines: dict[str, _Line] = {}
+        self._caller_of: dict[str, str] = {}  # tree -> caller
         self._parked: dict[str, set[str]] = {}  # tree at its own limit -> lanes in which it would stand
+        self._size = 0
         self._turn = 0
+        self._number = 0
+        self._now = 0.0  # the virtual time of the caller that was served last: nobody enters with an earlier one
+        self._latest = 0.0
+        self._many = MANY_CALLERS
 
-    def offer(self, lane_id: str, tree_id: str, priority: int, position: int, task_id: str) -> None:
-        """Put a ready task in its lane."""
-        lane = self._lanes.setdefault(lane_id, _Lane())
-        heappush(lane.tasks.setdefault(tree_id, []), (priority, position, task_id))
+    def offer(self, caller_id: str, lane_id: str, tree_id: str, priority: int, position: int, task_id: str) -> None:
+        """Put a ready task in line."""
+        if not self._size:
+            self._now = self._latest  # nobody waited, so nobody owes anything to anybody
+        caller = self._callers.get(caller_id) or self._add(caller_id)
+        if not caller.lanes and caller.time < self._now:
+            caller.time = self._now
+        self._caller_of[tree_id] = caller_id
+        self._size += 1
+        lane = caller.lanes.get(lane_id)
+        if lane is None:
+            lane = caller.lanes[lane_id] = _Lane()
+        tasks = lane.tasks.get(tree_id)
+        if tasks is None:
+            tasks = lane.tasks[tree_id] = []
+        heappush(tasks, (priority, position, task_id))
         if tree_id in self._parked:
             self._parked[tree_id].add(lane_id)
         elif (entry := lane.entry.get(tree_id)) is None:
             lane.enter(tree_id, self._turn)
+            self._enter(caller, lane_id)
         elif priority < entry[0]:
             lane.enter(tree_id, entry[1])
 
-    def pop(self, lane_has_room: Callable[[str], bool], tree_has_room: Callable[[str], bool]) -> tuple[str, str] | None:
-        """The (tree, task) to start next, or None when nothing may start. Trees without room step aside."""
-        while True:
-            best: tuple[tuple[int, int, str], str] | None = None
-            for lane_id, lane in self._lanes.items():
-                first = lane.first()
-                if first is not None and (best is None or first < best[0]) and lane_has_room(lane_id):
-                    best = (first, lane_id)
-            if best is None:
-                return None
-            (_, _, tree_id), lane_id = best
-            if tree_has_room(tree_id):
-                return tree_id, self._take(lane_id, tree_id)
-            self._park(tree_id)
+    def _add(self, caller_id: str) -> _Caller:
+        if len(self._callers) >= self._many:
+            self._callers = {each.id: each for each in self._callers.values() if each.lanes}
+            self._many = max(MANY_CALLERS, 2 * len(self._callers))
+        self._number += 1
+        caller = _Caller(caller_id, self._number, 1.0 / self._weigh(caller_id), self._now)
+        self._callers[caller_id] = caller
+        return caller
 
-    def _take(self, lane_id: str, tree_id: str) -> str:
-        lane = self._lanes[lane_id]
+    def _enter(self, caller: _Caller, lane_id: str) -> None:
+        """Let the caller stand in line for this executor, where it does not yet."""
+        line = self._lines.get(lane_id)
+        if line is None:
+            line = self._lines[lane_id] = _Line()
+        if caller.id not in line.entry:
+            line.enter(caller, is_idle=self._room.keeps_places and self._room.is_idle(caller.id))
+
+    def pop(self) -> tuple[str, str] | None:
+        """The (tree, task) to start next, or None when nothing may start. `started` tells of its start.
+
+        Callers and trees without room step aside until `released` says that they have some.
+        """
+        while True:
+            found = self._best()
+            if found is None:
+                return None
+            lane_id, caller = found
+            lane = caller.lanes[lane_id]
+            _, _, tree_id = lane.first()
+            if not self._room.caller_has_room(caller.id, lane_id):
+                del self._lines[lane_id].entry[caller.id]
+            elif not self._room.tree_has_room(tree_id):
+                self._park(caller, tree_id)
+            else:
+                return tree_id, self._take(caller, lane_id, lane, tree_id)
+
+    def _best(self) -> tuple[str, _Caller] | None:
+        """The lane and the caller whose turn it is."""
+        best: tuple[str, _Caller] | None = None
+        best_entry: Entry = (0.0, 0, "")
+        for lane_id, line in self._lines.items():
+            if not line.entry:
+                continue
+            fit = self._room.fit(lane_id)
+            if fit is Fit.NOBODY:
+                continue
+            entry = self._first(line, fit)
+            if entry is None or (best is not None and entry > best_entry):
+                continue
+            caller = self._callers[entry[2]]
+            if best is None or entry < best_entry or caller.lanes[lane_id].first() < caller.lanes[best[0]].first():
+                best, best_entry = (lane_id, caller), entry
+        return best
+
+    def _first(self, line: _Line, fit: Fit) -> Entry | None:
+        """The entry of the caller that is the first in line for this executor."""
+        idle = self._top(line, line.idle, are_idle=True) if line.idle else None
+        busy = self._top(line, line.busy, are_idle=False) if fit is Fit.ANYBODY and line.busy else None
+        return busy if idle is None or (busy is not None and busy < idle) else idle
+
+    def _top(self, line: _Line, heap: list[Entry], *, are_idle: bool) -> Entry | None:
+        """The first valid entry of the heap. A caller's time only moves on, so an old entry never stands too late."""
+        while heap:
+            entry = heap[0]
+            if line.entry.get(entry[2]) is not entry:
+                heappop(heap)
+                continue
+            caller = self._callers[entry[2]]
+            if are_idle and not self._room.is_idle(caller.id):
+                heappop(heap)
+                line.enter(caller, is_idle=False)
+            elif entry[0] != caller.time:
+                line.entry[caller.id] = moved = (caller.time, caller.number, caller.id)
+                heapreplace(heap, moved)
+            else:
+                return entry
+        return None
+
+    def _take(self, caller: _Caller, lane_id: str, lane: _Lane, tree_id: str) -> str:
         heappop(lane.trees)
         del lane.entry[tree_id]
         _, _, task_id = heappop(lane.tasks[tree_id])
+        self._size -= 1
         self._turn += 1
         if lane.tasks[tree_id]:
             lane.enter(tree_id, self._turn)
         else:
             del lane.tasks[tree_id]
-            if not lane.tasks:
-                del self._lanes[lane_id]
+            if not lane.entry:
+                self._leave(caller, lane_id)
         return task_id
 
-    def _park(self, tree_id: str) -> None:
-        lanes = {lane_id for lane_id, lane in self._lanes.items() if lane.entry.pop(tree_id, None) is not None}
-        self._parked[tree_id] = lanes
+    def _leave(self, caller: _Caller, lane_id: str) -> None:
+        """No tree of the caller's stands in line for this executor any more."""
+        self._lines[lane_id].entry.pop(caller.id, None)
+        if not caller.lanes[lane_id].tasks:
+            del caller.lanes[lane_id]
 
-    def unpark(self, tree_id: str) -> None:
-        """The tree has room again."""
+    def started(self, caller_id: str) -> None:
+        """A task of the caller's has started: it moves back in the line."""
+        caller = self._callers.get(caller_id)
+        if caller is not None:
+            if caller.time > self._now:
+                self._now = caller.time
+            # Who could not start anything for a while has no claim to what others did meanwhile.
+            caller.time = self._now + caller.stride
+            if caller.time > self._latest:
+                self._latest = caller.time
+
+    def _park(self, caller: _Caller, tree_id: str) -> None:
+        lanes = {lane_id for lane_id, lane in caller.lanes.items() if lane.entry.pop(tree_id, None) is not None}
+        self._parked[tree_id] = lanes
+        for lane_id in lanes:
+            if not caller.lanes[lane_id].entry:
+                self._leave(caller, lane_id)
+
+    def released(self, caller_id: str, tree_id: str) -> None:
+        """The caller or the tree holds less than before."""
+        caller = self._callers.get(caller_id)
+        if caller is None or not caller.lanes:
+            return
         for lane_id in self._parked.pop(tree_id, ()):
-            self._lanes[lane_id].enter(tree_id, self._turn)  # its tasks are there: a parked tree's are not taken
+            caller.lanes[lane_id].enter(tree_id, self._turn)  # its tasks are there: a parked tree's are not taken
+        is_idle = self._room.keeps_places and self._room.is_idle(caller_id)
+        for lane_id, lane in caller.lanes.items():
+            if lane.entry:
+                if is_idle:
+                    self._lines[lane_id].enter(caller, is_idle=True)
+                else:
+                    self._enter(caller, lane_id)
 
     def discard(self, tree_id: str) -> None:
         """Forget all tasks of a tree."""
         self._parked.pop(tree_id, None)
-        for lane_id, lane in list(self._lanes.items()):
+        caller = self._callers.get(self._caller_of.pop(tree_id, ""))
+        if caller is None:
+            return
+        for lane_id, lane in list(caller.lanes.items()):
             lane.entry.pop(tree_id, None)
-            if lane.tasks.pop(tree_id, None) is not None and not lane.tasks:
-                del self._lanes[lane_id]
+            self._size -= len(lane.tasks.pop(tree_id, ()))
+            if not lane.entry:
+                self._leave(caller, lane_id)
 
     def __len__(self) -> int:
-        return sum(len(heap) for lane in self._lanes.values() for heap in lane.tasks.values())
+        return self._size

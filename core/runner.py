@@ -8,32 +8,36 @@ itself; it only sends commands.
 import asyncio
 import logging
 import os
-from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
 
 from core import events as e
-from core.attempt import Attempt, perform
+from core.attempt import ORIGIN, Attempt, Job, Origin, broken_off, overdue, perform
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
 from core.egress import Egress
-from core.errors import CallerError, CoreError, StaleAttempt, StorageError, StorageUnavailable
+from core.errors import CallerError, CoreError, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, plain
+from core.leftovers import Leftovers
 from core.orchestrator import Decision, Orchestrator
 from core.queue import ReadyQueue
+from core.reports import Reports
+from core.room import Claim, Room, RoomLimits
 from core.task import Cause, Task, TaskStatus
+from core.time_limits import TimeLimits
 from core.timers import Timer, Timers
 from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
+ABANDON_AFTER = 30.0  # seconds after its interruption from which on an attempt that goes on is not waited for
 MAX_UNSTORED = 1_000  # starts and reports on their way to the disk; more would only wait there
 
 
@@ -41,10 +45,20 @@ class RunnerLimits(Struct, frozen=True, kw_only=True):
     """How much may run at a time in this process, and give. None: no limit."""
 
     tasks: int = 100
+    threads: int = 512  # plain functions, and those that hang after their attempt's end
     processes: int = 4 * (os.cpu_count() or 1)  # executors that use a child process
+    caller: int | None = None  # tasks of one owner, who may have the same part of the threads and of the processes
+    weigh: Callable[[str], float] = lambda owner: 1.0  # how much of what is free an owner gets, beside others
     tree: int | None = None
+    seconds: float | None = None  # that one attempt may take, whatever its task's `timeout` says
     artifact: int = MAX_BYTES  # bytes of JSON of one artifact, message or result
     output: int = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
+
+    def room(self) -> RoomLimits:
+        """Those that say what may start."""
+        return RoomLimits(
+            slots=self.tasks, threads=self.threads, processes=self.processes, caller=self.caller, tree=self.tree
+        )
 
 
 class Runner:
@@ -63,16 +77,16 @@ class Runner:
         self._clock = clock
         self._limits = limits
         self._egress = egress
-        self._queue = ReadyQueue()
-        self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
+        self._room = Room(limits.room(), registry.get)
+        self._queue = ReadyQueue(self._room, limits.weigh)
+        self._starting: dict[tuple[str, str], Claim] = {}  # (tree, task) whose TaskStarted is not durable
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
         self._ahead: set[tuple[str, str, int]] = set()  # (tree, task, attempt) begun before the start was durable
         self._careful: set[str] = set()  # trees taken from storage in the middle of a run: there none begins so
         self._never_begun: dict[tuple[str, str], int] = {}  # (tree, task) whose stored attempt has not run anything
-        self._running = 0  # attempts that hold a slot
-        self._in_lane: Counter[str] = Counter()
-        self._in_tree: Counter[str] = Counter()
-        self._processes = 0
+        self._reports = Reports(orchestrator)
+        self._times = TimeLimits(self._attempts, limits.seconds, self._time_out)
+        self._leftovers = Leftovers(self._room, self._free)
         self._timers = Timers(clock, self._is_awaited, self._ring)
         self._tree_hooks: set[asyncio.Task[Any]] = set()
         self._side_jobs: set[asyncio.Task[Any]] = set()
@@ -85,7 +99,11 @@ class Runner:
     @property
     def running(self) -> int:
         """How many attempts run."""
-        return self._running - len(self._starting)
+        return self._room.slots.used - len(self._starting)
+
+    def problem(self) -> str | None:
+        """Why some tasks cannot start for want of threads, for the operator; None when they can."""
+        return self._leftovers.problem()
 
     # The log, obeyed
 
@@ -114,6 +132,7 @@ class Runner:
                 attempt = self._attempts.get((tree.id, event.task_id))
                 if attempt is not None:
                     attempt.stop()
+                    asyncio.get_running_loop().call_later(ABANDON_AFTER, self._abandon, attempt)
             elif isinstance(event, e.TreeFinished):
                 self._careful.discard(tree.id)
                 if self._registry.hooks.wants_tree_ends:
@@ -128,7 +147,7 @@ class Runner:
             if isinstance(recorded.event, e.TaskStarted):
                 ahead = (*key, recorded.event.attempt)
                 if key in self._starting:
-                    self._release(key, self._starting.pop(key))
+                    self._release(self._starting.pop(key))
                 elif ahead in self._ahead:
                     self._ahead.remove(ahead)
                     if key in self._attempts:
@@ -186,7 +205,8 @@ class Runner:
         if task.runnable_at > self._clock.now():
             self._timers.set((task.runnable_at, tree.id, task.id))
         else:
-            self._queue.offer(task.executor or "", tree.id, task.priority, task.position, task.id)
+            lane = task.executor or ""
+            self._queue.offer(tree.head.owner, lane, tree.id, task.priority, task.position, task.id)
 
     def _fill(self) -> None:
         """Start as many ready tasks as there is room for."""
@@ -194,8 +214,8 @@ class Runner:
             return
         self._filling = True
         try:
-            while self._running < self._limits.tasks and self._unstored < MAX_UNSTORED:
-                found = self._queue.pop(self._lane_has_room, self._tree_has_room)
+            while self._room.slots.fit and self._unstored < MAX_UNSTORED:
+                found = self._queue.pop()
                 if found is None:
                     return
                 self._start(*found)
@@ -205,7 +225,7 @@ class Runner:
     @property
     def _unstored(self) -> int:
         """How many starts and reports are on their way to the disk, about."""
-        return len(self._attempts) + 2 * len(self._starting) - self._running
+        return len(self._attempts) + 2 * len(self._starting) - self._room.slots.used
 
     def _start(self, tree_id: str, task_id: str) -> None:
         tree = self._orchestrator.cached(tree_id)
@@ -217,12 +237,9 @@ class Runner:
         self._orchestrator.decide_now(tree, StartTask(task_id))
         task = tree.tasks[task_id]
         if task.is_running:
-            lane = task.executor or ""
-            self._starting[tree_id, task_id] = lane
-            self._running += 1
-            self._in_lane[lane] += 1
-            self._in_tree[tree_id] += 1
-            self._processes += self._uses_process(lane)
+            caller, lane = tree.head.owner, task.executor or ""
+            self._starting[tree_id, task_id] = self._room.take(caller, tree_id, lane)
+            self._queue.started(caller)
             if self._may_begin(tree_id, lane):
                 self._ahead.add((tree_id, task_id, task.attempt))
                 self._begin(tree, task_id, task.attempt)
@@ -237,52 +254,37 @@ class Runner:
             return False
         return tree_id not in self._careful
 
-    def _uses_process(self, lane: str) -> bool:
-        spec = self._registry.get(lane)
-        return spec is not None and spec.uses_process
+    def _release(self, claim: Claim) -> None:
+        """Give everything back that the attempt took."""
+        self._room.give(claim)
+        self._queue.released(claim.caller, claim.tree_id)
 
-    def _lane_has_room(self, lane: str) -> bool:
-        spec = self._registry.get(lane)
-        if spec is None:
-            return True
-        if spec.uses_process and self._processes >= self._limits.processes:
-            return False
-        return spec.concurrency is None or self._in_lane[lane] < spec.concurrency
-
-    def _tree_has_room(self, tree_id: str) -> bool:
-        return self._limits.tree is None or self._in_tree[tree_id] < self._limits.tree
-
-    def _release(self, key: tuple[str, str], lane: str) -> None:
-        tree_id, _ = key
-        self._running -= 1
-        for counter, name in ((self._in_lane, lane), (self._in_tree, tree_id)):
-            counter[name] -= 1
-            if not counter[name]:
-                del counter[name]
-        self._processes -= self._uses_process(lane)
-        self._queue.unpark(tree_id)
+    def _free(self, claim: Claim) -> None:
+        """What went on without its attempt has ended."""
+        self._queue.released(claim.caller, claim.tree_id)
+        self._fill()
 
     # Attempts
 
     def _begin(self, tree: TaskTree, task_id: str, number: int) -> None:
         key = (tree.id, task_id)
-        lane = self._starting.pop(key)  # there is one start of a task at a time
+        claim = self._starting.pop(key)  # there is one start of a task at a time
         task = tree.tasks[task_id]
         if self._closing or not task.is_running or task.attempt != number:
             # It ended between its start and this moment, or is left to the next process.
-            self._release(key, lane)
+            self._release(claim)
             self._never_begun[key] = number  # until the event that ended it is stored too
             if tree.is_startable(task):
                 self._offer(tree, task)
             return
-        spec = self._registry.get(lane)
+        spec = self._registry.get(claim.lane)
         results, absent = _results(tree, task)
         context = TaskContext(
-            task=task,
+            stored_task=task,
+            stored_results=results,
+            stored_request=tree.head.metadata,
             run=tree.run,
-            dependencies=results,
             absent=absent,
-            request=tree.head.metadata,
             context_id=tree.head.context_id,
             report=self._report_to,
             submit=self._submit_to,
@@ -291,23 +293,40 @@ class Runner:
             max_output=self._limits.output,
             egress=self._egress,
         )
-        attempt = Attempt(tree.id, task, spec, context)
+        attempt = Attempt(tree.id, task, spec, context, claim)
         self._attempts[key] = attempt
-        if task.timeout is not None:
-            attempt.timer = asyncio.get_running_loop().call_later(task.timeout, self._time_out, attempt)
-        attempt.job = asyncio.create_task(self._run(attempt))
+        self._times.begin(attempt)
+        attempt.job = Job(self._run(attempt), loop=asyncio.get_running_loop())
 
     def _time_out(self, attempt: Attempt) -> None:
         """Fail the attempt, whatever its executor makes of being interrupted."""
-        task = attempt.task
-        final = attempt.spec is not None and attempt.spec.at_most_once
-        text = f"timed out after {task.timeout:g} s"
-        command = FailAttempt(task.id, task.attempt, text, Cause.TIMEOUT, self._clock.chance(), final)
-        self._hold(self._report(attempt, command), self._side_jobs)
+        attempt.is_overdue = True
+        self._hold(self._reports.store(attempt, overdue(attempt, self._clock.chance())), self._side_jobs)
+
+    def break_off(self, origin: Origin, error: BaseException) -> bool:
+        """Fail the attempt in whose context the error, which nobody caught, was raised. Whether it still runs."""
+        attempt = self._attempts.get((origin.tree_id, origin.task_id))
+        if attempt is None or attempt.task.attempt != origin.attempt:
+            return False
+        self._hold(self._reports.store(attempt, broken_off(attempt, error, self._clock.chance())), self._side_jobs)
+        return True
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """Wait no more for an attempt that was interrupted and goes on: its task may be tried again."""
+        key = (attempt.tree_id, attempt.task.id)
+        if self._closing or attempt.is_over or attempt.job is None or self._attempts.get(key) is not attempt:
+            return
+        attempt.is_abandoned = True
+        del self._attempts[key]
+        self._leftovers.keep(attempt.claim, attempt.task, attempt.job)
+        self._queue.released(attempt.claim.caller, attempt.tree_id)
+        self._offer_again(key)
 
     async def _run(self, attempt: Attempt) -> None:
         command: Command | None = None
         attempt.has_begun = True
+        task = attempt.task
+        ORIGIN.set(Origin(attempt.tree_id, task.id, task.attempt, attempt.claim.lane))
         try:
             if attempt.context.stopping:
                 raise asyncio.CancelledError
@@ -326,43 +345,32 @@ class Runner:
             logger.exception("attempt %d of task %s broke off", attempt.task.attempt, attempt.task.id)
             text = "internal error; the server's log has more"
             command = FailAttempt(attempt.task.id, attempt.task.attempt, text, Cause.EXECUTOR_ERROR, final=True)
-        key = (attempt.tree_id, attempt.task.id)
         attempt.end()
-        self._release(key, attempt.lane)
+        if attempt.is_abandoned:
+            return
+        key = (attempt.tree_id, task.id)
+        if attempt.is_late and command is not None and not attempt.is_shutdown:
+            command = overdue(attempt, self._clock.chance())
+        if attempt.context.left is None:
+            self._release(attempt.claim)
+        else:
+            self._leftovers.keep(attempt.claim, task, attempt.context.left)
+            self._queue.released(attempt.claim.caller, attempt.tree_id)
         try:
             if command is not None:
-                await self._report(attempt, command)
+                await self._reports.deliver(attempt, command)
         finally:
             del self._attempts[key]
-        tree = self._orchestrator.cached(attempt.tree_id)
-        task = tree.tasks.get(attempt.task.id) if tree is not None else None
+        self._offer_again(key)
+
+    def _offer_again(self, key: tuple[str, str]) -> None:
+        """An attempt has left: its task may be ready for another one, and others may have its place."""
+        tree_id, task_id = key
+        tree = self._orchestrator.cached(tree_id)
+        task = tree.tasks.get(task_id) if tree is not None else None
         if tree is not None and task is not None and tree.is_startable(task):
             self._offer(tree, task)
         self._fill()
-
-    async def _report(self, attempt: Attempt, command: Command) -> None:
-        """Tell what came of an attempt, until it is stored or nobody wants to know any more."""
-        delay = 0.05
-        is_second = False
-        while True:
-            try:
-                await self._orchestrator.handle(attempt.tree_id, command)
-                return
-            except (StaleAttempt, CallerError) as refusal:
-                logger.debug("a report was dropped: %s", refusal)
-                return
-            except StorageUnavailable:
-                if self._closing:
-                    return
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 5.0)
-            except StorageError as error:  # the report itself cannot be stored, so another one must end the task
-                if is_second:
-                    logger.exception("what came of task %s cannot be stored", attempt.task.id)
-                    return
-                is_second = True
-                task = attempt.task
-                command = FailAttempt(task.id, task.attempt, str(error), Cause.INVALID_RESULT, final=True)
 
     # Stopping
 
@@ -401,8 +409,9 @@ class Runner:
 
         Attempts that cannot be interrupted or must not be repeated may end within `grace` seconds.
         """
-        self._closing = True
+        self._closing = self._reports.is_closing = True
         self._timers.close()
+        self._times.close()
         patient = [a for a in self._attempts.values() if a.spec and (a.spec.at_most_once or not a.spec.cancelable)]
         for attempt in self._attempts.values():
             attempt.is_shutdown = True

@@ -22,7 +22,7 @@ LAYERS = (
     ("core.task",),
     ("core.commands", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.node_status"),
-    ("core.inputs", "core.queue", "core.streaming", "core.tree"),
+    ("core.inputs", "core.queue", "core.room", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
     (
         "core.clock",
@@ -36,6 +36,7 @@ LAYERS = (
     ("core.feed", "core.timers"),
     ("core.orchestrator", "core.retention"),
     ("core.attempt",),
+    ("core.leftovers", "core.reports", "core.time_limits"),
     ("core.runner",),
     ("core.session",),
     ("core.manager",),
@@ -58,7 +59,7 @@ LAYERS = (
     ),
     ("a2a_server.auth",),
     ("a2a_server.task_view", "a2a_server.translate", "a2a_server.v0_3"),
-    ("a2a_server.card", "a2a_server.content", "a2a_server.intake"),
+    ("a2a_server.card", "a2a_server.content", "a2a_server.intake", "a2a_server.shares"),
     ("a2a_server.agent_card",),
     ("a2a_server.cards", "a2a_server.well_known"),
     ("a2a_server.jsonrpc",),
@@ -79,7 +80,7 @@ PURE = frozenset(
     f"core.{name}"
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
-        *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
+        *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "room", "streaming", "node_status"),
         *("content_coding", "jsonscan"),
     )
 )

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -31,5 +31,11 @@ def show(
         if value is None:
             print(f"# {name} is not set")
         else:
-            # A JSON string, number, boolean or flat array is TOML as well.
-            print(f"{name:<{width}} = {msgspec.json.encode(value).decode()}")
+            print(f"{name:<{width}} = {_toml(value)}")
+
+
+def _toml(value: Any) -> str:
+    """A setting's value. A JSON string, number, boolean or flat array is TOML as well; a table is not."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    return msgspec.json.encode(value).decode()

@@ -36,7 +36,7 @@ class AggregateExecutor:
 
     async def execute(self, inputs: dict[str, Any], context: TaskContext) -> dict[str, Any]:
         """Return what the completed dependencies gave, in the order the task names them."""
-        results = dict(context.dependencies)
+        results = dict(context.stored_results)
         gathered: dict[str, Any] = {
             "results": results,
             "count": len(results),

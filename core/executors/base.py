@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from core.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, StorageError
 from core.executors.files import encoded, read_file
-from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, json_size, to_json_value
+from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, json_size, to_json_value
 from core.task import Task
 
 MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk
@@ -52,6 +54,7 @@ class ExecutorSpec:
     has_effects: bool = True  # else an attempt may begin before its start is stored, and be forgotten (decision 0002)
     concurrency: int | None = None  # running attempts in the process; None: no limit of its own
     uses_process: bool = False  # counts against the process-wide limit of child processes
+    uses_thread: bool = False  # counts against that of threads
     is_skill: bool = True  # whether A2A callers may name it
 
     def __post_init__(self) -> None:
@@ -97,11 +100,11 @@ def _text(value: Any, what: str, limit: int) -> str:
 class TaskContext:
     """An executor's view of its task, and its voice. Made by the runner for one attempt."""
 
-    task: Task
+    stored_task: Task  # what is stored, in these three, is only for reading; executors get copies
+    stored_results: Mapping[str, Any]
+    stored_request: Mapping[str, Any]
     run: int
-    dependencies: Mapping[str, Any]  # id, or reference, of each completed dependency -> its result
-    absent: tuple[str, ...] = ()  # the same of each optional dependency that did not complete
-    request: Mapping[str, Any]  # what came with the tree: `message`, `metadata` of an A2A request
+    absent: tuple[str, ...] = ()  # id, or reference, of each optional dependency that did not complete
     context_id: str | None
     report: Callable[[str, Command], Awaitable[object]]  # to the tree; done when stored; raises StaleAttempt
     submit: Callable[[str, Command], Awaitable[asyncio.Future[None]]]  # done when on its way; then: when stored
@@ -110,6 +113,7 @@ class TaskContext:
     max_output: int = MAX_OUTPUT  # bytes of JSON of all its artifacts
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     stopping: bool = False
+    left: asyncio.Future[Any] | None = None  # what goes on when its attempt has been interrupted: its thread
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
     _answers_used: int = 0
     _spoke: bool = False
@@ -118,20 +122,46 @@ class TaskContext:
     _unstored: deque[tuple[asyncio.Future[None], int]] = field(default_factory=deque)  # pieces on their way, sizes
     _unstored_size: int = 0
     _lost: StorageError | None = None  # why a piece could not be stored
+    _task: Task | None = None
+    _dependencies: Mapping[str, Any] | None = None
+    _request: Mapping[str, Any] | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task as it was when the attempt began; a copy of its own."""
+        if self._task is None:
+            task = self.stored_task
+            own = {name: copied(getattr(task, name)) for name in ("inputs", "schemas", "params", "answers")}
+            self._task = replace(task, **own)
+        return self._task
+
+    @property
+    def dependencies(self) -> Mapping[str, Any]:
+        """Id, or reference, of each completed dependency -> its result; a copy of its own."""
+        if self._dependencies is None:
+            self._dependencies = copied(self.stored_results)
+        return self._dependencies
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """What came with the tree: `message`, `metadata` of an A2A request; a copy of its own."""
+        if self._request is None:
+            self._request = copied(self.stored_request)
+        return self._request
 
     @property
     def task_id(self) -> str:
-        return self.task.id
+        return self.stored_task.id
 
     @property
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
-        return self.task.attempt
+        return self.stored_task.attempt
 
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of one run, also after a crash: hand it to whatever has an outside effect."""
-        return f"{self.task.id}:{self.run}"
+        return f"{self.stored_task.id}:{self.run}"
 
     @property
     def cancelled(self) -> bool:
@@ -145,19 +175,19 @@ class TaskContext:
             raise ValueError("the fraction is not a number")
         fraction = min(1.0, max(0.0, fraction))
         message = None if message is None else _text(message, "message", self.max_artifact)
-        await self._tell(ReportProgress(self.task.id, self.task.attempt, fraction, message))
+        await self._tell(ReportProgress(self.task_id, self.attempt, fraction, message))
 
     async def message(self, content: Any) -> None:
         """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message."""
         self._spoke = True
-        await self._tell(SendMessage(self.task.id, self.task.attempt, {"parts": self._parts(content)}))
+        await self._tell(SendMessage(self.task_id, self.attempt, {"parts": self._parts(content)}))
 
     async def reply(self, content: Any) -> None:
         """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
             raise CallerError("reply() comes first or not at all: this task has already said something")
         self._spoke = True
-        await self._tell(SendMessage(self.task.id, self.task.attempt, {"parts": self._parts(content)}, True))
+        await self._tell(SendMessage(self.task_id, self.attempt, {"parts": self._parts(content)}, True))
 
     async def artifact(
         self,
@@ -178,13 +208,13 @@ class TaskContext:
         there, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
         """
         self._spoke = True
-        artifact_id = self.task.id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
+        artifact_id = self.task_id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
         appends = artifact_id in self._artifacts if append is None else append
         # A later attempt may go on with what an earlier one gave.
-        if appends and artifact_id not in self._artifacts and self.task.attempt == 1:
+        if appends and artifact_id not in self._artifacts and self.stored_task.attempt == 1:
             raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
         artifact = {"artifactId": artifact_id, "parts": self._parts(content)}
-        artifact["name"] = self.task.name if name is None else _text(name, "name", self.max_artifact)
+        artifact["name"] = self.stored_task.name if name is None else _text(name, "name", self.max_artifact)
         if description is not None:
             artifact["description"] = _text(description, "description", self.max_artifact)
         if metadata is not None:
@@ -197,8 +227,8 @@ class TaskContext:
         self._given += size
         self._artifacts.add(artifact_id)
         await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)
-        piece = AddArtifact(self.task.id, self.task.attempt, artifact, appends, last_chunk)
-        stored = await self.submit(self.task.tree_id, piece)
+        piece = AddArtifact(self.task_id, self.attempt, artifact, appends, last_chunk)
+        stored = await self.submit(self.stored_task.tree_id, piece)
         self._unstored.append((stored, size))
         self._unstored_size += size
 
@@ -209,7 +239,7 @@ class TaskContext:
         return to_parts(to_json_value(content, "content", self.max_artifact))
 
     async def _tell(self, command: Command) -> None:
-        await self.report(self.task.tree_id, command)
+        await self.report(self.stored_task.tree_id, command)
 
     async def stored(self) -> None:
         """Wait until every piece of the output is stored. Raises StorageError when one could not be."""
@@ -242,7 +272,7 @@ class TaskContext:
         No coroutine waits: without an answer the attempt ends here and the executor is run again from its top when the
         answer comes, in this process or after a restart. Raises CallerError for an `at_most_once` executor.
         """
-        if self._answers_used < len(self.task.answers):
+        if self._answers_used < len(self.stored_task.answers):
             self._answers_used += 1
             return self.task.answers[self._answers_used - 1]
         if self.at_most_once:

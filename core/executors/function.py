@@ -12,12 +12,12 @@ from core.executors.base import Executor, ExecutorSpec, TaskContext
 from core.executors.process import ProcessExecutor, locate
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.executors.schema import check_schema
-from core.executors.threads import MAX_THREADS, ThreadContext, ThreadPool, contained
+from core.executors.threads import ThreadContext, ThreadPool, contained
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 Isolation = Literal["task", "thread", "process"]
 
-THREADS = ThreadPool(MAX_THREADS)  # for the whole process, whatever its registries: they share its processors
+THREADS = ThreadPool()  # for the whole process; how many run at a time is for each runner to say
 CONTEXT_NAMES = ("context", "ctx")
 DEFAULT_MODES = ("application/json", "text/plain")
 
@@ -156,6 +156,7 @@ def make_spec(executor_id: str, target: Callable[..., Any], declared: Declared) 
         has_effects=declared.has_effects is not False,
         concurrency=declared.concurrency,
         uses_process=isolation == "process",
+        uses_thread=isolation == "thread",
         is_skill=declared.is_skill is not False,
     )
 
@@ -181,10 +182,14 @@ class FunctionExecutor:
             except SystemExit as error:
                 raise contained(error) from error
         arguments = (inputs, ThreadContext(context))[: self._arity]
+        call = THREADS.start(partial(self._function, *arguments))
+        ended = asyncio.wrap_future(call)
         try:
-            return await THREADS.run(partial(self._function, *arguments))
+            return await asyncio.shield(ended)
         except asyncio.CancelledError:
             context.stopping = True  # the thread goes on; this is how it can know
+            if not call.cancel():
+                context.left = ended
             raise
 
 

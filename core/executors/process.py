@@ -106,14 +106,14 @@ class ProcessExecutor:
             "sys_path": sys.path,
             "inputs": inputs,
             "context": {
-                "task": to_builtins(context.task),
+                "task": to_builtins(context.stored_task),
                 "task_id": context.task_id,
                 "run": context.run,
                 "attempt": context.attempt,
                 "idempotency_key": context.idempotency_key,
-                "dependencies": dict(context.dependencies),
+                "dependencies": dict(context.stored_results),
                 "absent": context.absent,
-                "request": dict(context.request),
+                "request": dict(context.stored_request),
                 "context_id": context.context_id,
             },
         }

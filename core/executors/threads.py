@@ -1,4 +1,4 @@
-"""Plain functions in threads: a bounded pool of the executors' own, and the context as a thread sees it.
+"""Plain functions in threads: a pool of the executors' own, and the context as a thread sees it.
 
 The event loop's default pool is left to the server's own work, and the threads are daemons: a function that never
 returns cannot keep the process from ending.
@@ -16,7 +16,6 @@ from core.errors import CoreError
 from core.executors.base import TaskContext
 from core.task import Task
 
-MAX_THREADS = 128
 LOOP_SIGNALS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, CancelledError, asyncio.CancelledError)
 
 
@@ -35,29 +34,31 @@ def contained(error: BaseException) -> BaseException:
 
 
 class ThreadPool:
-    """Daemon threads, made when they are needed and at most `limit`; more calls wait for one to be free."""
+    """Daemon threads, made when they are needed and used again. The runner says how many calls there may be."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         self._lock = threading.Lock()
-        self._threads = 0
         self._unclaimed = 0  # threads without a call, less the calls that wait for one
 
-    async def run(self, call: Callable[[], Any]) -> Any:
-        """Run the call in a thread and return its result. When cancelled, a call that has begun goes on alone."""
+    def start(self, call: Callable[[], Any]) -> Future[Any]:
+        """Run the call in a thread; what comes of it. Nobody can stop a call that has begun.
+
+        Raises RuntimeError when the system gives no more threads.
+        """
         context = contextvars.copy_context()
         future: Future[Any] = Future()
         self._calls.put((future, lambda: context.run(call)))
         with self._lock:
-            self._unclaimed -= 1
-            is_short = self._unclaimed < 0 and self._threads < self._limit
-            if is_short:
-                self._threads += 1
-                self._unclaimed += 1
+            is_short = self._unclaimed <= 0
+            self._unclaimed -= not is_short
         if is_short:
-            threading.Thread(target=self._work, name="executor", daemon=True).start()
-        return await asyncio.wrap_future(future)
+            try:
+                threading.Thread(target=self._work, name="executor", daemon=True).start()
+            except RuntimeError:  # the system has no more; whichever thread finds the call must leave it
+                future.cancel()
+                raise
+        return future
 
     def _work(self) -> None:
         while True:

@@ -21,8 +21,10 @@ from tests.a2a_server import test_streams as streams
 from tests.a2a_server.conftest import Caller, calling, message, somebody
 from tests.a2a_server.push import test_outbox as outbox
 from tests.core import test_egress as egress
+from tests.core import test_queue as queue
 from tests.core import test_retention as retention
 from tests.core import test_runner as runner
+from tests.core import test_runner_limits as runner_limits
 
 
 def chain(size: int) -> list[dict[str, Any]]:
@@ -107,6 +109,9 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "delete_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
     "max_running": runner.test_a_process_runs_no_more_tasks_than_its_limit,
     "max_processes": runner.test_child_processes_are_limited_over_all_executors,
+    "max_running_per_caller": queue.test_a_caller_gets_no_more_than_its_share_and_others_start_at_once,
+    "max_task_seconds": runner_limits.test_an_attempt_takes_no_longer_than_the_process_allows,
+    "max_threads": runner_limits.test_threads_that_hang_are_counted_until_they_end,
     "max_running_per_tree": runner.test_a_tree_runs_no_more_tasks_than_its_limit,
     "sse_ping": streams.test_quiet_stream_is_kept_alive_by_comments,
     "head_timeout": deadlines.test_connection_that_says_nothing_is_closed_without_a_word,

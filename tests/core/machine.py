@@ -11,6 +11,7 @@ from core.errors import CoreError, StaleAttempt
 from core.plan import check_graph
 from core.queue import ReadyQueue
 from core.retry import RetryPolicy
+from core.room import Room, RoomLimits
 from core.task import Dependency, Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 from tests.core.trees import NOW
@@ -73,7 +74,8 @@ class TreeMachine(RuleBasedStateMachine):
         self.tree = TaskTree(self.head, tasks)
         self.log: list[tuple[e.Event, float]] = []
         self.now = NOW
-        self.queue = ReadyQueue()
+        limits = RoomLimits(slots=self.limit, threads=1, processes=1)
+        self.queue = ReadyQueue(Room(limits, lambda lane: None))
         self.asked: dict[str, int] = {}
         self.finished: dict[str, tuple[int, TaskStatus, object]] = {}
         self.seen_attempts: set[tuple[str, int]] = set()
@@ -88,7 +90,7 @@ class TreeMachine(RuleBasedStateMachine):
             if isinstance(event, e.TreeFinished):
                 assert was_live or self.tree.status is TaskStatus.CANCELLED
         for task in self.tree.take_ready():
-            self.queue.offer(task.executor or "", "t0", task.priority, task.position, task.id)
+            self.queue.offer(task.owner, task.executor or "", "t0", task.priority, task.position, task.id)
 
     def _judge(self, event: e.Event) -> None:
         """What must hold at the moment of an event, seen from the tasks alone."""
@@ -148,7 +150,7 @@ class TreeMachine(RuleBasedStateMachine):
     def start(self) -> None:
         expected = [t for t in self.tree.startable() if t.runnable_at <= self.now]
         found = None
-        while (entry := self.queue.pop(lambda _: True, lambda _: True)) is not None:
+        while (entry := self.queue.pop()) is not None:
             if any(t.id == entry[1] for t in expected):
                 found = entry[1]
                 break
@@ -159,7 +161,7 @@ class TreeMachine(RuleBasedStateMachine):
                 self.delayed = [*getattr(self, "delayed", []), late.id]
         for task_id in getattr(self, "delayed", []):
             task = self.tree.tasks[task_id]
-            self.queue.offer("work", "t0", task.priority, task.position, task.id)
+            self.queue.offer(task.owner, "work", "t0", task.priority, task.position, task.id)
         self.delayed = []
         assert (found is not None) == bool(expected), "a ready task was forgotten"
         if found is not None:

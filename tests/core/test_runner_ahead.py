@@ -32,7 +32,7 @@ def chain(n: int, executor: str = "pure") -> list[dict[str, Any]]:
 
 def nothing_is_held(session: Session) -> bool:
     runner = session.runner
-    return not (runner._ahead or runner._careful or runner._attempts or runner._starting or runner._running)
+    return not (runner._ahead or runner._careful or runner._attempts or runner._starting or runner._room.slots.used)
 
 
 @virtual_time

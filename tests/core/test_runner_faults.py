@@ -353,8 +353,8 @@ async def test_a_cancel_and_a_new_run_before_a_start_is_durable_leak_no_slot() -
         tasks = await tasks_of(session, head.id)
         await settle()
         assert (ended.status, tasks["a"].status) == (COMPLETED, COMPLETED)
-        assert (session.runner.running, session.runner._running, bench.started) == (0, 0, ["a"])
-        assert not session.runner._in_lane and not session.runner._in_tree and not session.runner._never_begun
+        assert (session.runner.running, session.runner._room.slots.used, bench.started) == (0, 0, ["a"])
+        assert not session.runner._room.in_lane and not session.runner._room.in_tree and not session.runner._never_begun
 
 
 @virtual_time

@@ -129,14 +129,14 @@ async def test_after_a_storm_every_tree_has_ended_and_every_slot_is_free(seed: i
         await settle()
         runner = session.runner
         left = (
-            runner._running,
+            runner._room.slots.used,
             runner._starting,
             runner._attempts,
-            runner._in_lane,
-            runner._in_tree,
+            runner._room.in_lane,
+            runner._room.in_tree,
             len(runner._queue),
         )
-        assert left == (0, {}, {}, Counter(), Counter(), 0)
+        assert left == (0, {}, {}, {}, {}, 0)
         assert runner._never_begun == {}
         assert session.orchestrator._trees == {}
         heads = [await session.storage.head(tree_id) for tree_id in trees]

@@ -122,7 +122,7 @@ PLANTED: dict[str, Patch] = {
     "priority is upside down": _patch(
         queue_module.ReadyQueue,
         "offer",
-        lambda old: lambda self, lane, tree, priority, position, task: old(self, lane, tree, -priority, position, task),
+        lambda old: lambda self, caller, lane, tree, priority, *rest: old(self, caller, lane, tree, -priority, *rest),
     ),
     "a cancel forgets what it leaves": _patch_decide("Cancel", _drop(e.TaskCancelled)),
     "a run resets what was completed": _patch_apply(

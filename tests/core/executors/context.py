@@ -61,11 +61,11 @@ def make_context(
         created_at=0.0,
     )
     return TaskContext(
-        task=task,
+        stored_task=task,
         run=1,
-        dependencies=dependencies or {},
+        stored_results=dependencies or {},
         absent=tuple(key for key in depends_on if key not in (dependencies or {})),
-        request={},
+        stored_request={},
         context_id=None,
         report=said.report,
         submit=said.submit,

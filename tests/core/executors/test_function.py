@@ -329,40 +329,31 @@ def test_id_must_be_a_text() -> None:
 
 
 @pytest.mark.asyncio
-async def test_pool_runs_no_more_than_its_limit_and_reuses_its_threads() -> None:
-    pool, lock, gate = ThreadPool(3), threading.Lock(), threading.Event()
-    running, most, names = 0, 0, set()
+async def test_pool_makes_a_thread_for_each_call_at_a_time_and_uses_them_again() -> None:
+    pool, gate, names = ThreadPool(), threading.Barrier(20), set()
 
     def work() -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-            names.add(threading.get_ident())
-            if running == 3:
-                gate.set()
+        names.add(threading.get_ident())
         gate.wait(10)
-        with lock:
-            running -= 1
 
-    await asyncio.gather(*(pool.run(work) for _ in range(20)))
-    assert most == 3
-    assert len(names) == 3
+    for _ in range(3):
+        await asyncio.gather(*(asyncio.wrap_future(pool.start(work)) for _ in range(20)))
+    assert len(names) == 20
 
 
-@pytest.mark.asyncio
-async def test_call_that_is_cancelled_while_it_waits_for_a_thread_never_runs() -> None:
-    pool, gate, ran = ThreadPool(1), threading.Event(), []
-    first = asyncio.ensure_future(pool.run(lambda: gate.wait(10)))
-    waiting = asyncio.ensure_future(pool.run(lambda: ran.append("waiting")))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    gate.set()
-    await first
-    await pool.run(lambda: ran.append("last"))
-    assert ran == ["last"]
+def test_call_for_which_the_system_has_no_thread_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, ran = ThreadPool(), []
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            pool.start(lambda: ran.append("refused"))
+    pool.start(lambda: ran.append("first")).result(10)
+    pool.start(lambda: ran.append("second")).result(10)
+    assert ran == ["first", "second"]
 
 
 def test_thread_that_outlives_its_loop_gets_an_error() -> None:
@@ -383,11 +374,8 @@ def test_thread_that_outlives_its_loop_gets_an_error() -> None:
                 heard.append(str(error))
             done.set()
 
-        attempt = asyncio.ensure_future(THREADS.run(work))
+        THREADS.start(work)
         await begun.wait()
-        attempt.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await attempt
 
     asyncio.run(main())
     go.set()

@@ -1,0 +1,186 @@
+"""What runs in this process, and who may start more: slots, threads and child processes, shared by callers. Pure.
+
+A caller is the owner of a tree. It may hold a part of each kind of place, and the last places of each kind are kept
+for callers that have nothing running, so that nobody can take all of them.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+KEPT_FREE = 10  # one place of so many is kept for callers that have nothing running
+
+
+class Demand(Protocol):
+    """What one executor needs of the process; an ExecutorSpec says so."""
+
+    @property
+    def concurrency(self) -> int | None: ...
+
+    @property
+    def uses_process(self) -> bool: ...
+
+    @property
+    def uses_thread(self) -> bool: ...
+
+
+class Claim(Struct, frozen=True):
+    """What one attempt takes."""
+
+    caller: str
+    tree_id: str
+    lane: str  # its executor's id
+    uses_process: bool = False
+    uses_thread: bool = False
+
+
+class Fit(IntEnum):
+    """Whose tasks may start."""
+
+    NOBODY = 0
+    IDLE = 1  # only those of callers that have nothing running
+    ANYBODY = 2
+
+
+class Places:
+    """Places of one kind. `share`: how many of them one caller may hold; `reserve`: the last ones, for idle callers."""
+
+    def __init__(self, total: int, share: int, reserve: int) -> None:
+        self.total = total
+        self.share = share
+        self.reserve = reserve
+        self.used = 0
+        self.held: dict[str, int] = {}  # by caller; nobody is in it with 0
+        self.fit = Fit.ANYBODY if total > reserve else Fit.IDLE if total > 0 else Fit.NOBODY
+
+    def take(self, caller: str) -> None:
+        """Let the caller hold one more."""
+        self.held[caller] = self.held.get(caller, 0) + 1
+        self._use(1)
+
+    def give(self, caller: str) -> None:
+        """The caller holds one less."""
+        left = self.held[caller] - 1
+        if left:
+            self.held[caller] = left
+        else:
+            del self.held[caller]
+        self._use(-1)
+
+    def _use(self, change: int) -> None:
+        self.used += change
+        free = self.total - self.used
+        self.fit = Fit.ANYBODY if free > self.reserve else Fit.IDLE if free > 0 else Fit.NOBODY
+
+
+class RoomLimits(Struct, frozen=True, kw_only=True):
+    """How much may run at a time."""
+
+    slots: int  # attempts
+    threads: int  # attempts of plain functions, and threads that outlive theirs
+    processes: int
+    caller: int | None = None  # slots of one caller, who may hold the same part of the threads and of the processes
+    tree: int | None = None  # attempts of one tree
+
+
+class Room:
+    """The places of one process. `demand_of` says what an executor needs; None: a slot and nothing else."""
+
+    def __init__(self, limits: RoomLimits, demand_of: Callable[[str], Demand | None]) -> None:
+        self._demand_of = demand_of
+        self._tree_limit = limits.tree
+        self.slots = _places(limits.slots, limits)
+        self.threads = _places(limits.threads, limits)
+        self.processes = _places(limits.processes, limits)
+        self.keeps_places = self.slots.reserve + self.threads.reserve + self.processes.reserve > 0
+        self.in_lane: dict[str, int] = {}
+        self.in_tree: dict[str, int] = {}
+
+    def fit(self, lane: str) -> Fit:
+        """Whose tasks of this executor may start."""
+        fit = self.slots.fit
+        demand = self._demand_of(lane)
+        if demand is None:
+            return fit
+        if demand.concurrency is not None and self.in_lane.get(lane, 0) >= demand.concurrency:
+            return Fit.NOBODY
+        if demand.uses_process:
+            fit = min(fit, self.processes.fit)
+        if demand.uses_thread:
+            fit = min(fit, self.threads.fit)
+        return fit
+
+    def is_idle(self, caller: str) -> bool:
+        """Whether the caller has nothing running."""
+        return caller not in self.slots.held
+
+    def caller_has_room(self, caller: str, lane: str) -> bool:
+        """Whether the caller's share leaves it one more attempt of this executor."""
+        if self.slots.held.get(caller, 0) >= self.slots.share:
+            return False
+        demand = self._demand_of(lane)
+        if demand is None:
+            return True
+        if demand.uses_process and self.processes.held.get(caller, 0) >= self.processes.share:
+            return False
+        return not demand.uses_thread or self.threads.held.get(caller, 0) < self.threads.share
+
+    def tree_has_room(self, tree_id: str) -> bool:
+        """Whether the tree may run one more attempt."""
+        return self._tree_limit is None or self.in_tree.get(tree_id, 0) < self._tree_limit
+
+    def has_room(self, caller: str, tree_id: str, lane: str) -> bool:
+        """Whether such an attempt may start now."""
+        needed = Fit.IDLE if self.is_idle(caller) else Fit.ANYBODY
+        return self.fit(lane) >= needed and self.caller_has_room(caller, lane) and self.tree_has_room(tree_id)
+
+    def take(self, caller: str, tree_id: str, lane: str) -> Claim:
+        """Take what one attempt needs. It is for who asks to have looked whether there is room."""
+        demand = self._demand_of(lane)
+        claim = Claim(
+            caller, tree_id, lane, demand is not None and demand.uses_process, demand is not None and demand.uses_thread
+        )
+        self.slots.take(caller)
+        self.in_tree[tree_id] = self.in_tree.get(tree_id, 0) + 1
+        self.in_lane[lane] = self.in_lane.get(lane, 0) + 1
+        if claim.uses_process:
+            self.processes.take(caller)
+        if claim.uses_thread:
+            self.threads.take(caller)
+        return claim
+
+    def give(self, claim: Claim) -> None:
+        """The attempt has ended, and nothing of it goes on."""
+        self.give_slot(claim)
+        self.give_rest(claim)
+
+    def give_slot(self, claim: Claim) -> None:
+        """The attempt has ended, but what it runs goes on: its executor, thread and process stay taken."""
+        self.slots.give(claim.caller)
+        _one_less(self.in_tree, claim.tree_id)
+
+    def give_rest(self, claim: Claim) -> None:
+        """What went on without its attempt has ended, too."""
+        _one_less(self.in_lane, claim.lane)
+        if claim.uses_process:
+            self.processes.give(claim.caller)
+        if claim.uses_thread:
+            self.threads.give(claim.caller)
+
+
+def _places(total: int, limits: RoomLimits) -> Places:
+    """So many places, shared as the limits say for slots."""
+    if limits.caller is None or limits.caller >= limits.slots:
+        return Places(total, total, 0)
+    share = max(1, total * limits.caller // limits.slots)
+    return Places(total, share, max(1, total // KEPT_FREE) if total > 1 else 0)
+
+
+def _one_less(counts: dict[str, int], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
