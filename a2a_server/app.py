@@ -301,8 +301,10 @@ class Application:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """Whether it takes work."""
+        """Whether it takes work; if not, why."""
         status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
+        if self.is_ready and (reason := self.session.storage.refusal()) is not None:
+            return JSONResponse({"status": "refusing", "reason": reason}, status_code=503)
         return JSONResponse({"status": status}, status_code=200 if self.is_ready else 503)
 
     def _face(self, scope: Scope) -> Face:
@@ -369,7 +371,12 @@ def build(
         artifact=config.max_artifact,
         output=config.max_output,
     )
-    session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
+    session = Session(
+        storage or SqlStorage(config.database, reserve=config.disk_reserve),
+        registry=registry,
+        limits=limits,
+        egress=Egress(egress),
+    )
     url = config.url(port)
     offer = Offer(
         push_notifications=config.push,

@@ -23,6 +23,7 @@ from core.egress import Egress
 from core.errors import CallerError, CoreError, StaleAttempt, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
+from core.executors.family import Family
 from core.executors.registry import ExecutorRegistry
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, plain
 from core.orchestrator import Decision, Orchestrator
@@ -63,6 +64,7 @@ class Runner:
         self._clock = clock
         self._limits = limits
         self._egress = egress
+        self.family = Family()  # the child processes of the attempts
         self._queue = ReadyQueue()
         self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
@@ -290,6 +292,7 @@ class Runner:
             max_artifact=self._limits.artifact,
             max_output=self._limits.output,
             egress=self._egress,
+            family=self.family,
         )
         attempt = Attempt(tree.id, task, spec, context)
         self._attempts[key] = attempt
