@@ -301,10 +301,11 @@ class Application:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """Whether it takes work."""
+        """Whether it takes work; if not, why."""
         status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
-        if self.is_ready and (problem := self.session.runner.problem()) is not None:
-            return JSONResponse({"status": "unready", "problem": problem}, status_code=503)
+        reason = (self.session.storage.refusal() or self.session.runner.problem()) if self.is_ready else None
+        if reason is not None:
+            return JSONResponse({"status": "unready", "reason": reason}, status_code=503)
         return JSONResponse({"status": status}, status_code=200 if self.is_ready else 503)
 
     def _face(self, scope: Scope) -> Face:
@@ -365,7 +366,10 @@ def build(
             f"default_skill: there is no skill {config.default_skill!r}; the skills are: {', '.join(known) or 'none'}"
         )
     session = Session(
-        storage or SqlStorage(config.database), registry=registry, limits=runner_limits(config), egress=Egress(egress)
+        storage or SqlStorage(config.database, reserve=config.disk_reserve),
+        registry=registry,
+        limits=runner_limits(config),
+        egress=Egress(egress),
     )
     url = config.url(port)
     offer = Offer(

@@ -67,6 +67,9 @@ class Config(PushSettings, frozen=True, kw_only=True):
     tls_ca: str | None = None  # whose certificates callers may show, PEM
     tls_client_auth: Literal["none", "optional", "required"] = "none"  # whether callers show one
     database: DatabaseUrl = "sqlite:///a2a-server.db"
+    disk_reserve: Annotated[int, Meta(ge=0)] = (
+        64 * 1024 * 1024
+    )  # bytes of its disk kept for ends, cancels, keys and deletes
 
     executors: Names = ()  # files or modules that register executors
     default_skill: str | None = None  # for messages that name none

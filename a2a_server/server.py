@@ -5,6 +5,7 @@ import gc
 import logging
 import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -158,6 +159,8 @@ async def _serve(config: Config, ready: Callable[[str], None]) -> None:
         port = listener.getsockname()[1]
         application = build(config, port=port)
         server = Server(application, ready)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal is closed: an end as by SIGTERM
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
         limit = (server.told_to_end, config.drain, asyncio.get_running_loop())
         threading.Thread(target=_end_in_time, args=limit, name="end-in-time", daemon=True).start()
         await server.serve(sockets=[listener])

@@ -100,6 +100,14 @@ class StorageUnavailable(StorageError):
     """The database cannot be written or read at this moment (disk full, locked, closing)."""
 
 
+class DatabaseLost(StorageUnavailable):
+    """The database's file was removed or replaced: what is written now would be gone at the next start."""
+
+
+class DiskReserved(StorageUnavailable):
+    """The disk is nearly full; what is left of it is for ends, cancels and deletes."""
+
+
 class DatabaseInUse(StorageError):
     """Another process holds this database file."""
 

@@ -22,6 +22,7 @@ from core.egress import Egress
 from core.errors import CallerError, CoreError, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
+from core.executors.family import Family
 from core.executors.registry import ExecutorRegistry
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, plain
 from core.leftovers import Leftovers
@@ -77,6 +78,7 @@ class Runner:
         self._clock = clock
         self._limits = limits
         self._egress = egress
+        self.family = Family()  # the child processes of the attempts
         self._room = Room(limits.room(), registry.get)
         self._queue = ReadyQueue(self._room, limits.weigh)
         self._starting: dict[tuple[str, str], Claim] = {}  # (tree, task) whose TaskStarted is not durable
@@ -292,6 +294,7 @@ class Runner:
             max_artifact=self._limits.artifact,
             max_output=self._limits.output,
             egress=self._egress,
+            family=self.family,
         )
         attempt = Attempt(tree.id, task, spec, context, claim)
         self._attempts[key] = attempt

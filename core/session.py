@@ -28,6 +28,7 @@ from core.errors import (
     TreeIsRunning,
 )
 from core.events import Recorded
+from core.executors.family import Family
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.executors.schema import judge_schema
@@ -120,6 +121,7 @@ class Session:
         try:
             refuse_while_loading()
             await self.storage.open()
+            await self._end_orphans()
         except BaseException as error:
             self._opening = None
             told = error if isinstance(error, CoreError) else StorageUnavailable("this session could not be opened")
@@ -127,6 +129,17 @@ class Session:
             opening.exception()  # seen, also when nobody waits
             raise
         opening.set_result(None)
+
+    async def _end_orphans(self) -> None:
+        """End what an earlier process started and left at work, before any of its attempts begins anew."""
+        self.runner.family = Family(self.storage.identity)
+        try:
+            ended = await self.runner.family.end_orphans()
+        except BaseException:  # nobody would close what is open already
+            await self.storage.close()
+            raise
+        if ended:
+            logger.warning("%d processes that an earlier process had started were still at work and were ended", ended)
 
     async def _keep(self, opening: asyncio.Future[None]) -> None:
         try:

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
-from contextlib import nullcontext
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +25,19 @@ from core.streaming import stream_event
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-REASON = "interrupted by Ctrl-C"
+REASONS = {
+    signal.SIGINT: "interrupted by Ctrl-C",
+    signal.SIGTERM: "interrupted by SIGTERM",
+    signal.SIGHUP: "interrupted by SIGHUP",
+}
+
+
+class Interrupted(KeyboardInterrupt):
+    """One of the signals that end the command, which cancel the tree as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
 
 
 @app.command()
@@ -42,17 +56,21 @@ def run(
     """Execute a tree and show it while it runs. Ctrl-C cancels it. With -o json stdout gets the finished tree alone.
 
     Exits 0 completed, 1 failed, 2 wrong input, 3 cancelled or rejected, 4 waits for an answer, 130 after Ctrl-C.
+    SIGTERM and SIGHUP cancel the tree, too, and then it exits with 143 or 129.
     """
     if url is not None and (database or executors or config):
         raise Failure("--database, --executors and --config are for running here, not with --url", 2)
     items = read_tree(tree)
     silent = output is Format.JSON
-    if url is not None:
-        view, finished = _run_there(url, token, items, silent=silent)
-    else:
-        settings = {"database": database, "executors": executors or None, "config": config}
-        with stdout_kept() if silent else nullcontext():
-            view, finished = asyncio.run(_run_here(settings, items, silent=silent))
+    try:
+        if url is not None:
+            view, finished = _run_there(url, token, items, silent=silent)
+        else:
+            settings = {"database": database, "executors": executors or None, "config": config}
+            with stdout_kept() if silent else nullcontext():
+                view, finished = asyncio.run(_run_here(settings, items, silent=silent))
+    except Interrupted as interrupted:
+        raise typer.Exit(128 + interrupted.number) from None
     if silent:
         print_json(finished)
     else:
@@ -66,18 +84,55 @@ async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool)
     load_executors(config.executors)
     session = build(config, storage=None if settings["database"] else MemoryStorage()).session
     plan = session.plan(items)
-    async with session:
-        head = await session.create(plan, execute=True)
-        view = tree_view(tree_object(head, plan.tasks))
-        try:
-            with screen(view, silent=silent) as shown:
-                await _show(session, view, shown)
-        except asyncio.CancelledError:
-            await _cancel(session, head.id)
-            raise
-        stored = await session.storage.load(head.id)
+    received: list[int] = []
+    with _cancelled_by_signals(received):
+        async with session:
+            head = await session.create(plan, execute=True)
+            view = tree_view(tree_object(head, plan.tasks))
+            try:
+                with screen(view, silent=silent) as shown:
+                    await _show(session, view, shown)
+            except asyncio.CancelledError:
+                await _cancel(session, head.id, REASONS[signal.Signals(received[0]) if received else signal.SIGINT])
+                if received:
+                    raise Interrupted(received[0]) from None
+                raise
+            stored = await session.storage.load(head.id)
     assert stored is not None, "a tree that ran is stored"
     return view, tree_object(*stored)
+
+
+@contextmanager
+def _cancelled_by_signals(received: list[int]) -> Iterator[None]:
+    """SIGTERM and SIGHUP cancel the running task once, and are noted; one that is ignored (nohup) stays so."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def end(number: int) -> None:
+        if not received:
+            received.append(number)
+            task.cancel()
+
+    with _handled(lambda number: loop.add_signal_handler(number, end, number)):
+        yield
+
+
+@contextmanager
+def _handled(handle: Callable[[int], object]) -> Iterator[None]:
+    """The two signals are handled so, unless they are ignored, and do what they did before at the end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            handle(number)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _raise(number: int, frame: object) -> None:
+    raise Interrupted(number)
 
 
 async def _show(session: Session, view: TreeView, shown: Screen) -> None:
@@ -88,9 +143,9 @@ async def _show(session: Session, view: TreeView, shown: Screen) -> None:
             return
 
 
-async def _cancel(session: Session, task_id: str) -> None:
+async def _cancel(session: Session, task_id: str, reason: str) -> None:
     try:
-        result = await session.cancel(task_id, REASON)
+        result = await session.cancel(task_id, reason)
     except TaskNotCancelable as error:
         typer.echo(f"a2a-server: {error}", err=True)
         return
@@ -99,7 +154,7 @@ async def _cancel(session: Session, task_id: str) -> None:
 
 
 def _run_there(url: str, token: str | None, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
-    with Server(url, token) as server:
+    with _handled(lambda number: signal.signal(number, _raise)), Server(url, token) as server:
         view = tree_view(server.call("tasks.create", {"tasks": items}))
         try:
             server.call("tasks.execute", {"task_id": view.root_id})
@@ -108,15 +163,16 @@ def _run_there(url: str, token: str | None, items: list[Any], *, silent: bool) -
                     shown.show(frame.data)
                     if view.only_waits:
                         break
-        except KeyboardInterrupt:
-            _cancel_there(server, view.root_id)
+        except KeyboardInterrupt as interrupted:
+            number = interrupted.number if isinstance(interrupted, Interrupted) else signal.SIGINT
+            _cancel_there(server, view.root_id, REASONS[signal.Signals(number)])
             raise
         return view, server.call("tasks.tree", {"task_id": view.root_id})
 
 
-def _cancel_there(server: Server, task_id: str) -> None:
+def _cancel_there(server: Server, task_id: str, reason: str) -> None:
     try:
-        (answer,) = server.call("tasks.cancel", {"task_ids": [task_id], "error_message": REASON})
+        (answer,) = server.call("tasks.cancel", {"task_ids": [task_id], "error_message": reason})
         told = answer["message"]
     except Failure as failure:
         told = f"the tree was not cancelled: {failure}"

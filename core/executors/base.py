@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from core.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, StorageError
+from core.executors.family import Family
 from core.executors.files import encoded, read_file
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, json_size, to_json_value
 from core.task import Task
@@ -112,6 +113,7 @@ class TaskContext:
     max_artifact: int = MAX_BYTES  # bytes of JSON of an artifact, a message, a question or the result
     max_output: int = MAX_OUTPUT  # bytes of JSON of all its artifacts
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
+    family: Family = field(default_factory=Family)  # of the child processes that it starts
     stopping: bool = False
     left: asyncio.Future[Any] | None = None  # what goes on when its attempt has been interrupted: its thread
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it

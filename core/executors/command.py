@@ -2,7 +2,8 @@
 
 There is no shell anywhere: a task gives a list of arguments, the first of which must be one of the operator's
 programs, and the kernel gets them as they are. The environment is made here, not inherited. The program leads a process
-group of its own, which is killed when the task is cancelled or out of time, and when the program has ended.
+group of its own, which is killed when the task is cancelled or out of time, and when the program has ended; so is what
+the program has moved into other sessions.
 """
 
 import asyncio
@@ -110,6 +111,7 @@ class CommandExecutor:
         group = await start(
             argv,
             env=environment,
+            mark=context.family.new_mark(),
             has_input=stdin is not None,
             max_output=self._policy.max_output,
             cwd=self._directory(inputs),
@@ -143,7 +145,7 @@ class CommandExecutor:
         if stdin is not None:
             group.feed(stdin.encode("utf-8", "replace"))
         exit_code = await group.wait()
-        # What the program left running in its group must not outlive the task, nor hold its output open.
+        # What the program left running must not outlive the task, nor hold its output open.
         await group.kill()
         await group.drain(DRAIN_TIME)
         stderr = group.stderr.text()

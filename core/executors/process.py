@@ -74,6 +74,7 @@ class ProcessExecutor:
             group = await start(
                 [sys.executable, "-P", process_worker.__file__, str(theirs.fileno())],
                 env=os.environ,
+                mark=context.family.new_mark(),
                 pass_fds=(theirs.fileno(),),
             )
             try:

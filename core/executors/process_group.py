@@ -1,4 +1,7 @@
-"""Child processes that leave nothing behind: each leads a process group of its own, and the group dies with it."""
+"""Child processes that leave nothing behind: each leads a process group of its own and has a mark.
+
+The group dies with it, and so does what carries its mark, into whatever session it went.
+"""
 
 import asyncio
 import os
@@ -9,6 +12,9 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import psutil
+
+from core.executors.family import end_all
+from core.executors.marks import VARIABLE, Mark
 
 Result = TypeVar("Result")
 
@@ -70,11 +76,13 @@ class _Watch(asyncio.SubprocessProtocol):
 
 
 class ProcessGroup:
-    """A child process and all that it starts, unless that leaves the group by itself (a daemon's setsid)."""
+    """A child process and all that it starts, found by the group or, where that was left (setsid), by the mark."""
 
-    def __init__(self, transport: asyncio.SubprocessTransport, watch: _Watch) -> None:
+    def __init__(self, transport: asyncio.SubprocessTransport, watch: _Watch, mark: Mark) -> None:
         self._transport = transport
         self._watch = watch
+        self._mark = mark
+        self._is_swept = False
         self.id = transport.get_pid()  # the leader's pid is the group's id
 
     @property
@@ -104,11 +112,20 @@ class ProcessGroup:
         pipe.write_eof()
 
     async def kill(self, *, grace: float = 0.0) -> None:
-        """End every process of the group, and return when they are gone: SIGTERM, after `grace` seconds SIGKILL."""
+        """End every process of the group and of the mark, and return when they are gone.
+
+        The group gets SIGTERM, and after `grace` seconds SIGKILL.
+        """
         if grace and not self._watch.exited.done() and self._signal(signal.SIGTERM):
             await asyncio.wait([self._watch.exited], timeout=grace)
         self._signal(signal.SIGKILL)
         await self.wait()
+        await self._see_group_end()
+        if not self._is_swept:
+            self._is_swept = True
+            await end_all(self._mark)
+
+    async def _see_group_end(self) -> None:
         # The leader is gone; what it left in the group dies in its own time, and init collects it. Where nobody
         # collects (a container without an init) zombies stay, so that the group's existence says nothing in the end.
         for look in range(REAP_LOOKS):
@@ -152,12 +169,13 @@ async def start(
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
+    mark: Mark,
     has_input: bool = False,
     max_output: int | None = None,
     pass_fds: Sequence[int] = (),
     cwd: str | None = None,
 ) -> ProcessGroup:
-    """Start a program as the leader of a new session. Raises OSError when it cannot be started.
+    """Start a program with this mark as the leader of a new session. Raises OSError when it cannot be started.
 
     With `max_output` (bytes) its outputs are kept, else they go where the server's own go. A cancellation that arrives
     meanwhile waits for the start and kills what was started: nobody else would know of it.
@@ -168,7 +186,7 @@ async def start(
         loop.subprocess_exec(
             lambda: _Watch(max_output or 0),
             *argv,
-            env=env,
+            env={**env, VARIABLE: mark.text()},
             stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -178,12 +196,12 @@ async def start(
         )
     )
     try:
-        return ProcessGroup(*await asyncio.shield(starting))
+        return ProcessGroup(*await asyncio.shield(starting), mark)
     except asyncio.CancelledError:
-        await uninterrupted(_discard(starting))
+        await uninterrupted(_discard(starting, mark))
         raise
 
 
-async def _discard(starting: "asyncio.Future[tuple[asyncio.SubprocessTransport, _Watch]]") -> None:
+async def _discard(starting: "asyncio.Future[tuple[asyncio.SubprocessTransport, _Watch]]", mark: Mark) -> None:
     with suppress(OSError):
-        await ProcessGroup(*await starting).close()
+        await ProcessGroup(*await starting, mark).close()

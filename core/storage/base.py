@@ -133,6 +133,15 @@ class Storage(Protocol):
     keep everybody from the rest.
     """
 
+    @property
+    def identity(self) -> str:
+        """What tells this database from every other one of the machine while it is open; empty: it lasts no longer."""
+        ...
+
+    def refusal(self) -> str | None:
+        """Why new work cannot be stored at this moment; None: it can."""
+        ...
+
     async def open(self) -> None:
         """Make it ready. Raises DatabaseInUse when another process holds it, StorageError when it cannot be used."""
         ...

@@ -29,6 +29,7 @@ class Batch:
         self._new_tasks: set[str] = set()
         self._respecified: set[str] = set()
         self._events: list[Row] = []
+        self.size = 0  # bytes of the events
         self._documents: list[Row] = []
         for append in appends:
             self._add(append)
@@ -47,12 +48,19 @@ class Batch:
             raise VersionConflict(head.id)
         self.heads[head.id] = head
         for recorded in append.events:
-            self._events.append(codec.event_row(recorded))
+            row = codec.event_row(recorded)
+            self.size += len(row[codec.EVENT_BODY])
+            self._events.append(row)
             if type(recorded.event) is TaskUpdated:
                 self._respecified.add(recorded.event.task_id)
         for task in append.tasks:
             self._tasks[task.id] = task
         self._documents += [codec.document_row(document) for document in append.documents]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it makes a tree."""
+        return bool(self._new_tasks)
 
     def write(self, execute: Execute, changes: Callable[[], int]) -> int:
         """Execute it within the open transaction and return the number of rows.

@@ -1,8 +1,7 @@
 """One process for one database file: an operating-system lock on `<database>.lock`, which names its holder.
 
-`<database>` is the file's own path, so symbolic links to it, or to a directory above it, lead to the same lock. A hard
-link is another file's name to us, and is not found out: the database file itself cannot be locked, since closing a
-descriptor of it would take SQLite's own locks (POSIX ones, which belong to the process) away.
+`<database>` is the file's own path, so symbolic links to it, or to a directory above it, lead to the same lock. Other
+names of the same file (hard links, bind mounts) are found out by the lock on its inode: `held`.
 """
 
 import fcntl
@@ -11,17 +10,23 @@ import time
 from pathlib import Path
 
 from core.errors import DatabaseInUse, StorageError
+from core.storage.held import HeldFile
 
 _NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs")
 _MOUNTS = Path("/proc/self/mounts")  # Linux
 
 
 class DatabaseLock:
-    """Held from `acquire` to `release`, and given up by the operating system when the process dies."""
+    """Held from `acquire` to `release`, and given up by the operating system when the process dies.
 
-    def __init__(self, database: Path) -> None:
+    `file` is the database itself. With `creates` it is made where there is none.
+    """
+
+    def __init__(self, database: Path, *, creates: bool = False) -> None:
         self._database = database
+        self._creates = creates
         self._file: int | None = None
+        self.file = HeldFile(database)
 
     def acquire(self) -> None:
         """Raises DatabaseInUse with the holder's process id, StorageError when the file cannot be made."""
@@ -46,6 +51,12 @@ class DatabaseLock:
             os.close(file)
             name = f"process {holder[0]}" if holder else "another process"
             raise DatabaseInUse(f"The database {self._database} is in use by {name}") from error
+        try:
+            if self._creates or database.exists():
+                self.file.hold()
+        except StorageError:
+            os.close(file)
+            raise
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()} {time.time():.0f}\n".encode(), 0)
         self._file = file
@@ -54,6 +65,7 @@ class DatabaseLock:
     def release(self) -> None:
         """May be called twice. The file stays: removing it would let two processes lock two files of one name."""
         if self._file is not None:
+            self.file.release()
             os.ftruncate(self._file, 0)
             self._close(self._file)
 

@@ -46,6 +46,13 @@ class MemoryStorage:
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
         self._last: asyncio.Future[Any] | None = None
 
+    @property
+    def identity(self) -> str:
+        return ""
+
+    def refusal(self) -> str | None:
+        return None
+
     async def open(self) -> None:
         self._is_open = True
 

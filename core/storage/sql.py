@@ -39,6 +39,7 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
+from core.storage.guard import RESERVE, Guard
 from core.storage.integrity import require_whole
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
@@ -86,21 +87,27 @@ class SqlStorage:
     """Storage in a SQLite file, held by one process at a time. Bound to the event loop that opens it.
 
     `exit_process` ends the process after an I/O error of a COMMIT, since nobody can tell what is stored then.
+    `reserve`: bytes of the disk that are kept for ends, cancels and deletes (`guard`).
     """
 
-    def __init__(self, url_or_path: str, *, exit_process: Callable[[int], None] = os._exit) -> None:
+    def __init__(
+        self, url_or_path: str, *, exit_process: Callable[[int], None] = os._exit, reserve: int = RESERVE
+    ) -> None:
         self.path = database_path(url_or_path)
         self._exit_process = exit_process
-        self._lock = DatabaseLock(self.path)
+        self._lock = DatabaseLock(self.path, creates=True)
+        self._guard = Guard(self.path, reserve=reserve, loss=self._lock.file.loss)
         self._writer: Writer | None = None
         self._reader: Reader | None = None
 
     async def open(self) -> None:
         self._lock.acquire()
-        writer, reader = Writer(self.path, exit_process=self._exit_process), Reader(self.path)
+        writer = Writer(self.path, exit_process=self._exit_process, guard=self._guard)
+        reader = Reader(self.path)
         try:
             await asyncio.to_thread(_prepare, self.path)
             await writer.start()
+            self._lock.file.watch_logs()
         except BaseException:
             self._lock.release()
             raise
@@ -122,6 +129,13 @@ class SqlStorage:
             await self._writer.close()
             self._lock.release()
 
+    @property
+    def identity(self) -> str:
+        return self._lock.file.identity
+
+    def refusal(self) -> str | None:
+        return self._guard.refusal()
+
     def append(self, append: Append) -> asyncio.Future[None]:
         if self._writer is None:
             return _refused()
@@ -132,7 +146,11 @@ class SqlStorage:
             self._writer.flush()
 
     async def put_draft(self, task: Task) -> None:
-        await self._run(lambda connection: _insert_draft(connection, task))
+        def insert(connection: Connection) -> None:
+            self._guard.require_room(0, is_new=True)
+            _insert_draft(connection, task)
+
+        await self._run(insert)
 
     async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
         by_id = {"id": tree_id}
@@ -287,10 +305,6 @@ def _refused() -> asyncio.Future[None]:
 
 
 def _prepare(path: Path) -> None:
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the log files get the same mode
-    except OSError as error:
-        raise StorageError(f"The database {path} cannot be opened: {error.strerror}") from error
     if not require_whole(path, CHECK_SECONDS):
         logger.warning("%s was checked in part, within %g s; `a2a-server db check` checks all", path, CHECK_SECONDS)
     migrate(path)

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, create_engine, exc
 from sqlalchemy.pool import NullPool
 
-from core.errors import CoreError, StorageError, StorageUnavailable, VersionConflict
+from core.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable, VersionConflict
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
+from core.storage.guard import Guard
 from core.storage.witness import NUMBERS, Witness
 from core.task import TreeHead
 
@@ -76,14 +77,17 @@ Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 class Writer:
-    """Takes writes on the event loop and makes them durable in its thread, in order.
+    """Takes writes on the event loop and makes them durable in its thread, in order, as far as the guard lets it.
 
     `exit_process` ends the process after an I/O error of a COMMIT, and when the thread breaks off.
     """
 
-    def __init__(self, path: Path, *, exit_process: Callable[[int], None] = os._exit) -> None:
+    def __init__(
+        self, path: Path, *, exit_process: Callable[[int], None] = os._exit, guard: Guard | None = None
+    ) -> None:
         self._path = path
         self._exit = exit_process
+        self._guard = guard or Guard(path)
         self._closing = True
         # of the event loop
         self._waiting = 0
@@ -255,9 +259,10 @@ class Writer:
         try:
             while not self._backlog:
                 try:
-                    handed = self._queue.get(timeout=IDLE_SECONDS if self._log_pages else None)
+                    is_awake = self._log_pages or self._guard.wants_looks
+                    handed = self._queue.get(timeout=IDLE_SECONDS if is_awake else None)
                 except queue.Empty:
-                    self._checkpoint("TRUNCATE")
+                    self._idle()
                     continue
                 if handed is None:
                     return []
@@ -279,11 +284,31 @@ class Writer:
                 rows += len(item.work.events) + len(item.work.tasks)
         return items
 
+    def _idle(self) -> None:
+        """Nothing was written for a second: shorten the log, and see whether writes would succeed."""
+        if self._guard.failure is not None:
+            self._probe()
+        self._guard.refusal()
+        if self._log_pages:
+            self._checkpoint("TRUNCATE")
+
+    def _probe(self) -> None:
+        """Write a page after a failure: nobody may come to try, since `readyz` tells them not to."""
+        self._has_job, self._last = True, None
+        try:
+            self._driver.execute("BEGIN IMMEDIATE")
+            self._commit()
+        except DATABASE_ERRORS:
+            self._failed_batch([], "")
+        else:
+            self._guard.failure = None
+
     def _write(self, items: list[_Item]) -> list[Outcome]:
         """One transaction. Nothing of it is stored when the database cannot be written."""
         self._has_job = False
         self._last = None
         try:
+            self._guard.require_file()
             self._driver.execute("BEGIN IMMEDIATE")
             try:
                 outcomes = self._write_together(items)
@@ -293,19 +318,30 @@ class Writer:
                 self._driver.execute("BEGIN IMMEDIATE")
                 outcomes = self._write_apart(items)
             self._commit()
+        except DatabaseLost as loss:
+            if self._log_pages:  # the log's name may belong to another database by now, to which it must not be applied
+                self._checkpoint("TRUNCATE")
+            return self._refused(items, loss)
         except DATABASE_ERRORS as error:
             logger.error("a batch of %d writes to %s failed: %s", len(items), self._path, _original(error))
-            return self._failed_batch(items, f"The database cannot be written at this moment ({_code_name(error)})")
+            message = f"The database cannot be written at this moment ({_code_name(error)})"
+            self._guard.failure = message
+            return self._failed_batch(items, message)
         except Exception:  # the thread's boundary: whatever it is, callers must not wait for ever
             logger.exception("a batch of %d writes to %s failed", len(items), self._path)
             return self._failed_batch(items, "The database cannot be written at this moment")
+        self._guard.failure = None
         return outcomes
 
     def _failed_batch(self, items: list[_Item], message: str) -> list[Outcome]:
         self._stored.clear()
         if self._driver.in_transaction:  # SQLite ends it by itself after some errors
             self._driver.rollback()
-        return [(item.future, None, StorageUnavailable(message)) for item in items]
+        return self._refused(items, StorageUnavailable(message))
+
+    def _refused(self, items: list[_Item], error: StorageUnavailable) -> list[Outcome]:
+        """Each gets an error of its own: a traceback is written into it wherever it is raised."""
+        return [(item.future, None, type(error)(str(error))) for item in items]
 
     def _commit(self) -> None:
         number = (self._number + self._has_job) % NUMBERS
@@ -391,6 +427,7 @@ class Writer:
 
     def _write_batch(self, appends: list[Append]) -> None:
         batch = Batch(appends, self._stored)
+        self._guard.require_room(batch.size, is_new=batch.is_new)
         rows = batch.write(self._driver.execute, lambda: self._driver.total_changes)
         self._last = appends[-1].head
         # A guess, not a count: pages are shared by neighbouring rows. Only the rhythm of checkpoints hangs on it.

@@ -271,6 +271,20 @@ async def test_probes_say_how_the_server_is_and_work_is_turned_away_when_it_stop
 
 
 @pytest.mark.asyncio
+async def test_a_server_whose_database_was_removed_refuses_work_and_says_so(tmp_path: Path) -> None:
+    storage = SqlStorage(str(tmp_path / "tasks.db"))
+    async with running(storage=storage) as server, server.client() as client:
+        assert (await client.get("/readyz")).json() == {"status": "ready"}
+        (tmp_path / "tasks.db").unlink()
+        ready = await client.get("/readyz")
+        call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": message("echo")}
+        refused = await client.post("/", json=call)
+    reason = "The file tasks.db was removed while the server used it: put it back, or restart the server"
+    assert (ready.status_code, ready.json()) == (503, {"status": "unready", "reason": reason})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, -32051)
+
+
+@pytest.mark.asyncio
 async def test_server_that_has_not_started_is_not_ready(server: RunningServer) -> None:
     server.application.is_ready = False
     async with server.client() as client:

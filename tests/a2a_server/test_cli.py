@@ -19,6 +19,7 @@ from rich.console import Console
 from a2a_server.cli import main
 from a2a_server.cli.client import Server, ServerError, sse
 from a2a_server.cli.output import Failure, clean
+from a2a_server.cli.run import _handled
 from a2a_server.cli.view import LiveScreen, TreeView, drawing, event_line, tree_view
 from core.executors.registry import default_registry
 from tests.acceptance.process import EXECUTORS, ROOT, ServerProcess
@@ -303,11 +304,23 @@ def test_run_as_json_prints_its_document_after_what_was_printed_in_this_process(
 
 def hear_ctrl_c() -> None:
     """What a shell starts in the background, as these tests may be, ignores it, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "reason"),
+    [
+        (signal.SIGINT, 130, "interrupted by Ctrl-C"),
+        (signal.SIGTERM, 143, "interrupted by SIGTERM"),
+        (signal.SIGHUP, 129, "interrupted by SIGHUP"),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+)
 @pytest.mark.parametrize("remote", [False, True], ids=["here", "there"])
-def test_ctrl_c_of_run_cancels_what_it_started(tmp_path: Path, server: ServerProcess, remote: bool) -> None:
+def test_a_signal_that_ends_run_cancels_what_it_started(
+    tmp_path: Path, server: ServerProcess, remote: bool, number: int, code: int, reason: str
+) -> None:
     where = ["--url", server.url] if remote else ["-e", str(EXECUTORS)]
     process = subprocess.Popen(
         [sys.executable, "-m", "a2a_server", "run", tree_file(tmp_path, [{"name": "hang"}]), *where],
@@ -317,15 +330,27 @@ def test_ctrl_c_of_run_cancels_what_it_started(tmp_path: Path, server: ServerPro
     assert process.stdout is not None
     assert "task_start" in process.stdout.readline()
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=20)
 
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "cancelled" in err
     assert "Traceback" not in err
     if remote:
-        (task,) = server.call("tasks.list", {"name": "hang"})
-        assert (task["status"], task["error"]) == ("cancelled", "interrupted by Ctrl-C")
+        task = server.call("tasks.list", {"name": "hang"})[0]
+        assert (task["status"], task["error"]) == ("cancelled", reason)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_stays_ignored(number: int) -> None:
+    """As `nohup` has it."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with _handled(lambda number: signal.signal(number, signal.SIG_DFL)):
+            assert signal.getsignal(number) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_ctrl_c_exits_130_also_when_the_server_cannot_be_told(

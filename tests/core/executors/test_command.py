@@ -12,6 +12,7 @@ import pytest
 from core.errors import ConfigurationError
 from core.executors import command, process_group
 from core.executors.command import CommandFailed, CommandPolicy, command_executor_spec
+from core.executors.family import Family
 from core.executors.process_group import ProcessGroup, living_members, start, uninterrupted
 from core.executors.schema import check_schema, violation
 from tests.core.executors.context import make_context
@@ -60,7 +61,7 @@ async def test_program_gets_a_clean_environment_and_its_idempotency_key(monkeypa
     monkeypatch.setenv("SECRET_TOKEN", "s3cret")
     result = await run(CommandPolicy(programs=("env",)), {"argv": ["env"]})
     names = {line.partition("=")[0] for line in result["stdout"].splitlines()}
-    assert names - {"LC_CTYPE"} == {"PATH", "LANG", "A2A_IDEMPOTENCY_KEY"}
+    assert names - {"LC_CTYPE"} == {"PATH", "LANG", "A2A_IDEMPOTENCY_KEY", "A2A_CHILD_OF"}
     assert "A2A_IDEMPOTENCY_KEY=t1:1" in result["stdout"]
 
 
@@ -195,12 +196,63 @@ async def test_what_a_program_leaves_in_the_background_is_killed_when_it_ends(
     assert living_members(group) == []
 
 
+LEFT_THE_GROUP = ("setsid", "setsid setsid", "nohup setsid")  # and so the group is not the way to find it
+on_linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="marks are read in /proc")
+
+
+def lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@on_linux
+@pytest.mark.parametrize("way", LEFT_THE_GROUP)
+@pytest.mark.parametrize("ending", ["cancel", "end", "timeout"])
+@pytest.mark.asyncio
+async def test_what_left_the_group_ends_with_its_command(fifo: Path, way: str, ending: str) -> None:
+    script = f"{way} sh -c 'echo $$ > {fifo}; exec sleep 1000' & {'cat ' + str(fifo) if ending == 'end' else 'sleep 1000'}"
+    attempt = asyncio.ensure_future(sh(script, **({"timeout": 3} if ending == "timeout" else {})))
+    if ending == "end":
+        pid = int((await asyncio.wait_for(attempt, 20))["stdout"])
+    else:
+        pid = await group_in(fifo)
+        if ending == "cancel":
+            attempt.cancel()
+        with pytest.raises((asyncio.CancelledError, CommandFailed)):
+            await attempt
+    assert not lives(pid)
+
+
+@on_linux
+@pytest.mark.asyncio
+async def test_fifty_commands_that_daemonise_leave_nothing(tmp_path: Path) -> None:
+    family = Family()
+    for n in range(50):
+        os.mkfifo(tmp_path / str(n))
+    scripts = [f"setsid sh -c 'echo $$ > {tmp_path}/{n}; exec sleep 1000' & wait" for n in range(50)]
+    spec = command_executor_spec(SHELL)
+    contexts = [make_context() for _ in scripts]
+    for context in contexts:
+        context.family = family
+    argvs = [{"argv": ["sh", "-c", script]} for script in scripts]
+    attempts = [
+        asyncio.ensure_future(spec.make().execute(inputs, context))
+        for inputs, context in zip(argvs, contexts, strict=True)
+    ]
+    pids = [await group_in(tmp_path / str(n)) for n in range(50)]
+    for attempt in attempts:
+        attempt.cancel()
+    await asyncio.gather(*attempts, return_exceptions=True)
+    assert [pid for pid in pids if lives(pid)] == []
+
+
+# One that clears its environment is not found; nobody waits for it either.
+
+
 @pytest.mark.asyncio
 async def test_daemon_that_holds_the_output_open_holds_nobody_up(fifo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It left the group (setsid), so it lives on; the task does not wait for it."""
     monkeypatch.setattr(command, "DRAIN_TIME", 0.05)
-    attempt = asyncio.ensure_future(sh(f"setsid sh -c 'echo $$ > {fifo}; exec sleep 1000' & cat {fifo}; echo done"))
-    result = await asyncio.wait_for(attempt, 10)
+    script = f"setsid env -i /bin/sh -c 'echo $$ > {fifo}; exec sleep 1000' & cat {fifo}; echo done"
+    result = await asyncio.wait_for(sh(script), 10)
     pid, word = result["stdout"].split()
     psutil.Process(int(pid)).kill()
     assert word == "done"
@@ -209,7 +261,7 @@ async def test_daemon_that_holds_the_output_open_holds_nobody_up(fifo: Path, mon
 @pytest.mark.asyncio
 async def test_daemon_that_does_not_read_the_input_holds_nobody_up(fifo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "DRAIN_TIME", 0.05)
-    script = f"exec 3<&0; setsid sh -c 'echo $$ > {fifo}; exec sleep 1000' & cat {fifo}"
+    script = f"exec 3<&0; setsid env -i /bin/sh -c 'echo $$ > {fifo}; exec sleep 1000' & cat {fifo}"
     result = await asyncio.wait_for(sh(script, stdin="x" * 1_000_000), 10)
     psutil.Process(int(result["stdout"])).kill()
 
@@ -358,7 +410,7 @@ async def test_uninterrupted_work_is_finished_before_the_cancellation_is_raised(
 @pytest.mark.asyncio
 async def test_group_that_nobody_collects_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container without an init, zombies stay: the group exists for ever, and nothing in it lives."""
-    group = await start([sys.executable, "-c", ""], env={})
+    group = await start([sys.executable, "-c", ""], env={}, mark=Family().new_mark())
     await group.wait()
     monkeypatch.setattr(ProcessGroup, "_signal", lambda self, number: True)
     await asyncio.wait_for(group.close(), 10)
@@ -367,7 +419,7 @@ async def test_group_that_nobody_collects_counts_as_gone(monkeypatch: pytest.Mon
 @pytest.mark.asyncio
 async def test_group_that_cannot_be_killed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that hangs in the kernel dies when it returns from there; nobody can wait for that."""
-    group = await start([sys.executable, "-c", ""], env={})
+    group = await start([sys.executable, "-c", ""], env={}, mark=Family().new_mark())
     await group.wait()
     monkeypatch.setattr(ProcessGroup, "_signal", lambda self, number: True)
     monkeypatch.setattr(process_group, "living_members", lambda group: [1])

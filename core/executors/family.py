@@ -1,0 +1,84 @@
+"""The children of one session: each has a mark, and none outlives the process that started it.
+
+A warden, a process of its own, is started with the first child. When this process is gone, however it ended, the warden
+ends every process that carries its mark. Should the warden be killed as well, the next start does it.
+"""
+
+import asyncio
+import itertools
+import os
+import secrets
+import sys
+from contextlib import suppress
+
+from core.executors import marks
+from core.executors.marks import Mark
+
+NO_DATABASE = "memory"
+
+
+class Family:
+    """`database`: what tells the database from every other one of the machine; empty where nothing lasts."""
+
+    def __init__(self, database: str = "") -> None:
+        self._database = database
+        self._numbers = itertools.count(1)
+
+    def new_mark(self) -> Mark:
+        """A mark for one child and all that it starts. From now on the warden watches."""
+        _warden.start()
+        return Mark(self._database or NO_DATABASE, _warden.process, f"{id(self):x}.{next(self._numbers)}")
+
+    async def end_orphans(self) -> int:
+        """End what earlier processes of this database left behind; how many processes that were."""
+        if not self._database:
+            return 0
+        own = _warden.process
+        return await asyncio.to_thread(
+            marks.end_marked, lambda mark: mark.database == self._database and mark.process != own
+        )
+
+
+async def end_all(mark: Mark) -> None:
+    """End the child with this mark and whatever it started, wherever that went."""
+    await asyncio.to_thread(marks.end_marked, lambda found: found == mark)
+
+
+class _Warden:
+    """The process that watches over this one, which alone holds the pipe that keeps it waiting."""
+
+    def __init__(self) -> None:
+        self.process = secrets.token_hex(8)  # this process, as the marks of its children name it
+        self._pipe: int | None = None
+
+    def start(self) -> None:
+        """May be called again: there is one. Raises OSError when it cannot be started."""
+        if self._pipe is not None or not os.path.exists("/proc/self/environ"):
+            return
+        reading, writing = os.pipe()
+        quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
+        try:
+            os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", marks.__file__, self.process],
+                {},  # not by a mark that this process carries itself shall it be found
+                file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0), *quiet],
+            )
+        except OSError:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
+        self._pipe = writing
+
+    def forget(self) -> None:
+        """In a forked child, which has a name of its own: else the warden would wait for its end, too."""
+        self.process = secrets.token_hex(8)
+        if self._pipe is not None:
+            with suppress(OSError):
+                os.close(self._pipe)
+            self._pipe = None
+
+
+_warden = _Warden()
+os.register_at_fork(after_in_child=_warden.forget)
