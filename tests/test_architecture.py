@@ -19,8 +19,9 @@ LAYERS = (
     ("core.task",),
     ("core.commands", "core.events", "core.hooks"),
     ("core.fold", "core.node_status"),
-    ("core.inputs", "core.queue", "core.streaming", "core.tree"),
+    ("core.inputs", "core.queue", "core.shares", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
+    ("core.turns",),
     (
         "core.clock",
         "core.egress",
@@ -74,7 +75,18 @@ PURE = frozenset(
     f"core.{name}"
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
-        *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
+        *(
+            "fold",
+            "retry",
+            "errors",
+            "inputs",
+            "timestamps",
+            "jsonvalue",
+            "queue",
+            "shares",
+            "streaming",
+            "node_status",
+        ),
     )
 )
 IMPURE_LIBRARIES = frozenset(
