@@ -39,6 +39,7 @@ from a2a_server.methods.pages import PageTokens
 from a2a_server.methods.push import PushMethods
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
+from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.openrpc import discover_method
 from a2a_server.origins import Origins
 from a2a_server.overload import Load, Thresholds
@@ -78,6 +79,7 @@ from core.retention import Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import Storage
 from core.storage.sql import SqlStorage
+from core.turns import Turns
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
@@ -95,7 +97,7 @@ class Application:
         self.session = session
         self.cards = cards
         self.streams = Streams(session)
-        self.keys = ApiKeys(session.storage, session.clock)
+        self.keys = ApiKeys(session.storage, session.clock, config.max_keys)
         self.lifetimes = Lifetimes(session.clock)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.webhooks = self._make_webhooks() if config.push else None
@@ -121,7 +123,15 @@ class Application:
             initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
         )
         teller = Teller(session, {A2A_0_3.version: push_body})
-        outbox = Outbox(session, store, teller, sender, patience, concurrency=config.push_concurrency)
+        outbox = Outbox(
+            session,
+            store,
+            teller,
+            sender,
+            patience,
+            concurrency=config.push_concurrency,
+            concurrency_per_caller=config.deliveries_per_caller,
+        )
         return Webhooks(session, store, outbox, teller, policy, limit=config.max_push_configs)
 
     def _make_retention(self) -> Retention:
@@ -163,12 +173,14 @@ class Application:
             clock=session.clock,
             limits=lambda is_identified: limits_in_force(config, is_identified=is_identified),
         )
-        current = a2a.table()
-        methods = [*current, *v0_3_table(current), *tasks.table(), *system.table()]
+        turns = Turns(MOST_LISTS, MOST_LISTS_PER_CALLER)
+        current = in_turns(a2a.table(), turns)
+        methods = [*current, *v0_3_table(current), *in_turns(tasks.table(), turns), *system.table()]
         if push is not None:
-            methods += push.table()
+            methods += in_turns(push.table(), turns)
         if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
-            methods += KeysMethods(self.keys, self.lifetimes, clock=session.clock).table()
+            keys = KeysMethods(self.keys, self.lifetimes, clock=session.clock)
+            methods += in_turns(keys.table(), turns)
         methods += [discover_method(methods, version=version(DISTRIBUTION))]
         return Door(methods, max_batch=config.max_batch, json=self._json_limits)
 

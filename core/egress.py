@@ -7,10 +7,9 @@ are new connections, so they meet the same check. The environment (proxies, netr
 
 import asyncio
 import re
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -21,11 +20,11 @@ import httpx2
 
 from core.errors import ConfigurationError
 from core.fetched import EgressError, Incoming, ResponseTooLarge, Room, read_body
+from core.names import NameLookups, Resolver, system_resolver
 from core.wire import MAX_HEAD, Metered, Wire
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Resolver = Callable[[str, int], Awaitable[Sequence[str]]]  # (host, port) -> every address of it, as text
 
 # What IANA does not hand out for use in the whole Internet (the special-purpose registries, RFC 6890 and its
 # successors), and where clouds answer with credentials. IPv6 beyond 2000::/3 is forbidden as a whole: that is where
@@ -175,20 +174,20 @@ def is_forbidden(address: Address) -> bool:
     return any(address in network for network in FORBIDDEN if network.version == address.version)
 
 
-async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Every address the operating system knows for the host. Raises OSError when it knows none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """Opens connections for the HTTP client: resolves, checks every address, connects to one that was checked."""
+    """Opens the connections of one call: looks the name up, checks every address, connects to one that was checked."""
 
     def __init__(
-        self, policy: EgressPolicy, resolve: Resolver, wire: Wire, network: httpcore2.AsyncNetworkBackend | None = None
+        self,
+        policy: EgressPolicy,
+        names: NameLookups,
+        owner: str,
+        wire: Wire,
+        network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self._policy = policy
-        self._resolve = resolve
+        self._names = names
+        self._owner = owner
         self._wire = wire
         self._network = network or httpcore2.AnyIOBackend()
 
@@ -225,8 +224,8 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             found: Sequence[str] = [host]  # an address needs no look-up
         except ValueError:
             try:
-                found = await self._resolve(host, port)
-            except (OSError, UnicodeError) as error:
+                found = await self._names.find(self._owner, host, port)
+            except (OSError, ValueError) as error:  # TimeoutError is an OSError
                 raise httpcore2.ConnectError("the name is not known") from error
         # One bad address among good ones is what an attack looks like: all or nothing.
         if not found or not all(self._policy.permits(host, address, port) for address in found):
@@ -298,6 +297,7 @@ class Outgoing:
     timeout: float | None = None  # seconds; the policy's when it is shorter or this is None
     follow_redirects: bool = False
     reads_body: bool = True  # else the answer ends for us with its headers
+    owner: str = ""  # on whose behalf: callers share name look-ups fairly; empty: the server's own
 
 
 def redirected(before: httpx2.Request, after: httpx2.Request) -> httpx2.Request:
@@ -319,7 +319,7 @@ class Egress:
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self.policy = policy
-        self._resolve = resolve
+        self._names = NameLookups(resolve)
         self._network = network
 
     @cached_property
@@ -344,7 +344,7 @@ class Egress:
     async def _fetch(self, call: Outgoing, limit: float, room: Room | None) -> Incoming:
         started = time.perf_counter()
         wire = Wire(FRAMING * self.policy.max_bytes + MAX_HEAD)
-        backend = GuardedBackend(self.policy, self._resolve, wire, self._network)
+        backend = GuardedBackend(self.policy, self._names, call.owner, wire, self._network)
         transport = _Transport(backend, wire, self._ssl_context)
         async with httpx2.AsyncClient(
             transport=transport, trust_env=False, timeout=limit, headers={"Accept-Encoding": "identity"}

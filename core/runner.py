@@ -107,6 +107,10 @@ class Runner:
         """Why some tasks cannot start for want of threads, for the operator; None when they can."""
         return self._leftovers.problem()
 
+    def running_of(self, counts: Callable[[str], bool]) -> int:
+        """How many attempts run of the owners that count."""
+        return sum(counts(each.task.owner) for each in self._attempts.values() if not each.is_over)
+
     # The log, obeyed
 
     def applied(self, tree: TaskTree, events: Sequence[Recorded]) -> None:

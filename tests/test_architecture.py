@@ -22,8 +22,10 @@ LAYERS = (
     ("core.task",),
     ("core.commands", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.node_status"),
-    ("core.inputs", "core.queue", "core.room", "core.streaming", "core.tree"),
+    ("core.inputs", "core.queue", "core.room", "core.shares", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
+    ("core.turns",),
+    ("core.names",),
     (
         "core.clock",
         "core.egress",
@@ -82,8 +84,8 @@ PURE = frozenset(
     f"core.{name}"
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
-        *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "room", "streaming", "node_status"),
-        *("content_coding", "jsonscan"),
+        *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "room", "shares", "streaming"),
+        *("content_coding", "jsonscan", "node_status"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

@@ -21,6 +21,7 @@ from core.egress import (
 )
 from core.errors import ConfigurationError
 from core.fetched import AnswerNotReadable, EgressError, ResponseTooLarge
+from core.names import NameLookups
 from core.wire import MAX_HEAD, Wire
 
 FORBIDDEN_ADDRESSES = """
@@ -409,7 +410,7 @@ def test_address_that_cannot_be_read_is_not_permitted() -> None:
 @pytest.mark.asyncio
 async def test_local_sockets_are_no_destination() -> None:
     with pytest.raises(DestinationNotAllowed):
-        await GuardedBackend(OPEN, FakeResolver([]), Wire(1)).connect_unix_socket("/run/some.sock")
+        await GuardedBackend(OPEN, NameLookups(FakeResolver([])), "", Wire(1)).connect_unix_socket("/run/some.sock")
 
 
 def sends(*pieces: bytes, repeat: bytes = b"") -> Handler:
