@@ -1,0 +1,139 @@
+"""R27: one caller does at once all that hangs, fills or starves a server; another caller hardly notices it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from tests.acceptance.process import ROOT, ServerProcess
+from tests.faults.load import quantile
+from tests.faults.report import report
+
+SECONDS = float(os.environ.get("SIEGE_SECONDS", "15"))
+DRAIN = 5.0
+MOST_MEMORY = 600  # MiB
+EXECUTORS = ROOT / "tests" / "faults" / "siege_executors.py"
+
+
+def key_of(folder: Path, caller: str) -> str:
+    command = [sys.executable, "-m", "a2a_server", "keys", "create", caller, "--tenant", f"tenant-{caller}"]
+    command += ["--database", f"sqlite:///{folder}/server.db"]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Bystander:
+    """The other caller: how long its trivial tasks and the health check take, and the server's memory."""
+
+    def __init__(self, server: ServerProcess, key: str) -> None:
+        self._server, self._key = server, key
+        self._done = threading.Event()
+        self.tasks: list[float] = []
+        self.health: list[float] = []
+        self.memory = 0  # MiB
+        self.failures: list[str] = []
+
+    def task(self) -> float:
+        """The seconds of one trivial task. Raises AssertionError or HTTPError."""
+        said = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}], "metadata": {"skillId": "quick"}}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": said}}
+        headers = {"Authorization": f"Bearer {self._key}", "A2A-Version": "1.0"}
+        begin = time.monotonic()
+        answer = httpx2.post(self._server.url, json=body, headers=headers, timeout=60, trust_env=False).json()
+        assert answer.get("result", {}).get("task", {}).get("status", {}).get("state") == "TASK_STATE_COMPLETED", answer
+        return time.monotonic() - begin
+
+    def _tasks(self) -> None:
+        while not self._done.wait(0.1):
+            try:
+                self.tasks.append(self.task())
+            except (httpx2.HTTPError, AssertionError) as error:
+                self.failures.append(str(error)[:200])
+
+    def _health(self) -> None:
+        process = psutil.Process(self._server.pid)
+        while not self._done.wait(0.05):
+            begin = time.monotonic()
+            httpx2.get(f"{self._server.url}/healthz", timeout=60, trust_env=False)
+            self.health.append(time.monotonic() - begin)
+            self.memory = max(self.memory, process.memory_info().rss >> 20)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        threads = [threading.Thread(target=each) for each in (self._tasks, self._health)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._done.set()
+            for thread in threads:
+                thread.join()
+
+
+@contextmanager
+def besieged(server: ServerProcess, key: str, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.faults.siege", server.url, key, str(seconds)]
+    attack = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert attack.stdout is not None and attack.stdout.readline() == "begun\n"
+        yield attack
+    finally:
+        attack.kill()
+        attack.wait()
+        assert attack.stdout is not None
+        attack.stdout.close()
+
+
+def figures(seconds: list[float]) -> str:
+    return f"p50 {1000 * quantile(seconds, 0.5):.0f}, p99 {1000 * quantile(seconds, 0.99):.0f}, worst {1000 * max(seconds):.0f} ms"
+
+
+@pytest.mark.slow
+def test_a_caller_who_does_all_at_once_neither_freezes_nor_fills_nor_starves_the_server(tmp_path: Path) -> None:
+    """The bounds that must hold are in the report; here stand ones that a busy machine keeps."""
+    server = ServerProcess(
+        tmp_path, str(EXECUTORS), "--auth", "keys", "--egress-allow", "127.0.0.1", env={"A2A_SERVER_DRAIN": str(DRAIN)}
+    )
+    attacker, other = key_of(tmp_path, "attacker"), key_of(tmp_path, "other")
+    server.start()
+    try:
+        bystander = Bystander(server, other)
+        bystander.task()
+        with besieged(server, attacker, SECONDS) as attack, bystander.watching():
+            assert attack.stdout is not None
+            seen: Any = json.loads(attack.stdout.readline())
+        begin = time.monotonic()
+        code = server.terminate()
+        ended = time.monotonic() - begin
+        server.start()
+        again = Bystander(server, other)
+        with besieged(server, attacker, SECONDS / 3):
+            time_of_kill = threading.Event()
+            time_of_kill.wait(SECONDS / 4)
+            server.kill()
+        begin = time.monotonic()
+        server.start()
+        started = time.monotonic() - begin
+        after = max(again.task() for _ in range(20))
+        told = f"another caller's tasks {figures(bystander.tasks)} ({len(bystander.tasks)}); health {figures(bystander.health)}"
+        told += f"; memory {bystander.memory} MiB; SIGTERM {ended:.1f} s with drain {DRAIN:g}"
+        told += f"; after kill -9 start {started:.1f} s, slowest task {1000 * after:.0f} ms"
+        report("R27", f"one caller's attack of {len(seen)} kinds at once, {SECONDS:g} s", told)
+        print(json.dumps(seen, indent=1))
+        assert not bystander.failures, bystander.failures[:5]
+        assert len(bystander.tasks) >= SECONDS / 3
+        assert bystander.memory < MOST_MEMORY
+        assert (code, ended < DRAIN + 3) == (0, True)
+        assert after < 5
+    finally:
+        server.close()
