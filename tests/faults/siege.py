@@ -119,13 +119,21 @@ def fetch_tree(url: str, count: int) -> list[dict[str, Any]]:
     for n in range(count):
         task = {"id": str(n), "name": f"n{n}", "parent_id": "r", "inputs": {"url": url}}
         tasks.append({**task, "schemas": {"method": "rest_executor"}})
-    return tasks + [{"name": "sleepy", "parent_id": "r", "inputs": {"seconds": 600}}]
+    return [*tasks, {"name": "sleepy", "parent_id": "r", "inputs": {"seconds": 600}}]
 
 
 def fan(count: int, **fields: Any) -> list[dict[str, Any]]:
-    return [{"id": "r", "name": "r"}] + [
-        {"id": str(n), "name": "quick", "parent_id": "r", **fields} for n in range(count)
-    ]
+    tasks = [{"id": str(n), "name": "quick", "parent_id": "r", **fields} for n in range(count)]
+    return [{"id": "r", "name": "r"}, *tasks]
+
+
+def woven(count: int) -> list[dict[str, Any]]:
+    """A tree in which each task depends on the 95 before it."""
+    tasks: list[dict[str, Any]] = [{"id": "0", "name": "quick"}]
+    for n in range(1, count):
+        needs = [str(m) for m in range(max(0, n - 95), n)]
+        tasks.append({"id": str(n), "name": "quick", "parent_id": "0", "dependencies": needs})
+    return tasks
 
 
 def judged(values: int, parts: int) -> list[dict[str, Any]]:
@@ -139,12 +147,6 @@ def attacks(a: Attacker) -> dict[str, tuple[Callable[[], Any], int]]:
     """Each kind of attack, and how often it is made at the most."""
     hole = f"http://127.0.0.1:{a.hole.getsockname()[1]}/"
     own = {"input_schema": {"properties": {"p": {"anyOf": [{"type": "string", "minLength": k} for k in range(8)]}}}}
-    first = {"tasks": fan(3000)[1:]}
-    wide = [
-        {"id": str(n), "name": "quick", "dependencies": [str(m) for m in range(max(0, n - 95), n)]}
-        for n in range(1, 9000)
-    ]
-    wide = [{"id": "0", "name": "quick"}] + [{**task, "parent_id": "0"} for task in wide]
     return {
         "coded": (lambda: a.send("coded", "rest_executor", {"url": a.url_of("/coded")}), 20),
         "tail": (lambda: a.send("tail", "rest_executor", {"url": a.url_of("/tail")}), 20),
@@ -162,12 +164,12 @@ def attacks(a: Attacker) -> dict[str, tuple[Callable[[], Any], int]]:
         "black hole": (lambda: a.send("black hole", "rest_executor", {"url": hole}), 300),
         "open inputs": (lambda: a.send("open inputs", "sleepy", {"seconds": 600, "x": "x" * (9 * MIB)}), 40),
         "objects": (lambda: a.send("objects", "quick", {"a": [{}] * 990_000}), 10),
-        "edges": (lambda: a.tree("edges", wide), 5),
+        "edges": (lambda: a.tree("edges", woven(9000)), 5),
         "wrong fields": (
             lambda: a.tree("wrong fields", [{"name": "quick", **{f"f{k}": 1 for k in range(90)}}] * 9000),
             5,
         ),
-        "wide tree": (lambda: a.send("wide tree", "quick", first), 5),
+        "wide tree": (lambda: a.tree("wide tree", fan(9_999)), 5),
         "lists": (
             lambda: a.call("lists", "ListTasks", {"pageSize": 100, "includeArtifacts": True}),
             100_000,
