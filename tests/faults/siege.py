@@ -1,6 +1,6 @@
 """One caller's attack on a server, from a process of its own: everything at once that a caller may send.
 
-Usage: python -m tests.faults.siege URL KEY SECONDS. Prints `{"sent": …, "refused": …}` for each kind of attack at the end.
+Usage: python -m tests.faults.siege URL KEY SECONDS. At the end it prints how often each kind got which answer, as JSON.
 The hosts that the caller lets the server call live here, too: they answer with much that is sent as little, or never.
 """
 
