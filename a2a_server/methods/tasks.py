@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from a2a_server.aside import MANY
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.methods.access import OpenTasks, owned_head, owned_task, readable
@@ -160,7 +162,8 @@ class TasksMethods:
         claim = self._idempotency.claim(context, method, params)
 
         async def make() -> str:
-            plan = self._session.plan(items, owner=context.owner, limits=self._limits)
+            planned = partial(self._session.plan, items, owner=context.owner, limits=self._limits)
+            plan = planned() if context.aside is None else await context.aside.run(context.owner, planned)
             await self._open_tasks.admit(context.owner, len(plan.tasks))
             documents = () if claim is None else (claim.document(plan.root_id, plan.root_id),)
             if webhook is None or self._webhooks is None:
@@ -344,7 +347,8 @@ class TasksMethods:
 
     async def _tree(self, tree_id: str) -> dict[str, Any]:
         head, tasks = await self._load(tree_id)
-        return tree_object(head, tasks) | {"root_task_id": head.id}
+        made = tree_object(head, tasks) if len(tasks) < MANY else await asyncio.to_thread(tree_object, head, tasks)
+        return made | {"root_task_id": head.id}
 
     async def _load(self, tree_id: str) -> tuple[TreeHead, list[Task]]:
         stored = await self._session.storage.load(tree_id)
