@@ -101,6 +101,7 @@ class Application:
         self.keys = ApiKeys(session.storage, session.clock)
         self.lifetimes = Lifetimes(session.clock)
         self.aside = Aside()
+        self.inflight = InFlight(per_caller=config.max_http_bytes_per_caller, total=config.max_http_bytes)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.webhooks = self._make_webhooks() if config.push else None
         self.retention = self._make_retention()
@@ -200,8 +201,7 @@ class Application:
             credentials=config.cors_credentials,
             opens_documents=config.is_exposed,
         )
-        inflight = InFlight(per_caller=config.max_http_bytes_per_caller, total=config.max_http_bytes)
-        app: ASGIApp = Admission(self._make_shortcut(routes), Callers(inflight=inflight))
+        app: ASGIApp = Admission(self._make_shortcut(routes), Callers(inflight=self.inflight))
         app = Gate(app, face=self._face, origins=origins, hosts=config.hosts(), max_body=config.max_body)
         app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
         return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
