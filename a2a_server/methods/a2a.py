@@ -23,10 +23,11 @@ from a2a_server.streams import Streams, View
 from a2a_server.translate import STATES, STATUSES, context_of
 from core.errors import Problem
 from core.session import Session
-from core.storage.base import LIST_BYTES, TreeQuery
+from core.storage.base import TreeQuery
 from core.task import TreeHead
 
 DEFAULT_PAGE = 50
+PAGE_BYTES = 4 * 1024 * 1024  # of JSON, behind which a page of tasks ends; at least one is in it
 
 
 class A2AMethods:
@@ -124,7 +125,7 @@ class A2AMethods:
     async def _snapshots(
         self, heads: Sequence[TreeHead], params: wire.ListTasksRequest
     ) -> tuple[list[wire.Task], TreeHead | None]:
-        """The tasks of a page, which ends early behind LIST_BYTES; and the last head that was looked at."""
+        """The tasks of a page, which ends early behind PAGE_BYTES; and the last head that was looked at."""
         tasks: list[wire.Task] = []
         size = 0
         last = None
@@ -136,7 +137,7 @@ class A2AMethods:
                 continue
             tasks.append(task)
             size += len(encode(task))
-            if size >= LIST_BYTES:
+            if size >= PAGE_BYTES:
                 break
         return tasks, last
 

@@ -37,7 +37,7 @@ from a2a_server.push.bodies import TASKS
 from a2a_server.push.configs import Standing
 from a2a_server.push.webhooks import Caller, Webhooks
 from a2a_server.streams import Streams, View
-from a2a_server.task_view import task_object, tree_object
+from a2a_server.task_view import task_object, task_objects, tree_object
 from core.commands import Execute
 from core.decide import decide
 from core.errors import Problem, TaskNotFound
@@ -286,7 +286,8 @@ class TasksMethods:
 
     async def children(self, context: RequestContext, params: ChildrenParams) -> list[dict[str, Any]]:
         await owned_task(self._session, context.owner, params.parent_id)
-        return [task_object(task) for task in await self._session.storage.children(params.parent_id)]
+        tasks = await self._session.storage.children(params.parent_id)
+        return task_objects(tasks) if len(tasks) < MANY else await asyncio.to_thread(task_objects, tasks)
 
     async def list_tasks(self, context: RequestContext, params: ListParams) -> list[dict[str, Any]]:
         """Roots come with their tree's status."""
@@ -307,7 +308,7 @@ class TasksMethods:
 
     async def running_list(self, context: RequestContext, params: RunningParams) -> list[dict[str, Any]]:
         query = replace(_running(context, params), limit=params.limit, offset=params.offset)
-        return [task_object(task) for task in await self._session.storage.tasks(query)]
+        return task_objects(await self._session.storage.tasks(query))
 
     async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
         return {"count": await self._session.storage.count(_running(context, params))}
