@@ -283,7 +283,7 @@ async def _decoded(
     for row in rows:
         for column in texts:
             text = row[column]
-            if type(text) is bytes:  # a corrupt row may hold anything
+            if text.__class__ is bytes:  # a corrupt row may hold anything
                 size += len(text)
     return read(rows) if size <= LARGE else await asyncio.to_thread(read, rows)
 
