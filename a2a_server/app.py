@@ -24,7 +24,7 @@ from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import KEYS
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
-from a2a_server.context import NOBODY, Principal, RequestContext
+from a2a_server.context import NOBODY, RequestContext
 from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
 from a2a_server.inflight import SMALL, InFlight
@@ -281,7 +281,7 @@ class Application:
         else:
             context.permit.park()
             context.permit.let_go()
-            await self._stream(reply.events, context.principal)(scope, receive, send)
+            await self._stream(reply.events, context)(scope, receive, send)
 
     async def events(self, request: Request) -> Response:
         """The events of a task for a browser's EventSource; `?after=` or Last-Event-ID says from where on."""
@@ -305,7 +305,7 @@ class Application:
         frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
         events = to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
         context.permit.park()
-        return self._stream(events, context.principal)
+        return self._stream(events, context)
 
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""
@@ -322,9 +322,10 @@ class Application:
     def _not_ready(self) -> Overloaded:
         return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
 
-    def _stream(self, events: AsyncGenerator[Event, None], principal: Principal) -> EventStream:
-        guarded = self.lifetimes.guarded(events, principal)
-        return EventStream(sse(guarded, lambda: self.is_draining), ping=self.config.sse_ping)
+    def _stream(self, events: AsyncGenerator[Event, None], context: RequestContext) -> EventStream:
+        guarded = self.lifetimes.guarded(events, context.principal)
+        frames = sse(guarded, lambda: self.is_draining, context.permit)
+        return EventStream(frames, ping=self.config.sse_ping)
 
     async def _context(self, request: Request) -> RequestContext:
         """Who calls, and how. Raises Unauthenticated, PermissionDenied or RateLimited."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.context import RequestContext
-from a2a_server.inflight import SMALL
+from a2a_server.inflight import PIECE, SMALL
 from a2a_server.jsonrpc import Reply
 from a2a_server.origins import Origins
 from a2a_server.overload import REFUSED, RETRY_AFTER
@@ -29,7 +29,6 @@ from a2a_server.protocol.errors import (
 
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing
-PIECE = 256 * 1024  # bytes of an answer that are handed to the connection at a time
 LINGER = 5.0  # seconds that the rest of a refused body is read and dropped
 MOST_DROPPED = 64 * 1024 * 1024  # bytes of it
 

@@ -9,6 +9,7 @@ from typing import Final
 from a2a_server.protocol.errors import Overloaded, RateLimited
 
 SMALL: Final = 16 * 1024  # bytes of a body, or of an answer, that are not counted
+PIECE: Final = 256 * 1024  # bytes of an answer that are handed to its connection at a time
 VALUE: Final = 80  # bytes of memory that a value of JSON takes, beside its text
 RETRY_AFTER: Final = 1.0  # seconds
 

@@ -9,9 +9,10 @@ import pytest
 
 from a2a_server.aside import LARGE
 from a2a_server.config import Config, load
-from a2a_server.inflight import SMALL, VALUE, InFlight
+from a2a_server.inflight import PIECE, SMALL, VALUE, InFlight
 from a2a_server.limits import NO_LIMITS, Callers, Permit
 from a2a_server.protocol.errors import Overloaded, RateLimited
+from a2a_server.streams import CROWDED
 from core.errors import ConfigurationError
 from core.task import ANONYMOUS
 from tests.a2a_server.conftest import RunningServer, message, running, until
@@ -148,6 +149,35 @@ async def test_what_a_call_has_begun_is_told_even_past_the_bound() -> None:
         read = rpc("GetTask", {"id": answer["result"]["task"]["id"]})
         inflight.take(ANONYMOUS, 200_000)
         assert (await client.post("/", json=read, headers={"A2A-Version": "1.0"})).status_code == 429
+
+
+async def unread(server: RunningServer, path: str) -> socket.socket:
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.connect(("127.0.0.1", server.port))
+    line.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return line
+
+
+@pytest.mark.asyncio
+async def test_a_large_event_waits_in_pieces_and_a_stream_past_the_bound_ends_resumably() -> None:
+    async with running(**SETTINGS) as server, server.client() as client:
+        sent = rpc("SendMessage", message("echo", {"data": {"x": "y" * 900_000}}))
+        task_id = (await client.post("/", json=sent, headers={"A2A-Version": "1.0"})).json()["result"]["task"]["id"]
+        path = f"/tasks/{task_id}/events"
+        whole = (await client.get(path)).text
+        assert whole.endswith('"type":"stream_end"}\n\n')
+        await until(lambda: held(server) == 0)
+        with await unread(server, path):
+            await until(lambda: held(server) >= 900_000)
+            buffered = [each.transport.get_write_buffer_size() for each in server.server.server_state.connections]
+            assert max(buffered) <= 2 * PIECE + 65_536
+            cut = (await client.get(path)).text
+            assert cut.endswith(CROWDED.decode())
+            last = [line.removeprefix("id: ") for line in cut.splitlines() if line.startswith("id: ")]
+        await until(lambda: held(server) == 0)
+        rest = (await client.get(path, headers={"Last-Event-ID": last[-1]} if last else {})).text
+        assert len(rest) + len(cut) - len(CROWDED) == len(whole)
 
 
 def test_settings_that_no_body_would_fit_are_refused(tmp_path: Any) -> None:
