@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.agent_card import DISTRIBUTION, Offer
+from a2a_server.aside import LARGE, Aside
 from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import make_authenticator
 from a2a_server.auth.lifetimes import Lifetimes
@@ -23,9 +24,10 @@ from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import KEYS
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
-from a2a_server.context import NOBODY, Principal, RequestContext
+from a2a_server.context import NOBODY, RequestContext
 from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
+from a2a_server.inflight import SMALL, InFlight
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
 from a2a_server.limit_table import limits_in_force
@@ -42,7 +44,7 @@ from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.openrpc import discover_method
 from a2a_server.origins import Origins
-from a2a_server.overload import Load, Thresholds
+from a2a_server.overload import Kind, Load, Thresholds, kind_of_body, kind_of_path
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
@@ -52,6 +54,7 @@ from a2a_server.protocol.errors import (
     Overloaded,
     PathNotFound,
     PermissionDenied,
+    TurnedAway,
     translate,
 )
 from a2a_server.proxies import BehindProxy
@@ -99,6 +102,8 @@ class Application:
         self.streams = Streams(session)
         self.keys = ApiKeys(session.storage, session.clock, config.max_keys)
         self.lifetimes = Lifetimes(session.clock)
+        self.aside = Aside()
+        self.inflight = InFlight(per_caller=config.max_http_bytes_per_caller, total=config.max_http_bytes)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.webhooks = self._make_webhooks() if config.push else None
         self.retention = self._make_retention()
@@ -208,7 +213,7 @@ class Application:
             credentials=config.cors_credentials,
             opens_documents=config.is_exposed,
         )
-        app: ASGIApp = Admission(self._make_shortcut(routes), Callers())
+        app: ASGIApp = Admission(self._make_shortcut(routes), Callers(inflight=self.inflight))
         app = Gate(app, face=self._face, origins=origins, hosts=config.hosts(), max_body=config.max_body)
         app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
         return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
@@ -255,6 +260,7 @@ class Application:
         except TimeoutError:
             await self.session.storage.close()
         finally:
+            self.aside.close()
             if self.webhooks is not None:  # last, so that what stops in time is still told
                 await self.webhooks.close()
 
@@ -266,7 +272,7 @@ class Application:
             if not self.is_ready:
                 raise self._not_ready()
             context = await self._context(Request(scope))  # who calls is judged before anything of the body is read
-            body = await read_body(receive, self.config.max_body, self.config.body_timeout)
+            body = await read_body(receive, self.config.max_body, self.config.body_timeout, context.permit.hold)
         except A2AError as error:
             # The rest of a body that was waited for in vain is not waited for again.
             linger = 0.0 if isinstance(error, BodyTimeout) else LINGER
@@ -274,15 +280,20 @@ class Application:
             return
         except ConnectionError:
             return
+        if len(body) > LARGE:
+            context = replace(context, aside=self.aside)
         reply = await face.handle(body, context)
         if active := self._extensions.intersection(context.extensions):
             name = _extensions_header(Headers(scope=scope))
             reply = replace(reply, headers={**reply.headers, name: ", ".join(sorted(active))})
         if reply.events is None:
+            if len(reply.body) > SMALL:
+                reply = _with_room(face, reply, body, context, scope)
             await send_reply(reply, send)
         else:
             context.permit.park()
-            await self._stream(reply.events, context.principal)(scope, receive, send)
+            context.permit.let_go()
+            await self._stream(reply.events, context)(scope, receive, send)
 
     async def events(self, request: Request) -> Response:
         """The events of a task for a browser's EventSource; `?after=` or Last-Event-ID says from where on."""
@@ -306,7 +317,7 @@ class Application:
         frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
         events = to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
         context.permit.park()
-        return self._stream(events, context.principal)
+        return self._stream(events, context)
 
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""
@@ -326,9 +337,10 @@ class Application:
     def _not_ready(self) -> Overloaded:
         return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
 
-    def _stream(self, events: AsyncGenerator[Event, None], principal: Principal) -> EventStream:
-        guarded = self.lifetimes.guarded(events, principal)
-        return EventStream(sse(guarded, lambda: self.is_draining), ping=self.config.sse_ping)
+    def _stream(self, events: AsyncGenerator[Event, None], context: RequestContext) -> EventStream:
+        guarded = self.lifetimes.guarded(events, context.principal)
+        frames = sse(guarded, lambda: self.is_draining, context.permit)
+        return EventStream(frames, ping=self.config.sse_ping)
 
     async def _context(self, request: Request) -> RequestContext:
         """Who calls, and how. Raises Unauthenticated, PermissionDenied or RateLimited."""
@@ -391,6 +403,17 @@ def build(
     )
     cards = make_cards(config, registry, url, offer, now=time(), hybrid=hybrid)
     return Application(config, session, cards, url)
+
+
+def _with_room(face: Face, reply: Reply, body: bytes, context: RequestContext, scope: Scope) -> Reply:
+    """The answer if the caller may hold it, else its refusal; what a call has begun is always told."""
+    try:
+        context.permit.hold(len(body) + len(reply.body))
+    except TurnedAway as error:
+        kind = kind_of_path(scope["method"], scope["path"])
+        if (kind_of_body(body)[0] if kind is None else kind) is Kind.OTHER:
+            return face.refuse(error)
+    return reply
 
 
 def _plain(reply: Reply) -> Response:

@@ -87,7 +87,9 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_header_fields: Count = 100
     max_body: Count = 10 * 1024 * 1024  # bytes
     max_nesting: Annotated[int, Meta(ge=1, le=128)] = 64  # levels of a body's JSON; all that reads it later recurses
-    max_values: Count = 1_000_000  # values of it; a small one takes 40 bytes of memory and more, for one or two sent
+    max_values: Count = 100_000  # values of it; a small one takes 40 bytes of memory and more, for one or two sent
+    max_http_bytes: Count = 256 * 1024 * 1024  # bytes of bodies, their values, and answers not taken, at one time
+    max_http_bytes_per_caller: Count = 64 * 1024 * 1024  # the same, of one caller
     max_batch: Count = 50
     max_tree_tasks: Count = 10_000
     max_depth: Count = 200
@@ -341,6 +343,16 @@ def _check_edge(config: Config, source: Callable[[str], str]) -> None:
         raise ConfigurationError(f"{source('cors_credentials')}: not together with * in cors_origins; name the origins")
     if config.max_calls is not None and config.max_calls < config.max_batch:
         raise ConfigurationError(f"{source('max_calls')}: must not be less than max_batch, {config.max_batch}")
+    if config.max_http_bytes_per_caller < config.max_body:
+        raise ConfigurationError(
+            f"{source('max_http_bytes_per_caller')}: must not be less than max_body, {config.max_body}: "
+            "no body of that size could be read"
+        )
+    if config.max_http_bytes < config.max_http_bytes_per_caller:
+        raise ConfigurationError(
+            f"{source('max_http_bytes')}: must not be less than max_http_bytes_per_caller, "
+            f"{config.max_http_bytes_per_caller}"
+        )
     if config.overload_hard < config.overload_soft:
         raise ConfigurationError(
             f"{source('overload_hard')}: must not be less than overload_soft, {config.overload_soft}"

@@ -21,6 +21,8 @@ from a2a_server.overload import RETRY_AFTER, Load
 from a2a_server.protocol.errors import Overloaded, to_object, to_status
 from a2a_server.turnstile import Bench, Refusals
 
+FEW_CHUNKS: Final = 4096  # of a body, however small; of more the average must have LEAST_CHUNK bytes
+LEAST_CHUNK: Final = 16
 ACCEPTED_AT_ONCE: Final = 16
 # Open files that connections must leave: for the database and executors, and for connections that have been accepted
 # and are not counted yet, or not gone yet, which takes four turns of the loop.
@@ -94,6 +96,7 @@ class Connection(TimedConnection):
     _is_in_head = False
     _is_too_large = False
     _size = 0  # bytes of the head that has begun
+    _chunks = 0  # of the body that arrives
     _has_begun = False  # with the data that came last
     _middle = 0  # bytes that came since for it alone, whether the parser has told of them or not
 
@@ -140,7 +143,7 @@ class Connection(TimedConnection):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_head = self._has_begun = True
-        self._size = 0
+        self._size = self._chunks = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -162,6 +165,12 @@ class Connection(TimedConnection):
     def on_message_complete(self) -> None:
         if not self._is_set_aside:
             super().on_message_complete()
+
+    def on_chunk_header(self) -> None:
+        """Refuse a body of very many tiny chunks: each costs as much time as a large one."""
+        if self._chunks > FEW_CHUNKS and self._body_size < LEAST_CHUNK * self._chunks:
+            raise HeadNotTaken("too many small chunks")
+        self._chunks += 1
 
     def _count(self, size: int) -> None:
         self._size += size

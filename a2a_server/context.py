@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Struct
 
+from a2a_server.aside import Aside
 from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.limits import Permit
 from core.errors import Problem
@@ -61,6 +62,7 @@ class RequestContext:
     last_event_id: int | None = None  # where a broken stream is to be taken up
     event_id_problem: Problem | None = None  # what is wrong with the one that was given; for streams only
     permit: Permit = field(default_factory=Permit, compare=False)  # what the caller may still do
+    aside: Aside | None = None  # where a large body is judged; None: it is small, and judged on the spot
 
     @property
     def owner(self) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.context import RequestContext
+from a2a_server.inflight import PIECE, SMALL
 from a2a_server.jsonrpc import Reply
 from a2a_server.origins import Origins
 from a2a_server.overload import REFUSED, RETRY_AFTER
@@ -139,10 +140,11 @@ def too_large(max_body: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body is larger than {max_body} bytes")
 
 
-async def read_body(receive: Receive, max_body: int, seconds: float) -> bytes:
+async def read_body(receive: Receive, max_body: int, seconds: float, hold: Callable[[int], None]) -> bytes:
     """The request's body, which may take so many seconds; never more than the limit of it in memory.
 
-    Raises BodyTooLarge, BodyTimeout; ConnectionError when the client is gone.
+    `hold` is told how many bytes have come as soon as they are many. Raises what it raises, BodyTooLarge, BodyTimeout;
+    ConnectionError when the client is gone.
     """
     chunks: list[bytes] = []
     size = 0
@@ -156,6 +158,8 @@ async def read_body(receive: Receive, max_body: int, seconds: float) -> bytes:
                 size += len(chunk)
                 if size > max_body:
                     raise too_large(max_body)
+                if size > SMALL:
+                    hold(size)
                 chunks.append(chunk)
                 if not message.get("more_body", False):
                     return b"".join(chunks)
@@ -166,7 +170,11 @@ async def read_body(receive: Receive, max_body: int, seconds: float) -> bytes:
 async def send_reply(reply: Reply, send: Send) -> None:
     """Send a reply that is no stream."""
     await send({"type": "http.response.start", "status": reply.status, "headers": _headers(reply)})
-    await send({"type": "http.response.body", "body": reply.body})
+    sent = 0
+    while len(reply.body) - sent > PIECE:  # each waits until the client has taken most of those before it
+        await send({"type": "http.response.body", "body": reply.body[sent : sent + PIECE], "more_body": True})
+        sent += PIECE
+    await send({"type": "http.response.body", "body": reply.body[sent:] if sent else reply.body})
 
 
 async def send_refusal(reply: Reply, receive: Receive, send: Send, *, linger: float = LINGER) -> None:

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from a2a_server.context import RequestContext
 from a2a_server.dialect import OWN, Dialect
+from a2a_server.inflight import VALUE
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
@@ -33,7 +34,7 @@ from a2a_server.protocol.errors import (
 )
 from a2a_server.protocol.versions import check_version
 from core.errors import Problem
-from core.jsonscan import has_few_values, is_shallow
+from core.jsonscan import has_few_values, is_shallow, most_values
 
 DEFAULT_MAX_BATCH = 50
 _HEAD = b'{"jsonrpc":"2.0","id":'
@@ -124,7 +125,8 @@ class Door:
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
         """Answer one HTTP body. Never raises, save for cancellation."""
         try:
-            message = parse(body, self._json)
+            is_small = context.aside is None
+            message = parse(body, self._json) if is_small else await read_large(body, self._json, context)
             if isinstance(message, list) and not 1 <= len(message) <= self._max_batch:
                 raise InvalidRequest(f"A batch has 1 to {self._max_batch} requests, not {len(message)}")
             if isinstance(message, list) and len(message) > 1 and context.idempotency_key is not None:
@@ -231,6 +233,17 @@ def parse(body: bytes, limits: JsonLimits = JSON_LIMITS) -> Any:
         raise ParseError from None
 
 
+async def read_large(body: bytes, limits: JsonLimits, context: RequestContext) -> Any:
+    """The JSON value of a large body, decoded beside the event loop when the memory for its values is granted.
+
+    Raises ParseError, RateLimited, Overloaded.
+    """
+    assert context.aside is not None
+    values = min(await context.aside.run(context.owner, most_values, body), limits.values)
+    context.permit.hold(len(body) + VALUE * values)
+    return await context.aside.run(context.owner, parse, body, limits)
+
+
 def error_reply(
     error: A2AError, request_id: str | int | None = None, *, status: int | None = None, dialect: Dialect = OWN
 ) -> Reply:
@@ -300,7 +313,10 @@ async def _run(
     if dialect.version is not None:
         check_version(context.a2a_version, dialect.version)
     if not method.is_raw:
-        params = dialect.decode(params, method.params_type)
+        if context.aside is None:
+            params = dialect.decode(params, method.params_type)
+        else:
+            params = await context.aside.run(context.owner, dialect.decode, params, method.params_type)
     if not has_id and dialect.version is not None:
         raise InvalidRequest.of([Problem("id", "is required: A2A has no notifications")])
     streams = method.is_stream if isinstance(method.is_stream, bool) else method.is_stream(params)

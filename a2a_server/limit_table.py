@@ -14,6 +14,8 @@ SETTINGS: Final = (
     "max_body",
     "max_nesting",
     "max_values",
+    "max_http_bytes",
+    "max_http_bytes_per_caller",
     "max_batch",
     "max_tree_tasks",
     "max_depth",

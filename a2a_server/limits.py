@@ -13,6 +13,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from a2a_server.inflight import InFlight
 from a2a_server.overload import TAKEN
 from a2a_server.protocol.errors import RateLimited
 
@@ -63,8 +64,9 @@ class _Caller:
 class Callers:
     """The callers of one server that hold something, or have asked of late."""
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = monotonic, *, inflight: InFlight | None = None) -> None:
         self._now = now
+        self.inflight = inflight  # None: nothing is counted
         self._known: OrderedDict[str, _Caller] = OrderedDict()  # who asked last is last
 
     def __len__(self) -> int:
@@ -109,6 +111,7 @@ class Permit:
         self._callers = callers
         self._park = park
         self._owner = ""
+        self._held = 0  # bytes
         self._limits = NO_LIMITS
         self._caller: _Caller | None = None
         self._calls = 0
@@ -116,8 +119,9 @@ class Permit:
 
     def admit(self, owner: str, limits: CallerLimits) -> None:
         """The request is this caller's, and one call. Raises RateLimited."""
+        self._owner = owner
         if self._callers is not None and limits != NO_LIMITS:
-            self._owner, self._limits = owner, limits
+            self._limits = limits
             self._take(1)
 
     def extend(self, calls: int) -> None:
@@ -142,8 +146,22 @@ class Permit:
         if self._park is not None:
             self._park()
 
+    def hold(self, size: int) -> None:
+        """It holds so many bytes in all. Raises RateLimited or Overloaded, and holds what it held before."""
+        if self._callers is not None and (inflight := self._callers.inflight) is not None and size > self._held:
+            inflight.take(self._owner, size - self._held)
+            self._held = size
+
+    def let_go(self) -> None:
+        """It holds no bytes any more."""
+        if self._held and self._callers is not None and self._callers.inflight is not None:
+            self._callers.inflight.give(self._owner, self._held)
+            self._held = 0
+
     def release(self) -> None:
         """The request is over."""
+        if self._held:
+            self.let_go()
         if self._caller is not None:
             self._caller.calls -= self._calls
             self._caller.streams -= self._streams

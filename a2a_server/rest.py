@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from a2a_server.context import RequestContext
 from a2a_server.gate import Face, media_type
-from a2a_server.jsonrpc import JSON_LIMITS, Frame, JsonLimits, Method, Reply, parse, perform, to_events
+from a2a_server.jsonrpc import JSON_LIMITS, Frame, JsonLimits, Method, Reply, parse, perform, read_large, to_events
 from a2a_server.protocol.codec import encode, from_query
 from a2a_server.protocol.errors import A2AError, HttpMethodNotAllowed, InvalidParams, to_status
 from core.errors import Problem
@@ -71,7 +71,7 @@ class RestCall:
         if self.method is None:
             return self.refuse(HttpMethodNotAllowed(self.allowed))
         try:
-            params = self._params(self.method, body)
+            params = await self._params(self.method, body, context)
         except A2AError as error:
             return self.refuse(error)
         match await perform(self.method, context, params):
@@ -88,7 +88,7 @@ class RestCall:
         """The answer that is one error."""
         return status_reply(error, self.media_type)
 
-    def _params(self, method: Method, body: bytes) -> dict[str, Any]:
+    async def _params(self, method: Method, body: bytes, context: RequestContext) -> dict[str, Any]:
         """The ProtoJSON of the method's request: what the body or the query says, and the variables of the path.
 
         Raises ParseError, and InvalidParams for a request that contradicts its own path.
@@ -96,7 +96,10 @@ class RestCall:
         if self.query is not None:
             params: Any = from_query(self.query.multi_items(), method.params_type)
         else:
-            params = parse(body, self.json) if body else {}
+            is_small = context.aside is None
+            params = (
+                (parse(body, self.json) if is_small else await read_large(body, self.json, context)) if body else {}
+            )
         if not isinstance(params, dict):
             raise InvalidParams.of([Problem("", "the body must be a JSON object")])
         for name, encoded in self.path.items():

@@ -12,11 +12,15 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import Raw
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Message, Receive, Scope, Send
 
 from a2a_server.dialect import A2A_1_0, A2ADialect
+from a2a_server.inflight import PIECE, SMALL
 from a2a_server.jsonrpc import Event, Frame
+from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
+from a2a_server.protocol.errors import TurnedAway
 from a2a_server.translate import STATUSES, ending_message, kinds, snapshot, updates
 from core import events as e
 from core.errors import LogFolded, TaskNotFound
@@ -33,6 +37,7 @@ LARGEST_KEPT = 256 * 1024  # bytes; larger frames are encoded for each follower
 PAGE = 500
 
 STREAM_END = Raw(b'{"type":"stream_end"}')
+CROWDED = b": its caller has not taken too many bytes; resume with Last-Event-ID\n\n"
 DRAINED = b": the server is stopping; resume with Last-Event-ID\n\n"
 
 
@@ -288,11 +293,25 @@ async def snapshot_events(
     return await read_events(storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
 
 
-async def sse(events: AsyncGenerator[Event, None], is_draining: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The events as bytes of a `text/event-stream`: one `data` line each, with its number as `id`."""
+async def sse(
+    events: AsyncGenerator[Event, None], is_draining: Callable[[], bool], permit: Permit
+) -> AsyncIterator[bytes]:
+    """The events as bytes of a `text/event-stream`: one `data` line each, with its number as `id`.
+
+    A large one is held by the permit until it is taken. Where its caller holds too much already, the stream ends.
+    """
     async with aclosing(events) as source:
         async for data, seq in source:
+            is_large = len(data) > SMALL
+            if is_large:
+                try:
+                    permit.hold(2 * len(data))  # itself, and what is on its way
+                except TurnedAway:
+                    yield CROWDED
+                    return
             yield b"data: %b\n\n" % data if seq is None else b"id: %d\ndata: %b\n\n" % (seq, data)
+            if is_large:
+                permit.let_go()
     if is_draining():
         yield DRAINED
 
@@ -306,6 +325,19 @@ class EventStream(EventSourceResponse):
 
     def __init__(self, events: AsyncIterator[bytes], *, ping: float) -> None:
         super().__init__(events, ping=ping, sep="\n", ping_message_factory=_ping, cleanup_timeout=5.0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A large event is handed to the connection in pieces, each when those before it have been taken."""
+
+        async def in_pieces(message: Message) -> None:
+            body = message.get("body", b"")
+            if len(body) <= PIECE:
+                await send(message)
+                return
+            for begin in range(0, len(body), PIECE):
+                await send({**message, "body": body[begin : begin + PIECE], "more_body": True})
+
+        await super().__call__(scope, receive, in_pieces)
 
     @staticmethod
     async def _listen_for_exit_signal() -> None:

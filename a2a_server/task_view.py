@@ -49,6 +49,11 @@ def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
     return fields
 
 
+def task_objects(tasks: Iterable[Task]) -> list[dict[str, Any]]:
+    """The tasks, each flat."""
+    return [task_object(task) for task in tasks]
+
+
 def tree_object(head: TreeHead, tasks: Iterable[Task]) -> dict[str, Any]:
     """The root with its `children` and theirs. Raises UnsupportedOperation for a tree too deep to be nested."""
     objects: dict[str, dict[str, Any]] = {}

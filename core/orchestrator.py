@@ -8,6 +8,7 @@ When one fails, everything decided on top of it is void: the tree is dropped fro
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -24,6 +25,7 @@ from core.task import TreeHead
 from core.tree import TaskTree
 
 MAX_CONFLICTS = 20
+LARGE_TREE = 500  # tasks from which on a new tree is put together in a thread
 
 
 class Turn:
@@ -117,15 +119,12 @@ class Orchestrator:
 
         Raises TreeIsRunning when it runs already, StorageError when it cannot be stored; then nothing of it is.
         """
-        tree = TaskTree(head, plan.tasks)
-        events: list[Event] = [TreeCreated(len(plan.tasks), head.id)]
-        if message is not None:
-            events.append(MessageReceived(head.id, message))
-        if execute:
-            events += decide(Execute(), tree, self._clock.now())
+        made = partial(new_tree, head, plan, message, self._clock.now(), execute=execute)
+        tree, recorded = await asyncio.to_thread(made) if len(plan.tasks) > LARGE_TREE else made()
         if head.id in self._trees:
             raise TreeIsRunning(head.id, f"Tree {head.id} is already running")
-        await self._append(tree, events, documents, is_new=True).turn.waiter()
+        self._trees[head.id] = tree
+        await self._record(tree, recorded, documents, is_new=True).turn.waiter()
         return tree
 
     async def handle(self, tree_id: str, command: Command, documents: tuple[Document, ...] = ()) -> Decision:
@@ -187,25 +186,14 @@ class Orchestrator:
     def _last(self, tree_id: str) -> Turn | None:
         return next(reversed(self._turns.get(tree_id, {})), None)
 
-    def _append(
-        self, tree: TaskTree, events: Sequence[Event], documents: tuple[Document, ...], *, is_new: bool = False
-    ) -> Decision:
+    def _append(self, tree: TaskTree, events: Sequence[Event], documents: tuple[Document, ...]) -> Decision:
         if self._trees.setdefault(tree.id, tree) is not tree:
             raise VersionConflict(tree.id)  # it was loaded again since; nothing has been applied
-        now = self._clock.now()
-        recorded = []
-        for event in events:
-            tree.apply(event, now)
-            recorded.append(
-                Recorded(
-                    tree_id=tree.id,
-                    seq=tree.version,
-                    at=now,
-                    name=tree.name_of(event.task_id),
-                    tree_status=tree.status,
-                    event=event,
-                )
-            )
+        return self._record(tree, _apply(tree, events, self._clock.now()), documents)
+
+    def _record(
+        self, tree: TaskTree, recorded: list[Recorded], documents: tuple[Document, ...], *, is_new: bool = False
+    ) -> Decision:
         turn = self._turn(tree, documents, is_new=is_new)
         turn.events += recorded
         turn.decisions += 1
@@ -333,3 +321,34 @@ class Orchestrator:
         self._trees[tree.id] = tree
         if self.observer is not None:
             self.observer.loaded(tree)
+
+
+def new_tree(
+    head: TreeHead, plan: Plan, message: dict[str, Any] | None, now: float, *, execute: bool
+) -> tuple[TaskTree, list[Recorded]]:
+    """The tree, and its first events, which have happened to it."""
+    tree = TaskTree(head, plan.tasks)
+    events: list[Event] = [TreeCreated(len(plan.tasks), head.id)]
+    if message is not None:
+        events.append(MessageReceived(head.id, message))
+    if execute:
+        events += decide(Execute(), tree, now)
+    return tree, _apply(tree, events, now)
+
+
+def _apply(tree: TaskTree, events: Sequence[Event], now: float) -> list[Recorded]:
+    """Let the events happen to the tree."""
+    recorded = []
+    for event in events:
+        tree.apply(event, now)
+        recorded.append(
+            Recorded(
+                tree_id=tree.id,
+                seq=tree.version,
+                at=now,
+                name=tree.name_of(event.task_id),
+                tree_status=tree.status,
+                event=event,
+            )
+        )
+    return recorded

@@ -17,6 +17,8 @@ from core.task import Dependency, Task
 from core.timestamps import from_timestamp
 
 MAX_PROBLEMS = 100  # told in one answer; the rest is only counted
+MAX_KEPT = 1_000  # that are kept until then, so that what is told once is not told again
+LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 MAX_STEPS = 20  # of a cycle that are named
 MAX_SCHEMA_NODES = 2_000  # of the input schema that a task brings along
 # What can make a small schema take for ever, and the type by which the keyword is told from a property of that name.
@@ -97,7 +99,7 @@ def make_plan(
     Tasks refer to each other by `id`, or by `name` where names are unique; the ids in the array are local to it, the
     plan's are new. Raises InvalidPlan with every problem, each with its field ("tasks[3].dependencies[0]: …").
     """
-    problems: list[Problem] = []
+    problems = _Problems()
     if not isinstance(items, list) or not items:
         raise InvalidPlan([Problem("tasks", "must be an array of at least one task")])
     if limits and len(items) > limits.max_tasks:
@@ -110,11 +112,13 @@ def make_plan(
     ]
     tree_id = _root(tasks, problems)
     tasks = [msgspec.structs.replace(task, tree_id=tree_id) for task in tasks]
+    if problems.dropped:  # of what is not kept, nobody knows whether the graph's problems come from it
+        raise InvalidPlan(problems.told())
     told = {problem.field for problem in problems} - {"tasks"}
     problems += [p for p in check_graph(tasks, limits.max_depth if limits else None) if p.field not in told]
     problems += _unknown_executors(tasks, unread, known)
     if problems:
-        raise InvalidPlan(_capped(problems))
+        raise InvalidPlan(problems.told())
     return Plan(tree_id, tuple(tasks))
 
 
@@ -152,9 +156,10 @@ def convert_fields(item: Any, kind: type[Struct], path: str) -> tuple[Any | None
     prefix = f"{path}." if path else ""
     problems = []
     hints = {field.name: field for field in msgspec.structs.fields(kind)}
+    unknown = f"unknown field; known are {', '.join(hints)}"
     for key, value in item.items():
         if key not in hints:
-            problems.append(Problem(f"{prefix}{key}", f"unknown field; known are {', '.join(hints)}"))
+            problems.append(Problem(f"{prefix}{key[:LONGEST_NAME]}", unknown))
             continue
         problems += _value_problems(value, hints[key].type, f"{prefix}{key}")
     problems += [
@@ -457,7 +462,23 @@ def unknown_executor(task: Task, known: Iterable[str]) -> str:
     return f"unknown executor {wanted!r}; known are: {', '.join(known) or 'none'}"
 
 
-def _capped(problems: list[Problem]) -> list[Problem]:
-    if len(problems) <= MAX_PROBLEMS:
-        return problems
-    return [*problems[:MAX_PROBLEMS], Problem("", f"and {len(problems) - MAX_PROBLEMS} more problems")]
+class _Problems(list[Problem]):
+    """What is wrong: the first MAX_KEPT are kept, the others only counted, however many a caller makes."""
+
+    dropped = 0
+
+    def append(self, problem: Problem) -> None:
+        if len(self) < MAX_KEPT:
+            super().append(problem)
+        else:
+            self.dropped += 1
+
+    def __iadd__(self, problems: Iterable[Problem]) -> "_Problems":  # type: ignore[override,misc]
+        for problem in problems:
+            self.append(problem)
+        return self
+
+    def told(self) -> list[Problem]:
+        """The first MAX_PROBLEMS, and how many more there are."""
+        more = len(self) + self.dropped - MAX_PROBLEMS
+        return [*self[:MAX_PROBLEMS], Problem("", f"and {more} more problems")] if more > 0 else list(self)

@@ -49,11 +49,13 @@ LAYERS = (
     ("a2a_server.framing",),
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
+    ("a2a_server.aside",),
     ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature"),
     ("a2a_server.push.settings",),
     (
         "a2a_server.config",
         "a2a_server.context",
+        "a2a_server.inflight",
         "a2a_server.dialect",
         "a2a_server.extensions",
         "a2a_server.limits",

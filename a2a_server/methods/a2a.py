@@ -24,10 +24,11 @@ from a2a_server.streams import Streams, View
 from a2a_server.translate import STATES, STATUSES, context_of
 from core.errors import Problem
 from core.session import Session
-from core.storage.base import LIST_BYTES, TreeQuery
+from core.storage.base import TreeQuery
 from core.task import TreeHead
 
 DEFAULT_PAGE = 50
+PAGE_BYTES = 4 * 1024 * 1024  # of JSON, behind which a page of tasks ends; at least one is in it
 
 
 class A2AMethods:
@@ -125,7 +126,7 @@ class A2AMethods:
     async def _snapshots(
         self, heads: Sequence[TreeHead], params: wire.ListTasksRequest
     ) -> tuple[list[wire.Task], TreeHead | None]:
-        """The tasks of a page, which ends early behind LIST_BYTES; and the last head that was looked at."""
+        """The tasks of a page, which ends early behind PAGE_BYTES; and the last head that was looked at."""
         tasks: list[wire.Task] = []
         size = 0
         last = None
@@ -138,7 +139,7 @@ class A2AMethods:
             tasks.append(task)
             size += len(encode(task))
             await asyncio.sleep(0)  # what is in memory is read without a wait: others have their turn between two tasks
-            if size >= LIST_BYTES:
+            if size >= PAGE_BYTES:
                 break
         return tasks, last
 

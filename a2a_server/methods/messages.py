@@ -166,7 +166,10 @@ class Messages:
         """Store the message's tree and start it; the tree as it was then."""
         message, session = params.message, self._session
         await self._check_context(context.owner, message.context_id)
-        plan = self._plan(context.principal, params)
+        if context.aside is None:
+            plan = self._plan(context.principal, params)
+        else:
+            plan = await context.aside.run(context.owner, self._plan, context.principal, params)
         references = await self._visible(context.owner, message.reference_task_ids)
         await self._open_tasks.admit(context.owner, len(plan.tasks))
         context_id = message.context_id or session.clock.new_id()

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from a2a_server.aside import MANY
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.methods.access import OpenTasks, owned_head, owned_task, readable
@@ -35,7 +37,7 @@ from a2a_server.push.bodies import TASKS
 from a2a_server.push.configs import Standing
 from a2a_server.push.webhooks import Caller, Webhooks
 from a2a_server.streams import Streams, View
-from a2a_server.task_view import task_object, tree_object
+from a2a_server.task_view import task_object, task_objects, tree_object
 from core.commands import Execute
 from core.decide import decide
 from core.errors import Problem, TaskNotFound
@@ -160,7 +162,8 @@ class TasksMethods:
         claim = self._idempotency.claim(context, method, params)
 
         async def make() -> str:
-            plan = self._session.plan(items, owner=context.owner, limits=self._limits)
+            planned = partial(self._session.plan, items, owner=context.owner, limits=self._limits)
+            plan = planned() if context.aside is None else await context.aside.run(context.owner, planned)
             await self._open_tasks.admit(context.owner, len(plan.tasks))
             documents = () if claim is None else (claim.document(plan.root_id, plan.root_id),)
             if webhook is None or self._webhooks is None:
@@ -283,7 +286,8 @@ class TasksMethods:
 
     async def children(self, context: RequestContext, params: ChildrenParams) -> list[dict[str, Any]]:
         await owned_task(self._session, context.owner, params.parent_id)
-        return [task_object(task) for task in await self._session.storage.children(params.parent_id)]
+        tasks = await self._session.storage.children(params.parent_id)
+        return task_objects(tasks) if len(tasks) < MANY else await asyncio.to_thread(task_objects, tasks)
 
     async def list_tasks(self, context: RequestContext, params: ListParams) -> list[dict[str, Any]]:
         """Roots come with their tree's status."""
@@ -304,7 +308,7 @@ class TasksMethods:
 
     async def running_list(self, context: RequestContext, params: RunningParams) -> list[dict[str, Any]]:
         query = replace(_running(context, params), limit=params.limit, offset=params.offset)
-        return [task_object(task) for task in await self._session.storage.tasks(query)]
+        return task_objects(await self._session.storage.tasks(query))
 
     async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
         return {"count": await self._session.storage.count(_running(context, params))}
@@ -344,7 +348,8 @@ class TasksMethods:
 
     async def _tree(self, tree_id: str) -> dict[str, Any]:
         head, tasks = await self._load(tree_id)
-        return tree_object(head, tasks) | {"root_task_id": head.id}
+        made = tree_object(head, tasks) if len(tasks) < MANY else await asyncio.to_thread(tree_object, head, tasks)
+        return made | {"root_task_id": head.id}
 
     async def _load(self, tree_id: str) -> tuple[TreeHead, list[Task]]:
         stored = await self._session.storage.load(tree_id)

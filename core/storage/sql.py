@@ -48,6 +48,9 @@ from core.storage.reader import Reader, Row
 from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
 
+LARGE = 64 * 1024  # bytes of stored JSON from which on it is decoded in a thread
+# Where the JSON stands in the rows that codec reads.
+HEAD_TEXTS, TASK_TEXTS, EVENT_TEXTS = (2, 4), (2, 4), (2,)
 CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
 
 Given = TypeVar("Given")
@@ -158,7 +161,10 @@ class SqlStorage:
         head = queries.HEAD.sql, queries.HEAD.parameters(by_id)
         tasks = queries.TREE_TASKS.sql, queries.TREE_TASKS.parameters(by_id)
         found = await self._reading().first_and_rest(head, tasks, codec.read_task)
-        return None if found is None else (codec.read_head(found[0]), found[1])
+        if found is None:
+            return None
+        row, members = found
+        return (await _decoded([row], HEAD_TEXTS, _heads))[0], members
 
     async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:
         ids = {"ids": msgspec.json.encode(list(tree_ids)).decode()}
@@ -172,23 +178,23 @@ class SqlStorage:
 
     async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
         rows = await self._reading().rows(queries.one_head(tree_id, owner))
-        return codec.read_head(rows[0]) if rows else None
+        return (await _decoded(rows, HEAD_TEXTS, _heads))[0] if rows else None
 
     async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
         rows = await self._reading().rows(queries.one_task(task_id, owner))
-        return codec.read_task(rows[0]) if rows else None
+        return (await _decoded(rows, TASK_TEXTS, _tasks))[0] if rows else None
 
     async def children(self, parent_id: str) -> list[Task]:
         page = await self._reading().list_page((queries.CHILDREN.sql, (parent_id,)), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
-        return [codec.read_task(row) for row in page.rows]
+        return await _decoded(page.rows, TASK_TEXTS, _tasks)
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         page = await self._reading().list_page(queries.task_list(query), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
-        return _readable(page.rows, codec.read_task)
+        return await _decoded(page.rows, TASK_TEXTS, lambda rows: _readable(rows, codec.read_task))
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
         rows = await self._reading().rows(queries.task_count(query, most))
@@ -200,7 +206,7 @@ class SqlStorage:
             total, page = await self._reading().count_and_page(
                 queries.tree_count(query, COUNTED), queries.tree_list(wider), LIST_BYTES
             )
-            heads = _readable(page.rows, codec.read_head)
+            heads = await _decoded(page.rows, HEAD_TEXTS, lambda rows: _readable(rows, codec.read_head))
             if len(heads) > query.limit or page.is_cut or len(page.rows) <= wider.limit:
                 has_more = len(heads) > query.limit or (page.is_cut and bool(heads))
                 return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=has_more)
@@ -222,7 +228,7 @@ class SqlStorage:
     ) -> Sequence[Recorded]:
         query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
         page = await self._reading().page(query, max_bytes)
-        return [codec.read_event(row) for row in page.rows]
+        return await _decoded(page.rows, EVENT_TEXTS, _events)
 
     async def folded(self, tree_id: str) -> int:
         rows = await self._reading().rows(retire.fold_of(tree_id))
@@ -289,6 +295,31 @@ class SqlStorage:
         if self._reader is None:
             raise StorageUnavailable(CLOSED)
         return self._reader
+
+
+async def _decoded(
+    rows: Sequence[Row], texts: Sequence[int], read: Callable[[Iterable[Row]], list[Value]]
+) -> list[Value]:
+    """The values of the rows; in a thread when the texts in these columns are large, for decoding holds the loop."""
+    size = 0
+    for row in rows:
+        for column in texts:
+            text = row[column]
+            if text.__class__ is bytes:  # a corrupt row may hold anything
+                size += len(text)
+    return read(rows) if size <= LARGE else await asyncio.to_thread(read, rows)
+
+
+def _heads(rows: Iterable[Row]) -> list[TreeHead]:
+    return [codec.read_head(row) for row in rows]
+
+
+def _tasks(rows: Iterable[Row]) -> list[Task]:
+    return [codec.read_task(row) for row in rows]
+
+
+def _events(rows: Iterable[Row]) -> list[Recorded]:
+    return [codec.read_event(row) for row in rows]
 
 
 def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Value]:

@@ -13,6 +13,7 @@ from a2a_server.connection import Connections, room
 from a2a_server.proxies import exempt
 from tests.a2a_server.conftest import RunningServer, running, until
 from tests.a2a_server.test_app import HEALTH, raw
+from tests.faults.framing import Server
 
 MAX_HEAD, MAX_FIELDS = Config().max_head, Config().max_header_fields
 BODY = json.dumps(HEALTH).encode()
@@ -192,6 +193,14 @@ async def test_length_that_promises_more_than_comes_is_waited_for_and_nothing_is
         writer.write(HEAD + b"Content-Length: 1000\r\n\r\n" + BODY)
         writer.write_eof()
         assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(("size", "count", "served"), [(1, 4096, 1), (1, 4097, 0), (16, 20_000, 1), (15, 20_000, 0)])
+@pytest.mark.asyncio
+async def test_chunks_are_few_or_not_tiny(size: int, count: int, served: int) -> None:
+    chunks = b"%x\r\n%b\r\n" % (size, b"x" * size) * count + b"0\r\n\r\n"
+    read = await Server().ours((HEAD + CHUNKED + b"\r\n" + chunks,), waits=True)
+    assert (len(read.requests), read.is_closed) == (served, not served)
 
 
 # How many

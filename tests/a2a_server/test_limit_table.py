@@ -14,6 +14,7 @@ from core.jsonvalue import MAX_BYTES, json_size
 from tests.a2a_server import test_app as app
 from tests.a2a_server import test_connection as connection
 from tests.a2a_server import test_deadlines as deadlines
+from tests.a2a_server import test_inflight as inflight
 from tests.a2a_server import test_limits as limits
 from tests.a2a_server import test_methods_push as methods_push
 from tests.a2a_server import test_overload as overload
@@ -102,6 +103,8 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "max_head": connection.test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_own,
     "max_header_fields": connection.test_fields_at_the_limit_pass_and_one_more_does_not,
     "max_body": app.test_body_up_to_the_limit_passes_and_one_byte_more_does_not,
+    "max_http_bytes": inflight.test_all_callers_hold_so_many_bytes_and_no_more,
+    "max_http_bytes_per_caller": inflight.test_one_caller_holds_so_many_bytes_and_no_more,
     "max_push_configs": methods_push.test_a_task_has_so_many_webhooks_and_no_more,
     "overload_soft": overload.test_work_is_held_to_the_soft_threshold_while_so_many_as_the_hard_one_want_something,
     "overload_hard": overload.test_burst_is_served_up_to_the_hard_threshold_and_then_hardly_anything,

@@ -395,7 +395,7 @@ async def test_pages_go_through_all_tasks_once_latest_first(call: Caller) -> Non
 @pytest.mark.asyncio
 async def test_pages_end_early_where_the_tasks_are_large(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred tasks of ten megabytes would be a gigabyte of memory for one answer."""
-    monkeypatch.setattr(methods_a2a, "LIST_BYTES", 2_000)
+    monkeypatch.setattr(methods_a2a, "PAGE_BYTES", 2_000)
     sent = message("echo", {"data": {"text": "x" * 1_200}})
     made = [(await call("SendMessage", sent))["task"]["id"] for _ in range(5)]
 

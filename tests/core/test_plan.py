@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from core.errors import InvalidPlan, Problem
 from core.executors.registry import ExecutorRegistry, wanted_executor
 from core.plan import (
+    LONGEST_NAME,
+    MAX_KEPT,
     MAX_PROBLEMS,
     MAX_SCHEMA_NODES,
     Limits,
@@ -528,3 +530,12 @@ def test_where_no_executor_is_known_that_is_said() -> None:
 def test_a_plan_was_changed_when_it_was_made() -> None:
     (made,) = plan([{"name": "work"}]).tasks
     assert (made.created_at, made.updated_at) == (NOW, NOW)
+
+
+def test_problems_beyond_those_that_are_kept_are_counted_too() -> None:
+    found = problems([ROOT, *(task(f"t{n}", "none") for n in range(MAX_KEPT + 500))])
+    assert found[MAX_PROBLEMS:] == [("", f"and {MAX_KEPT + 500 - MAX_PROBLEMS} more problems")]
+
+
+def test_of_the_name_of_an_unknown_field_so_much_is_told() -> None:
+    assert problems([{"name": "work", "x" * 10_000: 1}])[0][0] == f"tasks[0].{'x' * LONGEST_NAME}"

@@ -16,7 +16,7 @@ from core.attempt import Attempt
 from core.commands import LoseAttempt
 from core.executors.base import TaskContext
 from core.feed import Feed, _Topic
-from core.orchestrator import Decision, Orchestrator
+from core.orchestrator import Decision, Orchestrator, new_tree
 from core.retention import Retention
 from core.runner import Runner
 from core.session import Session
@@ -119,23 +119,21 @@ def _leaky(old: Any) -> Any:
 def _indiscreet(old: Any) -> Any:
     """Followers are told before it is durable."""
 
-    def append(self: Orchestrator, tree: TaskTree, *arguments: Any, **named: Any) -> Decision:
+    def record(self: Orchestrator, tree: TaskTree, *arguments: Any, **named: Any) -> Decision:
         decision = old(self, tree, *arguments, **named)
         self._feed.publish(tree.head, decision.events)
         return decision  # type: ignore[no-any-return]
 
-    return append
+    return record
 
 
 def _premature(old: Any) -> Any:
     """A creation is confirmed before it is durable."""
 
     async def create(self: Orchestrator, head: Any, plan: Any, message: Any, **named: Any) -> TaskTree:
-        tree = TaskTree(head, plan.tasks)
-        events: list[e.Event] = [e.TreeCreated(len(plan.tasks), head.id)]
-        if named["execute"]:
-            events += decide_module.decide(c.Execute(), tree, self._clock.now())
-        self._append(tree, events, named["documents"], is_new=True)
+        tree, recorded = new_tree(head, plan, None, self._clock.now(), execute=named["execute"])
+        self._trees[head.id] = tree
+        self._record(tree, recorded, named["documents"], is_new=True)
         return tree
 
     return create
@@ -247,7 +245,7 @@ PLANTED: dict[str, Plant] = {
     "what could not be stored is not given back": in_place_of(Runner, "voided", nothing),
     "what could not be stored stays in memory": in_place_of(Orchestrator, "_void", _unsaved),
     "a cancel does not stop the work": in_place_of(Attempt, "stop", nothing),
-    "followers are told before it is durable": in_place_of(Orchestrator, "_append", _indiscreet),
+    "followers are told before it is durable": in_place_of(Orchestrator, "_record", _indiscreet),
     "a creation is confirmed before it is durable": in_place_of(Orchestrator, "create", _premature),
     "a follower skips an event": in_place_of(_Topic, "after", _skipping),
     "a follower is not woken at the end": in_place_of(Feed, "publish", _deaf),
