@@ -9,9 +9,11 @@ from typing import Any, cast
 
 from core.clock import Clock
 from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
+from core.errors import NoRoom
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.files import encoded
-from core.executors.schema import violation
+from core.executors.judges import Judges, Undecided
+from core.executors.schema import TooCostly, quick_violation
 from core.hooks import Hooks
 from core.inputs import resolve_inputs
 from core.jsonvalue import PARTS, NotJson, to_json_value
@@ -75,16 +77,23 @@ class Attempt:
             self.job.cancel()
 
 
-async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock) -> Command:
+async def perform(
+    attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock, judges: Judges
+) -> Command:
     """Run the executor once and say what came of it. Raises CancelledError when the attempt was stopped."""
     task, spec, context = attempt.task, attempt.spec, attempt.context
     if spec is None:
         return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
-    schemas = [schema for schema in (spec.input_schema, _own_schema(task)) if schema is not None]
-    inputs = resolve_inputs(task.inputs, context.dependencies, schemas[0] if schemas else None)
-    for schema in schemas:
-        if problem := violation(schema, inputs, "inputs"):
-            return _failure(task, problem, Cause.INVALID_INPUT, final=True)
+    own = _own_schema(task)
+    inputs = resolve_inputs(task.inputs, context.dependencies, own if spec.input_schema is None else spec.input_schema)
+    for schema in (spec.input_schema, own):
+        if schema is not None:
+            try:
+                problem = quick_violation(schema, inputs, "inputs", is_brought=schema is own)
+            except TooCostly:
+                problem = await _costly_violation(judges, task, schema, inputs, "inputs")
+            if problem:
+                return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     try:
         inputs = await hooks.before_task(task, inputs)
         attempt.executor = spec.make()
@@ -97,7 +106,14 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
         attempt.end()
         if hooks.wants_results:
             await _after(hooks, task, inputs, result)
-        return _completion(task, spec, result, context.max_artifact, clock.chance())
+        command = _completion(task, spec, result, context.max_artifact, clock.chance())
+        if spec.output_schema is None or not isinstance(command, CompleteTask):
+            return command
+        try:
+            problem = quick_violation(spec.output_schema, command.result, "result")
+        except TooCostly:
+            problem = await _costly_violation(judges, task, spec.output_schema, command.result, "result")
+        return _failure(task, problem, Cause.INVALID_RESULT, final=True) if problem else command
     except (asyncio.CancelledError, KeyboardInterrupt):
         if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
             raise
@@ -105,6 +121,14 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises ends its attempt, not ours
         return _ending(task, spec, _only(error), clock.chance())
+
+
+async def _costly_violation(judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str) -> str | None:
+    """What is wrong with the value by the schema, or why that cannot be told."""
+    try:
+        return await judges.violation(task.owner, schema, value, root)
+    except (Undecided, NoRoom) as error:
+        return f"{root}: cannot be judged by the schema: {error}"
 
 
 async def _after(hooks: Hooks, task: Task, inputs: dict[str, Any], result: Any) -> None:
@@ -161,6 +185,4 @@ def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: 
         text = value.get("error") or value.get("message") or "the executor reported success: false"
         text = text if isinstance(text, str) else repr(text)
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
-    if spec.output_schema is not None and (problem := violation(spec.output_schema, value, "result")):
-        return _failure(task, problem, Cause.INVALID_RESULT, final=True)
     return CompleteTask(task.id, task.attempt, value)

@@ -23,6 +23,7 @@ from core.egress import Egress
 from core.errors import CallerError, CoreError, StaleAttempt, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
+from core.executors.judges import Judges
 from core.executors.registry import ExecutorRegistry
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, plain
 from core.orchestrator import Decision, Orchestrator
@@ -57,12 +58,14 @@ class Runner:
         clock: Clock,
         limits: RunnerLimits,
         egress: Egress,
+        judges: Judges,
     ) -> None:
         self._orchestrator = orchestrator
         self._registry = registry
         self._clock = clock
         self._limits = limits
         self._egress = egress
+        self._judges = judges
         self._queue = ReadyQueue()
         self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
@@ -311,7 +314,7 @@ class Runner:
         try:
             if attempt.context.stopping:
                 raise asyncio.CancelledError
-            command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock)
+            command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock, self._judges)
             if (
                 attempt.is_shutdown
                 and attempt.context.stopping

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from core.brought_schemas import BroughtSchemas, judge_rest
 from core.clock import Clock, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.egress import Egress, EgressPolicy
@@ -28,9 +29,9 @@ from core.errors import (
     TreeIsRunning,
 )
 from core.events import Recorded
+from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
-from core.executors.schema import judge_schema
 from core.feed import Feed
 from core.orchestrator import Orchestrator
 from core.plan import (
@@ -79,8 +80,14 @@ class Session:
         self.clock = clock or SystemClock()
         self.feed = Feed(storage)
         self.orchestrator = Orchestrator(storage, self.feed, self.clock)
+        self.judges = Judges()
         self.runner = Runner(
-            self.orchestrator, registry, self.clock, limits or RunnerLimits(), egress or Egress(EgressPolicy())
+            self.orchestrator,
+            registry,
+            self.clock,
+            limits or RunnerLimits(),
+            egress or Egress(EgressPolicy()),
+            self.judges,
         )
         self.is_closed = False
         self._keeper: asyncio.Task[None] | None = None
@@ -170,6 +177,7 @@ class Session:
         try:
             await self.runner.close(grace)
         finally:
+            await self.judges.close()
             self.feed.close()
             await self.storage.close()
 
@@ -188,7 +196,8 @@ class Session:
         Raises InvalidPlan with everything that is wrong.
         """
         known = registry or self.registry
-        return make_plan(
+        brought = BroughtSchemas()
+        plan = make_plan(
             items,
             new_id=self.clock.new_id,
             now=self.clock.now(),
@@ -196,8 +205,9 @@ class Session:
             known=known.ids,
             owner=owner,
             limits=limits,
-            judge=judge_schema,
+            judge=brought.judge,
         )
+        return brought.noted(plan)
 
     async def create(
         self,
@@ -213,10 +223,13 @@ class Session:
     ) -> TreeHead:
         """Store a tree with its documents, and with `execute` start it in the same transaction.
 
-        Raises VersionConflict when one of the documents is there already.
+        Raises VersionConflict when one of the documents is there already, and InvalidPlan for an input schema that
+        cannot be used and was too large for `plan` to tell.
         """
-        now = self.clock.now()
         root = next(task for task in plan.tasks if task.id == plan.root_id)
+        if plan.unjudged and (problems := await judge_rest(plan.unjudged, root.owner, self.judges)):
+            raise InvalidPlan(problems)
+        now = self.clock.now()
         head = TreeHead(
             id=plan.root_id,
             owner=root.owner,
@@ -311,7 +324,9 @@ class Session:
         if "dependencies" in parsed:
             parsed["dependencies"] = _own_ids(parsed["dependencies"], list(tree.tasks.values()))
         changed = replace(task, **parsed)
-        problems += extras_problems(changed.schemas, changed.params, judge_schema)
+        brought = BroughtSchemas()
+        problems += extras_problems(changed.schemas, changed.params, brought.judge)
+        problems += await judge_rest(brought.left(changed), changed.owner, self.judges)
         if parsed.keys() & {"name", "schemas", "params"}:
             parsed["executor"] = self.registry.resolve(changed.name, changed.schemas, changed.params)
             if parsed["executor"] is None and (task_id not in tree.children or names_executor(changed)):

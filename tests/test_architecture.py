@@ -35,7 +35,7 @@ LAYERS = (
     ("core.executors", "core.storage"),
     ("core.feed", "core.timers"),
     ("core.orchestrator", "core.retention"),
-    ("core.attempt",),
+    ("core.attempt", "core.brought_schemas"),
     ("core.runner",),
     ("core.session",),
     ("core.manager",),

@@ -211,3 +211,18 @@ async def test_a_blocking_call_for_a_new_task_reads_nothing_of_it_from_storage(
     assert read == []
     monkeypatch.undo()
     assert await call("GetTask", {"id": sent["id"]}) == sent
+
+
+# Schemas that come with the tasks
+
+
+@pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
+@pytest.mark.asyncio
+async def test_a_large_schema_that_cannot_be_used_is_refused_by_its_field(call: Caller, method: str) -> None:
+    """It is judged in another process; small ones are refused by the same path."""
+    for properties in (1, 200):
+        own = {"type": "no such type", "properties": {f"p{n}": {"type": "integer"} for n in range(properties)}}
+        tree = tree_message({"name": "echo", "schemas": {"input_schema": own}})
+        error = await refused(call, method, tree)
+        assert (error.code, error.fields) == (-32602, {"message.parts[0].data.tasks[0].schemas.input_schema"})
+    assert (await call("ListTasks", {}))["totalSize"] == 0
