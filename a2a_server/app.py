@@ -368,6 +368,8 @@ def build(
         tree=config.max_running_per_tree,
         artifact=config.max_artifact,
         output=config.max_output,
+        in_flight=config.max_in_flight,
+        in_flight_per_owner=config.max_in_flight_per_caller,
     )
     session = Session(storage or SqlStorage(config.database), registry=registry, limits=limits, egress=Egress(egress))
     url = config.url(port)

@@ -14,9 +14,11 @@ from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend
 from core.executors.files import encoded
 from core.executors.judges import Judges, Undecided
 from core.executors.schema import TooCostly, quick_violation
+from core.fetch_room import FetchRooms
 from core.hooks import Hooks
+from core.in_flight import Holdings, memory_of
 from core.inputs import resolve_inputs
-from core.jsonvalue import PARTS, NotJson, to_json_value
+from core.jsonvalue import PARTS, NotJson, Verified, measured
 from core.plan import unknown_executor
 from core.task import Cause, Task
 
@@ -77,8 +79,17 @@ class Attempt:
             self.job.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all attempts of a process share: who judges values for them, and who counts what they hold."""
+
+    judges: Judges
+    holdings: Holdings
+    rooms: FetchRooms
+
+
 async def perform(
-    attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock, judges: Judges
+    attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock, means: Means
 ) -> Command:
     """Run the executor once and say what came of it. Raises CancelledError when the attempt was stopped."""
     task, spec, context = attempt.task, attempt.spec, attempt.context
@@ -91,7 +102,7 @@ async def perform(
             try:
                 problem = quick_violation(schema, inputs, "inputs", is_brought=schema is own)
             except TooCostly:
-                problem = await _costly_violation(judges, task, schema, inputs, "inputs")
+                problem = await _costly_violation(means.judges, task, schema, inputs, "inputs")
             if problem:
                 return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     try:
@@ -105,15 +116,19 @@ async def perform(
         await context.stored()
         attempt.end()
         if hooks.wants_results:
-            await _after(hooks, task, inputs, result)
-        command = _completion(task, spec, result, context.max_artifact, clock.chance())
-        if spec.output_schema is None or not isinstance(command, CompleteTask):
+            await _after(hooks, task, inputs, result.value if type(result) is Verified else result)
+        command, data = _completion(task, spec, result, context.max_artifact, clock.chance())
+        if not isinstance(command, CompleteTask):
             return command
-        try:
-            problem = quick_violation(spec.output_schema, command.result, "result")
-        except TooCostly:
-            problem = await _costly_violation(judges, task, spec.output_schema, command.result, "result")
-        return _failure(task, problem, Cause.INVALID_RESULT, final=True) if problem else command
+        if spec.output_schema is not None and type(result) is not Verified:
+            try:
+                problem = quick_violation(spec.output_schema, command.result, "result")
+            except TooCostly:
+                problem = await _costly_violation(means.judges, task, spec.output_schema, command.result, "result")
+            if problem:
+                return _failure(task, problem, Cause.INVALID_RESULT, final=True)
+        _hold(means.holdings, attempt, memory_of(data))
+        return command
     except (asyncio.CancelledError, KeyboardInterrupt):
         if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
             raise
@@ -153,6 +168,8 @@ def _ending(task: Task, spec: ExecutorSpec, error: BaseException, chance: float)
             return RequestInput(task.id, task.attempt, error.parts, error.auth)
         case Rejected():
             return RejectTask(task.id, task.attempt, _storable(str(error)) or "rejected")
+        case NoRoom():
+            return _failure(task, str(error), Cause.NO_ROOM, final=spec.at_most_once, chance=chance)
     logger.info("attempt %d of task %s failed", task.attempt, task.id, exc_info=error)
     text = str(error) or type(error).__name__
     return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
@@ -173,16 +190,23 @@ def _own_schema(task: Task) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, dict) else None
 
 
-def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> Command:
-    """Judge what the executor returned, at most so many bytes of JSON (semantics §4)."""
+def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:
+    """Have the tree hold a result of so many bytes in memory. Raises NoRoom."""
+    if attempt.context.room is not None:
+        attempt.context.room.shrink(size)  # what is left is that of writing it
+    holdings.add(attempt.tree_id, size)
+
+
+def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
+    """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
     try:
-        value = to_json_value(result, "result", most)
+        value, data = measured(result, "result", most)
     except NotJson as refusal:
-        return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True)
+        return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True), b""
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):
         text = value.get("error") or value.get("message") or "the executor reported success: false"
         text = text if isinstance(text, str) else repr(text)
-        return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
-    return CompleteTask(task.id, task.attempt, value)
+        return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance), data
+    return CompleteTask(task.id, task.attempt, value), data

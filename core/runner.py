@@ -16,14 +16,13 @@ from typing import Any
 from msgspec import Struct
 
 from core import events as e
-from core.attempt import Attempt, perform
+from core.attempt import Attempt, Means, perform
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
 from core.egress import Egress
 from core.errors import CallerError, CoreError, StaleAttempt, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
-from core.executors.judges import Judges
 from core.executors.registry import ExecutorRegistry
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, plain
 from core.orchestrator import Decision, Orchestrator
@@ -46,6 +45,8 @@ class RunnerLimits(Struct, frozen=True, kw_only=True):
     tree: int | None = None
     artifact: int = MAX_BYTES  # bytes of JSON of one artifact, message or result
     output: int = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
+    in_flight: int | None = None  # bytes of memory that open trees and fetched answers take
+    in_flight_per_owner: int | None = None
 
 
 class Runner:
@@ -58,14 +59,14 @@ class Runner:
         clock: Clock,
         limits: RunnerLimits,
         egress: Egress,
-        judges: Judges,
+        means: Means,
     ) -> None:
         self._orchestrator = orchestrator
         self._registry = registry
         self._clock = clock
         self._limits = limits
         self._egress = egress
-        self._judges = judges
+        self._means = means
         self._queue = ReadyQueue()
         self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
@@ -293,6 +294,7 @@ class Runner:
             max_artifact=self._limits.artifact,
             max_output=self._limits.output,
             egress=self._egress,
+            room=self._means.rooms.room(task.owner),
         )
         attempt = Attempt(tree.id, task, spec, context)
         self._attempts[key] = attempt
@@ -314,7 +316,7 @@ class Runner:
         try:
             if attempt.context.stopping:
                 raise asyncio.CancelledError
-            command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock, self._judges)
+            command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock, self._means)
             if (
                 attempt.is_shutdown
                 and attempt.context.stopping
@@ -337,6 +339,8 @@ class Runner:
                 await self._report(attempt, command)
         finally:
             del self._attempts[key]
+            if attempt.context.room is not None:
+                attempt.context.room.close()
         tree = self._orchestrator.cached(attempt.tree_id)
         task = tree.tasks.get(attempt.task.id) if tree is not None else None
         if tree is not None and task is not None and tree.is_startable(task):

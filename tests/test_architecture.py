@@ -15,18 +15,18 @@ MAX_FUNCTION_LINES = 60
 
 # From the ground up: a module imports modules of its own line or of lines before it. A name stands for all below it.
 LAYERS = (
-    ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue"),
-    ("core.content_coding", "core.jsonscan"),
+    ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue", "core.content_coding", "core.jsonscan"),
     ("core.fetched",),
     ("core.wire",),
     ("core.task",),
     ("core.commands", "core.events", "core.hooks"),
-    ("core.fold", "core.node_status"),
+    ("core.fold", "core.in_flight", "core.node_status"),
     ("core.inputs", "core.queue", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
     (
         "core.clock",
         "core.egress",
+        "core.fetch_room",
         "core.executors.base",
         "core.executors.files",
         "core.executors.registry",
@@ -78,7 +78,7 @@ PURE = frozenset(
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
-        *("content_coding", "jsonscan"),
+        *("content_coding", "in_flight", "jsonscan"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

@@ -11,6 +11,7 @@ from core.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, StorageError
 from core.executors.files import encoded, read_file
+from core.fetched import Room
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, json_size, to_json_value
 from core.task import Task
 
@@ -108,6 +109,7 @@ class TaskContext:
     at_most_once: bool = False
     max_artifact: int = MAX_BYTES  # bytes of JSON of an artifact, a message, a question or the result
     max_output: int = MAX_OUTPUT  # bytes of JSON of all its artifacts
+    room: Room | None = None  # in memory, for what it fetches
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     stopping: bool = False
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
@@ -234,7 +236,7 @@ class TaskContext:
 
         Raises FileUnreadable, whose text is safe to show, when it cannot be had.
         """
-        return await read_file(part, self.egress)
+        return await read_file(part, self.egress, self.room)
 
     async def ask(self, question: Any, *, auth: bool = False) -> Any:
         """Ask the caller, and return the answer.

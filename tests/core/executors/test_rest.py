@@ -20,7 +20,7 @@ async def call(inputs: dict[str, Any], *, merged: dict[str, Any] | None = None, 
     assert spec.input_schema is not None and spec.output_schema is not None
     given = (merged or {}) | inputs
     assert violation(spec.input_schema, given, "inputs") is None
-    result = await spec.make().execute(given, make_context(inputs=inputs))
+    result = (await spec.make().execute(given, make_context(inputs=inputs))).value
     assert violation(spec.output_schema, result, "result") is None
     return result
 
