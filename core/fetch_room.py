@@ -7,7 +7,6 @@ announced. When everybody who could give room back waits for more, the last one 
 import asyncio
 from typing import Final
 
-from core.errors import NoRoom
 from core.in_flight import ByteBudget
 
 FREE: Final = 64 * 1024  # bytes of an answer that need no room
@@ -31,8 +30,8 @@ class FetchRooms:
     async def take(self, room: "FetchRoom", size: int) -> None:
         """Have so many bytes more. Raises NoRoom when nobody is left who could give them back."""
         while (refusal := self.budget.refusal(room.owner, size)) is not None:
-            if not self._may_come(room, refusal):
-                raise refusal
+            if not self._may_come(room, of_caller=refusal.of_caller):
+                self.budget.take(room.owner, size)  # raises it: one that is raised here would keep this frame
             self._waiting[room] = come = asyncio.get_running_loop().create_future()
             try:
                 await come
@@ -50,10 +49,10 @@ class FetchRooms:
             if not come.done():
                 come.set_result(None)
 
-    def _may_come(self, room: "FetchRoom", refusal: NoRoom) -> bool:
+    def _may_come(self, room: "FetchRoom", *, of_caller: bool) -> bool:
         """Whether one of those rooms that are in the way is not waiting itself."""
         others = (each for each in self._rooms if each is not room and each not in self._waiting)
-        return any(each.owner == room.owner for each in others) if refusal.of_caller else any(others)
+        return any(each.owner == room.owner for each in others) if of_caller else any(others)
 
 
 class FetchRoom:

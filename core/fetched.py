@@ -153,9 +153,11 @@ async def read_body(
                 await asyncio.sleep(0)
         if decoder is not None:
             decoder.end()
+        return bytes(body)
     except NotDecodable as error:
         raise AnswerNotReadable(str(error)) from error
-    return bytes(body)
+    finally:
+        body.clear()  # an error's traceback may keep this frame for a while
 
 
 async def _counted(parts: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:

@@ -1,6 +1,6 @@
 """Bytes in flight: the memory that open trees and fetched answers take, by owner and in all. Pure.
 
-What frees memory is never refused: ends and cancels take nothing, and neither does a small result.
+What frees memory is never refused: ends and cancels take nothing, and small results may use a reserve.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,9 @@ from core.errors import NoRoom
 from core.jsonscan import most_values
 from core.task import Task
 
-SMALL: Final = 4 * 1024  # bytes: a result of so many is always taken, so that every task can end
+SMALL: Final = 4 * 1024  # bytes: a result of so many may use the reserve
+RESERVE: Final = 4  # the part of each limit that is kept for those, beyond the limit: a fourth
+PER_TASK: Final = 1024  # bytes, about, that a task takes beside what its caller gives it
 PER_VALUE: Final = 48  # bytes, about, that a value takes beside its text
 
 
@@ -33,7 +35,7 @@ def _width(data: bytes) -> int:
 def memory_of_tasks(tasks: Iterable[Task], *others: Any) -> int:
     """About how much memory their inputs, results and answers take, and what else comes with their tree."""
     held = [(task.inputs, task.result, task.answers, task.schemas, task.params) for task in tasks]
-    return memory_of(msgspec.json.encode((held, others)))
+    return PER_TASK * len(held) + memory_of(msgspec.json.encode((held, others)))
 
 
 class ByteBudget:
@@ -50,7 +52,7 @@ class ByteBudget:
         return self._by_owner.get(owner, 0)
 
     def refusal(self, owner: str, size: int) -> NoRoom | None:
-        """Why the owner cannot take so many bytes more."""
+        """Why the owner cannot take so many bytes more. What is taken of the reserve counts as well."""
         if self._per_owner is not None and self.of(owner) + size > self._per_owner:
             text = f"your open tasks and fetched answers take {self.of(owner)} bytes of memory"
             return NoRoom(f"{text}; {size} more are beyond your {self._per_owner}", of_caller=True)
@@ -58,11 +60,23 @@ class ByteBudget:
             return NoRoom("open tasks and fetched answers take too much memory at this moment", of_caller=False)
         return None
 
-    def take(self, owner: str, size: int) -> None:
-        """Raises NoRoom beyond a limit."""
-        if (refusal := self.refusal(owner, size)) is not None:
-            raise refusal
+    def take(self, owner: str, size: int, *, reserve: bool = False) -> None:
+        """Take so many bytes. Raises NoRoom beyond a limit, or with `reserve` beyond its reserve."""
+        refusal = self.refusal(owner, size)
+        if refusal is not None and reserve and self._is_in_reserve(owner, size):
+            refusal = None
+        try:
+            if refusal is not None:
+                raise refusal
+        finally:
+            del refusal  # else it and this frame, and all frames that called it, would keep each other
         self.force(owner, size)
+
+    def _is_in_reserve(self, owner: str, size: int) -> bool:
+        for taken, limit in ((self.of(owner), self._per_owner), (self.taken, self._total)):
+            if limit is not None and taken + size > limit + limit // RESERVE:
+                return False
+        return True
 
     def force(self, owner: str, size: int) -> None:
         """Take what is there in any case."""
@@ -101,14 +115,11 @@ class Holdings:
         self._trees[tree_id] = owner, size
 
     def add(self, tree_id: str, size: int) -> None:
-        """The tree takes so many bytes more, unless it is gone. Raises NoRoom, save for what is small."""
+        """The tree takes so many bytes more, unless it is gone. Raises NoRoom; what is small may use the reserve."""
         if (held := self._trees.get(tree_id)) is None:
             return
         owner, before = held
-        if size <= SMALL:
-            self._budget.force(owner, size)
-        else:
-            self._budget.take(owner, size)
+        self._budget.take(owner, size, reserve=size <= SMALL)
         self._trees[tree_id] = owner, before + size
 
     def drop(self, tree_id: str) -> None:

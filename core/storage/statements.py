@@ -18,6 +18,7 @@ from core.storage.tables import documents, events, tasks, trees
 
 DIALECT = sqlite.dialect(paramstyle="qmark")
 MAX_ROWS = 256  # of one statement: at most 14 parameters a row, of SQLite's 32,766
+MAX_BYTES = 1024 * 1024  # of several rows: sqlite3 keeps a copy of what each prepared statement was last given
 
 Execute = Callable[[str, tuple[Any, ...]], object]  # one statement with its parameters
 
@@ -41,9 +42,13 @@ class RowsStatement:
     def run(self, execute: Execute, rows: list[Row]) -> None:
         """Execute it for all the rows, in order."""
         start, left = 0, len(rows)
+        blobs = [n for n, value in enumerate(rows[0]) if type(value) is bytes] if left > 1 else []
         while left:
             size = min(MAX_ROWS, 1 << (left.bit_length() - 1))
             piece = rows[start : start + size]
+            while size > 1 and sum([len(row[n]) for row in piece for n in blobs]) > MAX_BYTES:
+                size //= 2
+                piece = piece[:size]
             execute(self.sql(size), tuple(chain.from_iterable(piece)))
             start += size
             left -= size

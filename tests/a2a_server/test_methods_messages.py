@@ -260,7 +260,7 @@ async def test_inputs_beyond_the_caller_s_share_are_refused_until_others_have_en
 @pytest.mark.parametrize("method", STARTS)
 @pytest.mark.asyncio
 async def test_inputs_beyond_what_the_process_may_hold_are_refused_as_overload(method: str) -> None:
-    async with calling(max_in_flight=1_000) as call:
+    async with calling(max_in_flight=5_000) as call:
         error = await refused(call, method, STARTS[method])
         assert error.code == -32051
         assert (await call("ListTasks", {}))["totalSize"] == 0

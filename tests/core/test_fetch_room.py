@@ -1,6 +1,8 @@
 """Room for fetched answers: who waits, who is refused, and that nobody waits for ever."""
 
 import asyncio
+import contextlib
+import gc
 from typing import Any
 
 import pytest
@@ -128,3 +130,17 @@ async def test_one_that_gives_up_waiting_takes_nothing() -> None:
     first.close()
     assert made.budget.taken == 0
     await made.room("a").reserve(LARGE)
+
+
+@virtual_time
+async def test_refusal_keeps_nothing() -> None:
+    """An error that its own frame refers to stays until the collector finds it, with all that the frames hold."""
+    made = rooms(per_owner=1)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(NoRoom):
+            await made.room("a").reserve(LARGE)
+        assert not [each for each in gc.get_objects() if isinstance(each, NoRoom)]
+    finally:
+        gc.enable()

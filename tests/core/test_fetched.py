@@ -168,3 +168,12 @@ async def test_room_is_made_before_more_is_taken() -> None:
     with pytest.raises(CoreError, match="no room"):
         await read_body(parts_of(b"x" * 600, b"x" * 600, b"x" * 600), {}, 10_000, Small())
     assert Small.asked == [600, 1200]
+
+
+@pytest.mark.asyncio
+async def test_error_does_not_keep_what_came() -> None:
+    """Its traceback has the frame in which the body grew."""
+    with pytest.raises(ResponseTooLarge) as caught:
+        await read_body(parts_of(b"x" * 600, b"x" * 600), {}, 1000)
+    frames = [entry.frame.f_locals for entry in caught.traceback]
+    assert [frame["body"] for frame in frames if "body" in frame] == [b""]
