@@ -16,7 +16,7 @@ from core.executors.judges import Judges, Undecided
 from core.executors.schema import TooCostly, quick_violation
 from core.fetch_room import FetchRooms
 from core.hooks import Hooks
-from core.in_flight import Holdings, memory_of
+from core.in_flight import PER_TASK, Holdings, memory_of
 from core.inputs import resolve_inputs
 from core.jsonvalue import PARTS, NotJson, Verified, measured
 from core.plan import unknown_executor
@@ -127,7 +127,8 @@ async def perform(
                 problem = await _costly_violation(means.judges, task, spec.output_schema, command.result, "result")
             if problem:
                 return _failure(task, problem, Cause.INVALID_RESULT, final=True)
-        _hold(means.holdings, attempt, memory_of(data))
+        if len(data) > PER_TASK:
+            _hold(means.holdings, attempt, memory_of(data))
         return command
     except (asyncio.CancelledError, KeyboardInterrupt):
         if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
@@ -192,8 +193,7 @@ def _own_schema(task: Task) -> Mapping[str, Any] | None:
 
 def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:
     """Have the tree hold a result of so many bytes in memory. Raises NoRoom."""
-    if attempt.context.room is not None:
-        attempt.context.room.shrink(size)  # what is left is that of writing it
+    attempt.context.leave_room(size)  # what is left is that of writing it
     holdings.add(attempt.tree_id, size)
 
 

@@ -29,15 +29,15 @@ class FetchRooms:
 
     async def take(self, room: "FetchRoom", size: int) -> None:
         """Have so many bytes more. Raises NoRoom when nobody is left who could give them back."""
-        while (refusal := self.budget.refusal(room.owner, size)) is not None:
-            if not self._may_come(room, of_caller=refusal.of_caller):
-                self.budget.take(room.owner, size)  # raises it: one that is raised here would keep this frame
+        while any(beyond := self.budget.is_beyond(room.owner, size)):
+            if not self._may_come(room, of_caller=beyond[0]):
+                break
             self._waiting[room] = come = asyncio.get_running_loop().create_future()
             try:
                 await come
             finally:
                 self._waiting.pop(room, None)
-        self.budget.force(room.owner, size)
+        self.budget.take(room.owner, size)
         self._rooms[room] = None
 
     def give(self, room: "FetchRoom", size: int, *, is_last: bool) -> None:

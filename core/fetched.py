@@ -57,10 +57,6 @@ class Room(Protocol):
         """Give back all but so many bytes of memory."""
         ...
 
-    def close(self) -> None:
-        """Give everything back."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:

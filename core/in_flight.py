@@ -4,6 +4,7 @@ What frees memory is never refused: ends and cancels take nothing, and small res
 """
 
 from collections.abc import Iterable
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from core.jsonscan import most_values
 from core.task import Task
 
 SMALL: Final = 4 * 1024  # bytes: a result of so many may use the reserve
-RESERVE: Final = 4  # the part of each limit that is kept for those, beyond the limit: a fourth
+RESERVE: Final = 0.25  # of each limit, beyond it
 PER_TASK: Final = 1024  # bytes, about, that a task takes beside what its caller gives it
 PER_VALUE: Final = 48  # bytes, about, that a value takes beside its text
 
@@ -42,8 +43,8 @@ class ByteBudget:
     """How many bytes are taken, by owner and in all. None: without a limit."""
 
     def __init__(self, per_owner: int | None = None, total: int | None = None) -> None:
-        self._per_owner = per_owner
-        self._total = total
+        self._per_owner = inf if per_owner is None else per_owner
+        self._total = inf if total is None else total
         self._by_owner: dict[str, int] = {}
         self.taken = 0
 
@@ -51,42 +52,36 @@ class ByteBudget:
         """How many bytes the owner has taken."""
         return self._by_owner.get(owner, 0)
 
-    def refusal(self, owner: str, size: int) -> NoRoom | None:
-        """Why the owner cannot take so many bytes more. What is taken of the reserve counts as well."""
-        if self._per_owner is not None and self.of(owner) + size > self._per_owner:
-            text = f"your open tasks and fetched answers take {self.of(owner)} bytes of memory"
-            return NoRoom(f"{text}; {size} more are beyond your {self._per_owner}", of_caller=True)
-        if self._total is not None and self.taken + size > self._total:
-            return NoRoom("open tasks and fetched answers take too much memory at this moment", of_caller=False)
-        return None
-
     def take(self, owner: str, size: int, *, reserve: bool = False) -> None:
         """Take so many bytes. Raises NoRoom beyond a limit, or with `reserve` beyond its reserve."""
-        refusal = self.refusal(owner, size)
-        if refusal is not None and reserve and self._is_in_reserve(owner, size):
-            refusal = None
-        try:
-            if refusal is not None:
-                raise refusal
-        finally:
-            del refusal  # else it and this frame, and all frames that called it, would keep each other
-        self.force(owner, size)
+        taken = self._by_owner.get(owner, 0) + size
+        if taken > self._per_owner or self.taken + size > self._total:
+            self._refuse(owner, size, reserve=reserve)
+        self._by_owner[owner] = taken
+        self.taken += size
 
-    def _is_in_reserve(self, owner: str, size: int) -> bool:
-        for taken, limit in ((self.of(owner), self._per_owner), (self.taken, self._total)):
-            if limit is not None and taken + size > limit + limit // RESERVE:
-                return False
-        return True
+    def is_beyond(self, owner: str, size: int) -> tuple[bool, bool]:
+        """Whether so many bytes more are beyond the owner's share, and whether they are beyond the whole."""
+        return self.of(owner) + size > self._per_owner, self.taken + size > self._total
+
+    def _refuse(self, owner: str, size: int, *, reserve: bool) -> None:
+        """Raises NoRoom, unless the reserve has room."""
+        more = 1 + RESERVE if reserve else 1
+        if self.of(owner) + size > more * self._per_owner:
+            text = f"your open tasks and fetched answers take {self.of(owner)} bytes of memory"
+            raise NoRoom(f"{text}; {size} more are beyond your {self._per_owner}", of_caller=True)
+        if self.taken + size > more * self._total:
+            raise NoRoom("open tasks and fetched answers take too much memory at this moment", of_caller=False)
 
     def force(self, owner: str, size: int) -> None:
         """Take what is there in any case."""
-        self._by_owner[owner] = self.of(owner) + size
+        self._by_owner[owner] = self._by_owner.get(owner, 0) + size
         self.taken += size
 
     def give(self, owner: str, size: int) -> None:
         """Give back what was taken."""
         self.taken -= size
-        left = self.of(owner) - size
+        left = self._by_owner.get(owner, 0) - size
         if left:
             self._by_owner[owner] = left
         else:
@@ -115,7 +110,10 @@ class Holdings:
         self._trees[tree_id] = owner, size
 
     def add(self, tree_id: str, size: int) -> None:
-        """The tree takes so many bytes more, unless it is gone. Raises NoRoom; what is small may use the reserve."""
+        """The tree takes so many bytes more, unless it is gone. Raises NoRoom; what is small may use the reserve.
+
+        What has no more bytes than PER_TASK is counted with its task already.
+        """
         if (held := self._trees.get(tree_id)) is None:
             return
         owner, before = held

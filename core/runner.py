@@ -83,7 +83,7 @@ class Runner:
         self._filling = False
         self._closing = False
         # Bound once: each access to a method makes an object, of which every attempt would keep two.
-        self._report_to, self._submit_to = orchestrator.handle, orchestrator.submit
+        self._report_to, self._submit_to, self._make_room = orchestrator.handle, orchestrator.submit, means.rooms.room
         orchestrator.observer = self
 
     @property
@@ -294,7 +294,7 @@ class Runner:
             max_artifact=self._limits.artifact,
             max_output=self._limits.output,
             egress=self._egress,
-            room=self._means.rooms.room(task.owner),
+            make_room=self._make_room,
         )
         attempt = Attempt(tree.id, task, spec, context)
         self._attempts[key] = attempt
@@ -339,8 +339,7 @@ class Runner:
                 await self._report(attempt, command)
         finally:
             del self._attempts[key]
-            if attempt.context.room is not None:
-                attempt.context.room.close()
+            attempt.context.leave_room()
         tree = self._orchestrator.cached(attempt.tree_id)
         task = tree.tasks.get(attempt.task.id) if tree is not None else None
         if tree is not None and task is not None and tree.is_startable(task):

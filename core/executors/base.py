@@ -109,7 +109,7 @@ class TaskContext:
     at_most_once: bool = False
     max_artifact: int = MAX_BYTES  # bytes of JSON of an artifact, a message, a question or the result
     max_output: int = MAX_OUTPUT  # bytes of JSON of all its artifacts
-    room: Room | None = None  # in memory, for what it fetches
+    make_room: Callable[[str], Room] | None = None  # in memory, for what an owner's task fetches
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     stopping: bool = False
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
@@ -119,11 +119,24 @@ class TaskContext:
     _artifacts: set[str] = field(default_factory=set)
     _unstored: deque[tuple[asyncio.Future[None], int]] = field(default_factory=deque)  # pieces on their way, sizes
     _unstored_size: int = 0
+    _room: Room | None = None
     _lost: StorageError | None = None  # why a piece could not be stored
 
     @property
     def task_id(self) -> str:
         return self.task.id
+
+    @property
+    def room(self) -> Room | None:
+        """What pays for the memory of what this attempt fetches; None where nothing has to."""
+        if self._room is None and self.make_room is not None:
+            self._room = self.make_room(self.task.owner)
+        return self._room
+
+    def leave_room(self, taken: int = 0) -> None:
+        """Keep so many bytes of memory for what was fetched, at most."""
+        if self._room is not None:
+            self._room.shrink(taken)
 
     @property
     def attempt(self) -> int:
