@@ -21,7 +21,7 @@ class BroughtSchemas:
 
     def __init__(self) -> None:
         self._known: dict[bytes, str | None] = {}
-        self._later: set[bytes] = set()
+        self.later: set[bytes] = set()  # JSON of those that are still to be judged
         self._parts = 0
         self._judged = 0
 
@@ -45,20 +45,18 @@ class BroughtSchemas:
         if self._judged + parts <= MOST_AT_ONCE and is_quickly_checked(schema):
             self._judged += parts
             return judge_schema(schema)
-        self._later.add(data)
+        self.later.add(data)
         return None
 
     def noted(self, plan: Plan) -> Plan:
         """The plan with the schemas that are still to be judged."""
-        if not self._later:
-            return plan
         found = [each for task in plan.tasks for each in self.left(task, f"tasks[{task.position}].")]
         return msgspec.structs.replace(plan, unjudged=tuple(found))
 
     def left(self, task: Task, prefix: str = "") -> list[Unjudged]:
         """The task's own schema, if that is still to be judged. `prefix`: of its field's path."""
-        schema = (task.schemas or {}).get("input_schema") if self._later else None
-        if not isinstance(schema, dict) or msgspec.json.encode(schema) not in self._later:
+        schema = (task.schemas or {}).get("input_schema") if self.later else None
+        if not isinstance(schema, dict) or msgspec.json.encode(schema) not in self.later:
             return []
         return [Unjudged(f"{prefix}schemas.input_schema", schema)]
 

@@ -5,6 +5,7 @@ What frees memory is never refused: ends and cancels take nothing, and small res
 
 from collections.abc import Iterable
 from math import inf
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,9 @@ SMALL: Final = 4 * 1024  # bytes: a result of so many may use the reserve
 RESERVE: Final = 0.25  # of each limit, beyond it
 PER_TASK: Final = 1024  # bytes, about, that a task takes beside what its caller gives it
 PER_VALUE: Final = 48  # bytes, about, that a value takes beside its text
+
+_HELD = attrgetter("inputs", "result", "answers", "schemas", "params")
+_encode = msgspec.json.Encoder().encode
 
 
 def memory_of(data: bytes) -> int:
@@ -35,8 +39,10 @@ def _width(data: bytes) -> int:
 
 def memory_of_tasks(tasks: Iterable[Task], *others: Any) -> int:
     """About how much memory their inputs, results and answers take, and what else comes with their tree."""
-    held = [(task.inputs, task.result, task.answers, task.schemas, task.params) for task in tasks]
-    return PER_TASK * len(held) + memory_of(msgspec.json.encode((held, others)))
+    held = [*map(_HELD, tasks)]
+    data = _encode((held, others))
+    size = len(data)
+    return PER_TASK * len(held) + (size if size <= SMALL else memory_of(data))
 
 
 class ByteBudget:

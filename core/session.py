@@ -214,7 +214,7 @@ class Session:
             limits=limits,
             judge=brought.judge,
         )
-        return brought.noted(plan)
+        return brought.noted(plan) if brought.later else plan
 
     async def create(
         self,

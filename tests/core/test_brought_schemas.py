@@ -1,6 +1,7 @@
 """The input schemas that tasks bring: bounded, and judged where that holds up nobody."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -137,13 +138,14 @@ async def test_endless_judgement_fails_its_task(what: str) -> None:
             session.plan([{"id": "root", "name": "root"}, {"parent_id": "root", **JUDGED[what]}])
         )
         await session.judges.close()
-        session.runner._judges = Judges(seconds=1e-9)
+        hurried = Judges(seconds=1e-9)
+        session.runner._means = dataclasses.replace(session.runner._means, judges=hurried)
         await session.execute(head.id)
         await session.wait(head.id, has_ended)
         task = (await tasks_of(session, head.id))["a"]
         root = "result" if what == "output schema" else "inputs"
         assert task.error == f"{root}: cannot be judged by the schema: judging it takes more than 1e-09 s"
-        await session.runner._judges.close()
+        await hurried.close()
 
 
 @pytest.mark.asyncio
