@@ -124,6 +124,8 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_running_per_tree: Count | None = None
     max_artifact: Count = MAX_BYTES  # bytes of JSON that an executor gives at once: an artifact, a message, the result
     max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
+    max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory that open tasks and the answers they fetch may take
+    max_in_flight_per_caller: Count = 128 * 1024 * 1024
 
     sse_ping: Seconds = 15.0
     head_timeout: Seconds = 10.0  # how long the head of a request may take, from the accept on, with TLS's handshake

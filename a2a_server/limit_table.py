@@ -34,6 +34,8 @@ SETTINGS: Final = (
     "max_running_per_tree",
     "max_artifact",
     "max_output",
+    "max_in_flight",
+    "max_in_flight_per_caller",
     "sse_ping",
     "head_timeout",
     "body_timeout",

@@ -19,6 +19,7 @@ from sse_starlette.sse import EventSourceResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from a2a_server import logs, tls
+from a2a_server.allocator import give_large_back
 from a2a_server.app import Application, build
 from a2a_server.config import Config
 from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
@@ -142,6 +143,7 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     logs.configure(config.log_level, as_json=config.log_json)
     try:
         load_executors(config.executors)
+        give_large_back()
         asyncio.run(_serve(config, ready))
     except ConfigurationError as error:
         return _failed(error, EX_CONFIG)

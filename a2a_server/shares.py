@@ -2,7 +2,7 @@
 
 from a2a_server.config import Config
 from a2a_server.context import tenant_of
-from core.runner import RunnerLimits
+from core.runner_limits import RunnerLimits
 
 SHARE = 2  # a caller who is identified may hold one slot of so many
 
@@ -27,4 +27,6 @@ def runner_limits(config: Config) -> RunnerLimits:
         seconds=config.max_task_seconds or None,
         artifact=config.max_artifact,
         output=config.max_output,
+        in_flight=config.max_in_flight,
+        in_flight_per_owner=config.max_in_flight_per_caller,
     )

@@ -6,7 +6,7 @@ from core.executors.files import FileUnreadable
 from core.executors.function import executor, register_executor
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.manager import TaskManager, TaskRepository, TaskTreeNode, create_session
-from core.runner import RunnerLimits
+from core.runner_limits import RunnerLimits
 from core.session import Session
 from core.task import Dependency, Task, TaskStatus
 

@@ -13,12 +13,17 @@ from msgspec import Struct
 
 from core.clock import Clock
 from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
+from core.errors import NoRoom
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
+from core.executors.family import Family
 from core.executors.files import encoded
-from core.executors.schema import violation
+from core.executors.judges import Judges, Undecided
+from core.executors.schema import TooCostly, quick_violation
+from core.fetch_room import FetchRooms
 from core.hooks import Hooks
+from core.in_flight import PER_TASK, Holdings, memory_of
 from core.inputs import resolve_inputs
-from core.jsonvalue import PARTS, NotJson, copied, to_json_value
+from core.jsonvalue import PARTS, NotJson, Verified, copied, measured
 from core.plan import unknown_executor
 from core.room import Claim
 from core.task import Cause, Task
@@ -135,16 +140,34 @@ def broken_off(attempt: Attempt, error: BaseException, chance: float) -> FailAtt
     return _failure(attempt.task, text, Cause.EXECUTOR_ERROR, final=final, chance=chance)
 
 
-async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock) -> Command:
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all attempts of a process share: judges of values, accounts of memory, and the family of children."""
+
+    judges: Judges
+    holdings: Holdings
+    rooms: FetchRooms
+    family: Family
+
+
+async def perform(
+    attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock, means: Means
+) -> Command:
     """Run the executor once and say what came of it. Raises CancelledError when the attempt was stopped."""
     task, spec, context = attempt.task, attempt.spec, attempt.context
     if spec is None:
         return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
-    schemas = [schema for schema in (spec.input_schema, _own_schema(task)) if schema is not None]
-    inputs = copied(resolve_inputs(task.inputs, context.stored_results, schemas[0] if schemas else None))
-    for schema in schemas:
-        if problem := violation(schema, inputs, "inputs"):
-            return _failure(task, problem, Cause.INVALID_INPUT, final=True)
+    own = _own_schema(task)
+    first = own if spec.input_schema is None else spec.input_schema
+    inputs = copied(resolve_inputs(task.inputs, context.stored_results, first))
+    for schema in (spec.input_schema, own):
+        if schema is not None:
+            try:
+                problem = quick_violation(schema, inputs, "inputs", is_brought=schema is own)
+            except TooCostly:
+                problem = await _costly_violation(means.judges, task, schema, inputs, "inputs")
+            if problem:
+                return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     try:
         if hooks.sees_tasks:
             inputs = await hooks.before_task(context.task, inputs)
@@ -156,9 +179,20 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
             raise
         await context.stored()
         attempt.end()
-        command = _completion(task, spec, result, context.max_artifact, clock.chance())
+        command, data = _completion(task, spec, result, context.max_artifact, clock.chance())
         if hooks.wants_results:
-            await _after(hooks, context.task, inputs, result)
+            await _after(hooks, context.task, inputs, result.value if type(result) is Verified else result)
+        if not isinstance(command, CompleteTask):
+            return command
+        if spec.output_schema is not None and type(result) is not Verified:
+            try:
+                problem = quick_violation(spec.output_schema, command.result, "result")
+            except TooCostly:
+                problem = await _costly_violation(means.judges, task, spec.output_schema, command.result, "result")
+            if problem:
+                return _failure(task, problem, Cause.INVALID_RESULT, final=True)
+        if len(data) > PER_TASK:
+            _hold(means.holdings, attempt, memory_of(data))
         return command
     except (asyncio.CancelledError, KeyboardInterrupt):
         if attempt.is_interrupted:
@@ -168,6 +202,14 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises ends its attempt, not ours
         return _ending(task, spec, _only(error), clock.chance())
+
+
+async def _costly_violation(judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str) -> str | None:
+    """What is wrong with the value by the schema, or why that cannot be told."""
+    try:
+        return await judges.violation(task.owner, schema, value, root)
+    except (Undecided, NoRoom) as error:
+        return f"{root}: cannot be judged by the schema: {error}"
 
 
 async def _after(hooks: Hooks, task: Task, inputs: dict[str, Any], result: Any) -> None:
@@ -192,6 +234,8 @@ def _ending(task: Task, spec: ExecutorSpec, error: BaseException, chance: float)
             return RequestInput(task.id, task.attempt, error.parts, error.auth)
         case Rejected():
             return RejectTask(task.id, task.attempt, _storable(str(error)) or "rejected")
+        case NoRoom():
+            return _failure(task, str(error), Cause.NO_ROOM, final=spec.at_most_once, chance=chance)
     logger.info("attempt %d of task %s failed", task.attempt, task.id, exc_info=error)
     text = str(error) or type(error).__name__
     return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
@@ -212,18 +256,22 @@ def _own_schema(task: Task) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, dict) else None
 
 
-def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> Command:
-    """Judge what the executor returned, at most so many bytes of JSON (semantics §4)."""
+def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:
+    """Have the tree hold a result of so many bytes in memory. Raises NoRoom."""
+    attempt.context.leave_room(size)  # what is left is that of writing it
+    holdings.add(attempt.tree_id, size)
+
+
+def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
+    """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
     try:
-        value = to_json_value(result, "result", most)
+        value, data = measured(result, "result", most)
     except NotJson as refusal:
-        return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True)
+        return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True), b""
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):
         text = value.get("error") or value.get("message") or "the executor reported success: false"
         text = text if isinstance(text, str) else repr(text)
-        return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
-    if spec.output_schema is not None and (problem := violation(spec.output_schema, value, "result")):
-        return _failure(task, problem, Cause.INVALID_RESULT, final=True)
-    return CompleteTask(task.id, task.attempt, value)
+        return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance), data
+    return CompleteTask(task.id, task.attempt, value), data

@@ -82,6 +82,14 @@ class QueryTooLong(CallerError):
         super().__init__(f"the list was not read within {seconds:g} s; ask for fewer rows, or with other filters")
 
 
+class NoRoom(CoreError):
+    """What was asked does not fit at this moment; it may later. Nothing of it was done."""
+
+    def __init__(self, message: str, *, of_caller: bool) -> None:
+        self.of_caller = of_caller  # whether it is the caller's own share that is used up, not everybody's
+        super().__init__(message)
+
+
 class StaleAttempt(CoreError):
     """A report arrived from an attempt that no longer owns the task. It is dropped."""
 

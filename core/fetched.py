@@ -53,6 +53,10 @@ class Room(Protocol):
         """Have room for an answer of so many bytes, in all. Raises a CoreError when there will be none."""
         ...
 
+    def shrink(self, taken: int) -> None:
+        """Give back all but so many bytes of memory."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
@@ -116,9 +120,12 @@ async def read_body(
 
     Raises ResponseTooLarge, AnswerNotReadable, and what `room` raises.
     """
-    announced = headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and len(announced) < 20 and int(announced) > most:
+    announced = headers.get("content-length", "")[:20]
+    announced = announced if announced.isascii() and announced.isdigit() else ""
+    if announced and int(announced) > most:
         raise ResponseTooLarge(f"the answer is longer than {most} bytes")
+    if room is not None and announced and not headers.get("content-encoding"):
+        await room.reserve(int(announced))
     body = bytearray()
     came, most_coming = 0, most + most // 512 + 128  # what does not compress grows a little
     decoder: Decoder | None = None
@@ -142,9 +149,11 @@ async def read_body(
                 await asyncio.sleep(0)
         if decoder is not None:
             decoder.end()
+        return bytes(body)
     except NotDecodable as error:
         raise AnswerNotReadable(str(error)) from error
-    return bytes(body)
+    finally:
+        body.clear()  # an error's traceback may keep this frame for a while
 
 
 async def _counted(parts: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:

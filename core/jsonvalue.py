@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 PARTS = "$parts"  # a result that is a list of A2A parts is kept as an object with this one key
 
@@ -17,12 +18,26 @@ class NotJson(ValueError):
     """A value cannot be kept: it is no JSON value, or too large. The text says why."""
 
 
+class Verified(Struct, frozen=True):
+    """A result that its executor knows to be JSON, and what its schema says: it is not judged again."""
+
+    value: Any
+
+
 def to_json_value(value: Any, what: str = "value", limit: int = MAX_BYTES) -> Any:
     """The value as it will be read back: tuples become lists. Raises NotJson for anything JSON cannot say."""
-    if value is None or value is True or value is False:
-        return value
-    if type(value) is float and math.isfinite(value):
-        return value
+    return measured(value, what, limit)[0]
+
+
+def measured(value: Any, what: str, limit: int) -> tuple[Any, bytes]:
+    """The value as it will be read back, and its JSON. Raises NotJson for what is none, or has more bytes of it."""
+    if value is None or value is True or value is False or (type(value) is float and math.isfinite(value)):
+        return value, b""  # it has next to none
+    if type(value) is Verified:
+        data = msgspec.json.encode(value.value)
+        if len(data) > limit:
+            raise NotJson(f"the {what} has {len(data)} bytes of JSON; {limit} are allowed")
+        return value.value, data
     try:
         data = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_refuse).encode()
     except UnicodeEncodeError:
@@ -39,7 +54,7 @@ def to_json_value(value: Any, what: str = "value", limit: int = MAX_BYTES) -> An
         raise NotJson(f"the {what} is not JSON: {error}") from None
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and is_too_deep(decoded):
         raise NotJson(f"the {what} is nested more than {MAX_DEPTH} levels deep")
-    return decoded
+    return decoded, data
 
 
 def copied(value: Any) -> Any:

@@ -17,7 +17,7 @@ from core.executors.schema import judge_schema
 from core.jsonvalue import NotJson, to_json_value
 from core.plan import Plan, TaskInput, check_graph, convert_fields, deadline_of, extras_problems, names_executor
 from core.retry import RetryPolicy
-from core.runner import RunnerLimits
+from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage

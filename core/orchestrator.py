@@ -19,6 +19,7 @@ from core.decide import decide
 from core.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import Event, MessageReceived, Recorded, TreeCreated
 from core.feed import Feed
+from core.in_flight import Holdings, memory_of_tasks
 from core.plan import Plan
 from core.storage.base import Append, Document, Storage
 from core.task import TreeHead
@@ -91,10 +92,11 @@ class Observer(Protocol):
 class Orchestrator:
     """Keeps the trees of one process and lets commands happen to them."""
 
-    def __init__(self, storage: Storage, feed: Feed, clock: Clock) -> None:
+    def __init__(self, storage: Storage, feed: Feed, clock: Clock, holdings: Holdings) -> None:
         self._storage = storage
         self._feed = feed
         self._clock = clock
+        self._holdings = holdings
         self._trees: dict[str, TaskTree] = {}
         self._loading: dict[str, asyncio.Task[TaskTree]] = {}
         self._turns: dict[str, dict[Turn, None]] = {}  # by tree, those not answered, oldest first
@@ -253,7 +255,7 @@ class Orchestrator:
         if self.observer is not None:
             self.observer.committed(tree, turn.events)
         if tree.id not in self._turns and not tree.is_live and self._trees.get(tree.id) is tree:
-            del self._trees[tree.id]
+            self._drop(tree.id)
             self._apart.discard(tree.id)
         turn.settle()
 
@@ -268,7 +270,7 @@ class Orchestrator:
         tree = turn.tree
         self._leave(turn)
         if self._trees.get(tree.id) is tree:
-            del self._trees[tree.id]
+            self._drop(tree.id)
         if turn.decisions > 1 and not isinstance(error, VersionConflict | StorageUnavailable):
             # One of the decisions cannot be stored: each is made again by itself, so that only its own caller is told.
             self._apart.add(tree.id)
@@ -317,8 +319,13 @@ class Orchestrator:
                 self._take_up(tree)
         return tree
 
+    def _drop(self, tree_id: str) -> None:
+        del self._trees[tree_id]
+        self._holdings.drop(tree_id)
+
     def _take_up(self, tree: TaskTree) -> None:
         self._trees[tree.id] = tree
+        self._holdings.force(tree.id, tree.head.owner, memory_of_tasks(tree.tasks.values(), tree.head.metadata))
         if self.observer is not None:
             self.observer.loaded(tree)
 

@@ -76,11 +76,19 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_depth: int = 200
 
 
+class Unjudged(Struct, frozen=True):
+    """An input schema of which it is still to be found out whether it can be used, and its field's path."""
+
+    field: str
+    schema: Mapping[str, Any]
+
+
 class Plan(Struct, frozen=True):
     """A validated tree, ready to be stored: its tasks by position, with their final ids."""
 
     root_id: str
     tasks: tuple[Task, ...]
+    unjudged: tuple[Unjudged, ...] = ()
 
 
 def make_plan(

@@ -7,29 +7,26 @@ itself; it only sends commands.
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from msgspec import Struct
-
 from core import events as e
-from core.attempt import ORIGIN, Attempt, Job, Origin, broken_off, overdue, perform
+from core.attempt import ORIGIN, Attempt, Job, Means, Origin, broken_off, overdue, perform
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
 from core.egress import Egress
 from core.errors import CallerError, CoreError, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
-from core.executors.family import Family
 from core.executors.registry import ExecutorRegistry
-from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, plain
+from core.jsonvalue import plain
 from core.leftovers import Leftovers
 from core.orchestrator import Decision, Orchestrator
 from core.queue import ReadyQueue
 from core.reports import Reports
-from core.room import Claim, Room, RoomLimits
+from core.room import Claim, Room
+from core.runner_limits import RunnerLimits
 from core.task import Cause, Task, TaskStatus
 from core.time_limits import TimeLimits
 from core.timers import Timer, Timers
@@ -42,26 +39,6 @@ ABANDON_AFTER = 30.0  # seconds after its interruption from which on an attempt 
 MAX_UNSTORED = 1_000  # starts and reports on their way to the disk; more would only wait there
 
 
-class RunnerLimits(Struct, frozen=True, kw_only=True):
-    """How much may run at a time in this process, and give. None: no limit."""
-
-    tasks: int = 100
-    threads: int = 512  # plain functions, and those that hang after their attempt's end
-    processes: int = 4 * (os.cpu_count() or 1)  # executors that use a child process
-    caller: int | None = None  # tasks of one owner, who may have the same part of the threads and of the processes
-    weigh: Callable[[str], float] = lambda owner: 1.0  # how much of what is free an owner gets, beside others
-    tree: int | None = None
-    seconds: float | None = None  # that one attempt may take, whatever its task's `timeout` says
-    artifact: int = MAX_BYTES  # bytes of JSON of one artifact, message or result
-    output: int = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
-
-    def room(self) -> RoomLimits:
-        """Those that say what may start."""
-        return RoomLimits(
-            slots=self.tasks, threads=self.threads, processes=self.processes, caller=self.caller, tree=self.tree
-        )
-
-
 class Runner:
     """The attempts of one process."""
 
@@ -72,13 +49,14 @@ class Runner:
         clock: Clock,
         limits: RunnerLimits,
         egress: Egress,
+        means: Means,
     ) -> None:
         self._orchestrator = orchestrator
         self._registry = registry
         self._clock = clock
         self._limits = limits
         self._egress = egress
-        self.family = Family()  # the child processes of the attempts
+        self._means = means
         self._room = Room(limits.room(), registry.get)
         self._queue = ReadyQueue(self._room, limits.weigh)
         self._starting: dict[tuple[str, str], Claim] = {}  # (tree, task) whose TaskStarted is not durable
@@ -95,7 +73,7 @@ class Runner:
         self._filling = False
         self._closing = False
         # Bound once: each access to a method makes an object, of which every attempt would keep two.
-        self._report_to, self._submit_to = orchestrator.handle, orchestrator.submit
+        self._report_to, self._submit_to, self._make_room = orchestrator.handle, orchestrator.submit, means.rooms.room
         orchestrator.observer = self
 
     @property
@@ -298,7 +276,8 @@ class Runner:
             max_artifact=self._limits.artifact,
             max_output=self._limits.output,
             egress=self._egress,
-            family=self.family,
+            family=self._means.family,
+            make_room=self._make_room,
         )
         attempt = Attempt(tree.id, task, spec, context, claim)
         self._attempts[key] = attempt
@@ -337,7 +316,7 @@ class Runner:
         try:
             if attempt.context.stopping:
                 raise asyncio.CancelledError
-            command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock)
+            command = await perform(attempt, self._registry.ids, self._registry.hooks, self._clock, self._means)
             if (
                 attempt.is_shutdown
                 and attempt.context.stopping
@@ -368,6 +347,7 @@ class Runner:
                 await self._reports.deliver(attempt, command)
         finally:
             del self._attempts[key]
+            attempt.context.leave_room()
         self._offer_again(key)
 
     def _offer_again(self, key: tuple[str, str]) -> None:

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from core.attempt import Means
+from core.brought_schemas import BroughtSchemas, judge_rest
 from core.clock import Clock, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.egress import Egress, EgressPolicy
@@ -29,10 +31,12 @@ from core.errors import (
 )
 from core.events import Recorded
 from core.executors.family import Family
+from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
-from core.executors.schema import judge_schema
 from core.feed import Feed
+from core.fetch_room import FetchRooms
+from core.in_flight import ByteBudget, Holdings, memory_of, memory_of_tasks
 from core.orchestrator import Orchestrator
 from core.plan import (
     Limits,
@@ -45,7 +49,8 @@ from core.plan import (
     parse_changes,
     unknown_executor,
 )
-from core.runner import Runner, RunnerLimits
+from core.runner import Runner
+from core.runner_limits import RunnerLimits
 from core.storage.base import Document, Storage
 from core.task import ANONYMOUS, Dependency, Task, TaskStatus, TreeHead
 
@@ -79,9 +84,20 @@ class Session:
         self.registry = registry
         self.clock = clock or SystemClock()
         self.feed = Feed(storage)
-        self.orchestrator = Orchestrator(storage, self.feed, self.clock)
+        limits = limits or RunnerLimits()
+        egress = egress or Egress(EgressPolicy())
+        budget = ByteBudget(limits.in_flight_per_owner, limits.in_flight)
+        self.holdings = Holdings(budget)
+        self.orchestrator = Orchestrator(storage, self.feed, self.clock, self.holdings)
+        self.family = Family()
+        self.judges = Judges(self.family)
         self.runner = Runner(
-            self.orchestrator, registry, self.clock, limits or RunnerLimits(), egress or Egress(EgressPolicy())
+            self.orchestrator,
+            registry,
+            self.clock,
+            limits,
+            egress,
+            Means(self.judges, self.holdings, FetchRooms(budget, egress.policy.max_bytes), self.family),
         )
         self.is_closed = False
         self._keeper: asyncio.Task[None] | None = None
@@ -132,9 +148,9 @@ class Session:
 
     async def _end_orphans(self) -> None:
         """End what an earlier process started and left at work, before any of its attempts begins anew."""
-        self.runner.family = Family(self.storage.identity)
+        self.family.database = self.storage.identity
         try:
-            ended = await self.runner.family.end_orphans()
+            ended = await self.family.end_orphans()
         except BaseException:  # nobody would close what is open already
             await self.storage.close()
             raise
@@ -183,6 +199,7 @@ class Session:
         try:
             await self.runner.close(grace)
         finally:
+            await self.judges.close()
             self.feed.close()
             await self.storage.close()
 
@@ -201,7 +218,8 @@ class Session:
         Raises InvalidPlan with everything that is wrong.
         """
         known = registry or self.registry
-        return make_plan(
+        brought = BroughtSchemas()
+        plan = make_plan(
             items,
             new_id=self.clock.new_id,
             now=self.clock.now(),
@@ -209,8 +227,9 @@ class Session:
             known=known.ids,
             owner=owner,
             limits=limits,
-            judge=judge_schema,
+            judge=brought.judge,
         )
+        return brought.noted(plan) if brought.later else plan
 
     async def create(
         self,
@@ -226,10 +245,13 @@ class Session:
     ) -> TreeHead:
         """Store a tree with its documents, and with `execute` start it in the same transaction.
 
-        Raises VersionConflict when one of the documents is there already.
+        Raises VersionConflict when one of the documents is there already, NoRoom when its inputs do not fit into
+        memory, and InvalidPlan for an input schema that cannot be used and was too large for `plan` to tell.
         """
-        now = self.clock.now()
         root = next(task for task in plan.tasks if task.id == plan.root_id)
+        if plan.unjudged and (problems := await judge_rest(plan.unjudged, root.owner, self.judges)):
+            raise InvalidPlan(problems)
+        now = self.clock.now()
         head = TreeHead(
             id=plan.root_id,
             owner=root.owner,
@@ -243,18 +265,30 @@ class Session:
         )
         if execute:
             await self.registry.hooks.before_tree(head)
-        tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents)
+        self.holdings.hold(head.id, head.owner, memory_of_tasks(plan.tasks, head.metadata))
+        try:
+            tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents)
+        except CoreError:
+            self.holdings.drop(head.id)
+            raise
         return tree.head
 
     async def execute(self, task_id: str, *, force: bool = False) -> TreeHead:
         """Start a run of the task's tree (of the whole tree when it is the root).
 
-        Raises TaskNotFound, TreeIsRunning, or IllegalCommand when there is nothing to run.
+        Raises TaskNotFound, TreeIsRunning, IllegalCommand when there is nothing to run, or NoRoom.
         """
         tree_id = await self._tree_of(task_id)
         tree = await self.orchestrator.load(tree_id)
         await self.registry.hooks.before_tree(tree.head)
-        decision = await self.orchestrator.handle(tree_id, Execute(None if task_id == tree_id else task_id, force))
+        if is_new := tree_id not in self.holdings:
+            self.holdings.hold(tree_id, tree.head.owner, memory_of_tasks(tree.tasks.values(), tree.head.metadata))
+        try:
+            decision = await self.orchestrator.handle(tree_id, Execute(None if task_id == tree_id else task_id, force))
+        except CoreError:
+            if is_new and self.orchestrator.cached(tree_id) is None:
+                self.holdings.drop(tree_id)
+            raise
         return decision.tree.head
 
     async def cancel(
@@ -305,9 +339,10 @@ class Session:
         message: dict[str, Any] | None = None,
         documents: tuple[Document, ...] = (),
     ) -> None:
-        """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound."""
-        command = ProvideInput(task_id, answer, message)
-        await self.orchestrator.handle(await self._tree_of(task_id), command, documents)
+        """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom."""
+        tree_id = await self._tree_of(task_id)
+        self.holdings.add(tree_id, memory_of(msgspec.json.encode(answer)))
+        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message), documents)
 
     async def receive_message(
         self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()
@@ -324,7 +359,9 @@ class Session:
         if "dependencies" in parsed:
             parsed["dependencies"] = _own_ids(parsed["dependencies"], list(tree.tasks.values()))
         changed = replace(task, **parsed)
-        problems += extras_problems(changed.schemas, changed.params, judge_schema)
+        brought = BroughtSchemas()
+        problems += extras_problems(changed.schemas, changed.params, brought.judge)
+        problems += await judge_rest(brought.left(changed), changed.owner, self.judges)
         if parsed.keys() & {"name", "schemas", "params"}:
             parsed["executor"] = self.registry.resolve(changed.name, changed.schemas, changed.params)
             if parsed["executor"] is None and (task_id not in tree.children or names_executor(changed)):

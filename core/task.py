@@ -57,6 +57,7 @@ class Cause(StrEnum):
     INVALID_INPUT = "invalid_input"
     INVALID_RESULT = "invalid_result"
     UNKNOWN_EXECUTOR = "unknown_executor"
+    NO_ROOM = "no_room"
     TIMEOUT = "timeout"
     DEADLINE = "deadline"
     POISON = "poison"

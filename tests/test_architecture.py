@@ -15,13 +15,12 @@ MAX_FUNCTION_LINES = 60
 
 # From the ground up: a module imports modules of its own line or of lines before it. A name stands for all below it.
 LAYERS = (
-    ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue"),
-    ("core.content_coding", "core.jsonscan"),
+    ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue", "core.content_coding", "core.jsonscan"),
     ("core.fetched",),
     ("core.wire",),
     ("core.task",),
     ("core.commands", "core.events", "core.hooks", "core.library_hooks"),
-    ("core.fold", "core.node_status"),
+    ("core.fold", "core.in_flight", "core.node_status"),
     ("core.inputs", "core.queue", "core.room", "core.shares", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
     ("core.turns",),
@@ -29,6 +28,7 @@ LAYERS = (
     (
         "core.clock",
         "core.egress",
+        "core.fetch_room",
         "core.executors.base",
         "core.executors.family",
         "core.executors.files",
@@ -39,13 +39,13 @@ LAYERS = (
     ("core.executors", "core.storage"),
     ("core.feed", "core.timers"),
     ("core.orchestrator", "core.retention"),
-    ("core.attempt",),
-    ("core.leftovers", "core.reports", "core.time_limits"),
+    ("core.attempt", "core.brought_schemas"),
+    ("core.leftovers", "core.reports", "core.runner_limits", "core.time_limits"),
     ("core.runner",),
     ("core.session",),
     ("core.manager",),
     ("core",),
-    ("a2a_server.overload",),
+    ("a2a_server.allocator", "a2a_server.overload"),
     ("a2a_server.framing",),
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
@@ -87,7 +87,7 @@ PURE = frozenset(
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "room", "shares", "streaming"),
-        *("content_coding", "jsonscan", "node_status"),
+        *("content_coding", "in_flight", "jsonscan", "node_status"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

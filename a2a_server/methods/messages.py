@@ -217,6 +217,10 @@ class Messages:
             if not work.path:
                 raise
             raise InvalidPlan([Problem(f"{work.path}.{p.field}", p.message) for p in error.problems]) from None
+        if work.path and plan.unjudged:
+            plan = replace(
+                plan, unjudged=tuple(replace(each, field=f"{work.path}.{each.field}") for each in plan.unjudged)
+            )
         check_output_modes(plan, session.registry, params.configuration.accepted_output_modes)
         return plan
 

@@ -278,6 +278,8 @@ def translate(error: Exception) -> A2AError:
             return UnsupportedOperation(str(error), metadata={"taskId": error.task_id})
         case core_errors.CallerError():
             return InvalidParams(f"{InvalidParams.text}: {error}")
+        case core_errors.NoRoom():
+            return RateLimited(str(error)) if error.of_caller else Overloaded(str(error))
         case core_errors.StorageUnavailable() | core_errors.VersionConflict():
             logger.warning("a caller is turned away: %s", error)
             return Overloaded("The database is not available at this moment")

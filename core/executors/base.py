@@ -14,6 +14,7 @@ from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, StorageError
 from core.executors.family import Family
 from core.executors.files import encoded, read_file
+from core.fetched import Room
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, json_size, to_json_value
 from core.task import Task
 
@@ -112,6 +113,7 @@ class TaskContext:
     at_most_once: bool = False
     max_artifact: int = MAX_BYTES  # bytes of JSON of an artifact, a message, a question or the result
     max_output: int = MAX_OUTPUT  # bytes of JSON of all its artifacts
+    make_room: Callable[[str], Room] | None = None  # in memory, for what an owner's task fetches
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     family: Family = field(default_factory=Family)  # of the child processes that it starts
     stopping: bool = False
@@ -123,6 +125,7 @@ class TaskContext:
     _artifacts: set[str] = field(default_factory=set)
     _unstored: deque[tuple[asyncio.Future[None], int]] = field(default_factory=deque)  # pieces on their way, sizes
     _unstored_size: int = 0
+    _room: Room | None = None
     _lost: StorageError | None = None  # why a piece could not be stored
     _task: Task | None = None
     _dependencies: Mapping[str, Any] | None = None
@@ -154,6 +157,18 @@ class TaskContext:
     @property
     def task_id(self) -> str:
         return self.stored_task.id
+
+    @property
+    def room(self) -> Room | None:
+        """What pays for the memory of what this attempt fetches; None where nothing has to."""
+        if self._room is None and self.make_room is not None:
+            self._room = self.make_room(self.stored_task.owner)
+        return self._room
+
+    def leave_room(self, taken: int = 0) -> None:
+        """Keep so many bytes of memory for what was fetched, at most."""
+        if self._room is not None:
+            self._room.shrink(taken)
 
     @property
     def attempt(self) -> int:
@@ -266,7 +281,7 @@ class TaskContext:
 
         Raises FileUnreadable, whose text is safe to show, when it cannot be had.
         """
-        return await read_file(part, self.egress, self.task.owner)
+        return await read_file(part, self.egress, self.stored_task.owner, self.room)
 
     async def ask(self, question: Any, *, auth: bool = False) -> Any:
         """Ask the caller, and return the answer.

@@ -18,24 +18,24 @@ NO_DATABASE = "memory"
 
 
 class Family:
-    """`database`: what tells the database from every other one of the machine; empty where nothing lasts."""
+    """`database`: what tells the database from every other one of the machine; empty while none is open."""
 
     def __init__(self, database: str = "") -> None:
-        self._database = database
+        self.database = database
         self._numbers = itertools.count(1)
 
     def new_mark(self) -> Mark:
         """A mark for one child and all that it starts. From now on the warden watches."""
         _warden.start()
-        return Mark(self._database or NO_DATABASE, _warden.process, f"{id(self):x}.{next(self._numbers)}")
+        return Mark(self.database or NO_DATABASE, _warden.process, f"{id(self):x}.{next(self._numbers)}")
 
     async def end_orphans(self) -> int:
         """End what earlier processes of this database left behind; how many processes that were."""
-        if not self._database:
+        if not self.database:
             return 0
         own = _warden.process
         return await asyncio.to_thread(
-            marks.end_marked, lambda mark: mark.database == self._database and mark.process != own
+            marks.end_marked, lambda mark: mark.database == self.database and mark.process != own
         )
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 from core.egress import Egress, Outgoing
 from core.errors import CallerError
-from core.fetched import EgressError
+from core.fetched import EgressError, Room
 
 
 class FileUnreadable(CallerError):
     """The part is no file, or its file cannot be had. The text is safe to show."""
 
 
-async def read_file(part: Mapping[str, Any], egress: Egress, owner: str = "") -> bytes:
+async def read_file(part: Mapping[str, Any], egress: Egress, owner: str = "", room: Room | None = None) -> bytes:
     """The content of a file part. Raises FileUnreadable; `egress` bounds what is fetched, in size and time.
 
-    `owner`: on whose behalf it is fetched.
+    `owner`: on whose behalf it is fetched; `room` pays for the memory that it takes.
     """
     if isinstance(raw := part.get("raw"), str):
         try:
@@ -27,7 +27,7 @@ async def read_file(part: Mapping[str, Any], egress: Egress, owner: str = "") ->
     if not isinstance(url := part.get("url"), str):
         raise FileUnreadable("the part is no file: it has neither raw nor url")
     try:
-        answer = await egress.fetch(Outgoing(url=url, follow_redirects=True, owner=owner))
+        answer = await egress.fetch(Outgoing(url=url, follow_redirects=True, owner=owner), room)
     except EgressError as refusal:
         raise FileUnreadable(f"the file cannot be read: {refusal}") from refusal
     if answer.status_code != 200:

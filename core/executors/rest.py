@@ -10,6 +10,7 @@ from core.egress import Egress, EgressPolicy, Outgoing
 from core.errors import CoreError
 from core.executors.base import ExecutorSpec, TaskContext
 from core.fetched import Incoming
+from core.jsonvalue import Verified
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # they change nothing (RFC 9110 §9.2.1), so they need no key
@@ -80,14 +81,14 @@ class RestExecutor:
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
 
-    async def execute(self, inputs: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+    async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Verified:
         """Make the call. Raises CallFailed for a status outside 200 to 299, and EgressError when no answer came."""
         call = outgoing(inputs, context.stored_task.inputs, context.idempotency_key)
-        answer = await self._egress.fetch(replace(call, owner=context.stored_task.owner))
+        answer = await self._egress.fetch(replace(call, owner=context.stored_task.owner), context.room)
         if not 200 <= answer.status_code < 300:
             text = (await answer.text(LOOKED_AT)).strip()[:SHOWN_BODY]
             raise CallFailed(f"the server answered with status {answer.status_code}{f': {text}' if text else ''}")
-        return await result(answer)
+        return Verified(await result(answer))
 
 
 def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key: str) -> Outgoing:

@@ -16,6 +16,7 @@ from tests.a2a_server import test_connection as connection
 from tests.a2a_server import test_deadlines as deadlines
 from tests.a2a_server import test_inflight as inflight
 from tests.a2a_server import test_limits as limits
+from tests.a2a_server import test_methods_messages as methods_messages
 from tests.a2a_server import test_methods_push as methods_push
 from tests.a2a_server import test_overload as overload
 from tests.a2a_server import test_streams as streams
@@ -116,6 +117,10 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "max_task_seconds": runner_limits.test_an_attempt_takes_no_longer_than_the_process_allows,
     "max_threads": runner_limits.test_threads_that_hang_are_counted_until_they_end,
     "max_running_per_tree": runner.test_a_tree_runs_no_more_tasks_than_its_limit,
+    "max_in_flight": methods_messages.test_inputs_beyond_what_the_process_may_hold_are_refused_as_overload,
+    "max_in_flight_per_caller": (
+        methods_messages.test_inputs_beyond_the_caller_s_share_are_refused_until_others_have_ended
+    ),
     "sse_ping": streams.test_quiet_stream_is_kept_alive_by_comments,
     "head_timeout": deadlines.test_connection_that_says_nothing_is_closed_without_a_word,
     "body_timeout": deadlines.test_body_is_late_after_its_time_however_fast_it_is,

@@ -211,3 +211,67 @@ async def test_a_blocking_call_for_a_new_task_reads_nothing_of_it_from_storage(
     assert read == []
     monkeypatch.undo()
     assert await call("GetTask", {"id": sent["id"]}) == sent
+
+
+# Schemas that come with the tasks
+
+
+@pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
+@pytest.mark.asyncio
+async def test_a_large_schema_that_cannot_be_used_is_refused_by_its_field(call: Caller, method: str) -> None:
+    """It is judged in another process; small ones are refused by the same path."""
+    for properties in (1, 200):
+        own = {"type": "no such type", "properties": {f"p{n}": {"type": "integer"} for n in range(properties)}}
+        tree = tree_message({"name": "echo", "schemas": {"input_schema": own}})
+        error = await refused(call, method, tree)
+        assert (error.code, error.fields) == (-32602, {"message.parts[0].data.tasks[0].schemas.input_schema"})
+    assert (await call("ListTasks", {}))["totalSize"] == 0
+
+
+# Bytes in flight
+
+BIG = {"data": {"big": "x" * 10_000}}
+STARTS: dict[str, Any] = {
+    "SendMessage": message("hold", BIG),
+    "SendStreamingMessage": message("hold", BIG),
+    "message/send": {
+        "message": {"kind": "message", "messageId": "m", "role": "user", "parts": [BIG | {"kind": "data"}]},
+        "metadata": {"skillId": "hold"},
+    },
+    "tasks.execute": {"tasks": [{"name": "hold", "inputs": BIG}]},
+}
+
+
+@pytest.mark.parametrize("method", STARTS)
+@pytest.mark.asyncio
+async def test_inputs_beyond_the_caller_s_share_are_refused_until_others_have_ended(method: str) -> None:
+    async with calling(max_in_flight_per_caller=30_000) as call:
+        task_id = await call.begin("hold", text="x" * 10_000)
+        error = await refused(call, method, STARTS[method])
+        assert (error.code, "beyond your 30000" in str(error)) == (-32050, True)
+        await call("CancelTask", {"id": task_id})
+        call.lab.released["hold"].set()
+        if method == "SendStreamingMessage":
+            assert await call.frames(method, STARTS[method])
+        else:
+            await call(method, STARTS[method])
+
+
+@pytest.mark.parametrize("method", STARTS)
+@pytest.mark.asyncio
+async def test_inputs_beyond_what_the_process_may_hold_are_refused_as_overload(method: str) -> None:
+    async with calling(max_in_flight=5_000) as call:
+        error = await refused(call, method, STARTS[method])
+        assert error.code == -32051
+        assert (await call("ListTasks", {}))["totalSize"] == 0
+        assert await call.send("echo"), "a small one fits"
+
+
+@pytest.mark.asyncio
+async def test_answer_to_a_question_beyond_the_share_is_refused_and_a_cancel_is_not() -> None:
+    async with calling(max_in_flight_per_caller=8_000) as call:
+        task_id = await call.begin("ask")
+        await call.session.wait(task_id, lambda head: head.status.is_interrupted)
+        error = await refused(call, "SendMessage", message(None, BIG, task=task_id))
+        assert error.code == -32050
+        assert state(await call("CancelTask", {"id": task_id})) == "CANCELED"

@@ -10,7 +10,7 @@ from typing import Any
 from core.events import Event, Recorded
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
-from core.runner import RunnerLimits
+from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Append, Storage
 from core.storage.memory import MemoryStorage

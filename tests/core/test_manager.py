@@ -20,7 +20,7 @@ from core import (
     register_executor,
 )
 from core.errors import ConfigurationError, IllegalCommand, StorageError, StorageUnavailable, TreeIsRunning
-from core.runner import RunnerLimits
+from core.runner_limits import RunnerLimits
 from core.task import Task, TreeHead
 from tests.core.cores import Bench, kill, settle, virtual_time
 

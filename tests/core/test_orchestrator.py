@@ -10,6 +10,7 @@ from core import events as e
 from core.errors import IllegalCommand, StaleAttempt, StorageError, StorageUnavailable, TaskNotFound, VersionConflict
 from core.events import Recorded
 from core.feed import Feed
+from core.in_flight import ByteBudget, Holdings
 from core.orchestrator import MAX_CONFLICTS, Orchestrator
 from core.plan import Plan
 from core.storage.base import Document
@@ -47,7 +48,7 @@ class Rig:
     def __init__(self) -> None:
         self.storage = FaultyStorage()
         self.feed = Feed(self.storage)
-        self.orchestrator = Orchestrator(self.storage, self.feed, LoopClock())
+        self.orchestrator = Orchestrator(self.storage, self.feed, LoopClock(), Holdings(ByteBudget()))
         self.watcher = Watcher()
         self.orchestrator.observer = self.watcher
 
@@ -229,7 +230,7 @@ async def test_after_a_conflict_the_tree_is_reloaded_and_decided_again() -> None
 @virtual_time
 async def test_another_process_that_wrote_first_is_respected() -> None:
     rig = await new_rig()
-    other = Orchestrator(rig.storage, Feed(rig.storage), LoopClock())
+    other = Orchestrator(rig.storage, Feed(rig.storage), LoopClock(), Holdings(ByteBudget()))
     await other.handle("t", c.StartTask("t"))
     with pytest.raises(IllegalCommand):
         await rig.orchestrator.handle("t", c.StartTask("t"))

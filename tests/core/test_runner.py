@@ -9,7 +9,8 @@ from core import events as e
 from core.attempt import STOP_GRACE
 from core.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
-from core.runner import STOP_LIMIT, RunnerLimits
+from core.runner import STOP_LIMIT
+from core.runner_limits import RunnerLimits
 from core.session import has_ended
 from core.task import Cause, Task, TaskStatus
 from core.timestamps import to_timestamp

@@ -8,7 +8,8 @@ import pytest
 from core import events as e
 from core.errors import ConfigurationError, StorageUnavailable
 from core.executors.base import ExecutorSpec, TaskContext
-from core.runner import MAX_UNSTORED, RunnerLimits
+from core.runner import MAX_UNSTORED
+from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.task import Cause, TaskStatus
 from core.tree import TaskTree

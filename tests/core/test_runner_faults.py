@@ -10,7 +10,7 @@ from core import events as e
 from core.commands import Execute
 from core.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
 from core.executors.base import TaskContext
-from core.runner import RunnerLimits
+from core.runner_limits import RunnerLimits
 from core.session import has_ended
 from core.storage.base import Append
 from core.task import Cause, TaskStatus

@@ -13,7 +13,8 @@ from core.attempt import ORIGIN
 from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
-from core.runner import ABANDON_AFTER, RunnerLimits
+from core.runner import ABANDON_AFTER
+from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
 from core.task import Cause, TaskStatus

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import CallerError, StorageUnavailable
 from core.executors.base import TaskContext
-from core.runner import RunnerLimits
+from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Append
 from tests.core.cores import Bench, FaultyStorage, item, rooted, settle, virtual_time

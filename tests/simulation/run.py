@@ -13,7 +13,7 @@ from a2a_server.push.webhooks import Webhooks
 from core.errors import CallerError, CoreError, LogFolded, StorageUnavailable, TaskNotFound
 from core.plan import Plan
 from core.retention import Retention
-from core.runner import RunnerLimits
+from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from tests.core.cores import settle
 from tests.simulation.judge import judge, judge_so_far

@@ -599,6 +599,18 @@ def test_a_statement_over_many_rows_keeps_their_order_and_number(rows: int) -> N
     assert len(seen) <= rows // statements.MAX_ROWS + 8
 
 
+@pytest.mark.parametrize(("size", "most"), [(100, 256), (statements.MAX_BYTES // 10, 8), (statements.MAX_BYTES, 1)])
+def test_a_statement_over_large_rows_has_few_of_them(size: int, most: int) -> None:
+    """sqlite3 keeps what each of its prepared statements was last given."""
+    seen: list[tuple[Any, ...]] = []
+
+    given = [("t", i, "k", "x", 0.0, b"x" * size, 0) for i in range(300)]
+    statements.INSERT_EVENTS.run(lambda sql, parameters: seen.append(parameters), given)
+
+    assert [seq for parameters in seen for seq in parameters[1::7]] == list(range(300))
+    assert max(len(parameters) // 7 for parameters in seen) == most
+
+
 # A disk and a loop that fail
 
 

@@ -8,8 +8,15 @@ import pytest
 
 from core.egress import DestinationNotAllowed, Egress, EgressPolicy
 from core.errors import CoreError
+from core.executors.registry import ExecutorRegistry
 from core.executors.rest import INPUT_SCHEMA, CallFailed, RestExecutor, rest_executor_spec
 from core.executors.schema import check_schema, violation
+from core.fetched import AnswerNotReadable
+from core.runner_limits import RunnerLimits
+from core.session import Session
+from core.storage.memory import MemoryStorage
+from core.task import Cause, TaskStatus
+from tests.core.cores import finish, item
 from tests.core.executors.context import make_context
 from tests.core.test_egress import OPEN, canary, replies, silent
 
@@ -20,7 +27,7 @@ async def call(inputs: dict[str, Any], *, merged: dict[str, Any] | None = None, 
     assert spec.input_schema is not None and spec.output_schema is not None
     given = (merged or {}) | inputs
     assert violation(spec.input_schema, given, "inputs") is None
-    result = await spec.make().execute(given, make_context(inputs=inputs))
+    result = (await spec.make().execute(given, make_context(inputs=inputs))).value
     assert violation(spec.output_schema, result, "result") is None
     return result
 
@@ -195,3 +202,34 @@ async def test_cancel_drops_the_connection() -> None:
         with pytest.raises(asyncio.CancelledError):
             await attempt
         await asyncio.wait_for(server.hung_up.wait(), 5)
+
+
+@pytest.mark.asyncio
+async def test_answers_beyond_their_owner_s_share_wait_or_fail_and_never_fill_the_memory() -> None:
+    """Five fit into what is held at the same time; the tree stays open until all have ended."""
+    registry = ExecutorRegistry()
+    registry.register(rest_executor_spec(OPEN))
+    limits = RunnerLimits(in_flight_per_owner=1_500_000)
+    async with (
+        canary(replies("200 OK", body=b"x" * 250_000)) as server,
+        Session(MemoryStorage(), registry=registry, limits=limits) as session,
+    ):
+        inputs = {"url": f"http://127.0.0.1:{server.port}/"}
+        calls = [item(f"t{n}", "rest_executor", inputs=inputs) for n in range(8)]
+        tasks = await finish(session, *calls)
+        fetched = [task for key, task in tasks.items() if task.status is TaskStatus.COMPLETED and key != "root"]
+        failed = [task for key, task in tasks.items() if task.status is TaskStatus.FAILED and key != "root"]
+        assert (len(fetched) + len(failed), len(fetched) <= 5, len(fetched) >= 1) == (8, True, True)
+        assert {task.cause for task in failed} == {Cause.NO_ROOM}
+        assert (await finish(session, calls[0]))["t0"].status is TaskStatus.COMPLETED, "all has been given back"
+    assert session.holdings._budget.taken == 0
+
+
+@pytest.mark.asyncio
+async def test_json_with_too_many_values_fails_the_call() -> None:
+    body = b"[" + b"{}," * 30_000 + b"{}]"
+    async with canary(replies("200 OK", "content-type: application/json", body=body)) as server:
+        with pytest.raises(AnswerNotReadable, match="more than 50000 JSON values"):
+            await call({"url": f"http://127.0.0.1:{server.port}/"})
+    async with canary(replies("200 OK", body=body)) as server:
+        assert len((await call({"url": f"http://127.0.0.1:{server.port}/"}))["text"]) == len(body)

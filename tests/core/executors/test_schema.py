@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigurationError
-from core.executors.schema import MAX_ERRORS, _validator, check_schema, violation
+from core.executors.schema import (
+    MAX_ERRORS,
+    TooCostly,
+    _validator,
+    check_schema,
+    has_few_values,
+    quick_violation,
+    violation,
+)
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -130,3 +138,55 @@ def test_remote_reference_is_never_fetched() -> None:
             assert "not a usable JSON Schema" in str(violation(schema, {"a": 1}, "inputs"))
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_small_values_are_judged_at_once() -> None:
+    assert quick_violation(SCHEMA, {"url": "x" * 5000}, "inputs") is None
+    assert quick_violation(SCHEMA, {"url": 5}, "inputs", is_brought=True) == "inputs.url: 5 is not of type 'string'"
+    assert str(quick_violation({"type": 5}, {}, "inputs")).startswith("inputs: the schema is not a usable")
+
+
+# What callers can make costly: many values, much text, many parts, comparing items with each other.
+COSTLY = {
+    "values": ({"items": {"type": "integer"}}, [0] * 3000),
+    "keys": ({"additionalProperties": {"type": "integer"}}, {f"k{n}": 0 for n in range(3000)}),
+    "long keys": ({"additionalProperties": False}, {"k" * 2_000_000: 0}),
+    "text": ({"type": "integer"}, "x" * 2_000_000),
+    "constants": ({"items": {"enum": list(range(2000))}}, [0] * 100),
+    "alternatives": ({"items": {"anyOf": [{"minLength": n} for n in range(200)]}}, [""] * 100),
+    "levels": ({"items": {"items": {"items": {"type": "integer"}}}}, [[[0] * 50] * 50]),
+    "comparing": ({"uniqueItems": True}, [[n] for n in range(200)]),
+    "comparing deep": ({"properties": {"a": {"uniqueItems": True}}}, {"a": [{"n": n} for n in range(200)]}),
+}
+
+
+@pytest.mark.parametrize("what", COSTLY)
+def test_what_could_take_long_is_not_judged_at_once(what: str) -> None:
+    schema, value = COSTLY[what]
+    with pytest.raises(TooCostly):
+        quick_violation(schema, value, "inputs")
+
+
+def test_schema_that_a_task_brings_is_judged_at_once_only_when_it_is_small() -> None:
+    def schema(properties: int) -> dict[str, Any]:
+        return {"properties": {f"p{n}": {"type": "string"} for n in range(properties)}}
+
+    assert quick_violation(schema(10), {}, "inputs", is_brought=True) is None
+    assert quick_violation(schema(100), {}, "inputs") is None
+    with pytest.raises(TooCostly):
+        quick_violation(schema(100), {}, "inputs", is_brought=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(None, 1), (5, 1), ("", 1), ("x" * 256, 2), ([], 1), ([1, 2], 3), ({}, 1), ({"a": 1}, 4), ([[1], {"a": "b"}], 7)],
+)
+def test_size_of_a_value_is_counted(value: Any, size: int) -> None:
+    assert has_few_values(value, size) and not has_few_values(value, size - 1)
+
+
+def test_counting_stops_when_it_is_too_much() -> None:
+    """Else counting would be what takes long."""
+    endless: list[Any] = []
+    endless.append(endless)
+    assert not has_few_values(endless, 1000)
