@@ -19,9 +19,11 @@ from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
 from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
+from a2a_server.containment import Containment
 from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
 from a2a_server.proxies import exempt
+from a2a_server.watchdog import Watchdog
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 
 logger = logging.getLogger(__name__)
@@ -125,7 +127,8 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     logs.configure(config.log_level, as_json=config.log_json)
     try:
         load_executors(config.executors)
-        asyncio.run(_serve(config, ready))
+        containment = Containment()
+        containment.run(_serve(config, ready, containment))
     except ConfigurationError as error:
         return _failed(error, EX_CONFIG)
     except DatabaseInUse as error:
@@ -137,14 +140,16 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     return 0
 
 
-async def _serve(config: Config, ready: Callable[[str], None]) -> None:
+async def _serve(config: Config, ready: Callable[[str], None], containment: Containment) -> None:
     with listen(config.host, config.port, config.send_buffer) as listener:
         port = listener.getsockname()[1]
         application = build(config, port=port)
+        containment.break_off = application.session.runner.break_off
         server = Server(application, ready)
         limit = (server.told_to_end, config.drain, asyncio.get_running_loop())
         threading.Thread(target=_end_in_time, args=limit, name="end-in-time", daemon=True).start()
-        await server.serve(sockets=[listener])
+        with Watchdog(config.watchdog):
+            await server.serve(sockets=[listener])
 
 
 def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.AbstractEventLoop) -> None:

@@ -24,6 +24,7 @@ LAYERS = (
     (
         "core.clock",
         "core.egress",
+        "core.origin",
         "core.executors.base",
         "core.executors.files",
         "core.executors.registry",
@@ -65,7 +66,7 @@ LAYERS = (
     ("a2a_server.methods", "a2a_server.v0_3.methods"),
     ("a2a_server.gate",),
     ("a2a_server.rest",),
-    ("a2a_server.app", "a2a_server.tls"),
+    ("a2a_server.app", "a2a_server.containment", "a2a_server.tls", "a2a_server.watchdog"),
     ("a2a_server.server",),
     ("a2a_server.cli",),
     ("a2a_server",),

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from core import events as e
-from core.attempt import ORIGIN
 from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
+from core.origin import ORIGIN
 from core.runner import ABANDON_AFTER, RunnerLimits
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
