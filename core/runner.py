@@ -212,7 +212,7 @@ class Runner:
 
     def _fill(self) -> None:
         """Start as many ready tasks as there is room for."""
-        if self._filling or self._closing:
+        if self._filling or self._closing or not self._queue.waiting:
             return
         self._filling = True
         try:
