@@ -343,9 +343,7 @@ class Runner:
         except asyncio.CancelledError:
             if attempt.is_shutdown:
                 command = self._loss(attempt.task, crash=False)
-        except (
-            GeneratorExit
-        ) as error:  # raised by what its executor waited for, Python closes all coroutines in between
+        except GeneratorExit as error:  # by what its executor waited for; Python closed the coroutines in between
             if attempt.job is None or not attempt.job.is_stepping():
                 raise
             command = broken_off(attempt, error, self._clock.chance())

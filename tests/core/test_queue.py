@@ -258,6 +258,16 @@ def test_a_caller_that_comes_later_owes_nothing_and_has_nothing_to_claim() -> No
     assert Counter(begun) == {"a": 10, "b": 10}
 
 
+def test_when_nobody_waits_all_accounts_are_settled() -> None:
+    """What a light caller took while nobody else wanted anything is not held against it later."""
+    line = Line(weigh=lambda caller: 0.001 if caller == "light" else 1.0)
+    line.offer_many(1, "alone", "light")
+    line.fill()
+    line.offer_many(10, "a", "light")
+    line.offer_many(10, "b", "bob")
+    assert "a0" in names([line.pop() or ("", ""), line.pop() or ("", "")])
+
+
 def test_a_caller_that_was_kept_waiting_by_a_full_executor_does_not_catch_up() -> None:
     line = Line()
     line.offer_many(100, "a", "ada", lane="narrow")
