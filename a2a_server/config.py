@@ -134,6 +134,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     send_buffer: Annotated[int, Meta(ge=1, le=2**30)] = 64 * 1024  # bytes that the kernel keeps for a slow reader
     send_timeout: Seconds = 30.0  # how long a reader may take nothing, of a stream or a plain answer
     drain: Seconds = 30.0
+    watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # seconds of the event loop's time for one callback; 0: any
     keep_alive: Seconds = 5.0  # how long a connection may be idle
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -23,10 +23,12 @@ from a2a_server.allocator import give_large_back
 from a2a_server.app import Application, build
 from a2a_server.config import Config
 from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
+from a2a_server.containment import Containment
 from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
 from a2a_server.handshake import shaking
 from a2a_server.proxies import exempt
+from a2a_server.watchdog import Watchdog
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 from core.library_hooks import require
 
@@ -144,7 +146,8 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     try:
         load_executors(config.executors)
         give_large_back()
-        asyncio.run(_serve(config, ready))
+        containment = Containment()
+        containment.run(_serve(config, ready, containment))
     except ConfigurationError as error:
         return _failed(error, EX_CONFIG)
     except DatabaseInUse as error:
@@ -156,16 +159,21 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     return 0
 
 
-async def _serve(config: Config, ready: Callable[[str], None]) -> None:
+async def _serve(config: Config, ready: Callable[[str], None], containment: Containment) -> None:
     with listen(config.host, config.port, config.send_buffer) as listener:
         port = listener.getsockname()[1]
         application = build(config, port=port)
+        containment.break_off = application.session.runner.break_off
         server = Server(application, ready)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal is closed: an end as by SIGTERM
+        in_main = threading.current_thread() is threading.main_thread()  # elsewhere nobody may handle signals
+        if (
+            in_main and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        ):  # the terminal is closed: end as by SIGTERM
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
         limit = (server.told_to_end, config.drain, asyncio.get_running_loop())
         threading.Thread(target=_end_in_time, args=limit, name="end-in-time", daemon=True).start()
-        await server.serve(sockets=[listener])
+        with Watchdog(config.watchdog):
+            await server.serve(sockets=[listener])
 
 
 def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.AbstractEventLoop) -> None:

@@ -4,12 +4,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
-
-from msgspec import Struct
 
 from core.clock import Clock
 from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
@@ -34,19 +31,6 @@ STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
 HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
 
 
-class Origin(Struct, frozen=True):
-    """The attempt in whose context something runs."""
-
-    tree_id: str
-    task_id: str
-    attempt: int
-    executor: str
-
-
-# Set in every attempt's job, and so in all that its executor starts from there: tasks, callbacks, threads.
-ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)
-
-
 class Job(asyncio.Task[None]):
     """The asyncio task of one attempt. It tells the end of its event loop from a cancel by its executor's own code."""
 
@@ -57,6 +41,13 @@ class Job(asyncio.Task[None]):
         if not self.get_loop().is_running():
             self.is_loop_ending = True
         return super().cancel(msg)
+
+    def is_stepping(self) -> bool:
+        """Whether the event loop runs it at this moment; it does not when its coroutine is thrown away."""
+        try:
+            return asyncio.current_task() is self
+        except RuntimeError:  # no loop runs
+            return False
 
 
 @dataclass(slots=True, eq=False)
@@ -117,7 +108,7 @@ class Attempt:
                 answer = cancel()
                 if isawaitable(answer):
                     await answer
-        except Exception:  # foreign code; the attempt is interrupted all the same
+        except (Exception, SystemExit, KeyboardInterrupt):  # foreign code; the attempt is interrupted all the same
             logger.exception("cancel() of executor %s failed", self.claim.lane)
         if self.job is not None and not self.is_over:
             self.job.cancel()
@@ -194,11 +185,12 @@ async def perform(
         if len(data) > PER_TASK:
             _hold(means.holdings, attempt, memory_of(data))
         return command
-    except (asyncio.CancelledError, KeyboardInterrupt):
+    except asyncio.CancelledError:
         if attempt.is_interrupted:
             raise
         attempt.forget_cancels()
         text = "the executor was cancelled from within"
+        logger.info("attempt %d of task %s failed: %s", task.attempt, task.id, text)
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises ends its attempt, not ours
         return _ending(task, spec, _only(error), clock.chance())

@@ -89,5 +89,9 @@ async def _call_safely(hook: Callable[..., Any], *arguments: Any) -> None:
         answer = hook(*arguments)
         if isawaitable(answer):
             await answer
-    except (Exception, SystemExit):  # a foreign function, whose failure must not change what has already happened
+    except (
+        Exception,
+        SystemExit,
+        KeyboardInterrupt,
+    ):  # a foreign function, whose failure must not change what has already happened
         logger.exception("a post hook failed")

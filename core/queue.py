@@ -89,7 +89,7 @@ class ReadyQueue:
         self._lines: dict[str, _Line] = {}
         self._caller_of: dict[str, str] = {}  # tree -> caller
         self._parked: dict[str, set[str]] = {}  # tree at its own limit -> lanes in which it would stand
-        self._size = 0
+        self.waiting = 0  # tasks
         self._turn = 0
         self._number = 0
         self._now = 0.0  # the virtual time of the caller that was served last: nobody enters with an earlier one
@@ -98,13 +98,13 @@ class ReadyQueue:
 
     def offer(self, caller_id: str, lane_id: str, tree_id: str, priority: int, position: int, task_id: str) -> None:
         """Put a ready task in line."""
-        if not self._size:
+        if not self.waiting:
             self._now = self._latest  # nobody waited, so nobody owes anything to anybody
         caller = self._callers.get(caller_id) or self._add(caller_id)
         if not caller.lanes and caller.time < self._now:
             caller.time = self._now
         self._caller_of[tree_id] = caller_id
-        self._size += 1
+        self.waiting += 1
         lane = caller.lanes.get(lane_id)
         if lane is None:
             lane = caller.lanes[lane_id] = _Lane()
@@ -202,7 +202,7 @@ class ReadyQueue:
         heappop(lane.trees)
         del lane.entry[tree_id]
         _, _, task_id = heappop(lane.tasks[tree_id])
-        self._size -= 1
+        self.waiting -= 1
         self._turn += 1
         if lane.tasks[tree_id]:
             lane.enter(tree_id, self._turn)
@@ -259,9 +259,6 @@ class ReadyQueue:
             return
         for lane_id, lane in list(caller.lanes.items()):
             lane.entry.pop(tree_id, None)
-            self._size -= len(lane.tasks.pop(tree_id, ()))
+            self.waiting -= len(lane.tasks.pop(tree_id, ()))
             if not lane.entry:
                 self._leave(caller, lane_id)
-
-    def __len__(self) -> int:
-        return self._size

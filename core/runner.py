@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from core import events as e
-from core.attempt import ORIGIN, Attempt, Job, Means, Origin, broken_off, overdue, perform
+from core.attempt import Attempt, Job, Means, broken_off, overdue, perform
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
 from core.egress import Egress
@@ -20,14 +20,15 @@ from core.errors import CallerError, CoreError, StorageError, StorageUnavailable
 from core.events import Recorded
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
-from core.jsonvalue import plain
+from core.inputs import results_of
 from core.leftovers import Leftovers
 from core.orchestrator import Decision, Orchestrator
+from core.origin import ORIGIN, Origin
 from core.queue import ReadyQueue
 from core.reports import Reports
 from core.room import Claim, Room
 from core.runner_limits import RunnerLimits
-from core.task import Cause, Task, TaskStatus
+from core.task import Cause, Task
 from core.time_limits import TimeLimits
 from core.timers import Timer, Timers
 from core.tree import TaskTree
@@ -194,7 +195,7 @@ class Runner:
 
     def _fill(self) -> None:
         """Start as many ready tasks as there is room for."""
-        if self._filling or self._closing:
+        if self._filling or self._closing or not self._queue.waiting:
             return
         self._filling = True
         try:
@@ -262,7 +263,7 @@ class Runner:
                 self._offer(tree, task)
             return
         spec = self._registry.get(claim.lane)
-        results, absent = _results(tree, task)
+        results, absent = results_of(tree.tasks, task)
         context = TaskContext(
             stored_task=task,
             stored_results=results,
@@ -327,6 +328,10 @@ class Runner:
         except asyncio.CancelledError:
             if attempt.is_shutdown:
                 command = self._loss(attempt.task, crash=False)
+        except GeneratorExit as error:  # by what its executor waited for; Python closed the coroutines in between
+            if attempt.job is None or not attempt.job.is_stepping():
+                raise
+            command = broken_off(attempt, error, self._clock.chance())
         except Exception:  # a bug of ours must not leave the task running for ever
             logger.exception("attempt %d of task %s broke off", attempt.task.attempt, attempt.task.id)
             text = "internal error; the server's log has more"
@@ -475,10 +480,3 @@ class Runner:
             elif tree.is_startable(task):
                 self._offer(tree, task)
         self._fill()
-
-
-def _results(tree: TaskTree, task: Task) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The results of the task's completed dependencies by key, in dependency order, and the keys of the others."""
-    found = [tree.tasks[dependency.id] for dependency in task.dependencies]
-    results = {each.key: plain(each.result) for each in found if each.status is TaskStatus.COMPLETED}
-    return results, tuple(each.key for each in found if each.key not in results)

@@ -183,13 +183,12 @@ class FunctionExecutor:
                 raise contained(error) from error
         arguments = (inputs, ThreadContext(context))[: self._arity]
         call = THREADS.start(partial(self._function, *arguments))
-        ended = asyncio.wrap_future(call)
         try:
-            return await asyncio.shield(ended)
+            return await asyncio.wrap_future(call)
         except asyncio.CancelledError:
             context.stopping = True  # the thread goes on; this is how it can know
             if not call.cancel():
-                context.left = ended
+                context.left = asyncio.wrap_future(call)
             raise
 
 

@@ -9,6 +9,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -63,17 +64,20 @@ class ThreadPool:
     def _work(self) -> None:
         while True:
             future, call = self._calls.get()
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = call()
-                except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
-                    future.set_exception(contained(error))
-                else:
-                    future.set_result(result)
-                    del result
-            del future, call  # an idle thread must keep nothing alive
-            with self._lock:
+            tell = _tell_of(future, call) if future.set_running_or_notify_cancel() else None
+            with self._lock:  # before anybody hears of the end: a call that follows from it finds this thread free
                 self._unclaimed += 1
+            if tell is not None:
+                tell()
+            del future, call, tell  # an idle thread must keep nothing alive
+
+
+def _tell_of(future: Future[Any], call: Callable[[], Any]) -> Callable[[], None]:
+    """Make the call; what tells the future how it ended."""
+    try:
+        return partial(future.set_result, call())
+    except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+        return partial(future.set_exception, contained(error))
 
 
 class ThreadContext:

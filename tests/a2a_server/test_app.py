@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from a2a_server.extensions import load_executors
 from a2a_server.gate import host_name
 from a2a_server.server import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, listen, serve
 from core.errors import ConfigurationError
+from core.executors.function import executor
+from core.session import has_ended
 from core.storage.memory import MemoryStorage
 from core.storage.sql import SqlStorage
 from tests.a2a_server.conftest import Lab, RunningServer, message, running
+from tests.core.cores import settle
 
 HEALTH = {"jsonrpc": "2.0", "id": 1, "method": "system.health"}
 JSON = {"Content-Type": "application/json"}
@@ -282,6 +286,25 @@ async def test_a_server_whose_database_was_removed_refuses_work_and_says_so(tmp_
     reason = "The file tasks.db was removed while the server used it: put it back, or restart the server"
     assert (ready.status_code, ready.json()) == (503, {"status": "unready", "reason": reason})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, -32051)
+
+
+@pytest.mark.asyncio
+async def test_server_without_a_thread_for_plain_functions_is_not_ready_and_says_why() -> None:
+    gate = threading.Event()
+    async with running(max_threads=1) as server, server.client() as client:
+        executor("hang", registry=server.lab.registry)(lambda: gate.wait(30))
+        session = server.application.session
+        head = await session.create(session.plan([{"name": "hang", "timeout": 0.01}]), execute=True)
+        await session.wait(head.id, has_ended)
+        await settle(100)  # its job ends a few turns after its events
+        ready = await client.get("/readyz")
+        problem = "no thread is free: 1 of 1 go on although their attempts are over (hang 1)"
+        assert (ready.status_code, ready.json()) == (503, {"status": "unready", "reason": problem})
+        assert (await client.get("/healthz")).status_code == 200
+        again = await session.create(session.plan([{"name": "hang"}]), execute=True)
+        gate.set()
+        await session.wait(again.id, has_ended)
+        assert (await client.get("/readyz")).json() == {"status": "ready"}
 
 
 @pytest.mark.asyncio

@@ -178,6 +178,7 @@ def test_config_prints_what_is_in_force(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 def test_printed_config_is_a_config_file(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a2a-server.toml").write_text('[tenant_weights]\nacme = 2\n"b \\"c" = 0.5\n')
     (tmp_path / "saved.toml").write_text(cli("config").out)
 
     assert cli("config", "--config", "saved.toml").out == cli("config").out

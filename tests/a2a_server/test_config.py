@@ -65,6 +65,14 @@ def test_variables_are_read_by_the_setting_s_type(tmp_path: Path) -> None:
     assert (config.max_running_per_tree, config.default_skill, config.log_level) == (None, "echo", "debug")
 
 
+def test_weights_of_tenants_come_from_a_table_or_a_variable(tmp_path: Path) -> None:
+    write(tmp_path, '[tenant_weights]\nacme = 2\n"b, c" = 0.5\n')
+    assert load({}, {}, tmp_path).tenant_weights == {"acme": 2.0, "b, c": 0.5}
+    environ = {"A2A_SERVER_TENANT_WEIGHTS": "acme=3, other = 0.25"}
+    assert load({}, environ, tmp_path).tenant_weights == {"acme": 3.0, "other": 0.25}
+    assert load({}, {"A2A_SERVER_TENANT_WEIGHTS": ""}, tmp_path).tenant_weights == {}
+
+
 @pytest.mark.parametrize(
     ("variable", "text"),
     [
@@ -103,6 +111,14 @@ def test_variables_are_read_by_the_setting_s_type(tmp_path: Path) -> None:
         ("MAX_RATE", "nan"),
         ("MAX_RATE", "inf"),
         ("MAX_CALLS", "49"),
+        ("MAX_RUNNING_PER_CALLER", "0"),
+        ("MAX_TASK_SECONDS", "-1"),
+        ("MAX_THREADS", "0"),
+        ("TENANT_WEIGHTS", "acme"),
+        ("TENANT_WEIGHTS", "acme=heavy"),
+        ("TENANT_WEIGHTS", "acme=0"),
+        ("TENANT_WEIGHTS", "acme=1001"),
+        ("WATCHDOG", "-1"),
         ("TLS_KEY", "key.pem"),
         ("TLS_KEY_PASSWORD_FILE", "password"),
         ("TLS_CA", "ca.pem"),

@@ -9,16 +9,29 @@ from typing import Any
 import pytest
 
 from core import events as e
-from core.attempt import ORIGIN
+from core.errors import StorageUnavailable
 from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
+from core.origin import ORIGIN
+from core.reports import FIRST_DELAY
 from core.runner import ABANDON_AFTER
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
 from core.task import Cause, TaskStatus
-from tests.core.cores import Bench, begin, finish, item, rooted, settle, tasks_of, until_event, virtual_time
+from tests.core.cores import (
+    Bench,
+    FaultyStorage,
+    begin,
+    finish,
+    item,
+    rooted,
+    settle,
+    tasks_of,
+    until_event,
+    virtual_time,
+)
 
 AT_ONCE = {"initial": 0.01, "maximum": 0.01, "jitter": 0}
 
@@ -204,6 +217,22 @@ async def test_a_cancel_of_its_own_job_behind_its_work_takes_nothing_away() -> N
     async with bench.session() as session:
         ended = (await finish(session, item("a", "cancelled")))["a"]
         assert (ended.status, ended.result) == (TaskStatus.COMPLETED, "done")
+
+
+@virtual_time
+async def test_a_cancel_while_its_report_waits_for_the_storage_loses_nothing() -> None:
+    storage = FaultyStorage()
+    bench = Bench(storage=storage)
+
+    async def cancelled(inputs: dict[str, Any], context: TaskContext) -> str:
+        asyncio.get_running_loop().call_later(FIRST_DELAY / 2, _me().cancel)
+        storage.faults.append(StorageUnavailable("the disk is away"))
+        return "done"
+
+    bench.add("cancelled", cancelled)
+    async with bench.session() as session:
+        ended = await asyncio.wait_for(finish(session, item("a", "cancelled")), 60)
+        assert (ended["a"].status, ended["a"].result) == (TaskStatus.COMPLETED, "done")
 
 
 def test_the_end_of_the_event_loop_is_no_failure_of_the_executor() -> None:

@@ -134,7 +134,7 @@ async def test_after_a_storm_every_tree_has_ended_and_every_slot_is_free(seed: i
             runner._attempts,
             runner._room.in_lane,
             runner._room.in_tree,
-            len(runner._queue),
+            runner._queue.waiting,
         )
         assert left == (0, {}, {}, {}, {}, 0)
         assert runner._never_begun == {}

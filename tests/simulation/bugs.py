@@ -18,6 +18,7 @@ from core.executors.base import TaskContext
 from core.feed import Feed, _Topic
 from core.orchestrator import Decision, Orchestrator, new_tree
 from core.retention import Retention
+from core.room import Claim, Room
 from core.runner import Runner
 from core.session import Session
 from core.storage.memory import MemoryStorage
@@ -108,10 +109,10 @@ def _generous(old: Any) -> Any:
 
 
 def _leaky(old: Any) -> Any:
-    def release(self: Runner, key: tuple[str, str], lane: str) -> None:
-        old(self, key, lane)
-        if self._running == 0:
-            self._running = 1
+    def release(self: Runner, claim: Claim) -> None:
+        old(self, claim)
+        if self._room.slots.used == 0:
+            self._room.slots.used = 1
 
     return release
 
@@ -239,7 +240,7 @@ PLANTED: dict[str, Plant] = {
     ),
     "what went ahead of a start that was not stored is told of the next one": in_place_of(Runner, "_start", _impolite),
     "one attempt more than the limit": in_place_of(Runner, "__init__", _generous),
-    "the limit of an executor is ignored": in_place_of(Runner, "_lane_has_room", lambda old: lambda self, lane: True),
+    "the limit of an executor is ignored": in_place_of(Room, "fit", lambda old: lambda self, lane: self.slots.fit),
     "a slot leaks": in_place_of(Runner, "_release", _leaky),
     "retries are never woken": in_place_of(Timers, "set", nothing),
     "what could not be stored is not given back": in_place_of(Runner, "voided", nothing),

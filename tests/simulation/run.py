@@ -181,7 +181,7 @@ async def _all_is_told(server: Server) -> None:
 
 def _check_nothing_is_left(server: Server) -> None:
     world, runner = server.world, server.session.runner
-    counts = (runner._room.slots.used, len(runner._queue), len(runner._starting), len(runner._attempts))
+    counts = (runner._room.slots.used, runner._queue.waiting, len(runner._starting), len(runner._attempts))
     room = runner._room
     books = (len(room.in_lane), len(room.in_tree), room.threads.used, room.processes.used, len(runner._never_begun))
     if any(counts) or any(books) or server.session.orchestrator._trees:
