@@ -59,7 +59,7 @@ class ByteBudget:
         return self._by_owner.get(owner, 0)
 
     def take(self, owner: str, size: int, *, reserve: bool = False) -> None:
-        """Take so many bytes. Raises NoRoom beyond a limit, or with `reserve` beyond its reserve."""
+        """Take so many bytes. Raises NoRoom beyond a limit; with `reserve`, beyond that of the owner's share."""
         taken = self._by_owner.get(owner, 0) + size
         if taken > self._per_owner or self.taken + size > self._total:
             self._refuse(owner, size, reserve=reserve)
@@ -72,11 +72,12 @@ class ByteBudget:
 
     def _refuse(self, owner: str, size: int, *, reserve: bool) -> None:
         """Raises NoRoom, unless the reserve has room."""
-        more = 1 + RESERVE if reserve else 1
-        if self.of(owner) + size > more * self._per_owner:
+        share = self._per_owner * (1 + RESERVE if reserve else 1)
+        if self.of(owner) + size > share:
             text = f"your open tasks and fetched answers take {self.of(owner)} bytes of memory"
             raise NoRoom(f"{text}; {size} more are beyond your {self._per_owner}", of_caller=True)
-        if self.taken + size > more * self._total:
+        # What is small has a reserve of the whole in any case: a few owners with large trees keep nobody out.
+        if self.taken + size > self._total * (1 + RESERVE if size <= SMALL else 1):
             raise NoRoom("open tasks and fetched answers take too much memory at this moment", of_caller=False)
 
     def force(self, owner: str, size: int) -> None:

@@ -23,18 +23,31 @@ BIG = "x" * 10_000
 
 
 def test_budget_is_shared_by_owner_and_in_all() -> None:
-    budget = ByteBudget(60, 100)
-    budget.take("a", 60)
-    with pytest.raises(NoRoom, match="take 60 bytes of memory; 1 more are beyond your 60") as caught:
+    budget = ByteBudget(60_000, 100_000)
+    budget.take("a", 60_000)
+    with pytest.raises(NoRoom, match="take 60000 bytes of memory; 1 more are beyond your 60000") as caught:
         budget.take("a", 1)
     assert caught.value.of_caller
-    budget.take("b", 40)
+    budget.take("b", 40_000)
     with pytest.raises(NoRoom, match="too much memory at this moment") as caught:
-        budget.take("b", 1)
+        budget.take("b", 10_000)
     assert not caught.value.of_caller
-    budget.give("a", 60)
-    budget.take("b", 20)
-    assert (budget.of("a"), budget.of("b"), budget.taken) == (0, 60, 60)
+    budget.give("a", 60_000)
+    budget.take("b", 20_000)
+    assert (budget.of("a"), budget.of("b"), budget.taken) == (0, 60_000, 60_000)
+
+
+def test_owners_with_much_do_not_keep_out_others_with_little() -> None:
+    budget = ByteBudget(100 * SMALL, 200 * SMALL)
+    for owner in "ab":
+        budget.take(owner, 100 * SMALL)
+        with pytest.raises(NoRoom):
+            budget.take(owner, 1)
+    for _ in range(50):
+        budget.take("c", SMALL)
+    for owner, size in (("c", SMALL + 1), ("d", SMALL)):
+        with pytest.raises(NoRoom):
+            budget.take(owner, size)
 
 
 def test_budget_without_limits_takes_all() -> None:
@@ -51,7 +64,7 @@ def test_limits_hold_and_everything_comes_back(steps: list[tuple[str, str, int, 
         tree_id = owner + n
         try:
             if what == 0 and tree_id not in holdings:
-                holdings.hold(tree_id, owner, 1000 * size)
+                holdings.hold(tree_id, owner, SMALL + 1 + 1000 * size)
             elif what == 1:
                 holdings.drop(tree_id)
             elif what == 2:

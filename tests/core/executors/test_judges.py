@@ -106,16 +106,21 @@ async def test_one_owner_may_have_so_many_waiting(judges: Judges, monkeypatch: p
 
 
 @pytest.mark.asyncio
-async def test_judgement_that_nobody_waits_for_any_more_is_stopped(judges: Judges) -> None:
-    await judges.violation("a", INTEGERS, [1], "inputs")
-    endless = asyncio.ensure_future(judges.violation("a", *ENDLESS, "inputs"))
-    waiting = asyncio.ensure_future(judges.violation("a", *ENDLESS, "inputs"))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    endless.cancel()
-    await asyncio.wait([waiting, endless])
-    assert endless.cancelled() and waiting.cancelled()
-    assert await judges.violation("a", INTEGERS, [1], "inputs") is None
+async def test_judgement_that_nobody_waits_for_any_more_is_stopped() -> None:
+    judges = Judges(processes=1, seconds=10_000)
+    try:
+        await judges.violation("a", INTEGERS, [1], "inputs")
+        endless = asyncio.ensure_future(judges.violation("a", *ENDLESS, "inputs"))
+        waiting = asyncio.ensure_future(judges.violation("a", *ENDLESS, "inputs"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        endless.cancel()
+        await asyncio.wait([waiting, endless])
+        assert endless.cancelled() and waiting.cancelled()
+        async with asyncio.timeout(30):
+            assert await judges.violation("a", INTEGERS, [1], "inputs") is None
+    finally:
+        await judges.close()
 
 
 @pytest.mark.asyncio
