@@ -39,6 +39,7 @@ from a2a_server.methods.pages import PageTokens
 from a2a_server.methods.push import PushMethods
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
+from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.openrpc import discover_method
 from a2a_server.origins import Origins
 from a2a_server.overload import Load, Thresholds
@@ -78,6 +79,7 @@ from core.runner import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Storage
 from core.storage.sql import SqlStorage
+from core.turns import Turns
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
@@ -163,12 +165,14 @@ class Application:
             clock=session.clock,
             limits=lambda is_identified: limits_in_force(config, is_identified=is_identified),
         )
-        current = a2a.table()
-        methods = [*current, *v0_3_table(current), *tasks.table(), *system.table()]
+        turns = Turns(MOST_LISTS, MOST_LISTS_PER_CALLER)
+        current = in_turns(a2a.table(), turns)
+        methods = [*current, *v0_3_table(current), *in_turns(tasks.table(), turns), *system.table()]
         if push is not None:
-            methods += push.table()
+            methods += in_turns(push.table(), turns)
         if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
-            methods += KeysMethods(self.keys, self.lifetimes, clock=session.clock).table()
+            keys = KeysMethods(self.keys, self.lifetimes, clock=session.clock)
+            methods += in_turns(keys.table(), turns)
         methods += [discover_method(methods, version=version(DISTRIBUTION))]
         return Door(methods, max_batch=config.max_batch, json=self._json_limits)
 

@@ -75,6 +75,13 @@ class AnswerTooLarge(CallerError):
         super().__init__(f"the answer would have more than {most} bytes of JSON; ask for fewer, with a lower limit")
 
 
+class QueryTooLong(CallerError):
+    """A list would look at more rows than one read has time for: name filters that find fewer."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the list was not read within {seconds:g} s; ask for fewer rows, or with other filters")
+
+
 class StaleAttempt(CoreError):
     """A report arrived from an attempt that no longer owns the task. It is dropped."""
 

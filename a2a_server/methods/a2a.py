@@ -1,5 +1,6 @@
 """The methods of A2A v1.0 (specification §3.1, §9.4). They see the trees that came in through A2A, and no others."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
@@ -136,6 +137,7 @@ class A2AMethods:
                 continue
             tasks.append(task)
             size += len(encode(task))
+            await asyncio.sleep(0)  # what is in memory is read without a wait: others have their turn between two tasks
             if size >= LIST_BYTES:
                 break
         return tasks, last

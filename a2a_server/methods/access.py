@@ -96,7 +96,7 @@ class OpenTasks:
         read_at, count = self._counts.get(owner, (float("-inf"), 0))
         if self._now() - read_at > RECOUNT:
             query = TaskQuery(owner=owner, root_only=False, statuses=OPEN)
-            read_at, count = self._now(), await self._session.storage.count(query)
+            read_at, count = self._now(), await self._session.storage.count(query, self._limit)
             self._counts = {each: entry for each, entry in self._counts.items() if read_at - entry[0] <= RECOUNT}
         if count + size > self._limit:
             raise RateLimited(f"{count} of your tasks have not ended, and {self._limit} is the limit", retry_after=5)

@@ -16,6 +16,7 @@ from core.events import Recorded
 from core.task import Task, TaskStatus, TreeHead
 
 LIST_BYTES = 64 * 1024 * 1024  # of JSON, that a page of a list may have
+COUNTED = 10_000  # rows that a list counts: what it finds beyond them does not change its total
 LOG_BYTES = 1024 * 1024  # of JSON, behind which a page of a log ends for those who read it one by one
 
 
@@ -84,7 +85,7 @@ class TreeQuery(Struct, frozen=True, kw_only=True):
 
 
 class TreePage(Struct, frozen=True, kw_only=True):
-    """One page of trees, and how many match the query without its `before` and `limit`."""
+    """One page of trees, and how many match the query without its `before` and `limit`; `total` ends at COUNTED."""
 
     heads: tuple[TreeHead, ...]
     total: int
@@ -182,24 +183,25 @@ class Storage(Protocol):
         ...
 
     async def children(self, parent_id: str) -> list[Task]:
-        """The direct children of a task, by position."""
+        """The direct children of a task, by position. Raises AnswerTooLarge and QueryTooLong as `tasks` does."""
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """The tasks that match, newest first; a page has fewer than its limit where a corrupt row is left out.
 
-        Raises AnswerTooLarge for a page that is not held in memory anyway and has more than LIST_BYTES.
+        Raises AnswerTooLarge for a page that is not held in memory anyway and has more than LIST_BYTES, and
+        QueryTooLong where too many rows were looked at to find those that match.
         """
         ...
 
-    async def count(self, query: TaskQuery) -> int:
-        """How many tasks match, whatever the query's limit and offset."""
+    async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
+        """How many tasks match, whatever the query's limit and offset; at most `most`, where counting ends."""
         ...
 
     async def trees(self, query: TreeQuery) -> TreePage:
         """One keyset page of trees: a full one if there are that many readable ones. `total` counts corrupt rows.
 
-        It ends early behind LIST_BYTES, unless it is held in memory anyway.
+        It ends early behind LIST_BYTES, unless it is held in memory anyway. Raises QueryTooLong as `tasks` does.
         """
         ...
 

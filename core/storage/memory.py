@@ -17,6 +17,7 @@ from core.errors import (
 from core.events import KINDS, Recorded
 from core.fold import fold
 from core.storage.base import (
+    COUNTED,
     Append,
     Document,
     DocumentQuery,
@@ -88,8 +89,8 @@ class MemoryStorage:
         found = sorted(self._matching(query), key=lambda task: (task.created_at, task.id), reverse=True)
         return found[query.offset : query.offset + query.limit]
 
-    async def count(self, query: TaskQuery) -> int:
-        return len(self._matching(query))
+    async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
+        return min(most, len(self._matching(query)))
 
     async def trees(self, query: TreeQuery) -> TreePage:
         found = [
@@ -104,7 +105,7 @@ class MemoryStorage:
         found.sort(key=lambda head: (head.updated_at, head.id), reverse=True)
         page = [head for head in found if query.before is None or (head.updated_at, head.id) < query.before]
         heads = tuple(page[: query.limit])
-        return TreePage(heads=heads, total=len(found), has_more=len(page) > query.limit)
+        return TreePage(heads=heads, total=min(COUNTED, len(found)), has_more=len(page) > query.limit)
 
     async def live_trees(self) -> list[str]:
         live = [head for head in self._heads.values() if head.is_live]

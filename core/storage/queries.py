@@ -5,12 +5,14 @@ from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Select, Table, bindparam, false, func, literal_column, or_, select, true, tuple_
 from sqlalchemy.sql.elements import ColumnClause
 
 from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
 from core.storage.statements import DIALECT
-from core.storage.tables import documents, events, tasks, trees
+from core.storage.tables import documents, events, in_a_tree, is_open, tasks, trees
+from core.task import TERMINAL
 
 SHAPES = 512  # compiled statements kept of each kind
 
@@ -103,15 +105,17 @@ def task_list(query: TaskQuery) -> Bound:
     return statement.sql, statement.parameters(_task_values(query))
 
 
-def task_count(query: TaskQuery) -> Bound:
-    """The number of tasks that match, whatever the page."""
+def task_count(query: TaskQuery, most: int) -> Bound:
+    """The number of tasks that match, whatever the page; counting ends at `most`."""
     statement = _task_list(*_task_shape(query), True)
-    return statement.sql, statement.parameters(_task_values(query))
+    return statement.sql, statement.parameters({**_task_values(query), "most": most})
 
 
-def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None]:
+def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None, bool]:
     given = frozenset(name for name in ("owner", "user_id", "name", "context_id") if getattr(query, name) is not None)
-    return given, query.root_only, None if query.statuses is None else len(query.statuses)
+    statuses = query.statuses
+    only_open = bool(statuses) and statuses is not None and not statuses & TERMINAL
+    return given, query.root_only, None if statuses is None else len(statuses), only_open
 
 
 def _task_values(query: TaskQuery) -> dict[str, Any]:
@@ -127,8 +131,10 @@ def _task_values(query: TaskQuery) -> dict[str, Any]:
 
 
 @lru_cache(SHAPES)
-def _task_list(given: frozenset[str], root_only: bool, statuses: int | None, counting: bool) -> Statement:
-    statement: Select[Any] = select(func.count()).select_from(tasks) if counting else select(*TASK_COLUMNS)
+def _task_list(
+    given: frozenset[str], root_only: bool, statuses: int | None, only_open: bool, counting: bool
+) -> Statement:
+    statement: Select[Any] = select(literal_column("1")).select_from(tasks) if counting else select(*TASK_COLUMNS)
     for column in (tasks.c.owner, tasks.c.user_id, tasks.c.name):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))
@@ -139,10 +145,24 @@ def _task_list(given: frozenset[str], root_only: bool, statuses: int | None, cou
         statement = statement.where(tasks.c.parent_id.is_(None))
     if statuses is not None:
         statement = statement.where(_one_of(tasks.c.status, "status", statuses))
-    if not counting:
-        statement = statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
-        statement = statement.limit(bindparam("limit")).offset(bindparam("offset"))
-    return compiled(statement)
+    if only_open:
+        statement = statement.where(is_open)  # says nothing new, but names the index of open tasks
+    if counting:
+        return _counted(statement)
+    statement = statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
+    page = compiled(statement.limit(bindparam("limit")).offset(bindparam("offset")))
+    return _by_roots(page) if root_only and not only_open and "owner" in given else page
+
+
+def _by_roots(statement: Statement) -> Statement:
+    """The same with the index of roots, which SQLite holds to be as good as that of all tasks: trees may be large."""
+    return replace(statement, sql=statement.sql.replace("FROM tasks", "FROM tasks INDEXED BY tasks_roots", 1))
+
+
+def _counted(statement: Select[Any]) -> Statement:
+    """How many rows the statement finds, up to `most`: what is counted is what is looked at."""
+    found = statement.limit(bindparam("most")).subquery()
+    return compiled(select(func.count()).select_from(found))
 
 
 def tree_list(query: TreeQuery) -> Bound:
@@ -151,10 +171,10 @@ def tree_list(query: TreeQuery) -> Bound:
     return statement.sql, statement.parameters(_tree_values(query))
 
 
-def tree_count(query: TreeQuery) -> Bound:
-    """The number of trees that match, whatever the page."""
+def tree_count(query: TreeQuery, most: int) -> Bound:
+    """The number of trees that match, whatever the page; counting ends at `most`."""
     statement = _tree_list(*_tree_shape(query), False, True)
-    return statement.sql, statement.parameters(_tree_values(query))
+    return statement.sql, statement.parameters({**_tree_values(query), "most": most})
 
 
 def _tree_shape(query: TreeQuery) -> tuple[frozenset[str], int | None]:
@@ -179,7 +199,7 @@ def _tree_values(query: TreeQuery) -> dict[str, Any]:
 
 @lru_cache(SHAPES)
 def _tree_list(given: frozenset[str], statuses: int | None, before: bool, counting: bool) -> Statement:
-    statement: Select[Any] = select(func.count()).select_from(trees) if counting else select(*HEAD_COLUMNS)
+    statement: Select[Any] = select(literal_column("1")).select_from(trees) if counting else select(*HEAD_COLUMNS)
     for column in (trees.c.owner, trees.c.origin, trees.c.context_id):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))
@@ -190,9 +210,9 @@ def _tree_list(given: frozenset[str], statuses: int | None, before: bool, counti
     if before:
         page = tuple_(bindparam("before_at"), bindparam("before_id"))
         statement = statement.where(tuple_(trees.c.updated_at, trees.c.id) < page)
-    if not counting:
-        statement = statement.order_by(trees.c.updated_at.desc(), trees.c.id.desc()).limit(bindparam("limit"))
-    return compiled(statement)
+    if counting:
+        return _counted(statement)
+    return compiled(statement.order_by(trees.c.updated_at.desc(), trees.c.id.desc()).limit(bindparam("limit")))
 
 
 def event_list(
@@ -247,6 +267,8 @@ def _document_list(given: frozenset[str]) -> Statement:
     for column in (documents.c.owner, documents.c.tree_id):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))
+    if "tree_id" in given:
+        statement = statement.where(in_a_tree)  # names the index of documents that belong to a tree
     if "until" in given:
         statement = statement.where(documents.c.at <= bindparam("until"))
     if "after" in given:

@@ -1,4 +1,7 @@
-"""A few read-only aiosqlite connections. No read transaction outlives the page or the tree that it reads."""
+"""A few read-only aiosqlite connections, in two lanes. No read transaction outlives the page or the tree that it reads.
+
+Reads of one row or one log have connections of their own: a list, which may look at many rows, never holds one of them.
+"""
 
 import asyncio
 import sqlite3
@@ -10,14 +13,16 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from core.errors import StorageError, StorageUnavailable
+from core.errors import QueryTooLong, StorageError, StorageUnavailable
 from core.storage.queries import Bound
 from core.storage.writer import CLOSED
 
 Value = TypeVar("Value")
 Row = Sequence[Any]
 
-CONNECTIONS = 3
+CONNECTIONS = 3  # for reads by key
+LIST_CONNECTIONS = 2
+LIST_SECONDS = 1.0  # that one read of a list may take
 CHUNK = 500  # rows decoded between two turns of the event loop
 # The primary codes of what may be better at the next try; all others say that the file is broken.
 PASSING = frozenset(
@@ -42,14 +47,16 @@ def readable_text(raw: bytes) -> str:
 class Reader:
     """Reads the database of a writer in the same process, whose commits it sees at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, list_seconds: float = LIST_SECONDS) -> None:
         self._uri = f"file:{quote(str(path))}?mode=ro"
+        self._list_seconds = list_seconds
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._idle_for_lists: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         self._connections: list[aiosqlite.Connection] = []
 
     async def open(self) -> None:
         """Raises sqlite3.Error."""
-        for _ in range(CONNECTIONS):
+        for idle in (self._idle,) * CONNECTIONS + (self._idle_for_lists,) * LIST_CONNECTIONS:
             # None: sqlite3 begins no transaction by itself, so a statement alone is one.
             opening = aiosqlite.connect(self._uri, uri=True, isolation_level=None)
             # aiosqlite 0.22 has no option for it, and a program that ends without close() would hang for ever.
@@ -57,9 +64,10 @@ class Reader:
             connection = await opening
             connection.text_factory = readable_text
             self._connections.append(connection)
-            await connection.execute("PRAGMA query_only=1")
-            await connection.execute("PRAGMA busy_timeout=5000")
-            self._idle.put_nowait(connection)
+            # To their last row: an interrupt lasts as long as any statement of the connection is under way.
+            await connection.execute_fetchall("PRAGMA query_only=1")
+            await connection.execute_fetchall("PRAGMA busy_timeout=5000")
+            idle.put_nowait(connection)
 
     async def close(self) -> None:
         """Ends reads that are under way at their next step."""
@@ -77,9 +85,14 @@ class Reader:
         async with self._connection() as connection:
             return await _first_rows(connection, query, most)
 
+    async def list_page(self, query: Bound, most: int) -> "Page":
+        """As `page`, for a list. Raises QueryTooLong."""
+        async with self._list_connection() as connection:
+            return await _first_rows(connection, query, most)
+
     async def count_and_page(self, count: Bound, query: Bound, most: int) -> tuple[int, "Page"]:
-        """A number and a page, read at one moment."""
-        async with self._connection() as connection, _transaction(connection):
+        """A number and a page of a list, read at one moment. Raises QueryTooLong."""
+        async with self._list_connection() as connection, _transaction(connection):
             ((number,),) = await connection.execute_fetchall(*count)
             return number, await _first_rows(connection, query, most)
 
@@ -104,10 +117,28 @@ class Reader:
             return found[0], values
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
+    async def _list_connection(self) -> AsyncIterator[aiosqlite.Connection]:
+        """A connection for lists, whose statement is interrupted when its time is over. Raises QueryTooLong."""
+        async with self._connection(self._idle_for_lists) as connection:
+            # From outside and only once: a progress handler would wait for the event loop's thread again and again.
+            alarm = asyncio.get_running_loop().call_later(self._list_seconds, connection._conn.interrupt)
+            try:
+                yield connection
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT and connection in self._connections:
+                    raise QueryTooLong(self._list_seconds) from error
+                raise
+            finally:
+                alarm.cancel()
+
+    @asynccontextmanager
+    async def _connection(
+        self, idle: asyncio.Queue[aiosqlite.Connection] | None = None
+    ) -> AsyncIterator[aiosqlite.Connection]:
         if not self._connections:
             raise StorageUnavailable(CLOSED)
-        connection = await self._idle.get()
+        idle = self._idle if idle is None else idle
+        connection = await idle.get()
         try:
             yield connection
         except (sqlite3.Error, ValueError) as error:  # ValueError: of aiosqlite, or of what decodes rows
@@ -119,7 +150,7 @@ class Reader:
             kind = StorageUnavailable if is_passing else StorageError
             raise kind(f"The database cannot be read ({getattr(error, 'sqlite_errorname', 'unknown')})") from error
         finally:
-            self._idle.put_nowait(connection)
+            idle.put_nowait(connection)
 
 
 class Page(NamedTuple):

@@ -26,6 +26,7 @@ from core.errors import (
 from core.events import Recorded
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
+    COUNTED,
     LIST_BYTES,
     LOG_BYTES,
     Append,
@@ -160,23 +161,26 @@ class SqlStorage:
         return codec.read_task(rows[0]) if rows else None
 
     async def children(self, parent_id: str) -> list[Task]:
-        return [codec.read_task(row) for row in await self._reading().rows((queries.CHILDREN.sql, (parent_id,)))]
+        page = await self._reading().list_page((queries.CHILDREN.sql, (parent_id,)), LIST_BYTES)
+        if page.is_cut:
+            raise AnswerTooLarge(LIST_BYTES)
+        return [codec.read_task(row) for row in page.rows]
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
-        page = await self._reading().page(queries.task_list(query), LIST_BYTES)
+        page = await self._reading().list_page(queries.task_list(query), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
         return _readable(page.rows, codec.read_task)
 
-    async def count(self, query: TaskQuery) -> int:
-        rows = await self._reading().rows(queries.task_count(query))
+    async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
+        rows = await self._reading().rows(queries.task_count(query, most))
         return int(rows[0][0])
 
     async def trees(self, query: TreeQuery) -> TreePage:
         wider = query
         while True:
             total, page = await self._reading().count_and_page(
-                queries.tree_count(query), queries.tree_list(wider), LIST_BYTES
+                queries.tree_count(query, COUNTED), queries.tree_list(wider), LIST_BYTES
             )
             heads = _readable(page.rows, codec.read_head)
             if len(heads) > query.limit or page.is_cut or len(page.rows) <= wider.limit:

@@ -15,6 +15,7 @@ from a2a_server.methods.access import OpenTasks, caller_of, check_tenant, owned_
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.storage.base import COUNTED
 from core.storage.memory import MemoryStorage
 from core.task import TERMINAL, Task
 from tests.storage.samples import created, finished
@@ -140,12 +141,12 @@ class Counting(MemoryStorage):
         self.gate.set()
         self.reached = asyncio.Event()
 
-    async def count(self, query: Any) -> int:
+    async def count(self, query: Any, most: int = COUNTED) -> int:
         self.asked += 1
         if not self.gate.is_set():
             self.reached.set()
             await self.gate.wait()
-        return await super().count(query)
+        return await super().count(query, most)
 
 
 class Room:

@@ -488,8 +488,8 @@ async def test_open_tasks_are_counted_over_the_calls_of_one_batch(monkeypatch: p
         storage = call.session.storage
         count = storage.count
 
-        async def slow(query: TaskQuery) -> int:
-            counted = await count(query)
+        async def slow(query: TaskQuery, most: int) -> int:
+            counted = await count(query, most)
             await asyncio.sleep(0)  # as a database: the others come in between
             return counted
 

@@ -45,7 +45,8 @@ def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE documents")
     connection.execute("DROP TABLE folds")
-    connection.execute("DROP INDEX trees_ended")
+    for index in ("trees_ended", "trees_by_context", "tasks_by_owner", "tasks_open"):
+        connection.execute(f"DROP INDEX {index}")
     connection.execute("UPDATE alembic_version SET version_num = '0001'")
     connection.execute("INSERT INTO events VALUES ('t', 1, 'k', 't', 1.0, x'7b7d', 0)")
     connection.commit()

@@ -19,14 +19,21 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from core.errors import AnswerTooLarge, ConfigurationError, DatabaseInUse, StorageError, StorageUnavailable
+from core.errors import (
+    AnswerTooLarge,
+    ConfigurationError,
+    DatabaseInUse,
+    QueryTooLong,
+    StorageError,
+    StorageUnavailable,
+)
 from core.events import MessageReceived
 from core.storage import codec, queries, retire
 from core.storage import sql as sql_module
 from core.storage.base import Append, Document, DocumentQuery, LogPart, TaskQuery, TreeQuery
 from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock, file_system
-from core.storage.reader import Reader
+from core.storage.reader import LIST_CONNECTIONS, Reader
 from core.storage.sql import SqlStorage, database_path
 from core.task import Task, TaskStatus, TreeHead
 from tests.storage.samples import created, recorded, started
@@ -771,6 +778,49 @@ async def test_a_reader_that_is_not_open_says_so(storage: SqlStorage) -> None:
     await reader.close()
     with pytest.raises(StorageUnavailable, match="The database is closed"):
         await reader.rows(("SELECT 1", ()))
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n", ()
+
+
+@pytest.mark.asyncio
+async def test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next(storage: SqlStorage) -> None:
+    reader = Reader(storage.path, list_seconds=0.05)
+    await reader.open()
+    for _ in range(LIST_CONNECTIONS + 1):
+        with pytest.raises(QueryTooLong, match=r"not read within 0\.05 s"):
+            await reader.list_page(ENDLESS, 100)
+        with pytest.raises(QueryTooLong):
+            await reader.count_and_page(ENDLESS, ("SELECT 1", ()), 100)
+    assert (await reader.list_page(("SELECT 1", ()), 100)).rows == [(1,)]
+    await reader.close()
+
+
+@pytest.mark.asyncio
+async def test_reads_by_key_do_not_wait_for_lists(storage: SqlStorage) -> None:
+    reader = Reader(storage.path, list_seconds=60.0)
+    await reader.open()
+    lists = [asyncio.create_task(reader.list_page(ENDLESS, 100)) for _ in range(20)]
+    async with asyncio.timeout(30):
+        assert [await reader.rows(("SELECT 1", ())) for _ in range(100)] == [[(1,)]] * 100
+    assert not any(each.done() for each in lists)
+    for each in lists:
+        each.cancel()
+    for connection in reader._connections:
+        connection._conn.interrupt()
+    await asyncio.wait(lists)
+    await reader.close()
+
+
+@pytest.mark.asyncio
+async def test_lists_count_so_far_and_no_further(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_module, "COUNTED", 3)
+    for n in range(5):
+        await storage.append(created(f"t{n}", owner="ann"))
+    page = await storage.trees(TreeQuery(owner="ann", limit=2))
+    assert (page.total, page.has_more) == (3, True)
+    query = TaskQuery(owner="ann", root_only=False)
+    assert [await storage.count(query, most) for most in (2, 5, 9)] == [2, 5, 5]
 
 
 @pytest.mark.asyncio

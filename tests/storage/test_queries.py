@@ -1,0 +1,128 @@
+"""How the lists are read (`core.storage.queries`): within an index, in its order, whatever they filter by."""
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.storage import queries
+from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
+from core.storage.migrate import migrate
+from core.task import TERMINAL, TaskStatus
+
+BEFORE = (2.0, "x")
+ONE, SOME, OPEN = {TaskStatus.FAILED}, {TaskStatus.FAILED, TaskStatus.COMPLETED}, set(TaskStatus) - TERMINAL
+
+
+def combinations(**choices: tuple[Any, ...]) -> list[dict[str, Any]]:
+    return [dict(zip(choices, chosen, strict=True)) for chosen in product(*choices.values())]
+
+
+TREES = combinations(
+    origin=(None, "a2a"),
+    statuses=(None, frozenset(ONE), frozenset(SOME)),
+    context_id=(None, "c"),
+    updated_since=(None, 1.0),
+    before=(None, BEFORE),
+)
+TASKS = combinations(
+    root_only=(True, False),
+    statuses=(None, frozenset(ONE), frozenset({TaskStatus.IN_PROGRESS})),
+    user_id=(None, "u"),
+    name=(None, "n"),
+    context_id=(None, "c"),
+)
+DOCUMENTS = combinations(owner=(None, "o"), tree_id=(None, "t"), until=(None, 1.0), after=(None, (1.0, "x")))
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path = Path(tmp_path_factory.mktemp("plans")) / "tasks.db"
+    migrate(path)
+    connection = sqlite3.connect(path)
+    yield connection
+    connection.close()
+
+
+def plan(database: sqlite3.Connection, bound: queries.Bound) -> list[str]:
+    """What SQLite does for the statement, step by step, without the counting of what another step has found."""
+    rows = database.execute(f"EXPLAIN QUERY PLAN {bound[0]}", bound[1])
+    return [row[3] for row in rows if row[3] not in ("SCAN anon_1", "CO-ROUTINE anon_1")]
+
+
+def check_bounded(steps: list[str]) -> None:
+    """Every step finds its rows by an index's key and in its order: no whole table, nothing sorted."""
+    assert steps
+    assert all(step.startswith("SEARCH ") and " INDEX " in step for step in steps), steps
+
+
+@pytest.mark.parametrize("fields", TREES, ids=str)
+def test_a_page_of_an_owners_trees_is_read_in_order_from_one_index(
+    database: sqlite3.Connection, fields: dict[str, Any]
+) -> None:
+    steps = plan(database, queries.tree_list(TreeQuery(owner="o", **fields)))
+    check_bounded(steps)
+    assert ("trees_by_context" in steps[0]) is (fields["context_id"] is not None)
+
+
+@pytest.mark.parametrize("fields", [each for each in TREES if each["before"] is None], ids=str)
+def test_an_owners_trees_are_counted_within_an_index(database: sqlite3.Connection, fields: dict[str, Any]) -> None:
+    steps = plan(database, queries.tree_count(TreeQuery(owner="o", **fields), 10))
+    check_bounded(steps)
+    assert "COVERING INDEX" in steps[0]
+
+
+@pytest.mark.parametrize("fields", TASKS, ids=str)
+def test_a_page_of_an_owners_tasks_is_read_in_order_from_one_index(
+    database: sqlite3.Connection, fields: dict[str, Any]
+) -> None:
+    query = TaskQuery(owner="o", **fields)
+    steps = plan(database, queries.task_list(query))
+    check_bounded(steps)
+    if query.statuses == {TaskStatus.IN_PROGRESS}:
+        expected = "tasks_open"
+    else:
+        expected = "tasks_roots" if query.root_only else "tasks_by_owner"
+    assert f"INDEX {expected} (owner=?" in steps[0]
+    check_bounded(plan(database, queries.task_count(query, 10)))
+
+
+def test_an_owners_open_tasks_are_counted_within_an_index(database: sqlite3.Connection) -> None:
+    """At most once a second for each caller who sends messages, beside the reads of single tasks."""
+    query = TaskQuery(owner="o", root_only=False, statuses=frozenset(OPEN))
+    (step,) = plan(database, queries.task_count(query, 10))
+    assert step == "SEARCH tasks USING COVERING INDEX tasks_open (owner=? AND status=?)"
+
+
+@pytest.mark.parametrize("fields", DOCUMENTS, ids=str)
+def test_a_page_of_documents_is_read_in_order_from_one_index(
+    database: sqlite3.Connection, fields: dict[str, Any]
+) -> None:
+    steps = plan(database, queries.document_list(DocumentQuery(kind="k", **fields)))
+    check_bounded(steps)
+    if fields["owner"] is None:
+        assert ("documents_by_tree" in steps[0]) is (fields["tree_id"] is not None)
+
+
+@pytest.mark.parametrize("until", [None, 9])
+@pytest.mark.parametrize("task_id", [None, "t"])
+@pytest.mark.parametrize("kinds", [None, ("a", "b")])
+def test_a_page_of_a_log_is_read_in_order_by_its_key(
+    database: sqlite3.Connection, until: int | None, task_id: str | None, kinds: tuple[str, ...] | None
+) -> None:
+    steps = plan(database, queries.event_list("t", 0, until, task_id, kinds, 10))
+    assert len(steps) == 1
+    assert steps[0].startswith("SEARCH events USING PRIMARY KEY (tree_id=? AND seq>?"), steps
+
+
+def test_children_are_read_in_order_from_one_index(database: sqlite3.Connection) -> None:
+    steps = plan(database, (queries.CHILDREN.sql, ("t",)))
+    assert "tasks_by_parent (parent_id=?)" in steps[0]
+
+
+def test_what_is_not_bounded_is_noticed(database: sqlite3.Connection) -> None:
+    with pytest.raises(AssertionError):
+        check_bounded(plan(database, ("SELECT id FROM trees WHERE status = ? ORDER BY updated_at", ("failed",))))
