@@ -123,7 +123,15 @@ class Application:
             initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
         )
         teller = Teller(session, {A2A_0_3.version: push_body})
-        outbox = Outbox(session, store, teller, sender, patience, concurrency=config.push_concurrency)
+        outbox = Outbox(
+            session,
+            store,
+            teller,
+            sender,
+            patience,
+            concurrency=config.push_concurrency,
+            concurrency_per_caller=config.deliveries_per_caller,
+        )
         return Webhooks(session, store, outbox, teller, policy, limit=config.max_push_configs)
 
     def _make_retention(self) -> Retention:

@@ -7,10 +7,9 @@ are new connections, so they meet the same check. The environment (proxies, netr
 
 import asyncio
 import re
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -20,10 +19,10 @@ import httpcore2
 import httpx2
 
 from core.errors import ConfigurationError, CoreError
+from core.names import NameLookups, Resolver, system_resolver
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Resolver = Callable[[str, int], Awaitable[Sequence[str]]]  # (host, port) -> every address of it, as text
 
 # What IANA does not hand out for use in the whole Internet (the special-purpose registries, RFC 6890 and its
 # successors), and where clouds answer with credentials. IPv6 beyond 2000::/3 is forbidden as a whole: that is where
@@ -179,20 +178,15 @@ def is_forbidden(address: Address) -> bool:
     return any(address in network for network in FORBIDDEN if network.version == address.version)
 
 
-async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Every address the operating system knows for the host. Raises OSError when it knows none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """Opens connections for the HTTP client: resolves, checks every address, connects to one that was checked."""
+    """Opens the connections of one call: looks the name up, checks every address, connects to one that was checked."""
 
     def __init__(
-        self, policy: EgressPolicy, resolve: Resolver, network: httpcore2.AsyncNetworkBackend | None = None
+        self, policy: EgressPolicy, names: NameLookups, owner: str, network: httpcore2.AsyncNetworkBackend | None = None
     ) -> None:
         self._policy = policy
-        self._resolve = resolve
+        self._names = names
+        self._owner = owner
         self._network = network or httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -226,8 +220,8 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             found: Sequence[str] = [host]  # an address needs no look-up
         except ValueError:
             try:
-                found = await self._resolve(host, port)
-            except (OSError, UnicodeError) as error:
+                found = await self._names.find(self._owner, host, port)
+            except (OSError, ValueError) as error:  # TimeoutError is an OSError
                 raise httpcore2.ConnectError("the name is not known") from error
         # One bad address among good ones is what an attack looks like: all or nothing.
         if not found or not all(self._policy.permits(host, address, port) for address in found):
@@ -293,6 +287,7 @@ class Outgoing:
     timeout: float | None = None  # seconds; the policy's when it is shorter or this is None
     follow_redirects: bool = False
     reads_body: bool = True  # else the answer ends for us with its headers
+    owner: str = ""  # on whose behalf: callers share name look-ups fairly; empty: the server's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +328,8 @@ class Egress:
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self.policy = policy
-        self._backend = GuardedBackend(policy, resolve, network)
+        self._names = NameLookups(resolve)
+        self._network = network
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
@@ -356,7 +352,8 @@ class Egress:
 
     async def _fetch(self, call: Outgoing, limit: float) -> Incoming:
         started = time.perf_counter()
-        transport = _Transport(self._backend, self._ssl_context)
+        backend = GuardedBackend(self.policy, self._names, call.owner, self._network)
+        transport = _Transport(backend, self._ssl_context)
         async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=limit) as client:
             request = client.build_request(
                 call.method, call.url, headers=dict(call.headers), params=call.params, content=call.body

@@ -22,6 +22,7 @@ LAYERS = (
     ("core.inputs", "core.queue", "core.shares", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
     ("core.turns",),
+    ("core.names",),
     (
         "core.clock",
         "core.egress",

@@ -3,11 +3,13 @@
 What is committed only wakes a reader up. A reader sends what comes after its cursor, one event after the other, and
 stores the cursor when the receiver has taken it: an event is sent again after a crash, under the same id, and none is
 left out. No task waits for any of this.
+
+The places for deliveries are shared by caller (`core.shares`), then by webhook: receivers of one caller that never
+answer delay no delivery of another caller, and each of a caller's webhooks gives its place back after a while.
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,12 +39,14 @@ from core.clock import Clock
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.events import Recorded
 from core.session import Session, has_ended
+from core.shares import FairShares
 from core.storage.base import LOG_BYTES, Document, DocumentQuery
 from core.task import Cause, TreeHead
 
 logger = logging.getLogger(__name__)
 
 STORAGE_PAUSE = 1.0  # seconds after which a reader whose cursor could not be stored goes on
+TURN = 1.0  # seconds after which a reader gives its place to one that waits
 
 
 class Patience(Struct, frozen=True, kw_only=True):
@@ -81,18 +85,18 @@ class Outbox:
         patience: Patience,
         *,
         concurrency: int,
+        concurrency_per_caller: int,
     ) -> None:
         self._session = session
         self._store = store
         self._teller = teller
         self._sender = sender
         self._patience = patience
-        self._concurrency = concurrency
+        self._shares: FairShares[_Reader] = FairShares(concurrency, concurrency_per_caller)  # by owner
         self._clock: Clock = session.clock
         self._readers: dict[str, dict[str, _Reader]] = {}  # tree -> the key of each of its webhooks
         self._paused: set[str] = set()  # keys of webhooks that are being changed
         self._looks: dict[str, object] = {}  # keys of webhooks that are being read, until something ends that
-        self._line: deque[_Reader] = deque()
         self._jobs: set[asyncio.Task[None]] = set()
         self._due: list[tuple[float, int, _Reader]] = []
         self._numbers = count()  # readers are not to be compared
@@ -247,13 +251,14 @@ class Outbox:
         if not reader.is_woken:
             reader.is_woken = True
             if reader.job is None:
-                self._line.append(reader)
+                self._shares.ask(reader.config.owner, reader)
                 self._fill()
 
     def _fill(self) -> None:
-        while self._line and len(self._jobs) < self._concurrency and not self._closing:
-            reader = self._line.popleft()
+        while not self._closing and (taken := self._shares.take()) is not None:
+            owner, reader = taken
             if not self._is_known(reader):
+                self._shares.give_back(owner)
                 continue
             reader.is_woken = False
             reader.job = asyncio.create_task(self._read_on(reader))
@@ -262,12 +267,13 @@ class Outbox:
 
     def _done(self, reader: _Reader, job: asyncio.Task[None]) -> None:
         self._jobs.discard(job)
+        self._shares.give_back(reader.config.owner)
         reader.job = None
         if not job.cancelled() and (bug := job.exception()) is not None:
             logger.error("webhook %s is left alone", reader.config.key, exc_info=bug)
             self._forget(reader)
         if reader.is_woken:
-            self._line.append(reader)
+            self._shares.ask(reader.config.owner, reader)
         self._fill()
 
     def _wait(self, reader: _Reader, until: float) -> None:
@@ -301,6 +307,7 @@ class Outbox:
 
     def _forget(self, reader: _Reader) -> None:
         self._looks.pop(reader.config.key, None)
+        self._shares.withdraw(reader.config.owner, reader)
         if self._is_known(reader):
             readers = self._readers[reader.config.tree_id]
             del readers[reader.config.key]
@@ -314,7 +321,8 @@ class Outbox:
     # Reading and sending
 
     async def _read_on(self, reader: _Reader) -> None:
-        """Send what comes after the cursor, up to the end of the log or to the first failure."""
+        """Send what comes after the cursor, up to the end of the log, of its turn, or to the first failure."""
+        ends_at = asyncio.get_running_loop().time() + TURN
         try:
             if reader.is_gone:
                 await self._remove(reader)
@@ -325,6 +333,9 @@ class Outbox:
                 head = await self._head(reader)
                 for recorded in page:
                     if not await self._deliver(reader, head, recorded):
+                        return
+                    if self._shares.waiting and asyncio.get_running_loop().time() >= ends_at:
+                        self._wake(reader)
                         return
             await self._rest(reader)
         except TaskNotFound:  # the tree is gone, and its webhooks with it

@@ -47,6 +47,7 @@ class Sender:
                     body=body,
                     timeout=self._timeout,
                     reads_body=False,
+                    owner=config.owner,
                 )
             )
         except DestinationNotAllowed as error:

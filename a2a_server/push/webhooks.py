@@ -30,8 +30,10 @@ from core.session import Session
 from core.storage.base import Document, DocumentQuery
 from core.task import TaskStatus, TreeHead
 from core.timestamps import to_timestamp
+from core.turns import Turns
 
-RESENT_AT_A_TIME = 10
+RESENT_AT_A_TIME = 10  # dead letters, of the process
+RESENT_PER_CALLER = 5
 
 
 class Caller(Struct, frozen=True):
@@ -62,6 +64,7 @@ class Webhooks:
         self._policy = policy
         self._limit = limit
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._resending = Turns(RESENT_AT_A_TIME, RESENT_PER_CALLER)
 
     def start(self) -> None:
         """Take up, in the background, what an earlier process left to be sent."""
@@ -199,10 +202,9 @@ class Webhooks:
 
     async def resend(self, owner: str, delivery_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Make one more attempt for each dead letter; those that arrive are dead no more. One answer for each id."""
-        places = asyncio.Semaphore(RESENT_AT_A_TIME)
 
         async def again(delivery_id: str) -> dict[str, Any]:
-            async with places:
+            async with self._resending.of(owner):
                 error = await self._resend(owner, delivery_id)
             return {"delivery_id": delivery_id, "delivered": error is None} | ({"error": error} if error else {})
 

@@ -234,7 +234,7 @@ class TaskContext:
 
         Raises FileUnreadable, whose text is safe to show, when it cannot be had.
         """
-        return await read_file(part, self.egress)
+        return await read_file(part, self.egress, self.task.owner)
 
     async def ask(self, question: Any, *, auth: bool = False) -> Any:
         """Ask the caller, and return the answer.

@@ -13,8 +13,11 @@ class FileUnreadable(CallerError):
     """The part is no file, or its file cannot be had. The text is safe to show."""
 
 
-async def read_file(part: Mapping[str, Any], egress: Egress) -> bytes:
-    """The content of a file part. Raises FileUnreadable; `egress` bounds what is fetched, in size and time."""
+async def read_file(part: Mapping[str, Any], egress: Egress, owner: str = "") -> bytes:
+    """The content of a file part. Raises FileUnreadable; `egress` bounds what is fetched, in size and time.
+
+    `owner`: on whose behalf it is fetched.
+    """
     if isinstance(raw := part.get("raw"), str):
         try:
             return a2b_base64(raw, strict_mode=True)
@@ -23,7 +26,7 @@ async def read_file(part: Mapping[str, Any], egress: Egress) -> bytes:
     if not isinstance(url := part.get("url"), str):
         raise FileUnreadable("the part is no file: it has neither raw nor url")
     try:
-        answer = await egress.fetch(Outgoing(url=url, follow_redirects=True))
+        answer = await egress.fetch(Outgoing(url=url, follow_redirects=True, owner=owner))
     except EgressError as refusal:
         raise FileUnreadable(f"the file cannot be read: {refusal}") from refusal
     if answer.status_code != 200:

@@ -1,6 +1,7 @@
 """`rest_executor`: one HTTP call, through the egress guard. The operator's policy decides where to and how long."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -79,7 +80,8 @@ class RestExecutor:
 
     async def execute(self, inputs: dict[str, Any], context: TaskContext) -> dict[str, Any]:
         """Make the call. Raises CallFailed for a status outside 200 to 299, and EgressError when no answer came."""
-        answer = await self._egress.fetch(outgoing(inputs, context.task.inputs, context.idempotency_key))
+        call = outgoing(inputs, context.task.inputs, context.idempotency_key)
+        answer = await self._egress.fetch(replace(call, owner=context.task.owner))
         if not 200 <= answer.status_code < 300:
             shown = f": {answer.text.strip()[:SHOWN_BODY]}" if answer.text.strip() else ""
             raise CallFailed(f"the server answered with status {answer.status_code}{shown}")

@@ -23,6 +23,7 @@ from core.egress import (
     parse_allowance,
 )
 from core.errors import ConfigurationError
+from core.names import NameLookups
 
 FORBIDDEN_ADDRESSES = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.255 127.0.0.1 127.1.2.3 168.63.129.16
@@ -415,4 +416,4 @@ def test_address_that_cannot_be_read_is_not_permitted() -> None:
 @pytest.mark.asyncio
 async def test_local_sockets_are_no_destination() -> None:
     with pytest.raises(DestinationNotAllowed):
-        await GuardedBackend(OPEN, FakeResolver([])).connect_unix_socket("/run/some.sock")
+        await GuardedBackend(OPEN, NameLookups(FakeResolver([])), "").connect_unix_socket("/run/some.sock")

@@ -90,8 +90,8 @@ async def _by_halves(self: ConfigStore, config: Any) -> None:
 
 
 def _generous(old: Any) -> Any:
-    def init(self: Outbox, *given: Any, concurrency: int) -> None:
-        old(self, *given, concurrency=concurrency + 1)
+    def init(self: Outbox, *given: Any, concurrency: int, concurrency_per_caller: int) -> None:
+        old(self, *given, concurrency=concurrency + 1, concurrency_per_caller=concurrency_per_caller + 1)
 
     return init
 

@@ -39,7 +39,9 @@ def make_webhooks(world: World, session: Session) -> Webhooks:
     sender = Sender(receivers, store.vault, session.clock, timeout=TIMEOUT, secret=None)
     teller = Teller(session, TASK_BODIES)
     concurrency = world.chance.choice([2, 50])
-    outbox = Outbox(session, store, teller, sender, PATIENCE, concurrency=concurrency)
+    outbox = Outbox(
+        session, store, teller, sender, PATIENCE, concurrency=concurrency, concurrency_per_caller=concurrency
+    )
     receivers.most = concurrency
     return Webhooks(session, store, outbox, teller, EgressPolicy(), limit=LIMIT)
 

@@ -65,6 +65,7 @@ class Post:
     receiver: Receiver
     patience: Patience = PATIENCE
     concurrency: int = 50
+    concurrency_per_caller: int = 50
 
     def __post_init__(self) -> None:
         self.store = ConfigStore(self.session.storage, Vault(()))
@@ -76,6 +77,7 @@ class Post:
             self.receiver,  # type: ignore[arg-type]
             self.patience,
             concurrency=self.concurrency,
+            concurrency_per_caller=self.concurrency_per_caller,
         )
 
     async def hook(self, tree_id: str, task_id: str = "", *, config_id: str = "c", **fields: Any) -> PushConfig:
@@ -84,10 +86,8 @@ class Post:
             id=config_id,
             task_id=task_id or tree_id,
             tree_id=tree_id,
-            owner="anonymous",
-            url="https://example.com",
             created_at=self.session.clock.now(),
-            **fields,
+            **{"owner": "anonymous", "url": "https://example.com", **fields},
         )
         standing = Standing(shown="pending")
         await self.session.storage.put_documents(*self.store.documents(config, standing))

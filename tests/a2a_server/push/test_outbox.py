@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, Standing, unread_trees
+from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, PushConfig, Standing, unread_trees
 from a2a_server.push.outbox import Patience
 from a2a_server.push.sender import Failed
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
@@ -661,6 +661,91 @@ async def test_no_more_deliveries_run_at_a_time_than_may() -> None:
         await until(lambda: len(receiver.taken) == 20)
 
         assert receiver.most == 3
+        await post.outbox.close()
+
+
+class Holes(Receiver):
+    """Those of ann never answer; everybody else's take everything at once."""
+
+    async def send(self, config: PushConfig, message_id: str, body: bytes) -> Failed | None:
+        if config.owner != "ann":
+            return await super().send(config, message_id, body)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.now -= 1
+        raise AssertionError
+
+
+@virtual_time
+async def test_receivers_of_one_caller_that_never_answer_delay_no_delivery_of_another() -> None:
+    async with bench().session() as session:
+        receiver = Holes()
+        post = Post(session, receiver, concurrency=4, concurrency_per_caller=3)
+        tree_id = await finish(session)
+        for n in range(50):
+            await post.hook(tree_id, config_id=f"hole{n}", owner="ann")
+        await until(lambda: receiver.now == 3)
+        before = asyncio.get_running_loop().time()
+
+        for n in range(5):
+            await post.hook(tree_id, config_id=f"c{n}", owner="bob")
+        await until(lambda: len(receiver.taken) == 10)
+
+        assert asyncio.get_running_loop().time() - before < 1.0
+        assert receiver.now == 3, "ann has no more than her share, and all of it"
+        await post.outbox.close()
+
+
+class Slow(Receiver):
+    """Takes a second for everything."""
+
+    async def send(self, config: PushConfig, message_id: str, body: bytes) -> Failed | None:
+        await asyncio.sleep(1.0)  # virtual
+        return await super().send(config, message_id, body)
+
+
+@virtual_time
+async def test_a_webhook_with_much_to_send_gives_its_place_to_the_next_one_of_its_caller() -> None:
+    async def chatter(inputs: dict[str, Any], context: Any) -> None:
+        for n in range(10):
+            await context.artifact(f"piece {n}")
+
+    desk = bench()
+    desk.add("chatter", chatter)
+    async with desk.session() as session:
+        receiver = Slow()
+        post = Post(session, receiver, concurrency=1, concurrency_per_caller=1)
+        long = await finish(session, "chatter")
+        short = await finish(session)
+        await post.hook(long, url="https://example.com/long", events=("chunks",))
+        await post.hook(short, url="https://example.com/short")
+
+        await until(lambda: "https://example.com/short" in receiver.urls)
+
+        assert receiver.urls.count("https://example.com/long") <= 2
+        await until(lambda: not post.outbox._readers)
+        assert len(set(receiver.ids)) == len(receiver.ids) > 10, "each once, whatever the turns"
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_webhooks_that_are_removed_while_they_wait_leave_the_line() -> None:
+    async with bench().session() as session:
+        receiver = Holes()
+        post = Post(session, receiver, concurrency=1, concurrency_per_caller=1)
+        tree_id = await finish(session)
+        configs = [await post.hook(tree_id, config_id=f"hole{n}", owner="ann") for n in range(9)]
+        await until(lambda: receiver.now == 1)
+        for config in configs[1:]:
+            await post.outbox.stop(config)
+        assert (post.outbox._shares.waiting, post.outbox._shares.in_use) == (0, 1)
+        await post.outbox.stop(configs[0])
+        assert post.outbox._shares.in_use == 0
+        await post.hook(tree_id, owner="bob")
+        await until(lambda: receiver.taken)
         await post.outbox.close()
 
 
