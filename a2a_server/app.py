@@ -97,7 +97,7 @@ class Application:
         self.session = session
         self.cards = cards
         self.streams = Streams(session)
-        self.keys = ApiKeys(session.storage, session.clock)
+        self.keys = ApiKeys(session.storage, session.clock, config.max_keys)
         self.lifetimes = Lifetimes(session.clock)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.webhooks = self._make_webhooks() if config.push else None

@@ -1,6 +1,6 @@
 """The cards of one server, made and signed by its settings: the public documents, and the card for known callers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -40,9 +40,8 @@ def make_cards(
         raise ConfigurationError("extended_card: callers are not identified here, and it is for known ones only")
     keys = load_keys(config.card_keys)
     template = load_template(template_path(config.card))
-    published = publish(
-        make_card(template, registry, url, offer), url, now=now, keys=keys, hybrid=hybrid, mode=config.card_mode
-    )
+    public = _public(make_card(template, registry, url, offer), config.public_skills)
+    published = publish(public, url, now=now, keys=keys, hybrid=hybrid, mode=config.card_mode)
     if not offer.identifies_callers:
         return Cards(published=published, extended=None)
     if config.extended_card is not None:
@@ -53,3 +52,14 @@ def make_cards(
         return replace(own, signatures=signatures(own, keys, jku=url.rstrip("/") + KEYS_PATH))
 
     return Cards(published=published, extended=extended_card(card, sign))
+
+
+def _public(card: types.AgentCard, skills: Sequence[str] | None) -> types.AgentCard:
+    """The card with the skills that everybody may know; None: all of them. Raises ConfigurationError."""
+    if skills is None:
+        return card
+    known = [skill.id for skill in card.skills]
+    if unknown := sorted(set(skills).difference(known)):
+        text = f"there is no skill {unknown[0]!r}; the skills are: {', '.join(known) or 'none'}"
+        raise ConfigurationError(f"public_skills: {text}")
+    return replace(card, skills=[skill for skill in card.skills if skill.id in skills])

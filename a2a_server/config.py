@@ -72,6 +72,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     card: str | None = None  # the agent card's template; None: the one that comes with the server
     card_mode: Literal["auto", "strict", "hybrid"] = "auto"  # v1.0 only, or with v0.3's fields; auto: as clients ask
     card_keys: Names = ()  # files of private keys that sign the card, the newest first
+    public_skills: Names | None = None  # skills in the card that everybody may read; None: every one
     extended_card: str | None = None  # a template of its own for the card that known callers get
     commands: Names = ()  # programs that command_executor may run; none: it is off
     egress_allow: Names = ()  # private hosts, addresses or networks that executors may call
@@ -87,6 +88,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_tree_tasks: Count = 10_000
     max_depth: Count = 200
     max_open_tasks: Count = 100_000
+    max_keys: Count = 1_000  # API keys of one tenant; one that is revoked or has expired makes room
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
     client_context_ids: bool = True  # whether clients may make contexts by naming new ones
     idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is known

@@ -22,6 +22,23 @@ class Principal(Struct, frozen=True, kw_only=True):
     credential: str = ""  # the id of the key that he showed: his streams end when it is revoked, too
     owner: str = ANONYMOUS
 
+    def manages(self, tenant: str) -> bool:
+        """Whether an operator may act for this tenant: its own; for every one if it is the server's, of tenant ''."""
+        return self.is_operator and self.tenant in ("", tenant)
+
+    def oversees(self, owner: str) -> bool:
+        """Whether what belongs to this owner counts for the caller: its own, and for an operator its tenant's."""
+        return owner == self.owner or self.manages(tenant_of(owner))
+
+
+def tenant_of(owner: str) -> str:
+    """The tenant of an owner that `owner_of` made; '' for any other, such as everybody where nobody is identified."""
+    try:
+        tenant, _ = msgspec.json.decode(owner, type=tuple[str, str])
+    except msgspec.MsgspecError:
+        return ""
+    return tenant
+
 
 def owner_of(tenant: str, principal: str) -> str:
     """Whose rows those of this principal are: JSON of both names, so that no two pairs and no other owner share it."""

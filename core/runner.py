@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -86,6 +86,10 @@ class Runner:
     def running(self) -> int:
         """How many attempts run."""
         return self._running - len(self._starting)
+
+    def running_of(self, counts: Callable[[str], bool]) -> int:
+        """How many attempts run of the owners that count."""
+        return sum(counts(each.task.owner) for each in self._attempts.values() if not each.is_over)
 
     # The log, obeyed
 

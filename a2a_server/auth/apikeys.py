@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import re
 import secrets
+from collections.abc import Callable
 from hashlib import sha256
 
 import msgspec
@@ -25,12 +26,17 @@ KIND = "api_key"
 PREFIX = "a2a_"
 PAGE = 500
 MOST_CACHED = 10_000  # keys
+MOST_KEYS = 1_000  # of one tenant, unless the operator says otherwise
 _FORM = re.compile(r"a2a_([0-9a-f]{16})_[0-9a-f]{64}")
 _NO_DIGEST = bytes(32)
 
 
 class KeyNotFound(CallerError):
     """There is no key with this id."""
+
+
+class TooManyKeys(CallerError):
+    """The tenant has as many keys as it may have, and all of them are good."""
 
 
 class Grant(Struct, frozen=True, kw_only=True):
@@ -55,29 +61,58 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     replaced: bytes | None = None  # the digest before the last rotation,
     replaced_until: float | None = None  # and until when that is still good
 
+    def is_spent(self, now: float) -> bool:
+        """Whether it is good for nothing any more."""
+        return self.revoked_at is not None or (self.grant.expires_at is not None and self.grant.expires_at <= now)
+
 
 class ApiKeys:
-    """The keys in one storage. Only the process that holds the storage changes them, so what is cached stays true."""
+    """The keys in one storage. Only the process that holds the storage changes them, so what is cached stays true.
 
-    def __init__(self, storage: Storage, clock: Clock) -> None:
+    A tenant has `limit` keys at most. Those that are good for nothing any more make room for new ones.
+    """
+
+    def __init__(self, storage: Storage, clock: Clock, limit: int = MOST_KEYS) -> None:
         self._storage = storage
         self._clock = clock
+        self._limit = limit
         self._changing = asyncio.Lock()  # a change reads, decides and writes
         self._cached: dict[str, ApiKey] = {}
         self._changes = 0
 
     async def create(self, grant: Grant) -> tuple[ApiKey, str]:
-        """A new key, and its text, which is nowhere else."""
+        """A new key, and its text, which is nowhere else. Raises TooManyKeys."""
         key_id = secrets.token_hex(8)
         text, digest = _new_text(key_id)
         key = ApiKey(id=key_id, grant=grant, created_at=self._clock.now(), digest=digest, last_characters=text[-4:])
-        await self._put(key)
+        async with self._changing:
+            await self._make_room(grant.tenant)
+            await self._put(key)
         return key, text
 
-    async def rotate(self, key_id: str, grace: float = 0.0) -> tuple[ApiKey, str]:
-        """A new secret for the key; the old one stays good for so many seconds. Raises KeyNotFound."""
+    async def _make_room(self, tenant: str) -> None:
+        """Remove keys of the tenant that are good for nothing, the oldest first, until one more fits."""
+        now = self._clock.now()
+        keys = await self.all(lambda of: of == tenant)
+        surplus = len(keys) + 1 - self._limit
+        spent = [key for key in keys if key.is_spent(now)][: max(0, surplus)]
+        if len(spent) < surplus:
+            text = f"the tenant {tenant!r} has {self._limit} keys that are good, the most that a tenant has (max_keys)"
+            raise TooManyKeys(f"{text}; revoke one")
+        for key in spent:
+            await self._storage.delete_documents((KIND, key.id))
+            self._changes += 1
+            self._cached.pop(key.id, None)
+
+    async def rotate(
+        self, key_id: str, grace: float = 0.0, manages: Callable[[str], bool] = lambda tenant: True
+    ) -> tuple[ApiKey, str]:
+        """A new secret for the key; the old one stays good for so many seconds.
+
+        Raises KeyNotFound, also for a key of a tenant that the caller does not manage.
+        """
         async with self._changing:
-            key = await self._stored(key_id)
+            key = await self._stored(key_id, manages)
             if key.revoked_at is not None:
                 raise KeyNotFound(f"the key {key_id} is revoked; create another one")
             text, digest = _new_text(key_id)
@@ -91,19 +126,20 @@ class ApiKeys:
             await self._put(key)
         return key, text
 
-    async def revoke(self, key_id: str) -> ApiKey:
-        """The key is good for nothing any more; doing it again changes nothing. Raises KeyNotFound."""
+    async def revoke(self, key_id: str, manages: Callable[[str], bool] = lambda tenant: True) -> ApiKey:
+        """The key is good for nothing any more; doing it again changes nothing. Raises KeyNotFound as `rotate` does."""
         async with self._changing:
-            key = await self._stored(key_id)
+            key = await self._stored(key_id, manages)
             if key.revoked_at is None:
                 key = replace(key, revoked_at=self._clock.now(), replaced=None, replaced_until=None)
                 await self._put(key)
         return key
 
-    async def all(self) -> list[ApiKey]:
-        """Every key, revoked and expired ones too, oldest first."""
+    async def all(self, manages: Callable[[str], bool] = lambda tenant: True) -> list[ApiKey]:
+        """Every key of the tenants that the caller manages, revoked and expired ones too, oldest first."""
         pages = document_pages(self._storage, DocumentQuery(kind=KIND, limit=PAGE))
-        return [_decoded(document) async for page in pages for document in page]
+        keys = [_decoded(document) async for page in pages for document in page]
+        return [key for key in keys if manages(key.grant.tenant)]
 
     async def principal(self, text: str) -> Principal:
         """Who shows this key. Raises BadCredential."""
@@ -148,11 +184,12 @@ class ApiKeys:
             self._cached[key_id] = key
         return key
 
-    async def _stored(self, key_id: str) -> ApiKey:
+    async def _stored(self, key_id: str, manages: Callable[[str], bool]) -> ApiKey:
         document = await self._storage.document(KIND, key_id)
-        if document is None:
+        key = None if document is None else _decoded(document)
+        if key is None or not manages(key.grant.tenant):
             raise KeyNotFound(f"there is no key {key_id!r}")
-        return _decoded(document)
+        return key
 
     async def _put(self, key: ApiKey) -> None:
         owner = owner_of(key.grant.tenant, key.grant.principal)

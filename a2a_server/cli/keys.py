@@ -36,7 +36,9 @@ ServerUrl = Annotated[
 @app.command()
 def create(
     principal: Annotated[str, typer.Argument(help="Who the holder of the key is.")],
-    tenant: Annotated[str, typer.Option(help="The tenant that he is of.")] = "",
+    tenant: Annotated[
+        str | None, typer.Option(help="The tenant of the holder; on a running server yours without it.")
+    ] = None,
     operator: Annotated[bool, typer.Option("--operator", help="May use tasks.*, keys.* and every executor.")] = False,
     skill: Annotated[
         list[str] | None, typer.Option(help="A skill that he may use; every skill without it. Repeatable.")
@@ -57,7 +59,7 @@ def create(
             params = msgspec.convert(given, CreateKeyParams)
         except msgspec.ValidationError as error:
             raise Failure(f"there can be no such key: {error}", 2) from None
-        key, text = await keys.create(grant_of(params, SystemClock()))
+        key, text = await keys.create(grant_of(params, SystemClock(), own_tenant=""))
         return key_object(key) | {"key": text}
 
     if url is not None:

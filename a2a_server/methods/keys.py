@@ -1,4 +1,4 @@
-"""The `keys.*` methods: API keys, for operators."""
+"""The `keys.*` methods: API keys, for operators. Each acts for its own tenant, the server's (of tenant '') for all."""
 
 import logging
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from a2a_server.auth.apikeys import ApiKey, ApiKeys, Grant
 from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method, NoParams
+from a2a_server.protocol.errors import PermissionDenied
 from core.clock import Clock
 from core.timestamps import to_timestamp
 
@@ -21,10 +22,10 @@ Name = Annotated[str, Meta(min_length=1, max_length=300)]
 
 
 class CreateKeyParams(Struct, frozen=True, kw_only=True):
-    """Who the holder of the key is, and what he may do."""
+    """Who the holder of the key is, and what the key is good for."""
 
     principal: Name
-    tenant: Annotated[str, Meta(max_length=300)] = ""
+    tenant: Annotated[str, Meta(max_length=300)] | None = None  # None: the caller's own
     is_operator: bool = False
     skills: Annotated[tuple[Name, ...], Meta(max_length=1_000)] | None = None  # None: every skill
     expires_in: Annotated[float, Meta(gt=0, le=LONGEST_LIFE)] | None = None  # seconds
@@ -65,7 +66,7 @@ class KeysMethods:
                 name="keys.list",
                 handler=self.list_keys,
                 result_type=list[dict[str, Any]],
-                summary="Every API key, without its secret.",
+                summary="The API keys of the caller's tenant, without their secrets; the server's operator sees all.",
             ),
             Method(
                 name="keys.rotate",
@@ -84,31 +85,35 @@ class KeysMethods:
         ]
 
     async def create(self, context: RequestContext, params: CreateKeyParams) -> dict[str, Any]:
-        key, text = await self._keys.create(grant_of(params, self._clock))
-        logger.info("key %s for %r of tenant %r was made by %s", key.id, params.principal, params.tenant, _by(context))
+        caller = context.principal
+        grant = grant_of(params, self._clock, own_tenant=caller.tenant)
+        if not caller.manages(grant.tenant):
+            raise PermissionDenied(f"tenant: an operator makes keys for its own tenant only, {caller.tenant!r}")
+        key, text = await self._keys.create(grant)
+        logger.info("key %s for %r of tenant %r was made by %s", key.id, grant.principal, grant.tenant, _by(context))
         return key_object(key) | {"key": text}
 
     async def list_keys(self, context: RequestContext, params: NoParams) -> list[dict[str, Any]]:
-        return [key_object(key) for key in await self._keys.all()]
+        return [key_object(key) for key in await self._keys.all(context.principal.manages)]
 
     async def rotate(self, context: RequestContext, params: RotateKeyParams) -> dict[str, Any]:
-        key, text = await self._keys.rotate(params.id, params.grace)
+        key, text = await self._keys.rotate(params.id, params.grace, context.principal.manages)
         self._lifetimes.end(key.id, params.grace)
         logger.info("key %s was rotated with %g s of grace by %s", key.id, params.grace, _by(context))
         return key_object(key) | {"key": text}
 
     async def revoke(self, context: RequestContext, params: KeyParams) -> dict[str, Any]:
-        key = await self._keys.revoke(params.id)
+        key = await self._keys.revoke(params.id, context.principal.manages)
         self._lifetimes.end(key.id)
         logger.info("key %s was revoked by %s", key.id, _by(context))
         return key_object(key)
 
 
-def grant_of(params: CreateKeyParams, clock: Clock) -> Grant:
+def grant_of(params: CreateKeyParams, clock: Clock, own_tenant: str) -> Grant:
     """What the key is to be good for."""
     return Grant(
         principal=params.principal,
-        tenant=params.tenant,
+        tenant=own_tenant if params.tenant is None else params.tenant,
         is_operator=params.is_operator,
         skills=params.skills,
         expires_at=None if params.expires_in is None else clock.now() + params.expires_in,

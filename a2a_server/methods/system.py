@@ -29,7 +29,7 @@ class SystemMethods:
                 handler=self.health,
                 result_type=dict[str, Any],
                 is_open=True,
-                summary="The server's status, version and uptime in seconds, and how many tasks run.",
+                summary="The server's status, version and uptime in seconds, and how many of the caller's tasks run.",
             ),
             Method(
                 name="system.limits",
@@ -51,7 +51,7 @@ class SystemMethods:
             "status": "healthy",
             "version": self._version,
             "uptime": round(self._clock.now() - self._started_at, 3),
-            "running_tasks": self._session.runner.running,
+            "running_tasks": self._session.runner.running_of(context.principal.oversees),
         }
 
     async def limits(self, context: RequestContext, params: NoParams) -> dict[str, Any]:

@@ -72,3 +72,23 @@ def test_a_wrong_template_names_its_file(tmp_path: Path, setting: str) -> None:
     file = str(write(tmp_path, TEMPLATE | {"nmae": "x"}))
     with pytest.raises(ConfigurationError, match=file):
         made(BEARER, **{setting: file})
+
+
+@pytest.mark.parametrize(
+    ("public", "shown"), [(None, ["a", "b", "c"]), (("b",), ["b"]), (("c", "a"), ["a", "c"]), ((), [])]
+)
+def test_the_public_card_shows_the_skills_that_may_be_known_and_the_extended_one_the_callers(
+    public: tuple[str, ...] | None, shown: list[str]
+) -> None:
+    cards = made(BEARER, registry_of(spec("a"), spec("b"), spec("c")), public_skills=public)
+    for version in (None, "1.0", "0.3"):
+        document = json.loads(cards.published.card_for(version).body)
+        assert [skill["id"] for skill in document["skills"]] == shown
+    assert cards.extended is not None
+    extended = cards.extended(Principal(id="p", skills=frozenset({"a", "b"})))
+    assert [skill.id for skill in extended.skills] == ["a", "b"]
+
+
+def test_a_public_skill_that_is_not_there_stops_the_start() -> None:
+    with pytest.raises(ConfigurationError, match="public_skills: there is no skill 'ech'; the skills are: echo"):
+        made(public_skills=("ech",))

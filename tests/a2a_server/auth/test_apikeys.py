@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from a2a_server.auth.apikeys import KIND, ApiKeys, Grant, KeyNotFound
+from a2a_server.auth.apikeys import KIND, ApiKeys, Grant, KeyNotFound, TooManyKeys
 from a2a_server.auth.errors import BadCredential
 from a2a_server.context import Principal, owner_of
 from core.storage.base import Document
@@ -308,3 +308,33 @@ async def test_a_key_is_read_once_and_again_after_it_changed() -> None:
     for _ in range(3):
         await keys.principal(text)
     assert storage.reads == 3
+
+
+@pytest.mark.asyncio
+async def test_a_tenant_has_so_many_good_keys_and_no_more_and_others_are_not_counted() -> None:
+    storage, clock = MemoryStorage(), SetClock()
+    await storage.open()
+    keys = ApiKeys(storage, clock, limit=2)
+    for _ in range(2):
+        await keys.create(ANN)
+    with pytest.raises(TooManyKeys, match=r"the tenant 't' has 2 keys .*max_keys.*; revoke one"):
+        await keys.create(ANN)
+    await keys.create(Grant(principal="ann", tenant="u"))
+    assert len(await keys.all()) == 3
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+@pytest.mark.asyncio
+async def test_a_key_that_is_good_for_nothing_makes_room_for_a_new_one(end: str) -> None:
+    storage, clock = MemoryStorage(), SetClock()
+    await storage.open()
+    keys = ApiKeys(storage, clock, limit=2)
+    spent, text = await keys.create(Grant(principal="ann", tenant="t", expires_at=clock.time + 5))
+    good, _ = await keys.create(ANN)
+    if end == "revoked":
+        await keys.revoke(spent.id)
+    else:
+        clock.time += 5
+    new, _ = await keys.create(ANN)
+    assert {key.id for key in await keys.all()} == {good.id, new.id}
+    assert await refusal(keys, text) == "there is no such key"

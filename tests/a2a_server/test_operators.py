@@ -1,0 +1,224 @@
+"""What operators may do, and to whose: every method of our own × every kind of caller × tenant (decision 0006)."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from a2a_server.auth.apikeys import Grant
+from a2a_server.context import NOBODY, Principal, owner_of, tenant_of
+from tests.a2a_server.conftest import Caller, RpcError, calling, message
+
+DENIED, MISSING = -32053, "not found"
+
+
+def caller(tenant: str, name: str, *, is_operator: bool = False) -> Principal:
+    return Principal(id=name, tenant=tenant, is_operator=is_operator, owner=owner_of(tenant, name))
+
+
+ANN = caller("t", "ann", is_operator=True)  # whose tree it is
+CALLERS = {
+    "owner": ANN,
+    "user of the tenant": caller("t", "bob"),
+    "operator of the tenant": caller("t", "opa", is_operator=True),
+    "user of another tenant": caller("u", "ann"),
+    "operator of another tenant": caller("u", "ann", is_operator=True),
+    "the server's operator": caller("", "root", is_operator=True),
+    "user without a tenant": caller("", "eve"),
+}
+USERS = {name for name, each in CALLERS.items() if not each.is_operator}
+
+# Method -> its params for the owner's tree and dead letter.
+ON_A_TREE: dict[str, Any] = {
+    "tasks.get": {"task_id": "TREE"},
+    "tasks.detail": {"task_id": "TREE"},
+    "tasks.tree": {"task_id": "TREE"},
+    "tasks.children": {"parent_id": "TREE"},
+    "tasks.events": {"task_id": "TREE"},
+    "tasks.copy": {"task_id": "TREE"},
+    "tasks.execute": {"task_id": "TREE", "force": True, "wait": True},
+    "tasks.answer": {"task_id": "TREE", "answer": 1},
+    "tasks.update": {"task_id": "TREE", "priority": 1},
+    "tasks.delete": {"task_id": "TREE"},
+}
+# Method -> its params, and what everybody but the owner gets in place of the owner's things.
+WITHOUT_FOREIGN: dict[str, tuple[Any, Any]] = {
+    "tasks.list": ({}, []),
+    "tasks.running.list": ({}, []),
+    "tasks.running.count": ({}, {"count": 0}),
+    "tasks.running.status": (
+        {"task_ids": ["TREE"]},
+        [{"task_id": "TREE", "status": "not_found", "is_running": False}],
+    ),
+    "tasks.cancel": (
+        {"task_ids": ["TREE"]},
+        [{"task_id": "TREE", "status": "failed", "message": "Task TREE not found"}],
+    ),
+    "push.deliveries": ({}, {"deliveries": [], "next": None}),
+    "push.resend": (
+        {"delivery_ids": ["TREE/c/1"]},
+        [{"delivery_id": "TREE/c/1", "delivered": False, "error": "there is no such dead letter"}],
+    ),
+}
+KEYS = ("keys.create", "keys.list", "keys.rotate", "keys.revoke")
+NOBODYS = ("tasks.create", "system.executors")  # they touch nothing of anybody's
+
+
+class Scene:
+    """A server with a tree of ann's, and a key of each tenant."""
+
+    def __init__(self, call: Caller, tree_id: str, keys: dict[str, str]) -> None:
+        self.call = call
+        self.tree_id = tree_id
+        self.keys = keys
+
+    def named(self, value: Any) -> Any:
+        """The value with the tree's real id."""
+        if isinstance(value, str):
+            return value.replace("TREE", self.tree_id)
+        if isinstance(value, dict):
+            return {name: self.named(each) for name, each in value.items()}
+        return [self.named(each) for each in value] if isinstance(value, list) else value
+
+    async def outcome(self, method: str, params: Any, who: str) -> Any:
+        """The result, or the error's code, or MISSING for what does not exist for the caller."""
+        try:
+            return await self.call(method, params, principal=CALLERS[who])
+        except RpcError as error:
+            return MISSING if error.code == -32001 or "there is no key" in error.message else error.code
+
+
+@pytest_asyncio.fixture
+async def scene() -> AsyncIterator[Scene]:
+    async with calling(auth=("keys",)) as call:
+        made = await call("tasks.execute", {"tasks": [{"name": "echo"}], "wait": True}, principal=ANN)
+        grants = {tenant: Grant(principal="x", tenant=tenant) for tenant in ("", "t", "u")}
+        keys = {tenant: (await call.application.keys.create(grant))[0].id for tenant, grant in grants.items()}
+        yield Scene(call, made["root_task_id"], keys)
+
+
+@pytest.mark.asyncio
+async def test_every_method_of_our_own_is_in_one_of_the_tables(scene: Scene) -> None:
+    own = {name for name, each in scene.call.application.door.methods.items() if "." in name and not each.is_open}
+    assert own == {*ON_A_TREE, *WITHOUT_FOREIGN, *KEYS, *NOBODYS}
+
+
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("method", ON_A_TREE)
+@pytest.mark.asyncio
+async def test_a_tree_is_its_owners_alone(scene: Scene, method: str, who: str) -> None:
+    before = await scene.call.session.storage.head(scene.tree_id)
+    outcome = await scene.outcome(method, scene.named(ON_A_TREE[method]), who)
+    if who == "owner":
+        assert outcome not in (DENIED, MISSING)
+    else:
+        assert outcome == (DENIED if who in USERS else MISSING)
+        assert await scene.call.session.storage.head(scene.tree_id) == before
+
+
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("method", WITHOUT_FOREIGN)
+@pytest.mark.asyncio
+async def test_lists_have_nothing_of_others(scene: Scene, method: str, who: str) -> None:
+    params, nothing = WITHOUT_FOREIGN[method]
+    outcome = await scene.outcome(method, scene.named(params), who)
+    if who in USERS:
+        assert outcome == DENIED
+    elif who != "owner":
+        assert outcome == scene.named(nothing)
+    elif method in ("tasks.list", "tasks.running.status", "tasks.cancel"):
+        assert outcome not in (DENIED, scene.named(nothing))
+
+
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("tenant", ["", "t", "u", None])
+@pytest.mark.asyncio
+async def test_operators_make_keys_for_their_own_tenant_and_the_servers_for_any(
+    scene: Scene, who: str, tenant: str | None
+) -> None:
+    given = {"principal": "new"} | ({} if tenant is None else {"tenant": tenant})
+    outcome = await scene.outcome("keys.create", given, who)
+    own = CALLERS[who].tenant
+    if who in USERS or (own and tenant not in (None, own)):
+        assert outcome == DENIED
+        assert len(await scene.call.application.keys.all()) == len(scene.keys)
+    else:
+        assert outcome["tenant"] == (own if tenant is None else tenant)
+
+
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.asyncio
+async def test_operators_list_the_keys_of_their_tenant(scene: Scene, who: str) -> None:
+    outcome = await scene.outcome("keys.list", {}, who)
+    if who in USERS:
+        assert outcome == DENIED
+    else:
+        own = CALLERS[who].tenant
+        assert [key["tenant"] for key in outcome] == ([own] if own else ["", "t", "u"])
+
+
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("tenant", ["", "t", "u"])
+@pytest.mark.parametrize("method", ["keys.rotate", "keys.revoke"])
+@pytest.mark.asyncio
+async def test_a_key_of_another_tenant_is_one_that_does_not_exist(
+    scene: Scene, method: str, tenant: str, who: str
+) -> None:
+    keys = scene.call.application.keys
+    before = await keys.all()
+    outcome = await scene.outcome(method, {"id": scene.keys[tenant]}, who)
+    own = CALLERS[who].tenant
+    if who not in USERS and own in ("", tenant):
+        assert outcome["id"] == scene.keys[tenant]
+    else:
+        assert outcome == (DENIED if who in USERS else MISSING)
+        assert await keys.all() == before
+
+
+@pytest.mark.parametrize(
+    ("who", "count"),
+    [
+        ("owner", 1),
+        ("user of the tenant", 0),
+        ("operator of the tenant", 1),
+        ("user of another tenant", 0),
+        ("operator of another tenant", 0),
+        ("the server's operator", 1),
+        ("user without a tenant", 0),
+    ],
+)
+@pytest.mark.asyncio
+async def test_health_counts_a_callers_own_tasks_and_an_operators_those_of_its_tenant(who: str, count: int) -> None:
+    async with calling(auth=("keys",)) as call:
+        held = message("hold", {"data": {"key": "k"}}) | {"configuration": {"returnImmediately": True}}
+        await call("SendMessage", held, principal=caller("t", "ann"))
+        await call.lab.started["k"].wait()
+        asks = caller("t", "ann") if who == "owner" else CALLERS[who]
+        assert (await call("system.health", principal=asks))["running_tasks"] == count
+        call.lab.released["k"].set()
+
+
+@pytest.mark.asyncio
+async def test_health_counts_everything_where_nobody_is_identified() -> None:
+    async with calling() as call:
+        held = message("hold", {"data": {"key": "k"}}) | {"configuration": {"returnImmediately": True}}
+        await call("SendMessage", held)
+        await call.lab.started["k"].wait()
+        assert (await call("system.health"))["running_tasks"] == 1
+        call.lab.released["k"].set()
+
+
+@pytest.mark.parametrize(
+    ("owner", "tenant"),
+    [
+        (owner_of("t", "ann"), "t"),
+        (owner_of("", "ann"), ""),
+        (NOBODY.owner, ""),
+        ('["t"]', ""),
+        ('["t", "a", "b"]', ""),
+        ("", ""),
+    ],
+)
+def test_an_owner_tells_its_tenant(owner: str, tenant: str) -> None:
+    assert tenant_of(owner) == tenant
