@@ -14,6 +14,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from core.errors import QueryTooLong, StorageError, StorageUnavailable
+from core.storage.base import LIST_SECONDS
 from core.storage.queries import Bound
 from core.storage.writer import CLOSED
 
@@ -22,7 +23,6 @@ Row = Sequence[Any]
 
 CONNECTIONS = 3  # for reads by key
 LIST_CONNECTIONS = 2
-LIST_SECONDS = 1.0  # that one read of a list may take
 CHUNK = 500  # rows decoded between two turns of the event loop
 # The primary codes of what may be better at the next try; all others say that the file is broken.
 PASSING = frozenset(

@@ -43,7 +43,7 @@ def make_webhooks(world: World, session: Session) -> Webhooks:
         session, store, teller, sender, PATIENCE, concurrency=concurrency, concurrency_per_caller=concurrency
     )
     receivers.most = concurrency
-    return Webhooks(session, store, outbox, teller, EgressPolicy(), limit=LIMIT)
+    return Webhooks(session, store, outbox, teller, EgressPolicy(), limit=LIMIT, most_active=1_000)
 
 
 @dataclass(slots=True)
