@@ -220,6 +220,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed("streams", "tail", feed.TAIL_BYTES, "JSON of a followed tree's latest events in memory", "bytes",
            "followers read the log",
            "core/test_feed.py::test_large_events_outgrow_the_tail_and_are_read_from_the_storage"),
+    _fixed("streams", "tails", feed.TAILS_BYTES, "the same of all trees together", "bytes", "followers read the log",
+           "core/test_feed.py::test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_anything"),
     _fixed("streams", "frames", CACHE_BYTES, "encoded frames that followers share", "bytes", "encoded again",
            "a2a_server/test_streams.py::test_cache_drops_what_was_used_longest_ago"),
 

@@ -157,7 +157,7 @@ class Webhooks:
         """
         self.check(given)
         async with self._lock(task_id):
-            known = await self._store.of_task(caller.owner, task_id, head.id)
+            known = await self._store.of_task(caller.owner, task_id)
             before = next((config for config in known if config.id == given.id), None)
             if by_address and not given.id:
                 before = next((config for config in known if config.url == given.url), None)
@@ -182,9 +182,9 @@ class Webhooks:
         """One webhook of the task."""
         return await self._store.find(owner, task_id, config_id)
 
-    async def of_task(self, owner: str, task_id: str, tree_id: str) -> list[PushConfig]:
+    async def of_task(self, owner: str, task_id: str) -> list[PushConfig]:
         """The task's webhooks, oldest first."""
-        return await self._store.of_task(owner, task_id, tree_id)
+        return await self._store.of_task(owner, task_id)
 
     async def remove(self, config: PushConfig) -> None:
         """Nothing is sent to it any more."""

@@ -148,6 +148,7 @@ class MemoryStorage:
             if document.kind == query.kind
             and query.owner in (None, document.owner)
             and query.tree_id in (None, document.tree_id)
+            and (query.prefix is None or document.id.startswith(query.prefix))
             and (query.until is None or document.at <= query.until)
             and (query.after is None or (document.at, document.id) > query.after)
         ]
