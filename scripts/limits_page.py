@@ -16,9 +16,11 @@ DOCUMENT = ROOT / "docs" / "limits.md"
 
 HEAD = """# What bounds whom
 
-Every place where a caller, a fetched answer or a remote server decides how much work, memory, time or descriptors are
-spent has a bound. `scripts/limits_page.py` makes this page from `a2a_server/limit_table.py`. `system.limits` answers with the values in force, under the names in the second column. A name in **bold** is a setting, the others are
-fixed. Callers who are not identified count as one caller. Each row names the test that goes beyond the bound.
+Every place where a caller, a fetched answer or a remote server decides how much work, memory, time or descriptors
+are spent has a bound. `scripts/limits_page.py` makes this page from the table in `a2a_server/limit_table.py`, and
+`system.limits` answers with the values in force, under the names in the second column. A name in **bold** is a
+setting, the others are fixed. Callers who are not identified count as one caller. Each row names the test that goes
+beyond the bound.
 """
 COLUMNS = ("| what | name | bound | beyond it | test |", "|---|---|---|---|---|")
 BIG = 1024
