@@ -21,7 +21,7 @@ LAYERS = (
     ("core.fold", "core.node_status"),
     ("core.inputs", "core.queue", "core.shares", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
-    ("core.turns",),
+    ("core.pieces", "core.turns"),
     ("core.names",),
     (
         "core.clock",

@@ -162,8 +162,11 @@ class Storage(Protocol):
         """
         ...
 
-    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
-        """The tree's head and all its tasks by position, read at one moment; None when there is no such tree."""
+    async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
+        """The tree's head and all its tasks by position, read at one moment; None when there is no such tree.
+
+        Raises AnswerTooLarge when the tasks have more than `most` bytes of JSON and are not in memory anyway.
+        """
         ...
 
     async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:

@@ -65,7 +65,7 @@ class MemoryStorage:
     async def put_draft(self, task: Task) -> None:
         await self._submit(lambda: self._put_draft(task))
 
-    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+    async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         head = self._heads.get(tree_id)
         return None if head is None else (head, [self._tasks[task_id] for task_id in self._members[tree_id]])
 

@@ -24,6 +24,7 @@ from core.errors import (
     TaskNotFound,
 )
 from core.events import Recorded
+from core.pieces import in_pieces
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
     COUNTED,
@@ -135,11 +136,11 @@ class SqlStorage:
     async def put_draft(self, task: Task) -> None:
         await self._run(lambda connection: _insert_draft(connection, task))
 
-    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+    async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         by_id = {"id": tree_id}
         head = queries.HEAD.sql, queries.HEAD.parameters(by_id)
         tasks = queries.TREE_TASKS.sql, queries.TREE_TASKS.parameters(by_id)
-        found = await self._reading().first_and_rest(head, tasks, codec.read_task)
+        found = await self._reading().first_and_rest(head, tasks, codec.read_task, most)
         return None if found is None else (codec.read_head(found[0]), found[1])
 
     async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:
@@ -150,7 +151,9 @@ class SqlStorage:
         rows_of: dict[str, list[Row]] = {}
         for row in rows:
             rows_of.setdefault(row[0], []).append(row[1:])
-        return _readable(found, lambda row: (codec.read_head(row), [codec.read_task(each) for each in rows_of[row[0]]]))
+        return await _readable(
+            found, lambda row: (codec.read_head(row), [codec.read_task(each) for each in rows_of[row[0]]])
+        )
 
     async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
         rows = await self._reading().rows(queries.one_head(tree_id, owner))
@@ -164,13 +167,13 @@ class SqlStorage:
         page = await self._reading().list_page((queries.CHILDREN.sql, (parent_id,)), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
-        return [codec.read_task(row) for row in page.rows]
+        return await in_pieces(page.rows, codec.read_task)
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         page = await self._reading().list_page(queries.task_list(query), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
-        return _readable(page.rows, codec.read_task)
+        return await _readable(page.rows, codec.read_task)
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
         rows = await self._reading().rows(queries.task_count(query, most))
@@ -182,7 +185,7 @@ class SqlStorage:
             total, page = await self._reading().count_and_page(
                 queries.tree_count(query, COUNTED), queries.tree_list(wider), LIST_BYTES
             )
-            heads = _readable(page.rows, codec.read_head)
+            heads = await _readable(page.rows, codec.read_head)
             if len(heads) > query.limit or page.is_cut or len(page.rows) <= wider.limit:
                 has_more = len(heads) > query.limit or (page.is_cut and bool(heads))
                 return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=has_more)
@@ -216,7 +219,7 @@ class SqlStorage:
         return codec.read_document(rows[0]) if rows else None
 
     async def documents(self, query: DocumentQuery) -> list[Document]:
-        return _readable(await self._reading().rows(queries.document_list(query)), codec.read_document)
+        return await _readable(await self._reading().rows(queries.document_list(query)), codec.read_document)
 
     async def put_documents(self, *documents: Document) -> None:
         await self._run(lambda connection: _put_documents(connection, documents))
@@ -230,7 +233,7 @@ class SqlStorage:
         return deleted
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
-        return _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
+        return await _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
 
     async def fold(self, parts: Sequence[LogPart]) -> None:
         page = await self._reading().page(retire.log_parts(parts), LOG_BYTES)
@@ -248,7 +251,7 @@ class SqlStorage:
         rows_of: dict[str, list[Row]] = {part.tree_id: [] for part in parts}
         for row in rows:
             rows_of[row[0]].append(row)
-        folded = _readable(parts, lambda part: retire.fold_part(part, rows_of[part.tree_id]))
+        folded = await _readable(parts, lambda part: retire.fold_part(part, rows_of[part.tree_id]))
         if folded:
             await self._run(lambda connection: retire.write_folds(connection, folded))
 
@@ -273,15 +276,17 @@ class SqlStorage:
         return self._reader
 
 
-def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Value]:
+async def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Value]:
     """The values of a list's rows. A corrupt one is left out: it must not keep everybody from the others."""
-    values: list[Value] = []
-    for row in rows:
+
+    def read_if_whole(row: Given) -> Value | None:
         try:
-            values.append(read(row))
+            return read(row)
         except StorageError as error:
             logger.error("%s; it is left out", error)
-    return values
+            return None
+
+    return [value for value in await in_pieces(rows, read_if_whole) if value is not None]
 
 
 def _refused() -> asyncio.Future[None]:
