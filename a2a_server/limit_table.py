@@ -234,7 +234,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "a2a_server/push/test_outbox.py::test_no_more_deliveries_run_at_a_time_than_may"),
     Limit(group=_PUSH, name="push_concurrency_per_caller", what="of these, to one caller's webhooks", beyond=WAITS,
           test=_HOLES, value=lambda config, caller: config.deliveries_per_caller, is_setting=True,
-          usual="half of `push_concurrency`"),
+          usual="half of `push_concurrency`; all of it where nobody is identified"),
     _fixed(_PUSH, "delivery_turn", outbox.TURN, "time that a webhook keeps its place while others wait", "seconds",
            WAITS,
            "a2a_server/push/test_outbox.py::"
@@ -261,7 +261,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
            "core/test_egress.py::test_time_limit_counts_the_whole_call"),
     _fixed(_OUT, "redirects", egress.EgressPolicy().max_redirects, "redirects of one fetch", "", FAILS,
            "core/test_egress.py::test_redirects_without_end_are_given_up"),
-    _fixed(_OUT, "lookups", names.LOOKUPS, "look-ups of names at the same time", "", WAITS, _NAMES),
+    _fixed(_OUT, "lookups", names.LOOKUPS, "look-ups of names at the same time, for executors and for webhooks each", "",
+           WAITS, _NAMES),
     _fixed(_OUT, "lookups_per_caller", names.LOOKUPS_PER_CALLER, "of these, one caller's", "", WAITS, _NAMES),
     _fixed(_OUT, "lookup_time", names.LOOKUP_SECONDS, "one look-up of a name", "seconds",
            "could not connect: the task fails, a delivery is tried again",
