@@ -261,7 +261,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
            "core/test_egress.py::test_time_limit_counts_the_whole_call"),
     _fixed(_OUT, "redirects", egress.EgressPolicy().max_redirects, "redirects of one fetch", "", FAILS,
            "core/test_egress.py::test_redirects_without_end_are_given_up"),
-    _fixed(_OUT, "lookups", names.LOOKUPS, "look-ups of names at the same time, for executors and for webhooks each", "",
+    _fixed(_OUT, "lookups", names.LOOKUPS, "look-ups of names at a time, for executors and webhooks each", "",
            WAITS, _NAMES),
     _fixed(_OUT, "lookups_per_caller", names.LOOKUPS_PER_CALLER, "of these, one caller's", "", WAITS, _NAMES),
     _fixed(_OUT, "lookup_time", names.LOOKUP_SECONDS, "one look-up of a name", "seconds",
