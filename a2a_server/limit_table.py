@@ -230,6 +230,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_PUSH, "max_webhooks", "webhooks of one caller that have something to be told", "", LIMITED,
              "a2a_server/test_methods_push.py::"
              "test_a_caller_has_so_many_webhooks_that_are_not_at_rest_and_no_more"),
+    _fixed(_PUSH, "webhooks", webhooks.MOST_ACTIVE, "the same of all callers together", "", OVERLOADED,
+           "a2a_server/test_methods_push.py::test_all_callers_together_have_so_many_webhooks_that_are_not_at_rest"),
     _setting(_PUSH, "push_concurrency", "deliveries at the same time", "", WAITS,
              "a2a_server/push/test_outbox.py::test_no_more_deliveries_run_at_a_time_than_may"),
     Limit(group=_PUSH, name="push_concurrency_per_caller", what="of these, to one caller's webhooks", beyond=WAITS,

@@ -203,9 +203,9 @@ class Outbox:
         else:
             self._wake(reader)
 
-    def active(self, owner: str) -> int:
-        """How many webhooks of the owner have something to be told, or may have."""
-        return self._active.get(owner, 0)
+    def active(self, owner: str | None = None) -> int:
+        """How many webhooks of the owner have something to be told, or may have; without an owner, of all."""
+        return self._active.total() if owner is None else self._active.get(owner, 0)
 
     async def stop(self, config: PushConfig) -> None:
         """Send it nothing more, until it is enrolled again; an attempt that is under way is broken off."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.errors import InvalidParams, RateLimited
+from a2a_server.protocol.errors import InvalidParams, Overloaded, RateLimited
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import (
     DEAD,
@@ -32,6 +32,9 @@ from core.task import TaskStatus, TreeHead
 from core.timestamps import to_timestamp
 from core.turns import Turns
 
+MOST_ACTIVE = (
+    20_000  # webhooks that have something to be told: each is in memory, with up to 10 KiB of what was written
+)
 FULL_RETRY = 5.0  # seconds, told to those who have as many webhooks as they may have
 RESENT_AT_A_TIME = 10  # dead letters, of the process
 RESENT_PER_CALLER = 5
@@ -103,7 +106,8 @@ class Webhooks:
     ) -> Enrolled:
         """A checked configuration as documents, for the transaction that makes its task.
 
-        Raises RateLimited when too many of the caller's webhooks have something to be told.
+        Raises RateLimited when too many of the caller's webhooks have something to be told, Overloaded when too many
+        of all callers have.
         """
         self._check_room(caller.owner)
         return self._prepared(caller, given, task_id, tree_id, standing)
@@ -112,6 +116,8 @@ class Webhooks:
         if self._outbox.active(owner) >= self._most_active:
             text = f"{self._most_active} of your webhooks have something to be told, the most at a time"
             raise RateLimited(f"{text} (max_webhooks)", retry_after=FULL_RETRY)
+        if self._outbox.active() >= MOST_ACTIVE:
+            raise Overloaded("Too many webhooks have something to be told", retry_after=FULL_RETRY)
 
     def _prepared(
         self, caller: Caller, given: wire.TaskPushNotificationConfig, task_id: str, tree_id: str, standing: Standing
@@ -152,8 +158,8 @@ class Webhooks:
 
         With `by_address` one without an id takes the place of the one with its URL.
 
-        Raises InvalidParams for what is wrong with it, and when the task has as many as it may have; RateLimited as
-        `prepare` does.
+        Raises InvalidParams for what is wrong with it, and when the task has as many as it may have; RateLimited and
+        Overloaded as `prepare` does.
         """
         self.check(given)
         async with self._lock(task_id):

@@ -179,6 +179,26 @@ async def test_a_caller_has_so_many_webhooks_that_are_not_at_rest_and_no_more() 
 
 
 @pytest.mark.asyncio
+async def test_all_callers_together_have_so_many_webhooks_that_are_not_at_rest(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("a2a_server.push.webhooks.MOST_ACTIVE", 2)
+    receive(call)
+    held = []
+    for name in ("ann", "bob", "cy"):
+        begin = message("hold") | {"configuration": {"returnImmediately": True}}
+        held.append((await call("SendMessage", begin, principal=somebody(name)))["task"]["id"])
+    for task_id, name in zip(held[:2], ("ann", "bob"), strict=True):
+        params = {"taskId": task_id, "id": "c", "url": URL}
+        await call("CreateTaskPushNotificationConfig", params, principal=somebody(name))
+    third = {"taskId": held[2], "id": "c", "url": URL}
+    assert (await refused(call, "CreateTaskPushNotificationConfig", third, principal=somebody("cy"))).code == -32051
+    gone = {"taskId": held[0], "id": "c"}
+    await call("DeleteTaskPushNotificationConfig", gone, principal=somebody("ann"))
+    await call("CreateTaskPushNotificationConfig", third, principal=somebody("cy"))
+
+
+@pytest.mark.asyncio
 async def test_somebody_elses_task_and_webhook_do_not_exist(call: Caller) -> None:
     receive(call)
     task_id = await call.begin("hold")
