@@ -203,6 +203,10 @@ LIMITS: Final[tuple[Limit, ...]] = (
 
     _fixed(_LISTS, "lists", turns.MOST_LISTS, "lists and whole trees read at the same time", "", WAITS, _IN_TURN),
     _fixed(_LISTS, "lists_per_caller", turns.MOST_LISTS_PER_CALLER, "of these, one caller's", "", WAITS, _IN_TURN),
+    _fixed(_LISTS, "page", 100, "tasks of a page of `ListTasks`", "", REFUSED,
+           "a2a_server/test_methods_a2a.py::test_wrong_param_is_named"),
+    _fixed(_LISTS, "limit", 1_000, "`limit` of `tasks.list`, `tasks.running.list` and `push.deliveries`", "", REFUSED,
+           "a2a_server/test_methods_tasks.py::test_wrong_param_is_named"),
     _fixed(_LISTS, "list_time", base.LIST_SECONDS, "one read of a list", "seconds", REFUSED, _TOO_LONG),
     _fixed(_LISTS, "list_size", base.LIST_BYTES, "JSON of a list", "bytes",
            "a page ends early, where there are pages; else " + REFUSED,

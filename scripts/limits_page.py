@@ -19,7 +19,8 @@ HEAD = """# What bounds whom
 Every place where a caller, a fetched answer or a remote server decides how much work, memory, time or descriptors
 are spent has a bound. `scripts/limits_page.py` makes this page from the table in `a2a_server/limit_table.py`, and
 `system.limits` answers with the values in force, under the names in the second column. A name in **bold** is a
-setting, the others are fixed. Callers who are not identified count as one caller. Each row names the test that goes
+setting, the others are fixed. Callers who are not identified count as one caller. A code is that of JSON-RPC; behind
+it stands the HTTP status, which JSON-RPC shares for these alone: 408, 413, 429, 503. Each row names the test that goes
 beyond the bound.
 """
 COLUMNS = ("| what | name | bound | beyond it | test |", "|---|---|---|---|---|")
@@ -59,9 +60,13 @@ def _amount(amount: Any, unit: str) -> str:
             if amount >= BIG**power and amount % BIG**power == 0:
                 return f"{amount // BIG**power} {prefix}"
     for size, name in ((86_400, "days"), (3_600, "hours")):
-        if unit == "seconds" and amount > size and amount % size == 0:
-            return f"{amount / size:,.10g} {name}"
-    return f"{amount:,.10g} {unit}".rstrip()
+        if unit == "seconds" and amount >= size and amount % size == 0:
+            return _counted(amount / size, name)
+    return _counted(amount, unit)
+
+
+def _counted(amount: float, unit: str) -> str:
+    return f"{amount:,.10g} {unit.removesuffix('s') if amount == 1 else unit}".rstrip()
 
 
 def _test(limit: Limit) -> str:
