@@ -137,7 +137,15 @@ class Application:
             concurrency=config.push_concurrency,
             concurrency_per_caller=config.deliveries_per_caller,
         )
-        return Webhooks(session, store, outbox, teller, policy, limit=config.max_push_configs)
+        return Webhooks(
+            session,
+            store,
+            outbox,
+            teller,
+            policy,
+            limit=config.max_push_configs,
+            most_active=config.max_webhooks,
+        )
 
     def _make_retention(self) -> Retention:
         config, session = self.config, self.session

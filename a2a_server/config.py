@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, ValidationError
 
 from a2a_server.auth.settings import check_auth, is_loopback
-from a2a_server.limits import NO_LIMITS, OF_THE_IDENTIFIED, CallerLimits
+from a2a_server.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.origins import ANY, origin_of
 from a2a_server.push.settings import PushSettings, check_push
 from core.errors import ConfigurationError
@@ -94,6 +94,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_tree_tasks: Count = 10_000
     max_depth: Count = 200
     max_open_tasks: Count = 100_000
+    max_webhooks: Count = 5_000  # of one caller, that have something to be told; each stays in memory
     max_keys: Count = 1_000  # API keys of one tenant; one that is revoked or has expired makes room
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
     client_context_ids: bool = True  # whether clients may make contexts by naming new ones
@@ -103,7 +104,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     idempotency_by_message_id: bool = False  # a message without the header has its messageId for a key
 
     # Of one caller. None: 100 requests a second, 100 calls and 100 streams at the same time for callers who are
-    # identified; for those who are not, and so count as one, no limit.
+    # identified; for those who are not, and so count as one, 5,000 streams, and no limit on the others.
     max_rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     max_burst: Count | None = None  # requests at once; None: as many as come in two seconds
     max_calls: Count | None = None
@@ -167,7 +168,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
 
     def caller_limits(self, *, is_identified: bool) -> CallerLimits:
         """What one caller may ask."""
-        usual = OF_THE_IDENTIFIED if is_identified else NO_LIMITS
+        usual = OF_THE_IDENTIFIED if is_identified else OF_EVERYBODY
         return CallerLimits(
             rate=self.max_rate or usual.rate,
             burst=self.max_burst,

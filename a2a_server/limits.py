@@ -38,6 +38,7 @@ class CallerLimits:
 
 
 NO_LIMITS: Final = CallerLimits()
+OF_EVERYBODY: Final = CallerLimits(streams=5_000)  # of all who are not identified together; a stream may hold 128 KiB
 OF_THE_IDENTIFIED: Final = CallerLimits(rate=100.0, calls=100, streams=100)  # unless the operator says otherwise
 
 
@@ -120,8 +121,10 @@ class Permit:
     def admit(self, owner: str, limits: CallerLimits) -> None:
         """The request is this caller's, and one call. Raises RateLimited."""
         self._owner = owner
-        if self._callers is not None and limits != NO_LIMITS:
-            self._limits = limits
+        if self._callers is None:
+            return
+        self._limits = limits
+        if limits.rate is not None or limits.calls is not None:
             self._take(1)
 
     def extend(self, calls: int) -> None:
@@ -131,13 +134,16 @@ class Permit:
 
     def stream(self) -> None:
         """It is a stream from here on, and no call. Raises RateLimited."""
-        if self._caller is None:
-            return
         limit = self._limits.streams
+        if self._caller is None:
+            if self._callers is None or limit is None:
+                return
+            self._caller = self._callers.take(self._owner, self._limits, 0)
         if limit is not None and self._caller.streams >= limit:
             raise RateLimited(f"Not more than {limit} streams at the same time", retry_after=STREAM_RETRY)
-        self._caller.calls -= 1
-        self._calls -= 1
+        if self._calls:
+            self._caller.calls -= 1
+            self._calls -= 1
         self._caller.streams += 1
         self._streams += 1
 

@@ -49,25 +49,27 @@ def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
     return fields
 
 
-def task_objects(tasks: Iterable[Task]) -> list[dict[str, Any]]:
-    """The tasks, each flat."""
-    return [task_object(task) for task in tasks]
-
-
 def tree_object(head: TreeHead, tasks: Iterable[Task]) -> dict[str, Any]:
     """The root with its `children` and theirs. Raises UnsupportedOperation for a tree too deep to be nested."""
-    objects: dict[str, dict[str, Any]] = {}
-    parents: dict[str, str | None] = {}
-    for task in tasks:
-        objects[task.id] = task_object(task, head if task.id == head.id else None) | {"children": []}
-        parents[task.id] = task.parent_id
-    depths = {head.id: 1}
+    return nested(head.id, [tree_node(task, head) for task in tasks])
+
+
+def tree_node(task: Task, head: TreeHead) -> dict[str, Any]:
+    """One task of the tree, whose children are still to be put in."""
+    return task_object(task, head if task.id == head.id else None) | {"children": []}
+
+
+def nested(root_id: str, nodes: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The root with its children in it, and theirs. Raises UnsupportedOperation as `tree_object`."""
+    objects: dict[str, dict[str, Any]] = {node["id"]: node for node in nodes}
+    parents: dict[str, str | None] = {task_id: node["parent_id"] for task_id, node in objects.items()}
+    depths = {root_id: 1}
     for task_id in objects:
         _check_depth(task_id, parents, depths)
     for task_id, parent_id in parents.items():
         if parent_id is not None:
             objects[parent_id]["children"].append(objects[task_id])
-    return objects[head.id]
+    return objects[root_id]
 
 
 def _check_depth(task_id: str, parents: Mapping[str, str | None], depths: dict[str, int]) -> None:

@@ -69,10 +69,11 @@ class LogFolded(CallerError):
 
 
 class AnswerTooLarge(CallerError):
-    """A page of a list would have more bytes than are read at once: ask for fewer."""
+    """A page of a list, or a tree, would have more bytes than are read at once: ask for fewer tasks."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"the answer would have more than {most} bytes of JSON; ask for fewer, with a lower limit")
+        text = f"the answer would have more than {most} bytes of JSON; ask for fewer tasks"
+        super().__init__(f"{text}: with a lower limit, or one by one")
 
 
 class QueryTooLong(CallerError):

@@ -17,6 +17,7 @@ EndWatcher = Callable[[str], None]
 
 TAIL = 256  # latest events of a followed tree that are kept in memory
 TAIL_BYTES = 1024 * 1024  # of JSON, that they may have
+TAILS_BYTES = 64 * 1024 * 1024  # of JSON, that the tails of all followed trees may have together
 
 
 class _Topic:
@@ -27,7 +28,7 @@ class _Topic:
         self.head: TreeHead | None = None
         self.tail: deque[Recorded] = deque()
         self._sizes: deque[int] = deque()  # bytes of each of them
-        self._size = 0
+        self.size = 0
         self.is_gone = False
         self.waits: dict[asyncio.Future[TreeHead | None], Callable[[TreeHead], bool]] = {}
         self._changed: asyncio.Event | None = None  # made when somebody is about to wait
@@ -51,10 +52,16 @@ class _Topic:
             size = json_size(recorded.event)
             self.tail.append(recorded)
             self._sizes.append(size)
-            self._size += size
-            while len(self.tail) > TAIL or self._size > TAIL_BYTES:
+            self.size += size
+            while len(self.tail) > TAIL or self.size > TAIL_BYTES:
                 self.tail.popleft()
-                self._size -= self._sizes.popleft()
+                self.size -= self._sizes.popleft()
+
+    def drop_tail(self) -> None:
+        """Keep none of them: followers read the log."""
+        self.tail.clear()
+        self._sizes.clear()
+        self.size = 0
 
     def wake(self) -> None:
         if self._changed is not None:
@@ -87,6 +94,7 @@ class Feed:
         self._topics: dict[str, _Topic] = {}
         self._watchers: list[Watcher] = []
         self._end_watchers: list[EndWatcher] = []
+        self._tails = 0  # bytes of all tails
         self._closed = False
 
     def watch(self, watcher: Watcher, end_watcher: EndWatcher | None = None) -> None:
@@ -106,7 +114,12 @@ class Feed:
         if topic is None:
             return
         topic.head = head
+        before = topic.size
         topic.add(events)
+        self._tails += topic.size - before
+        if self._tails > TAILS_BYTES:
+            self._tails -= topic.size
+            topic.drop_tail()
         topic.answer_waits(head)
         topic.wake()
 
@@ -196,6 +209,7 @@ class Feed:
         topic.followers -= 1
         if not topic.followers:
             self._topics.pop(tree_id, None)
+            self._tails -= topic.size
 
 
 async def log_page(

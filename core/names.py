@@ -16,7 +16,7 @@ from core.turns import Turns
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]  # (host, port) -> every address of it, as text
 
 LOOKUPS = 32  # at a time
-LOOKUPS_PER_CALLER = 4
+LOOKUPS_PER_CALLER = 8
 LOOKUP_SECONDS = 5.0  # how long one is waited for, once it has begun
 
 

@@ -27,6 +27,8 @@ class Turns:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._shares.ask(key, place)
         self._fill()
+        if place.done():
+            return
         try:
             await place
         except asyncio.CancelledError:

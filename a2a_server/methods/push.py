@@ -85,8 +85,8 @@ class PushMethods:
         self, context: RequestContext, params: wire.ListTaskPushNotificationConfigsRequest
     ) -> wire.ListTaskPushNotificationConfigsResponse:
         """Oldest first, page by page."""
-        head = await self._reader.find(context.owner, params.task_id)
-        configs = await self._webhooks.of_task(context.owner, params.task_id, head.id)
+        await self._reader.find(context.owner, params.task_id)
+        configs = await self._webhooks.of_task(context.owner, params.task_id)
         ids = [config.id for config in configs]
         start = 0
         if params.page_token:

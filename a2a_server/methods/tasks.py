@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from a2a_server.aside import MANY
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.methods.access import OpenTasks, owned_head, owned_task, readable
@@ -37,13 +36,14 @@ from a2a_server.push.bodies import TASKS
 from a2a_server.push.configs import Standing
 from a2a_server.push.webhooks import Caller, Webhooks
 from a2a_server.streams import Streams, View
-from a2a_server.task_view import task_object, task_objects, tree_object
+from a2a_server.task_view import nested, task_object, tree_node
 from core.commands import Execute
 from core.decide import decide
 from core.errors import Problem, TaskNotFound
+from core.pieces import in_pieces
 from core.plan import Limits
 from core.session import Session, needs_caller
-from core.storage.base import LOG_BYTES, TaskQuery
+from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
 from core.streaming import folded_event, stream_event
 from core.task import Task, TaskStatus, TreeHead
 from core.tree import TaskTree
@@ -286,8 +286,7 @@ class TasksMethods:
 
     async def children(self, context: RequestContext, params: ChildrenParams) -> list[dict[str, Any]]:
         await owned_task(self._session, context.owner, params.parent_id)
-        tasks = await self._session.storage.children(params.parent_id)
-        return task_objects(tasks) if len(tasks) < MANY else await asyncio.to_thread(task_objects, tasks)
+        return await in_pieces(await self._session.storage.children(params.parent_id), task_object)
 
     async def list_tasks(self, context: RequestContext, params: ListParams) -> list[dict[str, Any]]:
         """Roots come with their tree's status."""
@@ -304,11 +303,11 @@ class TasksMethods:
         storage = self._session.storage
         tasks = await storage.tasks(query)
         heads = [await readable(storage.head(task.id)) if task.tree_id == task.id else None for task in tasks]
-        return [task_object(task, head) for task, head in zip(tasks, heads, strict=True)]
+        return await in_pieces(zip(tasks, heads, strict=True), lambda shown: task_object(*shown))
 
     async def running_list(self, context: RequestContext, params: RunningParams) -> list[dict[str, Any]]:
         query = replace(_running(context, params), limit=params.limit, offset=params.offset)
-        return task_objects(await self._session.storage.tasks(query))
+        return await in_pieces(await self._session.storage.tasks(query), task_object)
 
     async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
         return {"count": await self._session.storage.count(_running(context, params))}
@@ -347,12 +346,12 @@ class TasksMethods:
         return told + frames
 
     async def _tree(self, tree_id: str) -> dict[str, Any]:
-        head, tasks = await self._load(tree_id)
-        made = tree_object(head, tasks) if len(tasks) < MANY else await asyncio.to_thread(tree_object, head, tasks)
-        return made | {"root_task_id": head.id}
+        head, tasks = await self._load(tree_id, LIST_BYTES)
+        nodes = await in_pieces(tasks, lambda task: tree_node(task, head))
+        return nested(head.id, nodes) | {"root_task_id": head.id}
 
-    async def _load(self, tree_id: str) -> tuple[TreeHead, list[Task]]:
-        stored = await self._session.storage.load(tree_id)
+    async def _load(self, tree_id: str, most: int | None = None) -> tuple[TreeHead, list[Task]]:
+        stored = await self._session.storage.load(tree_id, most=most)
         if stored is None:
             raise TaskNotFound(tree_id)
         return stored

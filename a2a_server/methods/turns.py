@@ -35,7 +35,10 @@ def in_turns(methods: Iterable[Method], turns: Turns) -> list[Method]:
 
 def _waiting(handler: Handler, turns: Turns) -> Handler:
     async def in_turn(context: RequestContext, params: Any) -> Any:
-        async with turns.of(context.owner):
+        await turns.enter(context.owner)
+        try:
             return await handler(context, params)
+        finally:
+            turns.leave(context.owner)
 
     return in_turn

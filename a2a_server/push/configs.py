@@ -218,18 +218,18 @@ class ConfigStore:
             return None
         return _config(document), standing_of(standing)
 
-    async def of_task(self, owner: str, task_id: str, tree_id: str) -> list[PushConfig]:
+    async def of_task(self, owner: str, task_id: str) -> list[PushConfig]:
         """The configurations of a task, oldest first; there are few (`max_push_configs`)."""
-        pages = document_pages(self._storage, DocumentQuery(kind=CONFIG, tree_id=tree_id, limit=PAGE))
-        configs = [_config(document) async for page in pages for document in page]
+        query = DocumentQuery(kind=CONFIG, prefix=f"{task_id}/", limit=PAGE)
+        configs = [_config(document) async for page in document_pages(self._storage, query) for document in page]
         return [config for config in configs if config.task_id == task_id and config.owner == owner]
 
     async def delete(self, config: PushConfig) -> None:
         """Remove it, with what was given up."""
         names = [(CONFIG, config.key), (STANDING, config.key)]
-        query = DocumentQuery(kind=DEAD, tree_id=config.tree_id, limit=PAGE)
+        query = DocumentQuery(kind=DEAD, prefix=f"{config.key}/", limit=PAGE)
         async for page in document_pages(self._storage, query):
-            names += [(DEAD, each.id) for each in page if each.id.startswith(f"{config.key}/")]
+            names += [(DEAD, each.id) for each in page]
         await self._storage.delete_documents(*names)
 
 

@@ -10,6 +10,7 @@ answer delay no delivery of another caller, and each of a caller's webhooks give
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Outbox:
         self._shares: FairShares[_Reader] = FairShares(concurrency, concurrency_per_caller)  # by owner
         self._clock: Clock = session.clock
         self._readers: dict[str, dict[str, _Reader]] = {}  # tree -> the key of each of its webhooks
+        self._active: Counter[str] = Counter()  # owner -> how many of these are its
         self._paused: set[str] = set()  # keys of webhooks that are being changed
         self._looks: dict[str, object] = {}  # keys of webhooks that are being read, until something ends that
         self._jobs: set[asyncio.Task[None]] = set()
@@ -195,10 +197,15 @@ class Outbox:
         reader = _Reader(config, standing)
         if self._readers.setdefault(config.tree_id, {}).setdefault(config.key, reader) is not reader:
             return
+        self._active[config.owner] += 1
         if standing.retry_at > self._clock.now():
             self._wait(reader, standing.retry_at)
         else:
             self._wake(reader)
+
+    def active(self, owner: str | None = None) -> int:
+        """How many webhooks of the owner have something to be told, or may have; without an owner, of all."""
+        return self._active.total() if owner is None else self._active.get(owner, 0)
 
     async def stop(self, config: PushConfig) -> None:
         """Send it nothing more, until it is enrolled again; an attempt that is under way is broken off."""
@@ -311,6 +318,9 @@ class Outbox:
         if self._is_known(reader):
             readers = self._readers[reader.config.tree_id]
             del readers[reader.config.key]
+            self._active[reader.config.owner] -= 1
+            if not self._active[reader.config.owner]:
+                del self._active[reader.config.owner]
             if not readers:
                 del self._readers[reader.config.tree_id]
         if reader.waits_until:  # its place among those that wait would keep it, and its secrets, in memory

@@ -29,7 +29,8 @@ class PushSettings(AuthSettings, frozen=True, kw_only=True):
     push_retry_longest: Wait = 3_600.0
     push_max_age: Annotated[float, Meta(gt=0, le=90 * 86_400)] = 86_400.0  # an event older than that is given up
     push_concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 50  # deliveries at a time
-    push_concurrency_per_caller: Annotated[int, Meta(ge=1, le=1_000)] | None = None  # None: half of push_concurrency
+    # None: half of push_concurrency; all of it where callers are not identified, and so count as one.
+    push_concurrency_per_caller: Annotated[int, Meta(ge=1, le=1_000)] | None = None
     max_push_configs: Annotated[int, Meta(ge=1, le=1_000)] = 10  # of one task
     push_signing_secret: Secret = None  # whsec_…: signs what goes to webhooks that have no secret of their own
     secret_keys: Secrets = ()  # Fernet keys that encrypt secrets in the database, the newest first
@@ -37,7 +38,8 @@ class PushSettings(AuthSettings, frozen=True, kw_only=True):
     @property
     def deliveries_per_caller(self) -> int:
         """How many deliveries one caller's webhooks have at a time."""
-        return self.push_concurrency_per_caller or max(1, self.push_concurrency // 2)
+        usual = max(1, self.push_concurrency // 2) if self.identifies_callers else self.push_concurrency
+        return self.push_concurrency_per_caller or usual
 
 
 def check_push(settings: PushSettings, source: Callable[[str], str]) -> None:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.errors import InvalidParams
+from a2a_server.protocol.errors import InvalidParams, Overloaded, RateLimited
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import (
     DEAD,
@@ -32,6 +32,10 @@ from core.task import TaskStatus, TreeHead
 from core.timestamps import to_timestamp
 from core.turns import Turns
 
+MOST_ACTIVE = (
+    20_000  # webhooks that have something to be told: each is in memory, with up to 10 KiB of what was written
+)
+FULL_RETRY = 5.0  # seconds, told to those who have as many webhooks as they may have
 RESENT_AT_A_TIME = 10  # dead letters, of the process
 RESENT_PER_CALLER = 5
 
@@ -52,10 +56,18 @@ class Enrolled(Struct, frozen=True):
 
 
 class Webhooks:
-    """The webhooks of one server. `limit`: of one task."""
+    """The webhooks of one server. `limit`: of one task; `most_active`: of one caller that are not at rest."""
 
     def __init__(
-        self, session: Session, store: ConfigStore, outbox: Outbox, teller: Teller, policy: EgressPolicy, *, limit: int
+        self,
+        session: Session,
+        store: ConfigStore,
+        outbox: Outbox,
+        teller: Teller,
+        policy: EgressPolicy,
+        *,
+        limit: int,
+        most_active: int,
     ) -> None:
         self._session = session
         self._store = store
@@ -63,6 +75,7 @@ class Webhooks:
         self._teller = teller
         self._policy = policy
         self._limit = limit
+        self._most_active = most_active
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._resending = Turns(RESENT_AT_A_TIME, RESENT_PER_CALLER)
 
@@ -91,7 +104,24 @@ class Webhooks:
         tree_id: str,
         standing: Standing,
     ) -> Enrolled:
-        """A checked configuration as documents, for the transaction that makes its task."""
+        """A checked configuration as documents, for the transaction that makes its task.
+
+        Raises RateLimited when too many of the caller's webhooks have something to be told, Overloaded when too many
+        of all callers have.
+        """
+        self._check_room(caller.owner)
+        return self._prepared(caller, given, task_id, tree_id, standing)
+
+    def _check_room(self, owner: str) -> None:
+        if self._outbox.active(owner) >= self._most_active:
+            text = f"{self._most_active} of your webhooks have something to be told, the most at a time"
+            raise RateLimited(f"{text} (max_webhooks)", retry_after=FULL_RETRY)
+        if self._outbox.active() >= MOST_ACTIVE:
+            raise Overloaded("Too many webhooks have something to be told", retry_after=FULL_RETRY)
+
+    def _prepared(
+        self, caller: Caller, given: wire.TaskPushNotificationConfig, task_id: str, tree_id: str, standing: Standing
+    ) -> Enrolled:
         clock, vault = self._session.clock, self._store.vault
         authentication = given.authentication
         secrets = Secrets(token=given.token, credentials=authentication.credentials if authentication else "")
@@ -128,11 +158,12 @@ class Webhooks:
 
         With `by_address` one without an id takes the place of the one with its URL.
 
-        Raises InvalidParams for what is wrong with it, and when the task has as many as it may have.
+        Raises InvalidParams for what is wrong with it, and when the task has as many as it may have; RateLimited and
+        Overloaded as `prepare` does.
         """
         self.check(given)
         async with self._lock(task_id):
-            known = await self._store.of_task(caller.owner, task_id, head.id)
+            known = await self._store.of_task(caller.owner, task_id)
             before = next((config for config in known if config.id == given.id), None)
             if by_address and not given.id:
                 before = next((config for config in known if config.url == given.url), None)
@@ -140,8 +171,10 @@ class Webhooks:
             if before is None and len(known) >= self._limit:
                 text = f"has {self._limit} webhooks already, the most that a task has"
                 raise InvalidParams.of([Problem("taskId", text)])
+            if before is None:
+                self._check_room(caller.owner)
             standing = Standing(cursor=head.version, shown=status.value)
-            enrolled = self.prepare(caller, given, task_id=task_id, tree_id=head.id, standing=standing)
+            enrolled = self._prepared(caller, given, task_id, head.id, standing)
             async with self._outbox.paused(before or enrolled.config):
                 await self._session.storage.put_documents(*enrolled.documents)
             self.enroll(enrolled)
@@ -155,9 +188,9 @@ class Webhooks:
         """One webhook of the task."""
         return await self._store.find(owner, task_id, config_id)
 
-    async def of_task(self, owner: str, task_id: str, tree_id: str) -> list[PushConfig]:
+    async def of_task(self, owner: str, task_id: str) -> list[PushConfig]:
         """The task's webhooks, oldest first."""
-        return await self._store.of_task(owner, task_id, tree_id)
+        return await self._store.of_task(owner, task_id)
 
     async def remove(self, config: PushConfig) -> None:
         """Nothing is sent to it any more."""

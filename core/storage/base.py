@@ -16,6 +16,7 @@ from core.events import Recorded
 from core.task import Task, TaskStatus, TreeHead
 
 LIST_BYTES = 24 * 1024 * 1024  # of JSON, that a page of a list may have: more than one task's inputs and result
+LIST_SECONDS = 1.0  # that one read of a list may take
 COUNTED = 10_000  # rows that a list counts: what it finds beyond them does not change its total
 LOG_BYTES = 1024 * 1024  # of JSON, behind which a page of a log ends for those who read it one by one
 
@@ -37,6 +38,7 @@ class DocumentQuery(Struct, frozen=True, kw_only=True):
     kind: str
     owner: str | None = None
     tree_id: str | None = None
+    prefix: str | None = None  # of the id; it ends with a slash, and few documents have it
     until: float | None = None  # inclusive
     after: tuple[float, str] | None = None  # (at, id) of the last one of the page before
     limit: int = 100
@@ -169,8 +171,11 @@ class Storage(Protocol):
         """
         ...
 
-    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
-        """The tree's head and all its tasks by position, read at one moment; None when there is no such tree."""
+    async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
+        """The tree's head and all its tasks by position, read at one moment; None when there is no such tree.
+
+        Raises AnswerTooLarge when the tasks have more than `most` bytes of JSON and are not in memory anyway.
+        """
         ...
 
     async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:

@@ -72,7 +72,7 @@ class MemoryStorage:
     async def put_draft(self, task: Task) -> None:
         await self._submit(lambda: self._put_draft(task))
 
-    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+    async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         head = self._heads.get(tree_id)
         return None if head is None else (head, [self._tasks[task_id] for task_id in self._members[tree_id]])
 
@@ -155,6 +155,7 @@ class MemoryStorage:
             if document.kind == query.kind
             and query.owner in (None, document.owner)
             and query.tree_id in (None, document.tree_id)
+            and (query.prefix is None or document.id.startswith(query.prefix))
             and (query.until is None or document.at <= query.until)
             and (query.after is None or (document.at, document.id) > query.after)
         ]

@@ -14,6 +14,7 @@ from core.storage.statements import DIALECT
 from core.storage.tables import documents, events, in_a_tree, is_open, tasks, trees
 from core.task import TERMINAL
 
+AFTER_SLASH = "0"  # the character after a slash: ids with a prefix that ends with one come before it
 SHAPES = 512  # compiled statements kept of each kind
 
 TASK_COLUMNS = (tasks.c.id, tasks.c.owner, tasks.c.spec, tasks.c.spec_crc, tasks.c.state, tasks.c.state_crc)
@@ -251,12 +252,15 @@ def document_list(query: DocumentQuery) -> Bound:
         "kind": query.kind,
         "owner": query.owner,
         "tree_id": query.tree_id,
+        "prefix": query.prefix,
+        "behind": query.prefix and query.prefix[:-1] + AFTER_SLASH,
         "until": query.until,
         "after_at": after_at,
         "after_id": after_id,
         "limit": query.limit,
     }
-    given = frozenset(name for name in ("owner", "tree_id", "until", "after") if getattr(query, name) is not None)
+    names = ("owner", "tree_id", "prefix", "until", "after")
+    given = frozenset(name for name in names if getattr(query, name) is not None)
     statement = _document_list(given)
     return statement.sql, statement.parameters(values)
 
@@ -264,6 +268,11 @@ def document_list(query: DocumentQuery) -> Bound:
 @lru_cache(SHAPES)
 def _document_list(given: frozenset[str]) -> Statement:
     statement = select(*documents.c).where(documents.c.kind == bindparam("kind"))
+    at: ColumnElement[Any] = documents.c.at
+    if "prefix" in given:
+        # Found by the key and sorted, as there are few; the plus keeps SQLite from reading the whole kind in order.
+        statement = statement.where(documents.c.id >= bindparam("prefix"), documents.c.id < bindparam("behind"))
+        at = literal_column("+documents.at")
     for column in (documents.c.owner, documents.c.tree_id):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))
@@ -274,4 +283,4 @@ def _document_list(given: frozenset[str]) -> Statement:
     if "after" in given:
         page = tuple_(bindparam("after_at"), bindparam("after_id"))
         statement = statement.where(tuple_(documents.c.at, documents.c.id) > page)
-    return compiled(statement.order_by(documents.c.at, documents.c.id).limit(bindparam("limit")))
+    return compiled(statement.order_by(at, documents.c.id).limit(bindparam("limit")))

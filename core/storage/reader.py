@@ -13,8 +13,10 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from core.errors import QueryTooLong, StorageError, StorageUnavailable
+from core.errors import AnswerTooLarge, QueryTooLong, StorageError, StorageUnavailable
 from core.library_hooks import require
+from core.pieces import in_pieces
+from core.storage.base import LIST_SECONDS, LOG_BYTES
 from core.storage.queries import Bound
 from core.storage.writer import CLOSED
 
@@ -23,8 +25,7 @@ Row = Sequence[Any]
 
 CONNECTIONS = 3  # for reads by key
 LIST_CONNECTIONS = 2
-LIST_SECONDS = 1.0  # that one read of a list may take
-CHUNK = 500  # rows decoded between two turns of the event loop
+CHUNK = 500  # rows that are fetched at a time, unless they have LOG_BYTES before
 # The primary codes of what may be better at the next try; all others say that the file is broken.
 PASSING = frozenset(
     {
@@ -105,17 +106,24 @@ class Reader:
             return rows, list(await connection.execute_fetchall(*second))
 
     async def first_and_rest(
-        self, first: Bound, rest: Bound, decode: Callable[[Row], Value]
+        self, first: Bound, rest: Bound, decode: Callable[[Row], Value], most: int | None = None
     ) -> tuple[Row, list[Value]] | None:
-        """One row, and any number of rows decoded in chunks, read at one moment; None when there is no first row."""
+        """One row, and any number of rows decoded in chunks, read at one moment; None when there is no first row.
+
+        Raises AnswerTooLarge when these have more than `most` bytes of text.
+        """
         async with self._connection() as connection, _transaction(connection):
             found = list(await connection.execute_fetchall(*first))
             if not found:
                 return None
             values: list[Value] = []
+            size = 0
             async with connection.execute(*rest) as cursor:
-                while chunk := list(await cursor.fetchmany(CHUNK)):
-                    values += [decode(row) for row in chunk]
+                while chunk := await _chunk(connection, cursor):
+                    size += sum(map(_size, chunk))
+                    if most is not None and size > most:
+                        raise AnswerTooLarge(most)
+                    values += await in_pieces(chunk, decode)
             return found[0], values
 
     @asynccontextmanager
@@ -178,8 +186,29 @@ def _page(connection: sqlite3.Connection, query: Bound, most: int | None) -> Pag
             if size >= most:
                 return Page(rows, is_cut=True)
             rows.append(row)
-            size += sum(len(value) for value in row if isinstance(value, str | bytes))
+            size += _size(row)
         return Page(rows, is_cut=False)
+
+
+async def _chunk(connection: aiosqlite.Connection, cursor: aiosqlite.Cursor) -> list[Row]:
+    """The cursor's next rows, in one visit to the connection's thread."""
+    rows: list[Row] = await connection._execute(_next_rows, cursor._cursor)  # type: ignore[no-untyped-call]
+    return rows
+
+
+def _next_rows(cursor: sqlite3.Cursor) -> list[Row]:
+    rows: list[Row] = []
+    size = 0
+    for row in cursor:
+        rows.append(row)
+        size += _size(row)
+        if len(rows) == CHUNK or size >= LOG_BYTES:
+            break
+    return rows
+
+
+def _size(row: Row) -> int:
+    return sum(len(value) for value in row if isinstance(value, str | bytes))
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from core.errors import (
     TaskNotFound,
 )
 from core.events import Recorded
+from core.pieces import in_pieces
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
     COUNTED,
@@ -48,9 +49,7 @@ from core.storage.reader import Reader, Row
 from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
 
-LARGE = 64 * 1024  # bytes of stored JSON from which on it is decoded in a thread
 # Where the JSON stands in the rows that codec reads.
-HEAD_TEXTS, TASK_TEXTS, EVENT_TEXTS = (2, 4), (2, 4), (2,)
 CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
 
 Given = TypeVar("Given")
@@ -156,15 +155,12 @@ class SqlStorage:
 
         await self._run(insert)
 
-    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+    async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         by_id = {"id": tree_id}
         head = queries.HEAD.sql, queries.HEAD.parameters(by_id)
         tasks = queries.TREE_TASKS.sql, queries.TREE_TASKS.parameters(by_id)
-        found = await self._reading().first_and_rest(head, tasks, codec.read_task)
-        if found is None:
-            return None
-        row, members = found
-        return (await _decoded([row], HEAD_TEXTS, _heads))[0], members
+        found = await self._reading().first_and_rest(head, tasks, codec.read_task, most)
+        return None if found is None else (codec.read_head(found[0]), found[1])
 
     async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:
         ids = {"ids": msgspec.json.encode(list(tree_ids)).decode()}
@@ -174,27 +170,29 @@ class SqlStorage:
         rows_of: dict[str, list[Row]] = {}
         for row in rows:
             rows_of.setdefault(row[0], []).append(row[1:])
-        return _readable(found, lambda row: (codec.read_head(row), [codec.read_task(each) for each in rows_of[row[0]]]))
+        return await _readable(
+            found, lambda row: (codec.read_head(row), [codec.read_task(each) for each in rows_of[row[0]]])
+        )
 
     async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
         rows = await self._reading().rows(queries.one_head(tree_id, owner))
-        return (await _decoded(rows, HEAD_TEXTS, _heads))[0] if rows else None
+        return codec.read_head(rows[0]) if rows else None
 
     async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
         rows = await self._reading().rows(queries.one_task(task_id, owner))
-        return (await _decoded(rows, TASK_TEXTS, _tasks))[0] if rows else None
+        return codec.read_task(rows[0]) if rows else None
 
     async def children(self, parent_id: str) -> list[Task]:
         page = await self._reading().list_page((queries.CHILDREN.sql, (parent_id,)), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
-        return await _decoded(page.rows, TASK_TEXTS, _tasks)
+        return await in_pieces(page.rows, codec.read_task)
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         page = await self._reading().list_page(queries.task_list(query), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
-        return await _decoded(page.rows, TASK_TEXTS, lambda rows: _readable(rows, codec.read_task))
+        return await _readable(page.rows, codec.read_task)
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
         rows = await self._reading().rows(queries.task_count(query, most))
@@ -206,7 +204,7 @@ class SqlStorage:
             total, page = await self._reading().count_and_page(
                 queries.tree_count(query, COUNTED), queries.tree_list(wider), LIST_BYTES
             )
-            heads = await _decoded(page.rows, HEAD_TEXTS, lambda rows: _readable(rows, codec.read_head))
+            heads = await _readable(page.rows, codec.read_head)
             if len(heads) > query.limit or page.is_cut or len(page.rows) <= wider.limit:
                 has_more = len(heads) > query.limit or (page.is_cut and bool(heads))
                 return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=has_more)
@@ -228,7 +226,7 @@ class SqlStorage:
     ) -> Sequence[Recorded]:
         query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
         page = await self._reading().page(query, max_bytes)
-        return await _decoded(page.rows, EVENT_TEXTS, _events)
+        return await in_pieces(page.rows, codec.read_event)
 
     async def folded(self, tree_id: str) -> int:
         rows = await self._reading().rows(retire.fold_of(tree_id))
@@ -240,7 +238,7 @@ class SqlStorage:
         return codec.read_document(rows[0]) if rows else None
 
     async def documents(self, query: DocumentQuery) -> list[Document]:
-        return _readable(await self._reading().rows(queries.document_list(query)), codec.read_document)
+        return await _readable(await self._reading().rows(queries.document_list(query)), codec.read_document)
 
     async def put_documents(self, *documents: Document) -> None:
         await self._run(lambda connection: _put_documents(connection, documents))
@@ -254,7 +252,7 @@ class SqlStorage:
         return deleted
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
-        return _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
+        return await _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
 
     async def fold(self, parts: Sequence[LogPart]) -> None:
         page = await self._reading().page(retire.log_parts(parts), LOG_BYTES)
@@ -272,7 +270,7 @@ class SqlStorage:
         rows_of: dict[str, list[Row]] = {part.tree_id: [] for part in parts}
         for row in rows:
             rows_of[row[0]].append(row)
-        folded = _readable(parts, lambda part: retire.fold_part(part, rows_of[part.tree_id]))
+        folded = await _readable(parts, lambda part: retire.fold_part(part, rows_of[part.tree_id]))
         if folded:
             await self._run(lambda connection: retire.write_folds(connection, folded))
 
@@ -297,40 +295,17 @@ class SqlStorage:
         return self._reader
 
 
-async def _decoded(
-    rows: Sequence[Row], texts: Sequence[int], read: Callable[[Iterable[Row]], list[Value]]
-) -> list[Value]:
-    """The values of the rows; in a thread when the texts in these columns are large, for decoding holds the loop."""
-    size = 0
-    for row in rows:
-        for column in texts:
-            text = row[column]
-            if text.__class__ is bytes:  # a corrupt row may hold anything
-                size += len(text)
-    return read(rows) if size <= LARGE else await asyncio.to_thread(read, rows)
-
-
-def _heads(rows: Iterable[Row]) -> list[TreeHead]:
-    return [codec.read_head(row) for row in rows]
-
-
-def _tasks(rows: Iterable[Row]) -> list[Task]:
-    return [codec.read_task(row) for row in rows]
-
-
-def _events(rows: Iterable[Row]) -> list[Recorded]:
-    return [codec.read_event(row) for row in rows]
-
-
-def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Value]:
+async def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Value]:
     """The values of a list's rows. A corrupt one is left out: it must not keep everybody from the others."""
-    values: list[Value] = []
-    for row in rows:
+
+    def read_if_whole(row: Given) -> Value | None:
         try:
-            values.append(read(row))
+            return read(row)
         except StorageError as error:
             logger.error("%s; it is left out", error)
-    return values
+            return None
+
+    return [value for value in await in_pieces(rows, read_if_whole) if value is not None]
 
 
 def _refused() -> asyncio.Future[None]:

@@ -217,3 +217,17 @@ def test_a_task_is_kept_as_long_as_the_key_that_leads_to_it(tmp_path: Path) -> N
         load({"delete_after": 3600.0}, {}, tmp_path)
     assert load({"delete_after": 3600.0, "idempotency_keep": 3600.0}, {}, tmp_path).delete_after == 3600
     assert load({"delete_after": 0.0, "fold_after": 0.0}, {}, tmp_path).delete_after == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        ({}, 50),
+        ({"auth": ("keys",)}, 25),
+        ({"auth": ("keys",), "push_concurrency": 1}, 1),
+        ({"auth": ("keys",), "push_concurrency_per_caller": 40}, 40),
+        ({"push_concurrency_per_caller": 3}, 3),
+    ],
+)
+def test_one_callers_share_of_deliveries_is_half_where_there_are_others(settings: dict[str, Any], share: int) -> None:
+    assert Config(**settings).deliveries_per_caller == share

@@ -1,6 +1,8 @@
 """The limits of one caller's requests, each at its figure and one past it, and `system.limits` (reliability, 3.3)."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import ast
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,25 +10,18 @@ import pytest
 
 from a2a_server.config import Config, load
 from a2a_server.context import RequestContext
-from a2a_server.limit_table import SETTINGS, limits_in_force
+from a2a_server.limit_table import LIMITS, limits_in_force
+from a2a_server.methods.push import MOST_RESENT
+from a2a_server.methods.task_params import MOST_IDS
 from core.errors import ConfigurationError
 from core.jsonvalue import MAX_BYTES, json_size
-from tests.a2a_server import test_app as app
-from tests.a2a_server import test_connection as connection
-from tests.a2a_server import test_deadlines as deadlines
-from tests.a2a_server import test_inflight as inflight
-from tests.a2a_server import test_limits as limits
-from tests.a2a_server import test_methods_messages as methods_messages
-from tests.a2a_server import test_methods_push as methods_push
-from tests.a2a_server import test_overload as overload
-from tests.a2a_server import test_streams as streams
 from tests.a2a_server.conftest import Caller, calling, message, somebody
-from tests.a2a_server.push import test_outbox as outbox
-from tests.core import test_egress as egress
-from tests.core import test_queue as queue
-from tests.core import test_retention as retention
-from tests.core import test_runner as runner
-from tests.core import test_runner_limits as runner_limits
+
+TESTS = Path(__file__).parent.parent
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Of one caller or one machine: these are told as they come out, with what others set.
+DERIVED = {"max_batch", "max_burst"}
+SETTINGS = [limit.name for limit in LIMITS if limit.is_setting and limit.name not in DERIVED]
 
 
 def chain(size: int) -> list[dict[str, Any]]:
@@ -97,49 +92,6 @@ MET: dict[str, tuple[Ask, int]] = {  # how to come to the limit of 4, and the co
 }
 
 
-# The others, each by the test that comes to it and past it.
-TESTED: Mapping[str, Callable[..., Any]] = {
-    "max_connections": connection.test_one_connection_too_many_is_told_and_closed_and_its_place_is_found_again,
-    "max_connections_per_address": connection.test_connections_are_counted_in_all_and_by_address,
-    "max_head": connection.test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_own,
-    "max_header_fields": connection.test_fields_at_the_limit_pass_and_one_more_does_not,
-    "max_body": app.test_body_up_to_the_limit_passes_and_one_byte_more_does_not,
-    "max_http_bytes": inflight.test_all_callers_hold_so_many_bytes_and_no_more,
-    "max_http_bytes_per_caller": inflight.test_one_caller_holds_so_many_bytes_and_no_more,
-    "max_push_configs": methods_push.test_a_task_has_so_many_webhooks_and_no_more,
-    "overload_soft": overload.test_work_is_held_to_the_soft_threshold_while_so_many_as_the_hard_one_want_something,
-    "overload_hard": overload.test_burst_is_served_up_to_the_hard_threshold_and_then_hardly_anything,
-    "fold_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
-    "delete_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
-    "max_running": runner.test_a_process_runs_no_more_tasks_than_its_limit,
-    "max_processes": runner.test_child_processes_are_limited_over_all_executors,
-    "max_running_per_caller": queue.test_a_caller_gets_no_more_than_its_share_and_others_start_at_once,
-    "max_task_seconds": runner_limits.test_an_attempt_takes_no_longer_than_the_process_allows,
-    "max_threads": runner_limits.test_threads_that_hang_are_counted_until_they_end,
-    "max_running_per_tree": runner.test_a_tree_runs_no_more_tasks_than_its_limit,
-    "max_in_flight": methods_messages.test_inputs_beyond_what_the_process_may_hold_are_refused_as_overload,
-    "max_in_flight_per_caller": (
-        methods_messages.test_inputs_beyond_the_caller_s_share_are_refused_until_others_have_ended
-    ),
-    "sse_ping": streams.test_quiet_stream_is_kept_alive_by_comments,
-    "head_timeout": deadlines.test_connection_that_says_nothing_is_closed_without_a_word,
-    "body_timeout": deadlines.test_body_is_late_after_its_time_however_fast_it_is,
-    "min_body_rate": deadlines.test_body_has_a_least_rate,
-    "send_buffer": app.test_connections_keep_for_a_slow_reader_what_the_setting_says,
-    "send_timeout": deadlines.test_reader_that_takes_nothing_is_reset_and_one_that_takes_little_is_not,
-    "keep_alive": connection.test_connection_that_is_idle_stays_until_its_time_has_come,
-    "push_timeout": egress.test_time_limit_counts_the_whole_call,
-    "push_retry_initial": outbox.test_waits_double_with_full_jitter_up_to_the_longest,
-    "push_retry_longest": outbox.test_waits_double_with_full_jitter_up_to_the_longest,
-    "push_max_age": outbox.test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_turn,
-    "drain": app.test_work_that_does_not_stop_does_not_hold_the_end_up,
-    "max_rate": limits.test_burst_passes_at_once_and_then_the_rate_holds,
-    "max_burst": limits.test_burst_passes_at_once_and_then_the_rate_holds,
-    "max_calls": limits.test_calls_and_streams_at_the_same_time_are_counted_apart_and_given_back,
-    "max_streams": limits.test_one_stream_more_than_allowed_is_refused_and_nothing_is_begun_for_it,
-}
-
-
 PIECES = [{"artifactId": "x" * 36, "parts": [{"text": text}], "name": "chunks"} for text in ("one ", "two")]
 GIVEN: dict[str, tuple[dict[str, Any], int, str]] = {  # a task, the bytes of what it gives, and what is said of more
     "max_artifact": ({"name": "echo", "inputs": {"a": "x"}}, len('{"a": "x"}'), "the result has 10 bytes of JSON"),
@@ -147,9 +99,45 @@ GIVEN: dict[str, tuple[dict[str, Any], int, str]] = {  # a task, the bytes of wh
 }
 
 
-def test_every_limit_that_is_told_is_tested() -> None:
-    shown = limits_in_force(Config(), is_identified=True)
-    assert shown.keys() == MET.keys() | TESTED.keys() | GIVEN.keys()
+HERE = "a2a_server/test_limit_table.py::"
+
+
+def test_every_limit_has_a_name_of_its_own_and_a_test_that_exists() -> None:
+    assert len({limit.name for limit in LIMITS}) == len(LIMITS)
+    functions = {
+        file: {node.name for node in ast.walk(ast.parse((TESTS / file).read_text())) if isinstance(node, FUNCTIONS)}
+        for file in {limit.test.partition("::")[0] for limit in LIMITS}
+    }
+    missing = [limit.name for limit in LIMITS if (named := limit.test.partition("::"))[2] not in functions[named[0]]]
+    assert not missing
+
+
+def test_the_limits_that_are_tested_by_table_are_those_that_say_so() -> None:
+    def said(test: Callable[..., Any]) -> set[str]:
+        return {limit.name for limit in LIMITS if limit.test == HERE + test.__name__}
+
+    assert said(test_what_is_at_the_limit_passes_and_one_more_does_not) == MET.keys()
+    assert said(test_an_executor_may_give_so_much_and_a_byte_more_fails_its_task) == GIVEN.keys()
+
+
+def test_every_setting_that_is_a_bound_is_in_the_table() -> None:
+    bounds = {field.name for field in msgspec.structs.fields(Config) if field.name.startswith(("max_", "min_"))}
+    assert bounds <= {limit.name for limit in LIMITS if limit.is_setting}
+
+
+@pytest.mark.asyncio
+async def test_one_call_names_so_many_tasks_and_no_more() -> None:
+    async with calling() as call:
+        for count, code in ((MOST_IDS, None), (MOST_IDS + 1, -32602)):
+            for given in (["x"] * count, ",".join("x" * count)):
+                assert await outcome(call, "tasks.running.status", {"task_ids": given}) == code
+
+
+@pytest.mark.asyncio
+async def test_one_call_sends_so_many_dead_letters_again_and_no_more() -> None:
+    async with calling() as call:
+        for count, code in ((MOST_RESENT, None), (MOST_RESENT + 1, -32602)):
+            assert await outcome(call, "push.resend", {"delivery_ids": ["x"] * count}) == code
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -192,10 +180,10 @@ async def test_the_limits_in_force_are_told() -> None:
 
 def test_every_limit_of_a_setting_can_be_configured(tmp_path: Any) -> None:
     """By its own name, in the environment; and nonsense is refused."""
-    given = {f"A2A_SERVER_{name.upper()}": "7" for name in SETTINGS if name != "max_batch"}
-    config = load({}, given | {"A2A_SERVER_IDEMPOTENCY_KEEP": "7"}, tmp_path)
+    given = {f"A2A_SERVER_{name.upper()}": "7" for name in SETTINGS}
+    config = load({}, given | {"A2A_SERVER_MAX_BATCH": "7"}, tmp_path)
     shown = limits_in_force(config, is_identified=False)
-    assert {shown[name] for name in SETTINGS if name != "max_batch"} == {7}
+    assert {shown[name] for name in SETTINGS} == {7}
     for variable in given:
         with pytest.raises(ConfigurationError):
             load({}, {variable: "-1"}, tmp_path)

@@ -106,6 +106,21 @@ def test_calls_and_streams_at_the_same_time_are_counted_apart_and_given_back() -
     refusal(callers, limits)
 
 
+def test_streams_of_callers_who_are_not_identified_are_counted_although_their_calls_are_not() -> None:
+    callers, limits = Callers(FakeClock()), CallerLimits(streams=2)
+    streams = [ask(callers, limits, "anonymous", more=3) for _ in range(3)]
+    assert len(callers) == 0, "a call costs them nothing"
+    for each in streams[:2]:
+        each.stream()
+    with pytest.raises(RateLimited, match="Not more than 2 streams"):
+        streams[2].stream()
+    streams[0].release()
+    streams[2].stream()
+    for each in streams:
+        each.release()
+    assert [each.streams for each in callers._known.values()] == [0]
+
+
 def test_releasing_twice_gives_nothing_back_twice() -> None:
     callers, limits = Callers(FakeClock()), CallerLimits(calls=1)
     first = ask(callers, limits)
@@ -152,9 +167,9 @@ def test_without_limits_nothing_is_kept() -> None:
 @pytest.mark.parametrize(
     ("settings", "is_identified", "limits"),
     [
-        ({}, False, NO_LIMITS),
+        ({}, False, CallerLimits(streams=5_000)),
         ({}, True, OF_THE_IDENTIFIED),
-        ({"max_rate": 5.0}, False, CallerLimits(rate=5.0)),
+        ({"max_rate": 5.0}, False, CallerLimits(rate=5.0, streams=5_000)),
         ({"max_rate": 5.0, "max_burst": 7}, True, CallerLimits(rate=5.0, burst=7, calls=100, streams=100)),
         ({"max_calls": 60, "max_streams": 3}, False, CallerLimits(calls=60, streams=3)),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from a2a_server.push.configs import CONFIG
 from a2a_server.push.sender import Failed
+from a2a_server.push.webhooks import RESENT_AT_A_TIME, RESENT_PER_CALLER
 from core.storage.base import DocumentQuery
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, somebody, until
 from tests.a2a_server.push.receivers import Receiver
@@ -151,6 +152,50 @@ async def test_a_task_has_so_many_webhooks_and_no_more() -> None:
         error = await refused(call, "CreateTaskPushNotificationConfig", {"taskId": task_id, "url": URL})
         assert (error.code, error.fields) == (-32602, {"taskId"})
         await call("CreateTaskPushNotificationConfig", {"taskId": task_id, "id": "c1", "url": URL})
+
+
+@pytest.mark.asyncio
+async def test_a_caller_has_so_many_webhooks_that_are_not_at_rest_and_no_more() -> None:
+    async with calling(max_webhooks=2) as call:
+        receive(call)
+        held = await call.begin("hold")
+        for n in range(2):
+            await call("CreateTaskPushNotificationConfig", {"taskId": held, "id": f"c{n}", "url": URL})
+        sent = message("echo", {"text": "x"}) | {"configuration": {"taskPushNotificationConfig": {"url": URL}}}
+        tree = {"tasks": [{"name": "echo"}], "webhook_config": {"url": URL}}
+        for method, params in (
+            ("CreateTaskPushNotificationConfig", {"taskId": held, "id": "c2", "url": URL}),
+            ("SendMessage", sent),
+            ("tasks.execute", tree),
+        ):
+            error = await refused(call, method, params)
+            assert (error.code, "max_webhooks" in error.message) == (-32050, True), method
+        assert len(await stored(call)) == 2
+
+        await call("CreateTaskPushNotificationConfig", {"taskId": held, "id": "c1", "url": URL})  # in its own place
+        assert (await call("SendMessage", sent, principal=somebody("bob")))["task"]
+        await call("DeleteTaskPushNotificationConfig", {"taskId": held, "id": "c0"})
+        assert (await call("SendMessage", sent))["task"]
+
+
+@pytest.mark.asyncio
+async def test_all_callers_together_have_so_many_webhooks_that_are_not_at_rest(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("a2a_server.push.webhooks.MOST_ACTIVE", 2)
+    receive(call)
+    held = []
+    for name in ("ann", "bob", "cy"):
+        begin = message("hold") | {"configuration": {"returnImmediately": True}}
+        held.append((await call("SendMessage", begin, principal=somebody(name)))["task"]["id"])
+    for task_id, name in zip(held[:2], ("ann", "bob"), strict=True):
+        params = {"taskId": task_id, "id": "c", "url": URL}
+        await call("CreateTaskPushNotificationConfig", params, principal=somebody(name))
+    third = {"taskId": held[2], "id": "c", "url": URL}
+    assert (await refused(call, "CreateTaskPushNotificationConfig", third, principal=somebody("cy"))).code == -32051
+    gone = {"taskId": held[0], "id": "c"}
+    await call("DeleteTaskPushNotificationConfig", gone, principal=somebody("ann"))
+    await call("CreateTaskPushNotificationConfig", third, principal=somebody("cy"))
 
 
 @pytest.mark.asyncio
@@ -325,3 +370,26 @@ async def test_a_delivery_that_hangs_ends_with_the_server(call: Caller) -> None:
     await call.application.stop(1.0)
 
     assert receiver.now == 0 and receiver.taken == []
+
+
+@pytest.mark.asyncio
+async def test_dead_letters_are_sent_again_so_many_at_a_time_by_caller(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhooks, gate, under_way = call.application.webhooks, asyncio.Event(), asyncio.Queue[str]()
+    assert webhooks is not None
+
+    async def resend(owner: str, delivery_id: str) -> str | None:
+        under_way.put_nowait(owner)
+        await gate.wait()
+        return None
+
+    monkeypatch.setattr(webhooks, "_resend", resend)
+    owners = ("ann", "bob", "cy")
+    calls = [asyncio.ensure_future(webhooks.resend(owner, ["x"] * 20)) for owner in owners for _ in range(3)]
+    begun = [await under_way.get() for _ in range(RESENT_AT_A_TIME)]
+    await asyncio.sleep(0)
+    assert under_way.empty()
+    assert sorted(map(begun.count, owners)) == [0, RESENT_PER_CALLER, RESENT_PER_CALLER]
+    gate.set()
+    assert all(len(answers) == 20 for answers in await asyncio.gather(*calls))

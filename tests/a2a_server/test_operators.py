@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from a2a_server.auth.apikeys import Grant
 from a2a_server.context import NOBODY, Principal, owner_of, tenant_of
-from tests.a2a_server.conftest import Caller, RpcError, calling, message
+from tests.a2a_server.conftest import Caller, RpcError, calling, message, running
 
 DENIED, MISSING = -32053, "not found"
 
@@ -222,3 +222,25 @@ async def test_health_counts_everything_where_nobody_is_identified() -> None:
 )
 def test_an_owner_tells_its_tenant(owner: str, tenant: str) -> None:
     assert tenant_of(owner) == tenant
+
+
+@pytest.mark.asyncio
+async def test_the_events_of_a_tree_are_its_owners_alone() -> None:
+    async with running(auth=("keys",)) as server, server.client() as client:
+        keys = {}
+        for who, each in CALLERS.items():
+            grant = Grant(principal=each.id, tenant=each.tenant, is_operator=each.is_operator)
+            _, keys[who] = await server.application.keys.create(grant)
+        run = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tasks.execute",
+            "params": {"tasks": [{"name": "echo"}], "wait": True},
+        }
+        made = (await client.post("/", json=run, headers={"X-API-Key": keys["owner"]})).json()["result"]
+        told = {}
+        for who, key in keys.items():
+            answer = await client.get(f"/tasks/{made['id']}/events", headers={"X-API-Key": key})
+            told[who] = (answer.status_code, "task_completed" in answer.text)
+        denied, missing = (403, False), (404, False)
+        assert told == {who: denied if who in USERS else missing for who in CALLERS} | {"owner": (200, True)}

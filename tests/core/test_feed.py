@@ -282,3 +282,30 @@ async def test_large_events_outgrow_the_tail_and_are_read_from_the_storage() -> 
         await log.write(1)
         assert await log.collect(after=0, upto=6) == [1, 2, 3, 4, 5, 6]
         assert await log.collect(after=5, upto=6) == [6]
+
+
+@virtual_time
+async def test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = await new_log()
+    await log.write(1, publish=False)
+    monkeypatch.setattr("core.feed.TAILS_BYTES", 10_000)
+    with log.feed.held("other"):
+        other = Recorded(
+            tree_id="other", seq=1, at=0.0, name="o", tree_status=TaskStatus.IN_PROGRESS,
+            event=e.TaskProgressed("other", 1, 0.5, "x" * 9_000),
+        )  # fmt: skip
+        log.feed.publish(TreeHead(id="other", version=1, created_at=0.0, updated_at=0.0), [other])
+        with log.feed.held("t"):
+            await log.write(1, message="small")
+            assert log.feed._topics["t"].size > 0
+            await log.write(1, message="x" * 1_000)
+            assert log.feed._topics["t"].size == 0
+            assert log.feed.told("other", 1) == [other], "the others keep what they have"
+            assert await log.collect(after=0, upto=3) == [1, 2, 3]
+            await log.write(1, message="small")
+            assert await log.collect(after=2, upto=4) == [3, 4]
+            assert log.feed._tails == sum(topic.size for topic in log.feed._topics.values())
+    await settle()  # followers that were left are closed a turn later
+    assert log.feed._tails == 0

@@ -44,7 +44,7 @@ def make_webhooks(world: World, session: Session) -> Webhooks:
         session, store, teller, sender, PATIENCE, concurrency=concurrency, concurrency_per_caller=concurrency
     )
     receivers.most = concurrency
-    return Webhooks(session, store, outbox, teller, EgressPolicy(), limit=LIMIT)
+    return Webhooks(session, store, outbox, teller, EgressPolicy(), limit=LIMIT, most_active=1_000)
 
 
 @dataclass(slots=True)
@@ -169,7 +169,7 @@ def enroll_with_tree(world: World, webhooks: Webhooks, tree_id: str) -> Enrolled
 async def register(world: World, webhooks: Webhooks, tree_id: str, task_id: str) -> None:
     """A webhook for any task, now and then in the place of one that there is, by its id or by its address."""
     storage = world.storage
-    known = await webhooks.of_task(ANONYMOUS, task_id, tree_id)
+    known = await webhooks.of_task(ANONYMOUS, task_id)
     head, task = await storage.head(tree_id), await storage.task(task_id)
     if head is None or task is None:
         raise TaskNotFound(task_id)
@@ -185,7 +185,7 @@ async def register(world: World, webhooks: Webhooks, tree_id: str, task_id: str)
 
 async def unregister(world: World, webhooks: Webhooks, tree_id: str, task_id: str) -> None:
     """One of the task's webhooks is deleted."""
-    known = await webhooks.of_task(ANONYMOUS, task_id, tree_id)
+    known = await webhooks.of_task(ANONYMOUS, task_id)
     if not known:
         return
     config = world.chance.choice(known)

@@ -261,7 +261,7 @@ class SimulatedStorage(MemoryStorage):
         if world.happens(world.faults.slow_read):
             await asyncio.sleep(world.chance.uniform(0.0, MAX_LATENCY))
 
-    async def load(self, tree_id: str) -> tuple[TreeHead, list[Task]] | None:
+    async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         await self._pause()
         found = await super().load(tree_id)
         await self._pause()

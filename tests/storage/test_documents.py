@@ -150,3 +150,21 @@ async def test_a_closed_storage_takes_no_documents(storage: Storage) -> None:
         await storage.put_documents(document("a"))
     with pytest.raises(StorageUnavailable):
         await storage.delete_documents(("note", "a"))
+
+
+@pytest.mark.asyncio
+async def test_documents_are_found_by_the_beginning_of_their_id(storage: Storage) -> None:
+    await storage.put_documents(
+        document("t/a", at=3.0),
+        document("t/b", at=1.0),
+        document("t/", at=2.0),
+        document("t", at=0.0),
+        document("t0", at=0.0),
+        document("t.1/a", at=0.0),
+        document("T/a", at=0.0),
+        document("t/ü\U0010ffff", at=9.0),
+        document("t/a", kind="other", at=0.0),
+    )
+    assert await ids(storage, prefix="t/") == ["t/b", "t/", "t/a", "t/ü\U0010ffff"]
+    assert await ids(storage, prefix="t/", limit=2, after=(1.0, "t/b")) == ["t/", "t/a"]
+    assert await ids(storage, prefix="u/") == []

@@ -107,6 +107,17 @@ def test_a_page_of_documents_is_read_in_order_from_one_index(
         assert ("documents_by_tree" in steps[0]) is (fields["tree_id"] is not None)
 
 
+@pytest.mark.parametrize("after", [None, (1.0, "x")])
+def test_documents_of_a_prefix_are_found_by_their_key_and_only_they_are_sorted(
+    database: sqlite3.Connection, after: tuple[float, str] | None
+) -> None:
+    steps = plan(database, queries.document_list(DocumentQuery(kind="k", prefix="t/", after=after)))
+    assert steps == [
+        "SEARCH documents USING INDEX sqlite_autoindex_documents_1 (kind=? AND id>? AND id<?)",
+        "USE TEMP B-TREE FOR ORDER BY",
+    ]
+
+
 @pytest.mark.parametrize("until", [None, 9])
 @pytest.mark.parametrize("task_id", [None, "t"])
 @pytest.mark.parametrize("kinds", [None, ("a", "b")])

@@ -29,6 +29,7 @@ from core.errors import (
 )
 from core.events import MessageReceived
 from core.storage import codec, queries, retire
+from core.storage import reader as reader_module
 from core.storage import sql as sql_module
 from core.storage.base import Append, Document, DocumentQuery, LogPart, TaskQuery, TreeQuery
 from core.storage.integrity import examine
@@ -452,7 +453,7 @@ async def test_a_list_of_tasks_that_is_too_large_is_refused(
         await storage.append(created(name))
     monkeypatch.setattr(sql_module, "LIST_BYTES", 1)
 
-    with pytest.raises(AnswerTooLarge, match="more than 1 bytes of JSON; ask for fewer"):
+    with pytest.raises(AnswerTooLarge, match="more than 1 bytes of JSON; ask for fewer tasks"):
         await storage.tasks(TaskQuery(owner=None, limit=2))
     assert [task.id for task in await storage.tasks(TaskQuery(owner=None, limit=1))] == ["c"]
 
@@ -794,6 +795,36 @@ async def test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_t
             await reader.count_and_page(ENDLESS, ("SELECT 1", ()), 100)
     assert (await reader.list_page(("SELECT 1", ()), 100)).rows == [(1,)]
     await reader.close()
+
+
+@pytest.mark.asyncio
+async def test_a_tree_is_read_up_to_so_many_bytes_where_that_is_said(storage: SqlStorage) -> None:
+    await storage.append(created("t", 1_200))
+    loaded = await storage.load("t")
+    assert loaded is not None and [task.position for task in loaded[1]] == list(range(1_200))
+    assert await storage.load("t", most=10_000_000) == loaded
+    with pytest.raises(AnswerTooLarge, match="one by one"):
+        await storage.load("t", most=100_000)
+
+
+@pytest.mark.asyncio
+async def test_rows_of_a_tree_are_fetched_by_the_megabyte(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = created("t", 10)
+    large = tuple(replace(task, inputs={"x": "y" * 1_000}) for task in append.tasks)
+    await storage.append(replace(append, tasks=large))
+    fetched: list[int] = []
+    next_rows = reader_module._next_rows
+
+    def counted(cursor: sqlite3.Cursor) -> list[Any]:
+        rows = next_rows(cursor)
+        fetched.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(reader_module, "_next_rows", counted)
+    monkeypatch.setattr(reader_module, "LOG_BYTES", 3_000)
+    loaded = await storage.load("t")
+    assert loaded is not None and len(loaded[1]) == 10
+    assert fetched == [3, 3, 3, 1, 0]
 
 
 @pytest.mark.asyncio
