@@ -22,6 +22,7 @@ from a2a_server.config import Config
 from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
 from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
+from a2a_server.forks import kept_from_children
 from a2a_server.proxies import exempt
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 
@@ -144,10 +145,11 @@ async def _serve(config: Config, ready: Callable[[str], None]) -> None:
         application = build(config, port=port)
         server = Server(application, ready)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal is closed: an end as by SIGTERM
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
+            signal.signal(signal.SIGHUP, server.handle_exit)
         limit = (server.told_to_end, config.drain, asyncio.get_running_loop())
         threading.Thread(target=_end_in_time, args=limit, name="end-in-time", daemon=True).start()
-        await server.serve(sockets=[listener])
+        with kept_from_children(listener):
+            await server.serve(sockets=[listener])
 
 
 def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.AbstractEventLoop) -> None:

@@ -24,6 +24,7 @@ LAYERS = (
     (
         "core.clock",
         "core.egress",
+        "core.forks",
         "core.executors.base",
         "core.executors.family",
         "core.executors.files",
@@ -39,7 +40,7 @@ LAYERS = (
     ("core.session",),
     ("core.manager",),
     ("core",),
-    ("a2a_server.overload",),
+    ("a2a_server.forks", "a2a_server.overload"),
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
     ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature"),

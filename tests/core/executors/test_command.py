@@ -209,7 +209,9 @@ def lives(pid: int) -> bool:
 @pytest.mark.parametrize("ending", ["cancel", "end", "timeout"])
 @pytest.mark.asyncio
 async def test_what_left_the_group_ends_with_its_command(fifo: Path, way: str, ending: str) -> None:
-    script = f"{way} sh -c 'echo $$ > {fifo}; exec sleep 1000' & {'cat ' + str(fifo) if ending == 'end' else 'sleep 1000'}"
+    script = (
+        f"{way} sh -c 'echo $$ > {fifo}; exec sleep 1000' & {'cat ' + str(fifo) if ending == 'end' else 'sleep 1000'}"
+    )
     attempt = asyncio.ensure_future(sh(script, **({"timeout": 3} if ending == "timeout" else {})))
     if ending == "end":
         pid = int((await asyncio.wait_for(attempt, 20))["stdout"])
