@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from core.jsonvalue import plain
+from core.task import Task, TaskStatus
+from core.tree import TaskTree
+
 
 def resolve_inputs(
     own: Mapping[str, Any], results: Mapping[str, Any], schema: Mapping[str, Any] | None
@@ -24,3 +28,10 @@ def resolve_inputs(
             merged[key] = result
     merged.update(own)
     return merged
+
+
+def dependency_results(tree: TaskTree, task: Task) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The results of the task's completed dependencies by key, in dependency order, and the keys of the others."""
+    found = [tree.tasks[dependency.id] for dependency in task.dependencies]
+    results = {each.key: plain(each.result) for each in found if each.status is TaskStatus.COMPLETED}
+    return results, tuple(each.key for each in found if each.key not in results)

@@ -25,10 +25,13 @@ from core.events import Recorded
 from core.executors.base import TaskContext
 from core.executors.family import Family
 from core.executors.registry import ExecutorRegistry
-from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, plain
+from core.inputs import dependency_results
+from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
 from core.orchestrator import Decision, Orchestrator
+from core.quarantine import is_suspect
 from core.queue import ReadyQueue
-from core.task import Cause, Task, TaskStatus
+from core.recovery import Recovery, load_again
+from core.task import Cause, Task
 from core.timers import Timer, Timers
 from core.tree import TaskTree
 
@@ -66,6 +69,8 @@ class Runner:
         self._egress = egress
         self.family = Family()  # the child processes of the attempts
         self._queue = ReadyQueue()
+        self.recovery = Recovery(orchestrator, self._recover, self._fill)
+        self._quarantine = self.recovery.quarantine
         self._starting: dict[tuple[str, str], str] = {}  # (tree, task) whose TaskStarted is not durable -> lane
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
         self._ahead: set[tuple[str, str, int]] = set()  # (tree, task, attempt) begun before the start was durable
@@ -136,22 +141,7 @@ class Runner:
                     if key in self._attempts:
                         self._attempts[key].stop()
         if not self._closing and self._orchestrator.cached(tree_id) is None:
-            self._hold(self._take_up_again(tree_id), self._side_jobs)
-
-    async def _take_up_again(self, tree_id: str) -> None:
-        delay = 0.05
-        while not self._closing:
-            try:
-                await self._orchestrator.load(tree_id)
-                return
-            except CallerError:
-                return
-            except StorageUnavailable:
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 5.0)
-            except StorageError:
-                logger.exception("tree %s cannot be taken up again", tree_id)
-                return
+            self._hold(load_again(self._orchestrator, tree_id, lambda: self._closing), self._side_jobs)
 
     def loaded(self, tree: TaskTree) -> None:
         """Take up a live tree: attempts that no attempt of this process stands for are lost."""
@@ -159,13 +149,17 @@ class Runner:
             return
         self._careful.add(tree.id)
         self._watch_deadlines(tree)
-        for task_id in sorted(tree.running):
-            task = tree.tasks[task_id]
-            if (tree.id, task_id) not in self._attempts and (tree.id, task_id) not in self._starting:
-                begun = self._never_begun.get((tree.id, task_id)) != task.attempt
-                self._orchestrator.decide_now(tree, self._loss(task, crash=begun, begun=begun))
-        for task in tree.startable():
-            self._offer(tree, task)
+        self.recovery.add(tree)
+
+    def _recover(self, trees: Sequence[TaskTree]) -> None:
+        self._filling = True  # nothing starts before all are in line
+        for tree, task, alone in self.recovery.losses(trees, self._attempts.keys() | self._starting.keys()):
+            begun = self._never_begun.get((tree.id, task.id)) != task.attempt
+            self._orchestrator.decide_now(tree, self._loss(task, crash=begun, begun=begun, alone=alone))
+        for tree in trees:
+            for task in tree.startable():
+                self._offer(tree, task)
+        self._filling = False
         self._fill()
 
     def is_parked(self, tree_id: str, version: int) -> bool:
@@ -178,15 +172,17 @@ class Runner:
             return False
         return bool(tree.questions) and not tree.running and not tree.startable()
 
-    def _loss(self, task: Task, *, crash: bool, begun: bool = True) -> LoseAttempt:
+    def _loss(self, task: Task, *, crash: bool, begun: bool = True, alone: bool = True) -> LoseAttempt:
         spec = self._registry.get(task.executor or "")
-        return LoseAttempt(task.id, task.attempt, crash, begun and spec is not None and spec.at_most_once)
+        return LoseAttempt(task.id, task.attempt, crash, begun and spec is not None and spec.at_most_once, alone)
 
     # Starting
 
     def _offer(self, tree: TaskTree, task: Task) -> None:
         if task.runnable_at > self._clock.now():
             self._timers.set((task.runnable_at, tree.id, task.id))
+        elif task.crashes and is_suspect(task):
+            self._quarantine.offer(tree.id, task)
         else:
             self._queue.offer(task.executor or "", tree.id, task.priority, task.position, task.id)
 
@@ -197,12 +193,27 @@ class Runner:
         self._filling = True
         try:
             while self._running < self._limits.tasks and self._unstored < MAX_UNSTORED:
+                if self._quarantine.is_open and self._start_suspect():
+                    continue
+                if self._quarantine.is_open and self.recovery.is_holding():
+                    return
                 found = self._queue.pop(self._lane_has_room, self._tree_has_room)
                 if found is None:
                     return
                 self._start(*found)
         finally:
             self._filling = False
+
+    def _start_suspect(self) -> bool:
+        """Start the suspect whose turn it is; whether it was anybody's."""
+        found = self.recovery.next_suspect(
+            lambda task: self._lane_has_room(task.executor or "") and self._tree_has_room(task.tree_id)
+        )
+        if found is not None:
+            self._start(*found)
+            if found not in self._starting and found not in self._attempts:
+                self._quarantine.release(found)
+        return found is not None
 
     @property
     def _unstored(self) -> int:
@@ -263,6 +274,8 @@ class Runner:
                 del counter[name]
         self._processes -= self._uses_process(lane)
         self._queue.unpark(tree_id)
+        if self._quarantine.is_open:
+            self._quarantine.release(key)
 
     # Attempts
 
@@ -278,7 +291,7 @@ class Runner:
                 self._offer(tree, task)
             return
         spec = self._registry.get(lane)
-        results, absent = _results(tree, task)
+        results, absent = dependency_results(tree, task)
         context = TaskContext(
             task=task,
             run=tree.run,
@@ -482,10 +495,3 @@ class Runner:
             elif tree.is_startable(task):
                 self._offer(tree, task)
         self._fill()
-
-
-def _results(tree: TaskTree, task: Task) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The results of the task's completed dependencies by key, in dependency order, and the keys of the others."""
-    found = [tree.tasks[dependency.id] for dependency in task.dependencies]
-    results = {each.key: plain(each.result) for each in found if each.status is TaskStatus.COMPLETED}
-    return results, tuple(each.key for each in found if each.key not in results)

@@ -156,16 +156,17 @@ class Session:
         """Take up the trees that an earlier process left unfinished; how many there were."""
         tree_ids = await self.storage.live_trees()
         taken = 0
-        for n, tree_id in enumerate(tree_ids):
-            if n % TAKEN_TOGETHER == 0:
-                with suppress(StorageError):  # it is met again, tree by tree, just below
-                    await self.orchestrator.load_live(tree_ids[n : n + TAKEN_TOGETHER])
-            try:
-                await self.orchestrator.load(tree_id)
-            except StorageError:  # one tree that cannot be read must not keep the others from going on
-                logger.exception("tree %s cannot be taken up", tree_id)
-            else:
-                taken += 1
+        with self.runner.recovery.starting():
+            for n, tree_id in enumerate(tree_ids):
+                if n % TAKEN_TOGETHER == 0:
+                    with suppress(StorageError):  # it is met again, tree by tree, just below
+                        await self.orchestrator.load_live(tree_ids[n : n + TAKEN_TOGETHER])
+                try:
+                    await self.orchestrator.load(tree_id)
+                except StorageError:  # one tree that cannot be read must not keep the others from going on
+                    logger.exception("tree %s cannot be taken up", tree_id)
+                else:
+                    taken += 1
         if taken:
             logger.info("%d unfinished trees taken up", taken)
         return taken

@@ -19,7 +19,7 @@ LAYERS = (
     ("core.task",),
     ("core.commands", "core.events", "core.hooks"),
     ("core.fold", "core.node_status"),
-    ("core.inputs", "core.queue", "core.streaming", "core.tree"),
+    ("core.inputs", "core.quarantine", "core.queue", "core.streaming", "core.tree"),
     ("core.decide", "core.plan"),
     (
         "core.clock",
@@ -35,7 +35,7 @@ LAYERS = (
     ("core.executors", "core.storage"),
     ("core.feed", "core.timers"),
     ("core.orchestrator", "core.retention"),
-    ("core.attempt",),
+    ("core.attempt", "core.recovery"),
     ("core.runner",),
     ("core.session",),
     ("core.manager",),
@@ -77,7 +77,18 @@ PURE = frozenset(
     f"core.{name}"
     for name in (
         *("task", "commands", "events", "tree", "decide", "plan"),
-        *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "queue", "streaming", "node_status"),
+        *(
+            "fold",
+            "retry",
+            "errors",
+            "inputs",
+            "timestamps",
+            "jsonvalue",
+            "quarantine",
+            "queue",
+            "streaming",
+            "node_status",
+        ),
     )
 )
 IMPURE_LIBRARIES = frozenset(
