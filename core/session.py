@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.clock import Clock, SystemClock
+from core.clock import Clock, SteadyTime, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.egress import Egress, EgressPolicy
 from core.errors import (
@@ -64,7 +64,10 @@ class CancelResult(Struct, frozen=True, kw_only=True):
 
 
 class Session:
-    """Everything of one core. Use it with `async with`, or call `start()` and `close()`."""
+    """Everything of one core. Use it with `async with`, or call `start()` and `close()`.
+
+    `uptime`: seconds that pass whatever the clock is set to; None: those of the event loop.
+    """
 
     def __init__(
         self,
@@ -74,10 +77,12 @@ class Session:
         clock: Clock | None = None,
         limits: RunnerLimits | None = None,
         egress: Egress | None = None,
+        uptime: Callable[[], float] | None = None,
     ) -> None:
         self.storage = storage
         self.registry = registry
         self.clock = clock or SystemClock()
+        self.steady = SteadyTime(self.clock.now, uptime or _loop_time)
         self.feed = Feed(storage)
         self.orchestrator = Orchestrator(storage, self.feed, self.clock)
         self.runner = Runner(
@@ -120,6 +125,7 @@ class Session:
         """Open the storage and tell all who wait for it. When it cannot be, it may be tried again."""
         try:
             refuse_while_loading()
+            self.steady.now()  # a jump from here on is one
             await self.storage.open()
             await self._end_orphans()
         except BaseException as error:
@@ -418,6 +424,10 @@ class Session:
         if task is None or not task.tree_id:
             raise TaskNotFound(task_id)
         return task.tree_id
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def has_ended(head: TreeHead) -> bool:
