@@ -378,6 +378,7 @@ def build(
         limits=limits,
         egress=Egress(egress),
         uptime=boot_seconds,
+        max_stored=config.max_stored_per_caller,
     )
     url = config.url(port)
     offer = Offer(

@@ -21,6 +21,7 @@ from core.task import Cause, Task
 logger = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
+SMALL_RESULT = 16 * 1024  # bytes of JSON of a result of a caller whose quota of stored bytes is used up
 HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
 
 
@@ -97,7 +98,8 @@ async def perform(attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks
         attempt.end()
         if hooks.wants_results:
             await _after(hooks, task, inputs, result)
-        return _completion(task, spec, result, context.max_artifact, clock.chance())
+        most = SMALL_RESULT if context.is_full(task.owner) else context.max_artifact
+        return _completion(task, spec, result, most, clock.chance())
     except (asyncio.CancelledError, KeyboardInterrupt):
         if context.stopping or cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
             raise

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -68,6 +68,7 @@ class Runner:
         self._limits = limits
         self._egress = egress
         self.family = Family()  # the child processes of the attempts
+        self.is_full: Callable[[str], bool] = lambda owner: False  # whose quota of stored bytes is used up
         self._queue = ReadyQueue()
         self.recovery = Recovery(orchestrator, self._recover, self._fill)
         self._quarantine = self.recovery.quarantine
@@ -195,9 +196,8 @@ class Runner:
             while self._running < self._limits.tasks and self._unstored < MAX_UNSTORED:
                 if self._quarantine.is_open and self._start_suspect():
                     continue
-                if self._quarantine.is_open and self.recovery.is_holding():
-                    return
-                found = self._queue.pop(self._lane_has_room, self._tree_has_room)
+                is_held = self._quarantine.is_open and self.recovery.is_holding()
+                found = None if is_held else self._queue.pop(self._lane_has_room, self._tree_has_room)
                 if found is None:
                     return
                 self._start(*found)
@@ -306,6 +306,7 @@ class Runner:
             max_output=self._limits.output,
             egress=self._egress,
             family=self.family,
+            is_full=self.is_full,
         )
         attempt = Attempt(tree.id, task, spec, context)
         self._attempts[key] = attempt

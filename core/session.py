@@ -47,6 +47,7 @@ from core.plan import (
 )
 from core.runner import Runner, RunnerLimits
 from core.storage.base import Document, Storage
+from core.stored import StoredBytes
 from core.task import ANONYMOUS, Dependency, Task, TaskStatus, TreeHead
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Session:
     """Everything of one core. Use it with `async with`, or call `start()` and `close()`.
 
     `uptime`: seconds that pass whatever the clock is set to; None: those of the event loop.
+    `max_stored`: bytes that one owner may have stored; 0: any number.
     """
 
     def __init__(
@@ -78,16 +80,19 @@ class Session:
         limits: RunnerLimits | None = None,
         egress: Egress | None = None,
         uptime: Callable[[], float] | None = None,
+        max_stored: int = 0,
     ) -> None:
         self.storage = storage
         self.registry = registry
         self.clock = clock or SystemClock()
         self.steady = SteadyTime(self.clock.now, uptime or _loop_time)
+        self.stored = StoredBytes(storage, max_stored, self.steady.now)
         self.feed = Feed(storage)
         self.orchestrator = Orchestrator(storage, self.feed, self.clock)
         self.runner = Runner(
             self.orchestrator, registry, self.clock, limits or RunnerLimits(), egress or Egress(EgressPolicy())
         )
+        self.runner.is_full = self.stored.is_full
         self.is_closed = False
         self._keeper: asyncio.Task[None] | None = None
         self._opening: asyncio.Future[None] | None = None

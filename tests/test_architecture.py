@@ -33,7 +33,7 @@ LAYERS = (
         "core.storage.base",
     ),
     ("core.executors", "core.storage"),
-    ("core.feed", "core.timers"),
+    ("core.feed", "core.stored", "core.timers"),
     ("core.orchestrator", "core.retention"),
     ("core.attempt", "core.recovery"),
     ("core.runner",),

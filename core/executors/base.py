@@ -60,6 +60,9 @@ class ExecutorSpec:
             raise ConfigurationError(f"executor {self.id!r}: at_most_once is for what has effects")
 
 
+QUOTA_USED_UP = "the tasks of this caller have as many bytes stored as one caller may; delete tasks"
+
+
 class Rejected(Exception):
     """Raised by an executor that declines its task; the text is the reason its caller sees."""
 
@@ -110,6 +113,7 @@ class TaskContext:
     max_artifact: int = MAX_BYTES  # bytes of JSON of an artifact, a message, a question or the result
     max_output: int = MAX_OUTPUT  # bytes of JSON of all its artifacts
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
+    is_full: Callable[[str], bool] = lambda owner: False  # whether the owner's quota of stored bytes is used up
     family: Family = field(default_factory=Family)  # of the child processes that it starts
     stopping: bool = False
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
@@ -196,6 +200,8 @@ class TaskContext:
         size = json_size(artifact)
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
+        if self.is_full(self.task.owner):
+            raise OutputRefused(QUOTA_USED_UP)
         self._given += size
         self._artifacts.add(artifact_id)
         await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)
