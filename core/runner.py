@@ -274,8 +274,6 @@ class Runner:
                 del counter[name]
         self._processes -= self._uses_process(lane)
         self._queue.unpark(tree_id)
-        if self._quarantine.is_open:
-            self._quarantine.release(key)
 
     # Attempts
 
@@ -349,6 +347,8 @@ class Runner:
         try:
             if command is not None:
                 await self._report(attempt, command)
+            if self._quarantine.is_open and (command is not None or attempt.context.stopping):
+                self._quarantine.release(key)  # else it ends with the process, which may be its doing
         finally:
             del self._attempts[key]
         tree = self._orchestrator.cached(attempt.tree_id)

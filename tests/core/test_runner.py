@@ -833,6 +833,52 @@ async def test_neighbours_of_a_poisonous_task_are_not_taken_for_poison() -> None
 
 
 @virtual_time
+async def test_no_suspect_starts_while_the_process_ends_around_another_one() -> None:
+    """As `sys.exit()` of one does it: asyncio cancels all that runs, and the loop turns on for a while."""
+    bench = Bench()
+    session = bench.session()
+    await session.start()
+    for name in ("innocent", "guilty"):
+        await begin(session, item(name, "slow"))
+        await asyncio.sleep(1)
+    for _ in range(2):
+        kill(session)
+        session = bench.session()
+        await session.start()
+        await session.resume()
+        await settle()
+    assert bench.started[4:] == ["guilty"]
+    (attempt,) = session.runner._attempts.values()
+    assert attempt.job is not None
+    attempt.job.cancel()
+    await settle()
+    assert bench.started[4:] == ["guilty"]
+    kill(session)
+
+
+@virtual_time
+async def test_a_suspect_that_is_cancelled_makes_way_for_the_next_one() -> None:
+    bench = Bench()
+    session = bench.session()
+    await session.start()
+    heads = {}
+    for name in ("first", "second"):
+        heads[name] = await begin(session, item(name, "slow"))
+        await asyncio.sleep(1)
+    for _ in range(2):
+        kill(session)
+        session = bench.session()
+        await session.start()
+        await session.resume()
+        await settle()
+    assert bench.started[4:] == ["second"]
+    await session.cancel(heads["second"].id)
+    await settle()
+    assert bench.started[4:] == ["second", "first"]
+    await session.close()
+
+
+@virtual_time
 async def test_fresh_tasks_wait_for_suspects_only_for_a_time() -> None:
     bench = Bench()
     session = bench.session()
