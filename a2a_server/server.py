@@ -144,12 +144,18 @@ async def _serve(config: Config, ready: Callable[[str], None]) -> None:
         port = listener.getsockname()[1]
         application = build(config, port=port)
         server = Server(application, ready)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal is closed: an end as by SIGTERM
-            signal.signal(signal.SIGHUP, server.handle_exit)
+        _end_when_the_terminal_is_closed(server)
         limit = (server.told_to_end, config.drain, asyncio.get_running_loop())
         threading.Thread(target=_end_in_time, args=limit, name="end-in-time", daemon=True).start()
         with kept_from_children(listener):
             await server.serve(sockets=[listener])
+
+
+def _end_when_the_terminal_is_closed(server: Server) -> None:
+    """SIGHUP ends the server as SIGTERM does, unless it is ignored (nohup). Only the main thread hears signals."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)
 
 
 def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.AbstractEventLoop) -> None:
