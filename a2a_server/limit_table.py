@@ -22,6 +22,7 @@ SETTINGS: Final = (
     "max_open_tasks",
     "max_file",
     "disk_reserve",
+    "max_stored_per_caller",
     "max_push_configs",
     "fold_after",
     "delete_after",

@@ -27,6 +27,8 @@ from tests.core import test_queue as queue
 from tests.core import test_retention as retention
 from tests.core import test_runner as runner
 from tests.core import test_runner_limits as runner_limits
+from tests.core import test_stored as stored
+from tests.storage import test_guard as guard
 
 
 def chain(size: int) -> list[dict[str, Any]]:
@@ -109,6 +111,8 @@ TESTED: Mapping[str, Callable[..., Any]] = {
     "max_push_configs": methods_push.test_a_task_has_so_many_webhooks_and_no_more,
     "overload_soft": overload.test_work_is_held_to_the_soft_threshold_while_so_many_as_the_hard_one_want_something,
     "overload_hard": overload.test_burst_is_served_up_to_the_hard_threshold_and_then_hardly_anything,
+    "disk_reserve": guard.test_only_small_appends_to_what_is_there_may_use_the_reserve,
+    "max_stored_per_caller": stored.test_an_owner_at_its_quota_is_refused_and_others_are_not,
     "fold_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
     "delete_after": retention.test_a_tree_is_folded_and_then_removed_each_after_its_time,
     "max_running": runner.test_a_process_runs_no_more_tasks_than_its_limit,
