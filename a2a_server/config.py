@@ -67,6 +67,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     tls_ca: str | None = None  # whose certificates callers may show, PEM
     tls_client_auth: Literal["none", "optional", "required"] = "none"  # whether callers show one
     database: DatabaseUrl = "sqlite:///a2a-server.db"
+    max_stored_per_caller: Annotated[int, Meta(ge=0)] = 1024**3  # bytes of JSON that a caller's tasks have; 0: any
     disk_reserve: Annotated[int, Meta(ge=0)] = (
         64 * 1024 * 1024
     )  # bytes of its disk kept for ends, cancels, keys and deletes

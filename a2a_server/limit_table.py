@@ -17,7 +17,20 @@ from a2a_server.methods import idempotency, push, task_params, turns
 from a2a_server.push import configs, outbox, webhooks
 from a2a_server.shares import slots_per_caller
 from a2a_server.streams import CACHE_BYTES
-from core import brought_schemas, egress, feed, fetch_room, fetched, in_flight, names, plan, runner, wire
+from core import (
+    brought_schemas,
+    clock,
+    egress,
+    feed,
+    fetch_room,
+    fetched,
+    in_flight,
+    names,
+    plan,
+    quarantine,
+    runner,
+    wire,
+)
 from core.decide import MAX_CRASHES
 from core.executors import judges, schema
 from core.storage import base
@@ -254,7 +267,11 @@ LIMITS: Final[tuple[Limit, ...]] = (
            "bytes", FAILS, "core/test_in_flight.py::test_small_result_may_use_the_reserve"),
     _setting(_RUNNING, "max_artifact", "what an executor gives at once", "bytes", FAILS, _GIVEN),
     _setting(_RUNNING, "max_output", "all artifacts of one attempt", "bytes", FAILS, _GIVEN),
-    _fixed(_RUNNING, "crashes", MAX_CRASHES, "times that a task may take the process down", "", FAILS,
+    _fixed(_RUNNING, "suspects_hold", quarantine.LONGEST_HOLD,
+           "time after a start that others wait for tasks that ran in several crashes", "seconds", "others start, too",
+           "core/test_quarantine.py::test_others_wait_for_suspects_but_not_for_ever"),
+    _fixed(_RUNNING, "crashes", MAX_CRASHES, "times that a task may take the process down while nothing else runs", "",
+           FAILS,
            "core/test_runner.py::test_a_task_that_takes_five_processes_down_is_poison"),
 
     _fixed(_LISTS, "lists", turns.MOST_LISTS, "lists and whole trees read at the same time", "", WAITS, _IN_TURN),
@@ -349,6 +366,14 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_WHO, "issuer_reads", jwks.BETWEEN, "time between two readings of it", "seconds", "the known keys count",
            "a2a_server/auth/test_jwks.py::test_an_unknown_key_asks_the_issuer_at_most_once_a_minute"),
 
+    _setting(_DATA, "max_stored_per_caller", "stored bytes of one caller's tasks and events; 0: no bound", "bytes",
+             "-32050 (429), until tasks are deleted",
+             "core/test_stored.py::test_an_owner_at_its_quota_is_refused_and_others_are_not"),
+    _setting(_DATA, "disk_reserve", "free space of the disk that is kept for ends, cancels and deletes", "bytes",
+             OVERLOADED + "; `/readyz` is 503",
+             "storage/test_guard.py::test_only_small_appends_to_what_is_there_may_use_the_reserve"),
+    _fixed(_DATA, "clock_jump", clock.LASTING, "time after which a jump of the clock counts for retention", "seconds",
+           "deleted no earlier", "core/test_clock.py::test_a_jump_of_the_clock_is_believed_after_an_hour"),
     _setting(_DATA, "fold_after", "time after its end at which a task's events are folded", "seconds", "folded",
              _RETIRED),
     _setting(_DATA, "delete_after", "time after its end at which a task is deleted", "seconds", "deleted", _RETIRED),

@@ -26,6 +26,7 @@ from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, lim
 from a2a_server.containment import Containment
 from a2a_server.deadlines import Deadlines, TimedConnection
 from a2a_server.extensions import load_executors
+from a2a_server.forks import kept_from_children
 from a2a_server.handshake import shaking
 from a2a_server.proxies import exempt
 from a2a_server.watchdog import Watchdog
@@ -165,15 +166,18 @@ async def _serve(config: Config, ready: Callable[[str], None], containment: Cont
         application = build(config, port=port)
         containment.break_off = application.session.runner.break_off
         server = Server(application, ready)
-        in_main = threading.current_thread() is threading.main_thread()  # elsewhere nobody may handle signals
-        if (
-            in_main and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-        ):  # the terminal is closed: end as by SIGTERM
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
+        _end_when_the_terminal_is_closed(server)
         limit = (server.told_to_end, config.drain, asyncio.get_running_loop())
         threading.Thread(target=_end_in_time, args=limit, name="end-in-time", daemon=True).start()
-        with Watchdog(config.watchdog):
+        with Watchdog(config.watchdog), kept_from_children(listener):
             await server.serve(sockets=[listener])
+
+
+def _end_when_the_terminal_is_closed(server: Server) -> None:
+    """SIGHUP ends the server as SIGTERM does, unless it is ignored (nohup). Only the main thread hears signals."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)
 
 
 def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.AbstractEventLoop) -> None:

@@ -28,6 +28,7 @@ from core.task import Cause, Task
 logger = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
+SMALL_RESULT = 16 * 1024  # bytes of JSON of a result of a caller whose quota of stored bytes is used up
 HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
 
 
@@ -139,6 +140,7 @@ class Means:
     holdings: Holdings
     rooms: FetchRooms
     family: Family
+    is_full: Callable[[str], bool]  # whose quota of stored bytes is used up
 
 
 async def perform(
@@ -170,7 +172,8 @@ async def perform(
             raise
         await context.stored()
         attempt.end()
-        command, data = _completion(task, spec, result, context.max_artifact, clock.chance())
+        most = SMALL_RESULT if context.is_full(task.owner) else context.max_artifact
+        command, data = _completion(task, spec, result, most, clock.chance())
         if hooks.wants_results:
             await _after(hooks, context.task, inputs, result.value if type(result) is Verified else result)
         if not isinstance(command, CompleteTask):

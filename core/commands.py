@@ -93,12 +93,16 @@ class RejectTask(Struct, frozen=True, gc=False):
 
 
 class LoseAttempt(Struct, frozen=True, gc=False):
-    """The process that ran the attempt is gone. `at_most_once`: its executor must not be run a second time."""
+    """The process that ran the attempt is gone. `at_most_once`: its executor must not be run a second time.
+
+    `alone`: no other attempt ran in that process when it crashed.
+    """
 
     task_id: str
     attempt: int
     crash: bool = True
     at_most_once: bool = False
+    alone: bool = True
 
 
 class ExpireTask(Struct, frozen=True, gc=False):

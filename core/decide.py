@@ -25,7 +25,7 @@ from core.plan import check_graph
 from core.task import Cause, Task, TaskStatus
 from core.tree import TaskTree, changed_task
 
-MAX_CRASHES = 5  # of one task in one run; then it is taken for the cause (semantics §9, "poison")
+MAX_CRASHES = 5  # while one task ran alone, in one run; then it is taken for the cause (semantics §9, "poison")
 MAX_ERROR = 4_000  # characters of an error that are kept
 
 
@@ -332,9 +332,10 @@ def _lose_attempt(command: c.LoseAttempt, tree: TaskTree, now: float) -> list[e.
         return _fail(tree, task, text, Cause.OUTCOME_UNKNOWN)
     if tree.cancelled is not None:
         return _obey_cancel(tree, task)
-    if command.crash and task.crashes + 1 >= MAX_CRASHES:
-        return _fail(tree, task, f"the server stopped {MAX_CRASHES} times while it ran this task", Cause.POISON)
-    return [e.AttemptLost(task.id, command.attempt, command.crash)]
+    if command.crash and command.alone and task.lone_crashes + 1 >= MAX_CRASHES:
+        text = f"the server stopped {MAX_CRASHES} times while it ran this task and no other"
+        return _fail(tree, task, text, Cause.POISON)
+    return [e.AttemptLost(task.id, command.attempt, command.crash, command.alone)]
 
 
 def _obey_cancel(tree: TaskTree, task: Task) -> list[e.Event]:

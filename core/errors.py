@@ -68,6 +68,15 @@ class LogFolded(CallerError):
         super().__init__(f"The events of task {tree_id} up to number {until} are folded into its state: read the task")
 
 
+class QuotaExceeded(CallerError):
+    """The caller has as many bytes stored as one caller may."""
+
+    def __init__(self, used: int, most: int) -> None:
+        super().__init__(
+            f"your tasks have about {used} bytes stored, and {most} is the limit (max_stored_per_caller): delete tasks"
+        )
+
+
 class AnswerTooLarge(CallerError):
     """A page of a list, or a tree, would have more bytes than are read at once: ask for fewer tasks."""
 

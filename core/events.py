@@ -97,11 +97,15 @@ class AttemptFailed(Struct, frozen=True, gc=False, tag="attempt_failed"):
 
 
 class AttemptLost(Struct, frozen=True, gc=False, tag="attempt_lost"):
-    """The process that ran the attempt is gone; another one will start. Only a `crash` counts towards poison."""
+    """The process that ran the attempt is gone; another one will start.
+
+    Only a `crash` that met the attempt `alone` counts towards poison: one beside others may have been their doing.
+    """
 
     task_id: str
     attempt: int
     crash: bool = True
+    alone: bool = True
 
 
 class TaskCompleted(Struct, frozen=True, gc=False, tag="task_completed"):

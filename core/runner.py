@@ -16,7 +16,7 @@ from core.attempt import Attempt, Job, Means, broken_off, overdue, perform
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
 from core.egress import Egress
-from core.errors import CallerError, CoreError, StorageError, StorageUnavailable
+from core.errors import CoreError
 from core.events import Recorded
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
@@ -24,7 +24,9 @@ from core.inputs import results_of
 from core.leftovers import Leftovers
 from core.orchestrator import Decision, Orchestrator
 from core.origin import ORIGIN, Origin
+from core.quarantine import is_suspect
 from core.queue import ReadyQueue
+from core.recovery import Recovery, load_again
 from core.reports import Reports
 from core.room import Claim, Room
 from core.runner_limits import RunnerLimits
@@ -60,6 +62,8 @@ class Runner:
         self._means = means
         self._room = Room(limits.room(), registry.get)
         self._queue = ReadyQueue(self._room, limits.weigh)
+        self.recovery = Recovery(orchestrator, self._recover, self._fill)
+        self._quarantine = self.recovery.quarantine
         self._starting: dict[tuple[str, str], Claim] = {}  # (tree, task) whose TaskStarted is not durable
         self._attempts: dict[tuple[str, str], Attempt] = {}  # by (tree, task), until their report is stored
         self._ahead: set[tuple[str, str, int]] = set()  # (tree, task, attempt) begun before the start was durable
@@ -138,22 +142,7 @@ class Runner:
                     if key in self._attempts:
                         self._attempts[key].stop()
         if not self._closing and self._orchestrator.cached(tree_id) is None:
-            self._hold(self._take_up_again(tree_id), self._side_jobs)
-
-    async def _take_up_again(self, tree_id: str) -> None:
-        delay = 0.05
-        while not self._closing:
-            try:
-                await self._orchestrator.load(tree_id)
-                return
-            except CallerError:
-                return
-            except StorageUnavailable:
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 5.0)
-            except StorageError:
-                logger.exception("tree %s cannot be taken up again", tree_id)
-                return
+            self._hold(load_again(self._orchestrator, tree_id, lambda: self._closing), self._side_jobs)
 
     def loaded(self, tree: TaskTree) -> None:
         """Take up a live tree: attempts that no attempt of this process stands for are lost."""
@@ -161,13 +150,17 @@ class Runner:
             return
         self._careful.add(tree.id)
         self._watch_deadlines(tree)
-        for task_id in sorted(tree.running):
-            task = tree.tasks[task_id]
-            if (tree.id, task_id) not in self._attempts and (tree.id, task_id) not in self._starting:
-                begun = self._never_begun.get((tree.id, task_id)) != task.attempt
-                self._orchestrator.decide_now(tree, self._loss(task, crash=begun, begun=begun))
-        for task in tree.startable():
-            self._offer(tree, task)
+        self.recovery.add(tree)
+
+    def _recover(self, trees: Sequence[TaskTree]) -> None:
+        self._filling = True  # nothing starts before all are in line
+        for tree, task, alone in self.recovery.losses(trees, self._attempts.keys() | self._starting.keys()):
+            begun = self._never_begun.get((tree.id, task.id)) != task.attempt
+            self._orchestrator.decide_now(tree, self._loss(task, crash=begun, begun=begun, alone=alone))
+        for tree in trees:
+            for task in tree.startable():
+                self._offer(tree, task)
+        self._filling = False
         self._fill()
 
     def is_parked(self, tree_id: str, version: int) -> bool:
@@ -180,32 +173,48 @@ class Runner:
             return False
         return bool(tree.questions) and not tree.running and not tree.startable()
 
-    def _loss(self, task: Task, *, crash: bool, begun: bool = True) -> LoseAttempt:
+    def _loss(self, task: Task, *, crash: bool, begun: bool = True, alone: bool = True) -> LoseAttempt:
         spec = self._registry.get(task.executor or "")
-        return LoseAttempt(task.id, task.attempt, crash, begun and spec is not None and spec.at_most_once)
+        return LoseAttempt(task.id, task.attempt, crash, begun and spec is not None and spec.at_most_once, alone)
 
     # Starting
 
     def _offer(self, tree: TaskTree, task: Task) -> None:
         if task.runnable_at > self._clock.now():
             self._timers.set((task.runnable_at, tree.id, task.id))
+        elif task.crashes and is_suspect(task):
+            self._quarantine.offer(tree.id, task)
         else:
             lane = task.executor or ""
             self._queue.offer(tree.head.owner, lane, tree.id, task.priority, task.position, task.id)
 
     def _fill(self) -> None:
         """Start as many ready tasks as there is room for."""
-        if self._filling or self._closing or not self._queue.waiting:
+        if self._filling or self._closing or not (self._queue.waiting or self._quarantine.is_open):
             return
         self._filling = True
         try:
             while self._room.slots.fit and self._unstored < MAX_UNSTORED:
-                found = self._queue.pop()
+                if self._quarantine.is_open and self._start_suspect():
+                    continue
+                is_held = self._quarantine.is_open and self.recovery.is_holding()
+                found = None if is_held else self._queue.pop()
                 if found is None:
                     return
                 self._start(*found)
         finally:
             self._filling = False
+
+    def _start_suspect(self) -> bool:
+        """Start the suspect whose turn it is; whether it was anybody's."""
+        found = self.recovery.next_suspect(
+            lambda task: self._room.has_room(task.owner, task.tree_id, task.executor or "")
+        )
+        if found is not None:
+            self._start(*found)
+            if found not in self._starting and found not in self._attempts:
+                self._quarantine.release(found)
+        return found is not None
 
     @property
     def _unstored(self) -> int:
@@ -279,6 +288,7 @@ class Runner:
             egress=self._egress,
             family=self._means.family,
             make_room=self._make_room,
+            is_full=self._means.is_full,
         )
         attempt = Attempt(tree.id, task, spec, context, claim)
         self._attempts[key] = attempt
@@ -350,6 +360,8 @@ class Runner:
         try:
             if command is not None:
                 await self._reports.deliver(attempt, command)
+            if self._quarantine.is_open and (command is not None or attempt.context.stopping):
+                self._quarantine.release(key)  # else it ends with the process, which may be its doing
         finally:
             del self._attempts[key]
             attempt.context.leave_room()

@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from core.attempt import Means
 from core.brought_schemas import BroughtSchemas, judge_rest
-from core.clock import Clock, SystemClock
+from core.clock import Clock, SteadyTime, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
+from core.copies import as_written, own_ids
 from core.egress import Egress, EgressPolicy
 from core.errors import (
     CallerError,
@@ -52,6 +53,7 @@ from core.plan import (
 from core.runner import Runner
 from core.runner_limits import RunnerLimits
 from core.storage.base import Document, Storage
+from core.stored import StoredBytes
 from core.task import ANONYMOUS, Dependency, Task, TaskStatus, TreeHead
 
 logger = logging.getLogger(__name__)
@@ -69,7 +71,11 @@ class CancelResult(Struct, frozen=True, kw_only=True):
 
 
 class Session:
-    """Everything of one core. Use it with `async with`, or call `start()` and `close()`."""
+    """Everything of one core. Use it with `async with`, or call `start()` and `close()`.
+
+    `uptime`: seconds that pass whatever the clock is set to; None: those of the event loop.
+    `max_stored`: bytes that one owner may have stored; 0: any number.
+    """
 
     def __init__(
         self,
@@ -79,10 +85,14 @@ class Session:
         clock: Clock | None = None,
         limits: RunnerLimits | None = None,
         egress: Egress | None = None,
+        uptime: Callable[[], float] | None = None,
+        max_stored: int = 0,
     ) -> None:
         self.storage = storage
         self.registry = registry
         self.clock = clock or SystemClock()
+        self.steady = SteadyTime(self.clock.now, uptime or _loop_time)
+        self.stored = StoredBytes(storage, max_stored, self.steady.now)
         self.feed = Feed(storage)
         limits = limits or RunnerLimits()
         egress = egress or Egress(EgressPolicy())
@@ -97,7 +107,13 @@ class Session:
             self.clock,
             limits,
             egress,
-            Means(self.judges, self.holdings, FetchRooms(budget, egress.policy.max_bytes), self.family),
+            Means(
+                self.judges,
+                self.holdings,
+                FetchRooms(budget, egress.policy.max_bytes),
+                self.family,
+                self.stored.is_full,
+            ),
         )
         self.is_closed = False
         self._keeper: asyncio.Task[None] | None = None
@@ -136,6 +152,7 @@ class Session:
         """Open the storage and tell all who wait for it. When it cannot be, it may be tried again."""
         try:
             refuse_while_loading()
+            self.steady.now()  # a jump from here on is one
             await self.storage.open()
             await self._end_orphans()
         except BaseException as error:
@@ -172,16 +189,17 @@ class Session:
         """Take up the trees that an earlier process left unfinished; how many there were."""
         tree_ids = await self.storage.live_trees()
         taken = 0
-        for n, tree_id in enumerate(tree_ids):
-            if n % TAKEN_TOGETHER == 0:
-                with suppress(StorageError):  # it is met again, tree by tree, just below
-                    await self.orchestrator.load_live(tree_ids[n : n + TAKEN_TOGETHER])
-            try:
-                await self.orchestrator.load(tree_id)
-            except StorageError:  # one tree that cannot be read must not keep the others from going on
-                logger.exception("tree %s cannot be taken up", tree_id)
-            else:
-                taken += 1
+        with self.runner.recovery.starting():
+            for n, tree_id in enumerate(tree_ids):
+                if n % TAKEN_TOGETHER == 0:
+                    with suppress(StorageError):  # it is met again, tree by tree, just below
+                        await self.orchestrator.load_live(tree_ids[n : n + TAKEN_TOGETHER])
+                try:
+                    await self.orchestrator.load(tree_id)
+                except StorageError:  # one tree that cannot be read must not keep the others from going on
+                    logger.exception("tree %s cannot be taken up", tree_id)
+                else:
+                    taken += 1
         if taken:
             logger.info("%d unfinished trees taken up", taken)
         return taken
@@ -357,7 +375,7 @@ class Session:
         task = tree.tasks[task_id]
         parsed, problems = parse_changes(changes)
         if "dependencies" in parsed:
-            parsed["dependencies"] = _own_ids(parsed["dependencies"], list(tree.tasks.values()))
+            parsed["dependencies"] = own_ids(parsed["dependencies"], list(tree.tasks.values()))
         changed = replace(task, **parsed)
         brought = BroughtSchemas()
         problems += extras_problems(changed.schemas, changed.params, brought.judge)
@@ -408,7 +426,7 @@ class Session:
         root_id = new_ids[task_id]
         tasks: list[Task] = []
         for task in (stored.tasks[i] for i in new_ids):
-            fresh = task if keep_results and task.status is TaskStatus.COMPLETED else _as_written(task, now)
+            fresh = task if keep_results and task.status is TaskStatus.COMPLETED else as_written(task, now)
             tasks.append(
                 replace(
                     fresh,
@@ -456,6 +474,10 @@ class Session:
         return task.tree_id
 
 
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def has_ended(head: TreeHead) -> bool:
     """Whether the tree's latest run is over. A run of a part of the tree can leave the whole pending."""
     return not head.is_live and (head.run > 0 or head.status.is_terminal)
@@ -464,21 +486,3 @@ def has_ended(head: TreeHead) -> bool:
 def needs_caller(head: TreeHead) -> bool:
     """Whether the tree has ended or waits for its caller: the moment a blocking A2A call answers (spec §3.2.2)."""
     return has_ended(head) or head.status.is_interrupted
-
-
-def _as_written(task: Task, now: float) -> Task:
-    """The task with nothing of what happened to it."""
-    written = {name: getattr(task, name) for name in _WRITTEN}
-    return Task(**written, created_at=now, updated_at=now)
-
-
-_WRITTEN = (
-    "id", "owner", "name", "ref", "executor", "user_id", "priority", "inputs", "schemas", "params", "timeout",
-    "deadline", "max_attempts", "retry",
-)  # fmt: skip
-
-
-def _own_ids(dependencies: tuple[Dependency, ...], tasks: list[Task]) -> tuple[Dependency, ...]:
-    """Dependencies by id or by the caller's own reference, as ids."""
-    by_ref = {task.ref: task.id for task in tasks if task.ref}
-    return tuple(Dependency(by_ref.get(d.id, d.id), d.required) for d in dependencies)

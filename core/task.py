@@ -114,6 +114,7 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     is_running: bool = False  # whether that attempt runs at this moment
     failures: int = 0  # failed attempts of this run
     crashes: int = 0  # attempts of this run that a crash ended
+    lone_crashes: int = 0  # of those, the ones beside which nothing else ran
     runnable_at: float = 0.0  # not to be started before
     progress: float = 0.0  # 0 to 1
     message: str | None = None

@@ -303,7 +303,9 @@ class TaskTree:
 
     def _attempt_lost(self, event: e.AttemptLost, at: float) -> None:
         task = self.tasks[event.task_id]
-        self._put(replace(task, is_running=False, crashes=task.crashes + event.crash, updated_at=at))
+        lone = task.lone_crashes + (event.crash and event.alone)
+        crashes = task.crashes + event.crash
+        self._put(replace(task, is_running=False, crashes=crashes, lone_crashes=lone, updated_at=at))
         self.running.discard(task.id)
         self._offer(task.id)
 
@@ -413,6 +415,7 @@ def _reset(task: Task, at: float) -> Task:
         is_running=False,
         failures=0,
         crashes=0,
+        lone_crashes=0,
         runnable_at=0.0,
         progress=0.0,
         message=None,

@@ -17,6 +17,7 @@ from a2a_server.cli.trees import read_tree
 from a2a_server.cli.view import Screen, TreeView, screen, tree_view
 from a2a_server.config import load
 from a2a_server.extensions import load_executors
+from a2a_server.forks import kept_from_children
 from a2a_server.task_view import tree_object
 from core.errors import TaskNotCancelable
 from core.session import Session
@@ -113,7 +114,7 @@ def _cancelled_by_signals(received: list[int]) -> Iterator[None]:
             received.append(number)
             task.cancel()
 
-    with _handled(lambda number: loop.add_signal_handler(number, end, number)):
+    with kept_from_children(), _handled(lambda number: loop.add_signal_handler(number, end, number)):
         yield
 
 

@@ -88,7 +88,8 @@ class OpenTasks:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def admit(self, owner: str, size: int) -> None:
-        """Make room for a tree of that size. Raises RateLimited when there is none."""
+        """Make room for a tree of that size. Raises RateLimited or QuotaExceeded when there is none."""
+        await self._session.stored.require_room(owner)
         async with self._locks.setdefault(owner, asyncio.Lock()):
             await self._admit(owner, size)
 

@@ -263,6 +263,7 @@ class Messages:
         if webhook is not None and self._webhooks is not None:
             # Clients send it along with every message of a conversation.
             await self._webhooks.add(caller_of(context), webhook, head, task_id, status, by_address=True)
+        await self._session.stored.require_room(head.owner)
         value = message_value(replace(message, context_id=context_of(head)))
         documents = _documents(claim, head.id, task_id)
         try:

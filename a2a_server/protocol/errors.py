@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 A2A_DOMAIN = "a2a-protocol.org"
 OWN_DOMAIN = "a2a-server"
+DISK_RETRY_AFTER = 60.0  # seconds: a disk that is nearly full has no room in a moment
 LONGEST_MESSAGE = 600  # characters; every problem is in the data, whatever the message has room for
 
 
@@ -134,6 +135,13 @@ class RateLimited(TurnedAway):
 
     code, text, reason = -32050, "Too many requests", "RATE_LIMITED"
     http_status, status = 429, "RESOURCE_EXHAUSTED"
+
+
+class QuotaExceeded(A2AError):
+    """This caller has stored as much as one caller may. Waiting does not help; deleting tasks does."""
+
+    code, text, reason, domain = -32050, "The quota of stored bytes is used up", "STORED_BYTES_EXCEEDED", OWN_DOMAIN
+    http_status, status, is_http = 429, "RESOURCE_EXHAUSTED", True
 
 
 class Overloaded(TurnedAway):
@@ -276,6 +284,10 @@ def translate(error: Exception) -> A2AError:
             return TaskNotCancelable(str(error), metadata={"taskId": error.task_id})
         case core_errors.IllegalCommand():
             return UnsupportedOperation(str(error), metadata={"taskId": error.task_id})
+        case core_errors.QuotaExceeded():
+            return QuotaExceeded(str(error))
+        case core_errors.DiskReserved():
+            return Overloaded(str(error), retry_after=DISK_RETRY_AFTER)
         case core_errors.CallerError():
             return InvalidParams(f"{InvalidParams.text}: {error}")
         case core_errors.NoRoom():

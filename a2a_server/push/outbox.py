@@ -94,6 +94,7 @@ class Outbox:
         self._sender = sender
         self._patience = patience
         self._shares: FairShares[_Reader] = FairShares(concurrency, concurrency_per_caller)  # by owner
+        self._time = session.steady  # a clock that is set wrong makes nobody give up, nor wait
         self._clock: Clock = session.clock
         self._readers: dict[str, dict[str, _Reader]] = {}  # tree -> the key of each of its webhooks
         self._active: Counter[str] = Counter()  # owner -> how many of these are its
@@ -198,7 +199,7 @@ class Outbox:
         if self._readers.setdefault(config.tree_id, {}).setdefault(config.key, reader) is not reader:
             return
         self._active[config.owner] += 1
-        if standing.retry_at > self._clock.now():
+        if standing.retry_at > self._time.now():
             self._wait(reader, standing.retry_at)
         else:
             self._wake(reader)
@@ -295,11 +296,11 @@ class Outbox:
             self._alarm = None
         if self._due and not self._closing:
             # Never longer than a minute, so that a clock that is set does not keep anybody waiting.
-            delay = min(60.0, max(0.0, self._due[0][0] - self._clock.now()))
+            delay = min(60.0, max(0.0, self._due[0][0] - self._time.now()))
             self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
 
     def _ring(self) -> None:
-        now = self._clock.now()
+        now = self._time.now()
         while self._due and self._due[0][0] <= now:
             _, _, reader = heappop(self._due)
             reader.waits_until = 0.0
@@ -351,7 +352,7 @@ class Outbox:
         except TaskNotFound:  # the tree is gone, and its webhooks with it
             self._forget(reader)
         except StorageUnavailable:
-            self._wait(reader, self._clock.now() + STORAGE_PAUSE)
+            self._wait(reader, self._time.now() + STORAGE_PAUSE)
         except StorageError as error:
             logger.error("webhook %s is left alone: %s", reader.config.key, error)
             self._forget(reader)
@@ -380,7 +381,7 @@ class Outbox:
             await self._remove(reader)
             return False
         waiting = self._after_failure(standing, failed)
-        if failed.is_final or self._clock.now() - recorded.at > self._patience.max_age:
+        if failed.is_final or self._time.now() - recorded.at > self._patience.max_age:
             await self._give_up(reader, waiting, after)
             return True
         await self._keep(reader, waiting)
@@ -409,7 +410,7 @@ class Outbox:
             standing,
             attempts=attempts,
             error=failed.error,
-            retry_at=self._clock.now() + min(delay, self._patience.longest),
+            retry_at=self._time.now() + min(delay, self._patience.longest),
         )
 
     async def _give_up(self, reader: _Reader, failed: Standing, after: Standing) -> None:
@@ -424,7 +425,7 @@ class Outbox:
             shown=failed.shown,
             attempts=failed.attempts,
             error=failed.error,
-            at=self._clock.now(),
+            at=self._time.now(),
         )
         logger.warning("event %d for webhook %s is given up: %s", letter.seq, config.key, letter.error)
         await self._session.storage.put_documents(

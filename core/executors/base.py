@@ -64,6 +64,9 @@ class ExecutorSpec:
             raise ConfigurationError(f"executor {self.id!r}: at_most_once is for what has effects")
 
 
+QUOTA_USED_UP = "the tasks of this caller have as many bytes stored as one caller may; delete tasks"
+
+
 class Rejected(Exception):
     """Raised by an executor that declines its task; the text is the reason its caller sees."""
 
@@ -115,6 +118,7 @@ class TaskContext:
     max_output: int = MAX_OUTPUT  # bytes of JSON of all its artifacts
     make_room: Callable[[str], Room] | None = None  # in memory, for what an owner's task fetches
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
+    is_full: Callable[[str], bool] = lambda owner: False  # whether the owner's quota of stored bytes is used up
     family: Family = field(default_factory=Family)  # of the child processes that it starts
     stopping: bool = False
     left: asyncio.Future[Any] | None = None  # what goes on when its attempt has been interrupted: its thread
@@ -241,6 +245,8 @@ class TaskContext:
         size = json_size(artifact)
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
+        if self.is_full(self.task.owner):
+            raise OutputRefused(QUOTA_USED_UP)
         self._given += size
         self._artifacts.add(artifact_id)
         await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)

@@ -145,6 +145,14 @@ class Storage(Protocol):
         """Why new work cannot be stored at this moment; None: it can."""
         ...
 
+    def written(self, owner: str) -> int:
+        """Bytes of JSON that were appended for the owner since it was opened; 0 where nothing lasts."""
+        ...
+
+    async def stored(self, owner: str) -> int:
+        """Bytes of JSON that the owner's trees have: events and what callers wrote. It reads all of their keys."""
+        ...
+
     async def open(self) -> None:
         """Make it ready. Raises DatabaseInUse when another process holds it, StorageError when it cannot be used."""
         ...

@@ -30,6 +30,7 @@ class Batch:
         self._respecified: set[str] = set()
         self._events: list[Row] = []
         self.size = 0  # bytes of the events
+        self.sizes: dict[str, int] = {}  # owner -> bytes of its events and new tasks
         self._documents: list[Row] = []
         for append in appends:
             self._add(append)
@@ -47,6 +48,7 @@ class Batch:
         elif before.version != expected:
             raise VersionConflict(head.id)
         self.heads[head.id] = head
+        before_size = self.size
         for recorded in append.events:
             row = codec.event_row(recorded)
             self.size += len(row[codec.EVENT_BODY])
@@ -55,7 +57,11 @@ class Batch:
                 self._respecified.add(recorded.event.task_id)
         for task in append.tasks:
             self._tasks[task.id] = task
+        self._count(head.owner, self.size - before_size)
         self._documents += [codec.document_row(document) for document in append.documents]
+
+    def _count(self, owner: str, size: int) -> None:
+        self.sizes[owner] = self.sizes.get(owner, 0) + size
 
     @property
     def is_new(self) -> bool:
@@ -84,7 +90,9 @@ class Batch:
                 changed.append(codec.head_change_row(head, expected))
             if stored is None or not codec.same_bulk(stored, head):
                 bulks.append(codec.head_bulk_row(head))
-        new = [task for task in self._tasks.values() if task.id in self._new_tasks]
+        new = [codec.task_row(task) for task in self._tasks.values() if task.id in self._new_tasks]
+        for row in new:
+            self._count(row[codec.TASK_OWNER], len(row[codec.TASK_SPEC]))
         updated = [task for task in self._tasks.values() if task.id not in self._new_tasks]
         steps = (
             (statements.UPDATE_TREES, changed),
@@ -92,7 +100,7 @@ class Batch:
             (statements.INSERT_TREES, created),
             (statements.UPDATE_TREE_BULKS, bulks),
             (statements.INSERT_EVENTS, self._events),
-            (statements.PUT_TASKS, [codec.task_row(task) for task in new]),
+            (statements.PUT_TASKS, new),
             (statements.UPDATE_TASK_STATES, [codec.task_state_row(task) for task in updated]),
             (
                 statements.UPDATE_TASK_SPECS,

@@ -22,6 +22,7 @@ from core.task import Task, TreeHead
 Row = tuple[Any, ...]
 
 EVENT_BODY = 5  # its place in an event's row
+TASK_OWNER, TASK_SPEC = 4, 9  # their places in a task's row
 _FIRST_STATE_FIELD = "status"  # of a task: the fields from here on are what happened
 _BULK_FIELDS = ("scope", "metadata")  # of a head: without bound, and seldom replaced
 

@@ -39,7 +39,7 @@ class Guard:
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._path = path
-        self._reserve = reserve
+        self._reserve = max(reserve, SMALL)  # with less a write may fail at any moment
         self._loss = loss or _no_loss
         self._watches = loss is not None
         self._free = free

@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 from core.errors import DatabaseInUse, StorageError
+from core.forks import let_go
 
 LOGS = ("-wal", "-shm")  # SQLite's files beside the database; what is in the first one may be nowhere else
+BESIDE = (*LOGS, ".lock", ".commits")
 
 Identity = tuple[int, int]  # device and inode
 
@@ -49,9 +51,17 @@ class HeldFile:
 
     def watch_logs(self) -> None:
         """Remember SQLite's files beside the database, which are there as soon as it is read for the first time."""
-        resolved = self._path.resolve()
-        logs = [resolved.with_name(resolved.name + suffix) for suffix in LOGS]
+        logs = [self._beside(suffix) for suffix in LOGS]
         self._logs = {log: found for log in logs if (found := _identity(log)) is not None}
+
+    def identities(self) -> list[Identity]:
+        """Of the file and of what lies beside it."""
+        found = [self._identity, *self._logs.values(), *(_identity(self._beside(suffix)) for suffix in BESIDE)]
+        return [each for each in found if each is not None]
+
+    def _beside(self, suffix: str) -> Path:
+        resolved = self._path.resolve()
+        return resolved.with_name(resolved.name + suffix)
 
     def loss(self) -> str | None:
         """Why what is written now would be gone at the next start; None: it would not."""
@@ -76,11 +86,13 @@ _held: dict[Identity, HeldFile] = {}  # of this process
 
 
 def _give_up() -> None:  # pragma: no cover - runs in forked children only, where nothing is measured
-    for held in list(_held.values()):
-        held.release()
+    if _held:
+        ours = {identity for held in _held.values() for identity in held.identities()}
+        let_go(lambda number, found: (found.st_dev, found.st_ino) in ours)
+        _held.clear()
 
 
-# A child made by fork would share the lock and keep it after its parent's death. It has no POSIX locks to lose.
+# A child made by fork would share the lock and keep it after its parent's death, and SQLite's open files with it.
 os.register_at_fork(after_in_child=_give_up)
 
 

@@ -54,6 +54,12 @@ class MemoryStorage:
     def refusal(self) -> str | None:
         return None
 
+    def written(self, owner: str) -> int:
+        return 0
+
+    async def stored(self, owner: str) -> int:
+        return 0
+
     async def open(self) -> None:
         self._is_open = True
 

@@ -284,3 +284,18 @@ def _document_list(given: frozenset[str]) -> Statement:
         page = tuple_(bindparam("after_at"), bindparam("after_id"))
         statement = statement.where(tuple_(documents.c.at, documents.c.id) > page)
     return compiled(statement.order_by(at, documents.c.id).limit(bindparam("limit")))
+
+
+def stored_bytes(owner: str) -> Bound:
+    """One number: the bytes of the owner's events and of what callers wrote. SQLite knows them without the values."""
+    return STORED.sql, STORED.parameters({"owner": owner})
+
+
+def _stored() -> Select[Any]:
+    owned = select(trees.c.id).where(trees.c.owner == bindparam("owner"))
+    logs = select(func.coalesce(func.sum(func.length(events.c.body)), 0)).where(events.c.tree_id.in_(owned))
+    specs = select(func.coalesce(func.sum(func.length(tasks.c.spec)), 0)).where(tasks.c.tree_id.in_(owned))
+    return select(logs.scalar_subquery() + specs.scalar_subquery())
+
+
+STORED = compiled(_stored())

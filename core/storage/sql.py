@@ -139,6 +139,13 @@ class SqlStorage:
     def refusal(self) -> str | None:
         return self._guard.refusal()
 
+    def written(self, owner: str) -> int:
+        return 0 if self._writer is None else self._writer.written.get(owner, 0)
+
+    async def stored(self, owner: str) -> int:
+        rows = await self._reading().rows(queries.stored_bytes(owner))
+        return int(rows[0][0])
+
     def append(self, append: Append) -> asyncio.Future[None]:
         if self._writer is None:
             return _refused()

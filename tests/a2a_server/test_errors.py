@@ -130,7 +130,10 @@ def test_a_long_list_of_violations_is_complete_in_the_data_and_short_in_the_mess
         (core_errors.IllegalCommand("t", "Task t waits for nothing"), -32004),
         (core_errors.InvalidPlan([Problem("tasks[0].name", "is required")]), -32602),
         (core_errors.CallerError("no"), -32602),
+        (core_errors.QuotaExceeded(5, 4), -32050),
         (core_errors.StorageUnavailable("disk full"), -32051),
+        (core_errors.DatabaseLost("tasks.db was removed"), -32051),
+        (core_errors.DiskReserved("no room"), -32051),
         (core_errors.VersionConflict("t"), -32051),
     ],
 )

@@ -17,6 +17,7 @@ from a2a_server.protocol.errors import RateLimited
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.storage.base import COUNTED
 from core.storage.memory import MemoryStorage
+from core.stored import StoredBytes
 from core.task import TERMINAL, Task
 from tests.storage.samples import created, finished
 
@@ -155,7 +156,8 @@ class Room:
     def __init__(self, limit: int) -> None:
         self.storage = Counting()
         self.now = 100.0
-        self.open = OpenTasks(SimpleNamespace(storage=self.storage), limit, lambda: self.now)  # type: ignore[arg-type]
+        session: Any = SimpleNamespace(storage=self.storage, stored=StoredBytes(self.storage, 0, lambda: self.now))
+        self.open = OpenTasks(session, limit, lambda: self.now)
 
 
 @pytest_asyncio.fixture

@@ -52,9 +52,10 @@ class LoopClock:
 
     def __init__(self) -> None:
         self._ids = 0
+        self.ahead = 0.0  # seconds that it is set wrong
 
     def now(self) -> float:
-        return EPOCH + asyncio.get_running_loop().time()
+        return EPOCH + self.ahead + asyncio.get_running_loop().time()
 
     def new_id(self) -> str:
         self._ids += 1

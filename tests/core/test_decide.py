@@ -4,6 +4,7 @@ import pytest
 
 from core import commands as c
 from core import events as e
+from core.decide import MAX_CRASHES
 from core.errors import IllegalCommand, InvalidPlan, StaleAttempt, TaskNotCancelable, TaskNotFound, TreeIsRunning
 from core.retry import RetryPolicy
 from core.task import Cause, TaskStatus
@@ -134,6 +135,15 @@ def test_retry_waits_for_its_backoff() -> None:
     assert waits == [10, 25, 25]
     fail(tree, "a", now=now)
     assert tree.tasks["a"].status is FAILED
+
+
+def test_crashes_beside_others_are_never_poison() -> None:
+    """They may have been the others' doing."""
+    tree = running(task("a"))
+    for n in range(1, 4 * MAX_CRASHES):
+        start(tree, "a")
+        assert do(tree, c.LoseAttempt("a", n, alone=False)) == [e.AttemptLost("a", n, alone=False)]
+    assert (tree.tasks["a"].status, tree.tasks["a"].lone_crashes) == (WORKING, 0)
 
 
 def test_crashes_do_not_count_as_failures_but_five_are_poison() -> None:

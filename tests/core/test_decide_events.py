@@ -88,7 +88,9 @@ def test_the_fifth_crash_is_the_tasks_own() -> None:
         assert do(tree, c.LoseAttempt("a", n)) == [e.AttemptLost("a", n)]
     start(tree, "a")
     (failed,) = do(tree, c.LoseAttempt("a", MAX_CRASHES))
-    assert failed == e.TaskFailed("a", MAX_CRASHES, "the server stopped 5 times while it ran this task", Cause.POISON)
+    assert failed == e.TaskFailed(
+        "a", MAX_CRASHES, "the server stopped 5 times while it ran this task and no other", Cause.POISON
+    )
 
 
 # Questions and messages

@@ -13,7 +13,7 @@ from core.session import Session, has_ended
 from core.storage.base import EndedQuery, EndedTree, LogPart, TreeQuery
 from core.storage.memory import MemoryStorage
 from core.task import TaskStatus, TreeHead
-from tests.core.cores import Bench, virtual_time
+from tests.core.cores import Bench, LoopClock, virtual_time
 
 HOUR = 3600.0
 
@@ -52,12 +52,12 @@ def retention(
 ) -> Retention:
     times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
     if unread is None:
-        return Retention(session.storage, session.feed, session.clock, times)
+        return Retention(session.storage, session.feed, session.steady, times)
 
     async def names() -> Collection[str]:
         return frozenset(unread)
 
-    return Retention(session.storage, session.feed, session.clock, times, names)
+    return Retention(session.storage, session.feed, session.steady, times, names)
 
 
 async def finish(session: Session, executor: str = "work") -> str:
@@ -95,6 +95,23 @@ async def test_a_tree_is_folded_and_then_removed_each_after_its_time() -> None:
         with pytest.raises(TaskNotFound):
             await session.execute(tree_id)
         assert await stored(session) == 0
+
+
+@pytest.mark.parametrize("seconds", [10 * 365 * 86_400.0, -86_400.0])
+@virtual_time
+async def test_a_clock_that_is_set_wrong_for_a_while_removes_nothing_before_its_time(seconds: float) -> None:
+    clock = LoopClock()
+    async with Bench(clock=clock).session() as session:
+        keeper = retention(session)
+        await finish(session)
+        clock.ahead = seconds
+        await asyncio.sleep(HOUR - 2)
+        assert await keeper.round() == (0, 0)
+        clock.ahead = 0.0
+        await asyncio.sleep(2)
+        assert await keeper.round() == (1, 0)
+        await asyncio.sleep(HOUR)
+        assert await keeper.round() == (0, 1)
 
 
 @virtual_time

@@ -9,6 +9,7 @@ from core import events as e
 from core.attempt import STOP_GRACE
 from core.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
+from core.quarantine import FIRST_WATCH, LONGEST_HOLD
 from core.runner import STOP_LIMIT
 from core.runner_limits import RunnerLimits
 from core.session import has_ended
@@ -802,6 +803,105 @@ async def test_a_task_that_takes_five_processes_down_is_poison() -> None:
         await settle()
     task = (await tasks_of(session, head.id))["a"]
     assert (task.status, task.cause, len(bench.started)) == (TaskStatus.FAILED, Cause.POISON, 5)
+
+
+@virtual_time
+async def test_neighbours_of_a_poisonous_task_are_not_taken_for_poison() -> None:
+    """Two crashes of all, then the suspects run one at a time: only the one that crashes the process again ends."""
+    bench = Bench()
+    session = bench.session()
+    await session.start()
+    innocent = await begin(session, item("innocent", "slow", result=1))
+    await asyncio.sleep(1)
+    guilty = await begin(session, item("guilty", "slow"))
+    await settle()
+    for crash in range(7):
+        kill(session)
+        session = bench.session()
+        await session.start()
+        await session.resume()
+        await settle()
+        started = bench.started[2 * crash :] if crash == 0 else bench.started[-1:]
+        assert "guilty" in started or crash == 6
+    assert bench.started[:4].count("innocent") == 2
+    task = (await tasks_of(session, guilty.id))["guilty"]
+    assert (task.status, task.cause, task.lone_crashes) == (TaskStatus.FAILED, Cause.POISON, 4)
+    bench.gate("innocent").set()
+    await session.wait(innocent.id, has_ended)
+    task = (await tasks_of(session, innocent.id))["innocent"]
+    assert (task.status, task.lone_crashes) == (TaskStatus.COMPLETED, 0)
+    await session.close()
+
+
+@virtual_time
+async def test_no_suspect_starts_while_the_process_ends_around_another_one() -> None:
+    """As at the end of `asyncio.run`: it cancels all that runs, and the loop turns on for a while."""
+    bench = Bench()
+    session = bench.session()
+    await session.start()
+    for name in ("innocent", "guilty"):
+        await begin(session, item(name, "slow"))
+        await asyncio.sleep(1)
+    for _ in range(2):
+        kill(session)
+        session = bench.session()
+        await session.start()
+        await session.resume()
+        await settle()
+    assert bench.started[4:] == ["guilty"]
+    (attempt,) = session.runner._attempts.values()
+    assert attempt.job is not None
+    attempt.job.is_loop_ending = True  # what the job finds when it is cancelled while its loop stands still
+    attempt.job.cancel()
+    await settle()
+    assert bench.started[4:] == ["guilty"]
+    kill(session)
+
+
+@virtual_time
+async def test_a_suspect_that_is_cancelled_makes_way_for_the_next_one() -> None:
+    bench = Bench()
+    session = bench.session()
+    await session.start()
+    heads = {}
+    for name in ("first", "second"):
+        heads[name] = await begin(session, item(name, "slow"))
+        await asyncio.sleep(1)
+    for _ in range(2):
+        kill(session)
+        session = bench.session()
+        await session.start()
+        await session.resume()
+        await settle()
+    assert bench.started[4:] == ["second"]
+    await session.cancel(heads["second"].id)
+    await settle()
+    assert bench.started[4:] == ["second", "first"]
+    await session.close()
+
+
+@virtual_time
+async def test_fresh_tasks_wait_for_suspects_only_for_a_time() -> None:
+    bench = Bench()
+    session = bench.session()
+    await session.start()
+    for n in range(40):
+        await begin(session, item(f"s{n}", "slow"))
+    await settle()
+    for _ in range(2):
+        kill(session)
+        session = bench.session()
+        await session.start()
+        await session.resume()
+        await settle()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert len(bench.started) == 40 + 40 + 1
+    fresh = await begin(session, item("fresh", "work"))
+    await session.wait(fresh.id, has_ended)
+    assert LONGEST_HOLD <= loop.time() - began < LONGEST_HOLD + 1
+    assert len(bench.started) >= 80 + LONGEST_HOLD / FIRST_WATCH
+    await session.close()
 
 
 @virtual_time

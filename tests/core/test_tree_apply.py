@@ -36,7 +36,7 @@ def test_a_started_task_runs_and_keeps_when_its_first_attempt_started() -> None:
     assert first == fresh(status=WORKING, attempt=1, is_running=True, started_at=LATER, updated_at=LATER)
 
     again = applied(e.AttemptLost("a", 1), e.TaskStarted("a", 2), at=LATEST)
-    assert again == replace(first, attempt=2, crashes=1, updated_at=LATEST)
+    assert again == replace(first, attempt=2, crashes=1, lone_crashes=1, updated_at=LATEST)
 
 
 def test_progress_keeps_the_last_message_until_another_comes() -> None:
@@ -63,10 +63,13 @@ def test_a_failed_attempt_leaves_its_error_and_when_the_next_may_start() -> None
     assert failed == replace(expected, updated_at=LATEST)
 
 
-@pytest.mark.parametrize(("crash", "crashes"), [(True, 1), (False, 0)])
-def test_only_a_crash_counts_against_a_lost_attempt(crash: bool, crashes: int) -> None:
-    lost = applied(e.AttemptLost("a", 1, crash), at=LATEST)
-    assert lost == replace(applied(), is_running=False, crashes=crashes, updated_at=LATEST)
+@pytest.mark.parametrize(
+    ("crash", "alone", "crashes", "lone"),
+    [(True, True, 1, 1), (True, False, 1, 0), (False, True, 0, 0), (False, False, 0, 0)],
+)
+def test_only_a_crash_counts_against_a_lost_attempt(crash: bool, alone: bool, crashes: int, lone: int) -> None:
+    lost = applied(e.AttemptLost("a", 1, crash, alone), at=LATEST)
+    assert lost == replace(applied(), is_running=False, crashes=crashes, lone_crashes=lone, updated_at=LATEST)
 
 
 ENDS: list[tuple[e.Event, dict[str, object]]] = [

@@ -218,8 +218,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_server_on_a_full_disk_refuses_writes_serves_reads_and_recovers(small_disk: Path) -> None:
-    """From outside: a real process, a real file system."""
-    server = ServerProcess(small_disk, "--default-skill", "noop")
+    """From outside: a real process, a real file system, and no reserve."""
+    server = ServerProcess(small_disk, "--default-skill", "noop", env={"A2A_SERVER_DISK_RESERVE": "0"})
     server.start()
     try:
         kept = [send(server)[1]["result"]["task"]["id"] for _ in range(5)]
@@ -237,17 +237,48 @@ def test_a_server_on_a_full_disk_refuses_writes_serves_reads_and_recovers(small_
                 refused += 1
         for task_id in kept:
             assert server.call("GetTask", {"id": task_id})["id"] == task_id, "reads go on"
+        ready = server.client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "refusing")
         filler.unlink()
         began = monotonic()
         while "result" not in send(server)[1]:
             assert monotonic() - began < 5
         recovery = monotonic() - began
+        assert server.client.get("/readyz").status_code == 200
         server.kill()
         server.start()
         assert all(server.call("GetTask", {"id": task_id})["status"] for task_id in kept)
         assert server.terminate() == 0
         figures = f"{len(kept)} acknowledged, 0 lost, 503 while full, reads went on, recovery {recovery:.2f} s"
         report("R11", "a server on a full file system", figures)
+    finally:
+        server.close()
+
+
+def test_a_server_whose_disk_is_nearly_full_ends_and_deletes_what_it_has(small_disk: Path) -> None:
+    reserve = 256 * 1024
+    server = ServerProcess(small_disk, "--default-skill", "noop", env={"A2A_SERVER_DISK_RESERVE": str(reserve)})
+    server.start()
+    try:
+        kept = send(server)[1]["result"]["task"]["id"]
+        hanging = server.call("tasks.execute", {"tasks": [{"name": "hang"}]})["root_task_id"]
+        disk = os.statvfs(small_disk)
+        (small_disk / "filler").write_bytes(b"x" * (disk.f_bavail * disk.f_frsize - reserve + 4096))
+        status, answer = send(server)
+        assert (status, answer["error"]["code"]) == (503, -32051)
+        assert "delete tasks" in answer["error"]["message"]
+        ready = server.client.get("/readyz")
+        assert ready.status_code == 503
+        assert (
+            ready.json()["reason"] == f"The disk of server.db has less than {reserve} bytes left: new work is refused"
+        )
+        (cancelled,) = server.call("tasks.cancel", {"task_ids": [hanging]})
+        assert cancelled["status"] == "cancelled"
+        server.call("tasks.delete", {"task_id": kept})
+        (small_disk / "filler").unlink()
+        assert "result" in send(server)[1]
+        assert server.client.get("/readyz").json() == {"status": "ready"}
+        assert server.terminate() == 0
     finally:
         server.close()
 

@@ -91,7 +91,7 @@ def test_a_seed_is_the_same_story_in_every_process() -> None:
 
 def test_seeds_bring_every_kind_of_trouble() -> None:
     """Were there no crashes, answers or cancels in them, the seeds would prove little."""
-    worlds = [simulate(seed) for seed in range(30)]
+    worlds = [simulate(seed) for seed in range(60)]
     kinds = {type(recorded.event).__name__ for world in worlds for log in world.seen.values() for recorded in log}
     outcomes = {
         attempt.outcome for world in worlds for hook in world.ledger.hooks.values() for attempt in hook.attempts

@@ -106,7 +106,7 @@ class _History:
             case e.AttemptFailed():
                 self._failures[event.task_id] += 1
             case e.AttemptLost():
-                self._crashes[event.task_id] += event.crash
+                self._crashes[event.task_id] += event.crash and event.alone
                 if self._crashes[event.task_id] >= MAX_CRASHES:
                     raise Violation("a poisonous task was given one more attempt")
             case e.TreeFinished():

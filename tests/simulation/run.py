@@ -40,7 +40,9 @@ class Server:
         self.world = world
         self.session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
         self.webhooks: Webhooks = make_webhooks(world, self.session)
-        self.retention = Retention(world.storage, self.session.feed, world.clock, world.times, self.webhooks.unread)
+        self.retention = Retention(
+            world.storage, self.session.feed, self.session.steady, world.times, self.webhooks.unread
+        )
 
     async def start(self) -> None:
         await self.session.start()

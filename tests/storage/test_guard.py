@@ -50,6 +50,12 @@ def test_only_small_appends_to_what_is_there_may_use_the_reserve(
         guard.require_room(size, is_new=is_new)
 
 
+def test_without_a_reserve_a_full_disk_is_full_all_the_same() -> None:
+    for free, is_full in ((SMALL - 1, True), (SMALL, False)):
+        guard = Guard(Path("tasks.db"), reserve=0, free=lambda directory, free=free: free)
+        assert (guard.refusal() is not None) is is_full
+
+
 def test_a_disk_that_does_not_tell_is_left_to_the_write(tmp_path: Path) -> None:
     guard = Guard(tmp_path / "nowhere" / "tasks.db")
     guard.require_room(0, is_new=True)

@@ -111,6 +111,25 @@ async def test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_tur
         await post.outbox.close()
 
 
+@pytest.mark.parametrize("seconds", [10 * 365 * 86_400.0, 3_600.0, -3_600.0, -86_400.0])
+@virtual_time
+async def test_a_clock_that_is_set_wrong_makes_nobody_give_up_nor_wait(seconds: float) -> None:
+    clock = SteadyClock()
+    async with Bench(clock=clock).session() as session:
+        receiver = Receiver(outcomes=[DOWN] * 6)
+        post = Post(session, receiver, Patience(initial=10.0, longest=10.0, max_age=600.0))
+        await post.hook(await finish(session))
+        await until(lambda: len(receiver.attempts) == 1)
+        clock.ahead = seconds
+        await until(lambda: len(receiver.attempts) == 4)
+        clock.ahead = 0.0
+        await until(lambda: len(receiver.taken) == 2)
+        times = [at for at, _, _ in receiver.attempts]
+        assert [round(b - a) for a, b in pairwise(times)][:6] == [10] * 6
+        assert await documents(session, DEAD) == []
+        await post.outbox.close()
+
+
 @virtual_time
 async def test_a_destination_that_is_not_allowed_is_not_tried_again() -> None:
     async with bench().session() as session:
