@@ -41,6 +41,8 @@ def test_a_caller_weighs_what_its_tenant_does() -> None:
 
 def test_the_tenant_of_an_owner_is_read_whatever_its_name_is() -> None:
     assert tenant_of(owner_of('a"], [', "b")) == 'a"], ['
+    for other in (ANONYMOUS, "ann", "", "[1, 2]", "[]"):
+        assert tenant_of(other) == ""
 
 
 def test_a_task_may_take_an_hour_unless_the_operator_says_otherwise() -> None:
