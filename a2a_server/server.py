@@ -42,6 +42,7 @@ EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
+SWITCH = 0.001  # seconds that a thread runs on when the event loop wants to go on (decision 0013)
 # What the connection classes override or call of uvicorn's; where one is missing, a limit would be off and not say so.
 OVERRIDDEN = (
     *("connection_made", "connection_lost", "data_received", "send_400_response", "on_message_begin", "on_url"),
@@ -144,6 +145,7 @@ class Server(uvicorn.Server):
 def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     """Run a server until it is told to end; the exit code. What keeps it from starting is one line on stderr."""
     logs.configure(config.log_level, as_json=config.log_json)
+    sys.setswitchinterval(SWITCH)
     try:
         load_executors(config.executors)
         give_large_back()

@@ -16,7 +16,7 @@ from a2a_server.app import build
 from a2a_server.config import Config
 from a2a_server.extensions import load_executors
 from a2a_server.gate import host_name
-from a2a_server.server import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, listen, serve
+from a2a_server.server import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, SWITCH, listen, serve
 from core.errors import ConfigurationError
 from core.executors.function import executor
 from core.session import has_ended
@@ -479,7 +479,17 @@ def serve_alone(config: Config) -> int:
     """`serve` without what it does to the logging of this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("a2a_server.logs.configure", lambda *_, **__: None)
+        patch.setattr(sys, "setswitchinterval", lambda seconds: None)
         return serve(config)
+
+
+def test_threads_give_way_to_the_event_loop_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large bodies are judged in one (decision 0013)."""
+    told: list[float] = []
+    monkeypatch.setattr("a2a_server.logs.configure", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "setswitchinterval", told.append)
+    serve(Config(port=0, database=f"sqlite:///{tmp_path}/t.db", executors=("missing.py",)))
+    assert told == [SWITCH] and sys.getswitchinterval() > SWITCH
 
 
 def test_wrong_configuration_is_one_line_and_exit_code_78(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

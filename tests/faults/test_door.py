@@ -57,6 +57,24 @@ BODIES: dict[str, dict[str, Any]] = {
     ),
 }
 
+V0_3 = {"kind": "message", "messageId": "n", "role": "user", "metadata": {"skillId": "echo"}}
+NEIGHBOURS: dict[str, tuple[str, str, Any]] = {  # other methods and bindings: path, version, body
+    "v0.3, 20,000 parts": (
+        "/",
+        "0.3",
+        rpc("message/send", {"message": {**V0_3, "parts": [{"kind": "text", "text": "x"}] * 20_000}}),
+    ),
+    "v0.3, 30,000 wrong parts": (
+        "/",
+        "0.3",
+        rpc("message/send", {"message": {**V0_3, "parts": [{"kind": "x"}] * 30_000}}),
+    ),
+    "HTTP+JSON, 24,000 parts": ("/message:send", "1.0", message("echo", *[{"text": "x"}] * 24_000)),
+    "tasks.cancel, 90,000 ids": ("/tasks", "1.0", rpc("tasks.cancel", {"task_ids": ["x"] * 90_000})),
+    "tasks.get, 70,000 unknown fields": ("/tasks", "1.0", rpc("tasks.get", {f"k{n}": 1 for n in range(70_000)})),
+    "a batch of 50": ("/", "1.0", [rpc("tasks.get", {f"k{n}": 1 for n in range(1_500)})] * 50),
+}
+
 
 class Longest:
     """The longest callback of the loop since it was asked last, those of attempts and clients aside."""
@@ -90,16 +108,17 @@ async def test_no_callback_of_a_request_takes_long(tmp_path: Path, monkeypatch: 
     longest = Longest(monkeypatch)
     told: dict[str, float] = {}
     async with running(storage=SqlStorage(f"sqlite:///{tmp_path}/t.db")) as server, server.client() as client:
-        for name, value in BODIES.items():
+        calls = {name: ("/", "1.0", value) for name, value in BODIES.items()} | NEIGHBOURS
+        for name, (path, spoken, value) in calls.items():
             body = json.dumps(value, separators=(",", ":")).encode()
             assert len(body) <= MIB + 1000, name
             longest.take()
-            answer = await client.post(
-                "/", content=body, headers={"Content-Type": "application/json", "A2A-Version": "1.0"}
-            )
-            assert answer.status_code == 200 and "values" not in answer.text[:200], name
+            headers = {"Content-Type": "application/json", "A2A-Version": spoken}
+            answer = await client.post(path, content=body, headers=headers)
+            assert "values" not in answer.text[:200], name
             told[name] = longest.take()
-            if (task := answer.json().get("result", {}).get("task")) is not None:
+            told_of = answer.json()
+            if isinstance(told_of, dict) and (task := told_of.get("result", {}).get("task")) is not None:
                 await client.post("/", json=rpc("CancelTask", {"id": task["id"]}), headers={"A2A-Version": "1.0"})
     worst = sorted(told.items(), key=lambda item: -item[1])
     report(
