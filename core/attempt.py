@@ -172,11 +172,13 @@ async def perform(
             raise
         await context.stored()
         attempt.end()
-        most = SMALL_RESULT if context.is_full(task.owner) else context.max_artifact
-        command, data = _completion(task, spec, result, most, clock.chance())
+        command, data = _completion(task, spec, result, context.max_artifact, clock.chance())
+        size = len(data)
+        if size > SMALL_RESULT and context.is_full(task.owner):
+            command, data = _completion(task, spec, result, SMALL_RESULT, clock.chance())
         if hooks.wants_results:
             await _after(hooks, context.task, inputs, result.value if type(result) is Verified else result)
-        if not isinstance(command, CompleteTask):
+        if command.__class__ is not CompleteTask:
             return command
         if spec.output_schema is not None and type(result) is not Verified:
             try:
@@ -185,7 +187,7 @@ async def perform(
                 problem = await _costly_violation(means.judges, task, spec.output_schema, command.result, "result")
             if problem:
                 return _failure(task, problem, Cause.INVALID_RESULT, final=True)
-        if len(data) > PER_TASK:
+        if size > PER_TASK:
             _hold(means.holdings, attempt, memory_of(data))
         return command
     except asyncio.CancelledError:

@@ -30,7 +30,7 @@ class _Lane:
         entry = (self.tasks[tree_id][0][0], turn)
         self.entry[tree_id] = entry
         heappush(self.trees, (*entry, tree_id))
-        if len(self.trees) > 2 * len(self.entry) + MANY_VOID:
+        if len(self.trees) > MANY_VOID and len(self.trees) > 2 * len(self.entry) + MANY_VOID:
             self.trees = [(*entry, tree_id) for tree_id, entry in self.entry.items()]
             heapify(self.trees)
 
@@ -71,7 +71,7 @@ class _Line:
         entry = (caller.time, caller.number, caller.id)
         self.entry[caller.id] = entry
         heappush(heap, entry)
-        if len(heap) > 2 * len(self.entry) + MANY_VOID:
+        if len(heap) > MANY_VOID and len(heap) > 2 * len(self.entry) + MANY_VOID:
             heap[:] = [each for each in heap if self.entry.get(each[2]) is each]
             heapify(heap)
 
@@ -100,25 +100,24 @@ class ReadyQueue:
         """Put a ready task in line."""
         if not self.waiting:
             self._now = self._latest  # nobody waited, so nobody owes anything to anybody
-        caller = self._callers.get(caller_id) or self._add(caller_id)
+        caller = self._callers[caller_id] if caller_id in self._callers else self._add(caller_id)
         if not caller.lanes and caller.time < self._now:
             caller.time = self._now
         self._caller_of[tree_id] = caller_id
         self.waiting += 1
-        lane = caller.lanes.get(lane_id)
-        if lane is None:
-            lane = caller.lanes[lane_id] = _Lane()
-        tasks = lane.tasks.get(tree_id)
-        if tasks is None:
-            tasks = lane.tasks[tree_id] = []
-        heappush(tasks, (priority, position, task_id))
+        if lane_id not in caller.lanes:
+            caller.lanes[lane_id] = _Lane()
+        lane = caller.lanes[lane_id]
+        if tree_id not in lane.tasks:
+            lane.tasks[tree_id] = []
+        heappush(lane.tasks[tree_id], (priority, position, task_id))
         if tree_id in self._parked:
             self._parked[tree_id].add(lane_id)
-        elif (entry := lane.entry.get(tree_id)) is None:
+        elif tree_id not in lane.entry:
             lane.enter(tree_id, self._turn)
             self._enter(caller, lane_id)
-        elif priority < entry[0]:
-            lane.enter(tree_id, entry[1])
+        elif priority < lane.entry[tree_id][0]:
+            lane.enter(tree_id, lane.entry[tree_id][1])
 
     def _add(self, caller_id: str) -> _Caller:
         if len(self._callers) >= self._many:
@@ -131,9 +130,9 @@ class ReadyQueue:
 
     def _enter(self, caller: _Caller, lane_id: str) -> None:
         """Let the caller stand in line for this executor, where it does not yet."""
-        line = self._lines.get(lane_id)
-        if line is None:
-            line = self._lines[lane_id] = _Line()
+        if lane_id not in self._lines:
+            self._lines[lane_id] = _Line()
+        line = self._lines[lane_id]
         if caller.id not in line.entry:
             line.enter(caller, is_idle=self._room.keeps_places and self._room.is_idle(caller.id))
 
@@ -184,7 +183,7 @@ class ReadyQueue:
         """The first valid entry of the heap. A caller's time only moves on, so an old entry never stands too late."""
         while heap:
             entry = heap[0]
-            if line.entry.get(entry[2]) is not entry:
+            if entry[2] not in line.entry or line.entry[entry[2]] is not entry:
                 heappop(heap)
                 continue
             caller = self._callers[entry[2]]
@@ -220,8 +219,8 @@ class ReadyQueue:
 
     def started(self, caller_id: str) -> None:
         """A task of the caller's has started: it moves back in the line."""
-        caller = self._callers.get(caller_id)
-        if caller is not None:
+        if caller_id in self._callers:
+            caller = self._callers[caller_id]
             if caller.time > self._now:
                 self._now = caller.time
             # Who could not start anything for a while has no claim to what others did meanwhile.
@@ -238,9 +237,9 @@ class ReadyQueue:
 
     def released(self, caller_id: str, tree_id: str) -> None:
         """The caller or the tree holds less than before."""
-        caller = self._callers.get(caller_id)
-        if caller is None or not caller.lanes:
+        if caller_id not in self._callers or not self._callers[caller_id].lanes:
             return
+        caller = self._callers[caller_id]
         for lane_id in self._parked.pop(tree_id, ()):
             caller.lanes[lane_id].enter(tree_id, self._turn)  # its tasks are there: a parked tree's are not taken
         is_idle = self._room.keeps_places and self._room.is_idle(caller_id)

@@ -4,6 +4,7 @@ A caller is the owner of a tree. It may hold a part of each kind of place, and t
 for callers that have nothing running, so that nobody can take all of them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
@@ -52,25 +53,22 @@ class Places:
         self.share = share
         self.reserve = reserve
         self.used = 0
-        self.held: dict[str, int] = {}  # by caller; nobody is in it with 0
+        self.held: defaultdict[str, int] = defaultdict(int)  # by caller; nobody is in it with 0
         self.fit = Fit.ANYBODY if total > reserve else Fit.IDLE if total > 0 else Fit.NOBODY
 
     def take(self, caller: str) -> None:
         """Let the caller hold one more."""
-        self.held[caller] = self.held.get(caller, 0) + 1
-        self._use(1)
+        self.held[caller] += 1
+        self.used += 1
+        free = self.total - self.used
+        self.fit = Fit.ANYBODY if free > self.reserve else Fit.IDLE if free > 0 else Fit.NOBODY
 
     def give(self, caller: str) -> None:
         """The caller holds one less."""
-        left = self.held[caller] - 1
-        if left:
-            self.held[caller] = left
-        else:
+        self.held[caller] -= 1
+        if not self.held[caller]:
             del self.held[caller]
-        self._use(-1)
-
-    def _use(self, change: int) -> None:
-        self.used += change
+        self.used -= 1
         free = self.total - self.used
         self.fit = Fit.ANYBODY if free > self.reserve else Fit.IDLE if free > 0 else Fit.NOBODY
 
@@ -95,8 +93,8 @@ class Room:
         self.threads = _places(limits.threads, limits)
         self.processes = _places(limits.processes, limits)
         self.keeps_places = self.slots.reserve + self.threads.reserve + self.processes.reserve > 0
-        self.in_lane: dict[str, int] = {}
-        self.in_tree: dict[str, int] = {}
+        self.in_lane: defaultdict[str, int] = defaultdict(int)
+        self.in_tree: defaultdict[str, int] = defaultdict(int)
 
     def fit(self, lane: str) -> Fit:
         """Whose tasks of this executor may start."""
@@ -118,7 +116,7 @@ class Room:
 
     def caller_has_room(self, caller: str, lane: str) -> bool:
         """Whether the caller's share leaves it one more attempt of this executor."""
-        if self.slots.held.get(caller, 0) >= self.slots.share:
+        if caller in self.slots.held and self.slots.held[caller] >= self.slots.share:
             return False
         demand = self._demand_of(lane)
         if demand is None:
@@ -143,8 +141,8 @@ class Room:
             caller, tree_id, lane, demand is not None and demand.uses_process, demand is not None and demand.uses_thread
         )
         self.slots.take(caller)
-        self.in_tree[tree_id] = self.in_tree.get(tree_id, 0) + 1
-        self.in_lane[lane] = self.in_lane.get(lane, 0) + 1
+        self.in_tree[tree_id] += 1
+        self.in_lane[lane] += 1
         if claim.uses_process:
             self.processes.take(caller)
         if claim.uses_thread:
@@ -159,11 +157,15 @@ class Room:
     def give_slot(self, claim: Claim) -> None:
         """The attempt has ended, but what it runs goes on: its executor, thread and process stay taken."""
         self.slots.give(claim.caller)
-        _one_less(self.in_tree, claim.tree_id)
+        self.in_tree[claim.tree_id] -= 1
+        if not self.in_tree[claim.tree_id]:
+            del self.in_tree[claim.tree_id]
 
     def give_rest(self, claim: Claim) -> None:
         """What went on without its attempt has ended, too."""
-        _one_less(self.in_lane, claim.lane)
+        self.in_lane[claim.lane] -= 1
+        if not self.in_lane[claim.lane]:
+            del self.in_lane[claim.lane]
         if claim.uses_process:
             self.processes.give(claim.caller)
         if claim.uses_thread:
@@ -176,11 +178,3 @@ def _places(total: int, limits: RoomLimits) -> Places:
         return Places(total, total, 0)
     share = max(1, total * limits.caller // limits.slots)
     return Places(total, share, max(1, total // KEPT_FREE) if total > 1 else 0)
-
-
-def _one_less(counts: dict[str, int], key: str) -> None:
-    left = counts[key] - 1
-    if left:
-        counts[key] = left
-    else:
-        del counts[key]

@@ -245,7 +245,7 @@ class TaskContext:
         size = json_size(artifact)
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
-        if self.is_full(self.task.owner):
+        if self.is_full(self.stored_task.owner):
             raise OutputRefused(QUOTA_USED_UP)
         self._given += size
         self._artifacts.add(artifact_id)

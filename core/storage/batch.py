@@ -1,5 +1,6 @@
 """Several appends as one set of rows: every event, each task and each head once, as the last append left them."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from core.errors import StorageError, VersionConflict
@@ -30,7 +31,7 @@ class Batch:
         self._respecified: set[str] = set()
         self._events: list[Row] = []
         self.size = 0  # bytes of the events
-        self.sizes: dict[str, int] = {}  # owner -> bytes of its events and new tasks
+        self.sizes: defaultdict[str, int] = defaultdict(int)  # owner -> bytes of its events and new tasks
         self._documents: list[Row] = []
         for append in appends:
             self._add(append)
@@ -57,11 +58,8 @@ class Batch:
                 self._respecified.add(recorded.event.task_id)
         for task in append.tasks:
             self._tasks[task.id] = task
-        self._count(head.owner, self.size - before_size)
+        self.sizes[head.owner] += self.size - before_size
         self._documents += [codec.document_row(document) for document in append.documents]
-
-    def _count(self, owner: str, size: int) -> None:
-        self.sizes[owner] = self.sizes.get(owner, 0) + size
 
     @property
     def is_new(self) -> bool:
@@ -92,7 +90,7 @@ class Batch:
                 bulks.append(codec.head_bulk_row(head))
         new = [codec.task_row(task) for task in self._tasks.values() if task.id in self._new_tasks]
         for row in new:
-            self._count(row[codec.TASK_OWNER], len(row[codec.TASK_SPEC]))
+            self.sizes[row[codec.TASK_OWNER]] += len(row[codec.TASK_SPEC])
         updated = [task for task in self._tasks.values() if task.id not in self._new_tasks]
         steps = (
             (statements.UPDATE_TREES, changed),

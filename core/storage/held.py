@@ -27,7 +27,7 @@ class HeldFile:
         self._path = path
         self._file: int | None = None
         self._identity: Identity | None = None
-        self._logs: dict[Path, Identity] = {}
+        self._watched: list[tuple[Path, Identity]] = []  # the file, and SQLite's beside it
 
     @property
     def identity(self) -> str:
@@ -47,16 +47,17 @@ class HeldFile:
             raise DatabaseInUse(f"The database {self._path} is in use by another process, under this or another name")
         found = os.fstat(file)
         self._file, self._identity = file, (found.st_dev, found.st_ino)
+        self._watched = [(self._path, self._identity)]
         _held[self._identity] = self
 
     def watch_logs(self) -> None:
         """Remember SQLite's files beside the database, which are there as soon as it is read for the first time."""
         logs = [self._beside(suffix) for suffix in LOGS]
-        self._logs = {log: found for log in logs if (found := _identity(log)) is not None}
+        self._watched += [(log, found) for log in logs if (found := _identity(log)) is not None]
 
     def identities(self) -> list[Identity]:
         """Of the file and of what lies beside it."""
-        found = [self._identity, *self._logs.values(), *(_identity(self._beside(suffix)) for suffix in BESIDE)]
+        found = [*(identity for _, identity in self._watched), *(_identity(self._beside(suffix)) for suffix in BESIDE)]
         return [each for each in found if each is not None]
 
     def _beside(self, suffix: str) -> Path:
@@ -67,11 +68,13 @@ class HeldFile:
         """Why what is written now would be gone at the next start; None: it would not."""
         if self._identity is None:
             return None
-        if (found := _identity(self._path)) != self._identity:
-            return _told(self._path, found)
-        for log, identity in self._logs.items():
-            if (found := _identity(log)) != identity:
-                return _told(log, found)
+        for file, identity in self._watched:
+            try:
+                found = os.stat(file)
+            except OSError:
+                return _told(file, "was removed")
+            if (found.st_dev, found.st_ino) != identity:
+                return _told(file, "was replaced by another file")
         return None
 
     def release(self) -> None:
@@ -79,7 +82,7 @@ class HeldFile:
         if self._file is not None and self._identity is not None:
             os.close(self._file)
             del _held[self._identity]
-            self._file, self._identity, self._logs = None, None, {}
+            self._file, self._identity, self._watched = None, None, []
 
 
 _held: dict[Identity, HeldFile] = {}  # of this process
@@ -115,6 +118,5 @@ def _locked(file: int) -> bool:
     return True
 
 
-def _told(path: Path, found: Identity | None) -> str:
-    what = "was removed" if found is None else "was replaced by another file"
+def _told(path: Path, what: str) -> str:
     return f"The file {path.name} {what} while the server used it: put it back, or restart the server"

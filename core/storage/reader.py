@@ -70,6 +70,9 @@ class Reader:
             # To their last row: an interrupt lasts as long as any statement of the connection is under way.
             await connection.execute_fetchall("PRAGMA query_only=1")
             await connection.execute_fetchall("PRAGMA busy_timeout=5000")
+            async with connection.execute("SELECT 1") as cursor:
+                require("aiosqlite", cursor, ["_cursor"], purpose="reading in pieces")
+                await cursor.fetchall()
             idle.put_nowait(connection)
 
     async def close(self) -> None:
@@ -119,11 +122,11 @@ class Reader:
             values: list[Value] = []
             size = 0
             async with connection.execute(*rest) as cursor:
-                while chunk := await _chunk(connection, cursor):
-                    size += sum(map(_size, chunk))
+                while (chunk := await _chunk(connection, cursor)).rows:
+                    size += chunk.size
                     if most is not None and size > most:
                         raise AnswerTooLarge(most)
-                    values += await in_pieces(chunk, decode)
+                    values += await in_pieces(chunk.rows, decode)
             return found[0], values
 
     @asynccontextmanager
@@ -190,13 +193,20 @@ def _page(connection: sqlite3.Connection, query: Bound, most: int | None) -> Pag
         return Page(rows, is_cut=False)
 
 
-async def _chunk(connection: aiosqlite.Connection, cursor: aiosqlite.Cursor) -> list[Row]:
+class _Chunk(NamedTuple):
+    """Some rows, and the bytes of their JSON."""
+
+    rows: list[Row]
+    size: int
+
+
+async def _chunk(connection: aiosqlite.Connection, cursor: aiosqlite.Cursor) -> _Chunk:
     """The cursor's next rows, in one visit to the connection's thread."""
-    rows: list[Row] = await connection._execute(_next_rows, cursor._cursor)  # type: ignore[no-untyped-call]
-    return rows
+    chunk: _Chunk = await connection._execute(_next_rows, cursor._cursor)  # type: ignore[no-untyped-call]
+    return chunk
 
 
-def _next_rows(cursor: sqlite3.Cursor) -> list[Row]:
+def _next_rows(cursor: sqlite3.Cursor) -> _Chunk:
     rows: list[Row] = []
     size = 0
     for row in cursor:
@@ -204,11 +214,16 @@ def _next_rows(cursor: sqlite3.Cursor) -> list[Row]:
         size += _size(row)
         if len(rows) == CHUNK or size >= LOG_BYTES:
             break
-    return rows
+    return _Chunk(rows, size)
 
 
 def _size(row: Row) -> int:
-    return sum(len(value) for value in row if isinstance(value, str | bytes))
+    """The bytes of the row's JSON, which is stored as bytes; ids and names beside it are short."""
+    size = 0
+    for value in row:
+        if value.__class__ is bytes:
+            size += len(value)
+    return size
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,7 +98,7 @@ class Writer:
         # of both
         self._queue: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         # of the thread; others may read it
-        self.written: dict[str, int] = {}  # owner -> bytes of its events and tasks, an upper bound
+        self.written: defaultdict[str, int] = defaultdict(int)  # owner -> bytes of its events and tasks, an upper bound
         # of the thread
         self._backlog: deque[_Item] = deque()
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
@@ -432,7 +432,7 @@ class Writer:
         self._guard.require_room(batch.size, is_new=batch.is_new)
         rows = batch.write(self._driver.execute, lambda: self._driver.total_changes)
         for owner, size in batch.sizes.items():
-            self.written[owner] = self.written.get(owner, 0) + size
+            self.written[owner] += size
         self._last = appends[-1].head
         # A guess, not a count: pages are shared by neighbouring rows. Only the rhythm of checkpoints hangs on it.
         self._log_pages += 8 + rows // 4

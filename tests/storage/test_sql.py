@@ -815,9 +815,9 @@ async def test_rows_of_a_tree_are_fetched_by_the_megabyte(storage: SqlStorage, m
     fetched: list[int] = []
     next_rows = reader_module._next_rows
 
-    def counted(cursor: sqlite3.Cursor) -> list[Any]:
+    def counted(cursor: sqlite3.Cursor) -> Any:
         rows = next_rows(cursor)
-        fetched.append(len(rows))
+        fetched.append(len(rows.rows))
         return rows
 
     monkeypatch.setattr(reader_module, "_next_rows", counted)
