@@ -223,10 +223,13 @@ from core.storage.sql import SqlStorage
 async def main():
     storage = SqlStorage(sys.argv[1])
     await storage.open()
+    ready, tell = os.pipe()
     if os.fork() == 0:
         os.close(1)
+        os.write(tell, b"x")  # what a fork does in the child is done
         os.read(int(sys.argv[2]), 1)  # outlives its parent, until the test lets it go
         os._exit(0)
+    os.read(ready, 1)
     print("forked", flush=True)
     os.kill(os.getpid(), 9)
 asyncio.run(main())
