@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 VARIABLE = "A2A_CHILD_OF"  # not a name that the server's settings have
-ROUNDS = 200  # of killing what was found: a process may start others in between
+LONGEST = 30.0  # seconds of killing what is found: a process may start others in between, faster than it is seen
 PAUSE = 0.01  # seconds between two rounds
 CLEAN_LOOKS = 2  # in a row that find nobody: one alone may miss a process that appears behind it
 
@@ -36,26 +36,37 @@ Wanted = Callable[[Mark], bool]
 
 
 def marked(wanted: Wanted) -> Iterator[int]:
-    """The ids of the processes with such a mark."""
-    with suppress(OSError):
-        for name in os.listdir("/proc"):
-            if name.isdecimal() and _carries(int(name), wanted):
-                yield int(name)
+    """The ids of the processes with such a mark, the highest first: a process that forks and exits is seen in time."""
+    for pid in _processes():
+        if _carries(pid, wanted):
+            yield pid
 
 
 def end_marked(wanted: Wanted) -> int:
     """Kill those processes and all that they start meanwhile; how many there were. Blocks until they are gone."""
     killed: set[int] = set()
     clean = 0
-    for _ in range(ROUNDS):
-        found = [pid for pid in marked(wanted) if _kill(pid, wanted)]
+    ends_at = time.monotonic() + LONGEST
+    while time.monotonic() < ends_at:
+        before = _processes()
+        found = [pid for pid in before if _carries(pid, wanted) and _kill(pid, wanted)]
         killed.update(found)
-        clean = 0 if found else clean + 1
+        # One that was gone before it could be looked at may have left another one behind.
+        is_clean = not found and set(before) <= set(_processes())
+        clean = clean + 1 if is_clean else 0
         if clean == CLEAN_LOOKS:
             break
         if found:
             time.sleep(PAUSE)
     return len(killed)
+
+
+def _processes() -> list[int]:
+    """The ids of all processes, the highest first, which are the newest ones until the numbers start again."""
+    try:
+        return sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)
+    except OSError:
+        return []
 
 
 def _carries(pid: int, wanted: Wanted) -> bool:

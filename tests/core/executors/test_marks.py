@@ -31,7 +31,8 @@ def child(value: str | None, code: str = WAITING) -> Iterator[subprocess.Popen[s
         yield process
     finally:
         process.kill()
-        process.communicate()
+        end_marked(lambda mark: mark.database == MARK.database)
+        process.communicate(timeout=60)
 
 
 def test_only_processes_with_the_mark_are_found() -> None:
