@@ -281,6 +281,7 @@ def test_limits_are_judged_at_the_door() -> None:
     assert len(plan(deep, Limits(max_depth=4, max_tasks=4)).tasks) == 4
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tasks_in_a_chain_of_parents() -> None:
     """Nothing recurses."""
     n = 100_000
@@ -289,6 +290,7 @@ def test_a_hundred_thousand_tasks_in_a_chain_of_parents() -> None:
     assert problems(items, Limits(max_tasks=n)) == [("tasks", f"the tree is {n} levels deep; 200 are allowed")]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tasks_in_a_chain_of_dependencies() -> None:
     n = 100_000
     items = [ROOT, *(task(str(i), *([str(i - 1)] if i else [])) for i in range(n))]

@@ -158,6 +158,7 @@ def test_an_event_that_cannot_have_happened_is_a_bug() -> None:
         tree.apply(e.TaskCompleted("a", 1), NOW)
 
 
+@pytest.mark.slow
 def test_tolerance_and_settling_are_iterative() -> None:
     """100,000 tasks in a chain: nothing recurses."""
     chain = [task("t0")] + [task(f"t{n}", f"t{n - 1}") for n in range(1, 100_000)]

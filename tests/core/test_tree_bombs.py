@@ -207,6 +207,7 @@ def test_a_million_tasks_are_refused_at_once() -> None:
     report("R18", "a million tasks", f"refused in {1000 * spent:.1f} ms of processor time")
 
 
+@pytest.mark.slow
 def test_fans_of_a_hundred_thousand_are_judged() -> None:
     """Out of one task, and into one."""
     fan = [{"id": "root", "name": "work"}]
@@ -233,6 +234,7 @@ def test_an_input_schema_of_any_depth_is_judged_or_refused(depth: int) -> None:
         assert [problem.field for problem in refusal.problems] == ["tasks[0].schemas.input_schema"]
 
 
+@pytest.mark.slow
 @virtual_time
 async def test_a_chain_of_a_hundred_thousand_runs_to_its_end() -> None:
     """Each task starts when the one before has ended; nothing recurses."""

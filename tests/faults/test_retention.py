@@ -28,6 +28,7 @@ def churn(folder: Path, count: int, fold_after: int, delete_after: int) -> list[
     return samples
 
 
+@pytest.mark.slow
 def test_a_million_tasks_leave_no_more_than_the_first_ten_thousand(tmp_path: Path) -> None:
     samples = churn(tmp_path, TASKS, FOLD_AFTER, DELETE_AFTER)
 
