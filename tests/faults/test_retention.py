@@ -9,6 +9,8 @@ import sys
 from contextlib import closing, suppress
 from pathlib import Path
 
+import pytest
+
 from core.storage.integrity import examine
 from core.storage.witness import noted_commit
 from tests.faults.report import report
