@@ -14,7 +14,7 @@ from a2a_server.limit_table import LIMITS, Limit  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "limits.md"
 
-HEAD = """# What bounds whom
+HEAD = """# Limits
 
 Every place where a caller, a fetched answer or a remote server decides how much work, memory, time or descriptors
 are spent has a bound. `scripts/limits_page.py` makes this page from the table in `a2a_server/limit_table.py`, and
