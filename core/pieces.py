@@ -9,16 +9,15 @@ Given = TypeVar("Given")
 Value = TypeVar("Value")
 
 PIECE = 0.005  # seconds of it at a time
-LOOKED_AT = 8  # values after which the time is looked at
 
 
 async def in_pieces(given: Iterable[Given], make: Callable[[Given], Value]) -> list[Value]:
     """What `make` makes of each value, in their order. Raises what it raises."""
     made: list[Value] = []
     ends_at = perf_counter() + PIECE
-    for number, each in enumerate(given, 1):
+    for each in given:
         made += (make(each),)
-        if number % LOOKED_AT == 0 and perf_counter() >= ends_at:
+        if perf_counter() >= ends_at:
             await asyncio.sleep(0)
             ends_at = perf_counter() + PIECE
     return made

@@ -24,7 +24,7 @@ from a2a_server.protocol.errors import (
 from a2a_server.streams import Streams, View
 from a2a_server.translate import STATES, STATUSES, context_of
 from core.errors import Problem
-from core.pieces import LOOKED_AT, PIECE
+from core.pieces import PIECE
 from core.session import Session
 from core.storage.base import TreeQuery
 from core.task import TreeHead
@@ -133,7 +133,7 @@ class A2AMethods:
         size = 0
         last = None
         ends_at = perf_counter() + PIECE
-        for number, last in enumerate(heads, 1):
+        for last in heads:
             snapshot = self._reader.snapshot(
                 last, last.id, params.history_length, with_artifacts=params.include_artifacts
             )
@@ -141,7 +141,7 @@ class A2AMethods:
                 continue
             tasks.append(task)
             size += len(encode(task))
-            if number % LOOKED_AT == 0 and perf_counter() >= ends_at:  # what is in memory is read without a wait
+            if perf_counter() >= ends_at:  # what is in memory is read without a wait
                 await asyncio.sleep(0)
                 ends_at = perf_counter() + PIECE
             if size >= PAGE_BYTES:

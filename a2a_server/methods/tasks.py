@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from a2a_server.aside import MANY
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.methods.access import OpenTasks, owned_head, owned_task, readable
@@ -348,7 +349,8 @@ class TasksMethods:
     async def _tree(self, tree_id: str) -> dict[str, Any]:
         head, tasks = await self._load(tree_id, LIST_BYTES)
         nodes = await in_pieces(tasks, lambda task: tree_node(task, head))
-        return nested(head.id, nodes) | {"root_task_id": head.id}
+        made = nested(head.id, nodes) if len(nodes) < MANY else await asyncio.to_thread(nested, head.id, nodes)
+        return made | {"root_task_id": head.id}
 
     async def _load(self, tree_id: str, most: int | None = None) -> tuple[TreeHead, list[Task]]:
         stored = await self._session.storage.load(tree_id, most=most)

@@ -85,7 +85,7 @@ def test_the_loop_sees_few_values_of_one_body() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_large_tree_is_built_beside_the_loop(server: RunningServer, monkeypatch: Any) -> None:
+async def test_a_large_tree_is_built_and_told_beside_the_loop(server: RunningServer, monkeypatch: Any) -> None:
     used: list[str] = []
     to_thread = asyncio.to_thread
 
@@ -94,7 +94,7 @@ async def test_a_large_tree_is_built_beside_the_loop(server: RunningServer, monk
         return await to_thread(function, *args)
 
     monkeypatch.setattr(asyncio, "to_thread", watched)
-    for size, expected in ((MANY - 1, []), (MANY + 1, ["new_tree"])):
+    for size, expected in ((MANY - 1, []), (MANY + 1, ["new_tree", "nested"])):
         tasks = [{"id": "r", "name": "r"}, *({"id": str(n), "name": "echo", "parent_id": "r"} for n in range(size - 1))]
         async with server.client() as client:
             made = (await client.post("/", json=rpc("tasks.create", tasks))).json()["result"]

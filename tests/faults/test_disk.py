@@ -238,7 +238,7 @@ def test_a_server_on_a_full_disk_refuses_writes_serves_reads_and_recovers(small_
         for task_id in kept:
             assert server.call("GetTask", {"id": task_id})["id"] == task_id, "reads go on"
         ready = server.client.get("/readyz")
-        assert (ready.status_code, ready.json()["status"]) == (503, "refusing")
+        assert (ready.status_code, ready.json()["status"]) == (503, "unready")
         filler.unlink()
         began = monotonic()
         while "result" not in send(server)[1]:
