@@ -102,8 +102,8 @@ def _impolite(old: Any) -> Any:
 
 
 def _generous(old: Any) -> Any:
-    def init(self: Runner, orchestrator: Any, registry: Any, clock: Any, limits: Any, egress: Any) -> None:
-        old(self, orchestrator, registry, clock, replace(limits, tasks=limits.tasks + 1), egress)
+    def init(self: Runner, orchestrator: Any, registry: Any, clock: Any, limits: Any, *others: Any) -> None:
+        old(self, orchestrator, registry, clock, replace(limits, tasks=limits.tasks + 1), *others)
 
     return init
 
