@@ -33,7 +33,7 @@ from core.storage.writer import Writer
 from core.timestamps import from_timestamp
 
 VARIABLE = "SABOTAGE"
-SLOW_DISK = 0.05  # seconds
+SLOW_DISK = 0.3  # seconds: on a busy machine a client needs as long to hear what it is told
 EFFECTS = ("effect", "effect_once")
 
 
