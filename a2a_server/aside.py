@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LARGE: Final = 32 * 1024  # bytes of a body from which on it is decoded and judged in the thread
+LARGE: Final = 8 * 1024  # bytes of a body from which on it is decoded and judged in the thread
 MANY: Final = 500  # tasks of a tree from which on its answer is made there
 
 

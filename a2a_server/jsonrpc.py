@@ -21,6 +21,7 @@ from msgspec import Struct
 from a2a_server.context import RequestContext
 from a2a_server.dialect import OWN, Dialect
 from a2a_server.inflight import VALUE
+from a2a_server.overload import METHODS, Kind
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
@@ -34,9 +35,10 @@ from a2a_server.protocol.errors import (
 )
 from a2a_server.protocol.versions import check_version
 from core.errors import Problem
-from core.jsonscan import has_few_values, is_shallow, most_values
+from core.jsonscan import LONGEST_NUMBER, has_few_values, has_short_numbers, is_shallow, most_values
 
 DEFAULT_MAX_BATCH = 50
+BATCH_BYTES = 16 * 1024 * 1024  # of the responses of one batch, after which its reads are refused
 _HEAD = b'{"jsonrpc":"2.0","id":'
 
 Handler = Callable[[RequestContext, Any], Awaitable[Any]]
@@ -137,8 +139,7 @@ class Door:
         except A2AError as error:
             return error_reply(error)
         if isinstance(message, list):
-            calls = await asyncio.gather(*(self._call(item, context, in_batch=True) for item in message))
-            responses = [call.response for call in calls if call.response is not None]
+            responses = await self._batch(message, context)
             return Reply(body=b"[" + b",".join(responses) + b"]") if responses else Reply(status=204)
         call = await self._call(message, context, in_batch=False)
         if call.frames is not None:
@@ -152,6 +153,39 @@ class Door:
     def refuse(self, error: A2AError) -> Reply:
         """The answer to a request that is refused before its body is read."""
         return error_reply(error)
+
+    async def _batch(self, items: list[Any], context: RequestContext) -> list[bytes]:
+        """The responses of a batch. Work begins at once, since each call may wait for its task; reads take turns.
+
+        Once the responses have BATCH_BYTES together, the reads that follow are refused.
+        """
+        turn = asyncio.Lock()
+        size = 0
+
+        async def respond(item: Any) -> bytes | None:
+            nonlocal size
+            if _is_read(item):
+                async with turn:
+                    if size > BATCH_BYTES:
+                        return self._too_large(item)
+                    response = (await self._call(item, context, in_batch=True)).response
+                    size += len(response or b"")
+            else:
+                response = (await self._call(item, context, in_batch=True)).response
+                size += len(response or b"")
+            return response
+
+        responses = await asyncio.gather(*(respond(item) for item in items))
+        return [response for response in responses if response is not None]
+
+    def _too_large(self, item: Any) -> bytes | None:
+        """The response to a read of a batch whose responses are large enough; None for a notification."""
+        if not isinstance(item, dict) or "id" not in item:
+            return None
+        request_id, name = item["id"], item.get("method")
+        known = request_id if type(request_id) in (str, int) else None
+        text = f"the responses before this one have more than {BATCH_BYTES} bytes: send smaller batches"
+        return _error_response(InvalidRequest(text), known, self._dialect(name) if isinstance(name, str) else OWN)
 
     async def _call(self, item: Any, context: RequestContext, *, in_batch: bool) -> "_Call":
         """Answer one request object: its response (None for a notification), or its frames."""
@@ -222,9 +256,11 @@ class _Call:
 
 
 def parse(body: bytes, limits: JsonLimits = JSON_LIMITS) -> Any:
-    """The JSON value of a body. Integers of any size stay exact. Raises ParseError."""
+    """The JSON value of a body. Integers of up to LONGEST_NUMBER digits stay exact. Raises ParseError."""
     if not has_few_values(body, limits.values):
         raise ParseError(f"{ParseError.text}: more than {limits.values} values")
+    if not has_short_numbers(body):
+        raise ParseError(f"{ParseError.text}: a number of more than {LONGEST_NUMBER} digits")
     if not is_shallow(body, limits.nesting):
         raise ParseError(f"{ParseError.text}: nested deeper than {limits.nesting} levels")
     try:
@@ -274,6 +310,12 @@ async def to_events(
         yield Event(told(translate(error)))
     finally:
         await frames.aclose()
+
+
+def _is_read(item: Any) -> bool:
+    """Whether the request of a batch neither begins work nor ends it."""
+    name = item.get("method") if isinstance(item, dict) else None
+    return not isinstance(name, str) or METHODS.get(name, Kind.OTHER) is Kind.OTHER
 
 
 def _target(method: Method) -> Callable[[_Call, Any], Awaitable[Result]]:

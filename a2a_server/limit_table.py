@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from a2a_server import aside, content, framing, inflight
+from a2a_server import aside, content, framing, inflight, jsonrpc
 from a2a_server.auth import jwks
 from a2a_server.config import Config
 from a2a_server.limits import CallerLimits
@@ -25,6 +25,7 @@ from core import (
     fetch_room,
     fetched,
     in_flight,
+    jsonscan,
     names,
     plan,
     quarantine,
@@ -47,7 +48,7 @@ Group = Literal[
     "callers' credentials",
     "stored data and the process",
 ]
-Unit = Literal["", "bytes", "characters", "seconds", "a second", "levels", "bytes a second"]
+Unit = Literal["", "bytes", "characters", "seconds", "a second", "levels", "digits", "bytes a second"]
 Value = Callable[[Config, CallerLimits], Any]
 
 
@@ -172,6 +173,12 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_REQUESTS, "body_on_loop", aside.LARGE, "a body that is decoded on the event loop", "bytes",
            "decoded and planned in a thread, one of each caller at a time",
            "a2a_server/test_aside.py::test_a_large_body_is_decoded_and_planned_beside_the_loop"),
+    _fixed(_REQUESTS, "batch_size", jsonrpc.BATCH_BYTES, "responses of one batch, whose reads take turns", "bytes",
+           "-32600 in place of each further read",
+           "a2a_server/test_jsonrpc.py::test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_large"),
+    _fixed(_REQUESTS, "number", jsonscan.LONGEST_NUMBER, "a number in a body or in fetched JSON", "digits",
+           "-32700 (400); a fetched one fails its task",
+           "core/test_jsonscan.py::test_long_numbers_are_found_outside_of_strings"),
     _fixed(_REQUESTS, "sent_ahead", framing.SENT_AHEAD, "requests that wait on one connection", "",
            "the connection ends behind them", "a2a_server/test_framing.py::"
            "test_so_many_requests_are_taken_ahead_and_one_more_ends_the_connection"),

@@ -14,7 +14,7 @@ import msgspec
 
 from core.content_coding import STEP, Decoder, NotDecodable, coding_of
 from core.errors import CoreError
-from core.jsonscan import most_values, values_by_piece
+from core.jsonscan import LONGEST_NUMBER, has_short_numbers, most_values, values_by_piece
 from core.jsonvalue import MAX_DEPTH, is_too_deep
 
 MAX_PARTS: Final = 80_000  # of one body as it comes: each costs time, however small it is
@@ -101,6 +101,8 @@ class Incoming:
         """
         if not await _has_few_values(self.body, most):
             raise AnswerNotReadable(f"the answer has more than {most} JSON values")
+        if not has_short_numbers(self.body):
+            raise AnswerNotReadable(f"the answer has a number of more than {LONGEST_NUMBER} digits")
         try:
             value = msgspec.json.decode(self.body)
         except RecursionError:

@@ -8,6 +8,11 @@ from itertools import accumulate
 
 PIECE = 64 * 1024  # bytes of a text that are taken apart at a time
 
+LONGEST_NUMBER = 400  # digits: any float has fewer
+
+# All digits as zeros, anything else as a blank: a search for so many zeros takes linear time, an expression might not.
+_DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
+_TOO_LONG = b"0" * (LONGEST_NUMBER + 1)
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: a level down, a level up
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -33,6 +38,13 @@ def has_few_values(body: bytes, most: int) -> bool:
     if len(body) <= most or most_values(body) <= most:
         return True
     return 1 + sum(values_by_piece(body)) <= most
+
+
+def has_short_numbers(body: bytes) -> bool:
+    """Whether no number in the JSON in `body` has more than LONGEST_NUMBER digits: reading one costs their square."""
+    if len(body) <= LONGEST_NUMBER or _TOO_LONG not in body.translate(_DIGITS):
+        return True
+    return not any(_TOO_LONG in text.translate(_DIGITS) for text in _outside_of_strings(body))
 
 
 def values_by_piece(body: bytes) -> Iterator[int]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from a2a_server import jsonrpc
 from a2a_server.context import Principal, RequestContext
 from a2a_server.dialect import A2A_1_0
 from a2a_server.jsonrpc import Door, Event, Frame, JsonLimits, Method, Reply, error_reply, parse
@@ -164,8 +165,8 @@ async def test_params_may_be_null_or_absent(server: Server) -> None:
 
 
 @pytest.mark.asyncio
-async def test_integers_of_any_size_stay_exact(server: Server) -> None:
-    for number in (2**53 + 1, 2**64, -(2**63) - 1, 10**400):
+async def test_large_integers_stay_exact(server: Server) -> None:
+    for number in (2**53 + 1, 2**64, -(2**63) - 1, 10**399):
         assert (await server.ask(call("echo", {"value": number})))["result"] == number
 
 
@@ -191,6 +192,7 @@ async def test_the_method_sees_the_request_s_surroundings(server: Server) -> Non
         b'{"jsonrpc":"2.0","id":1,"method":"echo","params":{"value":"\xff"}}',
         b'{"jsonrpc":"2.0","id":1,"method":"echo","params":{"value":"\xed\xa0\x80"}}',
         b'{"jsonrpc":"2.0","id":1,"method":"echo","params":{"value":' + b"1" * 5000 + b"}}",
+        b'{"jsonrpc":"2.0","id":1,"method":"echo","params":{"value":' + b"1" * 401 + b"}}",
         b'{"jsonrpc":"2.0","id":1,"method":"echo"}x',
         b"[" * 100_000,
         b'{"a":' * 100_000,
@@ -373,6 +375,42 @@ async def test_a_batch_has_one_to_fifty_items(server: Server) -> None:
         assert (answer["error"]["code"], answer["id"]) == (-32600, None)
     assert server.calls == []
     assert len(await server.ask([call("echo")] * 50)) == 50
+
+
+@pytest.mark.asyncio
+async def test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fifty reads of large tasks at once took gigabytes. Work is begun at once: each call may wait for its task."""
+    monkeypatch.setattr(jsonrpc, "BATCH_BYTES", 1_000)
+    at_once = [0, 0]  # reads, work
+    most = [0, 0]
+    all_work = asyncio.Event()
+
+    async def read(context: RequestContext, params: Any) -> str:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        await asyncio.sleep(0)
+        at_once[0] -= 1
+        return "x" * 600
+
+    async def work(context: RequestContext, params: Any) -> str:
+        at_once[1] += 1
+        if at_once[1] == 3:
+            all_work.set()
+        await all_work.wait()
+        return "done"
+
+    door = Door([Method(name="tasks.get", handler=read), Method(name="tasks.execute", handler=work)])
+    reads = [{"jsonrpc": "2.0", "id": f"r{n}", "method": "tasks.get"} for n in range(4)]
+    works = [{"jsonrpc": "2.0", "id": f"w{n}", "method": "tasks.execute"} for n in range(3)]
+    silent = {"jsonrpc": "2.0", "method": "tasks.get"}
+    reply = await door.handle(json.dumps([*reads, silent, *works]).encode(), RequestContext())
+    answers = json.loads(reply.body)
+    assert [answer["id"] for answer in answers] == ["r0", "r1", "r2", "r3", "w0", "w1", "w2"]
+    assert ["result" in answer for answer in answers] == [True, True, False, False, True, True, True]
+    assert answers[2]["error"]["code"] == -32600 and "smaller batches" in json.dumps(answers[2]["error"])
+    assert most[0] == 1
 
 
 @pytest.mark.asyncio

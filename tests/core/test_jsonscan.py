@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.jsonscan import has_few_values, is_shallow, most_values, values_by_piece
+from core.jsonscan import (
+    LONGEST_NUMBER,
+    has_few_values,
+    has_short_numbers,
+    is_shallow,
+    most_values,
+    values_by_piece,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -39,3 +46,22 @@ def test_values_and_levels_are_those_of_the_decoded_document(value: Any) -> None
 @pytest.mark.parametrize(("body", "values"), [(b"1", 1), (b"{}", 2), (b'["[{,"]', 2), (b'["\\"",1]', 3)])
 def test_values_are_counted_outside_of_strings(body: bytes, values: int) -> None:
     assert 1 + sum(values_by_piece(body)) == values
+
+
+@pytest.mark.parametrize(
+    ("body", "is_short"),
+    [
+        (b"1" * LONGEST_NUMBER, True),
+        (b"1" * (LONGEST_NUMBER + 1), False),
+        (b"[0," + b"9" * (LONGEST_NUMBER + 1) + b"]", False),
+        (b"-0." + b"5" * (LONGEST_NUMBER + 1), False),
+        (b'["' + b"1" * 10_000 + b'"]', True),
+        (b'["\\"' + b"1" * 10_000 + b'"]', True),
+        (b'["\\\\",' + b"1" * 10_000 + b"]", False),
+        (b"[" + b"123456789," * 1_000 + b"1]", True),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_long_numbers_are_found_outside_of_strings(body: bytes, is_short: bool) -> None:
+    """Each takes time with the square of its digits: ten megabytes of them took seconds of every reader."""
+    assert has_short_numbers(body) is is_short
