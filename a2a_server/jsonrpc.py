@@ -36,6 +36,7 @@ from a2a_server.protocol.errors import (
 from a2a_server.protocol.versions import check_version
 from core.errors import Problem
 from core.jsonscan import LONGEST_NUMBER, has_few_values, has_short_numbers, is_shallow, most_values
+from core.origin import CALLER
 
 DEFAULT_MAX_BATCH = 50
 BATCH_BYTES = 16 * 1024 * 1024  # of the responses of one batch, after which its reads are refused
@@ -368,6 +369,7 @@ async def _run(
         raise InvalidParams.of([context.event_id_problem])
     if streams:
         context.permit.stream()
+    CALLER.set(context.owner)  # in whose name storage is read
     result = await method.handler(context, params)
     return cast("AsyncGenerator[Frame, None]", result) if streams else encode(result)
 

@@ -283,6 +283,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
 
     _fixed(_LISTS, "lists", turns.MOST_LISTS, "lists and whole trees read at the same time", "", WAITS, _IN_TURN),
     _fixed(_LISTS, "lists_per_caller", turns.MOST_LISTS_PER_CALLER, "of these, one caller's", "", WAITS, _IN_TURN),
+    _fixed(_LISTS, "reads_per_caller", base.READS_PER_CALLER, "reads of one caller's at the same time", "", WAITS,
+           "storage/test_connections.py::test_a_caller_with_many_reads_leaves_a_connection_to_another"),
     _fixed(_LISTS, "page", 100, "tasks of a page of `ListTasks`", "", REFUSED,
            "a2a_server/test_methods_a2a.py::test_wrong_param_is_named"),
     _fixed(_LISTS, "limit", 1_000, "`limit` of `tasks.list`, `tasks.running.list` and `push.deliveries`", "", REFUSED,

@@ -1,4 +1,4 @@
-"""Which attempt something runs for: also the tasks, callbacks and threads that its executor starts."""
+"""Which attempt or caller something runs for: also the tasks, callbacks and threads that it starts."""
 
 from asyncio import Handle
 from collections.abc import Iterator
@@ -22,6 +22,8 @@ class Origin(Struct, frozen=True):
 
 # Set in every attempt's job; whatever is started from there inherits it.
 ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)
+# Set in every request: the owner in whose name storage is read; empty for what the process reads for itself.
+CALLER: ContextVar[str] = ContextVar("caller", default="")
 
 
 def callers(frame: FrameType | None) -> Iterator[FrameType]:

@@ -15,8 +15,10 @@ import aiosqlite
 
 from core.errors import AnswerTooLarge, QueryTooLong, StorageError, StorageUnavailable
 from core.library_hooks import require
+from core.origin import CALLER
 from core.pieces import in_pieces
-from core.storage.base import LIST_SECONDS, LOG_BYTES
+from core.storage.base import LIST_SECONDS, LOG_BYTES, READS_PER_CALLER
+from core.storage.connections import SharedConnections
 from core.storage.queries import Bound
 from core.storage.writer import CLOSED
 
@@ -52,13 +54,13 @@ class Reader:
     def __init__(self, path: Path, *, list_seconds: float = LIST_SECONDS) -> None:
         self._uri = f"file:{quote(str(path))}?mode=ro"
         self._list_seconds = list_seconds
-        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
-        self._idle_for_lists: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._shared: SharedConnections[aiosqlite.Connection] = SharedConnections(READS_PER_CALLER)
+        self._shared_for_lists: SharedConnections[aiosqlite.Connection] = SharedConnections(LIST_CONNECTIONS)
         self._connections: list[aiosqlite.Connection] = []
 
     async def open(self) -> None:
         """Raises sqlite3.Error."""
-        for idle in (self._idle,) * CONNECTIONS + (self._idle_for_lists,) * LIST_CONNECTIONS:
+        for shared in (self._shared,) * CONNECTIONS + (self._shared_for_lists,) * LIST_CONNECTIONS:
             # None: sqlite3 begins no transaction by itself, so a statement alone is one.
             opening = aiosqlite.connect(self._uri, uri=True, isolation_level=None)
             require("aiosqlite", opening, ["_thread", "_execute", "_conn"], purpose="reading the database")
@@ -73,7 +75,7 @@ class Reader:
             async with connection.execute("SELECT 1") as cursor:
                 require("aiosqlite", cursor, ["_cursor"], purpose="reading in pieces")
                 await cursor.fetchall()
-            idle.put_nowait(connection)
+            shared.add(connection)
 
     async def close(self) -> None:
         """Ends reads that are under way at their next step."""
@@ -132,7 +134,7 @@ class Reader:
     @asynccontextmanager
     async def _list_connection(self) -> AsyncIterator[aiosqlite.Connection]:
         """A connection for lists, whose statement is interrupted when its time is over. Raises QueryTooLong."""
-        async with self._connection(self._idle_for_lists) as connection:
+        async with self._connection(self._shared_for_lists) as connection:
             # From outside and only once: a progress handler would wait for the event loop's thread again and again.
             alarm = asyncio.get_running_loop().call_later(self._list_seconds, connection._conn.interrupt)
             try:
@@ -146,12 +148,13 @@ class Reader:
 
     @asynccontextmanager
     async def _connection(
-        self, idle: asyncio.Queue[aiosqlite.Connection] | None = None
+        self, shared: SharedConnections[aiosqlite.Connection] | None = None
     ) -> AsyncIterator[aiosqlite.Connection]:
         if not self._connections:
             raise StorageUnavailable(CLOSED)
-        idle = self._idle if idle is None else idle
-        connection = await idle.get()
+        shared = self._shared if shared is None else shared
+        caller = CALLER.get()
+        connection = await shared.take(caller)
         try:
             yield connection
         except (sqlite3.Error, ValueError) as error:  # ValueError: of aiosqlite, or of what decodes rows
@@ -163,7 +166,7 @@ class Reader:
             kind = StorageUnavailable if is_passing else StorageError
             raise kind(f"The database cannot be read ({getattr(error, 'sqlite_errorname', 'unknown')})") from error
         finally:
-            idle.put_nowait(connection)
+            shared.give(caller, connection)
 
 
 class Page(NamedTuple):
