@@ -151,8 +151,7 @@ async def serve(folder: Path, meter: Meter) -> dict[str, Cost]:
         costs = loop.create_future()
 
         def count() -> None:
-            threading.setprofile(None)
-            sys.setprofile(None)
+            sys.setprofile(None)  # of this thread; those that the server starts later are counted, too
             found = Client(port, meter).costs()
             loop.call_soon_threadsafe(costs.set_result, found)
 
