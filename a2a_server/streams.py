@@ -285,10 +285,10 @@ async def read_events(
 
 
 async def snapshot_events(
-    storage: Storage, head: TreeHead, task_id: str, *, with_artifacts: bool = True
+    storage: Storage, head: TreeHead, task_id: str, *, with_artifacts: bool = True, with_history: bool = True
 ) -> list[Recorded]:
     """What a snapshot of the task at the head's version is made of."""
-    wanted = kinds(head, task_id, with_artifacts=with_artifacts)
+    wanted = kinds(head, task_id, with_artifacts=with_artifacts, with_history=with_history)
     only = None if task_id == head.id else task_id
     return await read_events(storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
 

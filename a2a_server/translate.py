@@ -37,11 +37,15 @@ CONVERSATION = ("message_received", "message_sent", "input_requested", "input_pr
 OUTPUT = ("artifact_added", "task_completed")
 
 
-def kinds(head: TreeHead, task_id: str, *, with_artifacts: bool) -> tuple[str, ...] | None:
-    """The kinds of events that `snapshot` needs; None: all (of a node, whose own status is told by every one)."""
+def kinds(head: TreeHead, task_id: str, *, with_artifacts: bool, with_history: bool = True) -> tuple[str, ...] | None:
+    """The kinds of events that `snapshot` needs; None: all (of a node, whose own status is told by every one).
+
+    What callers wrote may be large, and is read for the history alone.
+    """
     if task_id != head.id:
         return None
-    return (*CONVERSATION, *OUTPUT) if with_artifacts else CONVERSATION
+    said = CONVERSATION if with_history else CONVERSATION[1:]
+    return (*said, *OUTPUT) if with_artifacts else said
 
 
 def snapshot(

@@ -34,12 +34,16 @@ class TaskReader:
         self, head: TreeHead, task_id: str, history_length: int | None, *, with_artifacts: bool = True
     ) -> wire.Task:
         """The task at the head's version."""
-        events = await self.events(head, task_id, with_artifacts=with_artifacts)
+        has_history = history_length != 0
+        events = await self.events(head, task_id, with_artifacts=with_artifacts, with_history=has_history)
         return snapshot(head, task_id, events, history_length=history_length, with_artifacts=with_artifacts)
 
-    async def events(self, head: TreeHead, task_id: str, *, with_artifacts: bool = True) -> Sequence[Recorded]:
+    async def events(
+        self, head: TreeHead, task_id: str, *, with_artifacts: bool = True, with_history: bool = True
+    ) -> Sequence[Recorded]:
         """What a snapshot at the head's version is made of."""
-        wanted = kinds(head, task_id, with_artifacts=with_artifacts)
+        wanted = kinds(head, task_id, with_artifacts=with_artifacts, with_history=with_history)
         if wanted is not None and (told := self._session.feed.told(head.id, head.version)) is not None:
             return [recorded for recorded in told if KINDS[type(recorded.event)] in wanted]
-        return await snapshot_events(self._session.storage, head, task_id, with_artifacts=with_artifacts)
+        storage = self._session.storage
+        return await snapshot_events(storage, head, task_id, with_artifacts=with_artifacts, with_history=with_history)

@@ -536,3 +536,25 @@ async def test_stopping_server_answers_blocking_calls_with_the_task_as_it_is(cal
     await call.lab.started["hold"].wait()
     call.application.drain()
     assert state((await sending)["task"]) == "WORKING"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("length", "is_read"), [(0, False), (1, True), (None, True)])
+async def test_what_callers_wrote_is_not_read_where_no_history_is_asked_for(
+    call: Caller, length: int | None, is_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be large: reads that asked for no history took as long and as much memory as those that did."""
+    task = await call.send("nothing")
+    storage = call.session.storage
+    asked: list[Any] = []
+    events = storage.events
+
+    async def watched(*args: Any, **options: Any) -> Any:
+        asked.append(options.get("kinds"))
+        return await events(*args, **options)
+
+    monkeypatch.setattr(storage, "events", watched)
+    monkeypatch.setattr(call.session.feed, "told", lambda *_: None)  # as after a restart
+    given = {} if length is None else {"historyLength": length}
+    assert (await call("GetTask", {"id": task["id"], **given}))["status"]["state"] == "TASK_STATE_COMPLETED"
+    assert [("message_received" in kinds) for kinds in asked if kinds] == [is_read]
