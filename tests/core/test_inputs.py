@@ -1,6 +1,9 @@
 """Tests of core.inputs (semantics §4; guide, "Dependency Resolution")."""
 
-from core.inputs import resolve_inputs
+from msgspec.structs import replace
+
+from core.inputs import resolve_inputs, results_of
+from core.task import Dependency, Task, TaskStatus
 
 OPEN = {"type": "object", "properties": {"x": {}, "y": {}}}
 CLOSED = OPEN | {"additionalProperties": False}
@@ -47,3 +50,13 @@ def test_nothing_given_is_changed() -> None:
     own, results = {"a": 1}, {"one": {"x": 1}}
     resolve_inputs(own, results, None)["b"] = 2
     assert (own, results) == ({"a": 1}, {"one": {"x": 1}})
+
+
+def test_results_come_by_key_in_the_order_of_dependencies_and_what_is_missing_is_named() -> None:
+    done, failed = (Task(id=name, ref=f"ref-{name}", name=name, created_at=0.0) for name in ("done", "failed"))
+    done = replace(done, status=TaskStatus.COMPLETED, result={"$parts": [{"text": "x"}]})
+    failed = replace(failed, status=TaskStatus.FAILED)
+    needs = (Dependency("failed", required=False), Dependency("done"))
+    task = Task(id="t", name="t", dependencies=needs, created_at=0.0)
+    found = results_of({"done": done, "failed": failed, "t": task}, task)
+    assert found == ({"ref-done": [{"text": "x"}]}, ("ref-failed",))

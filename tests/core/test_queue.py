@@ -485,3 +485,26 @@ def test_whoever_waits_is_passed_over_no_more_than_once_by_each_of_the_others(
         room.give(claim)
         queue.released(caller, found[0])
     assert not waiting.total()
+
+
+def test_a_start_of_a_caller_that_has_nothing_in_line_changes_nothing() -> None:
+    """A suspect starts without having stood in line (`core.quarantine`)."""
+    queue = ReadyQueue(Hall())
+    queue.started("nobody")
+    queue.released("nobody", "tree")
+    assert queue.pop() is None
+
+
+def test_a_caller_that_is_released_stays_out_of_lanes_whose_trees_are_all_at_their_limit() -> None:
+    hall = Hall()
+    queue = ReadyQueue(hall)
+    hall.full_trees = {"one"}
+    queue.offer("ann", "fast", "one", 2, 0, "a")
+    queue.offer("ann", "slow", "two", 2, 0, "b")
+    assert queue.pop() == ("two", "b")
+    queue.started("ann")
+    queue.released("ann", "two")
+    assert queue.pop() is None
+    hall.full_trees = ()
+    queue.released("ann", "one")
+    assert queue.pop() == ("one", "a")

@@ -535,3 +535,14 @@ async def test_what_failed_is_forgotten_when_everybody_knows_of_it(storage: Stor
 
     keeper = storage if isinstance(storage, MemoryStorage) else storage._writer  # type: ignore[attr-defined]
     assert not keeper._failed
+
+
+@pytest.mark.asyncio
+async def test_a_storage_tells_what_it_holds_for_whom_and_whether_it_takes_writes(storage: Storage) -> None:
+    append = created("t", 3, owner="ann")
+    await storage.append(append)
+    is_kept = not isinstance(storage, MemoryStorage)  # memory has no quota, and nothing that could be lost
+    assert storage.refusal() is None
+    assert bool(storage.identity) is is_kept
+    assert (storage.written("ann") > 0) is (await storage.stored("ann") > 0) is is_kept
+    assert (storage.written("bob"), await storage.stored("bob")) == (0, 0)

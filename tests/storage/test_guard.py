@@ -111,13 +111,13 @@ async def test_after_a_failed_write_one_is_tried_until_it_succeeds(
     monkeypatch.setattr(writer_module, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(writer_module, "BUSY_TIMEOUT", "PRAGMA busy_timeout=0")
     monkeypatch.setattr(writer_module, "PRAGMAS", (writer_module.BUSY_TIMEOUT, *writer_module.PRAGMAS[1:]))
-    recovered, loop = asyncio.Event(), asyncio.get_running_loop()
+    tried, recovered, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
     class Watched(Guard):
         def refusal(self) -> str | None:
             reason = super().refusal()
-            if reason is None and self._was_refused:
-                loop.call_soon_threadsafe(recovered.set)
+            if self._was_refused:
+                loop.call_soon_threadsafe(recovered.set if reason is None else tried.set)
             self._was_refused = reason is not None
             return reason
 
@@ -131,6 +131,7 @@ async def test_after_a_failed_write_one_is_tried_until_it_succeeds(
     with pytest.raises(StorageUnavailable):
         await writer.submit(created("a"))
     assert guard.refusal() == "The database cannot be written at this moment (SQLITE_BUSY)"
+    await asyncio.wait_for(tried.wait(), 10)
     other.execute("ROLLBACK")
     other.close()
     async with asyncio.timeout(10):

@@ -1,5 +1,6 @@
 """The database's file held by its inode (`core.storage.held`): by whatever name, once; and its loss is seen."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -173,3 +174,22 @@ async def test_the_log_of_a_replaced_database_is_not_left_to_the_one_in_its_plac
         await storage.append(created("b"))
     assert (tmp_path / "tasks.db-wal").stat().st_size == 0
     await storage.close()
+
+
+def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"nowhere/t\.db cannot be opened: No such file"):
+        HeldFile(tmp_path / "nowhere" / "t.db").hold()
+
+
+def test_a_file_that_another_descriptor_has_locked_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.db"
+    with path.open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DatabaseInUse, match="under this or another name"):
+            HeldFile(path).hold()
+        monkeypatch.setattr(sys, "platform", "darwin")  # where flock and SQLite's own locks are one
+        held = HeldFile(path)
+        held.hold()
+        found = os.stat(path)
+        assert held.identities() == [(found.st_dev, found.st_ino)]
+        held.release()

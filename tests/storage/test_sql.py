@@ -899,3 +899,19 @@ async def test_an_opening_that_is_given_up_leaves_nothing_open(tmp_path: Path, m
     storage = SqlStorage(str(path))
     await storage.open()
     await storage.close()
+
+
+@pytest.mark.asyncio
+async def test_children_that_are_too_large_together_are_refused(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await storage.append(created("t", 50))
+    monkeypatch.setattr(sql_module, "LIST_BYTES", 1_000)
+    with pytest.raises(AnswerTooLarge):
+        await storage.children("t")
+
+
+@pytest.mark.asyncio
+async def test_a_list_that_fails_for_another_reason_is_no_list_that_took_too_long(storage: SqlStorage) -> None:
+    with pytest.raises(StorageError, match="SQLITE_ERROR"):
+        await storage._reading().list_page(("SELECT nothing FROM nowhere", ()), 10)
