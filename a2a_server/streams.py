@@ -337,7 +337,10 @@ class EventStream(EventSourceResponse):
             for begin in range(0, len(body), PIECE):
                 await send({**message, "body": body[begin : begin + PIECE], "more_body": True})
 
-        await super().__call__(scope, receive, in_pieces)
+        try:
+            await super().__call__(scope, receive, in_pieces)
+        finally:
+            del send  # the library's cancelled tasks keep `in_pieces`, and would keep the request and its head with it
 
     @staticmethod
     async def _listen_for_exit_signal() -> None:
