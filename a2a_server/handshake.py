@@ -84,13 +84,17 @@ class Handshake(asyncio.Protocol):
     def _end(self, shaking: "asyncio.Task[None]") -> None:
         """Count one less, unless the connection goes on encrypted."""
         self._state.connections.discard(self)
-        self._shaking = None  # it may hold an error, whose frames refer to this object
+        self._shaking = None
         if self._connection is None:
             assert self.kind.limits is not None
             self.kind.limits.leave(self._address)
             self._transport.abort()
-        if not shaking.cancelled() and (error := shaking.exception()) is not None and not isinstance(error, OSError):
+        error = None if shaking.cancelled() else shaking.exception()
+        if error is None:
+            return
+        if not isinstance(error, OSError):
             self._loop.call_exception_handler({"message": "a TLS handshake failed", "exception": error})
+        error.__traceback__ = None  # asyncio's frames refer to the error and to all that the handshake has needed
 
 
 def shaking(connection: type[Connection], tls: ssl.SSLContext) -> type[Handshake]:
