@@ -23,6 +23,7 @@ from a2a_server.turnstile import Bench, Refusals
 
 FEW_CHUNKS: Final = 4096  # of a body, however small; of more the average must have LEAST_CHUNK bytes
 LEAST_CHUNK: Final = 16
+FRAMING: Final = 64 * 1024  # bytes around a body's chunks and behind them, besides half of what is in the chunks
 ACCEPTED_AT_ONCE: Final = 16
 # Open files that connections must leave: for the database and executors, and for connections that have been accepted
 # and are not counted yet, or not gone yet, which takes four turns of the loop.
@@ -30,6 +31,10 @@ RESERVED_FILES: Final = 64 + 4 * ACCEPTED_AT_ONCE
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 21\r\nconnection: close\r\n\r\nThe head is too large"
+)
+_TOO_MUCH_FRAMING: Final = (
+    b"HTTP/1.1 413 Content Too Large\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 84\r\n"
+    b"connection: close\r\n\r\nThe body's chunk headers and trailers are too large: send larger chunks, no trailers"
 )
 _NO_ROOM: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 5\r\n"
@@ -98,6 +103,7 @@ class Connection(TimedConnection):
     _size = 0  # bytes of the head that has begun
     _chunks = 0  # of the body that arrives
     _has_begun = False  # with the data that came last
+    _raw = 0  # bytes that came since for the body alone, with what is around its chunks
     _middle = 0  # bytes that came since for it alone, whether the parser has told of them or not
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
@@ -124,7 +130,10 @@ class Connection(TimedConnection):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """A field that never ends is told of by nobody: data that held nothing but a head's middle is counted."""
+        """The parser reports no field that never ends, no chunk extension and no trailer.
+
+        So data that held nothing but a head's middle, or a body's, is counted here.
+        """
         self._has_begun = False
         super().data_received(data)
         is_middle = self._is_in_head and not self._has_begun and not self.transport.is_closing()
@@ -132,6 +141,10 @@ class Connection(TimedConnection):
         if self._middle > self.head.size:
             self._is_too_large = True
             self.send_400_response("")
+        is_in_body = self._body_since is not None and not self._has_begun
+        self._raw = self._raw + len(data) if is_in_body else 0
+        if self._raw > FRAMING + self.head.size + self._body_size + self._body_size // 2:
+            self.end_with(_TOO_MUCH_FRAMING)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, and close."""

@@ -39,7 +39,8 @@ class TimedConnection(Turnstile):
     deadlines: ClassVar[Deadlines]
     _head_since: float | None = None  # since when a head is waited for
     _body_since: float | None = None  # since when a body arrives
-    _body_size = 0  # what has arrived of it since then
+    _body_size = 0  # bytes of it that have arrived
+    _size_before = 0  # how many of these had arrived then
     _unsent = 0  # bytes that waited for the client when it was looked at last
     _taken_at = 0.0  # when it was seen to take some, or to have taken all
 
@@ -60,7 +61,7 @@ class TimedConnection(Turnstile):
 
     def on_headers_complete(self) -> None:
         self._head_since = None
-        self._body_since, self._body_size = self.loop.time(), 0
+        self._body_since, self._body_size, self._size_before = self.loop.time(), 0, 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -99,12 +100,13 @@ class TimedConnection(Turnstile):
             return False
         cycle = self.cycle  # None for a first call that is held at the turnstile
         if self.flow.read_paused or (cycle and cycle.waiting_for_100_continue and not cycle.response_started):
-            self._body_since, self._body_size = now, 0  # it waits for us
+            self._body_since, self._size_before = now, self._body_size  # it waits for us
             return False
         if self._is_answering and self.cycle.response_started:
             return False  # a refusal, which reads on for a while and then closes
         spent = now - self._body_since
-        is_slow = spent >= RATE_AFTER and self._body_size < self.deadlines.body_rate * spent
+        size = self._body_size - self._size_before
+        is_slow = spent >= RATE_AFTER and size < self.deadlines.body_rate * spent
         return is_slow or spent >= self.deadlines.body
 
     @property

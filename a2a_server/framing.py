@@ -36,6 +36,25 @@ class Framed(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is answered now, and drop what the connection holds.
+
+        A connection and its newest request refer to each other, so both would wait for the garbage collector with all
+        that they hold, and a timer that is still set would keep them. uvicorn stops the timer of orderly ends alone,
+        and tells the newest request alone.
+        """
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._is_deaf = True
+        self._running = None
+        self.pipeline.clear()
+        self.cycle = self.scope = None  # type: ignore[assignment]  # as uvicorn does before the first request
+        self.headers, self.url = [], b""
+
     def _read(self, data: bytes) -> None:
         rest: bytes | memoryview = data
         while True:

@@ -6,6 +6,7 @@ time that it has for its first head runs from then on.
 
 import asyncio
 import ssl
+from functools import partial
 from typing import Any, ClassVar
 
 from uvicorn.config import Config
@@ -33,9 +34,10 @@ class Handshake(asyncio.Protocol):
     ) -> None:
         self._loop = _loop or asyncio.get_running_loop()
         self._state = server_state
-        self._connection = self.kind(config, server_state, app_state, self._loop)
+        self._make = partial(self.kind, config, server_state, app_state, self._loop)
+        self._connection: Connection | None = None
         self._early = bytearray()  # what came with the handshake's last message
-        self._is_taken_over = self._is_lost = False
+        self._is_lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         self._transport = transport
@@ -57,7 +59,7 @@ class Handshake(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client left as the handshake ended; asyncio may say so to whom it knew before."""
         self._is_lost = True
-        if self._is_taken_over:
+        if self._connection is not None:
             self._connection.connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -73,21 +75,26 @@ class Handshake(asyncio.Protocol):
         )
         if encrypted is None or self._is_lost:
             return
-        self._is_taken_over = True
-        encrypted.set_protocol(self._connection)
-        self._connection.take_over(encrypted, self._address, since)
+        self._connection = connection = self._make()
+        encrypted.set_protocol(connection)
+        connection.take_over(encrypted, self._address, since)
         if self._early:
-            self._connection.data_received(bytes(self._early))
+            connection.data_received(bytes(self._early))
 
     def _end(self, shaking: "asyncio.Task[None]") -> None:
         """Count one less, unless the connection goes on encrypted."""
         self._state.connections.discard(self)
-        if not self._is_taken_over:
+        self._shaking = None
+        if self._connection is None:
             assert self.kind.limits is not None
             self.kind.limits.leave(self._address)
             self._transport.abort()
-        if not shaking.cancelled() and (error := shaking.exception()) is not None and not isinstance(error, OSError):
+        error = None if shaking.cancelled() else shaking.exception()
+        if error is None:
+            return
+        if not isinstance(error, OSError):
             self._loop.call_exception_handler({"message": "a TLS handshake failed", "exception": error})
+        error.__traceback__ = None  # asyncio's frames refer to the error and to all that the handshake has needed
 
 
 def shaking(connection: type[Connection], tls: ssl.SSLContext) -> type[Handshake]:

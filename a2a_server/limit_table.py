@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from a2a_server import aside, content, framing, inflight, jsonrpc
+from a2a_server import aside, connection, content, framing, inflight, jsonrpc
 from a2a_server.auth import jwks
 from a2a_server.config import Config
 from a2a_server.limits import CallerLimits
@@ -152,6 +152,9 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "a2a_server/test_connection.py::test_fields_at_the_limit_pass_and_one_more_does_not"),
     _setting(_REQUESTS, "max_body", "body of a request", "bytes", "-32600 (413)",
              "a2a_server/test_app.py::test_body_up_to_the_limit_passes_and_one_byte_more_does_not"),
+    _fixed(_REQUESTS, "body_framing", connection.FRAMING, "chunk headers and trailers of a request, beside `max_head` "
+           "and half of its body", "bytes", "413, closed", "a2a_server/test_connection.py::"
+           "test_what_is_around_a_body_and_behind_it_is_bounded"),
     _setting(_REQUESTS, "max_nesting", "nesting of a body's JSON", "levels", "-32700 (400)", _MET),
     _setting(_REQUESTS, "max_values", "values of a body's JSON", "", "-32700 (400)", _MET),
     _setting(_REQUESTS, "max_batch", "requests of a batch", "", "-32600 (400)", _MET),

@@ -328,16 +328,20 @@ class EventStream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A large event is handed to the connection in pieces, each when those before it have been taken."""
+        senders = [send]
 
         async def in_pieces(message: Message) -> None:
             body = message.get("body", b"")
             if len(body) <= PIECE:
-                await send(message)
+                await senders[0](message)
                 return
             for begin in range(0, len(body), PIECE):
-                await send({**message, "body": body[begin : begin + PIECE], "more_body": True})
+                await senders[0]({**message, "body": body[begin : begin + PIECE], "more_body": True})
 
-        await super().__call__(scope, receive, in_pieces)
+        try:
+            await super().__call__(scope, receive, in_pieces)
+        finally:
+            senders.clear()  # the library's cancelled tasks keep `in_pieces`, but not the request and its head
 
     @staticmethod
     async def _listen_for_exit_signal() -> None:

@@ -46,6 +46,11 @@ class Turnstile(Framed):
     _held: bytearray | None = None  # the body of a call of which it is not known whether it may pass
     _kind: Kind | None = None  # by its path
     _early_until = 0.0  # when it may ask again, as it was told with a refusal
+    _place: object  # by which the load knows this connection; what the load and requests keep of it keeps nothing else
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
+        self._place = object()
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._unheard is None:
@@ -96,13 +101,14 @@ class Turnstile(Framed):
 
     def on_response_complete(self) -> None:
         if self.load is not None:
-            self.load.end(self)
+            self.load.end(self._place)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.load is not None:
-            self.load.end(self)
+            self.load.end(self._place)
         super().connection_lost(exc)
+        self._held = self._unheard = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -119,16 +125,16 @@ class Turnstile(Framed):
         cycle = self._running
         if self.load is None or cycle is None or cycle.more_body or cycle.response_complete:
             return
-        self.load.begin(self)
+        self.load.begin(self._place)
         self._early_until = 0.0
-        cycle.scope[TAKEN] = partial(self.load.end, self)  # type: ignore[typeddict-unknown-key]  # of ours
+        cycle.scope[TAKEN] = partial(self.load.end, self._place)  # type: ignore[typeddict-unknown-key]  # of ours
 
     def _let_go(self, *, is_refused: bool = False) -> None:
         """Let the call in, with what has been held of it."""
         held, self._held = self._held, None
         if is_refused:
             assert self.load is not None
-            self.load.turn_away(self)
+            self.load.turn_away(self._place)
             self.scope[REFUSED] = True  # type: ignore[typeddict-unknown-key]  # of ours
         super().on_headers_complete()
         if held:
@@ -144,7 +150,7 @@ class Turnstile(Framed):
         assert self.load is not None
         self._early_until = self.loop.time() + RETRY_AFTER
         self._unheard = bytearray()
-        self.bench.rest(self, self.load.turn_away(self))
+        self.bench.rest(self, self.load.turn_away(self._place))
 
     def _is_early(self) -> bool:
         """Whether it was refused, and asks again before it is time."""

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from uvicorn.server import ServerState
 
 from a2a_server.config import Config
-from a2a_server.connection import Connections, room
+from a2a_server.connection import FEW_CHUNKS, FRAMING, Connection, Connections, room
 from a2a_server.proxies import exempt
 from tests.a2a_server.conftest import RunningServer, running, until
 from tests.a2a_server.test_app import HEALTH, raw
-from tests.faults.framing import Server
+from tests.faults.framing import Server, Wire
 
 MAX_HEAD, MAX_FIELDS = Config().max_head, Config().max_header_fields
 BODY = json.dumps(HEALTH).encode()
@@ -265,3 +266,59 @@ async def test_one_connection_too_many_is_told_and_closed_and_its_place_is_found
         await until(lambda: not server.server.server_state.connections)
         async with server.client() as client:
             assert (await client.post("/", json=HEALTH)).status_code == 200
+
+
+# What is around a body
+
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "trailers": (b"2\r\n{}\r\n0\r\n", b"a: " + b"b" * 8185 + b"\r\n"),
+    "one trailer": (b"2\r\n{}\r\n0\r\na: ", b"b" * 8190),
+    "a chunk extension": (b"2;", b"b" * 8190),
+    "extensions of small chunks": (b"", b"1;" + b"b" * 8180 + b"\r\n \r\n"),
+    "the zeros of a chunk's size": (b"", b"0" * 8190),
+}
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+@pytest.mark.parametrize("path", [b"/", b"/message:send", b"/healthz"])
+@pytest.mark.asyncio
+async def test_what_is_around_a_body_and_behind_it_is_bounded(server: RunningServer, endless: str, path: bytes) -> None:
+    begin, more = ENDLESS[endless]
+    async with raw_connection(server) as (reader, writer):
+        writer.write(HEAD.replace(b"POST /", b"POST " + path) + CHUNKED + b"\r\n" + begin)
+        answer = asyncio.create_task(reader.read())
+        sent = 0
+        while not answer.done():
+            writer.write(more)
+            sent += len(more)
+            assert sent < 16 * 1024 * 1024, "nothing bounds it"
+            with suppress(ConnectionError):
+                await writer.drain()
+            await asyncio.sleep(0)
+        with suppress(ConnectionError):
+            await answer
+
+
+@pytest.mark.parametrize(("framing", "is_taken"), [(FRAMING + MAX_HEAD, True), (FRAMING + MAX_HEAD + 1, False)])
+@pytest.mark.asyncio
+async def test_framing_at_the_limit_passes_and_one_byte_more_does_not(framing: int, is_taken: bool) -> None:
+    read = await Server().ours((HEAD + CHUNKED + b"\r\n", b"2;" + b"a" * (framing - 2)), waits=False)
+    assert read.is_closed is not is_taken
+
+
+@pytest.mark.asyncio
+async def test_a_body_of_many_chunks_that_has_waited_for_us_goes_on() -> None:
+    """The time for which it waited does not count, but all of its bytes do."""
+    state, wire = ServerState(), Wire()
+    connection = Server().connection(state)
+    assert isinstance(connection, Connection)
+    connection.connection_made(wire)
+    chunk = b"40\r\n" + b" " * 64 + b"\r\n"
+    connection.data_received(HEAD + CHUNKED + b"\r\n" + chunk * (FEW_CHUNKS + 1))
+    connection.flow.read_paused = True
+    connection.enforce()
+    connection.flow.read_paused = False
+    connection.data_received(chunk * 9)
+    assert not wire.is_closing()
+    connection.connection_lost(None)
+    await asyncio.gather(*state.tasks)

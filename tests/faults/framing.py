@@ -226,6 +226,10 @@ class Server:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
+    def connection(self, state: ServerState) -> Framed:
+        """A connection that nothing has been sent on yet."""
+        return self.kind(self._config, state, {})
+
     async def ours(self, pieces: Sequence[bytes], *, waits: bool) -> Read:
         """What a connection reads in the pieces; with `waits` the client waits after each for what is answered.
 
@@ -233,7 +237,7 @@ class Server:
         """
         self._served = []
         state, wire = ServerState(), Wire()
-        connection = self.kind(self._config, state, {})
+        connection = self.connection(state)
         connection.connection_made(wire)
         for piece in pieces:
             connection.data_received(piece)
