@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
@@ -199,6 +199,15 @@ async def perform(
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises ends its attempt, not ours
         return _ending(task, spec, _only(error), clock.chance())
+
+
+async def wait_until_stopped(attempts: Iterable[Attempt], limit: float) -> tuple[str, ...]:
+    """Wait until they have ended, `limit` seconds at most: the ids of the tasks whose attempts still run."""
+    jobs = {attempt.job: attempt.task.id for attempt in attempts if attempt.job is not None}
+    if not jobs:
+        return ()
+    _, pending = await asyncio.wait(jobs, timeout=limit)
+    return tuple(jobs[job] for job in pending)
 
 
 async def _costly_violation(judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str) -> str | None:

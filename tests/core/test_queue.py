@@ -350,6 +350,22 @@ def test_cancelled_tasks_cost_their_caller_no_turn() -> None:
     assert sorted(begun) == ["a2", "a2", "b2", "b2"]
 
 
+def test_many_tasks_that_do_not_start_cost_their_caller_a_turn() -> None:
+    """So that another caller's task never waits until all of them are out of the line."""
+    line = Line()
+    line.offer_many(1000, "a", "ada")
+    line.offer_many(5, "b", "bob")
+    line.pop()
+    assert (line.queue.pop() or ("", ""))[0] == "b"
+    line.queue.started("bob")
+    taken = [(line.queue.pop() or ("", ""))[0] for _ in range(20)]
+    assert taken == ["a"] * 20
+    line.queue.passed_over("a")
+    assert (line.queue.pop() or ("", ""))[0] == "b"
+    line.queue.discard("a")
+    line.queue.passed_over("a")
+
+
 def test_callers_that_have_nothing_in_line_are_forgotten() -> None:
     line = Line()
     line.offer_many(3 * MANY_CALLERS, "busy", "busy")
