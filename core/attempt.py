@@ -20,7 +20,7 @@ from core.fetch_room import FetchRooms
 from core.hooks import Hooks
 from core.in_flight import PER_TASK, Holdings, memory_of
 from core.inputs import resolve_inputs
-from core.jsonvalue import PARTS, NotJson, Verified, copied, measured
+from core.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
 from core.plan import unknown_executor
 from core.room import Claim
 from core.task import Cause, Task
@@ -273,6 +273,8 @@ def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: 
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
     try:
+        if task.dependencies[1:]:  # it may give back the results of many tasks
+            refuse_large(result, "result", most)
         value, data = measured(result, "result", most)
     except NotJson as refusal:
         return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True), b""
