@@ -15,7 +15,7 @@ from a2a_server.config import Config
 from a2a_server.limits import CallerLimits
 from a2a_server.methods import idempotency, push, task_params, turns
 from a2a_server.push import configs, outbox, webhooks
-from a2a_server.shares import slots_per_caller
+from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
 from core import (
     brought_schemas,
@@ -257,6 +257,11 @@ LIMITS: Final[tuple[Limit, ...]] = (
           is_setting=True, value=lambda config, caller: slots_per_caller(config),
           test="core/test_queue.py::test_a_caller_gets_no_more_than_its_share_and_others_start_at_once",
           usual="half of `max_running`; none where nobody is identified"),
+    Limit(group=_RUNNING, name="concurrency_part_per_caller",
+          what="part of an executor's `concurrency` that one caller may hold, rounded up", beyond=WAITS,
+          value=lambda config, caller: part_per_caller(config),
+          test="core/test_room.py::test_a_caller_has_its_part_of_an_executors_concurrency_rounded_up",
+          usual="`max_running_per_caller` / `max_running`"),
     _setting(_RUNNING, "max_task_seconds", "time of one attempt", "seconds", "it fails with the cause `timeout`",
              "core/test_runner_limits.py::test_an_attempt_takes_no_longer_than_the_process_allows"),
     _fixed(_RUNNING, "abandoned_after", runner.ABANDON_AFTER, "time that a stopped coroutine is waited for", "seconds",

@@ -14,6 +14,12 @@ def slots_per_caller(config: Config) -> int | None:
     return max(1, config.max_running // SHARE) if config.identifies_callers else None
 
 
+def part_per_caller(config: Config) -> float | None:
+    """The part of the slots that one caller may hold, above 0 and below 1; None: it may hold all."""
+    slots = slots_per_caller(config)
+    return None if slots is None or slots >= config.max_running else slots / config.max_running
+
+
 def runner_limits(config: Config) -> RunnerLimits:
     """The runner's limits."""
     weights = config.tenant_weights

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
@@ -20,7 +20,7 @@ from core.fetch_room import FetchRooms
 from core.hooks import Hooks
 from core.in_flight import PER_TASK, Holdings, memory_of
 from core.inputs import resolve_inputs
-from core.jsonvalue import PARTS, NotJson, Verified, copied, measured
+from core.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
 from core.plan import unknown_executor
 from core.room import Claim
 from core.task import Cause, Task
@@ -201,6 +201,15 @@ async def perform(
         return _ending(task, spec, _only(error), clock.chance())
 
 
+async def wait_until_stopped(attempts: Iterable[Attempt], limit: float) -> tuple[str, ...]:
+    """Wait until they have ended, `limit` seconds at most: the ids of the tasks whose attempts still run."""
+    jobs = {attempt.job: attempt.task.id for attempt in attempts if attempt.job is not None}
+    if not jobs:
+        return ()
+    _, pending = await asyncio.wait(jobs, timeout=limit)
+    return tuple(jobs[job] for job in pending)
+
+
 async def _costly_violation(judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str) -> str | None:
     """What is wrong with the value by the schema, or why that cannot be told."""
     try:
@@ -264,6 +273,8 @@ def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: 
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
     try:
+        if task.dependencies[1:]:  # it may give back the results of many tasks
+            refuse_large(result, "result", most)
         value, data = measured(result, "result", most)
     except NotJson as refusal:
         return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True), b""

@@ -11,6 +11,7 @@ PARTS = "$parts"  # a result that is a list of A2A parts is kept as an object wi
 
 MAX_BYTES = 10 * 1024 * 1024  # of one result or artifact, unless it is said otherwise
 MAX_OUTPUT = 64 * 1024 * 1024  # bytes of all artifacts of one attempt, unless it is said otherwise
+MAX_SINGLE = 10_000  # parts of a value that are encoded one by one to find out that it is too large
 MAX_DEPTH = 200  # levels of nesting: every encoder and decoder recurses, and some have little of the stack left
 
 
@@ -55,6 +56,57 @@ def measured(value: Any, what: str, limit: int) -> tuple[Any, bytes]:
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and is_too_deep(decoded):
         raise NotJson(f"the {what} is nested more than {MAX_DEPTH} levels deep")
     return decoded, data
+
+
+def refuse_large(value: Any, what: str, limit: int) -> None:
+    """Raise NotJson as soon as parts of the value have more bytes of JSON: the rest of it is not encoded.
+
+    It is for values that may be many times too large. What passes may still be refused by `measured`.
+    """
+    parts: list[Any] = []
+    for each in _inside(value, MAX_SINGLE):
+        parts += _inside(each, MAX_SINGLE - len(parts))
+    size = _characters(value, limit)
+    if size > limit:
+        raise NotJson(f"the {what} has at least {size} bytes of JSON; {limit} are allowed")
+    size = 0
+    try:
+        for part in parts:
+            size += len(_compact(part))
+            if size > limit:
+                break
+    except (TypeError, ValueError, RecursionError):
+        return  # it is no JSON value, which `measured` says better
+    if size > limit:
+        raise NotJson(f"the {what} has at least {size} bytes of JSON; {limit} are allowed")
+
+
+def _characters(value: Any, enough: int) -> int:
+    """The characters of texts in the value, as far as it need be read to find more than enough: they cost no look."""
+    size, inner = 0, [value]
+    for each in inner:
+        if isinstance(each, str):
+            size += len(each)
+        elif isinstance(each, dict | list | tuple) and len(inner) + len(each) <= MAX_SINGLE:
+            inner += each.values() if isinstance(each, dict) else each
+        if size > enough:
+            break
+    return size
+
+
+def _compact(value: Any) -> bytes:
+    """Its JSON without spaces."""
+    try:
+        return msgspec.json.encode(value)
+    except OverflowError:  # an integer of more than 64 bits is in it
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_refuse).encode()
+
+
+def _inside(value: Any, most: int) -> list[Any]:
+    """The values inside an object or array of at most so many; else the value itself."""
+    if not isinstance(value, dict | list | tuple) or len(value) > most:
+        return [value]
+    return list(value.values() if isinstance(value, dict) else value)
 
 
 def copied(value: Any) -> Any:

@@ -228,6 +228,11 @@ class ReadyQueue:
             if caller.time > self._latest:
                 self._latest = caller.time
 
+    def passed_over(self, tree_id: str) -> None:
+        """Many tasks of the tree's caller were taken and did not start: that costs it a turn, as a start does."""
+        if tree_id in self._caller_of:
+            self.started(self._caller_of[tree_id])
+
     def _park(self, caller: _Caller, tree_id: str) -> None:
         lanes = {lane_id for lane_id, lane in caller.lanes.items() if lane.entry.pop(tree_id, None) is not None}
         self._parked[tree_id] = lanes

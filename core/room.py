@@ -1,7 +1,8 @@
 """What runs in this process, and who may start more: slots, threads and child processes, shared by callers. Pure.
 
 A caller is the owner of a tree. It may hold a part of each kind of place, and the last places of each kind are kept
-for callers that have nothing running, so that nobody can take all of them.
+for callers that have nothing running, so that nobody can take all of them. The same part limits what one caller runs
+of an executor that has a `concurrency`.
 """
 
 from collections import defaultdict
@@ -79,7 +80,7 @@ class RoomLimits(Struct, frozen=True, kw_only=True):
     slots: int  # attempts
     threads: int  # attempts of plain functions, and threads that outlive theirs
     processes: int
-    caller: int | None = None  # slots of one caller, who may hold the same part of the threads and of the processes
+    caller: int | None = None  # slots of one caller: also its part of the threads, processes and each `concurrency`
     tree: int | None = None  # attempts of one tree
 
 
@@ -89,11 +90,13 @@ class Room:
     def __init__(self, limits: RoomLimits, demand_of: Callable[[str], Demand | None]) -> None:
         self._demand_of = demand_of
         self._tree_limit = limits.tree
+        self._total, self._share = limits.slots, limits.slots if limits.caller is None else limits.caller
         self.slots = _places(limits.slots, limits)
         self.threads = _places(limits.threads, limits)
         self.processes = _places(limits.processes, limits)
         self.keeps_places = self.slots.reserve + self.threads.reserve + self.processes.reserve > 0
         self.in_lane: defaultdict[str, int] = defaultdict(int)
+        self.held_in_lane: defaultdict[tuple[str, str], int] = defaultdict(int)  # by (lane, caller)
         self.in_tree: defaultdict[str, int] = defaultdict(int)
 
     def fit(self, lane: str) -> Fit:
@@ -123,7 +126,12 @@ class Room:
             return True
         if demand.uses_process and self.processes.held.get(caller, 0) >= self.processes.share:
             return False
-        return not demand.uses_thread or self.threads.held.get(caller, 0) < self.threads.share
+        if demand.uses_thread and self.threads.held.get(caller, 0) >= self.threads.share:
+            return False
+        if demand.concurrency is None or self._share >= self._total or (lane, caller) not in self.held_in_lane:
+            return True
+        # The part is rounded up, so that a caller may always hold one: held < concurrency * share / total.
+        return self.held_in_lane[lane, caller] * self._total < demand.concurrency * self._share
 
     def tree_has_room(self, tree_id: str) -> bool:
         """Whether the tree may run one more attempt."""
@@ -143,6 +151,7 @@ class Room:
         self.slots.take(caller)
         self.in_tree[tree_id] += 1
         self.in_lane[lane] += 1
+        self.held_in_lane[lane, caller] += 1
         if claim.uses_process:
             self.processes.take(caller)
         if claim.uses_thread:
@@ -166,6 +175,9 @@ class Room:
         self.in_lane[claim.lane] -= 1
         if not self.in_lane[claim.lane]:
             del self.in_lane[claim.lane]
+        self.held_in_lane[claim.lane, claim.caller] -= 1
+        if not self.held_in_lane[claim.lane, claim.caller]:
+            del self.held_in_lane[claim.lane, claim.caller]
         if claim.uses_process:
             self.processes.give(claim.caller)
         if claim.uses_thread:

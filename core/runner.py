@@ -7,12 +7,12 @@ itself; it only sends commands.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from core import events as e
-from core.attempt import Attempt, Job, Means, broken_off, overdue, perform
+from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_stopped
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
 from core.egress import Egress
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
 ABANDON_AFTER = 30.0  # seconds after its interruption from which on an attempt that goes on is not waited for
+MAX_VOID = 200  # tasks in line which ended before their start and are passed over in one turn of the event loop
 MAX_UNSTORED = 1_000  # starts and reports on their way to the disk; more would only wait there
 
 
@@ -193,6 +194,7 @@ class Runner:
         if self._filling or self._closing or not (self._queue.waiting or self._quarantine.is_open):
             return
         self._filling = True
+        void = 0
         try:
             while self._room.slots.fit and self._unstored < MAX_UNSTORED:
                 if self._quarantine.is_open and self._start_suspect():
@@ -201,9 +203,19 @@ class Runner:
                 found = None if is_held else self._queue.pop()
                 if found is None:
                     return
+                used = self._room.slots.used
                 self._start(*found)
+                void += self._room.slots.used == used
+                if void >= MAX_VOID:
+                    self._queue.passed_over(found[0])
+                    asyncio.get_running_loop().call_soon(self._fill_on)
+                    return
         finally:
-            self._filling = False
+            self._filling = void >= MAX_VOID  # until it goes on, nobody else passes over so many more
+
+    def _fill_on(self) -> None:
+        self._filling = False
+        self._fill()
 
     def _start_suspect(self) -> bool:
         """Start the suspect whose turn it is; whether it was anybody's."""
@@ -399,14 +411,7 @@ class Runner:
         decision = await self._orchestrator.handle(tree_id, command)
         ended = {recorded.event.task_id for recorded in decision.events if isinstance(recorded.event, e.TaskCancelled)}
         stopping = [self._attempts[key] for key in [(tree_id, i) for i in ended] if key in self._attempts]
-        return decision, await self._wait_until_stopped(stopping, STOP_LIMIT)
-
-    async def _wait_until_stopped(self, attempts: Iterable[Attempt], limit: float) -> tuple[str, ...]:
-        jobs = {attempt.job: attempt.task.id for attempt in attempts if attempt.job is not None}
-        if not jobs:
-            return ()
-        _, pending = await asyncio.wait(jobs, timeout=limit)
-        return tuple(jobs[job] for job in pending)
+        return decision, await wait_until_stopped(stopping, STOP_LIMIT)
 
     async def close(self, grace: float) -> None:
         """Start nothing more and stop what runs, so that another process can take it up (G8).
@@ -421,10 +426,10 @@ class Runner:
             attempt.is_shutdown = True
             if attempt not in patient:
                 attempt.stop()
-        await self._wait_until_stopped(list(self._attempts.values()), grace)
+        await wait_until_stopped(list(self._attempts.values()), grace)
         for attempt in list(self._attempts.values()):
             attempt.stop()
-        await self._wait_until_stopped(list(self._attempts.values()), STOP_LIMIT)
+        await wait_until_stopped(list(self._attempts.values()), STOP_LIMIT)
         await self._starts_answered()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_LIMIT):

@@ -7,6 +7,7 @@ from heapq import heapify, heappop, heappush
 from core.clock import Clock
 
 MANY_TIMERS = 1_000  # from here on timers that nobody needs any more are thrown away
+RUNG_TOGETHER = 200  # timers; those that are due with them ring in the next turns of the event loop
 LONGEST = 60.0  # seconds between two looks at the clock, so that one that is set does not keep a task waiting
 
 Timer = tuple[float, str, str]  # (when, tree, task)
@@ -54,8 +55,8 @@ class Timers:
 
     def _look(self) -> None:
         now = self._clock.now()
-        due = []
-        while self._timers and self._timers[0][0] <= now:
+        due: list[Timer] = []
+        while self._timers and self._timers[0][0] <= now and len(due) < RUNG_TOGETHER:
             due.append(heappop(self._timers))
         self._ring(due)
-        self._set_alarm()
+        self._set_alarm()  # at once where more are due

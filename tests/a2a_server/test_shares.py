@@ -6,24 +6,27 @@ import pytest
 
 from a2a_server.config import Config
 from a2a_server.context import owner_of, tenant_of
-from a2a_server.shares import runner_limits, slots_per_caller
+from a2a_server.shares import part_per_caller, runner_limits, slots_per_caller
 from core.task import ANONYMOUS
 
 
 @pytest.mark.parametrize(
-    ("settings", "slots"),
+    ("settings", "slots", "part"),
     [
-        ({}, None),
-        ({"auth": ("keys",)}, 50),
-        ({"auth": ("keys",), "max_running": 3}, 1),
-        ({"auth": ("keys",), "max_running": 1}, 1),
-        ({"auth": ("keys",), "max_running_per_caller": 7}, 7),
-        ({"max_running_per_caller": 7}, 7),
+        ({}, None, None),
+        ({"auth": ("keys",)}, 50, 0.5),
+        ({"auth": ("keys",), "max_running": 3}, 1, 1 / 3),
+        ({"auth": ("keys",), "max_running": 1}, 1, None),
+        ({"auth": ("keys",), "max_running_per_caller": 7}, 7, 0.07),
+        ({"max_running_per_caller": 7}, 7, 0.07),
+        ({"max_running_per_caller": 700}, 700, None),
     ],
 )
-def test_callers_who_are_identified_may_hold_half_of_the_slots(settings: dict[str, Any], slots: int | None) -> None:
+def test_callers_who_are_identified_may_hold_half_of_the_slots(
+    settings: dict[str, Any], slots: int | None, part: float | None
+) -> None:
     config = Config(**settings)
-    assert slots_per_caller(config) == slots
+    assert (slots_per_caller(config), part_per_caller(config)) == (slots, part)
     assert runner_limits(config).caller == slots
 
 

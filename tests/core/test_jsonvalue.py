@@ -1,7 +1,9 @@
 """Tests of core.jsonvalue."""
 
 import enum
+import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.events import Recorded, TaskCompleted
-from core.jsonvalue import PARTS, NotJson, json_size, plain, to_json_value
+from core.jsonvalue import MAX_SINGLE, PARTS, NotJson, json_size, plain, refuse_large, to_json_value
 from core.task import TaskStatus
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -142,3 +144,61 @@ def test_kept_parts_are_a_plain_list_for_others() -> None:
 @given(VALUES)
 def test_the_size_is_that_of_the_value_as_it_is_kept(value: Any) -> None:
     assert json_size(value) == len(msgspec.json.encode(value))
+
+
+@pytest.mark.parametrize(
+    "whole", [lambda parts: parts, lambda parts: {"results": parts}, lambda parts: {"a": 1} | parts]
+)
+@pytest.mark.parametrize("escaped", ["x" * 600, "\u0001" * 100, "é" * 300, "\u2028" * 200, 10**599, {"n": ["x" * 600]}])
+def test_a_value_that_is_far_too_large_is_refused_by_its_first_parts(whole: Callable[[Any], Any], escaped: Any) -> None:
+    parts = {f"t{n}": escaped for n in range(100)}
+    with pytest.raises(NotJson, match=r"the result has at least 1[0-9]{3} bytes of JSON; 1000 are allowed"):
+        refuse_large(whole(parts), "result", 1000)
+
+
+@pytest.mark.parametrize("limit", [0, 10, 599])
+def test_nothing_is_encoded_behind_what_is_too_large(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[Any] = []
+
+    def encode(part: Any) -> bytes:
+        encoded.append(part)
+        return json.dumps(part).encode()
+
+    monkeypatch.setattr("core.jsonvalue.msgspec.json.encode", encode)
+    with pytest.raises(NotJson):
+        refuse_large({"results": {f"t{n}": [1] * 600 for n in range(100)}}, "result", limit)
+    assert len(encoded) == 1
+    with pytest.raises(NotJson):
+        refuse_large({"results": {f"t{n}": {"text": "x" * 600} for n in range(100)}}, "result", limit)
+    assert len(encoded) == 1, "texts are not encoded at all"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"results": {"a": "x" * 400, "b": "y" * 400}},
+        [["x" * 400], ["y" * 400]],
+        "x" * 900,
+        None,
+        {},
+        [0] * (MAX_SINGLE + 1),
+        {"a": {1: 2}, "b": object()},
+        {"a": "\ud800"},
+        {"a": {"b": float("nan")}},
+    ],
+)
+def test_what_fits_or_is_no_json_is_left_to_who_judges_it(value: Any) -> None:
+    refuse_large(value, "result", 50_000)
+
+
+@given(
+    VALUES,
+    st.integers(0, 200),
+)
+def test_nothing_is_refused_early_that_would_pass(value: Any, limit: int) -> None:
+    try:
+        to_json_value(value, "result", limit)
+    except NotJson:
+        return
+    if value is not None and value is not True and value is not False and not isinstance(value, float):
+        refuse_large(value, "result", limit)

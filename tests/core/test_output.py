@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 
+from core import attempt
 from core import events as e
 from core.errors import StaleAttempt, StorageError, StorageUnavailable
 from core.executors import base
+from core.executors.aggregate import aggregate_results_spec
 from core.executors.base import Rejected, TaskContext
+from core.jsonvalue import measured
+from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.task import TaskStatus
-from tests.core.cores import Bench, FaultyStorage, begin, item, settle, tasks_of, virtual_time
+from tests.core.cores import Bench, FaultyStorage, begin, finish, item, settle, tasks_of, virtual_time
 
 
 class Giver:
@@ -113,3 +117,39 @@ async def test_a_piece_of_an_attempt_that_does_not_own_its_task_any_more_is_refu
         with pytest.raises(StaleAttempt):
             await giver.bench.contexts[0].artifact("late;")
         assert await told(session, head.id) == "0;"
+
+
+async def _gather(inputs: dict[str, Any], context: TaskContext) -> Any:
+    return {"gathered": list(context.dependencies.values())}
+
+
+async def _echo(inputs: dict[str, Any], context: TaskContext) -> Any:
+    return context.dependencies
+
+
+@virtual_time
+@pytest.mark.parametrize("executor", ["gather", "echo", "aggregate_results_executor"])
+async def test_what_many_tasks_gave_is_refused_before_all_of_it_is_encoded(
+    executor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(limits=RunnerLimits(artifact=1000))
+    bench.add("gather", _gather)
+    bench.add("echo", _echo)
+    bench.registry.register(aggregate_results_spec)
+    leaves = [f"l{n}" for n in range(100)]
+    judged: list[int] = []
+
+    def counted(value: Any, what: str, limit: int) -> tuple[Any, bytes]:
+        found = measured(value, what, limit)
+        judged.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr(attempt, "measured", counted)
+    async with bench.session() as session:
+        tasks = await finish(
+            session, *(item(leaf, result="x" * 600) for leaf in leaves), item("all", executor, *leaves)
+        )
+    assert tasks["all"].status is TaskStatus.FAILED
+    assert "the result has at least 1" in (tasks["all"].error or "")
+    assert "bytes of JSON; 1000 are allowed" in (tasks["all"].error or "")
+    assert judged == [602] * 100, "only the leaves' results were encoded as a whole"

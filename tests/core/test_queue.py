@@ -10,14 +10,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from core.executors.base import ExecutorSpec
 from core.queue import MANY_CALLERS, MANY_VOID, ReadyQueue
-from core.room import Claim, Fit, Room, RoomLimits
+from core.room import Claim, Demand, Fit, Room, RoomLimits
 
 
 class Hall(Room):
     """A room with as many slots as a test wants, in which lanes and trees can be said to be full."""
 
-    def __init__(self, slots: int = 1_000_000, caller: int | None = None) -> None:
-        super().__init__(RoomLimits(slots=slots, threads=1, processes=1, caller=caller), lambda lane: None)
+    def __init__(
+        self,
+        slots: int = 1_000_000,
+        caller: int | None = None,
+        demand_of: Callable[[str], Demand | None] = lambda lane: None,
+    ) -> None:
+        super().__init__(RoomLimits(slots=slots, threads=1, processes=1, caller=caller), demand_of)
         self.full_lanes: Collection[str] = ()
         self.full_trees: Collection[str] = ()
 
@@ -32,9 +37,13 @@ class Line:
     """A queue with its room, as the runner uses them: what is taken starts."""
 
     def __init__(
-        self, slots: int = 1_000_000, caller: int | None = None, weigh: Callable[[str], float] = lambda caller: 1.0
+        self,
+        slots: int = 1_000_000,
+        caller: int | None = None,
+        weigh: Callable[[str], float] = lambda caller: 1.0,
+        demand_of: Callable[[str], Demand | None] = lambda lane: None,
     ) -> None:
-        self.hall = Hall(slots, caller)
+        self.hall = Hall(slots, caller, demand_of)
         self.queue = ReadyQueue(self.hall, weigh)
         self.running: list[tuple[str, Claim]] = []
         self._caller_of: dict[str, str] = {}
@@ -82,7 +91,7 @@ def drain(line: Line, full_lanes: Collection[str] = (), full_trees: Collection[s
     return found
 
 
-LANES = ("work", "narrow", "thread", "process")
+LANES = ("work", "narrow", "wide", "thread", "process")
 
 
 def _spec(lane: str) -> ExecutorSpec | None:
@@ -91,7 +100,7 @@ def _spec(lane: str) -> ExecutorSpec | None:
         make=lambda: pytest.fail("it is not run here"),
         uses_thread=lane == "thread",
         uses_process=lane == "process",
-        concurrency=1 if lane == "narrow" else None,
+        concurrency={"narrow": 1, "wide": 3}.get(lane),
     )
 
 
@@ -304,6 +313,16 @@ def test_a_caller_gets_no_more_than_its_share_and_others_start_at_once() -> None
         assert line.fill() == [f"{name}0"]
 
 
+def test_a_caller_that_fills_its_part_of_an_executor_keeps_nobody_else_from_it() -> None:
+    line = Line(slots=10, caller=5, demand_of=_spec)
+    line.offer_many(5, "a", "ada", lane="wide")
+    assert line.fill() == ["a0", "a1"]
+    line.offer_many(5, "b", "bob", lane="wide")
+    assert line.fill() == ["b0"]
+    assert [line.end(0), line.end(0)] == ["a0", "a1"]
+    assert sorted(line.fill()) == ["a2", "b1"], "a caller that stepped aside stands in line again"
+
+
 def test_the_last_place_waits_for_a_caller_that_has_nothing_running() -> None:
     line = Line(slots=10, caller=5)
     line.offer_many(100, "a", "ada")
@@ -329,6 +348,22 @@ def test_cancelled_tasks_cost_their_caller_no_turn() -> None:
     line.offer_many(10, "b2", "bob")
     begun = [(line.pop() or ("", ""))[0] for _ in range(4)]
     assert sorted(begun) == ["a2", "a2", "b2", "b2"]
+
+
+def test_many_tasks_that_do_not_start_cost_their_caller_a_turn() -> None:
+    """So that another caller's task never waits until all of them are out of the line."""
+    line = Line()
+    line.offer_many(1000, "a", "ada")
+    line.offer_many(5, "b", "bob")
+    line.pop()
+    assert (line.queue.pop() or ("", ""))[0] == "b"
+    line.queue.started("bob")
+    taken = [(line.queue.pop() or ("", ""))[0] for _ in range(20)]
+    assert taken == ["a"] * 20
+    line.queue.passed_over("a")
+    assert (line.queue.pop() or ("", ""))[0] == "b"
+    line.queue.discard("a")
+    line.queue.passed_over("a")
 
 
 def test_callers_that_have_nothing_in_line_are_forgotten() -> None:
@@ -381,10 +416,11 @@ class QueueMachine(RuleBasedStateMachine):
     """Against a plain set: nothing is lost or invented, limits are kept, no slot is idle while anybody may run."""
 
     slots = 4
+    caller = 2
 
     def __init__(self) -> None:
         super().__init__()
-        self.limits = RoomLimits(slots=self.slots, threads=3, processes=2, caller=2, tree=2)
+        self.limits = RoomLimits(slots=self.slots, threads=3, processes=2, caller=self.caller, tree=2)
         self.room = Room(self.limits, _spec)
         self.queue = ReadyQueue(self.room, {"p": 1.0, "q": 2.0, "r": 0.5}.__getitem__)
         self.model: dict[str, tuple[str, str, str, int, int]] = {}  # task -> caller, lane, tree, priority, position
@@ -455,7 +491,15 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.waiting == len(self.model)
 
 
+class SmallShareMachine(QueueMachine):
+    """The same where a caller's part of an executor's `concurrency` is smaller than its share of the slots."""
+
+    slots = 12
+    caller = 4
+
+
 TestQueueMachine = QueueMachine.TestCase
+TestSmallShareMachine = SmallShareMachine.TestCase
 
 
 @given(

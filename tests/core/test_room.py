@@ -1,5 +1,7 @@
 """Tests of core.room: who may start more, and that whatever is taken comes back."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -9,13 +11,13 @@ from core.room import Claim, Fit, Room, RoomLimits
 
 
 def spec(lane: str) -> ExecutorSpec | None:
-    """Executors by what they need: "thread", "process", "one" at a time; anything else needs a slot only."""
+    """Executors by what they need: "thread", "process", "one" or "five" at a time; anything else needs a slot only."""
     return ExecutorSpec(
         id=lane,
         make=lambda: pytest.fail("it is not run here"),
         uses_thread=lane == "thread",
         uses_process=lane == "process",
-        concurrency=1 if lane == "one" else None,
+        concurrency={"one": 1, "five": 5}.get(lane),
     )
 
 
@@ -90,6 +92,32 @@ def test_an_executor_whose_attempt_goes_on_is_not_free() -> None:
     assert place.fit("one") is Fit.ANYBODY
 
 
+@pytest.mark.parametrize(
+    ("slots", "caller", "share"),
+    [(100, 50, 3), (100, 1, 1), (100, 20, 1), (100, 21, 2), (100, 99, 5), (100, 100, 5), (100, 500, 5), (100, None, 5)],
+)
+def test_a_caller_has_its_part_of_an_executors_concurrency_rounded_up(
+    slots: int, caller: int | None, share: int
+) -> None:
+    place = Room(RoomLimits(slots=slots, threads=1, processes=1, caller=caller), spec)
+    claims = [place.take("ada", "a", "five") for _ in range(share) if place.has_room("ada", "a", "five")]
+    assert len(claims) == share
+    assert not place.caller_has_room("ada", "five") or place.fit("five") is Fit.NOBODY
+    assert len(fill(place, "bob", "five")) == min(share, 5 - share)
+    place.give(claims[0])
+    assert place.has_room("ada", "a", "five")
+
+
+def test_a_caller_whose_attempts_go_on_keeps_its_part_of_the_concurrency() -> None:
+    place = room(10, caller=2)
+    (claim,) = fill(place, "ada", "five")
+    place.give_slot(claim)
+    assert not place.has_room("ada", "a", "five")
+    assert place.has_room("ada", "a", "work")
+    place.give_rest(claim)
+    assert place.has_room("ada", "a", "five")
+
+
 def test_a_tree_has_its_limit() -> None:
     place = room(tree=2)
     first = place.take("ada", "t", "work")
@@ -104,10 +132,13 @@ def test_what_was_taken_is_given_back_even_when_the_executor_was_replaced() -> N
     """The claim says what was taken, not what the executor of that name needs by now."""
     kinds = {"it": spec("thread")}
     place = Room(RoomLimits(slots=1, threads=1, processes=1), kinds.get)
-    claim = place.take("ada", "a", "it")
-    kinds["it"] = spec("process")
-    place.give(claim)
-    assert (place.threads.used, place.processes.used) == (0, 0)
+    for before, after in (("thread", "process"), ("five", "work"), ("work", "one")):
+        kinds["it"] = spec(before)
+        claim = place.take("ada", "a", "it")
+        kinds["it"] = spec(after)
+        place.give(claim)
+        assert (place.threads.used, place.processes.used) == (0, 0)
+        assert not place.in_lane and not place.held_in_lane
 
 
 class RoomMachine(RuleBasedStateMachine):
@@ -122,7 +153,7 @@ class RoomMachine(RuleBasedStateMachine):
     @rule(
         caller=st.sampled_from("abcd"),
         tree=st.sampled_from("xy"),
-        lane=st.sampled_from(["w", "thread", "process", "one"]),
+        lane=st.sampled_from(["w", "thread", "process", "one", "five"]),
     )
     def take(self, caller: str, tree: str, lane: str) -> None:
         if self.room.has_room(caller, caller + tree, lane):
@@ -157,6 +188,8 @@ class RoomMachine(RuleBasedStateMachine):
             assert max(held.values()) <= share
         assert sum(each.lane == "one" for each in both) <= 1
         assert self.room.in_lane.keys() == {each.lane for each in both}
+        assert self.room.held_in_lane == Counter((each.lane, each.caller) for each in both)
+        assert all(self.room.held_in_lane.get(("five", who), 0) <= 2 for who in "abcd"), "ceil(5 * 3 / 8)"
         assert all(count <= 2 for count in self.room.in_tree.values())
 
     @invariant()
@@ -164,6 +197,15 @@ class RoomMachine(RuleBasedStateMachine):
         busy = {each.caller for each in self.attempts}
         if len(self.attempts) < 8:
             assert all(self.room.has_room(who, "new", "w") for who in "abcdz" if who not in busy)
+
+    @invariant()
+    def who_has_nothing_may_use_an_executor_that_has_a_place(self) -> None:
+        both = self.attempts + self.leftovers
+        for lane, places in (("one", 1), ("five", 5)):
+            if len(self.attempts) < 8 and sum(each.lane == lane for each in both) < places:
+                assert all(
+                    self.room.has_room(who, "new", lane) for who in "abcdz" if who not in {c.caller for c in both}
+                )
 
 
 TestRoomMachine = RoomMachine.TestCase

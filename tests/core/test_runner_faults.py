@@ -10,6 +10,7 @@ from core import events as e
 from core.commands import Execute
 from core.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
 from core.executors.base import TaskContext
+from core.runner import MAX_VOID
 from core.runner_limits import RunnerLimits
 from core.session import has_ended
 from core.storage.base import Append
@@ -283,6 +284,35 @@ async def test_timers_of_tasks_that_have_ended_are_thrown_away() -> None:
         for _ in range(3):
             await finish(session, *(item(f"t{n}", deadline=later) for n in range(MANY_TIMERS // 2)))
         assert len(session.runner._timers) <= 2 * MANY_TIMERS
+
+
+@virtual_time
+async def test_tasks_that_ended_in_line_are_passed_over_in_steps() -> None:
+    """However many wait for a slot when their deadline passes, the event loop goes on, and others start."""
+    bench = Bench(limits=RunnerLimits(tasks=1))
+    async with bench.session() as session:
+        deadline = to_timestamp(bench.clock.now() + 10)
+        late = await begin(session, *(item(f"late{n}", "nap", deadline=deadline) for n in range(5 * MAX_VOID)))
+        after = await begin(session, item("after"))
+        popped = Counter[int]()  # by turn of the event loop in which anything is taken out of the line
+        turn, pop = 0, session.runner._queue.pop
+
+        def next_turn() -> None:
+            nonlocal turn
+            turn += 1
+
+        def counted() -> tuple[str, str] | None:
+            if not popped[turn]:
+                asyncio.get_running_loop().call_soon(next_turn)
+            popped[turn] += 1
+            return pop()
+
+        session.runner._queue.pop = counted  # type: ignore[method-assign]
+        await session.wait(late.id, has_ended)
+        assert (await session.wait(after.id, has_ended)).status is COMPLETED
+        assert popped.total() > 4 * MAX_VOID
+        assert max(popped.values()) <= MAX_VOID + 2
+        assert session.runner._queue.waiting == 0
 
 
 @virtual_time
