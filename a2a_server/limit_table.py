@@ -13,7 +13,7 @@ from a2a_server import aside, connection, content, framing, inflight, jsonrpc
 from a2a_server.auth import jwks
 from a2a_server.config import Config
 from a2a_server.limits import CallerLimits
-from a2a_server.methods import idempotency, push, task_params, turns
+from a2a_server.methods import idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
@@ -236,6 +236,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_TASKS, "context_id", content.LONGEST_CONTEXT_ID, "a `contextId`", "characters", REFUSED, _CONTENT),
     _fixed(_TASKS, "task_ids", task_params.MOST_IDS, "ids of one `tasks.cancel` or `tasks.running.status`", "", REFUSED,
            "a2a_server/test_limit_table.py::test_one_call_names_so_many_tasks_and_no_more"),
+    _fixed(_TASKS, "cancels_at_a_time", tasks.CANCELS_AT_A_TIME, "ids of one `tasks.cancel` being cancelled", "", WAITS,
+           "a2a_server/test_methods_tasks.py::test_many_ids_are_cancelled_so_many_at_a_time"),
     _fixed(_TASKS, "idempotency_key", idempotency.LONGEST_KEY, "an `Idempotency-Key`", "characters", REFUSED,
            "a2a_server/test_methods_idempotency.py::test_a_key_is_printable_ascii_of_bounded_length"),
     _setting(_TASKS, "idempotency_keep", "time that an `Idempotency-Key` is known", "seconds", "forgotten",

@@ -1,8 +1,10 @@
 """What a copy of a task keeps: what its caller wrote, and nothing of what happened to it. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from core.task import Dependency, Task
+from msgspec.structs import replace
+
+from core.task import Dependency, Task, TaskStatus
 
 _WRITTEN = (
     "id", "owner", "name", "ref", "executor", "user_id", "priority", "inputs", "schemas", "params", "timeout",
@@ -14,6 +16,30 @@ def as_written(task: Task, now: float) -> Task:
     """The task with nothing of what happened to it, made at `now` (seconds since 1970)."""
     written = {name: getattr(task, name) for name in _WRITTEN}
     return Task(**written, created_at=now, updated_at=now)
+
+
+def copies(
+    chosen: Sequence[Task], root_id: str, new_id: Callable[[], str], now: float, *, keep_results: bool
+) -> list[Task]:
+    """Tasks of a new tree like the chosen ones, in their order, made at `now` (seconds since 1970).
+
+    `root_id`: the one that becomes the root. With `keep_results` completed tasks stay completed. Dependencies on tasks
+    that are not chosen are left out.
+    """
+    new_ids = {task.id: new_id() for task in chosen}
+    return [
+        replace(
+            task if keep_results and task.status is TaskStatus.COMPLETED else as_written(task, now),
+            id=new_ids[task.id],
+            tree_id=new_ids[root_id],
+            parent_id=None if task.id == root_id else new_ids[task.parent_id or ""],
+            position=position,
+            dependencies=tuple(Dependency(new_ids[d.id], d.required) for d in task.dependencies if d.id in new_ids),
+            original_task_id=task.id,
+            created_at=now,
+        )
+        for position, task in enumerate(chosen)
+    ]
 
 
 def own_ids(dependencies: Sequence[Dependency], tasks: Sequence[Task]) -> tuple[Dependency, ...]:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from core.attempt import Means
 from core.brought_schemas import BroughtSchemas, judge_rest
 from core.clock import Clock, SteadyTime, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
-from core.copies import as_written, own_ids
+from core.copies import copies, own_ids
 from core.egress import Egress, EgressPolicy
 from core.errors import (
     CallerError,
@@ -38,7 +39,7 @@ from core.executors.registry import ExecutorRegistry, default_registry
 from core.feed import Feed
 from core.fetch_room import FetchRooms
 from core.in_flight import ByteBudget, Holdings, memory_of, memory_of_tasks
-from core.orchestrator import Orchestrator
+from core.orchestrator import LARGE_TREE, Orchestrator
 from core.plan import (
     Limits,
     Plan,
@@ -54,7 +55,7 @@ from core.runner import Runner
 from core.runner_limits import RunnerLimits
 from core.storage.base import Document, Storage
 from core.stored import StoredBytes
-from core.task import ANONYMOUS, Dependency, Task, TaskStatus, TreeHead
+from core.task import ANONYMOUS, Task, TreeHead
 
 logger = logging.getLogger(__name__)
 
@@ -421,33 +422,22 @@ class Session:
         """
         stored = await self.orchestrator.load(await self._tree_of(task_id))
         chosen = set(stored.subtree(task_id) if children else [task_id])
-        now = self.clock.now()
-        new_ids = {task.id: self.clock.new_id() for task in stored.tasks.values() if task.id in chosen}
-        root_id = new_ids[task_id]
-        tasks: list[Task] = []
-        for task in (stored.tasks[i] for i in new_ids):
-            fresh = task if keep_results and task.status is TaskStatus.COMPLETED else as_written(task, now)
-            tasks.append(
-                replace(
-                    fresh,
-                    id=new_ids[task.id],
-                    tree_id=root_id,
-                    parent_id=None if task.id == task_id else new_ids[task.parent_id or ""],
-                    position=len(tasks),
-                    dependencies=tuple(
-                        Dependency(new_ids[d.id], d.required) for d in task.dependencies if d.id in chosen
-                    ),
-                    original_task_id=task.id,
-                    created_at=now,
-                )
-            )
+        made = partial(
+            copies,
+            [task for task in stored.tasks.values() if task.id in chosen],
+            task_id,
+            self.clock.new_id,
+            self.clock.now(),
+            keep_results=keep_results,
+        )
+        tasks = await asyncio.to_thread(made) if len(chosen) > LARGE_TREE else made()
         parents = {task.parent_id for task in tasks}
         if lost := [task for task in tasks if task.is_group and task.id not in parents]:
             raise InvalidPlan(
                 [Problem("children", f"the group {lost[0].name!r} cannot be copied without its children")]
             )
         return await self.create(
-            Plan(root_id, tuple(tasks)),
+            Plan(next(task.id for task in tasks if task.parent_id is None), tuple(tasks)),
             origin=origin,
             context_id=context_id,
             metadata=stored.head.metadata,

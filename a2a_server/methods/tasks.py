@@ -41,7 +41,7 @@ from a2a_server.task_view import nested, task_object, tree_node
 from core.commands import Execute
 from core.decide import decide
 from core.errors import Problem, TaskNotFound
-from core.pieces import in_pieces
+from core.pieces import in_pieces, some_at_a_time
 from core.plan import Limits
 from core.session import Session, needs_caller
 from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
@@ -50,6 +50,9 @@ from core.task import Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 
 A2A = "a2a"
+CANCELS_AT_A_TIME = (
+    50  # of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped
+)
 
 
 class TasksMethods:
@@ -237,7 +240,7 @@ class TasksMethods:
                 return {"task_id": task_id, "status": "failed", "message": str(error)}
             return await self._session.cancel_answer(task_id, params.error_message, force=params.force)
 
-        return await asyncio.gather(*(cancel(task_id) for task_id in _ids(params.task_ids)))
+        return await some_at_a_time(CANCELS_AT_A_TIME, _ids(params.task_ids), cancel)
 
     async def answer(self, context: RequestContext, params: AnswerParams) -> dict[str, Any]:
         """The task, which goes on with the answer. Raises IllegalCommand when it asks nothing."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from core import pieces
-from core.pieces import PIECE, in_pieces
+from core.pieces import PIECE, in_pieces, some_at_a_time
 
 
 class Watch:
@@ -47,3 +47,38 @@ async def test_others_have_their_turn_between_two_pieces(monkeypatch: pytest.Mon
 async def test_what_cannot_be_made_is_told() -> None:
     with pytest.raises(ZeroDivisionError):
         await in_pieces([1, 0], lambda n: 1 // n)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("most", "count"), [(3, 0), (3, 1), (3, 3), (3, 10), (1, 5), (20, 5)])
+async def test_so_many_are_made_at_a_time_and_all_come_in_their_order(most: int, count: int) -> None:
+    at_work, busiest = 0, 0
+
+    async def make(n: int) -> int:
+        nonlocal at_work, busiest
+        at_work += 1
+        busiest = max(busiest, at_work)
+        for _ in range(count - n):  # the last ones are ready first
+            await asyncio.sleep(0)
+        at_work -= 1
+        return n * 2
+
+    assert await some_at_a_time(most, range(count), make) == [n * 2 for n in range(count)]
+    assert busiest == min(most, count)
+
+
+@pytest.mark.asyncio
+async def test_an_error_is_raised_and_what_is_being_made_goes_on() -> None:
+    made: list[int] = []
+    ended = asyncio.Event()
+
+    async def make(n: int) -> None:
+        await asyncio.sleep(0)
+        made.append(1 // n)
+        if len(made) == 3:
+            ended.set()
+
+    with pytest.raises(ZeroDivisionError):
+        await some_at_a_time(2, [1, 0, 1, 1], make)
+    async with asyncio.timeout(10):
+        await ended.wait()

@@ -1,11 +1,14 @@
 """Tests of core.session: create, copy, update, delete, and the answers of cancel."""
 
+import threading
 from typing import Any
 
 import pytest
 
 from core import events as e
+from core.copies import copies
 from core.errors import IllegalCommand, InvalidPlan, TaskNotCancelable, TaskNotFound, TreeIsRunning
+from core.orchestrator import LARGE_TREE
 from core.session import Session, has_ended, needs_caller
 from core.task import Dependency, Task, TaskStatus, TreeHead
 from tests.core.cores import Bench, begin, item, rooted, settle, tasks_of, until_event, virtual_time
@@ -392,3 +395,26 @@ async def test_every_broken_rule_of_an_update_is_told_by_the_callers_own_field()
             await session.update(b.id, changes)
         fields = sorted(problem.field for problem in refusal.value.problems)
         assert fields == ["deadline", "dependencies[1]", "priority", "schemas.method"]
+
+
+@virtual_time
+@pytest.mark.parametrize("size", [LARGE_TREE - 1, LARGE_TREE + 50])
+async def test_a_large_copy_is_put_together_beside_the_event_loop(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+
+    def watched(*arguments: Any, **named: Any) -> list[Task]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return copies(*arguments, **named)
+
+    monkeypatch.setattr("core.session.copies", watched)
+    async with Bench().session() as session:
+        items = [item(f"t{n}", "work", *([f"t{n - 1}"] if n else [])) for n in range(size)]
+        head = await session.create(session.plan(rooted(*items)))
+        copy = await session.copy(head.id)
+        before, after = await tasks_of(session, head.id), await tasks_of(session, copy.id)
+    assert threads == [size < LARGE_TREE]
+    assert (copy.size, copy.original_task_id) == (size + 1, head.id)
+    assert [task.original_task_id for task in after.values()] == [task.id for task in before.values()]
+    ids = {task.original_task_id: task.id for task in after.values()}
+    for task in before.values():
+        assert [d.id for d in after[task.key].dependencies] == [ids[d.id] for d in task.dependencies]
