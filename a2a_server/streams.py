@@ -101,10 +101,13 @@ class Streams:
         `first` is the snapshot at `after` that opens the stream; None where a broken stream is taken up.
         """
         if first is not None:
-            yield Frame(Raw(view.dialect.event(wire.StreamResponse(task=first), False)), after)
-            if STATUSES[first.status.state].is_terminal:
+            state, opening = first.status.state, Raw(view.dialect.event(wire.StreamResponse(task=first), False))
+            first = None  # with its messages it may be large, and the stream may last
+            yield Frame(opening, after)
+            del opening
+            if STATUSES[state].is_terminal:
                 return
-            if until_input and first.status.state is wire.TaskState.INPUT_REQUIRED:
+            if until_input and state is wire.TaskState.INPUT_REQUIRED:
                 return
         try:
             async with aclosing(self._log(head, after)) as log:

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from a2a_server.connection import Connection
 from a2a_server.handshake import Handshake
+from a2a_server.protocol import types as wire
 from tests.a2a_server.conftest import RunningServer, message, running, until
 from tests.a2a_server.test_deadlines import GET, HEAD, LENGTH
 from tests.a2a_server.test_framing import request
@@ -160,3 +161,13 @@ async def test_a_connection_that_was_refused_for_the_load_is_freed(is_reset: boo
 async def test_a_stream_with_requests_behind_it_hears_that_its_client_has_gone(server: RunningServer) -> None:
     await visit(server, SENDS["requests behind a stream that goes on"], is_reset=True)
     await until(lambda: not server.server.server_state.tasks)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.asyncio
+async def test_a_stream_keeps_no_snapshot_behind_its_first_event(server: RunningServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(SENDS["a stream that goes on"])
+    await reader.readuntil(b'"task":')
+    await until(lambda: not any(type(each) is wire.Task for each in gc.get_objects()))
+    await leave(writer, is_reset=True)
