@@ -9,7 +9,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from a2a_server.app import build
 from a2a_server.config import Config
-from a2a_server.server import OVERRIDDEN, Server, serve
+from a2a_server.server import OVERRIDDEN, Server
+from tests.a2a_server.test_app import serve_alone
 
 
 def config(folder: Path) -> Config:
@@ -28,7 +29,7 @@ def test_each_hook_of_uvicorn_is_looked_for(
     for kind in HttpToolsProtocol.__mro__:
         if name in vars(kind) and kind is not object:
             monkeypatch.delattr(kind, name)
-    assert serve(config(tmp_path)) == 78
+    assert serve_alone(config(tmp_path)) == 78
     told = capsys.readouterr().err
     assert f"has no {name}" in told and told.count("\n") == 1
 
@@ -36,4 +37,4 @@ def test_each_hook_of_uvicorn_is_looked_for(
 def test_the_hook_of_sse_starlette_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hook: Any = "_listen_for_exit_signal"
     monkeypatch.delattr(EventSourceResponse, hook)
-    assert serve(config(tmp_path)) == 78
+    assert serve_alone(config(tmp_path)) == 78
