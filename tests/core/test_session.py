@@ -397,7 +397,7 @@ async def test_every_broken_rule_of_an_update_is_told_by_the_callers_own_field()
         assert fields == ["deadline", "dependencies[1]", "priority", "schemas.method"]
 
 
-@virtual_time
+@pytest.mark.asyncio  # no virtual time: the thread takes real time
 @pytest.mark.parametrize("size", [LARGE_TREE - 1, LARGE_TREE + 50])
 async def test_a_large_copy_is_put_together_beside_the_event_loop(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[bool] = []
