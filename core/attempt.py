@@ -154,13 +154,10 @@ async def perform(
     first = own if spec.input_schema is None else spec.input_schema
     inputs = copied(resolve_inputs(task.inputs, context.stored_results, first))
     for schema in (spec.input_schema, own):
-        if schema is not None:
-            try:
-                problem = quick_violation(schema, inputs, "inputs", is_brought=schema is own)
-            except TooCostly:
-                problem = await _costly_violation(means.judges, task, schema, inputs, "inputs")
-            if problem:
-                return _failure(task, problem, Cause.INVALID_INPUT, final=True)
+        if schema is not None and (
+            problem := await _violation(means.judges, task, schema, inputs, "inputs", is_brought=schema is own)
+        ):
+            return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     try:
         if hooks.sees_tasks:
             inputs = await hooks.before_task(context.task, inputs)
@@ -180,13 +177,9 @@ async def perform(
             await _after(hooks, context.task, inputs, result.value if type(result) is Verified else result)
         if command.__class__ is not CompleteTask:
             return command
-        if spec.output_schema is not None and type(result) is not Verified:
-            try:
-                problem = quick_violation(spec.output_schema, command.result, "result")
-            except TooCostly:
-                problem = await _costly_violation(means.judges, task, spec.output_schema, command.result, "result")
-            if problem:
-                return _failure(task, problem, Cause.INVALID_RESULT, final=True)
+        schema = None if type(result) is Verified else spec.output_schema
+        if schema is not None and (problem := await _violation(means.judges, task, schema, command.result, "result")):
+            return _failure(task, problem, Cause.INVALID_RESULT, final=True)
         if size > PER_TASK:
             _hold(means.holdings, attempt, memory_of(data))
         return command
@@ -210,8 +203,14 @@ async def wait_until_stopped(attempts: Iterable[Attempt], limit: float) -> tuple
     return tuple(jobs[job] for job in pending)
 
 
-async def _costly_violation(judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str) -> str | None:
-    """What is wrong with the value by the schema, or why that cannot be told."""
+async def _violation(
+    judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str, *, is_brought: bool = False
+) -> str | None:
+    """What is wrong with the value by the schema, or why that cannot be told. What could take long is judged apart."""
+    try:
+        return quick_violation(schema, value, root, is_brought=is_brought)
+    except TooCostly:
+        pass
     try:
         return await judges.violation(task.owner, schema, value, root)
     except (Undecided, NoRoom) as error:
