@@ -23,7 +23,7 @@ from tests.faults.report import report
 CASES = int(os.environ.get("FRAMING_CASES", "100000"))
 FEW = 14  # places at which a stream is cut, so that there are many streams
 PLACES = 10_000 if CASES >= 1_000_000 else FEW
-CONTROL = min(CASES, 20_000)
+CONTROL = 500_000  # a planted bug shows within 6,000 cases on average: the search ends there, not by chance
 
 
 def the_seed() -> int:
