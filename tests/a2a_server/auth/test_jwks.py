@@ -208,7 +208,7 @@ GOOD = RSA.as_dict(private=False)
                 {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
                 {"kty": "OKP", "crv": "Ed25519", "x": "AA"},
                 {"kty": "EC", "crv": "P-0", "x": "AA", "y": "AA"},
-                OctKey.generate_key(256).as_dict(private=True),
+                OctKey.import_key("no key for signatures, 32 bytes..").as_dict(private=True),
             )
         ),
     ],
