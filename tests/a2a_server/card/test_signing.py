@@ -341,7 +341,6 @@ def signers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, ...]:
     return keys(tmp_path_factory.mktemp("keys"))
 
 
-@settings(deadline=None)
 @given(name=TEXT, description=TEXT, params=PARAMS, other=JSON, where=st.data())
 def test_any_card_s_signature_holds_until_a_covered_field_changes(
     signers: tuple[Key, ...], name: str, description: str, params: dict[str, Any], other: Any, where: st.DataObject
@@ -363,7 +362,6 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     fields=st.dictionaries(TEXT, JSON), signature=JSON, header=JSON | HEADERS, made=st.binary() | TEXT, data=st.data()
 )
