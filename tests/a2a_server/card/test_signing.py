@@ -11,7 +11,7 @@ import pytest
 from a2a.types import AgentCard as OfficialCard
 from a2a.utils.signing import ProtectedHeader, create_agent_card_signer, create_signature_verifier
 from google.protobuf.json_format import MessageToDict, ParseDict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.api_jwk import PyJWK
 from msgspec.structs import replace
