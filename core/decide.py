@@ -62,9 +62,9 @@ class _Settling:
     def is_open(self, task_id: str) -> bool:
         return task_id not in self._status and self.tree.is_open(task_id)
 
-    def cancel_tree(self, error: str) -> None:
+    def cancel_tree(self, error: str, by: str | None) -> None:
         self._cancelled = True
-        self.events.append(e.TreeCancelled(self.tree.id, error))
+        self.events.append(e.TreeCancelled(self.tree.id, error, by))
 
     def end(self, event: e.Event, status: TaskStatus, error: str | None = None) -> None:
         """One task ends; what follows from it is worked out by `settle`."""
@@ -74,8 +74,8 @@ class _Settling:
             self._origin.setdefault(event.task_id, f"{self._describe(event.task_id)} {status}: {error}")
         self._queue.append(event.task_id)
 
-    def cancel(self, task_id: str, error: str, cause: Cause) -> None:
-        self.end(e.TaskCancelled(task_id, error, cause), TaskStatus.CANCELLED, error)
+    def cancel(self, task_id: str, error: str, cause: Cause, by: str | None = None) -> None:
+        self.end(e.TaskCancelled(task_id, error, cause, by), TaskStatus.CANCELLED, error)
 
     def settle(self) -> list[e.Event]:
         """Follow every consequence, and end the run when nothing is left open."""
@@ -200,7 +200,7 @@ def _execute(command: c.Execute, tree: TaskTree, now: float) -> list[e.Event]:
     if not scope:
         raise NothingToRun(target.id, f"Task {target.id} is already completed; use force to run it again")
     is_whole = len(scope) == len(tree.tasks)
-    started = e.RunStarted(tree.id, tree.run + 1, None if is_whole else tuple(scope), command.force)
+    started = e.RunStarted(tree.id, tree.run + 1, None if is_whole else tuple(scope), command.force, command.by)
     if is_whole:
         return [started]
     # A group whose children are all completed ends at once, and what the run finds unmet is skipped: worked out on a
@@ -317,7 +317,7 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None:
         raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
-    return [*received, e.InputProvided(task.id, command.answer)]
+    return [*received, e.InputProvided(task.id, command.answer, command.by)]
 
 
 def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:
@@ -402,17 +402,17 @@ def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
         raise TaskNotCancelable(task.id, f"Task {task.id} is already {status}, cannot cancel")
     reason = _short(command.reason or "cancelled by request")
     if task.id == tree.id and tree.cancelled is None:
-        settling.cancel_tree(reason)
+        settling.cancel_tree(reason, command.by)
     left = frozenset() if command.force else command.uninterruptible & tree.running
     for i in targets:
         if i not in left and not tree.tasks[i].is_group and not settling.status(i).is_terminal:
-            settling.cancel(i, reason, Cause.REQUESTED)
+            settling.cancel(i, reason, Cause.REQUESTED, command.by)
     settling.follow()
     # A group that waits for something outside is cancelled too, unless one of its own tasks still runs.
     busy = {group.id for i in left for group in tree.ancestors(i)}
     for i in reversed(targets):
         if i not in left and i not in busy and not settling.status(i).is_terminal:
-            settling.cancel(i, reason, Cause.REQUESTED)
+            settling.cancel(i, reason, Cause.REQUESTED, command.by)
             settling.follow()
     return settling.settle()
 
@@ -439,7 +439,7 @@ def _update(command: c.UpdateTask, tree: TaskTree, now: float) -> list[e.Event]:
     changed = changed_task(task, command.changes, now)
     if problems := check_graph([changed if i == task.id else each for i, each in tree.tasks.items()]):
         raise InvalidPlan(problems)
-    return [e.TaskUpdated(task.id, msgspec.to_builtins(command.changes))]
+    return [e.TaskUpdated(task.id, msgspec.to_builtins(command.changes), command.by)]
 
 
 _DECIDE: dict[type, Callable[[Any, TaskTree, float], list[e.Event]]] = {

@@ -204,9 +204,13 @@ class TaskRepository:
         name: str | None = None,
         root_only: bool = False,
         limit: int = 100,
-        offset: int = 0,
+        *,
+        after: Task | None = None,
     ) -> list[Task]:
-        """Tasks that match, newest first. Raises ValueError for a status that does not exist."""
+        """Tasks that match, newest first; with `after`, the last task of a page, the page behind it.
+
+        Raises ValueError for a status that does not exist.
+        """
         await self._session.ensure_started()
         query = TaskQuery(
             owner=ANONYMOUS,
@@ -214,8 +218,8 @@ class TaskRepository:
             statuses=frozenset({TaskStatus(status)}) if status is not None else None,
             user_id=user_id,
             name=name,
+            before=None if after is None else (after.created_at, after.id),
             limit=limit,
-            offset=offset,
         )
         return await self._session.storage.tasks(query)
 

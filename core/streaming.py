@@ -7,6 +7,7 @@ from core import events as e
 from core.events import Recorded
 from core.jsonvalue import plain
 from core.node_status import error_of, node_status
+from core.owners import principal_of, tenant_of
 from core.task import Cause, TaskStatus, TreeHead
 from core.timestamps import to_timestamp
 
@@ -28,6 +29,13 @@ _TYPES: Mapping[type, str] = {
     e.TaskCancelled: "task_cancelled",
     e.TreeFinished: "final",
 }
+# What concerns somebody only where another than the tree's owner did it.
+_TYPES_OF_OTHERS: Mapping[type, str] = {
+    e.TreeCreated: "progress",
+    e.RunStarted: "progress",
+    e.TaskUpdated: "progress",
+    e.TreeCancelled: "progress",
+}
 _GROUP_TYPES: Mapping[TaskStatus, str] = {
     TaskStatus.COMPLETED: "task_completed",
     TaskStatus.FAILED: "task_failed",
@@ -40,6 +48,9 @@ def stream_event(recorded: Recorded, *, ended: Recorded | None = None) -> dict[s
     """What a follower is told about the event, None when nothing. `ended`: the root's own end, told with the tree's."""
     event = recorded.event
     kind = _GROUP_TYPES[event.status] if isinstance(event, e.GroupEnded) else _TYPES.get(type(event))
+    by = getattr(event, "by", None)
+    if kind is None and by is not None:
+        kind = _TYPES_OF_OTHERS.get(type(event))
     if kind is None:
         return None
     told: dict[str, Any] = {
@@ -54,7 +65,10 @@ def stream_event(recorded: Recorded, *, ended: Recorded | None = None) -> dict[s
         "seq": recorded.seq,
         "timestamp": to_timestamp(recorded.at),
     }
-    return told | _details(event, ended)
+    told |= _details(event, ended)
+    if by is not None:
+        told["by"] = {"tenant": tenant_of(by), "principal": principal_of(by)}
+    return told
 
 
 def folded_event(head: TreeHead, until: int) -> dict[str, Any]:
@@ -82,6 +96,14 @@ def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
             return {"progress": event.fraction, "message": event.message}
         case e.MessageSent():
             return {"message": event.message["parts"]}
+        case e.TreeCreated():
+            return {"message": "the tree was made"}
+        case e.RunStarted():
+            return {"message": f"run {event.run} was started"}
+        case e.TaskUpdated():
+            return {"message": f"{', '.join(event.changes)} changed"}
+        case e.TreeCancelled():
+            return {"message": "the tree was cancelled"}
         case e.InputProvided():
             return {"message": "the question was answered"}
         case e.AttemptFailed():

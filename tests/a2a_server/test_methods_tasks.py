@@ -100,6 +100,9 @@ async def test_wrong_tree_is_refused_whole_and_names_the_fields(call: Caller, pa
         ("tasks.tree", {"task_id": "a", "root_id": "a"}, {"task_id"}),
         ("tasks.children", {"parent_id": None}, {"parent_id"}),
         ("tasks.list", {"limit": 0, "offset": -1}, {"limit", "offset"}),
+        ("tasks.list", {"page_token": "bm9uZQ"}, {"page_token"}),
+        ("tasks.list", {"page_token": "é"}, {"page_token"}),
+        ("tasks.running.list", {"page_token": "a"}, {"page_token"}),
         ("tasks.list", {"status": "dancing", "root_only": "x"}, {"status", "root_only"}),
         ("tasks.update", {"name": "x"}, {"task_id"}),
         ("tasks.update", [1], {"task_id"}),
@@ -427,6 +430,14 @@ async def test_tree_is_found_by_any_node_and_children_by_their_parent(call: Call
     assert await call("tasks.tree", {"root_id": tree["id"]}) == tree
 
 
+@pytest.mark.parametrize("method", ["tasks.list", "tasks.running.list"])
+@pytest.mark.asyncio
+async def test_an_offset_is_refused_with_the_way_to_go(call: Caller, method: str) -> None:
+    error = await refused(call, method, {"offset": 100})
+    way = "unknown field; ask for the next page with page_token: that of the last task of the page before"
+    assert error.fields == {"offset"} and way in json.dumps(error.data)
+
+
 @pytest.mark.asyncio
 async def test_list_filters_and_pages_newest_first(call: Caller) -> None:
     first = await call.tree({"name": "echo", "user_id": "u1"})
@@ -436,7 +447,8 @@ async def test_list_filters_and_pages_newest_first(call: Caller) -> None:
         return [task["id"] for task in await call("tasks.list", given)]
 
     assert await ids() == [second, first]
-    assert await ids(limit=1, offset=1) == [first]
+    (newest,) = await call("tasks.list", {"limit": 1})
+    assert await ids(limit=1, page_token=newest["page_token"]) == [first]
     assert await ids(user_id="u1") == [first]
     assert await ids(status="completed") == [second]
     assert await ids(name="folder") == [second]
