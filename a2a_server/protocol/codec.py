@@ -213,7 +213,8 @@ def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
                 yield from _unknown(item, fields[name].type, _join(path, name))
             else:
                 known = ", ".join(fields) or "none"
-                yield Problem(_join(path, name[:LONGEST_NAME]), f"unknown field; the known ones are: {known}")
+                instead = getattr(kind, "INSTEAD", {}).get(name, f"the known ones are: {known}")
+                yield Problem(_join(path, name[:LONGEST_NAME]), f"unknown field; {instead}")
     elif get_origin(kind) is list and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown(item, get_args(kind)[0], f"{path}[{index}]")

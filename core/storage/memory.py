@@ -16,6 +16,7 @@ from core.errors import (
 )
 from core.events import KINDS, Recorded
 from core.fold import fold
+from core.owners import is_of
 from core.storage.base import (
     COUNTED,
     Append,
@@ -86,13 +87,13 @@ class MemoryStorage:
         loaded = [await self.load(tree_id) for tree_id in tree_ids]
         return [tree for tree in loaded if tree is not None]
 
-    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
+    async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
         head = self._heads.get(tree_id)
-        return head if head is not None and owner in (None, head.owner) else None
+        return head if head is not None and is_of(head.owner, owner, tenant) else None
 
-    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
+    async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
         task = self._tasks.get(task_id)
-        return task if task is not None and owner in (None, task.owner) else None
+        return task if task is not None and is_of(task.owner, owner, tenant) else None
 
     async def children(self, parent_id: str) -> list[Task]:
         found = [task for task in self._tasks.values() if task.parent_id == parent_id]
@@ -100,7 +101,8 @@ class MemoryStorage:
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         found = sorted(self._matching(query), key=lambda task: (task.created_at, task.id), reverse=True)
-        return found[query.offset : query.offset + query.limit]
+        before = query.before
+        return [task for task in found if before is None or (task.created_at, task.id) < before][: query.limit]
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
         return min(most, len(self._matching(query)))
@@ -299,7 +301,7 @@ class MemoryStorage:
         return [
             task
             for task in self._tasks.values()
-            if query.owner in (None, task.owner)
+            if is_of(task.owner, query.owner, query.tenant)
             and (not query.root_only or task.parent_id is None)
             and (query.statuses is None or task.status in query.statuses)
             and query.user_id in (None, task.user_id)
