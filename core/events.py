@@ -116,6 +116,13 @@ class TaskCompleted(Struct, frozen=True, gc=False, tag="task_completed"):
     result: Any = None
 
 
+class TaskSkipped(Struct, frozen=True, gc=False, tag="task_skipped"):
+    """The task completed without having run: its dependencies have ended, and not as one of them has to for it."""
+
+    task_id: str
+    reason: str
+
+
 class TaskFailed(Struct, frozen=True, gc=False, tag="task_failed"):
     """The task failed for good in this run."""
 
@@ -190,6 +197,7 @@ Event = (
     | AttemptFailed
     | AttemptLost
     | TaskCompleted
+    | TaskSkipped
     | TaskFailed
     | TaskRejected
     | TaskCancelled

@@ -19,6 +19,7 @@ KEPT = (
     | e.MessageSent
     | e.ArtifactAdded
     | e.TaskCompleted
+    | e.TaskSkipped
     | e.TaskFailed
     | e.TaskRejected
     | e.TaskCancelled

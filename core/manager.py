@@ -14,8 +14,9 @@ from core.events import Recorded, TreeFinished
 from core.executors.builtin import register_builtins
 from core.executors.registry import default_registry, wanted_executor
 from core.executors.schema import judge_schema
+from core.graph import check_graph
 from core.jsonvalue import NotJson, to_json_value
-from core.plan import Plan, TaskInput, check_graph, convert_fields, deadline_of, extras_problems, names_executor
+from core.plan import Plan, TaskInput, convert_fields, deadline_of, dependency_of, extras_problems, names_executor
 from core.retry import RetryPolicy
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
@@ -23,7 +24,7 @@ from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage
 from core.storage.sql import SqlStorage, database_path
 from core.streaming import stream_event
-from core.task import ANONYMOUS, Dependency, Task, TaskStatus
+from core.task import ANONYMOUS, Task, TaskStatus
 
 DEFAULT_DATABASE = "sqlite:///a2a-server.db"
 
@@ -162,7 +163,7 @@ class TaskRepository:
             position=next(self._created),
             executor=wanted_executor(name, schemas, params),
             priority=priority,
-            dependencies=tuple(Dependency(d) if isinstance(d, str) else d for d in parsed.dependencies),
+            dependencies=tuple(map(dependency_of, parsed.dependencies)),
             inputs=given["inputs"] or {},
             schemas=given["schemas"],
             params=given["params"],

@@ -38,12 +38,12 @@ from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.feed import Feed
 from core.fetch_room import FetchRooms
+from core.graph import check_graph
 from core.in_flight import ByteBudget, Holdings, memory_of, memory_of_tasks
 from core.orchestrator import LARGE_TREE, Orchestrator
 from core.plan import (
     Limits,
     Plan,
-    check_graph,
     executor_field,
     extras_problems,
     make_plan,

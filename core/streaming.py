@@ -7,7 +7,7 @@ from core import events as e
 from core.events import Recorded
 from core.jsonvalue import plain
 from core.node_status import error_of, node_status
-from core.task import TaskStatus, TreeHead
+from core.task import Cause, TaskStatus, TreeHead
 from core.timestamps import to_timestamp
 
 # Events that are absent concern nobody outside.
@@ -22,6 +22,7 @@ _TYPES: Mapping[type, str] = {
     e.ArtifactAdded: "artifact",
     e.InputRequested: "input_required",
     e.TaskCompleted: "task_completed",
+    e.TaskSkipped: "task_completed",
     e.TaskFailed: "task_failed",
     e.TaskRejected: "task_failed",
     e.TaskCancelled: "task_cancelled",
@@ -93,8 +94,10 @@ def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
             return {"question": list(event.parts)}
         case e.TaskCompleted():
             return {"progress": 1.0, "result": plain(event.result)}
+        case e.TaskSkipped():
+            return {"progress": 1.0, "cause": Cause.SKIPPED, "message": event.reason}
         case e.GroupEnded(status=TaskStatus.COMPLETED):
-            return {"progress": 1.0}
+            return {"progress": 1.0} | ({"cause": event.cause} if event.cause else {})
         case e.TreeFinished():
             done = {"progress": 1.0} if event.status is TaskStatus.COMPLETED else {}
             return {"status": event.status} | done | _end_of_root(ended)

@@ -10,7 +10,7 @@ from core.events import MessageReceived
 from core.retry import RetryPolicy
 from core.storage.base import Append, Document, Storage, TaskQuery, TreeQuery
 from core.storage.memory import MemoryStorage
-from core.task import Cause, Dependency, Question, Task, TaskStatus, TreeHead
+from core.task import Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
 from tests.storage.samples import created, finished, make_tasks, recorded, started, updated
 
 
@@ -38,7 +38,7 @@ async def test_every_field_of_a_task_survives(storage: Storage) -> None:
         executor="x",
         user_id="u",
         priority=-7,
-        dependencies=(Dependency("a", False),),
+        dependencies=(Dependency("a", On.ANY),),
         inputs={"status": "failed", "n": 2**70, "deep": [{"ü": None}]},
         schemas={"method": "x"},
         params={"p": 1},
