@@ -79,7 +79,8 @@ class MemoryStorage:
         await self._submit(lambda: self._put_draft(task))
 
     async def cancel_draft(self, task: Task) -> bool:
-        return await self._submit(lambda: self._cancel_draft(task))
+        was_draft: bool = await self._submit(lambda: self._cancel_draft(task))
+        return was_draft
 
     async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
         found = [self._tasks[task_id] for task_id in task_ids if task_id in self._tasks]

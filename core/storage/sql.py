@@ -170,7 +170,8 @@ class SqlStorage:
             statements.PUT_TASKS.run(connection.exec_driver_sql, [codec.task_row(task)])
             return True
 
-        return await self._run(change)
+        was_draft: bool = await self._run(change)
+        return was_draft
 
     async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
         ids = {"ids": msgspec.json.encode(list(task_ids)).decode()}
