@@ -193,9 +193,15 @@ class TaskTree:
             head,
             version=head.version + 1,
             status=status,
-            progress=self._progress / self._executable if self._executable else float(status.is_terminal),
+            progress=self._fraction(status),
             updated_at=head.updated_at if status is before and not isinstance(event, e.RunStarted) else at,
         )
+
+    def _fraction(self, status: TaskStatus) -> float:
+        """The tree's progress, 0 to 1. A completed tree is done, whatever became of what it could be without."""
+        if status is TaskStatus.COMPLETED or not self._executable:
+            return float(status.is_terminal)
+        return self._progress / self._executable
 
     def _present_status(self) -> TaskStatus:
         if not self._head.is_live or self._head.status is TaskStatus.PENDING:

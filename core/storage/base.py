@@ -181,6 +181,14 @@ class Storage(Protocol):
         """
         ...
 
+    async def cancel_draft(self, task: Task) -> bool:
+        """Put the cancelled task in the place of its draft. False when it is a draft no more."""
+        ...
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        """Those of these tasks that belong to no tree and were cancelled, in any order."""
+        ...
+
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         """The tree's head and all its tasks by position, read at one moment; None when there is no such tree.
 

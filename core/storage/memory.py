@@ -30,7 +30,7 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
-from core.task import Task, TreeHead
+from core.task import Task, TaskStatus, TreeHead
 
 
 class MemoryStorage:
@@ -78,6 +78,14 @@ class MemoryStorage:
 
     async def put_draft(self, task: Task) -> None:
         await self._submit(lambda: self._put_draft(task))
+
+    async def cancel_draft(self, task: Task) -> bool:
+        was_draft: bool = await self._submit(lambda: self._cancel_draft(task))
+        return was_draft
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        found = [self._tasks[task_id] for task_id in task_ids if task_id in self._tasks]
+        return [task for task in found if task.tree_id == "" and task.status is TaskStatus.CANCELLED]
 
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         head = self._heads.get(tree_id)
@@ -255,6 +263,13 @@ class MemoryStorage:
         if task.id in self._tasks:
             raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")])
         self._tasks[task.id] = task
+
+    def _cancel_draft(self, task: Task) -> bool:
+        stored = self._tasks.get(task.id)
+        if stored is None or stored.tree_id != "":
+            return False
+        self._tasks[task.id] = task
+        return True
 
     def _put_documents(self, documents: Sequence[Document]) -> None:
         for document in documents:

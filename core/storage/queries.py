@@ -77,6 +77,11 @@ HEADS = compiled(select(*HEAD_COLUMNS).where(trees.c.id.in_(_IDS)))
 TREES_TASKS = compiled(
     select(tasks.c.tree_id, *TASK_COLUMNS).where(tasks.c.tree_id.in_(_IDS)).order_by(tasks.c.tree_id, tasks.c.position)
 )
+CANCELLED_DRAFTS = compiled(
+    select(*TASK_COLUMNS).where(
+        tasks.c.id.in_(_IDS), tasks.c.tree_id == literal_column("''"), tasks.c.status == literal_column("'cancelled'")
+    )
+)
 CHILDREN = compiled(
     select(*TASK_COLUMNS).where(tasks.c.parent_id == bindparam("id")).order_by(tasks.c.position, tasks.c.id)
 )

@@ -162,6 +162,22 @@ class SqlStorage:
 
         await self._run(insert)
 
+    async def cancel_draft(self, task: Task) -> bool:
+        def change(connection: Connection) -> bool:
+            draft = select(tables.tasks.c.id).where(tables.tasks.c.id == task.id, tables.tasks.c.tree_id == "")
+            if connection.execute(draft).first() is None:
+                return False
+            statements.PUT_TASKS.run(connection.exec_driver_sql, [codec.task_row(task)])
+            return True
+
+        was_draft: bool = await self._run(change)
+        return was_draft
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        ids = {"ids": msgspec.json.encode(list(task_ids)).decode()}
+        rows = await self._reading().rows((queries.CANCELLED_DRAFTS.sql, queries.CANCELLED_DRAFTS.parameters(ids)))
+        return await _readable(rows, codec.read_task)
+
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         by_id = {"id": tree_id}
         head = queries.HEAD.sql, queries.HEAD.parameters(by_id)

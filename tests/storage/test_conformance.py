@@ -254,6 +254,25 @@ async def test_a_draft_with_a_taken_id_is_refused(storage: Storage) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_draft_is_cancelled_and_nothing_else(storage: Storage) -> None:
+    draft = replace(make_tasks("d", 1)[0], tree_id="")
+    other = replace(make_tasks("e", 1)[0], tree_id="")
+    await storage.put_draft(draft)
+    await storage.put_draft(other)
+    await storage.append(created("t"))
+    cancelled = replace(draft, status=TaskStatus.CANCELLED, error="no longer wanted")
+
+    assert await storage.cancel_draft(cancelled) is True
+    for gone in ("t", "nobody"):
+        assert await storage.cancel_draft(replace(cancelled, id=gone)) is False
+
+    assert await storage.task("d") == cancelled
+    assert await storage.task("t") == created("t").tasks[0]
+    assert await storage.task("nobody") is None
+    assert await storage.cancelled_drafts(["d", "e", "t", "nobody"]) == [cancelled]
+
+
+@pytest.mark.asyncio
 async def test_delete_removes_the_tree_with_everything_and_nothing_else(storage: Storage) -> None:
     await storage.append(created("t", 3))
     await storage.append(created("u", 3))
