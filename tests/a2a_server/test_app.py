@@ -64,7 +64,7 @@ def test_host_name_is_read_without_port_and_brackets(host: str, name: str) -> No
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "a!b", "[::2]", "", "[evil", "127.0.0.1:[x", "[::1]x"],
+    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "a!b", "[::2]", "", "[evil", "127.0.0.1:[x", "[::1]x"],
 )
 @pytest.mark.parametrize("path", ["/", "/.well-known/agent-card.json", "/tasks/x/events"])
 @pytest.mark.asyncio
