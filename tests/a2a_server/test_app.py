@@ -64,7 +64,7 @@ def test_host_name_is_read_without_port_and_brackets(host: str, name: str) -> No
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "a!b", "[::2]", "", "[evil", "127.0.0.1:[x", "[::1]x"],
+    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "a!b", "[::2]", "", "[a", "127.0.0.1:[x", "[::1]x"],
 )
 @pytest.mark.parametrize("path", ["/", "/.well-known/agent-card.json", "/tasks/x/events"])
 @pytest.mark.asyncio
@@ -75,7 +75,7 @@ async def test_foreign_host_is_misdirected_and_what_is_no_host_a_bad_request(
     async with server.client() as client:
         response = await client.get(path, headers={"Host": host})
     assert response.status_code == (421 if is_host(host) else 400)
-    assert is_host(host) is (host not in ("", "[evil", "127.0.0.1:[x", "[::1]x"))
+    assert is_host(host) is (host not in ("", "[a", "127.0.0.1:[x", "[::1]x"))
     assert response.json()["error"]["code"] == -32600
 
 
