@@ -20,7 +20,7 @@ from a2a_server.inflight import PIECE, SMALL
 from a2a_server.jsonrpc import Event, Frame
 from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.codec import encode
+from a2a_server.protocol.codec import encode, one_line
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.translate import STATUSES, ending_message, kinds, snapshot, updates
 from core import events as e
@@ -321,18 +321,6 @@ async def sse(
                 permit.let_go()
     if is_draining():
         yield DRAINED
-
-
-def one_line(data: bytes) -> bytes:
-    """The same JSON without the characters at which some clients end a line: U+0085, U+2028 and U+2029.
-
-    Only LF and CR end one (HTML §9.2.5), but Python's `splitlines`, with which such clients read, ends it there, too.
-    """
-    if b"\xc2\x85" in data:
-        data = data.replace(b"\xc2\x85", b"\\u0085")
-    if b"\xe2\x80" in data:
-        data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    return data
 
 
 class EventStream(EventSourceResponse):

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import Message, Scope
 
+from a2a_server.cli.output import print_json_line
 from a2a_server.inflight import PIECE
-from a2a_server.streams import PING, EventStream, _Ping, one_line
+from a2a_server.protocol.codec import one_line
+from a2a_server.streams import PING, EventStream, _Ping
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_rfc9112 import exchange
 from tests.a2a_server.test_streams import frames_of, rpc
@@ -58,6 +60,12 @@ def test_json_in_one_line_is_the_same_json() -> None:
     assert json.loads(one_line(data)) == json.loads(data)
     plain = b'{"a":"\xe2\x80\xa6\xc2\x84"}'
     assert one_line(plain) == plain
+
+
+def test_client_commands_print_each_item_on_one_line_for_python_too(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json_line({"text": TEXT})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {"text": TEXT}
 
 
 # Comments
