@@ -6,7 +6,7 @@ a new parser reads the head without the field `Upgrade`, and then what follows i
 """
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -124,7 +124,7 @@ class Framed(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             if version == "1.0":
                 self._judge_1_0()
-            if not self.url.startswith(b"/") or b"#" in self.url:
+            if self.url[:1] != b"/" or b"#" in self.url:
                 self._judge_target()
             return True
         if self.parser.get_method() == b"CONNECT":
@@ -150,11 +150,6 @@ class Framed(HttpToolsProtocol):
         if len(self.pipeline) >= SENT_AHEAD:
             raise HeadNotTaken("Too many requests were sent ahead")
         super().on_message_begin()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if cycle.scope["http_version"] == "1.0" or cycle.waiting_for_100_continue:
-            app = _Ending(app, cycle)
-        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, and close."""
@@ -196,7 +191,7 @@ class Framed(HttpToolsProtocol):
         self.transport.close()
 
 
-class _Ending:
+class Ending:
     """The app, whose answer is framed as the rest of its connection allows.
 
     HTTP/1.0 knows no chunks, so that an answer of unknown length ends with its connection (RFC 9112 §6.1, §6.3). And

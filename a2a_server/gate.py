@@ -26,7 +26,7 @@ from a2a_server.protocol.errors import (
     UnsupportedCoding,
     UnsupportedMediaType,
 )
-from a2a_server.targets import host_name, is_for_this_scheme, is_host
+from a2a_server.targets import SCHEME, host_name, is_host
 
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing
@@ -98,14 +98,14 @@ class Gate:
                 raise BadHeaders(f"The header {name.decode()} is given twice")
             headers[name] = value.decode("latin-1")
         host = headers.get(b"host", "")
-        if not is_host(host) and (b"host" in headers or scope["http_version"] != "1.0"):  # RFC 9112 §3.2
+        name = host_name(host)
+        if not name and not is_host(host) and (b"host" in headers or scope["http_version"] != "1.0"):  # RFC 9112 §3.2
             raise BadHeaders("The header Host is missing, or is not a name or an address, perhaps with a port")
         if scope["path"] in PROBES:
             return
         # A page on the web can make a browser call us under a name of its own (DNS rebinding).
-        name = host_name(host)
         is_ours = name in self._hosts or (name and "*" in self._hosts)
-        if not is_ours or not is_for_this_scheme(scope):
+        if not is_ours or (SCHEME in scope and scope[SCHEME] != scope["scheme"]):  # RFC 9110 §7.4
             raise Misdirected("This server does not answer for this Host; see allowed_hosts")
         origin = headers.get(b"origin")
         if origin is not None and not self._origins.admits(origin, host, scope["path"]):

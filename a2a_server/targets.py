@@ -3,8 +3,6 @@
 import re
 from typing import Any, Final
 
-from starlette.types import Scope
-
 SCHEME: Final = "a2a_server.target_scheme"  # in the scope: the scheme that an absolute target names
 
 Fields = list[tuple[bytes, bytes]]
@@ -57,8 +55,3 @@ def host_name(value: str) -> str:
     """The name in a `Host` header: lower case, without port and brackets; empty where no server has such a name."""
     matched = _NAME.fullmatch(value.strip().lower())
     return (matched[1] or matched[2]) if matched else ""
-
-
-def is_for_this_scheme(scope: Scope) -> bool:
-    """Whether an absolute target names the scheme by which the request came (RFC 9110 §7.4)."""
-    return bool(scope.get(SCHEME, scope["scheme"]) == scope["scheme"])

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from a2a_server.framing import Framed
+from a2a_server.framing import Ending, Framed
 from a2a_server.overload import REFUSED, RETRY_AFTER, TAKEN, Kind, Load, kind_of_body, kind_of_path
 
 TURN: Final = 0.01  # seconds, at least, between two times at which connections are heard again
@@ -119,6 +119,8 @@ class Turnstile(Framed):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        if cycle.scope["http_version"] == "1.0" or cycle.waiting_for_100_continue:
+            app = Ending(app, cycle)
         super()._start_asgi_task(cycle, app)
         self._weigh()
 
