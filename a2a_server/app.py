@@ -357,7 +357,7 @@ class Application:
         client = request.client.host if request.client else "an unknown address"
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
-        extensions = headers.get(_extensions_header(headers), "")
+        extensions = ",".join(headers.getlist(_extensions_header(headers)))
         principal = await self.authenticator.principal(headers, client)
         permit: Permit = request.scope[PERMIT]
         permit.admit(principal.owner, self._caller_limits[principal is not NOBODY])
