@@ -18,6 +18,7 @@ KEPT = (
     e.MessageReceived
     | e.MessageSent
     | e.ArtifactAdded
+    | e.InputRequested
     | e.TaskCompleted
     | e.TaskFailed
     | e.TaskRejected
@@ -30,7 +31,8 @@ KEPT = (
 def fold(events: Sequence[Recorded]) -> list[Recorded]:
     """What remains of these events of one tree, which follow each other.
 
-    The pieces of an artifact take the place of the first one, so that artifacts keep their order.
+    The pieces of an artifact take the place of the first one, so that artifacts keep their order; none goes past what
+    was said between them.
     """
     kept: list[Recorded] = []
     nodes = {recorded.task_id for recorded in events}
@@ -52,6 +54,8 @@ def fold(events: Sequence[Recorded]) -> list[Recorded]:
             # The root's view has other nodes' artifacts under their ids: nothing must go past such a namesake.
             if artifact_id != event.task_id and artifact_id.partition(".")[0] in nodes:
                 pieces.clear()
+        elif isinstance(event, e.MessageSent):
+            pieces.clear()  # whether output came after what was said last is told (the status then says nothing)
         elif isinstance(event, e.TaskCompleted):
             # The result takes the place of what was given under the task's own id.
             pieces.pop((event.task_id, event.task_id), None)

@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from time import perf_counter
 from typing import Any
 
+from msgspec.structs import replace
+
 from a2a_server.context import Principal, RequestContext
 from a2a_server.dialect import A2A_1_0
 from a2a_server.jsonrpc import Frame, Handler, Method
@@ -139,6 +141,8 @@ class A2AMethods:
             )
             if (task := await readable(snapshot)) is None:
                 continue
+            if params.include_artifacts and task.artifacts is None:
+                task = replace(task, artifacts=[])  # asked for, they are told even where there are none (§3.1.4)
             tasks.append(task)
             size += len(encode(task))
             if perf_counter() >= ends_at:  # what is in memory is read without a wait

@@ -42,7 +42,7 @@ class TaskReader:
         self, head: TreeHead, task_id: str, *, with_artifacts: bool = True, with_history: bool = True
     ) -> Sequence[Recorded]:
         """What a snapshot at the head's version is made of."""
-        wanted = kinds(head, task_id, with_artifacts=with_artifacts, with_history=with_history)
+        wanted = kinds(head, task_id, with_artifacts=True, with_history=with_history)
         if wanted is not None and (told := self._session.feed.told(head.id, head.version)) is not None:
             return [recorded for recorded in told if KINDS[type(recorded.event)] in wanted]
         storage = self._session.storage

@@ -1,0 +1,175 @@
+"""What a client reads of a conversation: every message once, in its order, in every version, binding and method."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from core.executors.base import ExecutorSpec, Parts, TaskContext
+from tests.a2a_server.conftest import Caller, RunningServer, _Executor, message, running, tree_message
+from tests.a2a_server.test_methods_a2a import state
+
+AGENT, USER = "agent", "user"
+
+
+async def thinks_and_returns(inputs: dict[str, Any], context: TaskContext) -> Any:
+    await context.message("thinking")
+    return "answer"
+
+
+async def thinks_and_streams(inputs: dict[str, Any], context: TaskContext) -> Any:
+    await context.message("thinking")
+    await context.artifact("ans")
+    await context.artifact("wer")
+
+
+async def streams_around_a_word(inputs: dict[str, Any], context: TaskContext) -> Any:
+    await context.artifact("ans")
+    await context.message("thinking")
+    await context.artifact("wer")
+
+
+async def returns_nothing(inputs: dict[str, Any], context: TaskContext) -> Any:
+    await context.message("thinking")
+    await context.message("said")
+
+
+async def returns_no_parts(inputs: dict[str, Any], context: TaskContext) -> Any:
+    await context.message("said")
+    return Parts([])
+
+
+async def streams_then_says(inputs: dict[str, Any], context: TaskContext) -> Any:
+    await context.artifact("answer")
+    await context.message("said")
+
+
+async def thinks_and_fails(inputs: dict[str, Any], context: TaskContext) -> Any:
+    await context.message("thinking")
+    raise ValueError("broke")
+
+
+TALKS = {  # what it says, and what its final status says of it
+    thinks_and_returns: (["thinking"], None),
+    thinks_and_streams: (["thinking"], None),
+    streams_around_a_word: (["thinking"], None),
+    returns_nothing: (["thinking", "said"], "said"),
+    returns_no_parts: (["said"], "said"),
+    streams_then_says: (["said"], "said"),
+    thinks_and_fails: (["thinking"], "broke"),
+}
+
+
+def text(told: dict[str, Any] | None) -> str | None:
+    return None if told is None else "".join(part["text"] for part in told["parts"])
+
+
+def spoken(task: dict[str, Any]) -> list[tuple[str, str | None]]:
+    return [(said["role"].removeprefix("ROLE_").lower(), text(said)) for said in task.get("history", [])]
+
+
+@pytest_asyncio.fixture
+async def served() -> AsyncIterator[RunningServer]:
+    async with running() as server:
+        for talk in TALKS:
+            server.lab.registry.register(ExecutorSpec(id=talk.__name__, make=lambda talk=talk: _Executor(talk)))
+        yield server
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("talk", TALKS, ids=lambda talk: talk.__name__)
+async def test_a_message_stands_in_the_status_or_in_the_history_in_every_binding(
+    served: RunningServer, talk: Any
+) -> None:
+    words, final = TALKS[talk]
+    in_history = [(USER, "hi"), *((AGENT, word) for word in words if word != final)]
+    call = Caller(served.application, served.lab)
+    sent = await call.send(talk.__name__)
+    task_id = sent["id"]
+    async with served.client() as client:
+        rest = (await client.get(f"/tasks/{task_id}")).json()
+        listed = (await client.get("/tasks")).json()["tasks"]
+    old = await call("tasks/get", {"id": task_id})
+    (bare,) = (await call("ListTasks", {"historyLength": 0}))["tasks"]
+
+    tasks = [sent, await call("GetTask", {"id": task_id}), rest, old, *listed]
+    for task in tasks:
+        assert text(task["status"].get("message")) == final
+        assert spoken(task) == in_history
+    assert text(bare["status"].get("message")) == final
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("method", ["SendStreamingMessage", "message/stream"])
+@pytest.mark.parametrize("talk", TALKS, ids=lambda talk: talk.__name__)
+async def test_a_stream_tells_a_message_once(served: RunningServer, talk: Any, method: str) -> None:
+    call = Caller(served.application, served.lab)
+    said = message(talk.__name__)
+    if method == "message/stream":
+        said["message"] |= {"kind": "message", "role": "user", "parts": [{"kind": "text", "text": "hi"}]}
+    frames = [frame.result for frame in await call.frames(method, said)]
+    updates = [frame.get("statusUpdate", frame) for frame in frames[1:]]
+
+    told = [text(update["status"]["message"]) for update in updates if "message" in update.get("status", {})]
+
+    words, final = TALKS[talk]
+    assert told == [*words, *([final] if final not in [None, *words] else [])]
+
+
+@pytest.mark.asyncio
+async def test_a_question_stays_in_the_history_when_it_is_answered(call: Caller) -> None:
+    async def interview(inputs: dict[str, Any], context: TaskContext) -> Any:
+        name = await context.ask("Who are you?")
+        await context.message(f"Thanks, {name}")
+        return f"Hello, {name}!"
+
+    call.lab.registry.register(ExecutorSpec(id="interview", make=lambda: _Executor(interview)))
+    asked = await call.send("interview")
+    assert (text(asked["status"]["message"]), spoken(asked)) == ("Who are you?", [(USER, "hi")])
+
+    done = (await call("SendMessage", message(text="Ada", task=asked["id"])))["task"]
+
+    talk = [(USER, "hi"), (AGENT, "Who are you?"), (USER, "Ada"), (AGENT, "Thanks, Ada")]
+    assert (done["status"].get("message"), spoken(done)) == (None, talk)
+    for length in (1, 2, 3):
+        got = await call("GetTask", {"id": asked["id"], "historyLength": length})
+        assert spoken(got) == talk[-length:]
+    assert spoken(await call("tasks/get", {"id": asked["id"]})) == talk
+    question = done["history"][1]
+    assert question == asked["status"]["message"], "the same message, under the same id"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("skill", ["ask", "login"])
+async def test_a_question_that_is_never_answered_stays_too(call: Caller, skill: str) -> None:
+    asked = await call.send(skill)
+    question = text(asked["status"]["message"])
+
+    cancelled = await call("CancelTask", {"id": asked["id"]})
+
+    assert state(cancelled) == "CANCELED"
+    assert spoken(cancelled) == [(USER, "hi"), (AGENT, question)]
+
+
+@pytest.mark.asyncio
+async def test_of_several_questions_the_status_has_the_oldest_and_the_history_the_others(call: Caller) -> None:
+    tree = tree_message({"id": "r", "name": "g"}, {"name": "ask", "parent_id": "r"}, {"name": "login", "parent_id": "r"})
+    task = (await call("SendMessage", tree))["task"]
+    while len((got := await call("GetTask", {"id": task["id"]}))["history"]) < 2:
+        assert await call("tasks.events", {"task_id": task["id"]})
+    questions = {text(got["status"]["message"]), text(got["history"][1])}
+    assert questions == {"first?", "log in"}
+
+
+@pytest.mark.asyncio
+async def test_a_snapshot_and_the_stream_after_it_have_the_same_numbers(call: Caller) -> None:
+    """Whoever joins them drops what the snapshot has already: events up to its number."""
+    frames = await call.frames("SendStreamingMessage", message("chunks"))
+    first, *updates = [next(iter(frame.result.values())) for frame in frames]
+    numbers = [update["metadata"]["seq"] for update in updates]
+    assert [first["metadata"]["seq"], *numbers] == [3, 4, 5, 6, 7, 8]
+    assert numbers[-1] == frames[-1].seq
+    task = await call("GetTask", {"id": first["id"]})
+    assert task["metadata"]["seq"] == numbers[-1]
+    assert (await call("tasks/get", {"id": first["id"]}))["metadata"]["seq"] == numbers[-1]
