@@ -58,6 +58,7 @@ LAYERS = (
         "a2a_server.config",
         "a2a_server.context",
         "a2a_server.inflight",
+        "a2a_server.keyed",
         "a2a_server.dialect",
         "a2a_server.extensions",
         "a2a_server.limits",

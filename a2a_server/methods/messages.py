@@ -77,7 +77,7 @@ class Messages:
         self._check(params)
         history_length = params.configuration.history_length
         with ExitStack() as held:
-            sent = await self._deliver(context, "SendMessage", params, held)
+            sent = await self._deliver(context, params, held)
             if params.configuration.return_immediately:
                 return wire.SendMessageResponse(task=await self._seen(sent, history_length))
             context.permit.park()
@@ -96,7 +96,7 @@ class Messages:
             text = "a message is not sent twice: take the stream up with SubscribeToTask"
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
         with ExitStack() as held:
-            sent = await self._deliver(context, "SendStreamingMessage", params, held)
+            sent = await self._deliver(context, params, held)
         first = await self._seen(sent, params.configuration.history_length)
         head = sent.head
         view = View(head.id, sent.task_id, context_of(head), context.dialect)
@@ -144,11 +144,13 @@ class Messages:
             self._webhooks.check(webhook, "configuration.taskPushNotificationConfig.")
 
     async def _deliver(
-        self, context: RequestContext, method: str, params: wire.SendMessageRequest, held: ExitStack
+        self, context: RequestContext, params: wire.SendMessageRequest, held: ExitStack
     ) -> Addressed:
         """Store the message, once, as a new task, whose log is then held in memory, or with the task it names."""
         message = params.message
-        claim = self._idempotency.claim(context, method, params, message_id=message.message_id)
+        # One by one, since a configuration of defaults may be given or not; the tenant is the owner's.
+        digested = (message, params.configuration, params.metadata)
+        claim = self._idempotency.claim(context, "SendMessage", digested, message_id=message.message_id)
 
         async def make() -> Addressed:
             if message.task_id:
