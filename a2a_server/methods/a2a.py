@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
 
@@ -33,6 +34,8 @@ from core.task import TreeHead
 
 DEFAULT_PAGE = 50
 PAGE_BYTES = 4 * 1024 * 1024  # of JSON, behind which a page of tasks ends; at least one is in it
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class A2AMethods:
@@ -117,7 +120,7 @@ class A2AMethods:
                 origin=ORIGIN,
                 statuses=frozenset({STATUSES[params.status]}) if params.status else None,
                 context_id=params.context_id or None,
-                updated_since=since.timestamp() if since else None,
+                updated_since=_in_milliseconds(since) if since else None,
                 before=pages.read(params.page_token) if params.page_token else None,
                 limit=size,
             )
@@ -184,6 +187,11 @@ class A2AMethods:
         if self._extended_card is None:
             raise UnsupportedOperation("This agent offers no extended agent card")
         return self._extended_card(context.principal)
+
+
+def _in_milliseconds(since: datetime) -> float:
+    """Seconds since 1970, rounded up to the milliseconds in which timestamps are told: what is told as later, is."""
+    return -(-((since - _EPOCH) // timedelta(microseconds=1)) // 1000) / 1000
 
 
 async def _no_push(context: RequestContext, params: Any) -> Any:

@@ -143,9 +143,7 @@ class Messages:
                 raise PushNotificationNotSupported
             self._webhooks.check(webhook, "configuration.taskPushNotificationConfig.")
 
-    async def _deliver(
-        self, context: RequestContext, params: wire.SendMessageRequest, held: ExitStack
-    ) -> Addressed:
+    async def _deliver(self, context: RequestContext, params: wire.SendMessageRequest, held: ExitStack) -> Addressed:
         """Store the message, once, as a new task, whose log is then held in memory, or with the task it names."""
         message = params.message
         # One by one, since a configuration of defaults may be given or not; the tenant is the owner's.
