@@ -1,8 +1,8 @@
 """JSON values to typed params and back.
 
-`decode` reads the ProtoJSON of A2A, `from_query` makes it of a query string: it takes snake_case names, enum numbers and
-every way to write an integer for the fields it knows, reads null as unset, ignores unknown fields, and looks at nothing
-inside user JSON.
+`decode` reads the ProtoJSON of A2A, `from_query` makes it of a query string: it takes snake_case names, enum numbers
+and every way to write an integer for the fields it knows, reads null as unset, ignores unknown fields, and looks at
+nothing inside user JSON.
 `decode_strict` reads the params of our own methods: the names as they are, and nothing else. Both say everything that
 is wrong at once.
 """

@@ -154,7 +154,8 @@ async def test_a_question_that_is_never_answered_stays_too(call: Caller, skill: 
 
 @pytest.mark.asyncio
 async def test_of_several_questions_the_status_has_the_oldest_and_the_history_the_others(call: Caller) -> None:
-    tree = tree_message({"id": "r", "name": "g"}, {"name": "ask", "parent_id": "r"}, {"name": "login", "parent_id": "r"})
+    children = ({"name": name, "parent_id": "r"} for name in ("ask", "login"))
+    tree = tree_message({"id": "r", "name": "g"}, *children)
     task = (await call("SendMessage", tree))["task"]
     while len((got := await call("GetTask", {"id": task["id"]}))["history"]) < 2:
         assert await call("tasks.events", {"task_id": task["id"]})

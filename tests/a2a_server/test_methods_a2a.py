@@ -224,7 +224,9 @@ async def test_context_of_the_caller_is_kept(call: Caller) -> None:
     assert (await call.send("nothing", context="mine"))["contextId"] == "mine"
 
 
-@pytest.mark.parametrize(("length", "kept"), [(0, []), (1, ["one"]), (2, ["first?", "one"]), (9, ["hi", "first?", "one"])])
+@pytest.mark.parametrize(
+    ("length", "kept"), [(0, []), (1, ["one"]), (2, ["first?", "one"]), (9, ["hi", "first?", "one"])]
+)
 @pytest.mark.asyncio
 async def test_history_length_trims_everywhere(call: Caller, length: int, kept: list[str]) -> None:
     task = await call.send("ask")
