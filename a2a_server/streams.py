@@ -217,7 +217,7 @@ class Streams:
         return snapshot(head, view.task_id, events)
 
     async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
-        key = (view.dialect.version, recorded.seq, view.task_id, closes)
+        key = (view.dialect.version + view.dialect.form, recorded.seq, view.task_id, closes)
         if (frames := self._cache.get(key)) is None:
             ending = await self._ending(recorded, view) if isinstance(recorded.event, e.TreeFinished) else None
             told = updates(recorded, view.task_id, view.context_id, ending=ending)

@@ -79,6 +79,7 @@ LAYERS = (
     ("a2a_server.methods", "a2a_server.v0_3.methods"),
     ("a2a_server.gate",),
     ("a2a_server.rest",),
+    ("a2a_server.v0_3.rest",),
     ("a2a_server.limit_table",),
     ("a2a_server.app", "a2a_server.containment", "a2a_server.tls", "a2a_server.watchdog"),
     ("a2a_server.server",),
