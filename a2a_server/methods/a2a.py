@@ -107,8 +107,10 @@ class A2AMethods:
         )
 
     async def get_task(self, context: RequestContext, params: wire.GetTaskRequest) -> wire.Task:
+        """A tree's root tells its nodes, a node its parent and its root, in the metadata."""
         head = await self._reader.find(context.owner, params.id)
-        return await self._reader.snapshot(head, params.id, params.history_length)
+        task = await self._reader.snapshot(head, params.id, params.history_length)
+        return await self._reader.with_nodes(head, task) if head.size > 1 and params.id == head.id else task
 
     async def list_tasks(self, context: RequestContext, params: wire.ListTasksRequest) -> wire.ListTasksResponse:
         since = params.status_timestamp_after

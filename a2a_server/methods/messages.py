@@ -87,7 +87,8 @@ class Messages:
             for recorded in events:
                 if reply := reply_message(recorded, context_of(head)):
                     return wire.SendMessageResponse(message=reply)
-        return wire.SendMessageResponse(task=snapshot(head, sent.task_id, events, history_length=history_length))
+        task = snapshot(head, sent.task_id, events, history_length=history_length)
+        return wire.SendMessageResponse(task=task if task.id == head.id else await self._reader.placed(task))
 
     async def stream(self, context: RequestContext, params: wire.SendMessageRequest) -> AsyncGenerator[Frame, None]:
         """The task, then everything that happens to it, to its end or its first question."""

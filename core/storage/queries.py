@@ -71,6 +71,9 @@ TASK = compiled(select(*TASK_COLUMNS).where(tasks.c.id == bindparam("id")))
 HEAD_OF = _owned(trees, HEAD_COLUMNS)
 TASK_OF = _owned(tasks, TASK_COLUMNS)
 TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
+NODES = compiled(
+    select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position).limit(bindparam("limit"))
+)
 _IDS = select(func.json_each(bindparam("ids")).table_valued("value").c.value)
 HEADS = compiled(select(*HEAD_COLUMNS).where(trees.c.id.in_(_IDS)))
 TREES_TASKS = compiled(

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from a2a_server.methods.reading import MOST_NODES
 from core.executors.base import ExecutorSpec, Parts, TaskContext
-from tests.a2a_server.conftest import Caller, RunningServer, _Executor, message, running, tree_message
+from tests.a2a_server.conftest import Caller, RunningServer, _Executor, calling, message, running, tree_message
 from tests.a2a_server.test_methods_a2a import state
 
 AGENT, USER = "agent", "user"
@@ -174,3 +175,49 @@ async def test_a_snapshot_and_the_stream_after_it_have_the_same_numbers(call: Ca
     task = await call("GetTask", {"id": first["id"]})
     assert task["metadata"]["seq"] == numbers[-1]
     assert (await call("tasks/get", {"id": first["id"]}))["metadata"]["seq"] == numbers[-1]
+
+
+# What is around a task
+
+
+@pytest.mark.asyncio
+async def test_a_root_tells_its_nodes_and_a_node_its_place(call: Caller) -> None:
+    tree = tree_message(
+        {"id": "r", "name": "g"},
+        {"id": "a", "name": "number", "parent_id": "r"},
+        {"id": "b", "name": "boom", "parent_id": "a"},
+    )
+    root = (await call("SendMessage", tree))["task"]["id"]
+    for method in ("GetTask", "tasks/get"):
+        got = await call(method, {"id": root})
+        nodes = got["metadata"]["nodes"]
+        assert [(node["name"], node["status"]) for node in nodes] == [("number", "completed"), ("boom", "failed")]
+        assert "nodesLeftOut" not in got["metadata"]
+        parents = {nodes[0]["id"]: root, nodes[1]["id"]: nodes[0]["id"]}
+        for node_id, parent in parents.items():
+            node = await call(method, {"id": node_id})
+            assert (node["metadata"]["rootTaskId"], node["metadata"]["parentTaskId"]) == (root, parent)
+
+
+@pytest.mark.asyncio
+async def test_a_task_on_its_own_tells_no_nodes(call: Caller) -> None:
+    task = await call.send("echo")
+    assert (await call("GetTask", {"id": task["id"]}))["metadata"].keys() == {"progress", "seq"}
+
+
+@pytest.mark.asyncio
+async def test_only_so_many_nodes_are_told_and_how_many_there_are_besides() -> None:
+    async with calling(max_tree_tasks=200) as call:
+        below = [{"name": "nothing", "parent_id": "r"} for _ in range(MOST_NODES + 3)]
+        root = (await call("SendMessage", tree_message({"id": "r", "name": "g"}, *below)))["task"]["id"]
+        told = (await call("GetTask", {"id": root}))["metadata"]
+    assert (len(told["nodes"]), told["nodesLeftOut"]) == (MOST_NODES, 3)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_to_a_node_tells_its_place_too(call: Caller) -> None:
+    tree = tree_message({"id": "r", "name": "g"}, {"name": "login", "parent_id": "r"})
+    root = (await call("SendMessage", tree))["task"]["id"]
+    (node,) = (await call("GetTask", {"id": root}))["metadata"]["nodes"]
+    answered = (await call("SendMessage", message(text="token", task=node["id"])))["task"]
+    assert answered["metadata"]["parentTaskId"] == root
