@@ -169,7 +169,8 @@ class Application:
         open_tasks = OpenTasks(session, config.max_open_tasks)
         required = [each.uri for each in self.cards.extensions if each.required]
         idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
-        rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids)
+        known = frozenset(each.uri for each in self.cards.extensions)
+        rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids, known)
         messages = Messages(session, self.streams, open_tasks, idempotency, rules, self.webhooks)
         push = PushMethods(session, self.webhooks) if self.webhooks is not None else None
         a2a = A2AMethods(

@@ -5,6 +5,7 @@ Whatever a client sees of a task is made of its tree's head and events alone, so
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ STATES: Mapping[TaskStatus, TaskState] = {
 }
 STATUSES: Mapping[TaskState, TaskStatus] = {state: status for status, state in STATES.items()}
 
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 CONVERSATION = ("message_received", "message_sent", "input_requested", "input_provided", *FAILURES)
 OUTPUT = ("artifact_added", "task_completed")
 
@@ -279,7 +281,7 @@ def _joined(pieces: Sequence[wire.Artifact]) -> wire.Artifact:
         description=next((piece.description for piece in reversed(pieces) if piece.description), ""),
         parts=[part for piece in pieces for part in piece.parts],
         metadata=metadata,
-        extensions=pieces[0].extensions,
+        extensions=list(dict.fromkeys(uri for piece in pieces for uri in piece.extensions)),
     )
 
 
@@ -297,6 +299,7 @@ def _given_artifact(artifact: Mapping[str, Any], node_id: str, task_id: str) -> 
         description=artifact.get("description", ""),
         parts=parts,
         metadata=artifact.get("metadata", {}),
+        extensions=artifact.get("extensions", []),
     )
 
 
@@ -333,7 +336,8 @@ def _details(event: e.Event) -> dict[str, Any]:
 def _question(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
     event = recorded.event
     assert isinstance(event, e.InputRequested)
-    return _message(event.parts, f"{recorded.task_id}.{event.attempt}.question", context_id, task_id)
+    about = {"metadata": event.metadata, "extensions": list(event.extensions)}
+    return _message(event.parts, f"{recorded.task_id}.{event.attempt}.question", context_id, task_id, about)
 
 
 def _error(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
@@ -343,15 +347,26 @@ def _error(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | 
 def _said(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
     event = recorded.event
     assert isinstance(event, e.MessageSent)
-    return _message(event.message["parts"], f"{recorded.tree_id}.{recorded.seq}", context_id, task_id)
+    said = event.message
+    return _message(said["parts"], f"{recorded.tree_id}.{recorded.seq}", context_id, task_id, said)
 
 
-def _message(parts: Iterable[Any], message_id: str, context_id: str, task_id: str) -> wire.Message | None:
+def _message(
+    parts: Iterable[Any], message_id: str, context_id: str, task_id: str, about: Mapping[str, Any] = EMPTY
+) -> wire.Message | None:
     """Something the agent says; None for nothing, since a message has at least one part."""
     said = wire_parts(parts)
     if not said:
         return None
-    return wire.Message(message_id=message_id, role=Role.AGENT, parts=said, context_id=context_id, task_id=task_id)
+    return wire.Message(
+        message_id=message_id,
+        role=Role.AGENT,
+        parts=said,
+        context_id=context_id,
+        task_id=task_id,
+        metadata=about.get("metadata", {}),
+        extensions=about.get("extensions", []),
+    )
 
 
 def _status_update(

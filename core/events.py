@@ -77,6 +77,8 @@ class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
     attempt: int
     parts: tuple[dict[str, Any], ...]
     auth: bool = False
+    metadata: dict[str, Any] = {}  # of the message that asks, like the extensions
+    extensions: tuple[str, ...] = ()
 
 
 class InputProvided(Struct, frozen=True, gc=False, tag="input_provided"):
@@ -84,6 +86,7 @@ class InputProvided(Struct, frozen=True, gc=False, tag="input_provided"):
 
     task_id: str
     answer: Any
+    message: dict[str, Any] | None = None  # the A2A message that brought it
 
 
 class AttemptFailed(Struct, frozen=True, gc=False, tag="attempt_failed"):

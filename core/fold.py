@@ -68,6 +68,7 @@ def _joined(pieces: Sequence[Recorded]) -> Recorded:
     assert isinstance(first.event, e.ArtifactAdded) and isinstance(last.event, e.ArtifactAdded)
     artifact: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    extensions: dict[str, None] = {}  # in their order
     parts: list[Any] = []
     for recorded in pieces:
         assert isinstance(recorded.event, e.ArtifactAdded)
@@ -75,7 +76,10 @@ def _joined(pieces: Sequence[Recorded]) -> Recorded:
         artifact |= {name: value for name, value in piece.items() if value}
         parts += piece["parts"]
         metadata |= piece.get("metadata") or {}
+        extensions |= dict.fromkeys(piece.get("extensions") or ())
     artifact["parts"] = parts
     if metadata:
         artifact["metadata"] = metadata
+    if extensions:
+        artifact["extensions"] = list(extensions)
     return replace(first, event=replace(first.event, artifact=artifact, last_chunk=last.event.last_chunk))

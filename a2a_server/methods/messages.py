@@ -39,6 +39,7 @@ class MessageRules(NamedTuple):
     default_skill: str | None  # for messages that name none
     max_file: int  # bytes of a `raw` part
     takes_context_ids: bool  # whether clients may mint contexts (A2A §3.4.1)
+    extensions: frozenset[str] = frozenset()  # those in the card
 
 
 class Addressed(NamedTuple):
@@ -182,7 +183,13 @@ class Messages:
             plan,
             origin=ORIGIN,
             context_id=context_id,
-            metadata=request_of(value, params.metadata, references=references, accepted_output_modes=modes),
+            metadata=request_of(
+                value,
+                params.metadata,
+                references=references,
+                accepted_output_modes=modes,
+                extensions=sorted(self._rules.extensions.intersection(context.extensions)),
+            ),
             execute=True,
             message=value,
             documents=_documents(claim, plan.root_id, plan.root_id) + (enrolled.documents if enrolled else ()),

@@ -1,6 +1,9 @@
 """What a client reads of a conversation: every message once, in its order, in every version, binding and method."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +11,11 @@ import pytest_asyncio
 
 from a2a_server.methods.reading import MOST_NODES
 from core.executors.base import ExecutorSpec, Parts, TaskContext
+from core.executors.function import Declared, make_spec
+from core.session import has_ended
 from tests.a2a_server.conftest import Caller, RunningServer, _Executor, calling, message, running, tree_message
 from tests.a2a_server.test_methods_a2a import state
+from tests.core.executors import functions
 
 AGENT, USER = "agent", "user"
 
@@ -159,7 +165,7 @@ async def test_of_several_questions_the_status_has_the_oldest_and_the_history_th
     tree = tree_message({"id": "r", "name": "g"}, *children)
     task = (await call("SendMessage", tree))["task"]
     while len((got := await call("GetTask", {"id": task["id"]}))["history"]) < 2:
-        assert await call("tasks.events", {"task_id": task["id"]})
+        await asyncio.sleep(0)
     questions = {text(got["status"]["message"]), text(got["history"][1])}
     assert questions == {"first?", "log in"}
 
@@ -221,3 +227,86 @@ async def test_an_answer_to_a_node_tells_its_place_too(call: Caller) -> None:
     (node,) = (await call("GetTask", {"id": root}))["metadata"]["nodes"]
     answered = (await call("SendMessage", message(text="token", task=node["id"])))["task"]
     assert answered["metadata"]["parentTaskId"] == root
+
+
+# Extensions and metadata
+
+MODES = {"defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"]}
+CARD = {"name": "a", "description": "a", **MODES}
+URI = "https://a.example/x"
+
+
+async def marks(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """As `functions.marks`, which runs in a thread or a process."""
+    await context.message("said", metadata={"m": 1}, extensions=["https://a.example/m"])
+    seen = [context.answer_message]
+    for question in ("first?", "second?"):
+        await context.ask(question, metadata={"q": 1}, extensions=["https://a.example/q"])
+        seen.append(context.answer_message)
+    await context.artifact("given", artifact_id="a", metadata={"a": 1}, extensions=["https://a.example/a"])
+    return {"seen": seen, "extensions": list(context.extensions)}
+
+
+@pytest.mark.parametrize("isolation", ["task", "thread", "process"])
+@pytest.mark.asyncio
+async def test_an_executor_sees_and_sets_extensions_and_metadata(tmp_path: Path, isolation: Any) -> None:
+    template = tmp_path / "card.json"
+    extensions = [{"uri": URI}, {"uri": "https://a.example/other"}]
+    template.write_text(json.dumps(CARD | {"capabilities": {"extensions": extensions}}))
+    async with calling(card=str(template)) as call:
+        function: Any = marks if isolation == "task" else functions.marks
+        call.lab.registry.register(make_spec("marks", function, Declared(isolation=isolation)))
+        activated = (URI, "https://a.example/unknown")
+        asked = (await call("SendMessage", message("marks"), extensions=activated))["task"]
+        answers = [message(text=text, task=asked["id"]) for text in ("one", "two")]
+        for number, answer in enumerate(answers):
+            answer["message"] |= {"metadata": {"n": number}, "extensions": [URI]}
+            done = (await call("SendMessage", answer))["task"]
+
+    question = asked["status"]["message"]
+    assert (question["metadata"], question["extensions"]) == ({"q": 1}, ["https://a.example/q"])
+    _, given = asked["history"]
+    assert (given["metadata"], given["extensions"]) == ({"m": 1}, ["https://a.example/m"])
+    by_id = {artifact["artifactId"]: artifact for artifact in done["artifacts"]}
+    assert (by_id["a"]["metadata"], by_id["a"]["extensions"]) == ({"a": 1}, ["https://a.example/a"])
+    result = by_id[done["id"]]["parts"][0]["data"]
+    none, *seen = result["seen"]
+    assert none is None
+    assert [(each["parts"], each["metadata"], each["extensions"]) for each in seen] == [
+        ([{"text": "one"}], {"n": 0}, [URI]),
+        ([{"text": "two"}], {"n": 1}, [URI]),
+    ]
+    assert result["extensions"] == [URI], "activated by the caller and known by the card"
+
+
+@pytest.mark.asyncio
+async def test_an_answer_without_a_message_has_none(call: Caller) -> None:
+    async def looks(inputs: dict[str, Any], context: TaskContext) -> Any:
+        return {"answer": await context.ask("?"), "message": context.answer_message, "known": list(context.extensions)}
+
+    call.lab.registry.register(ExecutorSpec(id="looks", make=lambda: _Executor(looks)))
+    task = await call.send("looks")
+    await call("tasks.answer", {"task_id": task["id"], "answer": 7})
+    await call.session.wait(task["id"], has_ended)
+    done = await call("tasks.get", {"task_id": task["id"]})
+    assert done["result"] == {"answer": 7, "message": None, "known": []}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"metadata": [1]}, "metadata must be a dict"),
+        ({"metadata": {"a": {1}}}, "metadata"),
+        ({"extensions": URI}, "extensions must be a list of URIs"),
+        ({"extensions": [1]}, "extensions must be text"),
+    ],
+)
+@pytest.mark.parametrize("say", ["message", "reply", "artifact", "ask"])
+@pytest.mark.asyncio
+async def test_wrong_marks_fail_the_task_and_say_nothing(call: Caller, say: str, wrong: Any, why: str) -> None:
+    async def speaks(inputs: dict[str, Any], context: TaskContext) -> Any:
+        await getattr(context, say)("x", **wrong)
+
+    call.lab.registry.register(ExecutorSpec(id="speaks", make=lambda: _Executor(speaks)))
+    task = await call.send("speaks")
+    assert (state(task), why in str(text(task["status"]["message"])), spoken(task)) == ("FAILED", True, [(USER, "hi")])
