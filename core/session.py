@@ -367,7 +367,7 @@ class Session:
     ) -> None:
         """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom."""
         tree_id = await self._tree_of(task_id)
-        self.holdings.add(tree_id, memory_of(msgspec.json.encode(answer)))
+        self.holdings.add(tree_id, memory_of(msgspec.json.encode((answer, message))))
         await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by), documents)
 
     async def receive_message(

@@ -294,8 +294,11 @@ class TaskTree:
 
     def _input_provided(self, event: e.InputProvided, at: float) -> None:
         task = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
-        answers = (*task.answers, event.answer)
-        self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, answers=answers, updated_at=at))
+        answers = {
+            "answers": (*task.answers, event.answer),
+            "answer_messages": (*task.answer_messages, event.message),
+        }
+        self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, **answers, updated_at=at))
         del self.questions[task.id]
         self._offer(task.id)
 
@@ -455,6 +458,7 @@ def _reset(task: Task, at: float) -> Task:
         message=None,
         question=None,
         answers=(),
+        answer_messages=(),
         result=None,
         error=None,
         cause=None,

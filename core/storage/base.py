@@ -218,6 +218,13 @@ class Storage(Protocol):
         """The direct children of a task, by position. Raises AnswerTooLarge and QueryTooLong as `tasks` does."""
         ...
 
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        """The first tasks of a tree by position: at most `limit`, and only as many as have LIST_BYTES together.
+
+        A corrupt row is left out.
+        """
+        ...
+
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """The tasks that match, newest first; a page has fewer than its limit where a corrupt row is left out.
 

@@ -107,6 +107,9 @@ class MemoryStorage:
         found = [task for task in self._tasks.values() if task.parent_id == parent_id]
         return sorted(found, key=lambda task: (task.position, task.id))
 
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        return [self._tasks[task_id] for task_id in self._members.get(tree_id, ())[:limit]]
+
     async def tasks(self, query: TaskQuery) -> list[Task]:
         found = sorted(self._matching(query), key=lambda task: (task.created_at, task.id), reverse=True)
         before = query.before

@@ -72,6 +72,9 @@ TASK_OF = _owned(tasks, TASK_COLUMNS)
 HEAD_OF_TENANT = _owned(trees, HEAD_COLUMNS, "tenant")
 TASK_OF_TENANT = _owned(tasks, TASK_COLUMNS, "tenant")
 TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
+NODES = compiled(
+    select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position).limit(bindparam("limit"))
+)
 _IDS = select(func.json_each(bindparam("ids")).table_valued("value").c.value)
 HEADS = compiled(select(*HEAD_COLUMNS).where(trees.c.id.in_(_IDS)))
 TREES_TASKS = compiled(

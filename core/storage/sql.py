@@ -211,6 +211,11 @@ class SqlStorage:
             raise AnswerTooLarge(LIST_BYTES)
         return await in_pieces(page.rows, codec.read_task)
 
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        query = queries.NODES.sql, queries.NODES.parameters({"id": tree_id, "limit": limit})
+        page = await self._reading().page(query, LIST_BYTES)
+        return await _readable(page.rows, codec.read_task)
+
     async def tasks(self, query: TaskQuery) -> list[Task]:
         if not queries.is_of_all(query):
             return await self._tasks(query)

@@ -30,6 +30,15 @@ async def test_a_created_tree_is_loaded_as_it_was(storage: Storage) -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_first_nodes_of_a_tree_come_by_position(storage: Storage) -> None:
+    append = created("t", 5)
+    await storage.append(append)
+    assert await storage.nodes("t", 3) == list(append.tasks[:3])
+    assert await storage.nodes("t", 9) == list(append.tasks)
+    assert await storage.nodes("x", 3) == []
+
+
+@pytest.mark.asyncio
 async def test_every_field_of_a_task_survives(storage: Storage) -> None:
     task = Task(
         id="t",
