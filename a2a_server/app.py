@@ -86,7 +86,6 @@ from core.storage.sql import SqlStorage
 from core.turns import Turns
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
-PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
 _NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
@@ -252,11 +251,27 @@ class Application:
         self.retention.start()
         self.is_ready = True
 
+    def announce_end(self) -> None:
+        """Tell whoever looks at `/readyz` that the server will stop; calls are still served."""
+        self.is_draining = True
+
     def drain(self) -> None:
         """Take no new work; streams end, resumably, and blocking calls answer with their task as it is."""
+        self._refuse_work()
+        self.session.feed.close()
+
+    async def finish(self, grace: float, limit: float) -> None:
+        """Take no new work, let attempts end within `grace` seconds, and interrupt what is left.
+
+        Streams and blocking calls of a tree end when nothing of it runs any more. What was interrupted is waited for
+        `limit` seconds.
+        """
+        self._refuse_work()
+        await self.session.stop(grace, limit)
+
+    def _refuse_work(self) -> None:
         self.is_ready = False
         self.is_draining = True
-        self.session.feed.close()
 
     async def stop(self, limit: float) -> None:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
@@ -265,7 +280,7 @@ class Application:
         await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):
-                await self.session.close(PATIENCE * limit)
+                await self.session.close(grace=0.0)
         except TimeoutError:
             await self.session.storage.close()
         finally:
@@ -335,10 +350,9 @@ class Application:
     async def readyz(self, request: Request) -> Response:
         """Whether it takes work; if not, why."""
         status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
-        reason = (self.session.storage.refusal() or self.session.runner.problem()) if self.is_ready else None
-        if reason is not None:
+        if status == "ready" and (reason := self.session.storage.refusal() or self.session.runner.problem()):
             return JSONResponse({"status": "unready", "reason": reason}, status_code=503)
-        return JSONResponse({"status": status}, status_code=200 if self.is_ready else 503)
+        return JSONResponse({"status": status}, status_code=200 if status == "ready" else 503)
 
     def _face(self, scope: Scope) -> Face:
         return self.rest.call(scope) or self.door
@@ -348,7 +362,7 @@ class Application:
 
     def _stream(self, events: AsyncGenerator[Event, None], context: RequestContext) -> EventStream:
         guarded = self.lifetimes.guarded(events, context.principal)
-        frames = sse(guarded, lambda: self.is_draining, context.permit)
+        frames = sse(guarded, lambda: not self.is_ready, context.permit)
         return EventStream(frames, ping=self.config.sse_ping)
 
     async def _context(self, request: Request) -> RequestContext:

@@ -51,7 +51,7 @@ from core.plan import (
     parse_changes,
     unknown_executor,
 )
-from core.runner import Runner
+from core.runner import STOP_LIMIT, Runner
 from core.runner_limits import RunnerLimits
 from core.storage.base import Document, Storage
 from core.stored import StoredBytes
@@ -117,6 +117,7 @@ class Session:
             ),
         )
         self.is_closed = False
+        self._is_stopped = False
         self._keeper: asyncio.Task[None] | None = None
         self._opening: asyncio.Future[None] | None = None
 
@@ -205,8 +206,23 @@ class Session:
             logger.info("%d unfinished trees taken up", taken)
         return taken
 
+    async def stop(self, grace: float, limit: float = STOP_LIMIT) -> None:
+        """Start nothing more, and let attempts end within `grace` seconds; then interrupt those that are left.
+
+        The next `resume` takes them up. Followers and waits of a tree end when none of its attempts runs any more. For
+        what was interrupted it waits `limit` seconds.
+        """
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        try:
+            await self.runner.drain(grace, lambda trees: self.feed.close(but=trees))
+        finally:
+            self.feed.close()
+            await self.runner.close(limit)
+
     async def close(self, grace: float = 10.0) -> None:
-        """Stop what runs (it is taken up by the next `resume`), end every follower, close the storage."""
+        """`stop`, and close the storage."""
         await self._shut(grace)
         if self._keeper is not None:
             self._keeper.cancel()
@@ -216,10 +232,9 @@ class Session:
             return
         self.is_closed = True
         try:
-            await self.runner.close(grace)
+            await self.stop(grace)
         finally:
             await self.judges.close()
-            self.feed.close()
             await self.storage.close()
 
     # Trees
