@@ -72,7 +72,6 @@ from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.v0_3.translate import push_body
 from a2a_server.well_known import WellKnown
-from core.clock import boot_seconds
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
@@ -152,7 +151,7 @@ class Application:
         times = RetentionTimes(fold_after=config.fold_after or None, drop_after=config.delete_after or None)
         # With or without webhooks at present: what waits for its delivery waits.
         unread = partial(unread_trees, session.storage) if self.webhooks is None else self.webhooks.unread
-        return Retention(session.storage, session.feed, session.steady, times, unread)
+        return Retention(session.storage, session.feed, session.clock, times, unread)
 
     def _make_load(self) -> Load:
         config, session = self.config, self.session
@@ -417,7 +416,6 @@ def build(
         registry=registry,
         limits=runner_limits(config),
         egress=Egress(egress),
-        uptime=boot_seconds,
         max_stored=config.max_stored_per_caller,
     )
     url = config.url(port)

@@ -391,8 +391,6 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_DATA, "disk_reserve", "free space of the disk that is kept for ends, cancels and deletes", "bytes",
              OVERLOADED + "; `/readyz` is 503",
              "storage/test_guard.py::test_only_small_appends_to_what_is_there_may_use_the_reserve"),
-    _fixed(_DATA, "clock_jump", clock.LASTING, "time after which a jump of the clock counts for retention", "seconds",
-           "deleted no earlier", "core/test_clock.py::test_a_jump_of_the_clock_is_believed_after_an_hour"),
     _setting(_DATA, "fold_after", "time after its end at which a task's events are folded", "seconds", "folded",
              _RETIRED),
     _setting(_DATA, "delete_after", "time after its end at which a task is deleted", "seconds", "deleted", _RETIRED),

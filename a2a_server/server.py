@@ -30,6 +30,7 @@ from a2a_server.forks import kept_from_children
 from a2a_server.handshake import shaking
 from a2a_server.proxies import exempt
 from a2a_server.watchdog import Watchdog
+from core.clock import ClockWatch
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 from core.library_hooks import require
 
@@ -106,6 +107,7 @@ class Server(uvicorn.Server):
         self._ready = ready
         self.told_to_end = threading.Event()
         self._told_at: float | None = None
+        self._clock_watch = ClockWatch(application.session.clock)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
@@ -120,8 +122,9 @@ class Server(uvicorn.Server):
         self._ready(self._application.url)
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's tick, ten times a second; each tenth holds the connections to their deadlines."""
+        """uvicorn's tick, ten times a second; each tenth holds connections to their deadlines, and looks at the clock."""
         if counter % 10 == 0:
+            self._clock_watch.look()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, TimedConnection):
                     connection.enforce()

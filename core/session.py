@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from core.attempt import Means
 from core.brought_schemas import BroughtSchemas, judge_rest
-from core.clock import Clock, SteadyTime, SystemClock
+from core.clock import Clock, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.copies import copies, own_ids
 from core.egress import Egress, EgressPolicy
@@ -74,7 +74,6 @@ class CancelResult(Struct, frozen=True, kw_only=True):
 class Session:
     """Everything of one core. Use it with `async with`, or call `start()` and `close()`.
 
-    `uptime`: seconds that pass whatever the clock is set to; None: those of the event loop.
     `max_stored`: bytes that one owner may have stored; 0: any number.
     """
 
@@ -86,14 +85,12 @@ class Session:
         clock: Clock | None = None,
         limits: RunnerLimits | None = None,
         egress: Egress | None = None,
-        uptime: Callable[[], float] | None = None,
         max_stored: int = 0,
     ) -> None:
         self.storage = storage
         self.registry = registry
         self.clock = clock or SystemClock()
-        self.steady = SteadyTime(self.clock.now, uptime or _loop_time)
-        self.stored = StoredBytes(storage, max_stored, self.steady.now)
+        self.stored = StoredBytes(storage, max_stored, self.clock.now)
         self.feed = Feed(storage)
         limits = limits or RunnerLimits()
         egress = egress or Egress(EgressPolicy())
@@ -154,7 +151,6 @@ class Session:
         """Open the storage and tell all who wait for it. When it cannot be, it may be tried again."""
         try:
             refuse_while_loading()
-            self.steady.now()  # a jump from here on is one
             await self.storage.open()
             await self._end_orphans()
         except BaseException as error:
@@ -477,10 +473,6 @@ class Session:
         if task is None or not task.tree_id:
             raise TaskNotFound(task_id)
         return task.tree_id
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def has_ended(head: TreeHead) -> bool:

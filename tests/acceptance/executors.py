@@ -58,6 +58,13 @@ async def nap(inputs: dict[str, Any], context: TaskContext) -> Any:
     return {"nonce": secrets.token_hex(8)}
 
 
+@executor("second_try")
+async def second_try(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """Fails once."""
+    if context.attempt == 1:
+        raise RuntimeError("once")
+
+
 @executor("boom")
 async def boom(inputs: dict[str, Any]) -> Any:
     """Fails."""

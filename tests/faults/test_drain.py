@@ -213,7 +213,7 @@ class Napping:
             self.tasks.append(self.server.call("tasks.execute", {"tasks": chain})["task_id"])
             if n == moment:  # one of those that run will have ended by now, or has just begun
                 first = self.tasks[-self.chance.randrange(1, n + 1)]
-                next(iter(self.server.events(first, self.chance.randrange(1, 6))))
+                next(iter(self.server.events(first, self.chance.randrange(1, 4))))
                 break
         told: list[int] = []
         is_looking = threading.Event()
