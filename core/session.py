@@ -6,6 +6,7 @@ the face's business.
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -38,6 +39,7 @@ from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.feed import Feed
 from core.fetch_room import FetchRooms
+from core.home import Home
 from core.in_flight import ByteBudget, Holdings, memory_of, memory_of_tasks
 from core.orchestrator import LARGE_TREE, Orchestrator
 from core.plan import (
@@ -90,33 +92,35 @@ class Session:
         self.storage = storage
         self.registry = registry
         self.clock = clock or SystemClock()
-        self.stored = StoredBytes(storage, max_stored, self.clock.now)
-        self.feed = Feed(storage)
-        limits = limits or RunnerLimits()
-        egress = egress or Egress(EgressPolicy())
-        budget = ByteBudget(limits.in_flight_per_owner, limits.in_flight)
+        self._limits = limits or RunnerLimits()
+        self._egress = egress or Egress(EgressPolicy())
+        self._max_stored = max_stored
+        self.is_closed = False
+        self._home = Home(self._open, self._let_go, storage.abandon)
+        collected = weakref.finalize(self, self._home.place.collected, storage.abandon)
+        collected.atexit = False
+        self._wire()
+
+    def _wire(self) -> None:
+        """Make all that belongs to one event loop."""
+        self._is_used = False
+        self._is_stopped = False
+        self.stored = StoredBytes(self.storage, self._max_stored, self.clock.now)
+        self.feed = Feed(self.storage)
+        budget = ByteBudget(self._limits.in_flight_per_owner, self._limits.in_flight)
         self.holdings = Holdings(budget)
-        self.orchestrator = Orchestrator(storage, self.feed, self.clock, self.holdings)
+        self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings)
         self.family = Family()
         self.judges = Judges(self.family)
+        rooms = FetchRooms(budget, self._egress.policy.max_bytes)
         self.runner = Runner(
             self.orchestrator,
-            registry,
+            self.registry,
             self.clock,
-            limits,
-            egress,
-            Means(
-                self.judges,
-                self.holdings,
-                FetchRooms(budget, egress.policy.max_bytes),
-                self.family,
-                self.stored.is_full,
-            ),
+            self._limits,
+            self._egress,
+            Means(self.judges, self.holdings, rooms, self.family, self.stored.is_full),
         )
-        self.is_closed = False
-        self._is_stopped = False
-        self._keeper: asyncio.Task[None] | None = None
-        self._opening: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> "Session":
         await self.start()
@@ -126,40 +130,30 @@ class Session:
         await self.close()
 
     async def start(self) -> None:
-        """Open the storage, unless `ensure_started` has. Raises DatabaseInUse, StorageError or ConfigurationError."""
-        if self._opening is None and not self.is_closed:
-            self._opening = asyncio.get_running_loop().create_future()
-            await self._open(self._opening)
-        else:
-            await self.ensure_started()
+        """Open the storage. Raises DatabaseInUse, StorageError or ConfigurationError."""
+        await self._enter(until_loop_ends=False)
 
     async def ensure_started(self) -> None:
-        """Start on first use, and close when the event loop ends (asyncio.run cancels what is left)."""
-        loop = asyncio.get_running_loop()
+        """Start on first use, and close when the event loop ends; in another loop it is opened anew."""
+        await self._enter(until_loop_ends=True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has been used and not been closed since."""
+        return self._home.is_open
+
+    async def _enter(self, *, until_loop_ends: bool) -> None:
         if self.is_closed:
             raise StorageUnavailable("this session is closed; make another one with create_session()")
-        if self._opening is None:
-            self._opening = loop.create_future()
-            self._keeper = asyncio.create_task(self._keep(self._opening))
-        elif self._opening.get_loop() is not loop:
-            raise StorageUnavailable(
-                "this session belongs to another event loop, and one process opens a database once"
-            )
-        await asyncio.shield(self._opening)
+        await self._home.enter(until_loop_ends=until_loop_ends)
 
-    async def _open(self, opening: asyncio.Future[None]) -> None:
-        """Open the storage and tell all who wait for it. When it cannot be, it may be tried again."""
-        try:
-            refuse_while_loading()
-            await self.storage.open()
-            await self._end_orphans()
-        except BaseException as error:
-            self._opening = None
-            told = error if isinstance(error, CoreError) else StorageUnavailable("this session could not be opened")
-            opening.set_exception(told)
-            opening.exception()  # seen, also when nobody waits
-            raise
-        opening.set_result(None)
+    async def _open(self) -> None:
+        refuse_while_loading()
+        if self._is_used:
+            self._wire()
+        self._is_used = True
+        await self.storage.open()
+        await self._end_orphans()
 
     async def _end_orphans(self) -> None:
         """End what an earlier process started and left at work, before any of its attempts begins anew."""
@@ -171,17 +165,6 @@ class Session:
             raise
         if ended:
             logger.warning("%d processes that an earlier process had started were still at work and were ended", ended)
-
-    async def _keep(self, opening: asyncio.Future[None]) -> None:
-        try:
-            await self._open(opening)
-        except CoreError:
-            return  # those who wait are told
-        try:
-            await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
-            await self._shut(grace=0.0)
-            raise
 
     async def resume(self) -> int:
         """Take up the trees that an earlier process left unfinished; how many there were."""
@@ -219,16 +202,15 @@ class Session:
 
     async def close(self, grace: float = 10.0) -> None:
         """`stop`, and close the storage."""
-        await self._shut(grace)
-        if self._keeper is not None:
-            self._keeper.cancel()
-
-    async def _shut(self, grace: float) -> None:
-        if self.is_closed:
-            return
         self.is_closed = True
-        try:
+        if self._home.is_open:
             await self.stop(grace)
+        await self._home.leave()
+
+    async def _let_go(self) -> None:
+        """Stop what runs, at once, and close the storage."""
+        try:
+            await self.stop(0.0)
         finally:
             await self.judges.close()
             await self.storage.close()

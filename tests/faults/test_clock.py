@@ -189,8 +189,8 @@ class Clocked:
 
     def deletion(self) -> None:
         """An ended task is there until its time is over, and not much longer."""
-        task = self.execute("noop")["id"]
         began = time.monotonic()
+        task = self.execute("noop")["id"]
         is_known = True
         while is_known:
             self.execute("nap", inputs={"seconds": 0.1})
