@@ -13,6 +13,7 @@ from core.errors import DatabaseInUse, StorageUnavailable
 
 PATIENCE = 5.0  # seconds to wait for another loop of this process, or for a forgotten session, to let go
 LOOK = 0.02  # seconds between two looks at that
+LINGER = 5.0  # seconds after its last use in which a session is not thrown away: the next call finds it open
 
 
 class Place:
@@ -44,6 +45,8 @@ class Home:
         self._opening: asyncio.Future[None] | None = None
         self._opener: asyncio.Task[None] | None = None
         self._keeper: AsyncGenerator[None, None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._used_at = 0.0
         self.place = Place()
 
     @property
@@ -67,8 +70,26 @@ class Home:
             await asyncio.sleep(LOOK)
         await asyncio.shield(opening)
 
+    def linger(self, owner: object) -> None:
+        """Keep the owner alive for a while: a program that makes a session in each call has one of them open."""
+        loop = asyncio.get_running_loop()
+        self._used_at = loop.time()
+        if self._lingering is None:
+            self._lingering = loop.call_later(LINGER, self._linger_on, owner)
+
+    def _linger_on(self, owner: object) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._used_at + LINGER - loop.time()
+        self._lingering = loop.call_later(left, self._linger_on, owner) if left > 0 else None
+
+    def _linger_no_more(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+
     async def leave(self) -> None:
         """Close, if it is open."""
+        self._linger_no_more()
         if self._opening is not None:
             await self._leave(self._opening)
         keeper, self._keeper = self._keeper, None
@@ -87,6 +108,7 @@ class Home:
             is_stale = opening is not None  # of a loop that is gone, or of this process's parent
             self._opening = opening = loop.create_future()
             place.loop, place.process = loop, os.getpid()
+            self._lingering = None  # a timer of another loop rings no more
         self._opener = loop.create_task(self._begin(opening, is_stale=is_stale, until_loop_ends=until_loop_ends))
         return opening
 
@@ -134,6 +156,7 @@ class Home:
     async def _leave(self, opening: asyncio.Future[None]) -> None:
         if self._opening is not opening:
             return
+        self._linger_no_more()
         try:
             await self._close()
         finally:

@@ -46,7 +46,7 @@ def create_session(url: str | None = None, *, limits: RunnerLimits | None = None
         return Session(MemoryStorage(), limits=limits)
     path = str(database_path(url).resolve())
     session = _sessions.get(path)
-    if session is None or session.is_closed or (limits is not None and not session.is_open):
+    if session is None or session.is_closed or (limits is not None and session.is_left):
         session = Session(SqlStorage(url), limits=limits)
         _sessions[path] = session
     elif limits is not None:

@@ -136,11 +136,12 @@ class Session:
     async def ensure_started(self) -> None:
         """Start on first use, and close when the event loop ends; in another loop it is opened anew."""
         await self._enter(until_loop_ends=True)
+        self._home.linger(self)
 
     @property
-    def is_open(self) -> bool:
-        """Whether it has been used and not been closed since."""
-        return self._home.is_open
+    def is_left(self) -> bool:
+        """Whether the event loop in which it was used has ended."""
+        return self._is_used and not self._home.is_open
 
     async def _enter(self, *, until_loop_ends: bool) -> None:
         if self.is_closed:

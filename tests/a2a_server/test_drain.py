@@ -37,7 +37,9 @@ class Process:
         self.client = httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20)
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
-        answer = (await self.client.post("/", json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params})).json()
+        answer = (
+            await self.client.post("/", json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        ).json()
         assert "result" in answer, answer
         return answer["result"]
 
