@@ -55,14 +55,21 @@ def snapshot(
     *,
     history_length: int | None = None,
     with_artifacts: bool = True,
+    history_from: int = 0,
+    cut: Sequence[str] = (),
 ) -> wire.Task:
     """The task at `head.version`, from its events up to there, in order.
 
-    `history_length` keeps that many of the latest messages, None all. Without artifacts their key is absent.
+    `history_length` keeps that many of the latest messages, None all. Without artifacts their key is absent. Where
+    `events` are a selection, its history begins with the event `history_from`, and `metadata.cut` names what is cut.
     """
     is_root = task_id == head.id
     status, changed_at = (head.status, head.updated_at) if is_root else _own_status(head, events)
-    history = _history(events, context_of(head), task_id)
+    shown = [recorded for recorded in events if recorded.seq >= history_from] if history_from else events
+    history = _history(shown, context_of(head), task_id)
+    metadata: dict[str, Any] = {"progress": head.progress} if is_root else {"rootTaskId": head.id}
+    if cut:
+        metadata["cut"] = [*cut]
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
     return wire.Task(
@@ -75,7 +82,7 @@ def snapshot(
         ),
         artifacts=artifacts(task_id, events) if with_artifacts else None,
         history=history,
-        metadata={"progress": head.progress} if is_root else {"rootTaskId": head.id},
+        metadata=metadata,
     )
 
 

@@ -54,10 +54,10 @@ class Lifetimes:
             async with aclosing(items) as source:
                 while lifetime.left(self._clock.now()) != 0.0:
                     try:
-                        item = await self._next(source, lifetime)
+                        item = [await self._next(source, lifetime)]
                     except StopAsyncIteration:
                         return
-                    yield item
+                    yield item.pop()  # which may be large, and is not kept
         except _Ended:
             return
         finally:

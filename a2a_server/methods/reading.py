@@ -1,12 +1,6 @@
-"""What an A2A client sees of a task: found by its id, in its status, as a snapshot."""
-
-from collections.abc import Sequence
+"""What an A2A client sees of a task: found by its id, in its status."""
 
 from a2a_server.methods.access import owned_head
-from a2a_server.protocol import types as wire
-from a2a_server.streams import snapshot_events
-from a2a_server.translate import kinds, snapshot
-from core.events import KINDS, Recorded
 from core.session import Session
 from core.task import TaskStatus, TreeHead
 
@@ -29,21 +23,3 @@ class TaskReader:
             return head.status
         task = await self._session.storage.task(task_id)
         return head.status if task is None else task.status
-
-    async def snapshot(
-        self, head: TreeHead, task_id: str, history_length: int | None, *, with_artifacts: bool = True
-    ) -> wire.Task:
-        """The task at the head's version."""
-        has_history = history_length != 0
-        events = await self.events(head, task_id, with_artifacts=with_artifacts, with_history=has_history)
-        return snapshot(head, task_id, events, history_length=history_length, with_artifacts=with_artifacts)
-
-    async def events(
-        self, head: TreeHead, task_id: str, *, with_artifacts: bool = True, with_history: bool = True
-    ) -> Sequence[Recorded]:
-        """What a snapshot at the head's version is made of."""
-        wanted = kinds(head, task_id, with_artifacts=with_artifacts, with_history=with_history)
-        if wanted is not None and (told := self._session.feed.told(head.id, head.version)) is not None:
-            return [recorded for recorded in told if KINDS[type(recorded.event)] in wanted]
-        storage = self._session.storage
-        return await snapshot_events(storage, head, task_id, with_artifacts=with_artifacts, with_history=with_history)

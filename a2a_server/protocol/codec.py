@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
-from msgspec import Struct, UnsetType, ValidationError
+from msgspec import Raw, Struct, UnsetType, ValidationError
 from msgspec.structs import FieldInfo, replace
 
 from a2a_server.protocol.errors import InvalidParams
@@ -27,11 +27,29 @@ Reader = Callable[[Any], Any]
 MOST_PROBLEMS = 100  # reported of one request
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 
+_INSIDE = (Struct, list, tuple, dict)
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _JSONS = {"NoneType": "null", "list": "array", "dict": "object"}  # msgspec's words for a tag of a wrong type
 _PYTHONS = re.compile(rf"got `({'|'.join(_JSONS)})`")
 
 encode = msgspec.json.Encoder().encode  # JSON in UTF-8; unset and default fields of wire objects are left out
+
+
+def encode_in_pieces(value: Any, levels: int = 3) -> bytes:
+    """The same JSON, for a thread: encoded bit by bit, down to so many levels, so that the event loop goes on."""
+    if levels and isinstance(value, Struct):
+        # Fields at their defaults are left out of the JSON, and so are empty ones: they stay what they are.
+        inside = {name: each for name in value.__struct_fields__ if isinstance(each := getattr(value, name), _INSIDE)}
+        value = replace(value, **{name: _piece(each, levels) for name, each in inside.items() if each})
+    elif levels and isinstance(value, list | tuple):
+        value = [_piece(each, levels) for each in value]
+    elif levels and isinstance(value, dict):
+        value = {key: _piece(each, levels) for key, each in value.items()}
+    return encode(value)
+
+
+def _piece(value: Any, levels: int) -> Raw:
+    return Raw(encode_in_pieces(value, levels - 1))
 
 
 def decode(params: Any, type_: type[T]) -> T:
