@@ -309,10 +309,10 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_LISTS, "snapshot", selection.SNAPSHOT_BYTES, "JSON of one task as A2A tells it", "bytes",
            "artifacts and messages are left out, and `metadata.cut` says so",
            "a2a_server/test_selection.py::test_what_is_worth_most_is_read"),
-    _fixed(_LISTS, "history", selection.HISTORY_BYTES, "of these, the messages of its history; the latest one may be larger",
+    _fixed(_LISTS, "history", selection.HISTORY_BYTES, "of these, its history; the latest message may be larger",
            "bytes", "older ones are left out, and `metadata.cut` says so",
            "a2a_server/test_selection.py::test_the_latest_messages_are_kept_and_one_at_least"),
-    _fixed(_LISTS, "long_logs", snapshots.AT_A_TIME, "tasks with long logs (1 MiB) that are read at the same time", "", WAITS,
+    _fixed(_LISTS, "long_logs", snapshots.AT_A_TIME, "tasks with long logs (1 MiB) read at the same time", "", WAITS,
            "a2a_server/test_snapshots.py::test_of_one_caller_one_long_log_is_read_at_a_time"),
     _fixed(_LISTS, "log_page", base.LOG_BYTES, "JSON of one page of a log", "bytes", "the page ends early", _LOGS),
 
