@@ -307,9 +307,10 @@ async def to_events(
     """The frames as a binding writes them; an error on the way is one last event (A2A §9.4.2)."""
     try:
         async for frame in frames:
-            event = [Event(wrapped(frame), frame.seq)]
+            data, seq = wrapped(frame), frame.seq
             del frame  # nothing of what may be large is kept twice, or for longer than it takes to send it
-            yield event.pop()
+            yield Event(data, seq)
+            del data
     except Exception as error:  # noqa: BLE001 - the boundary, as in perform
         yield Event(told(translate(error)))
     finally:

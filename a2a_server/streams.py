@@ -34,7 +34,7 @@ from core.streaming import folded_event, stream_event
 from core.task import TaskStatus, TreeHead
 
 CACHE_BYTES = 16 * 1024 * 1024
-LARGEST_KEPT = 256 * 1024  # bytes; larger frames are encoded for each follower
+LARGEST_KEPT = 4 * 1024 * 1024  # bytes; larger frames are encoded for each follower
 PAGE = 500
 ENVELOPE = 1024  # bytes around a frame, at most
 
@@ -118,11 +118,14 @@ class Streams:
                     closes = _ends(recorded, view) or (
                         until_input and recorded.tree_status is TaskStatus.INPUT_REQUIRED
                     )
-                    frames, seq = deque(await self._a2a_frames(recorded, view, closes)), recorded.seq
+                    frames, seq = await self._a2a_frames(recorded, view, closes), recorded.seq
                     del recorded  # it may be large, and the next one may not come for long
-                    while frames:
+                    for frame in frames[:-1]:
+                        yield Frame(Raw(frame))
+                    if frames:
                         # Only the last of an event's frames has its number: whoever has seen that has seen them all.
-                        yield Frame(Raw(frames.popleft()), None if frames else seq)
+                        yield Frame(Raw(frames[-1]), seq)
+                    frames, frame = (), b""
                     if closes:
                         return
         except LogFolded:
@@ -147,11 +150,12 @@ class Streams:
             async with aclosing(self._log(head, after)) as log:
                 async for recorded, is_last in log:
                     is_over = is_last
-                    frames = deque(await self._task_frames(recorded) if _is_told(recorded, view) else ())
+                    frames = await self._task_frames(recorded) if _is_told(recorded, view) else ()
                     seq = recorded.seq
                     del recorded
-                    while frames:
-                        yield Frame(Raw(frames.popleft()), seq, is_response=False)
+                    for frame in frames:
+                        yield Frame(Raw(frame), seq, is_response=False)
+                    frames, frame = (), b""
         except LogFolded as gap:
             folded = folded_event(await self._head(view.tree_id), gap.until)
             yield Frame(Raw(encode(folded)), gap.until, is_response=False)
@@ -293,9 +297,8 @@ async def sse(
                 except TurnedAway:
                     yield CROWDED
                     return
-            lines = [b"data: %b\n\n" % data if seq is None else b"id: %d\ndata: %b\n\n" % (seq, data)]
+            yield b"data: %b\n\n" % data if seq is None else b"id: %d\ndata: %b\n\n" % (seq, data)
             del data
-            yield lines.pop()
             if is_large:
                 permit.let_go()
                 yield b""  # else the response would keep it until the next event

@@ -54,10 +54,11 @@ class Lifetimes:
             async with aclosing(items) as source:
                 while lifetime.left(self._clock.now()) != 0.0:
                     try:
-                        item = [await self._next(source, lifetime)]
+                        item = await self._next(source, lifetime)
                     except StopAsyncIteration:
                         return
-                    yield item.pop()  # which may be large, and is not kept
+                    yield item
+                    del item  # which may be large, and the next one may not come for long
         except _Ended:
             return
         finally:

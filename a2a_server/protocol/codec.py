@@ -27,7 +27,7 @@ Reader = Callable[[Any], Any]
 MOST_PROBLEMS = 100  # reported of one request
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 
-_INSIDE = (Struct, list, tuple, dict)
+_INSIDE = (Struct, list, tuple)
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _JSONS = {"NoneType": "null", "list": "array", "dict": "object"}  # msgspec's words for a tag of a wrong type
 _PYTHONS = re.compile(rf"got `({'|'.join(_JSONS)})`")
@@ -43,8 +43,6 @@ def encode_in_pieces(value: Any, levels: int = 3) -> bytes:
         value = replace(value, **{name: _piece(each, levels) for name, each in inside.items() if each})
     elif levels and isinstance(value, list | tuple):
         value = [_piece(each, levels) for each in value]
-    elif levels and isinstance(value, dict):
-        value = {key: _piece(each, levels) for key, each in value.items()}
     return encode(value)
 
 

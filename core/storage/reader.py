@@ -190,6 +190,7 @@ class Page(NamedTuple):
 
     rows: list[Row]
     is_cut: bool
+    size: int = 0  # bytes of their JSON, where these are bounded
 
 
 async def _first_rows(connection: aiosqlite.Connection, query: Bound, most: int | None) -> Page:
@@ -229,10 +230,10 @@ def _page(connection: sqlite3.Connection, query: Bound, most: int | None) -> Pag
         size = 0
         for row in cursor:
             if size >= most:
-                return Page(rows, is_cut=True)
+                return Page(rows, is_cut=True, size=size)
             rows.append(row)
             size += _size(row)
-        return Page(rows, is_cut=False)
+        return Page(rows, is_cut=False, size=size)
 
 
 class _Chunk(NamedTuple):

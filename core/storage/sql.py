@@ -51,6 +51,7 @@ from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
 
 # Where the JSON stands in the rows that codec reads.
+LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop
 CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
 
 Given = TypeVar("Given")
@@ -234,6 +235,8 @@ class SqlStorage:
     ) -> Sequence[Recorded]:
         query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
         page = await self._reading().page(query, max_bytes)
+        if page.size > LARGE:
+            return await asyncio.to_thread(list, map(codec.read_event, page.rows))
         return await in_pieces(page.rows, codec.read_event)
 
     async def few_events(
