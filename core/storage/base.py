@@ -1,7 +1,7 @@
 """What the orchestrator asks of a storage. Every implementation passes `tests/storage/conformance.py`.
 
 The contract in one sentence: an append is all or nothing, durable when its future resolves, refused when the tree's
-version is not the expected one, and appends resolve in the order in which they were made.
+version is not the expected one, and appends of one owner resolve in the order in which they were made.
 """
 
 import asyncio
