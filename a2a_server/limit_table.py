@@ -34,7 +34,7 @@ from core import (
 )
 from core.decide import MAX_CRASHES
 from core.executors import judges, schema
-from core.storage import base, writes
+from core.storage import base
 
 Group = Literal[
     "connections and requests",
@@ -290,8 +290,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_RUNNING, "crashes", MAX_CRASHES, "times that a task may take the process down while nothing else runs", "",
            FAILS,
            "core/test_runner.py::test_a_task_that_takes_five_processes_down_is_poison"),
-
-    _fixed(_RUNNING, "transaction", writes.MAX_BATCH_WEIGHT,
+    _fixed(_RUNNING, "transaction", base.TRANSACTION_ROWS,
            "rows that several writes have in one transaction, in which callers take turns", "", WAITS,
            "storage/test_writer.py::"
            "test_behind_one_callers_large_trees_another_callers_write_waits_for_one_of_them"),

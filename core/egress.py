@@ -335,19 +335,20 @@ class Egress:
         came, and what `room` raises. Cancelling it drops the connection.
         """
         limit = self.policy.timeout if call.timeout is None else min(call.timeout, self.policy.timeout)
+        certificates = await self._certificates()  # not within the limit, which is for the other side
         try:
             async with asyncio.timeout(limit):
-                return await self._fetch(call, limit, room)
+                return await self._fetch(call, limit, room, certificates)
         except TimeoutError as error:
             raise FetchTimeout(f"no complete answer within {limit:g} s") from error
         except KNOWN_FAILURES as error:
             raise EgressError(next(text for text, types in FAILURES.items() if isinstance(error, types))) from error
 
-    async def _fetch(self, call: Outgoing, limit: float, room: Room | None) -> Incoming:
+    async def _fetch(self, call: Outgoing, limit: float, room: Room | None, certificates: ssl.SSLContext) -> Incoming:
         started = time.perf_counter()
         wire = Wire(FRAMING * self.policy.max_bytes + MAX_HEAD)
         backend = GuardedBackend(self.policy, self._names, call.owner, wire, self._network)
-        transport = _Transport(backend, wire, await self._certificates())
+        transport = _Transport(backend, wire, certificates)
         async with httpx2.AsyncClient(
             transport=transport, trust_env=False, timeout=limit, headers={"Accept-Encoding": "identity"}
         ) as client:

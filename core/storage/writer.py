@@ -20,13 +20,12 @@ from sqlalchemy import Connection, create_engine, exc
 from sqlalchemy.pool import NullPool
 
 from core.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable, VersionConflict
-from core.storage import writes
 from core.storage.backlog import Backlog
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
 from core.storage.guard import Guard
 from core.storage.witness import NUMBERS, Witness
-from core.storage.writes import UNSTORABLE, Job, Write, is_one_batch, weight
+from core.storage.writes import UNSTORABLE, Job, Write, is_one_batch, next_batch, weight
 from core.task import TreeHead
 
 logger = logging.getLogger(__name__)
@@ -267,7 +266,7 @@ class Writer:
             return items
         for item in items:
             self._backlog.add(item, *item.line)
-        return self._backlog.take(writes.MAX_BATCH, writes.MAX_BATCH_WEIGHT)
+        return next_batch(self._backlog)
 
     def _idle(self) -> None:
         """Nothing was written for a second: shorten the log, and see whether writes would succeed."""

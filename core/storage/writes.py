@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, exc
 
-from core.storage.base import Append
+from core.storage.backlog import Backlog
+from core.storage.base import TRANSACTION_ROWS, Append
 
 MAX_BATCH = 512  # items of one transaction
-MAX_BATCH_WEIGHT = 2_048  # rows of one transaction, unless its first item alone has more: about 50 ms
 ROW_BYTES = 2_048  # of JSON, which cost about as much as one row more
 JOB_WEIGHT = 64  # rows that a job is taken for
 
@@ -64,11 +64,16 @@ def weight(write: Write) -> int:
     return len(work.tasks) + len(work.events) + 1 + size // ROW_BYTES
 
 
+def next_batch(backlog: Backlog[Write]) -> list[Write]:
+    """What waits there, up to one transaction."""
+    return backlog.take(MAX_BATCH, TRANSACTION_ROWS)
+
+
 def is_one_batch(writes: Sequence[Write]) -> bool:
     """Whether they are few and small enough for one transaction."""
     if len(writes) <= 1:
         return True
-    left = MAX_BATCH_WEIGHT
+    left = TRANSACTION_ROWS
     for write in writes[:MAX_BATCH]:
         left -= weight(write)
         if left < 0:

@@ -442,7 +442,7 @@ async def test_many_small_writes_have_the_log_moved_as_a_large_one_does(
     assert "PRAGMA wal_checkpoint(PASSIVE)" in seen
 
 
-@pytest.mark.parametrize(("limit", "most"), [("MAX_BATCH", 2), ("MAX_BATCH_WEIGHT", 10)])
+@pytest.mark.parametrize(("limit", "most"), [("MAX_BATCH", 2), ("TRANSACTION_ROWS", 10)])
 @pytest.mark.asyncio
 async def test_a_transaction_is_kept_short(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
@@ -919,7 +919,7 @@ async def behind(storage: SqlStorage, *works: Append) -> list[asyncio.Future[Any
 @pytest.mark.asyncio
 async def test_behind_one_callers_large_trees_another_callers_write_waits_for_one_of_them(storage: SqlStorage) -> None:
     """Not for all; and a small one shares no transaction with a large one."""
-    large = [created(f"large{n}", writes.MAX_BATCH_WEIGHT + 1, owner="heavy") for n in range(4)]
+    large = [created(f"large{n}", writes.TRANSACTION_ROWS + 1, owner="heavy") for n in range(4)]
     seen: list[str] = []
     futures = await behind(storage, *large, created("small", owner="light"), created("last", owner="heavy"))
     for name, future in zip([*"1234", "small", "last"], futures, strict=True):
@@ -931,7 +931,7 @@ async def test_behind_one_callers_large_trees_another_callers_write_waits_for_on
 
 @pytest.mark.asyncio
 async def test_a_job_waits_for_what_its_tree_has_in_line_and_for_nothing_else(storage: SqlStorage) -> None:
-    large = [created(f"large{n}", writes.MAX_BATCH_WEIGHT + 1, owner="heavy") for n in range(3)]
+    large = [created(f"large{n}", writes.TRANSACTION_ROWS + 1, owner="heavy") for n in range(3)]
     futures = await behind(storage, *large, created("t", 2, owner="heavy"))
     deleted = asyncio.ensure_future(storage.delete("t"))
     draft = asyncio.ensure_future(storage.put_draft(replace(make_tasks("d", 1)[0], tree_id="")))

@@ -50,8 +50,8 @@ def test_an_append_stands_in_its_owners_line_and_a_job_where_it_says() -> None:
         ([1, 1, 1], True),
         ([1] * writes.MAX_BATCH, True),
         ([1] * (writes.MAX_BATCH + 1), False),
-        ([writes.MAX_BATCH_WEIGHT, 1], False),
-        ([1, writes.MAX_BATCH_WEIGHT], False),
+        ([writes.TRANSACTION_ROWS, 1], False),
+        ([1, writes.TRANSACTION_ROWS], False),
     ],
 )
 def test_few_and_small_writes_are_one_batch(sizes: list[int], is_one: bool) -> None:
