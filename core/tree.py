@@ -72,7 +72,6 @@ class TaskTree:
 
     def is_open(self, task_id: str) -> bool:
         """Whether the present run has the task still to end."""
-        # Asked ten times for each task of a fan, so without a call.
         return self.tasks[task_id].status not in TERMINAL and (self.scope is None or task_id in self.scope)
 
     def is_startable(self, task: Task) -> bool:

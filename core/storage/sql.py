@@ -171,7 +171,7 @@ class SqlStorage:
             statements.PUT_TASKS.run(connection.exec_driver_sql, [codec.task_row(task)])
             return True
 
-        was_draft: bool = await self._run(change)
+        was_draft: bool = await self._run(change, task.id)
         return was_draft
 
     async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
