@@ -145,11 +145,9 @@ class TaskTree:
 
     def ancestors(self, task_id: str) -> Iterator[Task]:
         """The task's parent, its parent's parent, and so on."""
-        parent = self.tasks[task_id].parent_id
-        while parent is not None:
-            task = self.tasks[parent]
-            yield task
-            parent = task.parent_id
+        task = self.tasks[task_id]
+        while task.parent_id is not None:
+            yield (task := self.tasks[task.parent_id])
 
     @property
     def version(self) -> int:
