@@ -442,7 +442,7 @@ async def test_many_small_writes_have_the_log_moved_as_a_large_one_does(
     assert "PRAGMA wal_checkpoint(PASSIVE)" in seen
 
 
-@pytest.mark.parametrize(("limit", "most"), [("MAX_BATCH", 2), ("TRANSACTION_ROWS", 10)])
+@pytest.mark.parametrize(("limit", "most"), [("MAX_BATCH", 2), ("TRANSACTION_ROWS", 13)])
 @pytest.mark.asyncio
 async def test_a_transaction_is_kept_short(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
