@@ -21,7 +21,7 @@ class Clock(Protocol):
         ...
 
     def wall(self) -> float:
-        """Seconds since 1970 as the machine's clock is set: for what others' clocks wrote, as in tokens and signatures."""
+        """Seconds since 1970 as the machine's clock is set: for what others' clocks wrote, as in tokens."""
         ...
 
     def new_id(self) -> str:
