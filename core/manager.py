@@ -131,18 +131,19 @@ class TaskRepository:
         id: str | None = None,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - a field of the task, not of this call
+        queue_timeout: float | None = None,
         deadline: str | None = None,
         max_attempts: int = 1,
         retry: dict[str, Any] | None = None,
     ) -> Task:
-        """Store a task that will run when its tree is distributed.
+        """Store a task that will run when its tree is distributed. Raises InvalidPlan naming every bad field.
 
-        `timeout` is in seconds, `deadline` an RFC 3339 timestamp. Raises InvalidPlan naming every bad field.
+        `timeout` and `queue_timeout` are in seconds, `deadline` is an RFC 3339 timestamp.
         """
         given: dict[str, Any] = {
-            "id": id, "name": name, "user_id": user_id, "parent_id": parent_id, "priority": priority,
-            "dependencies": list(dependencies or ()), "inputs": inputs, "schemas": schemas, "params": params,
-            "timeout": timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
+            "id": id, "name": name, "user_id": user_id, "parent_id": parent_id, "priority": priority, "inputs": inputs,
+            "dependencies": list(dependencies or ()), "schemas": schemas, "params": params, "timeout": timeout,
+            "queue_timeout": queue_timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
         }  # fmt: skip
         parsed, problems = convert_fields(given, TaskInput, "")
         problems += extras_problems(schemas, params, judge_schema)
@@ -168,6 +169,7 @@ class TaskRepository:
             schemas=given["schemas"],
             params=given["params"],
             timeout=timeout,
+            queue_timeout=queue_timeout,
             deadline=deadline_at,
             max_attempts=max_attempts,
             retry=parsed.retry or RetryPolicy(),

@@ -8,11 +8,10 @@ it touches).
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from core import events as e
-from core.task import TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
+from core.task import TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead, changed_task, is_met
 
 
 class TaskTree:
@@ -34,6 +33,7 @@ class TaskTree:
         self.running: set[str] = set()
         self.questions: dict[str, Question] = {}
         self.has_alternatives = False  # whether any task runs on a failure only, so that tasks may be skipped
+        self.has_times = False  # whether a group has a deadline or a timeout, or a task a queue_timeout
         self._executable = 0
         self._progress = 0.0
         for task in self.tasks.values():
@@ -50,6 +50,9 @@ class TaskTree:
             if not task.is_group:
                 self._executable += 1
                 self._progress += task.progress
+                self.has_times |= task.queue_timeout is not None
+            else:
+                self.has_times |= task.deadline is not None or task.timeout is not None
         self._tolerated: dict[str, bool] | None = None
         self._enter_scope()
 
@@ -237,7 +240,13 @@ class TaskTree:
 
     def _run_started(self, event: e.RunStarted, at: float) -> None:
         self._head = replace(
-            self._head, run=event.run, is_live=True, scope=event.scope, cancelled=None, status=TaskStatus.PENDING
+            self._head,
+            run=event.run,
+            run_at=at,
+            is_live=True,
+            scope=event.scope,
+            cancelled=None,
+            status=TaskStatus.PENDING,
         )
         is_fresh = True
         for task_id in self.tasks if event.scope is None else event.scope:
@@ -407,7 +416,17 @@ class TaskTree:
     def check(self) -> None:
         """Raise AssertionError when a derived value is not what the tasks say. For tests and simulations."""
         fresh = TaskTree(self._head, self.tasks.values())
-        for name in ("children", "dependents", "has_alternatives", "running", "questions", "scope", "waiting", "open"):
+        for name in (
+            "children",
+            "dependents",
+            "has_alternatives",
+            "has_times",
+            "running",
+            "questions",
+            "scope",
+            "waiting",
+            "open",
+        ):
             assert getattr(self, name) == getattr(fresh, name), f"{name} differs from the tasks"
         assert abs(self._progress - fresh._progress) < 1e-6 * (1 + len(self.tasks)), "progress differs from the tasks"
         for task in self.tasks.values():
@@ -417,22 +436,6 @@ class TaskTree:
             assert self.unmet(task) is None, f"{task.id} was to be skipped"
         assert not self._head.is_live or self.open, "the tree is live with nothing left to end"
         assert self._head.is_live or not self.running, "something runs in a tree at rest"
-
-
-def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
-    """Whether a dependency that ended with this status lets a dependent of that kind run."""
-    match on:
-        case On.SUCCESS:
-            return status is TaskStatus.COMPLETED and not is_skipped
-        case On.FAILURE:
-            return status is not TaskStatus.COMPLETED
-        case On.ANY:
-            return True
-
-
-def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:
-    """The task with these fields, given as JSON values, changed."""
-    return replace(task, **{k: msgspec.convert(v, _FIELD_TYPES[k]) for k, v in changes.items()}, updated_at=at)
 
 
 def _reset(task: Task, at: float) -> Task:
@@ -463,10 +466,6 @@ def _check_move(task: Task, status: TaskStatus) -> Task:
         raise ValueError(f"task {task.id} cannot go from {task.status} to {status}")
     return task
 
-
-_FIELD_TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Task)} | {
-    "dependencies": tuple[Dependency, ...]
-}
 
 _APPLY: dict[type, Callable[[TaskTree, Any, float], None]] = {
     e.TreeCreated: TaskTree._created,

@@ -30,7 +30,7 @@ LAYERS = (
     ("core.commands", "core.copies", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.in_flight", "core.node_status"),
     ("core.inputs", "core.quarantine", "core.queue", "core.room", "core.shares", "core.streaming", "core.tree"),
-    ("core.graph",),
+    ("core.graph", "core.times"),
     ("core.decide", "core.plan"),
     ("core.pieces", "core.turns"),
     ("core.names",),
@@ -97,7 +97,7 @@ LAYERS = (
 PURE = frozenset(
     f"core.{name}"
     for name in (
-        *("task", "commands", "events", "tree", "decide", "graph", "plan"),
+        *("task", "commands", "events", "tree", "decide", "graph", "plan", "times"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "quarantine", "queue", "room", "shares"),
         *("content_coding", "copies", "in_flight", "owners", "jsonscan", "node_status", "streaming"),
     )
