@@ -59,6 +59,8 @@ class RequestInput(Struct, frozen=True, gc=False):
     attempt: int
     parts: tuple[dict[str, Any], ...]
     auth: bool = False
+    metadata: dict[str, Any] = {}
+    extensions: tuple[str, ...] = ()
 
 
 class ProvideInput(Struct, frozen=True, gc=False):

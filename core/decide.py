@@ -312,7 +312,8 @@ def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[
     task = _owned(tree, command.task_id, command.attempt)
     if tree.cancelled is not None:
         return _obey_cancel(tree, task)
-    return [e.InputRequested(command.task_id, command.attempt, command.parts, command.auth)]
+    asked = (command.parts, command.auth, command.metadata, command.extensions)
+    return [e.InputRequested(command.task_id, command.attempt, *asked)]
 
 
 def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[e.Event]:
@@ -322,7 +323,7 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None:
         raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
-    return [*received, e.InputProvided(task.id, command.answer, command.by)]
+    return [*received, e.InputProvided(task.id, command.answer, command.message, command.by)]
 
 
 def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:

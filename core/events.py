@@ -80,6 +80,8 @@ class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
     attempt: int
     parts: tuple[dict[str, Any], ...]
     auth: bool = False
+    metadata: dict[str, Any] = {}  # of the message that asks, like the extensions
+    extensions: tuple[str, ...] = ()
 
 
 class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="input_provided"):
@@ -87,6 +89,7 @@ class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="inpu
 
     task_id: str
     answer: Any
+    message: dict[str, Any] | None = None  # the A2A message that brought it
     by: str | None = None
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from core.clock import Clock
-from core.commands import Command, Execute
+from core.commands import Cancel, Command, Execute
 from core.decide import decide
 from core.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import Event, MessageReceived, Recorded, TreeCreated
@@ -341,11 +341,16 @@ def new_tree(
         events.append(MessageReceived(head.id, message))
     if execute:
         events += decide(Execute(), tree, now)
-    return tree, _apply(tree, events, now)
+    recorded = _apply(tree, events, now)
+    for task_id, reason in plan.cancelled:
+        if not tree.tasks[task_id].status.is_terminal:  # as what follows from the one before
+            recorded += _apply(tree, decide(Cancel(task_id, reason), tree, now), now)
+    return tree, recorded
 
 
 def _apply(tree: TaskTree, events: Sequence[Event], now: float) -> list[Recorded]:
-    """Let the events happen to the tree."""
+    """Let the events happen to the tree. Its times never go back, although a process may begin with an earlier one."""
+    now = max(now, tree.changed_at)
     recorded = []
     for event in events:
         tree.apply(event, now)

@@ -115,6 +115,7 @@ class Plan(Struct, frozen=True):
     root_id: str
     tasks: tuple[Task, ...]
     unjudged: tuple[Unjudged, ...] = ()
+    cancelled: tuple[tuple[str, str], ...] = ()  # tasks that were cancelled before they had a tree, and why
 
 
 def make_plan(

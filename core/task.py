@@ -141,6 +141,7 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     message: str | None = None
     question: Question | None = None
     answers: tuple[Any, ...] = ()
+    answer_messages: tuple[dict[str, Any] | None, ...] = ()  # what brought each of them, where that was a message
     result: Any = None
     error: str | None = None
     cause: Cause | None = None

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from core import events as e
 from core.task import TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead, changed_task, is_met
+from core.tolerance import tolerated
 
 
 class TaskTree:
@@ -22,6 +23,7 @@ class TaskTree:
         self.tasks: dict[str, Task] = {task.id: task for task in tasks}
         self._changed: dict[str, None] = {}  # in order, each once
         self._ready: list[str] = []
+        self.changed_at = max([head.updated_at, *(task.updated_at for task in self.tasks.values())])
         self._rebuild()
 
     # What can be derived
@@ -99,27 +101,8 @@ class TaskTree:
         the tree a task without dependents shares the fate of its group.
         """
         if self._tolerated is None:
-            self._tolerated = self._work_out_tolerance()
+            self._tolerated = tolerated(self.tasks, self.dependents)
         return self._tolerated[task_id]
-
-    def _work_out_tolerance(self) -> dict[str, bool]:
-        tolerated: dict[str, bool] = {}
-        for start in self.tasks:
-            stack = [start]
-            while stack:
-                task_id = stack[-1]
-                dependents = self.dependents.get(task_id, ())
-                parent = self.tasks[task_id].parent_id
-                needed = [d for d, on in dependents if on is On.SUCCESS]
-                if not dependents and parent is not None and self.tasks[parent].is_group:
-                    needed = [parent]
-                if task_id in tolerated or not (missing := [d for d in needed if d not in tolerated]):
-                    stack.pop()
-                    has_user = bool(dependents or needed)
-                    tolerated.setdefault(task_id, has_user and all(tolerated[d] for d in needed))
-                else:
-                    stack.extend(missing)
-        return tolerated
 
     def roll_up(self, status_of: Callable[[str], TaskStatus], group_id: str | None = None) -> TaskStatus:
         """The one status that stands for all tasks of the tree, or for the children of the group; all have ended."""
@@ -189,6 +172,7 @@ class TaskTree:
     def apply(self, event: e.Event, at: float) -> None:
         """Let the event have happened at that time. Raises ValueError for one that cannot have: that is a bug."""
         before = self._head.status
+        self.changed_at = at
         _APPLY[type(event)](self, event, at)
         head = self._head
         status = self._present_status()
@@ -196,9 +180,15 @@ class TaskTree:
             head,
             version=head.version + 1,
             status=status,
-            progress=self._progress / self._executable if self._executable else float(status.is_terminal),
+            progress=self._fraction(status),
             updated_at=head.updated_at if status is before and not isinstance(event, e.RunStarted) else at,
         )
+
+    def _fraction(self, status: TaskStatus) -> float:
+        """The tree's progress, 0 to 1. A completed tree is done, whatever became of what it could be without."""
+        if status is TaskStatus.COMPLETED or not self._executable:
+            return float(status.is_terminal)
+        return self._progress / self._executable
 
     def _present_status(self) -> TaskStatus:
         if not self._head.is_live or self._head.status is TaskStatus.PENDING:
@@ -297,8 +287,11 @@ class TaskTree:
 
     def _input_provided(self, event: e.InputProvided, at: float) -> None:
         task = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
-        answers = (*task.answers, event.answer)
-        self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, answers=answers, updated_at=at))
+        answers = {
+            "answers": (*task.answers, event.answer),
+            "answer_messages": (*task.answer_messages, event.message),
+        }
+        self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, **answers, updated_at=at))
         del self.questions[task.id]
         self._offer(task.id)
 
@@ -452,6 +445,7 @@ def _reset(task: Task, at: float) -> Task:
         message=None,
         question=None,
         answers=(),
+        answer_messages=(),
         result=None,
         error=None,
         cause=None,

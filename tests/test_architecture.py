@@ -29,7 +29,9 @@ LAYERS = (
     ("core.task",),
     ("core.commands", "core.copies", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.in_flight", "core.node_status"),
-    ("core.inputs", "core.quarantine", "core.queue", "core.room", "core.shares", "core.streaming", "core.tree"),
+    ("core.inputs", "core.quarantine", "core.queue", "core.room", "core.shares", "core.streaming"),
+    ("core.tolerance",),
+    ("core.tree",),
     ("core.graph", "core.times"),
     ("core.decide", "core.plan"),
     ("core.pieces", "core.turns"),
@@ -56,7 +58,7 @@ LAYERS = (
     ("core.session",),
     ("core.manager",),
     ("core",),
-    ("a2a_server.allocator", "a2a_server.forks", "a2a_server.overload"),
+    ("a2a_server.allocator", "a2a_server.forks", "a2a_server.overload", "a2a_server.targets"),
     ("a2a_server.framing",),
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
@@ -67,6 +69,7 @@ LAYERS = (
         "a2a_server.config",
         "a2a_server.context",
         "a2a_server.inflight",
+        "a2a_server.keyed",
         "a2a_server.dialect",
         "a2a_server.extensions",
         "a2a_server.limits",
@@ -87,6 +90,7 @@ LAYERS = (
     ("a2a_server.methods", "a2a_server.v0_3.methods"),
     ("a2a_server.gate",),
     ("a2a_server.rest",),
+    ("a2a_server.v0_3.rest",),
     ("a2a_server.limit_table",),
     ("a2a_server.app", "a2a_server.containment", "a2a_server.tls", "a2a_server.watchdog"),
     ("a2a_server.server",),
@@ -97,7 +101,7 @@ LAYERS = (
 PURE = frozenset(
     f"core.{name}"
     for name in (
-        *("task", "commands", "events", "tree", "decide", "graph", "plan", "times"),
+        *("task", "commands", "events", "tree", "decide", "graph", "plan", "times", "tolerance"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "quarantine", "queue", "room", "shares"),
         *("content_coding", "copies", "in_flight", "owners", "jsonscan", "node_status", "streaming"),
     )

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from a2a_server.aside import MANY
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
+from a2a_server.keyed import HEADER
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
 from a2a_server.methods.idempotency import Idempotency
 from a2a_server.methods.task_pages import FIELD, place_of, token_of
@@ -120,7 +121,7 @@ class TasksMethods:
                 raise InvalidParams.of([Problem(name[:80], "unknown field beside tasks") for name in unknown[:100]])
             else:
                 items = params["tasks"]
-        tree_id = await self._make(context, "tasks.create", params, items, execute=False)
+        tree_id = await self._make(context, "tasks.create", items, items, execute=False)
         return await self._tree(tree_id)
 
     async def execute(self, context: RequestContext, params: ExecuteParams) -> Any:
@@ -163,7 +164,7 @@ class TasksMethods:
     async def _make(
         self,
         context: RequestContext,
-        method: str,
+        operation: str,
         params: Any,
         items: Any,
         *,
@@ -172,7 +173,7 @@ class TasksMethods:
         origin: str = OURS,
     ) -> str:
         """The id of the tree of these tasks: stored now, or found where the request came before under its key."""
-        claim = self._idempotency.claim(context, method, params)
+        claim = self._idempotency.claim(context, operation, params)
 
         async def make() -> str:
             planned = partial(self._session.plan, items, owner=context.owner, limits=self._limits)
@@ -392,6 +393,8 @@ def check_resume(head: TreeHead, last_event_id: int | None) -> int:
 
 def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
     problems: list[Problem] = []
+    if context.idempotency_key is not None and params.tasks is None:
+        problems.append(Problem(HEADER, "a stored tree is run without one: only the one that brings tasks makes any"))
     if (params.task_id is None) == (params.tasks is None):
         problems.append(Problem("task_id", "give either task_id or tasks"))
     if params.use_streaming and params.wait:

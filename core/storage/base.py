@@ -159,6 +159,10 @@ class Storage(Protocol):
         """Make it ready. Raises DatabaseInUse when another process holds it, StorageError when it cannot be used."""
         ...
 
+    def abandon(self) -> None:
+        """Close without the event loop that opened it, which is gone: what nobody was answered is dropped. Blocks."""
+        ...
+
     async def close(self) -> None:
         """Finish what was appended and release everything. May be called twice."""
         ...
@@ -179,6 +183,14 @@ class Storage(Protocol):
 
         Like `delete` it waits while the storage is behind; only an append is refused then.
         """
+        ...
+
+    async def cancel_draft(self, task: Task) -> bool:
+        """Put the cancelled task in the place of its draft. False when it is a draft no more."""
+        ...
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        """Those of these tasks that belong to no tree and were cancelled, in any order."""
         ...
 
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
@@ -208,6 +220,13 @@ class Storage(Protocol):
 
     async def children(self, parent_id: str) -> list[Task]:
         """The direct children of a task, by position. Raises AnswerTooLarge and QueryTooLong as `tasks` does."""
+        ...
+
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        """The first tasks of a tree by position: at most `limit`, and only as many as have LIST_BYTES together.
+
+        A corrupt row is left out.
+        """
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]:

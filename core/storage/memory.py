@@ -30,7 +30,7 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
-from core.task import Task, TreeHead
+from core.task import Task, TaskStatus, TreeHead
 
 
 class MemoryStorage:
@@ -64,6 +64,10 @@ class MemoryStorage:
     async def open(self) -> None:
         self._is_open = True
 
+    def abandon(self) -> None:
+        self._is_open = False
+        self._last = None
+
     async def close(self) -> None:
         self._is_open = False
         if self._last is not None:
@@ -78,6 +82,14 @@ class MemoryStorage:
 
     async def put_draft(self, task: Task) -> None:
         await self._submit(lambda: self._put_draft(task))
+
+    async def cancel_draft(self, task: Task) -> bool:
+        was_draft: bool = await self._submit(lambda: self._cancel_draft(task))
+        return was_draft
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        found = [self._tasks[task_id] for task_id in task_ids if task_id in self._tasks]
+        return [task for task in found if task.tree_id == "" and task.status is TaskStatus.CANCELLED]
 
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         head = self._heads.get(tree_id)
@@ -98,6 +110,9 @@ class MemoryStorage:
     async def children(self, parent_id: str) -> list[Task]:
         found = [task for task in self._tasks.values() if task.parent_id == parent_id]
         return sorted(found, key=lambda task: (task.position, task.id))
+
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        return [self._tasks[task_id] for task_id in self._members.get(tree_id, ())[:limit]]
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         found = sorted(self._matching(query), key=lambda task: (task.created_at, task.id), reverse=True)
@@ -255,6 +270,13 @@ class MemoryStorage:
         if task.id in self._tasks:
             raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")])
         self._tasks[task.id] = task
+
+    def _cancel_draft(self, task: Task) -> bool:
+        stored = self._tasks.get(task.id)
+        if stored is None or stored.tree_id != "":
+            return False
+        self._tasks[task.id] = task
+        return True
 
     def _put_documents(self, documents: Sequence[Document]) -> None:
         for document in documents:

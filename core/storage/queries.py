@@ -72,10 +72,18 @@ TASK_OF = _owned(tasks, TASK_COLUMNS)
 HEAD_OF_TENANT = _owned(trees, HEAD_COLUMNS, "tenant")
 TASK_OF_TENANT = _owned(tasks, TASK_COLUMNS, "tenant")
 TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
+NODES = compiled(
+    select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position).limit(bindparam("limit"))
+)
 _IDS = select(func.json_each(bindparam("ids")).table_valued("value").c.value)
 HEADS = compiled(select(*HEAD_COLUMNS).where(trees.c.id.in_(_IDS)))
 TREES_TASKS = compiled(
     select(tasks.c.tree_id, *TASK_COLUMNS).where(tasks.c.tree_id.in_(_IDS)).order_by(tasks.c.tree_id, tasks.c.position)
+)
+CANCELLED_DRAFTS = compiled(
+    select(*TASK_COLUMNS).where(
+        tasks.c.id.in_(_IDS), tasks.c.tree_id == literal_column("''"), tasks.c.status == literal_column("'cancelled'")
+    )
 )
 CHILDREN = compiled(
     select(*TASK_COLUMNS).where(tasks.c.parent_id == bindparam("id")).order_by(tasks.c.position, tasks.c.id)
@@ -111,7 +119,7 @@ def _one(
 
 
 def is_of_all(query: TaskQuery) -> bool:
-    """Whether the query's page is put together of those of each tenant: no index has all of its tasks in order."""
+    """Whether the page is put together of those of each tenant: no index has all of its tasks in order."""
     return query.owner is None and query.tenant is None and not _task_shape(query)[3]
 
 

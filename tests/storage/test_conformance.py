@@ -30,6 +30,15 @@ async def test_a_created_tree_is_loaded_as_it_was(storage: Storage) -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_first_nodes_of_a_tree_come_by_position(storage: Storage) -> None:
+    append = created("t", 5)
+    await storage.append(append)
+    assert await storage.nodes("t", 3) == list(append.tasks[:3])
+    assert await storage.nodes("t", 9) == list(append.tasks)
+    assert await storage.nodes("x", 3) == []
+
+
+@pytest.mark.asyncio
 async def test_every_field_of_a_task_survives(storage: Storage) -> None:
     task = Task(
         id="t",
@@ -251,6 +260,25 @@ async def test_a_draft_with_a_taken_id_is_refused(storage: Storage) -> None:
             await storage.put_draft(replace(taken, name="again"))
 
     assert await storage.task("d") == draft
+
+
+@pytest.mark.asyncio
+async def test_a_draft_is_cancelled_and_nothing_else(storage: Storage) -> None:
+    draft = replace(make_tasks("d", 1)[0], tree_id="")
+    other = replace(make_tasks("e", 1)[0], tree_id="")
+    await storage.put_draft(draft)
+    await storage.put_draft(other)
+    await storage.append(created("t"))
+    cancelled = replace(draft, status=TaskStatus.CANCELLED, error="no longer wanted")
+
+    assert await storage.cancel_draft(cancelled) is True
+    for gone in ("t", "nobody"):
+        assert await storage.cancel_draft(replace(cancelled, id=gone)) is False
+
+    assert await storage.task("d") == cancelled
+    assert await storage.task("t") == created("t").tasks[0]
+    assert await storage.task("nobody") is None
+    assert await storage.cancelled_drafts(["d", "e", "t", "nobody"]) == [cancelled]
 
 
 @pytest.mark.asyncio
