@@ -33,7 +33,7 @@ from a2a_server.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_e
 from a2a_server.limit_table import limits_in_force
 from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
-from a2a_server.methods.access import OpenTasks, owned_head
+from a2a_server.methods.access import OpenTasks, seen_head
 from a2a_server.methods.idempotency import Idempotency
 from a2a_server.methods.keys import KeysMethods
 from a2a_server.methods.messages import MessageRules, Messages
@@ -317,7 +317,7 @@ class Application:
             if context.event_id_problem is not None:
                 raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]
-            head = await owned_head(self.session, context.owner, task_id)
+            head = await seen_head(self.session, context.principal.scope, task_id)
             after = check_resume(head, context.last_event_id)
             context.permit.stream()
         except (A2AError, CallerError, StorageError) as error:
@@ -359,7 +359,7 @@ class Application:
         client = request.client.host if request.client else "an unknown address"
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
-        extensions = headers.get(_extensions_header(headers), "")
+        extensions = ",".join(headers.getlist(_extensions_header(headers)))
         principal = await self.authenticator.principal(headers, client)
         permit: Permit = request.scope[PERMIT]
         permit.admit(principal.owner, self._caller_limits[principal is not NOBODY])

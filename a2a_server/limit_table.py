@@ -145,7 +145,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "test_one_connection_too_many_is_told_and_closed_and_its_place_is_found_again"),
     _setting(_REQUESTS, "max_connections_per_address", "open connections of one address", "", "503, closed",
              "a2a_server/test_connection.py::test_connections_are_counted_in_all_and_by_address"),
-    _setting(_REQUESTS, "max_head", "head of a request", "bytes", "431",
+    _setting(_REQUESTS, "max_head", "head of a request", "bytes", "431; 414 for its target",
              "a2a_server/test_connection.py::"
              "test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_own"),
     _setting(_REQUESTS, "max_header_fields", "header fields of a request", "", "431",

@@ -46,6 +46,8 @@ PATHS: Mapping[str, Calls] = {
     },
 }
 
+_NEEDLESS = re.compile("%(2[DE]|3[0-9]|4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE])", re.IGNORECASE)
+_WEIGHT = re.compile(r";[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)[ \t]*(?:;|$)", re.IGNORECASE)  # RFC 9110 §12.4.2
 _SPELLINGS = {  # of variables, in a body
     "id": ("id",),
     "taskId": ("taskId", "task_id"),
@@ -145,18 +147,18 @@ class Rest:
 
     def call(self, scope: Scope) -> RestCall | None:
         """What the request asks of this binding; None where that is served elsewhere, or nowhere."""
-        path = _raw_path(scope)
+        path = _unreserved(_raw_path(scope))
         fitting = [(found, each) for each in self._paths if (found := each.pattern.fullmatch(path))]
         if not fitting:
             return None
-        verb = scope["method"]
+        verb = "GET" if scope["method"] == "HEAD" else scope["method"]  # uvicorn leaves the content out
         found, (_, calls, binding) = next((each for each in fitting if verb in each[1].calls), fitting[0])
         if verb in calls and calls[verb] is None:
             return None
         name = calls.get(verb)
         return RestCall(
             method=None if name is None else binding.methods[name],
-            allowed=", ".join(sorted({verb for _, each in fitting for verb in each.calls})),
+            allowed=_allowed({verb for _, each in fitting for verb in each.calls}),
             path=found.groupdict(),
             query=None if verb == "POST" else QueryParams(scope["query_string"]),
             media_type=json_type(scope),
@@ -197,10 +199,38 @@ def status_reply(error: A2AError, media_type: str | None, told: Callable[[A2AErr
 
 
 def json_type(scope: Scope) -> str | None:
-    """The JSON type that the request speaks of, in which it is answered; the plain one before the binding's own."""
+    """The JSON type in which the request wants its answer; None where it names neither.
+
+    What it accepts counts before what it brings (RFC 9110 §12.5.1), and of equals the plain type.
+    """
     headers = Headers(scope=scope)
-    named = {media_type(part) for name in ("content-type", "accept") for part in headers.get(name, "").split(",")}
-    return next((each for each in (JSON, A2A_JSON) if each in named), None)
+    wanted = _weights(",".join(headers.getlist("accept")))
+    best = max((JSON, A2A_JSON), key=lambda each: wanted.get(each, 0.0))
+    if wanted.get(best, 0.0) > 0:
+        return best
+    brought = media_type(headers.get("content-type", ""))
+    if brought in (JSON, A2A_JSON) and brought not in wanted:
+        return brought
+    left = [each for each in (JSON, A2A_JSON) if each not in wanted]  # one that is refused is named, with q=0
+    return left[0] if len(left) == 1 else None
+
+
+def _weights(accept: str) -> dict[str, float]:
+    """The media types of an Accept field with their weights; one without a good weight has none."""
+    found = {}
+    for part in accept.split(","):
+        weight = _WEIGHT.search(part) if ";" in part else None
+        found[media_type(part)] = 1.0 if weight is None else float(weight[1])
+    return found
+
+
+def _allowed(verbs: set[str]) -> str:
+    return ", ".join(sorted(verbs | {"HEAD"} if "GET" in verbs else verbs))
+
+
+def _unreserved(path: str) -> str:
+    """The path with those characters as they are that need no encoding (RFC 3986 §6.2.2.2)."""
+    return _NEEDLESS.sub(lambda found: chr(int(found[1], 16)), path) if "%" in path else path
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -15,11 +15,12 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
 from a2a_server.dialect import A2A_1_0, A2ADialect
+from a2a_server.framing import HALF_CLOSED
 from a2a_server.inflight import PIECE, SMALL
 from a2a_server.jsonrpc import Event, Frame
 from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.codec import encode
+from a2a_server.protocol.codec import encode, one_line
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.translate import OUTPUT, STATUSES, is_output, kinds, last_word, snapshot, tree_error_message, updates
 from core import events as e
@@ -37,8 +38,10 @@ LARGEST_KEPT = 256 * 1024  # bytes; larger frames are encoded for each follower
 PAGE = 500
 
 STREAM_END = Raw(b'{"type":"stream_end"}')
-CROWDED = b": its caller has not taken too many bytes; resume with Last-Event-ID\n\n"
-DRAINED = b": the server is stopping; resume with Last-Event-ID\n\n"
+# No blank line belongs to a comment: some readers take each blank line for an event, once an id was seen (httpx-sse).
+PING = b": ping\n"
+CROWDED = b": its caller has not taken too many bytes; resume with Last-Event-ID\n"
+DRAINED = b": the server is stopping; resume with Last-Event-ID\n"
 
 
 class View(NamedTuple):
@@ -327,7 +330,8 @@ async def sse(
                 except TurnedAway:
                     yield CROWDED
                     return
-            yield b"data: %b\n\n" % data if seq is None else b"id: %d\ndata: %b\n\n" % (seq, data)
+            line = one_line(data)
+            yield b"data: %b\n\n" % line if seq is None else b"id: %d\ndata: %b\n\n" % (seq, line)
             if is_large:
                 permit.let_go()
     if is_draining():
@@ -342,22 +346,32 @@ class EventStream(EventSourceResponse):
     """
 
     def __init__(self, events: AsyncIterator[bytes], *, ping: float) -> None:
-        super().__init__(events, ping=ping, sep="\n", ping_message_factory=_ping, cleanup_timeout=5.0)
+        super().__init__(events, ping=ping, sep="\n", ping_message_factory=_Ping, cleanup_timeout=5.0)
+        del self.headers["connection"]  # what becomes of the connection is said where that is known (RFC 9110 §7.6.1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A large event is handed to the connection in pieces, each when those before it have been taken."""
         senders = [send]
+        whole = asyncio.Lock()  # a comment in the middle of an event would be part of it
 
         async def in_pieces(message: Message) -> None:
-            body = message.get("body", b"")
-            if len(body) <= PIECE:
-                await senders[0](message)
-                return
-            for begin in range(0, len(body), PIECE):
-                await senders[0]({**message, "body": body[begin : begin + PIECE], "more_body": True})
+            async with whole:
+                body = message.get("body", b"")
+                if len(body) <= PIECE:
+                    await senders[0](message)
+                    return
+                for begin in range(0, len(body), PIECE):
+                    await senders[0]({**message, "body": body[begin : begin + PIECE], "more_body": True})
+
+        async def hearing() -> Message:
+            """What is written to a client that has left, and not only closed its half, comes back: the stream ends."""
+            message = await receive()
+            if message["type"] == "http.request" and HALF_CLOSED in scope:
+                await in_pieces({"type": "http.response.body", "body": PING, "more_body": True})
+            return message
 
         try:
-            await super().__call__(scope, receive, in_pieces)
+            await super().__call__(scope, hearing, in_pieces)
         finally:
             senders.clear()  # the library's cancelled tasks keep `in_pieces`, but not the request and its head
 
@@ -367,5 +381,6 @@ class EventStream(EventSourceResponse):
         await asyncio.get_running_loop().create_future()
 
 
-def _ping() -> ServerSentEvent:
-    return ServerSentEvent(comment="ping", sep="\n")
+class _Ping(ServerSentEvent):
+    def encode(self) -> bytes:
+        return PING

@@ -329,6 +329,8 @@ def _details(event: e.Event) -> dict[str, Any]:
             return {"progress": event.fraction} | told
         case e.AttemptFailed():
             return {"error": event.error, "retryAt": to_timestamp(event.retry_at)}
+        case e.TaskSkipped():
+            return {"cause": "skipped", "reason": event.reason}
         case _:
             return {"error": error} if (error := error_of(event)) else {}
 

@@ -20,6 +20,7 @@ KEPT = (
     | e.ArtifactAdded
     | e.InputRequested
     | e.TaskCompleted
+    | e.TaskSkipped
     | e.TaskFailed
     | e.TaskRejected
     | e.TaskCancelled

@@ -37,6 +37,18 @@ _PYTHONS = re.compile(rf"got `({'|'.join(_JSONS)})`")
 encode = msgspec.json.Encoder().encode  # JSON in UTF-8; unset and default fields of wire objects are left out
 
 
+def one_line(data: bytes) -> bytes:
+    """The same JSON without the characters at which some clients end a line: U+0085, U+2028 and U+2029.
+
+    Only LF and CR end one (HTML §9.2.5), but Python's `splitlines`, with which such clients read, ends it there, too.
+    """
+    if b"\xc2\x85" in data:
+        data = data.replace(b"\xc2\x85", b"\\u0085")
+    if b"\xe2\x80" in data:
+        data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return data
+
+
 def decode(params: Any, type_: type[T]) -> T:
     """The wire object that the ProtoJSON value `params` stands for; None stands for no fields at all.
 
@@ -242,7 +254,8 @@ def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
                 yield from _unknown(item, fields[name].type, _join(path, name))
             else:
                 known = ", ".join(fields) or "none"
-                yield Problem(_join(path, name[:LONGEST_NAME]), f"unknown field; the known ones are: {known}")
+                instead = getattr(kind, "INSTEAD", {}).get(name, f"the known ones are: {known}")
+                yield Problem(_join(path, name[:LONGEST_NAME]), f"unknown field; {instead}")
     elif get_origin(kind) is list and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown(item, get_args(kind)[0], f"{path}[{index}]")

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from a2a_server.auth.apikeys import Grant
-from a2a_server.context import owner_of
+from core.owners import owner_of
 from core.task import TreeHead
 from tests.a2a_server.conftest import RunningServer, message, running
 from tests.a2a_server.push.receivers import Receiver

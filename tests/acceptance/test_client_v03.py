@@ -12,8 +12,8 @@ import pytest
 
 from tests.acceptance.process import ROOT, ServerProcess
 
-LOCK = ROOT / "locks" / "client-v03.txt"
-VENV = ROOT / ".peers" / f"client-v03-{sha256(LOCK.read_bytes()).hexdigest()[:12]}"
+LOCK = ROOT / "locks" / "client-sdk-0.3.26.txt"
+VENV = ROOT / ".peers" / f"client-sdk-0.3.26-{sha256(LOCK.read_bytes()).hexdigest()[:12]}"
 CLIENT = Path(__file__).parent / "clients" / "v03_client.py"
 
 Report = dict[str, Any]

@@ -102,7 +102,7 @@ def test_an_answer_brings_its_message_to_the_task_that_the_caller_named() -> Non
     do(tree, c.RequestInput("a", 1, ()))
     events = do(tree, c.ProvideInput("root", "yes", {"text": "yes"}))
     said = {"text": "yes"}
-    assert events == [e.MessageReceived("root", said), e.InputProvided("a", "yes", said)]
+    assert events == [e.MessageReceived("root", said), e.InputProvided("a", "yes", message=said)]
 
 
 def test_an_answer_without_a_message_leaves_none() -> None:

@@ -54,7 +54,7 @@ def test_a_question_and_its_answer_are_kept(auth: bool, status: TaskStatus) -> N
     assert asked == replace(applied(), status=status, is_running=False, question=question, updated_at=LATEST)
 
     for said in (None, {"messageId": "m"}):
-        answered = applied(e.InputRequested("a", 1, parts, auth), e.InputProvided("a", "this", said), at=LATEST)
+        answered = applied(e.InputRequested("a", 1, parts, auth), e.InputProvided("a", "this", message=said), at=LATEST)
         kept = replace(applied(), is_running=False, answers=("this",), answer_messages=(said,), updated_at=LATEST)
         assert answered == kept
 
