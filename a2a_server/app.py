@@ -73,7 +73,6 @@ from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.v0_3.rest import binding as v0_3_binding
 from a2a_server.v0_3.translate import push_body
 from a2a_server.well_known import WellKnown
-from core.clock import boot_seconds
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
@@ -87,7 +86,6 @@ from core.storage.sql import SqlStorage
 from core.turns import Turns
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
-PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
 _NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
@@ -154,7 +152,7 @@ class Application:
         times = RetentionTimes(fold_after=config.fold_after or None, drop_after=config.delete_after or None)
         # With or without webhooks at present: what waits for its delivery waits.
         unread = partial(unread_trees, session.storage) if self.webhooks is None else self.webhooks.unread
-        return Retention(session.storage, session.feed, session.steady, times, unread)
+        return Retention(session.storage, session.feed, session.clock, times, unread)
 
     def _make_load(self) -> Load:
         config, session = self.config, self.session
@@ -254,11 +252,27 @@ class Application:
         self.retention.start()
         self.is_ready = True
 
+    def announce_end(self) -> None:
+        """Tell whoever looks at `/readyz` that the server will stop; calls are still served."""
+        self.is_draining = True
+
     def drain(self) -> None:
         """Take no new work; streams end, resumably, and blocking calls answer with their task as it is."""
+        self._refuse_work()
+        self.session.feed.close()
+
+    async def finish(self, grace: float, limit: float) -> None:
+        """Take no new work, let attempts end within `grace` seconds, and interrupt what is left.
+
+        Streams and blocking calls of a tree end when nothing of it runs any more. What was interrupted is waited for
+        `limit` seconds.
+        """
+        self._refuse_work()
+        await self.session.stop(grace, limit)
+
+    def _refuse_work(self) -> None:
         self.is_ready = False
         self.is_draining = True
-        self.session.feed.close()
 
     async def stop(self, limit: float) -> None:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
@@ -267,7 +281,7 @@ class Application:
         await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):
-                await self.session.close(PATIENCE * limit)
+                await self.session.close(grace=0.0)
         except TimeoutError:
             await self.session.storage.close()
         finally:
@@ -337,10 +351,9 @@ class Application:
     async def readyz(self, request: Request) -> Response:
         """Whether it takes work; if not, why."""
         status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
-        reason = (self.session.storage.refusal() or self.session.runner.problem()) if self.is_ready else None
-        if reason is not None:
+        if status == "ready" and (reason := self.session.storage.refusal() or self.session.runner.problem()):
             return JSONResponse({"status": "unready", "reason": reason}, status_code=503)
-        return JSONResponse({"status": status}, status_code=200 if self.is_ready else 503)
+        return JSONResponse({"status": status}, status_code=200 if status == "ready" else 503)
 
     def _face(self, scope: Scope) -> Face:
         return self.rest.call(scope) or self.door
@@ -350,7 +363,7 @@ class Application:
 
     def _stream(self, events: AsyncGenerator[Event, None], context: RequestContext) -> EventStream:
         guarded = self.lifetimes.guarded(events, context.principal)
-        frames = sse(guarded, lambda: self.is_draining, context.permit)
+        frames = sse(guarded, lambda: not self.is_ready, context.permit)
         return EventStream(frames, ping=self.config.sse_ping)
 
     async def _context(self, request: Request) -> RequestContext:
@@ -405,7 +418,6 @@ def build(
         registry=registry,
         limits=runner_limits(config),
         egress=Egress(egress),
-        uptime=boot_seconds,
         max_stored=config.max_stored_per_caller,
     )
     url = config.url(port)

@@ -19,7 +19,6 @@ from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
 from core import (
     brought_schemas,
-    clock,
     egress,
     feed,
     fetch_room,
@@ -393,12 +392,13 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_DATA, "disk_reserve", "free space of the disk that is kept for ends, cancels and deletes", "bytes",
              OVERLOADED + "; `/readyz` is 503",
              "storage/test_guard.py::test_only_small_appends_to_what_is_there_may_use_the_reserve"),
-    _fixed(_DATA, "clock_jump", clock.LASTING, "time after which a jump of the clock counts for retention", "seconds",
-           "deleted no earlier", "core/test_clock.py::test_a_jump_of_the_clock_is_believed_after_an_hour"),
     _setting(_DATA, "fold_after", "time after its end at which a task's events are folded", "seconds", "folded",
              _RETIRED),
     _setting(_DATA, "delete_after", "time after its end at which a task is deleted", "seconds", "deleted", _RETIRED),
-    _setting(_DATA, "drain", "time that the server has to stop", "seconds", "what runs is resumed by the next start",
+    _setting(_DATA, "drain_delay", "time after the signal to end in which calls are served", "seconds",
+             "the listener closes", "a2a_server/test_drain.py::test_calls_are_served_while_readyz_says_draining"),
+    _setting(_DATA, "drain", "time that attempts have to end, after that", "seconds",
+             "they are interrupted, and resumed by the next start",
              "a2a_server/test_app.py::test_work_that_does_not_stop_does_not_hold_the_end_up"),
 )
 # fmt: on

@@ -318,7 +318,7 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None:
         raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
-    return [*received, e.InputProvided(task.id, command.answer, command.by, command.message)]
+    return [*received, e.InputProvided(task.id, command.answer, command.message, command.by)]
 
 
 def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:

@@ -73,7 +73,7 @@ class ArtifactAdded(Struct, frozen=True, gc=False, tag="artifact_added"):
     last_chunk: bool = False
 
 
-class InputRequested(Struct, frozen=True, gc=False, omit_defaults=True, tag="input_requested"):
+class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
     """The attempt ended with a question; nothing runs until the answer comes."""
 
     task_id: str
@@ -89,8 +89,8 @@ class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="inpu
 
     task_id: str
     answer: Any
-    by: str | None = None
     message: dict[str, Any] | None = None  # the A2A message that brought it
+    by: str | None = None
 
 
 class AttemptFailed(Struct, frozen=True, gc=False, tag="attempt_failed"):

@@ -38,8 +38,8 @@ _sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
 def create_session(url: str | None = None, *, limits: RunnerLimits | None = None) -> Session:
     """A core on that database: SQLite by default, or an SQLAlchemy URL; ":memory:" keeps nothing.
 
-    It opens itself on first use and closes with the event loop, or by `close()`. Raises ConfigurationError for a
-    database that is not supported.
+    It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens
+    anew. Raises ConfigurationError for a database that is not supported.
     """
     url = url or DEFAULT_DATABASE
     # The guide's programs name the built-in executors without registering anything. Commands stay off.
@@ -48,7 +48,7 @@ def create_session(url: str | None = None, *, limits: RunnerLimits | None = None
         return Session(MemoryStorage(), limits=limits)
     path = str(database_path(url).resolve())
     session = _sessions.get(path)
-    if session is None or session.is_closed:
+    if session is None or session.is_closed or (limits is not None and session.is_left):
         session = Session(SqlStorage(url), limits=limits)
         _sessions[path] = session
     elif limits is not None:

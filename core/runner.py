@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from core import events as e
-from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_stopped
+from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_ended, wait_until_stopped
 from core.clock import Clock
 from core.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
 from core.due import Due
@@ -420,28 +420,29 @@ class Runner:
         stopping = [self._attempts[key] for key in [(tree_id, i) for i in ended] if key in self._attempts]
         return decision, await wait_until_stopped(stopping, STOP_LIMIT)
 
-    async def close(self, grace: float) -> None:
-        """Start nothing more and stop what runs, so that another process can take it up (G8).
+    async def drain(self, grace: float, going_on: Callable[[frozenset[str]], None]) -> None:
+        """Start nothing more, and let attempts and the hooks of ended trees end within `grace` seconds.
 
-        Attempts that cannot be interrupted or must not be repeated may end within `grace` seconds.
+        `going_on` is told the trees of those that still run, each time one ends.
         """
+        self._closing = True
+        ends_at = asyncio.get_running_loop().time() + grace
+        await wait_until_ended(self._attempts, grace, going_on)
+        await self.hooks_done(max(0.0, ends_at - asyncio.get_running_loop().time()))
+
+    async def close(self, limit: float) -> None:
+        """Interrupt what runs, so that another process can take it up (G8), and wait `limit` seconds for its end."""
         self._closing = self._reports.is_closing = True
         self._due.timers.close()
         self._times.close()
-        patient = [a for a in self._attempts.values() if a.spec and (a.spec.at_most_once or not a.spec.cancelable)]
-        for attempt in self._attempts.values():
-            attempt.is_shutdown = True
-            if attempt not in patient:
-                attempt.stop()
-        await wait_until_stopped(list(self._attempts.values()), grace)
         for attempt in list(self._attempts.values()):
+            attempt.is_shutdown = True
             attempt.stop()
-        await wait_until_stopped(list(self._attempts.values()), STOP_LIMIT)
+        await wait_until_stopped(list(self._attempts.values()), limit)
         await self._starts_answered()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_LIMIT):
                 await self._report_never_begun()
-        await self.hooks_done(grace)
         jobs = self._side_jobs | self._tree_hooks
         for job in jobs:
             job.cancel()

@@ -23,6 +23,7 @@ class TaskTree:
         self.tasks: dict[str, Task] = {task.id: task for task in tasks}
         self._changed: dict[str, None] = {}  # in order, each once
         self._ready: list[str] = []
+        self.changed_at = max([head.updated_at, *(task.updated_at for task in self.tasks.values())])
         self._rebuild()
 
     # What can be derived
@@ -186,6 +187,7 @@ class TaskTree:
     def apply(self, event: e.Event, at: float) -> None:
         """Let the event have happened at that time. Raises ValueError for one that cannot have: that is a bug."""
         before = self._head.status
+        self.changed_at = at
         _APPLY[type(event)](self, event, at)
         head = self._head
         status = self._present_status()

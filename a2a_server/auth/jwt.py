@@ -102,8 +102,8 @@ class JwtVerifier:
         return header
 
     def _expiry(self, claims: Mapping[str, Any]) -> float:
-        """When the token ends. Raises BadCredential when it is not valid here and now."""
-        settings, now = self._settings, self._clock.now()
+        """When the token ends, by this process's time. Raises BadCredential when it is not valid here and now."""
+        settings, now = self._settings, self._clock.wall()  # which the issuer's clock is compared with
         if claims.get("iss") != settings.jwt_issuer:
             raise BadCredential("it is of another issuer")
         audience = claims.get("aud")
@@ -117,7 +117,7 @@ class JwtVerifier:
             raise BadCredential("it has expired")
         if (begins := _moment(claims, "nbf")) is not None and begins > now + settings.jwt_leeway:
             raise BadCredential("it is not valid yet")
-        return expires_at + settings.jwt_leeway
+        return self._clock.now() + (expires_at + settings.jwt_leeway - now)
 
     def _principal(self, claims: Mapping[str, Any], expires_at: float) -> Principal:
         settings = self._settings

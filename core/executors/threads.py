@@ -38,6 +38,10 @@ class ThreadPool:
     """Daemon threads, made when they are needed and used again. The runner says how many calls there may be."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew. In a forked child, which has none of its parent's threads, nor what waits for them."""
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         self._lock = threading.Lock()
         self._unclaimed = 0  # threads without a call, less the calls that wait for one

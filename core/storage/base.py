@@ -159,6 +159,10 @@ class Storage(Protocol):
         """Make it ready. Raises DatabaseInUse when another process holds it, StorageError when it cannot be used."""
         ...
 
+    def abandon(self) -> None:
+        """Close without the event loop that opened it, which is gone: what nobody was answered is dropped. Blocks."""
+        ...
+
     async def close(self) -> None:
         """Finish what was appended and release everything. May be called twice."""
         ...

@@ -64,6 +64,10 @@ class MemoryStorage:
     async def open(self) -> None:
         self._is_open = True
 
+    def abandon(self) -> None:
+        self._is_open = False
+        self._last = None
+
     async def close(self) -> None:
         self._is_open = False
         if self._last is not None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,11 +101,14 @@ class SqlStorage:
         self._exit_process = exit_process
         self._lock = DatabaseLock(self.path, creates=True)
         self._guard = Guard(self.path, reserve=reserve, loss=self._lock.file.loss)
+        self._abandoning = threading.Lock()
+        self._process = 0  # that opened it
         self._writer: Writer | None = None
         self._reader: Reader | None = None
 
     async def open(self) -> None:
         self._lock.acquire()
+        self._process = os.getpid()
         writer = Writer(self.path, exit_process=self._exit_process, guard=self._guard)
         reader = Reader(self.path)
         try:
@@ -131,6 +135,19 @@ class SqlStorage:
         if self._writer is not None:
             await self._writer.close()
             self._lock.release()
+
+    def abandon(self) -> None:
+        if self._process != os.getpid():  # in a forked child; its parent goes on with them
+            self._reader = self._writer = None
+            return
+        with self._abandoning:
+            reader, self._reader = self._reader, None
+            writer, self._writer = self._writer, None
+            if reader is not None:
+                reader.abandon()
+            if writer is not None:
+                writer.abandon()
+                self._lock.release()
 
     @property
     def identity(self) -> str:

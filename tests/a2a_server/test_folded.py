@@ -27,7 +27,7 @@ NODES = ("r", "b", "c")
 def keeper(call: Caller | RunningServer, *, fold_after: float | None = 0.0, drop_after: float | None = None) -> Any:
     session = call.application.session
     times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
-    return Retention(session.storage, session.feed, session.steady, times)
+    return Retention(session.storage, session.feed, session.clock, times)
 
 
 # The same task

@@ -430,20 +430,6 @@ async def test_a_session_that_cannot_be_opened_tells_all_who_wait_and_may_be_tri
     await session.close()
 
 
-def test_a_session_belongs_to_the_loop_that_began_it(tmp_path: Path) -> None:
-    session = create_session(f"sqlite:///{tmp_path}/tasks.db")
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(session.ensure_started())
-
-    async def elsewhere() -> None:
-        with pytest.raises(StorageUnavailable, match="another event loop"):
-            await session.ensure_started()
-
-    asyncio.run(elsewhere())
-    loop.run_until_complete(session.close())
-    loop.close()
-
-
 @virtual_time
 async def test_a_chain_built_from_its_leaf_is_built_in_linear_time() -> None:
     """A node knows its parent, so adopting one does not walk what is below it."""
