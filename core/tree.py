@@ -293,12 +293,9 @@ class TaskTree:
         self.questions[task.id] = question
 
     def _input_provided(self, event: e.InputProvided, at: float) -> None:
-        task = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
-        answers = {
-            "answers": (*task.answers, event.answer),
-            "answer_messages": (*task.answer_messages, event.message),
-        }
-        self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, **answers, updated_at=at))
+        task = replace(_check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS), question=None, updated_at=at)
+        answers, said = (*task.answers, event.answer), (*task.answer_messages, event.message)
+        self._put(replace(task, status=TaskStatus.IN_PROGRESS, answers=answers, answer_messages=said))
         del self.questions[task.id]
         self._offer(task.id)
 

@@ -101,7 +101,8 @@ def test_an_answer_brings_its_message_to_the_task_that_the_caller_named() -> Non
     start(tree, "a")
     do(tree, c.RequestInput("a", 1, ()))
     events = do(tree, c.ProvideInput("root", "yes", {"text": "yes"}))
-    assert events == [e.MessageReceived("root", {"text": "yes"}), e.InputProvided("a", "yes")]
+    said = {"text": "yes"}
+    assert events == [e.MessageReceived("root", said), e.InputProvided("a", "yes", message=said)]
 
 
 def test_an_answer_without_a_message_leaves_none() -> None:

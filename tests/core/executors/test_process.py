@@ -231,7 +231,7 @@ class FakeChannel:
             "arity": arity,
             "sys_path": sys.path,
             "inputs": inputs,
-            "context": facts | {"request": {}, "context_id": None},
+            "context": facts | {"request": {}, "context_id": None, "extensions": ["x"]},
         }
         self.calls: list[tuple[str, list[Any], dict[str, Any]]] = []
 
@@ -253,6 +253,7 @@ class FakeChannel:
         ("read", 2, {"result": {"value": 6}}),  # bytes of what FakeChannel says, read as base64
         ("reply_late", 2, {"result": {"value": None}}),
         ("tell", 2, {"result": {"parts": [{"text": "t1 1 t1:1 7 without"}]}}),
+        ("marks", 2, {"result": {"value": {"seen": [None, None, None], "extensions": ["x"]}}}),
         ("fail", 1, {"raised": "it broke", "rejected": False}),
         ("reject", 1, {"raised": "not mine", "rejected": True}),
     ],
