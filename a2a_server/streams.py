@@ -22,7 +22,7 @@ from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode, one_line
 from a2a_server.protocol.errors import TurnedAway
-from a2a_server.translate import STATUSES, ending_message, kinds, snapshot, updates
+from a2a_server.translate import OUTPUT, STATUSES, is_output, kinds, last_word, snapshot, tree_error_message, updates
 from core import events as e
 from core.errors import LogFolded, TaskNotFound
 from core.events import Recorded
@@ -220,7 +220,7 @@ class Streams:
         return snapshot(head, view.task_id, events)
 
     async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
-        key = (view.dialect.version, recorded.seq, view.task_id, closes)
+        key = (view.dialect.version + view.dialect.form, recorded.seq, view.task_id, closes)
         if (frames := self._cache.get(key)) is None:
             ending = await self._ending(recorded, view) if isinstance(recorded.event, e.TreeFinished) else None
             told = updates(recorded, view.task_id, view.context_id, ending=ending)
@@ -229,9 +229,11 @@ class Streams:
         return frames
 
     async def _ending(self, recorded: Recorded, view: View) -> wire.Message | None:
-        kinds = ("message_sent", *FAILURES)
-        events = await read_events(self._session.storage, view.tree_id, 0, until=recorded.seq, kinds=kinds)
-        return ending_message(view.tree_id, recorded.tree_status, events, view.context_id)
+        """Why the tree failed. What its executors said was told when they did."""
+        if recorded.tree_status is TaskStatus.COMPLETED:
+            return None
+        events = await read_events(self._session.storage, view.tree_id, 0, until=recorded.seq, kinds=FAILURES)
+        return tree_error_message(view.tree_id, recorded.tree_status, events, view.context_id)
 
     async def _task_frames(self, recorded: Recorded) -> tuple[bytes, ...]:
         key = ("tasks", recorded.seq, recorded.tree_id, False)
@@ -296,7 +298,20 @@ async def snapshot_events(
     """What a snapshot of the task at the head's version is made of."""
     wanted = kinds(head, task_id, with_artifacts=with_artifacts, with_history=with_history)
     only = None if task_id == head.id else task_id
-    return await read_events(storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
+    events = await read_events(storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
+    if not with_artifacts and only is None and head.status.is_terminal:
+        said = last_word(events, is_over=True)
+        # Output may be large: of what came after the last word only so much is read as tells that there is some.
+        events += [] if said is None else await _first_output(storage, head, said.seq)
+    return events
+
+
+async def _first_output(storage: Storage, head: TreeHead, after: int) -> list[Recorded]:
+    while page := await storage.events(head.id, after, until=head.version, kinds=OUTPUT, limit=1):
+        if is_output(page[0].event):
+            return list(page)
+        after = page[0].seq
+    return []
 
 
 async def sse(

@@ -414,7 +414,7 @@ async def start_process(folder: Path, drain: float = 5) -> tuple[asyncio.subproc
 
 @pytest.mark.asyncio
 async def test_sigterm_ends_streams_and_the_process_with_exit_code_0(tmp_path: Path) -> None:
-    process, url = await start_process(tmp_path)
+    process, url = await start_process(tmp_path, drain=0.5)
     async with RunningServer.client_of(url) as client:
         call = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": message("sleeper")}
         text = ""

@@ -239,7 +239,7 @@ async def test_query_parameters_become_params(recorder: Recorder, query: str, pa
         ("pageSize=101&status=working&historyLength=-1", {"pageSize", "status", "historyLength"}),
         ("pageSize=1&pageSize=2", {"pageSize"}),
         ("contextId=1&context_id=2", {"contextId"}),
-        ("pageSize=1.0", {"pageSize"}),
+        ("pageSize=1.5", {"pageSize"}),
         ("pageSize=", {"pageSize"}),
         (f"pageSize={'9' * 5000}", {"pageSize"}),
         ("page_size=١", {"pageSize"}),
