@@ -19,7 +19,6 @@ from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
 from core import (
     brought_schemas,
-    clock,
     egress,
     feed,
     fetch_room,
@@ -394,8 +393,9 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_DATA, "fold_after", "time after its end at which a task's events are folded", "seconds", "folded",
              _RETIRED),
     _setting(_DATA, "delete_after", "time after its end at which a task is deleted", "seconds", "deleted", _RETIRED),
-    _setting(_DATA, "drain_delay", "time after the signal to end in which calls are served, with `/readyz` 503", "seconds",
-             "the listener closes", "a2a_server/test_drain.py::test_calls_are_served_while_readyz_says_draining"),
+    _setting(_DATA, "drain_delay", "time in which calls are served after a signal to end, `/readyz` being 503",
+             "seconds", "the listener closes",
+             "a2a_server/test_drain.py::test_calls_are_served_while_readyz_says_draining"),
     _setting(_DATA, "drain", "time that attempts have to end, after that", "seconds",
              "they are interrupted, and resumed by the next start",
              "a2a_server/test_app.py::test_work_that_does_not_stop_does_not_hold_the_end_up"),
