@@ -33,7 +33,7 @@ from a2a_server.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_e
 from a2a_server.limit_table import limits_in_force
 from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
-from a2a_server.methods.access import OpenTasks, owned_head
+from a2a_server.methods.access import OpenTasks, seen_head
 from a2a_server.methods.idempotency import Idempotency
 from a2a_server.methods.keys import KeysMethods
 from a2a_server.methods.messages import MessageRules, Messages
@@ -70,6 +70,7 @@ from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
+from a2a_server.v0_3.rest import binding as v0_3_binding
 from a2a_server.v0_3.translate import push_body
 from a2a_server.well_known import WellKnown
 from core.egress import Egress, EgressPolicy
@@ -113,7 +114,7 @@ class Application:
         self._extensions = {extension.uri for extension in cards.extensions}
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self.door = self._make_door()
-        self.rest = Rest(self.door.methods, self._json_limits)
+        self.rest = Rest(self.door.methods, self._json_limits, [v0_3_binding(self.door.methods.values())])
         self.asgi = self._make_edge(self._make_routes())
 
     def _make_webhooks(self) -> Webhooks:
@@ -166,7 +167,8 @@ class Application:
         open_tasks = OpenTasks(session, config.max_open_tasks)
         required = [each.uri for each in self.cards.extensions if each.required]
         idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
-        rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids)
+        known = frozenset(each.uri for each in self.cards.extensions)
+        rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids, known)
         messages = Messages(session, self.streams, open_tasks, idempotency, rules, self.webhooks)
         push = PushMethods(session, self.webhooks) if self.webhooks is not None else None
         a2a = A2AMethods(
@@ -329,7 +331,7 @@ class Application:
             if context.event_id_problem is not None:
                 raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]
-            head = await owned_head(self.session, context.owner, task_id)
+            head = await seen_head(self.session, context.principal.scope, task_id)
             after = check_resume(head, context.last_event_id)
             context.permit.stream()
         except (A2AError, CallerError, StorageError) as error:
@@ -370,7 +372,7 @@ class Application:
         client = request.client.host if request.client else "an unknown address"
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
-        extensions = headers.get(_extensions_header(headers), "")
+        extensions = ",".join(headers.getlist(_extensions_header(headers)))
         principal = await self.authenticator.principal(headers, client)
         permit: Permit = request.scope[PERMIT]
         permit.admit(principal.owner, self._caller_limits[principal is not NOBODY])

@@ -254,7 +254,7 @@ def _only(error: BaseException) -> BaseException:
 def _ending(task: Task, spec: ExecutorSpec, error: BaseException, chance: float) -> Command:
     match error:
         case Suspend():
-            return RequestInput(task.id, task.attempt, error.parts, error.auth)
+            return RequestInput(task.id, task.attempt, error.parts, error.auth, error.metadata, error.extensions)
         case Rejected():
             return RejectTask(task.id, task.attempt, _storable(str(error)) or "rejected")
         case NoRoom():

@@ -39,13 +39,13 @@ from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.feed import Feed
 from core.fetch_room import FetchRooms
+from core.graph import check_graph
 from core.home import Home
 from core.in_flight import ByteBudget, Holdings, memory_of, memory_of_tasks
 from core.orchestrator import LARGE_TREE, Orchestrator
 from core.plan import (
     Limits,
     Plan,
-    check_graph,
     executor_field,
     extras_problems,
     make_plan,
@@ -255,6 +255,7 @@ class Session:
         execute: bool = False,
         message: dict[str, Any] | None = None,
         documents: tuple[Document, ...] = (),
+        by: str | None = None,
     ) -> TreeHead:
         """Store a tree with its documents, and with `execute` start it in the same transaction.
 
@@ -280,13 +281,13 @@ class Session:
             await self.registry.hooks.before_tree(head)
         self.holdings.hold(head.id, head.owner, memory_of_tasks(plan.tasks, head.metadata))
         try:
-            tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents)
+            tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents, by=by)
         except CoreError:
             self.holdings.drop(head.id)
             raise
         return tree.head
 
-    async def execute(self, task_id: str, *, force: bool = False) -> TreeHead:
+    async def execute(self, task_id: str, *, force: bool = False, by: str | None = None) -> TreeHead:
         """Start a run of the task's tree (of the whole tree when it is the root).
 
         Raises TaskNotFound, TreeIsRunning, IllegalCommand when there is nothing to run, or NoRoom.
@@ -297,7 +298,8 @@ class Session:
         if is_new := tree_id not in self.holdings:
             self.holdings.hold(tree_id, tree.head.owner, memory_of_tasks(tree.tasks.values(), tree.head.metadata))
         try:
-            decision = await self.orchestrator.handle(tree_id, Execute(None if task_id == tree_id else task_id, force))
+            command = Execute(None if task_id == tree_id else task_id, force, by)
+            decision = await self.orchestrator.handle(tree_id, command)
         except CoreError:
             if is_new and self.orchestrator.cached(tree_id) is None:
                 self.holdings.drop(tree_id)
@@ -311,6 +313,7 @@ class Session:
         *,
         force: bool = False,
         metadata: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> CancelResult:
         """Cancel the task, its subtree and all that requires them; answers when the work has stopped, or after 5 s.
 
@@ -320,7 +323,7 @@ class Session:
         """
         tree_id = await self._tree_of(task_id)
         decision, still_running = await self.runner.cancel(
-            tree_id, task_id, reason, force=force, metadata=metadata or {}
+            tree_id, task_id, reason, force=force, metadata=metadata or {}, by=by
         )
         left = decision.tree.running.intersection(decision.tree.subtree(task_id))
         head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
@@ -328,10 +331,12 @@ class Session:
             raise TaskNotFound(task_id)
         return CancelResult(head=head, task=task, still_running=still_running, not_cancelable=tuple(sorted(left)))
 
-    async def cancel_answer(self, task_id: str, reason: str | None = None, *, force: bool = False) -> dict[str, Any]:
+    async def cancel_answer(
+        self, task_id: str, reason: str | None = None, *, force: bool = False, by: str | None = None
+    ) -> dict[str, Any]:
         """`cancel` as a caller of `tasks.cancel` and of the guide's `cancel_task` is told about it (semantics §5)."""
         try:
-            result = await self.cancel(task_id, reason, force=force)
+            result = await self.cancel(task_id, reason, force=force, by=by)
         except CallerError as refusal:
             return {"task_id": task_id, "status": "failed", "message": str(refusal)}
         left, slow = list(result.not_cancelable), list(result.still_running)
@@ -351,11 +356,13 @@ class Session:
         answer: Any,
         message: dict[str, Any] | None = None,
         documents: tuple[Document, ...] = (),
+        *,
+        by: str | None = None,
     ) -> None:
         """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom."""
         tree_id = await self._tree_of(task_id)
-        self.holdings.add(tree_id, memory_of(msgspec.json.encode(answer)))
-        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message), documents)
+        self.holdings.add(tree_id, memory_of(msgspec.json.encode((answer, message))))
+        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by), documents)
 
     async def receive_message(
         self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()
@@ -363,7 +370,7 @@ class Session:
         """Keep a caller's message in the task's history. Raises IllegalCommand when the task has ended."""
         await self.orchestrator.handle(await self._tree_of(task_id), ReceiveMessage(task_id, message), documents)
 
-    async def update(self, task_id: str, changes: dict[str, Any]) -> Task:
+    async def update(self, task_id: str, changes: dict[str, Any], *, by: str | None = None) -> Task:
         """Change fields of a pending task of a tree at rest. Raises InvalidPlan (every broken rule), TreeIsRunning."""
         tree_id = await self._tree_of(task_id)
         tree = await self.orchestrator.load(tree_id)
@@ -385,7 +392,7 @@ class Session:
         if problems:
             raise InvalidPlan(problems)
         changes = {name: msgspec.to_builtins(value) for name, value in parsed.items()}
-        decision = await self.orchestrator.handle(tree_id, UpdateTask(task_id, changes))
+        decision = await self.orchestrator.handle(tree_id, UpdateTask(task_id, changes, by))
         return decision.tree.tasks[task_id]
 
     async def delete(self, task_id: str) -> None:
@@ -409,6 +416,7 @@ class Session:
         context_id: str | None = None,
         origin: str = "tasks",
         execute: bool = False,
+        by: str | None = None,
     ) -> TreeHead:
         """A new tree like this task (with all below it, if `children`), with `original_task_id` on every task.
 
@@ -437,6 +445,7 @@ class Session:
             metadata=stored.head.metadata,
             original_task_id=task_id,
             execute=execute,
+            by=by,
         )
 
     # Following

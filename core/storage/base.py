@@ -1,7 +1,7 @@
 """What the orchestrator asks of a storage. Every implementation passes `tests/storage/conformance.py`.
 
 The contract in one sentence: an append is all or nothing, durable when its future resolves, refused when the tree's
-version is not the expected one, and appends resolve in the order in which they were made.
+version is not the expected one, and appends of one owner resolve in the order in which they were made.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from core.task import Task, TaskStatus, TreeHead
 
 LIST_BYTES = 24 * 1024 * 1024  # of JSON, that a page of a list may have: more than one task's inputs and result
 READS_PER_CALLER = 2  # at the same time: fewer than there are connections for them
+TRANSACTION_ROWS = 2_048  # of one transaction, unless its first write alone has more: about 50 ms
 LIST_SECONDS = 1.0  # that one read of a list may take
 COUNTED = 10_000  # rows that a list counts: what it finds beyond them does not change its total
 LOG_BYTES = 1024 * 1024  # of JSON, behind which a page of a log ends for those who read it one by one
@@ -63,16 +64,17 @@ class Append(Struct, frozen=True, kw_only=True):
 
 
 class TaskQuery(Struct, frozen=True, kw_only=True):
-    """Which tasks to list, newest first. None means: any."""
+    """Which tasks to list, newest first (ties: highest id first), by keyset pages. None means: any."""
 
     owner: str | None
+    tenant: str | None = None
     root_only: bool = True
     statuses: frozenset[TaskStatus] | None = None  # of the task itself
     user_id: str | None = None
     name: str | None = None
     context_id: str | None = None
+    before: tuple[float, str] | None = None  # (created_at, id) of the last row of the page before
     limit: int = 100
-    offset: int = 0
 
 
 class TreeQuery(Struct, frozen=True, kw_only=True):
@@ -184,6 +186,14 @@ class Storage(Protocol):
         """
         ...
 
+    async def cancel_draft(self, task: Task) -> bool:
+        """Put the cancelled task in the place of its draft. False when it is a draft no more."""
+        ...
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        """Those of these tasks that belong to no tree and were cancelled, in any order."""
+        ...
+
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         """The tree's head and all its tasks by position, read at one moment; None when there is no such tree.
 
@@ -198,19 +208,26 @@ class Storage(Protocol):
         """
         ...
 
-    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
-        """The tree's head alone; with `owner` only if it is his.
+    async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
+        """The tree's head alone; with `owner` or `tenant` only if it is theirs.
 
         Another owner's row is not read at all, so that it takes as long as one that does not exist.
         """
         ...
 
-    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
-        """One task, draft or not; with `owner` only if it is his, as for `head`."""
+    async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
+        """One task, draft or not; with `owner` or `tenant` only if it is theirs, as for `head`."""
         ...
 
     async def children(self, parent_id: str) -> list[Task]:
         """The direct children of a task, by position. Raises AnswerTooLarge and QueryTooLong as `tasks` does."""
+        ...
+
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        """The first tasks of a tree by position: at most `limit`, and only as many as have LIST_BYTES together.
+
+        A corrupt row is left out.
+        """
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
@@ -222,7 +239,7 @@ class Storage(Protocol):
         ...
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
-        """How many tasks match, whatever the query's limit and offset; at most `most`, where counting ends."""
+        """How many tasks match, whatever the query's limit and place; at most `most`, where counting ends."""
         ...
 
     async def trees(self, query: TreeQuery) -> TreePage:

@@ -25,6 +25,7 @@ from core.errors import (
     TaskNotFound,
 )
 from core.events import Recorded
+from core.origin import CALLER
 from core.pieces import in_pieces
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
@@ -185,7 +186,23 @@ class SqlStorage:
             self._guard.require_room(0, is_new=True)
             _insert_draft(connection, task)
 
-        await self._run(insert)
+        await self._run(insert, task.id)
+
+    async def cancel_draft(self, task: Task) -> bool:
+        def change(connection: Connection) -> bool:
+            draft = select(tables.tasks.c.id).where(tables.tasks.c.id == task.id, tables.tasks.c.tree_id == "")
+            if connection.execute(draft).first() is None:
+                return False
+            statements.PUT_TASKS.run(connection.exec_driver_sql, [codec.task_row(task)])
+            return True
+
+        was_draft: bool = await self._run(change, task.id)
+        return was_draft
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        ids = {"ids": msgspec.json.encode(list(task_ids)).decode()}
+        rows = await self._reading().rows((queries.CANCELLED_DRAFTS.sql, queries.CANCELLED_DRAFTS.parameters(ids)))
+        return await _readable(rows, codec.read_task)
 
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         by_id = {"id": tree_id}
@@ -206,13 +223,13 @@ class SqlStorage:
             found, lambda row: (codec.read_head(row), [codec.read_task(each) for each in rows_of[row[0]]])
         )
 
-    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
-        rows = await self._reading().rows(queries.one_head(tree_id, owner))
-        return codec.read_head(rows[0]) if rows else None
+    async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
+        rows = await self._reading().rows(queries.one_head(tree_id, owner, tenant))
+        return codec.read_head(rows[0], tenant) if rows else None
 
-    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
-        rows = await self._reading().rows(queries.one_task(task_id, owner))
-        return codec.read_task(rows[0]) if rows else None
+    async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
+        rows = await self._reading().rows(queries.one_task(task_id, owner, tenant))
+        return codec.read_task(rows[0], tenant) if rows else None
 
     async def children(self, parent_id: str) -> list[Task]:
         page = await self._reading().list_page((queries.CHILDREN.sql, (parent_id,)), LIST_BYTES)
@@ -220,11 +237,25 @@ class SqlStorage:
             raise AnswerTooLarge(LIST_BYTES)
         return await in_pieces(page.rows, codec.read_task)
 
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        query = queries.NODES.sql, queries.NODES.parameters({"id": tree_id, "limit": limit})
+        page = await self._reading().page(query, LIST_BYTES)
+        return await _readable(page.rows, codec.read_task)
+
     async def tasks(self, query: TaskQuery) -> list[Task]:
+        if not queries.is_of_all(query):
+            return await self._tasks(query)
+        found: list[Task] = []
+        for (tenant,) in await self._reading().rows((queries.TENANTS, ())):
+            found += await self._tasks(replace(query, tenant=tenant))
+            found = sorted(found, key=lambda task: (task.created_at, task.id), reverse=True)[: query.limit]
+        return found
+
+    async def _tasks(self, query: TaskQuery) -> list[Task]:
         page = await self._reading().list_page(queries.task_list(query), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
-        return await _readable(page.rows, codec.read_task)
+        return await _readable(page.rows, lambda row: codec.read_task(row, query.tenant))
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
         rows = await self._reading().rows(queries.task_count(query, most))
@@ -273,14 +304,15 @@ class SqlStorage:
         return await _readable(await self._reading().rows(queries.document_list(query)), codec.read_document)
 
     async def put_documents(self, *documents: Document) -> None:
-        await self._run(lambda connection: _put_documents(connection, documents))
+        names = [f"{document.kind} {document.id}" for document in documents]
+        await self._run(lambda connection: _put_documents(connection, documents), *names)
 
     async def delete_documents(self, *names: tuple[str, str]) -> int:
-        deleted: int = await self._run(lambda connection: _delete_documents(connection, names))
+        deleted: int = await self._run(lambda connection: _delete_documents(connection, names), *map(" ".join, names))
         return deleted
 
     async def delete(self, tree_id: str) -> bool:
-        deleted: bool = await self._run(lambda connection: _delete(connection, tree_id))
+        deleted: bool = await self._run(lambda connection: _delete(connection, tree_id), tree_id)
         return deleted
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
@@ -316,10 +348,11 @@ class SqlStorage:
         is_more: bool = await self._run(lambda connection: retire.sweep_logs(connection, limit))
         return is_more
 
-    async def _run(self, job: Callable[[Connection], Any]) -> Any:
+    async def _run(self, job: Callable[[Connection], Any], *names: str) -> Any:
+        """`names`: what the job concerns, whose writes keep their order."""
         if self._writer is None:
             raise StorageUnavailable(CLOSED)
-        return await self._writer.submit(job)
+        return await self._writer.submit(job, CALLER.get(), names)
 
     def _reading(self) -> Reader:
         if self._reader is None:

@@ -84,8 +84,8 @@ def test_a_task_is_the_same_before_and_after(said: list[Event], status: TaskStat
 
 
 def test_whatever_a_snapshot_is_made_of_is_kept() -> None:
-    """Questions are not: of a task that has ended none is open."""
-    needed = {*CONVERSATION, *OUTPUT} - {"input_requested", "input_provided"}
+    """That a question was answered is not: of a task that has ended none is open."""
+    needed = {*CONVERSATION, *OUTPUT} - {"input_provided"}
     assert {KINDS[kind] for kind in KEPT.__args__} == needed
 
 
