@@ -2,7 +2,8 @@
 
 The name is resolved here, every address it has is checked, and the connection goes to the very address that was
 checked: a name that changes its mind between the check and the connection (DNS rebinding) gains nothing. Redirects
-are new connections, so they meet the same check. The environment (proxies, netrc, certificate paths) is not read.
+are new connections, so they meet the same check. Of the environment, SSL_CERT_FILE and SSL_CERT_DIR are read (`trust`),
+proxies and netrc are not.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import httpx2
 from core.errors import ConfigurationError
 from core.fetched import EgressError, Incoming, ResponseTooLarge, Room, read_body
 from core.names import NameLookups, Resolver, system_resolver
+from core.trust import trusting
 from core.wire import MAX_HEAD, Metered, Wire
 
 Address = IPv4Address | IPv6Address
@@ -324,7 +326,7 @@ class Egress:
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
-        return httpx2.create_ssl_context(trust_env=False)  # costs milliseconds: made once, at the first call
+        return trusting()  # costs milliseconds: made once, at the first call
 
     async def fetch(self, call: Outgoing, room: Room | None = None) -> Incoming:
         """Make the call and read the answer, whatever its status. `room` pays for the answer's memory.
