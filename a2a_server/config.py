@@ -4,6 +4,7 @@ The command line wins over `A2A_SERVER_*` variables, these over a TOML file, and
 cannot work stops the start with one line that names it and where it was set.
 """
 
+import logging
 import os
 import re
 import tomllib
@@ -21,8 +22,11 @@ from a2a_server.auth.settings import check_auth, is_loopback
 from a2a_server.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.origins import ANY, origin_of
 from a2a_server.push.settings import PushSettings, check_push
+from a2a_server.service_links import service_links, told_of
 from core.errors import ConfigurationError
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "A2A_SERVER_"
 FILE_NAME = "a2a-server.toml"
@@ -187,8 +191,12 @@ def load(command_line: Mapping[str, Any], environ: Mapping[str, str], directory:
     """The settings in force.
 
     `command_line` has the options by name (None: not given); the configuration file is looked for in `directory`.
+    Variables that are links to Kubernetes services are no settings; one line says that they are ignored.
     Raises ConfigurationError.
     """
+    if links := service_links(environ, PREFIX):
+        logger.warning("%s", told_of(links))  # before logs are configured: Python prints a warning as it is
+        environ = {variable: value for variable, value in environ.items() if variable not in links}
     given = {name: value for name, value in command_line.items() if value is not None}
     path = given.pop(FILE_SETTING, None) or environ.get(PREFIX + FILE_SETTING.upper())
     values: dict[str, Any] = {}

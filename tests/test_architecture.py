@@ -31,6 +31,7 @@ LAYERS = (
         "core.fetch_room",
         "core.forks",
         "core.origin",
+        "core.trust",
         "core.executors.base",
         "core.executors.family",
         "core.executors.files",
@@ -52,7 +53,7 @@ LAYERS = (
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
     ("a2a_server.aside",),
-    ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature"),
+    ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature", "a2a_server.service_links"),
     ("a2a_server.push.settings",),
     (
         "a2a_server.config",
