@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Server, Token, Url
+from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
 from a2a_server.cli.output import Format, Output, OutputLines, clean, print_json, print_json_line, print_table, text_of
 from a2a_server.cli.view import event_line
 
@@ -20,6 +20,7 @@ TaskId = Annotated[str, typer.Argument(metavar="TASK_ID")]
 def list_tasks(
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     status: Annotated[str | None, typer.Option(help="Only tasks with this status.")] = None,
     name: Annotated[str | None, typer.Option(help="Only tasks with this name.")] = None,
     user: Annotated[str | None, typer.Option(help="Only tasks of this user_id.")] = None,
@@ -32,7 +33,7 @@ def list_tasks(
     """Tasks, newest first."""
     given = {"status": status, "name": name, "user_id": user, "context_id": context}
     params: dict[str, Any] = {"root_only": not every, "limit": limit, "offset": offset}
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         tasks = server.call("tasks.list", params | {key: value for key, value in given.items() if value is not None})
     if output is Format.JSON:
         print_json(tasks)
@@ -51,9 +52,11 @@ def list_tasks(
 
 
 @app.command()
-def get(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: Output = Format.TEXT) -> None:
+def get(
+    task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
+) -> None:
     """One task with its inputs and result."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         task = server.call("tasks.get", {"task_id": task_id})
     if output is Format.JSON:
         print_json(task)
@@ -65,9 +68,11 @@ def get(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: Ou
 
 
 @app.command()
-def tree(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: Output = Format.TEXT) -> None:
+def tree(
+    task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
+) -> None:
     """The whole tree of a task."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         found = server.call("tasks.tree", {"task_id": task_id})
     if output is Format.JSON:
         print_json(found)
@@ -85,13 +90,14 @@ def cancel(
     task_ids: Annotated[list[str], typer.Argument(metavar="TASK_ID…")],
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     reason: Annotated[str | None, typer.Option(help="Becomes the error of the tasks.")] = None,
     force: Annotated[bool, typer.Option(help="Also what cannot be interrupted: its result is dropped.")] = False,
     output: Output = Format.TEXT,
 ) -> None:
     """Cancel tasks with all below them. Exits 1 when one could not be cancelled."""
     params: dict[str, Any] = {"task_ids": task_ids, "force": force}
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         answers = server.call("tasks.cancel", params | ({"error_message": reason} if reason else {}))
     if output is Format.JSON:
         print_json(answers)
@@ -107,6 +113,7 @@ def answer(
     is_json: Annotated[bool, typer.Option("--json", help="The answer is a JSON value.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Answer the open question of a task; a root stands for the oldest one of its tree."""
@@ -114,7 +121,7 @@ def answer(
         given = json.loads(text) if is_json else text
     except ValueError as error:
         raise typer.BadParameter(f"not a JSON value: {error}", param_hint="ANSWER") from None
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         task = server.call("tasks.answer", {"task_id": task_id, "answer": given})
     if output is Format.JSON:
         print_json(task)
@@ -123,9 +130,11 @@ def answer(
 
 
 @app.command()
-def delete(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: Output = Format.TEXT) -> None:
+def delete(
+    task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
+) -> None:
     """Remove a tree that does not run."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         answer = server.call("tasks.delete", {"task_id": task_id})
     if output is Format.JSON:
         print_json(answer)
@@ -138,11 +147,12 @@ def events(
     task_id: TaskId,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
     output: OutputLines = Format.TEXT,
 ) -> None:
     """The stored events of a task; of a root, those of its whole tree."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         while page := server.call("tasks.events", {"task_id": task_id, "after": after, "limit": PAGE}):
             for event in page:
                 if output is Format.JSON:
