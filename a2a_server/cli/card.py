@@ -34,7 +34,7 @@ class CardCommands(TyperGroup):
     """`a2a-server card` followed by no subcommand shows a card."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] != "--help"):
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
             args = [SHOW, *args]
         return super().parse_args(ctx, args)
 

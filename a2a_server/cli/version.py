@@ -1,4 +1,4 @@
-"""`a2a-server version`."""
+"""`a2a-server version`, and `--version`."""
 
 from importlib.metadata import version as version_of
 from platform import python_version
@@ -7,14 +7,20 @@ import typer
 
 from a2a_server.cli.output import Format, Output, print_json
 
+DISTRIBUTION = "a2a-server"
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+def versions_line() -> str:
+    """The versions of this program and of its Python, in one line."""
+    return f"a2a-server {version_of(DISTRIBUTION)} (Python {python_version()})"
 
 
 @app.command()
 def version(output: Output = Format.TEXT) -> None:
     """The version of this program."""
-    versions = {"a2a-server": version_of("a2a-server"), "python": python_version()}
     if output is Format.JSON:
-        print_json(versions)
+        print_json({"a2a-server": version_of(DISTRIBUTION), "python": python_version()})
     else:
-        print(f"a2a-server {versions['a2a-server']} (Python {versions['python']})")
+        print(versions_line())

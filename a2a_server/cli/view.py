@@ -125,6 +125,11 @@ def tree_view(tree: Mapping[str, Any]) -> TreeView:
     return view
 
 
+def status_of(task: Mapping[str, Any]) -> str:
+    """The status that is shown of a task: of a root, that of its tree."""
+    return str(task.get("tree_status") or task["status"])
+
+
 def note_of(event: Mapping[str, Any]) -> str:
     """What an event says in words, in one line."""
     for key in ("error", "question", "message"):
