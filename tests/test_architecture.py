@@ -48,7 +48,7 @@ LAYERS = (
     ("core.session",),
     ("core.manager",),
     ("core",),
-    ("a2a_server.allocator", "a2a_server.forks", "a2a_server.overload"),
+    ("a2a_server.allocator", "a2a_server.distribution", "a2a_server.forks", "a2a_server.overload"),
     ("a2a_server.framing",),
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),

@@ -93,7 +93,7 @@ def serve(
     del given["output"], given["reload"]
     settings = load(given, os.environ, Path.cwd())
     if reload:
-        raise typer.Exit(serve_again_and_again(sys.argv[1:], *_watched(settings, given["config"])))
+        raise typer.Exit(serve_again_and_again(sys.argv[1:], *_watched(settings, context.params["config"])))
     if output is Format.TEXT:
         raise typer.Exit(run_server(settings))
     with stdout_kept() as stdout:
