@@ -1,10 +1,12 @@
 """`a2a-server serve`."""
 
+import inspect
 import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from a2a_server.cli.output import Format, print_json_line, stdout_kept
@@ -52,7 +54,12 @@ Reload = Annotated[
 ]
 
 
-@app.command()
+def _without_option() -> str:
+    """The settings that are no options of the command, for its help."""
+    names = {field.name for field in msgspec.structs.fields(Config)} - set(inspect.signature(serve).parameters)
+    return f"Further settings, which docs/settings.md explains: {', '.join(sorted(names))}."
+
+
 def serve(
     context: typer.Context,
     executors: Files = None,
@@ -99,6 +106,9 @@ def serve(
     with stdout_kept() as stdout:
         code = run_server(settings, ready=lambda url: print_json_line({"url": url, "pid": os.getpid()}, stdout))
     raise typer.Exit(code)
+
+
+app.command(epilog=_without_option())(serve)
 
 
 def _watched(settings: Config, config: str | None) -> tuple[set[Path], set[Path]]:
