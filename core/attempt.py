@@ -203,6 +203,24 @@ async def wait_until_stopped(attempts: Iterable[Attempt], limit: float) -> tuple
     return tuple(jobs[job] for job in pending)
 
 
+async def wait_until_ended(
+    attempts: Mapping[tuple[str, str], Attempt], limit: float, going_on: Callable[[frozenset[str]], None]
+) -> None:
+    """Wait until all have ended, `limit` seconds at most. `going_on` is told which trees have some, each time one ends.
+
+    The keys are (tree, task).
+    """
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + limit
+    while True:
+        jobs = {key: each.job for key, each in attempts.items() if each.job is not None and not each.job.done()}
+        going_on(frozenset(tree_id for tree_id, _ in jobs))
+        left = ends_at - loop.time()
+        if not jobs or left <= 0:
+            return
+        await asyncio.wait(jobs.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+
 async def _violation(
     judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str, *, is_brought: bool = False
 ) -> str | None:
@@ -236,7 +254,7 @@ def _only(error: BaseException) -> BaseException:
 def _ending(task: Task, spec: ExecutorSpec, error: BaseException, chance: float) -> Command:
     match error:
         case Suspend():
-            return RequestInput(task.id, task.attempt, error.parts, error.auth)
+            return RequestInput(task.id, task.attempt, error.parts, error.auth, error.metadata, error.extensions)
         case Rejected():
             return RejectTask(task.id, task.attempt, _storable(str(error)) or "rejected")
         case NoRoom():

@@ -1,6 +1,7 @@
 """`a2a-server tasks …`: stored tasks of a running server."""
 
 import json
+import sys
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -51,14 +52,14 @@ def list_tasks(
     context: Annotated[str | None, typer.Option(help="Only tasks of this context.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All tasks, not only the roots of trees.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
-    offset: Annotated[int, typer.Option(min=0)] = 0,
+    page: Annotated[str | None, typer.Option(help="The page_token of the last task of the page before.")] = None,
     since: Since = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Tasks, newest first."""
     earliest = None if since is None else moment(since)
-    given = {"status": status, "name": name, "user_id": user, "context_id": context}
-    params: dict[str, Any] = {"root_only": not every, "limit": limit, "offset": offset}
+    given = {"status": status, "name": name, "user_id": user, "context_id": context, "page_token": page}
+    params: dict[str, Any] = {"root_only": not every, "limit": limit}
     with Server(url, token, ca=ca) as server:
         tasks = server.call("tasks.list", params | {key: value for key, value in given.items() if value is not None})
     if earliest is not None:
@@ -79,6 +80,8 @@ def list_tasks(
         for task in tasks
     ]
     print_table(("ID", "STATUS", "DONE", "CREATED", "TOOK", "NAME", "ERROR"), rows)
+    if len(tasks) == limit:
+        print(f"the page behind these: --page {tasks[-1]['page_token']}", file=sys.stderr)
 
 
 @app.command()
@@ -174,10 +177,10 @@ def _roots_with(server: Server, status: str, earliest: datetime | None) -> list[
     A root's own status may be another: a group does not run, what is below it does. Some task of the tree has it.
     """
     found: dict[str, None] = {}
-    params: dict[str, Any] = {"status": status, "root_only": False, "limit": LISTED_AT_ONCE, "offset": 0}
+    params: dict[str, Any] = {"status": status, "root_only": False, "limit": LISTED_AT_ONCE}
     while page := server.call("tasks.list", params):
         found |= dict.fromkeys(task["root_task_id"] for task in page)
-        params["offset"] += len(page)
+        params["page_token"] = page[-1]["page_token"]
     roots = [server.call("tasks.get", {"task_id": root_id}) for root_id in found]
     return [
         root["id"]

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from core.fetched import Room
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, json_size, to_json_value
 from core.task import Task
 
+_OWN = ("inputs", "schemas", "params", "answers", "answer_messages")  # what of a task an executor gets as a copy
 MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk
 MAX_UNSTORED_SIZE = 1024 * 1024  # bytes of them; a larger one goes alone
 
@@ -74,9 +75,18 @@ class Rejected(Exception):
 class Suspend(BaseException):
     """Ends an attempt with a question. Not an Exception, so that an executor's own handlers let it pass."""
 
-    def __init__(self, parts: tuple[dict[str, Any], ...], *, auth: bool) -> None:
+    def __init__(
+        self,
+        parts: tuple[dict[str, Any], ...],
+        *,
+        auth: bool,
+        metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
+    ) -> None:
         self.parts = parts
         self.auth = auth
+        self.metadata = metadata or {}
+        self.extensions = tuple(extensions)
         super().__init__("waiting for an answer")
 
 
@@ -140,7 +150,7 @@ class TaskContext:
         """The task as it was when the attempt began; a copy of its own."""
         if self._task is None:
             task = self.stored_task
-            own = {name: copied(getattr(task, name)) for name in ("inputs", "schemas", "params", "answers")}
+            own = {name: copied(getattr(task, name)) for name in _OWN}
             self._task = replace(task, **own)
         return self._task
 
@@ -157,6 +167,20 @@ class TaskContext:
         if self._request is None:
             self._request = copied(self.stored_request)
         return self._request
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """The A2A extensions that the request which began the tree activated: named by its caller and in the card."""
+        return tuple(self.stored_request.get("extensions", ()))
+
+    @property
+    def answer_message(self) -> dict[str, Any] | None:
+        """The A2A message that brought the answer which `ask` gave last, with its metadata and extensions.
+
+        None before the first one, and where the answer came without a message (`tasks.answer`, the Python API).
+        """
+        messages = self.task.answer_messages[: self._answers_used]
+        return messages[-1] if messages else None
 
     @property
     def task_id(self) -> str:
@@ -198,17 +222,26 @@ class TaskContext:
         message = None if message is None else _text(message, "message", self.max_artifact)
         await self._tell(ReportProgress(self.task_id, self.attempt, fraction, message))
 
-    async def message(self, content: Any) -> None:
-        """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message."""
-        self._spoke = True
-        await self._tell(SendMessage(self.task_id, self.attempt, {"parts": self._parts(content)}))
+    async def message(
+        self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()
+    ) -> None:
+        """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message.
 
-    async def reply(self, content: Any) -> None:
+        `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6).
+        """
+        said = {"parts": self._parts(content), **self._marks(metadata, extensions)}
+        self._spoke = True
+        await self._tell(SendMessage(self.task_id, self.attempt, said))
+
+    async def reply(
+        self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()
+    ) -> None:
         """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
             raise CallerError("reply() comes first or not at all: this task has already said something")
+        said = {"parts": self._parts(content), **self._marks(metadata, extensions)}
         self._spoke = True
-        await self._tell(SendMessage(self.task_id, self.attempt, {"parts": self._parts(content)}, True))
+        await self._tell(SendMessage(self.task_id, self.attempt, said, True))
 
     async def artifact(
         self,
@@ -220,6 +253,7 @@ class TaskContext:
         name: str | None = None,
         description: str | None = None,
         metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
     ) -> None:
         """Give a piece of the output: text, `Parts`, or a JSON value.
 
@@ -238,10 +272,7 @@ class TaskContext:
         artifact["name"] = self.stored_task.name if name is None else _text(name, "name", self.max_artifact)
         if description is not None:
             artifact["description"] = _text(description, "description", self.max_artifact)
-        if metadata is not None:
-            if not isinstance(metadata, dict):
-                raise TypeError("metadata must be a dict")
-            artifact["metadata"] = to_json_value(metadata, "metadata", self.max_artifact)
+        artifact |= self._marks(metadata, extensions)
         size = json_size(artifact)
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
@@ -254,6 +285,19 @@ class TaskContext:
         stored = await self.submit(self.stored_task.tree_id, piece)
         self._unstored.append((stored, size))
         self._unstored_size += size
+
+    def _marks(self, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> dict[str, Any]:
+        """What stands beside the parts, checked; what is empty is left out."""
+        marks: dict[str, Any] = {}
+        if metadata is not None:
+            if not isinstance(metadata, dict):
+                raise TypeError("metadata must be a dict")
+            marks["metadata"] = to_json_value(metadata, "metadata", self.max_artifact)
+        if isinstance(extensions, str):
+            raise TypeError("extensions must be a list of URIs, not text")
+        if extensions:
+            marks["extensions"] = [_text(uri, "extensions", self.max_artifact) for uri in extensions]
+        return marks
 
     def _parts(self, content: Any) -> list[dict[str, Any]]:
         """What the executor gives, as A2A parts. Raises NotJson for what is no JSON value, or too large."""
@@ -289,8 +333,15 @@ class TaskContext:
         """
         return await read_file(part, self.egress, self.stored_task.owner, self.room)
 
-    async def ask(self, question: Any, *, auth: bool = False) -> Any:
-        """Ask the caller, and return the answer.
+    async def ask(
+        self,
+        question: Any,
+        *,
+        auth: bool = False,
+        metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
+    ) -> Any:
+        """Ask the caller, and return the answer; the message that brought it is `answer_message`.
 
         No coroutine waits: without an answer the attempt ends here and the executor is run again from its top when the
         answer comes, in this process or after a restart. Raises CallerError for an `at_most_once` executor.
@@ -300,4 +351,4 @@ class TaskContext:
             return self.task.answers[self._answers_used - 1]
         if self.at_most_once:
             raise CallerError("an at_most_once executor cannot ask: it would have to run a second time")
-        raise Suspend(tuple(self._parts(question)), auth=auth)
+        raise Suspend(tuple(self._parts(question)), auth=auth, **self._marks(metadata, extensions))

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 Isolation = Literal["task", "thread", "process"]
 
 THREADS = ThreadPool()  # for the whole process; how many run at a time is for each runner to say
+os.register_at_fork(after_in_child=THREADS.forget)
 CONTEXT_NAMES = ("context", "ctx")
 DEFAULT_MODES = ("application/json", "text/plain")
 

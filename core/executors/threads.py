@@ -7,7 +7,7 @@ returns cannot keep the process from ending.
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from queue import SimpleQueue
@@ -38,6 +38,10 @@ class ThreadPool:
     """Daemon threads, made when they are needed and used again. The runner says how many calls there may be."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew. In a forked child, which has none of its parent's threads, nor what waits for them."""
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         self._lock = threading.Lock()
         self._unclaimed = 0  # threads without a call, less the calls that wait for one
@@ -120,6 +124,14 @@ class ThreadContext:
         return self._context.request
 
     @property
+    def extensions(self) -> tuple[str, ...]:
+        return self._context.extensions
+
+    @property
+    def answer_message(self) -> dict[str, Any] | None:
+        return self._context.answer_message
+
+    @property
     def context_id(self) -> str | None:
         return self._context.context_id
 
@@ -137,13 +149,13 @@ class ThreadContext:
         """See TaskContext.progress."""
         self._wait(self._context.progress(fraction, message))
 
-    def message(self, content: Any) -> None:
+    def message(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> None:
         """See TaskContext.message."""
-        self._wait(self._context.message(content))
+        self._wait(self._context.message(content, metadata=metadata, extensions=extensions))
 
-    def reply(self, content: Any) -> None:
+    def reply(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> None:
         """See TaskContext.reply."""
-        self._wait(self._context.reply(content))
+        self._wait(self._context.reply(content, metadata=metadata, extensions=extensions))
 
     def artifact(
         self,
@@ -155,6 +167,7 @@ class ThreadContext:
         name: str | None = None,
         description: str | None = None,
         metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
     ) -> None:
         """See TaskContext.artifact."""
         self._wait(
@@ -166,6 +179,7 @@ class ThreadContext:
                 name=name,
                 description=description,
                 metadata=metadata,
+                extensions=extensions,
             )
         )
 
@@ -174,9 +188,16 @@ class ThreadContext:
         content: bytes = self._wait(self._context.read_file(part))
         return content
 
-    def ask(self, question: Any, *, auth: bool = False) -> Any:
+    def ask(
+        self,
+        question: Any,
+        *,
+        auth: bool = False,
+        metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
+    ) -> Any:
         """See TaskContext.ask."""
-        return self._wait(self._context.ask(question, auth=auth))
+        return self._wait(self._context.ask(question, auth=auth, metadata=metadata, extensions=extensions))
 
     def _wait(self, said: Coroutine[Any, Any, Any]) -> Any:
         try:
