@@ -30,6 +30,7 @@ from a2a_server.forks import kept_from_children
 from a2a_server.handshake import shaking
 from a2a_server.proxies import exempt
 from a2a_server.watchdog import Watchdog
+from core import trust
 from core.clock import ClockWatch
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 from core.library_hooks import require
@@ -162,6 +163,7 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     logs.configure(config.log_level, as_json=config.log_json)
     sys.setswitchinterval(SWITCH)
     try:
+        trust.check()
         load_executors(config.executors)
         give_large_back()
         containment = Containment()

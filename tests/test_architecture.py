@@ -42,6 +42,7 @@ LAYERS = (
         "core.fetch_room",
         "core.forks",
         "core.origin",
+        "core.trust",
         "core.executors.base",
         "core.executors.family",
         "core.executors.files",
@@ -60,9 +61,7 @@ LAYERS = (
     ("core.manager",),
     ("core",),
     (
-        "a2a_server.allocator",
-        "a2a_server.forks",
-        "a2a_server.init_process",
+        *("a2a_server.allocator", "a2a_server.distribution", "a2a_server.forks", "a2a_server.init_process"),
         "a2a_server.overload",
         "a2a_server.targets",
     ),
@@ -70,7 +69,7 @@ LAYERS = (
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
     ("a2a_server.aside",),
-    ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature"),
+    ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature", "a2a_server.service_links"),
     ("a2a_server.push.settings",),
     (
         "a2a_server.config",
