@@ -279,7 +279,7 @@ def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[
     task = _owned(tree, command.task_id, command.attempt)
     if tree.cancelled is not None:
         return _obey_cancel(tree, task)
-    return [e.InputRequested(command.task_id, command.attempt, command.parts, command.auth)]
+    return [e.InputRequested(command.task_id, command.attempt, command.parts, command.auth, command.keys)]
 
 
 def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[e.Event]:
@@ -289,6 +289,8 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None:
         raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
+    if 1 < len(task.question.keys) == len(command.each):
+        return [*received, e.InputProvided(task.id, command.each[0], command.each[1:])]
     return [*received, e.InputProvided(task.id, command.answer)]
 
 
@@ -313,8 +315,9 @@ def _fail_attempt(command: c.FailAttempt, tree: TaskTree, now: float) -> list[e.
     retry_at = now + task.retry.delay(failures, command.chance)
     too_late = task.deadline is not None and retry_at >= task.deadline
     if command.final or failures >= task.max_attempts or too_late or tree.cancelled is not None:
-        return _fail(tree, task, command.error, command.cause)
-    return [e.AttemptFailed(task.id, command.attempt, _short(command.error), command.cause, retry_at)]
+        return _fail(tree, task, command.error, command.cause, command.detail)
+    detail = None if command.detail is None else _short(command.detail)
+    return [e.AttemptFailed(task.id, command.attempt, _short(command.error), command.cause, retry_at, detail)]
 
 
 def _reject(command: c.RejectTask, tree: TaskTree, now: float) -> list[e.Event]:
@@ -352,10 +355,11 @@ def _expire(command: c.ExpireTask, tree: TaskTree, now: float) -> list[e.Event]:
     return _fail(tree, task, "the deadline passed before the task had ended", Cause.DEADLINE)
 
 
-def _fail(tree: TaskTree, task: Task, error: str, cause: Cause) -> list[e.Event]:
+def _fail(tree: TaskTree, task: Task, error: str, cause: Cause, detail: str | None = None) -> list[e.Event]:
     settling = _Settling(tree)
     error = _short(error)
-    settling.end(e.TaskFailed(task.id, task.attempt, error, cause), TaskStatus.FAILED, error)
+    detail = None if detail is None else _short(detail)
+    settling.end(e.TaskFailed(task.id, task.attempt, error, cause, detail), TaskStatus.FAILED, error)
     return settling.settle()
 
 

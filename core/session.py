@@ -114,6 +114,7 @@ class Session:
                 FetchRooms(budget, egress.policy.max_bytes),
                 self.family,
                 self.stored.is_full,
+                limits.error_texts,
             ),
         )
         self.is_closed = False
@@ -357,11 +358,15 @@ class Session:
         answer: Any,
         message: dict[str, Any] | None = None,
         documents: tuple[Document, ...] = (),
+        each: tuple[Any, ...] = (),
     ) -> None:
-        """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom."""
+        """Answer the task's open question; of as many as `each` has values each gets its own.
+
+        Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom.
+        """
         tree_id = await self._tree_of(task_id)
         self.holdings.add(tree_id, memory_of(msgspec.json.encode(answer)))
-        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message), documents)
+        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, each), documents)
 
     async def receive_message(
         self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()

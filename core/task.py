@@ -79,6 +79,7 @@ class Question(Struct, frozen=True, gc=False, kw_only=True):
 
     parts: tuple[dict[str, Any], ...]
     auth: bool = False
+    keys: tuple[str, ...] = ()  # of each question, where several were asked at once
     asked_at: float
 
 
@@ -120,8 +121,10 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     message: str | None = None
     question: Question | None = None
     answers: tuple[Any, ...] = ()
+    asked: tuple[str, ...] = ()  # of each answer, the key of its question
     result: Any = None
     error: str | None = None
+    error_detail: str | None = None  # what only an operator is told of the error, where that is more
     cause: Cause | None = None
     started_at: float | None = None
     finished_at: float | None = None

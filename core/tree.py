@@ -272,7 +272,7 @@ class TaskTree:
 
     def _input_requested(self, event: e.InputRequested, at: float) -> None:
         status = TaskStatus.AUTH_REQUIRED if event.auth else TaskStatus.INPUT_REQUIRED
-        question = Question(parts=event.parts, auth=event.auth, asked_at=at)
+        question = Question(parts=event.parts, auth=event.auth, keys=event.keys, asked_at=at)
         task = _check_move(self.tasks[event.task_id], status)
         self._put(replace(task, status=status, is_running=False, question=question, updated_at=at))
         self.running.discard(task.id)
@@ -280,8 +280,12 @@ class TaskTree:
 
     def _input_provided(self, event: e.InputProvided, at: float) -> None:
         task = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
-        answers = (*task.answers, event.answer)
-        self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, answers=answers, updated_at=at))
+        answers = (*task.answers, event.answer, *event.rest)
+        keys = task.question.keys if task.question is not None else ()
+        asked = (*task.asked, *(keys[: 1 + len(event.rest)] or ("",)))
+        self._put(
+            replace(task, status=TaskStatus.IN_PROGRESS, question=None, answers=answers, asked=asked, updated_at=at)
+        )
         del self.questions[task.id]
         self._offer(task.id)
 
@@ -294,6 +298,7 @@ class TaskTree:
                 failures=task.failures + 1,
                 runnable_at=event.retry_at,
                 error=event.error,
+                error_detail=event.detail,
                 cause=event.cause,
                 updated_at=at,
             )
@@ -313,7 +318,7 @@ class TaskTree:
         self._end(event.task_id, TaskStatus.COMPLETED, at, result=event.result)
 
     def _failed(self, event: e.TaskFailed, at: float) -> None:
-        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, cause=event.cause)
+        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, detail=event.detail, cause=event.cause)
 
     def _rejected(self, event: e.TaskRejected, at: float) -> None:
         self._end(event.task_id, TaskStatus.REJECTED, at, error=event.reason)
@@ -336,6 +341,7 @@ class TaskTree:
         *,
         result: Any = None,
         error: str | None = None,
+        detail: str | None = None,
         cause: Any = None,
     ) -> None:
         task = self.tasks[task_id]
@@ -354,6 +360,7 @@ class TaskTree:
                 progress=progress,
                 result=result,
                 error=error,
+                error_detail=detail,
                 cause=cause,
                 finished_at=at,
                 updated_at=at,
@@ -421,8 +428,10 @@ def _reset(task: Task, at: float) -> Task:
         message=None,
         question=None,
         answers=(),
+        asked=(),
         result=None,
         error=None,
+        error_detail=None,
         cause=None,
         started_at=None,
         finished_at=None,

@@ -13,14 +13,14 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from core.errors import CoreError
 from core.executors.base import TaskContext
+from core.executors.raised import ForeignError
 from core.task import Task
 
 LOOP_SIGNALS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, CancelledError, asyncio.CancelledError)
 
 
-class ExecutorExit(CoreError):
+class ExecutorExit(ForeignError):
     """An executor ended in a way that only a whole program may, such as by `sys.exit()`."""
 
 
@@ -30,8 +30,13 @@ def contained(error: BaseException) -> BaseException:
     A CancelledError would look like a cancellation that nobody asked for.
     """
     if isinstance(error, LOOP_SIGNALS):
-        return ExecutorExit(f"the executor raised {type(error).__name__}: {error}")
+        return ExecutorExit(exit_text(error), type(error).__name__)
     return error
+
+
+def exit_text(error: BaseException) -> str:
+    """What is said of an exception that may end a whole program only."""
+    return f"the executor raised {type(error).__name__}: {error}"
 
 
 class ThreadPool:
@@ -81,7 +86,10 @@ def _tell_of(future: Future[Any], call: Callable[[], Any]) -> Callable[[], None]
 
 
 class ThreadContext:
-    """A plain function's view of its task. Each method returns when what it says is stored."""
+    """A plain function's view of its task. Each method returns when what it says is stored.
+
+    Where the function turns out to give a coroutine, that runs in the event loop, and awaits what the methods return.
+    """
 
     def __init__(self, context: TaskContext) -> None:
         self._context = context
@@ -133,17 +141,17 @@ class ThreadContext:
         """What came with the cancel that is to stop it."""
         return self._context.cancel_metadata
 
-    def progress(self, fraction: float, message: str | None = None) -> None:
+    def progress(self, fraction: float, message: str | None = None) -> Any:
         """See TaskContext.progress."""
-        self._wait(self._context.progress(fraction, message))
+        return self._wait(self._context.progress(fraction, message))
 
-    def message(self, content: Any) -> None:
+    def message(self, content: Any) -> Any:
         """See TaskContext.message."""
-        self._wait(self._context.message(content))
+        return self._wait(self._context.message(content))
 
-    def reply(self, content: Any) -> None:
+    def reply(self, content: Any) -> Any:
         """See TaskContext.reply."""
-        self._wait(self._context.reply(content))
+        return self._wait(self._context.reply(content))
 
     def artifact(
         self,
@@ -155,9 +163,9 @@ class ThreadContext:
         name: str | None = None,
         description: str | None = None,
         metadata: dict[str, Any] | None = None,
-    ) -> None:
+    ) -> Any:
         """See TaskContext.artifact."""
-        self._wait(
+        return self._wait(
             self._context.artifact(
                 content,
                 append=append,
@@ -169,16 +177,21 @@ class ThreadContext:
             )
         )
 
-    def read_file(self, part: Mapping[str, Any]) -> bytes:
+    def read_file(self, part: Mapping[str, Any]) -> Any:
         """See TaskContext.read_file."""
-        content: bytes = self._wait(self._context.read_file(part))
-        return content
+        return self._wait(self._context.read_file(part))
 
     def ask(self, question: Any, *, auth: bool = False) -> Any:
         """See TaskContext.ask."""
-        return self._wait(self._context.ask(question, auth=auth))
+        return self._wait(self._ask(question, auth))
+
+    async def _ask(self, question: Any, auth: bool) -> Any:
+        return self._context.ask_from(question, auth=auth, in_order=True)
 
     def _wait(self, said: Coroutine[Any, Any, Any]) -> Any:
+        """What comes of it. In the event loop's own thread, where nothing may wait, that is to be awaited."""
+        if asyncio._get_running_loop() is self._loop:
+            return said
         try:
             return asyncio.run_coroutine_threadsafe(said, self._loop).result()
         except RuntimeError:
