@@ -129,13 +129,6 @@ def overdue(attempt: Attempt, chance: float) -> FailAttempt:
     return _failure(task, text, Cause.TIMEOUT, final=final, chance=chance)
 
 
-def broken_off(attempt: Attempt, error: BaseException, chance: float, texts: ErrorTexts) -> FailAttempt:
-    """What its executor started beside itself raised what may end a whole program only, such as by `sys.exit()`."""
-    final = attempt.spec is not None and attempt.spec.at_most_once
-    said = told(ExecutorExit(exit_text(error), type(error).__name__), texts)
-    return _failure(attempt.task, said.error, Cause.EXECUTOR_ERROR, final=final, chance=chance, detail=said.detail)
-
-
 @dataclass(frozen=True, slots=True)
 class Means:
     """What all attempts of a process share: judges of values, accounts of memory, and the family of children."""
@@ -146,6 +139,15 @@ class Means:
     family: Family
     is_full: Callable[[str], bool]  # whose quota of stored bytes is used up
     error_texts: ErrorTexts = "full"  # what callers are told of an exception of an executor
+
+
+def broken_off(attempt: Attempt, error: BaseException, clock: Clock, means: Means) -> FailAttempt:
+    """What its executor started beside itself raised what may end a whole program only, such as by `sys.exit()`."""
+    final = attempt.spec is not None and attempt.spec.at_most_once
+    said = told(ExecutorExit(exit_text(error), type(error).__name__), means.error_texts)
+    return _failure(
+        attempt.task, said.error, Cause.EXECUTOR_ERROR, final=final, chance=clock.chance(), detail=said.detail
+    )
 
 
 async def perform(

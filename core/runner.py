@@ -318,7 +318,7 @@ class Runner:
         if attempt is None or attempt.task.attempt != origin.attempt:
             return False
         self._hold(
-            self._reports.store(attempt, broken_off(attempt, error, self._clock.chance(), self._means.error_texts)),
+            self._reports.store(attempt, broken_off(attempt, error, self._clock, self._means)),
             self._side_jobs,
         )
         return True
@@ -356,7 +356,7 @@ class Runner:
         except GeneratorExit as error:  # by what its executor waited for; Python closed the coroutines in between
             if attempt.job is None or not attempt.job.is_stepping():
                 raise
-            command = broken_off(attempt, error, self._clock.chance(), self._means.error_texts)
+            command = broken_off(attempt, error, self._clock, self._means)
         except Exception:  # a bug of ours must not leave the task running for ever
             logger.exception("attempt %d of task %s broke off", attempt.task.attempt, attempt.task.id)
             text = "internal error; the server's log has more"

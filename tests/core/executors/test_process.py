@@ -26,7 +26,6 @@ from core.executors.signature import InputsRefused, Signature
 from tests.core.executors import functions
 from tests.core.executors.context import Said, make_context
 
-
 FAIL_LINE = f"functions.py:{functions.fail.__code__.co_firstlineno + 1}"
 
 
