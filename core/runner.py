@@ -317,10 +317,7 @@ class Runner:
         attempt = self._attempts.get((origin.tree_id, origin.task_id))
         if attempt is None or attempt.task.attempt != origin.attempt:
             return False
-        self._hold(
-            self._reports.store(attempt, broken_off(attempt, error, self._clock, self._means)),
-            self._side_jobs,
-        )
+        self._hold(self._reports.store(attempt, broken_off(attempt, error, self._clock, self._means)), self._side_jobs)
         return True
 
     def _abandon(self, attempt: Attempt) -> None:
