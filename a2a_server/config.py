@@ -22,6 +22,7 @@ from a2a_server.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.origins import ANY, origin_of
 from a2a_server.push.settings import PushSettings, check_push
 from core.errors import ConfigurationError
+from core.executors.raised import ErrorTexts
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
 
 PREFIX = "A2A_SERVER_"
@@ -128,6 +129,8 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
     max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory that open tasks and the answers they fetch may take
     max_in_flight_per_caller: Count = 128 * 1024 * 1024
+    # What callers are told of an executor's exceptions. None: the type where callers are identified, else all.
+    error_texts: ErrorTexts | None = None
 
     sse_ping: Seconds = 15.0
     head_timeout: Seconds = 10.0  # how long the head of a request may take, from the accept on, with TLS's handshake

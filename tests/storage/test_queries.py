@@ -23,7 +23,9 @@ def combinations(**choices: tuple[Any, ...]) -> list[dict[str, Any]]:
 
 def words(fields: dict[str, Any]) -> str:
     """A test's name, the same in each process: a set's order is not."""
-    return ",".join(f"{name}={sorted(value) if isinstance(value, frozenset) else value}" for name, value in fields.items())
+    return ",".join(
+        f"{name}={sorted(value) if isinstance(value, frozenset) else value}" for name, value in fields.items()
+    )
 
 
 TREES = combinations(
