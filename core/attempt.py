@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
 from core.clock import Clock
-from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
+from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput
 from core.errors import CoreError, NoRoom
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
@@ -202,15 +202,6 @@ async def perform(
         return _ending(attempt, spec, _deciding(error), clock.chance(), means.error_texts)
 
 
-async def wait_until_stopped(attempts: Iterable[Attempt], limit: float) -> tuple[str, ...]:
-    """Wait until they have ended, `limit` seconds at most: the ids of the tasks whose attempts still run."""
-    jobs = {attempt.job: attempt.task.id for attempt in attempts if attempt.job is not None}
-    if not jobs:
-        return ()
-    _, pending = await asyncio.wait(jobs, timeout=limit)
-    return tuple(jobs[job] for job in pending)
-
-
 async def _violation(
     judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str, *, is_brought: bool = False
 ) -> str | None:
@@ -261,6 +252,8 @@ def _ending(attempt: Attempt, spec: ExecutorSpec, error: BaseException, chance: 
             return _failure(task, str(error), Cause.NO_ROOM, final=spec.at_most_once, chance=chance)
         case InputsRefused():
             return _failure(task, str(error), Cause.INVALID_INPUT, final=True)
+    if (reason := attempt.context.asked_to_stop) is not None:
+        return Cancel(task.id, reason or None, force=True, attempt=task.attempt)  # that is how it stops
     said = told(error, texts)
     is_ours = isinstance(error, CoreError)  # then there is nothing to see in its traceback
     trace = None if is_ours else (type(error), error, theirs(error.__traceback__))

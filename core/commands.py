@@ -128,6 +128,7 @@ class Cancel(Struct, frozen=True, gc=False):
     reason: str | None = None
     force: bool = False
     uninterruptible: frozenset[str] = frozenset()
+    attempt: int | None = None  # only while this attempt of the task runs: it says so itself
 
 
 class UpdateTask(Struct, frozen=True, gc=False):

@@ -368,6 +368,8 @@ def _fail(tree: TaskTree, task: Task, error: str, cause: Cause, detail: str | No
 
 def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
     task = _find(tree, command.task_id)
+    if command.attempt is not None:
+        _owned(tree, command.task_id, command.attempt)
     settling = _Settling(tree)
     # Also what the present run leaves alone: a cancelled task is not to be found pending afterwards.
     targets = [i for i in _requiring(tree, tree.subtree(task.id)) if not tree.tasks[i].status.is_terminal]

@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from core import events as e
-from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_stopped
+from core.attempt import Attempt, Job, Means, broken_off, overdue, perform
+from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
 from core.clock import Clock
 from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
 from core.egress import Egress
@@ -37,7 +38,6 @@ from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 
-STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
 ABANDON_AFTER = 30.0  # seconds after its interruption from which on an attempt that goes on is not waited for
 MAX_VOID = 200  # tasks in line which ended before their start and are passed over in one turn of the event loop
 MAX_UNSTORED = 1_000  # starts and reports on their way to the disk; more would only wait there
@@ -73,6 +73,7 @@ class Runner:
         self._reports = Reports(orchestrator)
         self._times = TimeLimits(self._attempts, limits.seconds, self._time_out)
         self._leftovers = Leftovers(self._room, self._free)
+        self._cancelling = Cancelling(orchestrator, self._attempts)
         self._timers = Timers(clock, self._is_awaited, self._ring)
         self._tree_hooks: set[asyncio.Task[Any]] = set()
         self._side_jobs: set[asyncio.Task[Any]] = set()
@@ -390,28 +391,13 @@ class Runner:
 
     # Stopping
 
-    def uninterruptible(self, tree: TaskTree) -> frozenset[str]:
-        """The running tasks of the tree whose executors cannot be interrupted."""
-        specs = ((task_id, self._registry.get(tree.tasks[task_id].executor or "")) for task_id in tree.running)
-        return frozenset(task_id for task_id, spec in specs if spec is not None and not spec.cancelable)
-
     async def cancel(
         self, tree_id: str, task_id: str, reason: str | None, *, force: bool, metadata: Mapping[str, Any]
     ) -> tuple[Decision, tuple[str, ...]]:
-        """Cancel durably, and wait until the work has stopped: the decision, and what still runs after 5 seconds.
-
-        Raises what `Orchestrator.handle` raises.
-        """
+        """See Cancelling.cancel."""
         tree = await self._orchestrator.load(tree_id)
-        if metadata and task_id in tree.tasks:
-            for key in [(tree_id, each) for each in tree.subtree(task_id)]:
-                if key in self._attempts:
-                    self._attempts[key].context.cancel_metadata = metadata
-        command = Cancel(task_id, reason, force, self.uninterruptible(tree))
-        decision = await self._orchestrator.handle(tree_id, command)
-        ended = {recorded.event.task_id for recorded in decision.events if isinstance(recorded.event, e.TaskCancelled)}
-        stopping = [self._attempts[key] for key in [(tree_id, i) for i in ended] if key in self._attempts]
-        return decision, await wait_until_stopped(stopping, STOP_LIMIT)
+        command = Cancel(task_id, reason, force, self._cancelling.uninterruptible(tree))
+        return await self._cancelling.cancel(tree, command, metadata)
 
     async def close(self, grace: float) -> None:
         """Start nothing more and stop what runs, so that another process can take it up (G8).

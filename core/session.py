@@ -31,7 +31,7 @@ from core.errors import (
     TaskNotFound,
     TreeIsRunning,
 )
-from core.events import Recorded
+from core.events import Recorded, TaskCancelled
 from core.executors.family import Family
 from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
@@ -55,7 +55,7 @@ from core.runner import Runner
 from core.runner_limits import RunnerLimits
 from core.storage.base import Document, Storage
 from core.stored import StoredBytes
-from core.task import ANONYMOUS, Task, TreeHead
+from core.task import ANONYMOUS, Task, TaskStatus, TreeHead
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class CancelResult(Struct, frozen=True, kw_only=True):
 
     head: TreeHead
     task: Task
+    has_effect: bool = True  # something was cancelled, or had been before
     still_running: tuple[str, ...] = ()  # stopped, but still at work after 5 seconds
     not_cancelable: tuple[str, ...] = ()  # their executors cannot be interrupted; they run to their end
 
@@ -321,6 +322,8 @@ class Session:
     ) -> CancelResult:
         """Cancel the task, its subtree and all that requires them; answers when the work has stopped, or after 5 s.
 
+        What cannot be interrupted is asked to stop (`context.cancelled`) and runs to its end.
+
         The executors that are stopped see the `metadata` as `context.cancel_metadata`.
 
         Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
@@ -333,7 +336,15 @@ class Session:
         head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
         if head is None or task is None:
             raise TaskNotFound(task_id)
-        return CancelResult(head=head, task=task, still_running=still_running, not_cancelable=tuple(sorted(left)))
+        shown = head.status if task_id == tree_id else task.status
+        events = decision.events
+        return CancelResult(
+            head=head,
+            task=task,
+            has_effect=shown is TaskStatus.CANCELLED or any(isinstance(each.event, TaskCancelled) for each in events),
+            still_running=still_running,
+            not_cancelable=tuple(sorted(left)),
+        )
 
     async def cancel_answer(self, task_id: str, reason: str | None = None, *, force: bool = False) -> dict[str, Any]:
         """`cancel` as a caller of `tasks.cancel` and of the guide's `cancel_task` is told about it (semantics §5)."""
@@ -350,6 +361,9 @@ class Session:
             answer["message"] += f"; {len(left)} of its tasks cannot be interrupted and run to their end"
         elif slow:
             answer["message"] += f"; {len(slow)} of its tasks have not stopped yet"
+        elif not result.has_effect:
+            answer["status"] = "failed"
+            answer["message"] = f"Task {task_id} was asked to stop, and ended as {result.task.status}"
         return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})
 
     async def provide_input(

@@ -125,6 +125,7 @@ class TaskContext:
     is_full: Callable[[str], bool] = lambda owner: False  # whether the owner's quota of stored bytes is used up
     family: Family = field(default_factory=Family)  # of the child processes that it starts
     stopping: bool = False
+    asked_to_stop: str | None = None  # why, where it cannot be interrupted; '' for no reason
     job: asyncio.Task[Any] | None = None  # the attempt's own; others are those that its executor started
     questions: list[Suspend] = field(default_factory=list)  # that it has asked, and nobody has answered
     left: asyncio.Future[Any] | None = None  # what goes on when its attempt has been interrupted: its thread
@@ -192,8 +193,12 @@ class TaskContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether this attempt is to stop. Plain functions in a thread look here now and then."""
-        return self.stopping
+        """Whether this attempt is to stop. What cannot be interrupted, such as a thread, looks here now and then."""
+        return self.stopping or self.asked_to_stop is not None
+
+    async def is_cancelled(self) -> bool:
+        """`cancelled`, for a function in another process."""
+        return self.cancelled
 
     async def progress(self, fraction: float, message: str | None = None) -> None:
         """Tell how far the task is: 0 to 1 (values outside are cut)."""

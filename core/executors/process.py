@@ -24,7 +24,7 @@ HEADER = process_worker.HEADER
 MAX_FRAME = 64 * 1024 * 1024  # bytes, at least
 FRAME = 4  # times what an artifact may have: what the child sends escapes all that is not ASCII
 CALLS = frozenset(
-    {"progress", "message", "reply", "artifact", "ask", "read_file"}
+    {"progress", "message", "reply", "artifact", "ask", "read_file", "is_cancelled"}
 )  # what a child may have its context do
 
 

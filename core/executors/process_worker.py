@@ -98,8 +98,12 @@ class ProcessContext:
         self.absent: tuple[str, ...] = tuple(facts["absent"])
         self.request: dict[str, Any] = facts["request"]
         self.context_id: str | None = facts["context_id"]
-        self.cancelled = False  # a process that is to stop is killed
         self.cancel_metadata: dict[str, Any] = {}
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it is to stop. Only an executor with `cancelable=False` sees that: others are killed."""
+        return bool(self._channel.call("is_cancelled", [], {}))
 
     @property
     def task(self) -> Any:

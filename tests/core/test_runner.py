@@ -7,10 +7,10 @@ import pytest
 
 from core import events as e
 from core.attempt import STOP_GRACE
+from core.cancelling import STOP_LIMIT
 from core.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.quarantine import FIRST_WATCH, LONGEST_HOLD
-from core.runner import STOP_LIMIT
 from core.runner_limits import RunnerLimits
 from core.session import has_ended
 from core.task import Cause, Task, TaskStatus
