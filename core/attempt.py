@@ -75,6 +75,7 @@ class Attempt:
     has_begun: bool = False  # its job has had its first step
     is_late: bool = False  # it took longer than its task's `timeout`: it held the loop, so no timer could ring
     is_over: bool = False  # its executor has ended; only the report is under way
+    lends: int = 0  # waits for trees of its own, during which it holds nothing
     is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
 
     def stop(self) -> None:

@@ -276,10 +276,11 @@ class TaskManager:
     async def _settled(self, tree: TaskTreeNode) -> TaskTreeNode:
         """The tree when its run has ended, or when nothing can go on without an answer."""
         live = self.session.orchestrator.cached(tree.task.id)
-        head = await self.session.wait(
-            tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id, head.version)
-        )
-        await self.session.runner.hooks_done()
+        async with self.session.runner.lending.lent():
+            head = await self.session.wait(
+                tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id, head.version)
+            )
+            await self.session.runner.hooks_done()
         if live is not None and live.head is head:  # nothing has happened to it since, and all of it is durable
             _show(tree, live.tasks)
             return tree
@@ -297,6 +298,7 @@ class TaskManager:
     async def _start(self, tree: TaskTreeNode) -> int:
         """Start a run of the tree; the sequence number before its first event."""
         await self.session.ensure_started()
+        self.session.runner.lending.nest(tree.task.id)
         head = await self.session.storage.head(tree.task.id)
         if head is None:
             await self.session.create(self._plan(tree), origin="python", execute=True)
@@ -338,13 +340,14 @@ class TaskManager:
         return Plan(tree.task.id, tasks)
 
     async def _events(self, tree: TaskTreeNode, after: int) -> AsyncIterator[dict[str, Any]]:
-        async for recorded in self.session.follow(tree.task.id, after):
-            event = stream_event(recorded)
-            if event is not None:
-                yield event
-            if isinstance(recorded.event, TreeFinished) or self._is_last_for_now(recorded):
-                await self._refresh(tree)
-                return
+        async with self.session.runner.lending.lent():
+            async for recorded in self.session.follow(tree.task.id, after):
+                event = stream_event(recorded)
+                if event is not None:
+                    yield event
+                if isinstance(recorded.event, TreeFinished) or self._is_last_for_now(recorded):
+                    await self._refresh(tree)
+                    return
 
     def _is_last_for_now(self, recorded: Recorded) -> bool:
         """Whether nothing comes after this event until somebody answers a question."""

@@ -23,6 +23,7 @@ from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.inputs import results_of
 from core.leftovers import Leftovers
+from core.lending import Lending
 from core.orchestrator import Decision, Orchestrator
 from core.origin import ORIGIN, Origin
 from core.quarantine import is_suspect
@@ -74,6 +75,7 @@ class Runner:
         self._times = TimeLimits(self._attempts, limits.seconds, self._time_out)
         self._leftovers = Leftovers(self._room, self._free)
         self._cancelling = Cancelling(orchestrator, self._attempts)
+        self.lending = Lending(self._attempts, self._room, self._lend)
         self._timers = Timers(clock, self._is_awaited, self._ring)
         self._tree_hooks: set[asyncio.Task[Any]] = set()
         self._side_jobs: set[asyncio.Task[Any]] = set()
@@ -126,6 +128,7 @@ class Runner:
                     asyncio.get_running_loop().call_later(ABANDON_AFTER, self._abandon, attempt)
             elif isinstance(event, e.TreeFinished):
                 self._careful.discard(tree.id)
+                self.lending.forget(tree.id)
                 if self._registry.hooks.wants_tree_ends:
                     self._hold(self._registry.hooks.after_tree(tree.head), self._tree_hooks)
         self._fill()
@@ -191,7 +194,9 @@ class Runner:
             self._queue.offer(tree.head.owner, lane, tree.id, task.priority, task.position, task.id)
 
     def _fill(self) -> None:
-        """Start as many ready tasks as there is room for."""
+        """Start as many ready tasks as there is room for; those that go on are served before them."""
+        if self.lending.waiting:
+            self.lending.serve()
         if self._filling or self._closing or not (self._queue.waiting or self._quarantine.is_open):
             return
         self._filling = True
@@ -265,6 +270,11 @@ class Runner:
         """Give everything back that the attempt took."""
         self._room.give(claim)
         self._queue.released(claim.caller, claim.tree_id)
+
+    def _lend(self, claim: Claim) -> None:
+        """An attempt waits for a tree of its own."""
+        self._release(claim)
+        self._fill()
 
     def _free(self, claim: Claim) -> None:
         """What went on without its attempt has ended."""
@@ -365,6 +375,8 @@ class Runner:
         key = (attempt.tree_id, task.id)
         if attempt.is_late and command is not None and not attempt.is_shutdown:
             command = overdue(attempt, self._clock.chance())
+        if attempt.lends:
+            self.lending.end(attempt)
         if attempt.context.left is None:
             self._release(attempt.claim)
         else:

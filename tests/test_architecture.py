@@ -42,7 +42,7 @@ LAYERS = (
     ("core.feed", "core.stored", "core.timers"),
     ("core.orchestrator", "core.retention"),
     ("core.attempt", "core.brought_schemas"),
-    ("core.cancelling", "core.leftovers", "core.recovery", "core.reports", "core.runner_limits", "core.time_limits"),
+    ("core.cancelling", "core.leftovers", "core.lending", "core.recovery", "core.reports", "core.runner_limits", "core.time_limits"),
     ("core.runner",),
     ("core.session",),
     ("core.manager",),
