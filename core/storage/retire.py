@@ -61,20 +61,22 @@ class Folded(Struct, frozen=True):
 
 def fold_row(state: Fold) -> Row:
     """For PUT_FOLDS."""
-    return state.tree_id, state.seq, state.kept, state.is_dropped, _crc(*msgspec.structs.astuple(state))
+    values = state.tree_id, state.seq, state.kept, int(state.is_dropped)
+    return *values, _crc(values)
 
 
 def read_fold(row: Sequence[Any]) -> Fold:
     """From all columns. Raises StorageError when the row is corrupt."""
     *values, crc = row
-    if _crc(*values) != crc:
+    if _crc(values) != crc:
         raise StorageError(f"What is stored of the folded log of tree {row[0]} is corrupt")
     tree_id, seq, kept, is_dropped = values
     return Fold(tree_id, seq, kept, bool(is_dropped))
 
 
-def _crc(tree_id: str, seq: int, kept: int, is_dropped: bool) -> int:
-    return crc32(_encode((tree_id, seq, kept, int(is_dropped))))
+def _crc(values: Sequence[Any]) -> int:
+    """Of the columns as SQLite gives them: in a damaged row each may be of any type."""
+    return crc32(_encode(tuple(values)))
 
 
 # What readers ask

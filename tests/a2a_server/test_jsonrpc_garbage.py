@@ -41,7 +41,7 @@ def _mutate(body: bytes, place: int, bytes_: bytes) -> bytes:
     return body[:place] + bytes_ + body[place + len(bytes_) :]
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 @given(bodies)
 def test_garbage_is_never_an_internal_error(body: bytes) -> None:
     """Whatever comes in, the answer is a result or says what the caller did wrong."""

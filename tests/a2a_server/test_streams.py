@@ -210,7 +210,7 @@ async def test_reader_that_takes_nothing_is_cut_and_delays_nobody(
     tasks: list[dict[str, Any]] = [{"id": "r", "name": "folder"}]
     tasks += [{"id": str(n), "name": "echo", "parent_id": "r", "inputs": big, "dependencies": ["h"]} for n in range(30)]
     tasks += [{"id": "h", "name": "hold", "parent_id": "r"}]
-    async with running(send_timeout=0.2, trusted_proxies=proxies) as server, server.client() as client:
+    async with running(send_timeout=1, trusted_proxies=proxies) as server, server.client() as client:
         caplog.set_level(logging.INFO)
         made = (await client.post("/", json=rpc("tasks.create", tasks))).json()["result"]
         await client.post("/", json=rpc("tasks.execute", {"task_id": made["id"]}))

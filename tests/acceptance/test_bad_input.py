@@ -195,7 +195,7 @@ def test_two_thousand_generated_requests_give_no_bug_and_no_exception_text(serve
     """No 5xx, no -32603, nothing of an exception; and the server is as well afterwards as before."""
     sent = 0
 
-    @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=2000, suppress_health_check=list(HealthCheck), database=None)
     @given(requests)
     def send(body: bytes) -> None:
         nonlocal sent

@@ -23,7 +23,7 @@ def test_any_sequence_of_commands_keeps_the_promises() -> None:
     """Nothing starts early, nothing ready is forgotten, a live tree ends, terminal is final, the log replays."""
     run_state_machine_as_test(
         TreeMachine,
-        settings=settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=CALM),
+        settings=settings(max_examples=150, stateful_step_count=40, suppress_health_check=CALM),
     )
 
 
@@ -142,7 +142,6 @@ def test_the_machine_finds_a_planted_bug(bug: str, monkeypatch: pytest.MonkeyPat
     search = settings(
         max_examples=1000,
         stateful_step_count=40,
-        deadline=None,
         database=None,
         derandomize=True,
         phases=[Phase.generate],

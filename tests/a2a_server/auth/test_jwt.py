@@ -256,7 +256,7 @@ HEADER = st.dictionaries(
 CLAIMS = st.dictionaries(st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "scope", "jti"]), JSON)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(header=HEADER, changes=CLAIMS)
 def test_whatever_an_issuer_signs_is_a_principal_or_proves_nothing(header: Any, changes: Any) -> None:
     """No field of any type makes it an error of ours."""
@@ -271,7 +271,7 @@ def test_whatever_an_issuer_signs_is_a_principal_or_proves_nothing(header: Any, 
     asyncio.run(judge())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text() | st.from_regex(r"[A-Za-z0-9_-]{0,40}(\.[A-Za-z0-9_-]{0,40}){2}", fullmatch=True))
 def test_garbage_proves_nothing(text: str) -> None:
     async def judge() -> None:

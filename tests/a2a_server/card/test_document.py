@@ -5,7 +5,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_server.card.document import MAX_BYTES, canonical, read_document
@@ -107,7 +107,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(TEXT, JSON, max_size=6))
 def test_the_canonical_form_is_the_same_after_any_way_through_json(document: dict[str, Any]) -> None:
     form = canonical(document)

@@ -11,7 +11,7 @@ import pytest
 from a2a.types import AgentCard as OfficialCard
 from a2a.utils.signing import ProtectedHeader, create_agent_card_signer, create_signature_verifier
 from google.protobuf.json_format import MessageToDict, ParseDict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.api_jwk import PyJWK
 from msgspec.structs import replace
@@ -341,7 +341,6 @@ def signers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, ...]:
     return keys(tmp_path_factory.mktemp("keys"))
 
 
-@settings(deadline=None)
 @given(name=TEXT, description=TEXT, params=PARAMS, other=JSON, where=st.data())
 def test_any_card_s_signature_holds_until_a_covered_field_changes(
     signers: tuple[Key, ...], name: str, description: str, params: dict[str, Any], other: Any, where: st.DataObject
@@ -363,7 +362,6 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     fields=st.dictionaries(TEXT, JSON), signature=JSON, header=JSON | HEADERS, made=st.binary() | TEXT, data=st.data()
 )
