@@ -176,6 +176,20 @@ class TaskRepository:
         await self._session.storage.put_draft(task)
         return task
 
+    async def create_tree(self, items: list[dict[str, Any]]) -> TaskTreeNode:
+        """Store the tree that an array of tasks describes, such as a YAML file's (docs/task.schema.json).
+
+        It runs when it is distributed. Raises InvalidPlan with everything that is wrong; then nothing is stored.
+        """
+        await self._session.ensure_started()
+        plan = self._session.plan(items)
+        await self._session.create(plan, origin="python")
+        nodes = {task.id: TaskTreeNode(task) for task in plan.tasks}
+        for task in plan.tasks:
+            if task.parent_id is not None:
+                nodes[task.parent_id].add_child(nodes[task.id])
+        return nodes[plan.root_id]
+
     async def get_task_by_id(self, task_id: str) -> Task | None:
         """The task as it is now, or None."""
         await self._session.ensure_started()
