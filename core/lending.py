@@ -30,22 +30,18 @@ class Lending:
         self._attempts = attempts
         self._room = room
         self._released = released
-        self._depths: dict[str, int] = {}  # of the trees that were started by an executor
+        self.depths: dict[str, int] = {}  # of the trees that an executor started and that still run
         self.waiting: deque[tuple[Attempt, asyncio.Future[None]]] = deque()  # to take back what they lent
 
     def nest(self, tree_id: str) -> None:
         """Note that the tree is about to be run, perhaps by an executor. Raises NestedTooDeep."""
         if (attempt := self._borrowed_from(ORIGIN.get())) is None:
             return
-        depth = self._depths.get(attempt.tree_id, 0) + 1
+        depth = self.depths.get(attempt.tree_id, 0) + 1
         if depth > MAX_NESTED:
             text = f"the executor {attempt.claim.lane} runs a tree inside of {MAX_NESTED} others that wait for it"
             raise NestedTooDeep(f"{text}; that is the limit")
-        self._depths[tree_id] = depth
-
-    def forget(self, tree_id: str) -> None:
-        """The tree's run has ended."""
-        self._depths.pop(tree_id, None)
+        self.depths[tree_id] = depth
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[None]:

@@ -128,7 +128,8 @@ class Runner:
                     asyncio.get_running_loop().call_later(ABANDON_AFTER, self._abandon, attempt)
             elif isinstance(event, e.TreeFinished):
                 self._careful.discard(tree.id)
-                self.lending.forget(tree.id)
+                if self.lending.depths:
+                    self.lending.depths.pop(tree.id, None)
                 if self._registry.hooks.wants_tree_ends:
                     self._hold(self._registry.hooks.after_tree(tree.head), self._tree_hooks)
         self._fill()

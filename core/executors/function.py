@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import isawaitable
+from types import CoroutineType
 from typing import Any, Literal, TypeVar, overload
 
 from core.errors import ConfigurationError
@@ -202,6 +204,7 @@ class FunctionExecutor:
 
     def __init__(self, target: Callable[..., Any], signature: Signature, *, in_thread: bool) -> None:
         self._signature = signature
+        self._arity = signature.arity if signature.whole is None else None
         self._in_thread = in_thread
         self._function = target
         if inspect.isclass(target):
@@ -214,9 +217,12 @@ class FunctionExecutor:
         """Run it. What it raises is raised, but for what would end the server itself."""
         if not self._in_thread:
             try:
-                returned = self._signature.call(self._function, inputs, context)
+                if self._arity is None:
+                    returned = self._signature.call(self._function, inputs, context)
+                else:  # the usual way, without a call more
+                    returned = self._function(*(inputs, context)[: self._arity])
                 # A wrapper of a coroutine function may have an answer of its own.
-                return await returned if inspect.isawaitable(returned) else returned
+                return await returned if returned.__class__ is CoroutineType or isawaitable(returned) else returned
             except SystemExit as error:
                 raise contained(error) from error
         positional, named = self._signature.arguments(inputs, ThreadContext(context))
@@ -224,7 +230,7 @@ class FunctionExecutor:
         try:
             returned = await asyncio.wrap_future(call)
             # Nothing told that it is a coroutine: a wrapper without functools.wraps, a lambda.
-            return await returned if inspect.isawaitable(returned) else returned
+            return await returned if isawaitable(returned) else returned
         except asyncio.CancelledError:
             context.stopping = True  # the thread goes on; this is how it can know
             if not call.cancel():

@@ -87,7 +87,7 @@ def size(trees: list[Any]) -> int:
 def check_nothing_is_held(nest: Nest) -> None:
     room = nest.session.runner._room
     assert (room.slots.used, dict(room.in_lane), dict(room.in_tree), dict(room.slots.held)) == (0, {}, {}, {})
-    assert not nest.session.runner.lending.waiting and not nest.session.runner.lending._depths
+    assert not nest.session.runner.lending.waiting and not nest.session.runner.lending.depths
 
 
 LIMITS: dict[str, tuple[RunnerLimits, dict[str, Any]]] = {
