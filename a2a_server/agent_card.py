@@ -100,7 +100,8 @@ def make_card(template: Template, registry: ExecutorRegistry, url: str, offer: O
         raise template.wrong(problems)
     own = [types.AgentInterface(url=url, protocol_binding="JSONRPC", protocol_version=each) for each in SUPPORTED]
     # Clients append the path to it, some of them without a look at its last character.
-    own.append(types.AgentInterface(url=url.rstrip("/"), protocol_binding="HTTP+JSON", protocol_version="1.0"))
+    rest = url.rstrip("/")
+    own += [types.AgentInterface(url=rest, protocol_binding="HTTP+JSON", protocol_version=each) for each in SUPPORTED]
     return replace(
         described,
         supported_interfaces=[*own, *words.supported_interfaces],

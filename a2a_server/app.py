@@ -33,7 +33,7 @@ from a2a_server.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_e
 from a2a_server.limit_table import limits_in_force
 from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
-from a2a_server.methods.access import OpenTasks, owned_head
+from a2a_server.methods.access import OpenTasks, seen_head
 from a2a_server.methods.idempotency import Idempotency
 from a2a_server.methods.keys import KeysMethods
 from a2a_server.methods.messages import MessageRules, Messages
@@ -70,9 +70,9 @@ from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
+from a2a_server.v0_3.rest import binding as v0_3_binding
 from a2a_server.v0_3.translate import push_body
 from a2a_server.well_known import WellKnown
-from core.clock import boot_seconds
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.executors.builtin import register_builtins
@@ -86,7 +86,6 @@ from core.storage.sql import SqlStorage
 from core.turns import Turns
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
-PATIENCE = 0.75  # of the time to stop: what must not be interrupted may take it; the rest is for interrupting it
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
 _NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
@@ -115,7 +114,7 @@ class Application:
         self._extensions = {extension.uri for extension in cards.extensions}
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self.door = self._make_door()
-        self.rest = Rest(self.door.methods, self._json_limits)
+        self.rest = Rest(self.door.methods, self._json_limits, [v0_3_binding(self.door.methods.values())])
         self.asgi = self._make_edge(self._make_routes())
 
     def _make_webhooks(self) -> Webhooks:
@@ -153,7 +152,7 @@ class Application:
         times = RetentionTimes(fold_after=config.fold_after or None, drop_after=config.delete_after or None)
         # With or without webhooks at present: what waits for its delivery waits.
         unread = partial(unread_trees, session.storage) if self.webhooks is None else self.webhooks.unread
-        return Retention(session.storage, session.feed, session.steady, times, unread)
+        return Retention(session.storage, session.feed, session.clock, times, unread)
 
     def _make_load(self) -> Load:
         config, session = self.config, self.session
@@ -168,7 +167,8 @@ class Application:
         open_tasks = OpenTasks(session, config.max_open_tasks)
         required = [each.uri for each in self.cards.extensions if each.required]
         idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
-        rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids)
+        known = frozenset(each.uri for each in self.cards.extensions)
+        rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids, known)
         messages = Messages(session, self.streams, open_tasks, idempotency, rules, self.webhooks)
         push = PushMethods(session, self.webhooks) if self.webhooks is not None else None
         a2a = A2AMethods(
@@ -252,11 +252,27 @@ class Application:
         self.retention.start()
         self.is_ready = True
 
+    def announce_end(self) -> None:
+        """Tell whoever looks at `/readyz` that the server will stop; calls are still served."""
+        self.is_draining = True
+
     def drain(self) -> None:
         """Take no new work; streams end, resumably, and blocking calls answer with their task as it is."""
+        self._refuse_work()
+        self.session.feed.close()
+
+    async def finish(self, grace: float, limit: float) -> None:
+        """Take no new work, let attempts end within `grace` seconds, and interrupt what is left.
+
+        Streams and blocking calls of a tree end when nothing of it runs any more. What was interrupted is waited for
+        `limit` seconds.
+        """
+        self._refuse_work()
+        await self.session.stop(grace, limit)
+
+    def _refuse_work(self) -> None:
         self.is_ready = False
         self.is_draining = True
-        self.session.feed.close()
 
     async def stop(self, limit: float) -> None:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
@@ -265,7 +281,7 @@ class Application:
         await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):
-                await self.session.close(PATIENCE * limit)
+                await self.session.close(grace=0.0)
         except TimeoutError:
             await self.session.storage.close()
         finally:
@@ -315,7 +331,7 @@ class Application:
             if context.event_id_problem is not None:
                 raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]
-            head = await owned_head(self.session, context.owner, task_id)
+            head = await seen_head(self.session, context.principal.scope, task_id)
             after = check_resume(head, context.last_event_id)
             context.permit.stream()
         except (A2AError, CallerError, StorageError) as error:
@@ -335,10 +351,9 @@ class Application:
     async def readyz(self, request: Request) -> Response:
         """Whether it takes work; if not, why."""
         status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
-        reason = (self.session.storage.refusal() or self.session.runner.problem()) if self.is_ready else None
-        if reason is not None:
+        if status == "ready" and (reason := self.session.storage.refusal() or self.session.runner.problem()):
             return JSONResponse({"status": "unready", "reason": reason}, status_code=503)
-        return JSONResponse({"status": status}, status_code=200 if self.is_ready else 503)
+        return JSONResponse({"status": status}, status_code=200 if status == "ready" else 503)
 
     def _face(self, scope: Scope) -> Face:
         return self.rest.call(scope) or self.door
@@ -348,7 +363,7 @@ class Application:
 
     def _stream(self, events: AsyncGenerator[Event, None], context: RequestContext) -> EventStream:
         guarded = self.lifetimes.guarded(events, context.principal)
-        frames = sse(guarded, lambda: self.is_draining, context.permit)
+        frames = sse(guarded, lambda: not self.is_ready, context.permit)
         return EventStream(frames, ping=self.config.sse_ping)
 
     async def _context(self, request: Request) -> RequestContext:
@@ -357,7 +372,7 @@ class Application:
         client = request.client.host if request.client else "an unknown address"
         event_id = headers.get("last-event-id") or query.get("after") or ""
         is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
-        extensions = headers.get(_extensions_header(headers), "")
+        extensions = ",".join(headers.getlist(_extensions_header(headers)))
         principal = await self.authenticator.principal(headers, client)
         permit: Permit = request.scope[PERMIT]
         permit.admit(principal.owner, self._caller_limits[principal is not NOBODY])
@@ -403,7 +418,6 @@ def build(
         registry=registry,
         limits=runner_limits(config),
         egress=Egress(egress),
-        uptime=boot_seconds,
         max_stored=config.max_stored_per_caller,
     )
     url = config.url(port)

@@ -138,7 +138,10 @@ class Config(PushSettings, frozen=True, kw_only=True):
     min_body_rate: Count = 1024  # bytes a second, once a body has taken 5 seconds
     send_buffer: Annotated[int, Meta(ge=1, le=2**30)] = 64 * 1024  # bytes that the kernel keeps for a slow reader
     send_timeout: Seconds = 30.0  # how long a reader may take nothing, of a stream or a plain answer
-    drain: Seconds = 30.0
+    drain_delay: Annotated[float, Meta(ge=0, le=3_600)] = (
+        0.0  # seconds from a signal to end on in which calls are served
+    )
+    drain: Seconds = 30.0  # how long what runs may take to its end, after that
     watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # seconds of the event loop's time for one callback; 0: any
     keep_alive: Seconds = 5.0  # how long a connection may be idle
 

@@ -28,18 +28,6 @@ ACCEPTED_AT_ONCE: Final = 16
 # Open files that connections must leave: for the database and executors, and for connections that have been accepted
 # and are not counted yet, or not gone yet, which takes four turns of the loop.
 RESERVED_FILES: Final = 64 + 4 * ACCEPTED_AT_ONCE
-_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"content-length: 21\r\nconnection: close\r\n\r\nThe head is too large"
-)
-_TOO_MUCH_FRAMING: Final = (
-    b"HTTP/1.1 413 Content Too Large\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 84\r\n"
-    b"connection: close\r\n\r\nThe body's chunk headers and trailers are too large: send larger chunks, no trailers"
-)
-_NO_ROOM: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 5\r\n"
-    b"content-length: 20\r\nconnection: close\r\n\r\nToo many connections"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +87,6 @@ class Connection(TimedConnection):
     head: ClassVar[HeadLimits]
     _counted: str | None = None  # the address under which it is counted
     _is_in_head = False
-    _is_too_large = False
     _size = 0  # bytes of the head that has begun
     _chunks = 0  # of the body that arrives
     _has_begun = False  # with the data that came last
@@ -114,7 +101,7 @@ class Connection(TimedConnection):
         if self.limits.enter(address):
             self._counted = address
         else:
-            transport.write(_NO_ROOM)
+            transport.write(self.plain(503, "Too many connections", (b"retry-after", b"5")))
             transport.close()
 
     def take_over(self, transport: asyncio.Transport, address: str, since: float) -> None:
@@ -139,19 +126,11 @@ class Connection(TimedConnection):
         is_middle = self._is_in_head and not self._has_begun and not self.transport.is_closing()
         self._middle = self._middle + len(data) if is_middle else 0
         if self._middle > self.head.size:
-            self._is_too_large = True
-            self.send_400_response("")
+            self.end_with(431, "The head is too large")
         is_in_body = self._body_since is not None and not self._has_begun
         self._raw = self._raw + len(data) if is_in_body else 0
         if self._raw > FRAMING + self.head.size + self._body_size + self._body_size // 2:
-            self.end_with(_TOO_MUCH_FRAMING)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, and close."""
-        if not self._is_too_large:
-            super().send_400_response(msg)
-            return
-        self.end_with(_TOO_LARGE)
+            self.end_with(413, "The body's chunk headers and trailers are too large: send larger chunks, no trailers")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -160,15 +139,19 @@ class Connection(TimedConnection):
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        self._count(len(url))
+        self._size += len(url)
+        if self._size > self.head.size:  # RFC 9112 §3
+            raise HeadNotTaken(f"The request's target is longer than {self.head.size} bytes", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_in_head:  # a trailer: what a proxy let pass there must not count as what it says itself
             return
         super().on_header(name, value)
         self._count(len(name) + len(value) + 4)
-        if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            raise HeadNotTaken("another transfer coding than chunked")
+        if name.lower() == b"transfer-encoding" and (coding := value.strip().lower()) != b"chunked":
+            # RFC 9112 §6.1, §6.3: where chunked is the last one, only the coding before it is not known.
+            is_framed = coding.endswith((b",chunked", b", chunked")) and b"chunked" not in coding[:-8]
+            raise HeadNotTaken("The Transfer-Encoding is not chunked alone", 501 if is_framed else 400)
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
@@ -182,14 +165,13 @@ class Connection(TimedConnection):
     def on_chunk_header(self) -> None:
         """Refuse a body of very many tiny chunks: each costs as much time as a large one."""
         if self._chunks > FEW_CHUNKS and self._body_size < LEAST_CHUNK * self._chunks:
-            raise HeadNotTaken("too many small chunks")
+            raise HeadNotTaken("The body has too many small chunks")
         self._chunks += 1
 
     def _count(self, size: int) -> None:
         self._size += size
         if self._size > self.head.size or len(self.headers) > self.head.fields:
-            self._is_too_large = True
-            raise HeadNotTaken("the head is too large")
+            raise HeadNotTaken("The head is too large", 431)
 
 
 def refusals() -> Refusals:

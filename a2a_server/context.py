@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-import msgspec
 from msgspec import Struct
 
 from a2a_server.aside import Aside
 from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.limits import Permit
 from core.errors import Problem
+from core.owners import tenant_of
 from core.task import ANONYMOUS
 
 
@@ -23,6 +23,16 @@ class Principal(Struct, frozen=True, kw_only=True):
     credential: str = ""  # the id of the key that he showed: his streams end when it is revoked, too
     owner: str = ANONYMOUS
 
+    @property
+    def scope(self) -> "Scope":
+        """What the caller sees and may act on through `tasks.*`: an operator its tenant's rows, the server's all.
+
+        Where nobody is identified, everybody sees what such callers made, and nothing of an owner's.
+        """
+        if not self.is_operator or self.owner == ANONYMOUS:
+            return Scope(owner=self.owner)
+        return Scope(tenant=self.tenant) if self.tenant else Scope()
+
     def manages(self, tenant: str) -> bool:
         """Whether an operator may act for this tenant: its own; for every one if it is the server's, of tenant ''."""
         return self.is_operator and self.tenant in ("", tenant)
@@ -32,18 +42,11 @@ class Principal(Struct, frozen=True, kw_only=True):
         return owner == self.owner or self.manages(tenant_of(owner))
 
 
-def tenant_of(owner: str) -> str:
-    """The tenant of an owner that `owner_of` made; '' for any other, such as everybody where nobody is identified."""
-    try:
-        tenant, _ = msgspec.json.decode(owner, type=tuple[str, str])
-    except msgspec.MsgspecError:
-        return ""
-    return tenant
+class Scope(Struct, frozen=True, kw_only=True):
+    """Whose rows: an owner's, a tenant's, or with neither everybody's."""
 
-
-def owner_of(tenant: str, principal: str) -> str:
-    """Whose rows those of this principal are: JSON of both names, so that no two pairs and no other owner share it."""
-    return msgspec.json.encode((tenant, principal)).decode()
+    owner: str | None = None
+    tenant: str | None = None
 
 
 # Everybody, where nobody is asked who he is: on loopback, or behind --insecure.
@@ -66,5 +69,9 @@ class RequestContext:
 
     @property
     def owner(self) -> str:
-        """Whose rows the caller makes and sees."""
+        """Whose rows the caller makes, and sees through A2A."""
         return self.principal.owner
+
+    def acts_for(self, owner: str) -> str | None:
+        """Who acts on a row of that owner's, for its log; None: the owner."""
+        return None if owner == self.owner else self.owner

@@ -16,10 +16,6 @@ from a2a_server.turnstile import Turnstile
 logger = logging.getLogger(__name__)
 
 RATE_AFTER: Final = 5.0  # seconds of a body before its rate counts: a connection may begin slowly
-_TIMED_OUT: Final = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"content-length: 35\r\nconnection: close\r\n\r\nThe request took too long to arrive"
-)
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -78,9 +74,15 @@ class TimedConnection(Turnstile):
         if self._has_stalled(now):
             logger.info("a reader took nothing for %g s and is cut", self.deadlines.taking)
             self._reset()
+        elif self._is_half_closed and self._is_gone():
+            self.transport.abort()
         elif not self.transport.is_closing() and (self._is_head_late(now) or self._is_body_late(now)):
             logger.debug("a request took too long to arrive; its connection is closed")
             self._refuse()
+
+    def _is_gone(self) -> bool:
+        """Whether a client that sends nothing more has closed the connection: then what was written to it came back."""
+        return bool(self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     def _has_stalled(self, now: float) -> bool:
         """Whether it takes nothing of what waits. One that only falls further behind counts as such."""
@@ -117,7 +119,7 @@ class TimedConnection(Turnstile):
     def _refuse(self) -> None:
         """Say why, unless nothing was asked or it was answered already, and close."""
         if self._body_since is not None and self._is_answering:
-            self.end_with(_TIMED_OUT)
+            self.end_with(408, "The request took too long to arrive")
         else:
             self.transport.close()
 

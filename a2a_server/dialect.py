@@ -26,6 +26,7 @@ class A2ADialect(Dialect):
     """A version of A2A: one model behind all of them, told in its own shapes."""
 
     version: str
+    form: str = ""  # in which the version is written, where it has several
     event: Callable[[StreamResponse, bool], bytes]  # JSON of an event, and whether its stream closes after it
 
 

@@ -4,7 +4,6 @@ Plain ASGI, and cheap: one walk over the headers. The limit on the body's size h
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
@@ -24,15 +23,16 @@ from a2a_server.protocol.errors import (
     ForeignOrigin,
     Misdirected,
     Overloaded,
+    UnsupportedCoding,
     UnsupportedMediaType,
 )
+from a2a_server.targets import SCHEME, host_name, is_host
 
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing
 LINGER = 5.0  # seconds that the rest of a refused body is read and dropped
 MOST_DROPPED = 64 * 1024 * 1024  # bytes of it
 
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
 _SEEN = frozenset(
     {
         b"host",
@@ -42,6 +42,8 @@ _SEEN = frozenset(
         b"content-length",
         b"transfer-encoding",
         b"idempotency-key",
+        b"a2a-version",
+        b"last-event-id",
     }
 )
 
@@ -88,8 +90,6 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        if scope["path"] in PROBES:
-            return
         headers: dict[bytes, str] = {}
         for name, value in scope["headers"]:
             if name not in _SEEN:
@@ -98,9 +98,14 @@ class Gate:
                 raise BadHeaders(f"The header {name.decode()} is given twice")
             headers[name] = value.decode("latin-1")
         host = headers.get(b"host", "")
-        # A page on the web can make a browser call us under a name of its own (DNS rebinding).
         name = host_name(host)
-        if not name or (name not in self._hosts and "*" not in self._hosts):
+        if not name and not is_host(host) and (b"host" in headers or scope["http_version"] != "1.0"):  # RFC 9112 §3.2
+            raise BadHeaders("The header Host is missing, or is not a name or an address, perhaps with a port")
+        if scope["path"] in PROBES:
+            return
+        # A page on the web can make a browser call us under a name of its own (DNS rebinding).
+        is_ours = name in self._hosts or (name and "*" in self._hosts)
+        if not is_ours or (SCHEME in scope and scope[SCHEME] != scope["scheme"]):  # RFC 9110 §7.4
             raise Misdirected("This server does not answer for this Host; see allowed_hosts")
         origin = headers.get(b"origin")
         if origin is not None and not self._origins.admits(origin, host, scope["path"]):
@@ -113,7 +118,7 @@ class Gate:
 
 def _check_content(headers: Mapping[bytes, str], max_body: int) -> None:
     if headers.get(b"content-encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("Encoded bodies are not taken; send the JSON as it is")
+        raise UnsupportedCoding("Encoded bodies are not taken; send the JSON as it is")
     length = headers.get(b"content-length", "")
     # Without a body there is nothing to have a type (RFC 9112 §6.3). A browser says an Origin with each POST to another
     # site, and a "simple" one of its requests cannot have a JSON type: neither gets here.
@@ -127,12 +132,6 @@ def _check_content(headers: Mapping[bytes, str], max_body: int) -> None:
 def media_type(value: str) -> str:
     """A media type in lower case, without its parameters."""
     return value.partition(";")[0].strip().lower()
-
-
-def host_name(host: str) -> str:
-    """The name in a Host header: lower case, without port and brackets; empty where it is none."""
-    matched = _HOST.fullmatch(host.strip().lower())
-    return (matched[1] or matched[2]) if matched else ""
 
 
 def too_large(max_body: int) -> BodyTooLarge:

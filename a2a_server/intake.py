@@ -64,9 +64,11 @@ def request_of(
     *,
     references: Sequence[str] = (),
     accepted_output_modes: Sequence[str] = (),
+    extensions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What executors see of the request as `context.request`. The tree itself is left out: they are in it.
 
+    `extensions`: those that it activated.
     `references` are the message's `referenceTaskIds` without those that the caller cannot see.
     """
     parts = [part for part in message["parts"] if not (isinstance(part.get("data"), dict) and "tasks" in part["data"])]
@@ -74,7 +76,8 @@ def request_of(
     if "referenceTaskIds" in seen:
         seen["referenceTaskIds"] = list(references)
     request: dict[str, Any] = {"message": seen, "metadata": dict(metadata)}
-    return request | ({"acceptedOutputModes": list(accepted_output_modes)} if accepted_output_modes else {})
+    request |= {"acceptedOutputModes": list(accepted_output_modes)} if accepted_output_modes else {}
+    return request | ({"extensions": list(extensions)} if extensions else {})
 
 
 def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:

@@ -21,6 +21,7 @@ from msgspec import Struct
 from a2a_server.context import RequestContext
 from a2a_server.dialect import OWN, Dialect
 from a2a_server.inflight import VALUE
+from a2a_server.keyed import HEADER, refuse_key
 from a2a_server.overload import METHODS, Kind
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
@@ -134,7 +135,7 @@ class Door:
                 raise InvalidRequest(f"A batch has 1 to {self._max_batch} requests, not {len(message)}")
             if isinstance(message, list) and len(message) > 1 and context.idempotency_key is not None:
                 text = "is the key of one request; send those of a batch one by one"
-                raise InvalidRequest.of([Problem("Idempotency-Key", text)])
+                raise InvalidRequest.of([Problem(HEADER, text)])
             if isinstance(message, list):
                 context.permit.extend(len(message) - 1)
         except A2AError as error:
@@ -355,6 +356,8 @@ async def _run(
         raise PermissionDenied
     if dialect.version is not None:
         check_version(context.a2a_version, dialect.version)
+    if context.idempotency_key is not None:
+        refuse_key(method.name)
     if not method.is_raw:
         if context.aside is None:
             params = dialect.decode(params, method.params_type)

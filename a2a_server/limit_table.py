@@ -13,7 +13,7 @@ from a2a_server import aside, connection, content, framing, inflight, jsonrpc
 from a2a_server.auth import jwks
 from a2a_server.config import Config
 from a2a_server.limits import CallerLimits
-from a2a_server.methods import idempotency, push, task_params, tasks, turns
+from a2a_server.methods import idempotency, push, reading, task_params, tasks, turns
 from a2a_server.push import configs, outbox, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
@@ -145,7 +145,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "test_one_connection_too_many_is_told_and_closed_and_its_place_is_found_again"),
     _setting(_REQUESTS, "max_connections_per_address", "open connections of one address", "", "503, closed",
              "a2a_server/test_connection.py::test_connections_are_counted_in_all_and_by_address"),
-    _setting(_REQUESTS, "max_head", "head of a request", "bytes", "431",
+    _setting(_REQUESTS, "max_head", "head of a request", "bytes", "431; 414 for its target",
              "a2a_server/test_connection.py::"
              "test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_own"),
     _setting(_REQUESTS, "max_header_fields", "header fields of a request", "", "431",
@@ -295,6 +295,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_LISTS, "lists_per_caller", turns.MOST_LISTS_PER_CALLER, "of these, one caller's", "", WAITS, _IN_TURN),
     _fixed(_LISTS, "reads_per_caller", base.READS_PER_CALLER, "reads of one caller's at the same time", "", WAITS,
            "storage/test_connections.py::test_a_caller_with_many_reads_leaves_a_connection_to_another"),
+    _fixed(_LISTS, "nodes", reading.MOST_NODES, "`metadata.nodes` of a tree's root", "", "counted in `nodesLeftOut`",
+           "a2a_server/test_conversation.py::test_only_so_many_nodes_are_told_and_how_many_there_are_besides"),
     _fixed(_LISTS, "page", 100, "tasks of a page of `ListTasks`", "", REFUSED,
            "a2a_server/test_methods_a2a.py::test_wrong_param_is_named"),
     _fixed(_LISTS, "limit", 1_000, "`limit` of `tasks.list`, `tasks.running.list` and `push.deliveries`", "", REFUSED,
@@ -391,12 +393,13 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_DATA, "disk_reserve", "free space of the disk that is kept for ends, cancels and deletes", "bytes",
              OVERLOADED + "; `/readyz` is 503",
              "storage/test_guard.py::test_only_small_appends_to_what_is_there_may_use_the_reserve"),
-    _fixed(_DATA, "clock_jump", clock.LASTING, "time after which a jump of the clock counts for retention", "seconds",
-           "deleted no earlier", "core/test_clock.py::test_a_jump_of_the_clock_is_believed_after_an_hour"),
     _setting(_DATA, "fold_after", "time after its end at which a task's events are folded", "seconds", "folded",
              _RETIRED),
     _setting(_DATA, "delete_after", "time after its end at which a task is deleted", "seconds", "deleted", _RETIRED),
-    _setting(_DATA, "drain", "time that the server has to stop", "seconds", "what runs is resumed by the next start",
+    _setting(_DATA, "drain_delay", "time after the signal to end in which calls are served, with `/readyz` 503", "seconds",
+             "the listener closes", "a2a_server/test_drain.py::test_calls_are_served_while_readyz_says_draining"),
+    _setting(_DATA, "drain", "time that attempts have to end, after that", "seconds",
+             "they are interrupted, and resumed by the next start",
              "a2a_server/test_app.py::test_work_that_does_not_stop_does_not_hold_the_end_up"),
 )
 # fmt: on

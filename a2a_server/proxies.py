@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from a2a_server.targets import replace_host
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -50,8 +52,7 @@ class BehindProxy:
         if (scheme := said.get(b"x-forwarded-proto", [""])[-1].lower()) in ("http", "https"):
             scope["scheme"] = scheme
         if host := said.get(b"x-forwarded-host", [""])[-1]:
-            others = [(name, value) for name, value in scope["headers"] if name != b"host"]
-            scope["headers"] = [(b"host", host.encode("latin-1")), *others]
+            replace_host(scope["headers"], host.encode("latin-1"), adds=scope["http_version"] == "1.0")
 
     def _caller(self, chain: list[str]) -> Address | None:
         """The nearest address that is not a trusted proxy's; what is further away may be anybody's invention."""

@@ -1,10 +1,10 @@
-"""The HTTP+JSON binding of A2A v1.0 (specification §11): the same methods as behind the JSON-RPC door, at paths.
+"""The HTTP+JSON binding of A2A (v1.0 specification §11): the same methods as behind the JSON-RPC door, at paths.
 
 Here stands how a request says which method it calls and with which params, and how the outcome is written.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
@@ -46,13 +46,29 @@ PATHS: Mapping[str, Calls] = {
     },
 }
 
-_SPELLINGS = {"id": ("id",), "taskId": ("taskId", "task_id"), "tenant": ("tenant",)}  # of variables, in a body
+_NEEDLESS = re.compile("%(2[DE]|3[0-9]|4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE])", re.IGNORECASE)
+_WEIGHT = re.compile(r";[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)[ \t]*(?:;|$)", re.IGNORECASE)  # RFC 9110 §12.4.2
+_SPELLINGS = {  # of variables, in a body
+    "id": ("id",),
+    "taskId": ("taskId", "task_id"),
+    "tenant": ("tenant",),
+    "pushNotificationConfigId": ("pushNotificationConfigId", "push_notification_config_id"),
+}
 _NOT_KEPT = {"Cache-Control": "no-store"}  # a cache may keep the answer to a GET that says nothing (RFC 9111 §4.2.2)
+
+
+class Binding(NamedTuple):
+    """The paths of one version of A2A, the methods that they call, and how its errors are written."""
+
+    paths: Mapping[str, Calls]
+    methods: Mapping[str, Method]
+    told: Callable[[A2AError], bytes]
 
 
 class _Path(NamedTuple):
     pattern: re.Pattern[str]
     calls: Calls
+    binding: Binding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +81,7 @@ class RestCall:
     query: QueryParams | None  # None: the params are in the body
     media_type: str | None  # the JSON type that the request speaks of
     json: JsonLimits
+    told: Callable[[A2AError], bytes]  # the body of an answer that is an error
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
         """Run the method and write its outcome. Never raises, save for cancellation."""
@@ -82,11 +99,11 @@ class RestCall:
                 body = b"{}" if result == b"null" else result
                 return Reply(body=body, media_type=self.media_type or A2A_JSON, headers=_NOT_KEPT)
             case frames:
-                return Reply(events=to_events(frames, _bare, _status_body))
+                return Reply(events=to_events(frames, _bare, self.told))
 
     def refuse(self, error: A2AError) -> Reply:
         """The answer that is one error."""
-        return status_reply(error, self.media_type)
+        return status_reply(error, self.media_type, self.told)
 
     async def _params(self, method: Method, body: bytes, context: RequestContext) -> dict[str, Any]:
         """The ProtoJSON of the method's request: what the body or the query says, and the variables of the path.
@@ -114,34 +131,39 @@ class RestCall:
 
 
 class Rest:
-    """The binding, over the methods of the door by their names."""
+    """The binding, over the methods of the door by their names, and those of older versions at their own paths."""
 
-    def __init__(self, methods: Mapping[str, Method], json: JsonLimits = JSON_LIMITS) -> None:
-        self._methods = methods
+    def __init__(
+        self, methods: Mapping[str, Method], json: JsonLimits = JSON_LIMITS, older: Sequence[Binding] = ()
+    ) -> None:
         self._json = json
         own = {path: {verb: name for verb, name in calls.items() if name} for path, calls in PATHS.items()}
         # A tenant may be called as a path of ours begins (`tasks`): where both fit, there is no tenant.
         tenants = {"/{tenant}" + path: calls for path, calls in own.items() if calls}
-        self._paths = [_Path(_pattern(path), calls) for path, calls in {**PATHS, **tenants}.items()]
+        current = Binding({**PATHS, **tenants}, methods, _status_body)
+        self._paths = [
+            _Path(_pattern(path), calls, each) for each in (*older, current) for path, calls in each.paths.items()
+        ]
 
     def call(self, scope: Scope) -> RestCall | None:
         """What the request asks of this binding; None where that is served elsewhere, or nowhere."""
-        path = _raw_path(scope)
-        fitting = [(found, calls) for pattern, calls in self._paths if (found := pattern.fullmatch(path))]
+        path = _unreserved(_raw_path(scope))
+        fitting = [(found, each) for each in self._paths if (found := each.pattern.fullmatch(path))]
         if not fitting:
             return None
-        verb = scope["method"]
-        found, calls = next((each for each in fitting if verb in each[1]), fitting[0])
+        verb = "GET" if scope["method"] == "HEAD" else scope["method"]  # uvicorn leaves the content out
+        found, (_, calls, binding) = next((each for each in fitting if verb in each[1].calls), fitting[0])
         if verb in calls and calls[verb] is None:
             return None
         name = calls.get(verb)
         return RestCall(
-            method=None if name is None else self._methods[name],
-            allowed=", ".join(sorted({each for _, calls in fitting for each in calls})),
+            method=None if name is None else binding.methods[name],
+            allowed=_allowed({verb for _, each in fitting for verb in each.calls}),
             path=found.groupdict(),
             query=None if verb == "POST" else QueryParams(scope["query_string"]),
             media_type=json_type(scope),
             json=self._json,
+            told=binding.told,
         )
 
 
@@ -163,20 +185,52 @@ class RestRoute(BaseRoute):
         await self._answer(scope["rest_call"], scope, receive, send)
 
 
-def status_reply(error: A2AError, media_type: str | None) -> Reply:
+def _status_body(error: A2AError) -> bytes:
+    return encode(to_status(error))
+
+
+def status_reply(error: A2AError, media_type: str | None, told: Callable[[A2AError], bytes] = _status_body) -> Reply:
     """The answer that is one error (A2A §11.6).
 
     Where the request says nothing it is plain JSON, which all clients read: §11.6 and "What's new" differ in its type.
     """
     headers = {**_NOT_KEPT, **error.headers}
-    return Reply(status=error.http_status, body=_status_body(error), media_type=media_type or JSON, headers=headers)
+    return Reply(status=error.http_status, body=told(error), media_type=media_type or JSON, headers=headers)
 
 
 def json_type(scope: Scope) -> str | None:
-    """The JSON type that the request speaks of, in which it is answered; the plain one before the binding's own."""
+    """The JSON type in which the request wants its answer; None where it names neither.
+
+    What it accepts counts before what it brings (RFC 9110 §12.5.1), and of equals the plain type.
+    """
     headers = Headers(scope=scope)
-    named = {media_type(part) for name in ("content-type", "accept") for part in headers.get(name, "").split(",")}
-    return next((each for each in (JSON, A2A_JSON) if each in named), None)
+    wanted = _weights(",".join(headers.getlist("accept")))
+    best = max((JSON, A2A_JSON), key=lambda each: wanted.get(each, 0.0))
+    if wanted.get(best, 0.0) > 0:
+        return best
+    brought = media_type(headers.get("content-type", ""))
+    if brought in (JSON, A2A_JSON) and brought not in wanted:
+        return brought
+    left = [each for each in (JSON, A2A_JSON) if each not in wanted]  # one that is refused is named, with q=0
+    return left[0] if len(left) == 1 else None
+
+
+def _weights(accept: str) -> dict[str, float]:
+    """The media types of an Accept field with their weights; one without a good weight has none."""
+    found = {}
+    for part in accept.split(","):
+        weight = _WEIGHT.search(part) if ";" in part else None
+        found[media_type(part)] = 1.0 if weight is None else float(weight[1])
+    return found
+
+
+def _allowed(verbs: set[str]) -> str:
+    return ", ".join(sorted(verbs | {"HEAD"} if "GET" in verbs else verbs))
+
+
+def _unreserved(path: str) -> str:
+    """The path with those characters as they are that need no encoding (RFC 3986 §6.2.2.2)."""
+    return _NEEDLESS.sub(lambda found: chr(int(found[1], 16)), path) if "%" in path else path
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -193,7 +247,3 @@ def _raw_path(scope: Scope) -> str:
 
 def _bare(frame: Frame) -> bytes:
     return encode(frame.result)
-
-
-def _status_body(error: A2AError) -> bytes:
-    return encode(to_status(error))

@@ -30,6 +30,7 @@ from a2a_server.forks import kept_from_children
 from a2a_server.handshake import shaking
 from a2a_server.proxies import exempt
 from a2a_server.watchdog import Watchdog
+from core.clock import ClockWatch
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 from core.library_hooks import require
 
@@ -50,7 +51,9 @@ OVERRIDDEN = (
     *("_start_asgi_task", "_unset_keepalive_if_required"),
 )
 
-CLOSING = 0.5  # seconds of the drain that are kept for closing the storage
+# Seconds after the drain: what is left is interrupted, and the storage closed; then the process ends in any case.
+INTERRUPTING = 0.75
+ENDING = 1.75
 
 
 def say_ready(url: str) -> None:
@@ -97,12 +100,14 @@ class Server(uvicorn.Server):
                 ssl_cert_reqs=tls.CLIENT_AUTH[config.tls_client_auth],
                 ssl_ciphers=tls.CIPHERS,
                 timeout_keep_alive=math.ceil(config.keep_alive),
-                timeout_graceful_shutdown=max(1, int(config.drain / 2)),
+                timeout_graceful_shutdown=int(config.drain) + 1,  # whole seconds, and longer than the drain
             )
         )
         self._application = application
         self._ready = ready
         self.told_to_end = threading.Event()
+        self._told_at: float | None = None
+        self._clock_watch = ClockWatch(application.session.clock)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
@@ -117,19 +122,28 @@ class Server(uvicorn.Server):
         self._ready(self._application.url)
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's tick, ten times a second; each tenth holds the connections to their deadlines."""
+        """uvicorn's tick, ten times a second; each tenth holds connections to their deadlines, and looks at the clock."""
         if counter % 10 == 0:
+            self._clock_watch.look()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, TimedConnection):
                     connection.enforce()
-        return await super().on_tick(counter)
+        if not await super().on_tick(counter):
+            return False
+        if self._told_at is None:
+            self._told_at = time.monotonic()
+        self._application.announce_end()
+        return time.monotonic() >= self._told_at + self._application.config.drain_delay
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End within the configured time; a second signal does not wait for that."""
-        ends_at = time.monotonic() + self._application.config.drain
-        self._application.drain()
-        await super().shutdown(sockets)
-        await self._application.stop(max(CLOSING, ends_at - time.monotonic() - CLOSING))
+        """Close the listener, and let attempts and answers end within `drain` seconds."""
+        drain, running = self._application.config.drain, self._application.session.runner.running
+        logger.info("stopping: %d attempts may end within %g s; a second signal ends them at once", running, drain)
+        ends_at = time.monotonic() + drain + ENDING
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._application.finish(drain, INTERRUPTING))
+            await super().shutdown(sockets)
+        await self._application.stop(max(INTERRUPTING, ends_at - time.monotonic()))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for an orderly end, and then the exit code is 0; the second one ends the process.
@@ -139,6 +153,7 @@ class Server(uvicorn.Server):
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True
+        self._told_at = time.monotonic()
         self.told_to_end.set()
 
 
@@ -169,7 +184,7 @@ async def _serve(config: Config, ready: Callable[[str], None], containment: Cont
         containment.break_off = application.session.runner.break_off
         server = Server(application, ready)
         _end_when_the_terminal_is_closed(server)
-        limit = (server.told_to_end, config.drain, asyncio.get_running_loop())
+        limit = (server.told_to_end, config.drain_delay + config.drain + ENDING, asyncio.get_running_loop())
         threading.Thread(target=_end_in_time, args=limit, name="end-in-time", daemon=True).start()
         with Watchdog(config.watchdog), kept_from_children(listener):
             await server.serve(sockets=[listener])
@@ -182,14 +197,14 @@ def _end_when_the_terminal_is_closed(server: Server) -> None:
         signal.signal(signal.SIGHUP, server.handle_exit)
 
 
-def _end_in_time(told_to_end: threading.Event, drain: float, loop: asyncio.AbstractEventLoop) -> None:
+def _end_in_time(told_to_end: threading.Event, limit: float, loop: asyncio.AbstractEventLoop) -> None:
     """End the process so many seconds after it was told to, whatever executors still do; a thread of its own.
 
     Tasks that swallow their cancellation, threads, and a blocked event loop would hold the interpreter's end up. The
     storage has been closed by then; if it was not, nothing that was acknowledged is lost, as with any other end.
     """
     told_to_end.wait()
-    time.sleep(drain)
+    time.sleep(limit)
     try:
         tasks = sum(not task.done() for task in asyncio.all_tasks(loop))
         threads = sum(not (thread.daemon or thread is threading.main_thread()) for thread in threading.enumerate())

@@ -15,13 +15,14 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
 from a2a_server.dialect import A2A_1_0, A2ADialect
+from a2a_server.framing import HALF_CLOSED
 from a2a_server.inflight import PIECE, SMALL
 from a2a_server.jsonrpc import Event, Frame
 from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.codec import encode
+from a2a_server.protocol.codec import encode, one_line
 from a2a_server.protocol.errors import TurnedAway
-from a2a_server.translate import STATUSES, ending_message, kinds, snapshot, updates
+from a2a_server.translate import OUTPUT, STATUSES, is_output, kinds, last_word, snapshot, tree_error_message, updates
 from core import events as e
 from core.errors import LogFolded, TaskNotFound
 from core.events import Recorded
@@ -37,8 +38,10 @@ LARGEST_KEPT = 256 * 1024  # bytes; larger frames are encoded for each follower
 PAGE = 500
 
 STREAM_END = Raw(b'{"type":"stream_end"}')
-CROWDED = b": its caller has not taken too many bytes; resume with Last-Event-ID\n\n"
-DRAINED = b": the server is stopping; resume with Last-Event-ID\n\n"
+# No blank line belongs to a comment: some readers take each blank line for an event, once an id was seen (httpx-sse).
+PING = b": ping\n"
+CROWDED = b": its caller has not taken too many bytes; resume with Last-Event-ID\n"
+DRAINED = b": the server is stopping; resume with Last-Event-ID\n"
 
 
 class View(NamedTuple):
@@ -217,7 +220,7 @@ class Streams:
         return snapshot(head, view.task_id, events)
 
     async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
-        key = (view.dialect.version, recorded.seq, view.task_id, closes)
+        key = (view.dialect.version + view.dialect.form, recorded.seq, view.task_id, closes)
         if (frames := self._cache.get(key)) is None:
             ending = await self._ending(recorded, view) if isinstance(recorded.event, e.TreeFinished) else None
             told = updates(recorded, view.task_id, view.context_id, ending=ending)
@@ -226,9 +229,11 @@ class Streams:
         return frames
 
     async def _ending(self, recorded: Recorded, view: View) -> wire.Message | None:
-        kinds = ("message_sent", *FAILURES)
-        events = await read_events(self._session.storage, view.tree_id, 0, until=recorded.seq, kinds=kinds)
-        return ending_message(view.tree_id, recorded.tree_status, events, view.context_id)
+        """Why the tree failed. What its executors said was told when they did."""
+        if recorded.tree_status is TaskStatus.COMPLETED:
+            return None
+        events = await read_events(self._session.storage, view.tree_id, 0, until=recorded.seq, kinds=FAILURES)
+        return tree_error_message(view.tree_id, recorded.tree_status, events, view.context_id)
 
     async def _task_frames(self, recorded: Recorded) -> tuple[bytes, ...]:
         key = ("tasks", recorded.seq, recorded.tree_id, False)
@@ -293,7 +298,20 @@ async def snapshot_events(
     """What a snapshot of the task at the head's version is made of."""
     wanted = kinds(head, task_id, with_artifacts=with_artifacts, with_history=with_history)
     only = None if task_id == head.id else task_id
-    return await read_events(storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
+    events = await read_events(storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
+    if not with_artifacts and only is None and head.status.is_terminal:
+        said = last_word(events, is_over=True)
+        # Output may be large: of what came after the last word only so much is read as tells that there is some.
+        events += [] if said is None else await _first_output(storage, head, said.seq)
+    return events
+
+
+async def _first_output(storage: Storage, head: TreeHead, after: int) -> list[Recorded]:
+    while page := await storage.events(head.id, after, until=head.version, kinds=OUTPUT, limit=1):
+        if is_output(page[0].event):
+            return list(page)
+        after = page[0].seq
+    return []
 
 
 async def sse(
@@ -312,7 +330,8 @@ async def sse(
                 except TurnedAway:
                     yield CROWDED
                     return
-            yield b"data: %b\n\n" % data if seq is None else b"id: %d\ndata: %b\n\n" % (seq, data)
+            line = one_line(data)
+            yield b"data: %b\n\n" % line if seq is None else b"id: %d\ndata: %b\n\n" % (seq, line)
             if is_large:
                 permit.let_go()
     if is_draining():
@@ -327,22 +346,32 @@ class EventStream(EventSourceResponse):
     """
 
     def __init__(self, events: AsyncIterator[bytes], *, ping: float) -> None:
-        super().__init__(events, ping=ping, sep="\n", ping_message_factory=_ping, cleanup_timeout=5.0)
+        super().__init__(events, ping=ping, sep="\n", ping_message_factory=_Ping, cleanup_timeout=5.0)
+        del self.headers["connection"]  # what becomes of the connection is said where that is known (RFC 9110 §7.6.1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A large event is handed to the connection in pieces, each when those before it have been taken."""
         senders = [send]
+        whole = asyncio.Lock()  # a comment in the middle of an event would be part of it
 
         async def in_pieces(message: Message) -> None:
-            body = message.get("body", b"")
-            if len(body) <= PIECE:
-                await senders[0](message)
-                return
-            for begin in range(0, len(body), PIECE):
-                await senders[0]({**message, "body": body[begin : begin + PIECE], "more_body": True})
+            async with whole:
+                body = message.get("body", b"")
+                if len(body) <= PIECE:
+                    await senders[0](message)
+                    return
+                for begin in range(0, len(body), PIECE):
+                    await senders[0]({**message, "body": body[begin : begin + PIECE], "more_body": True})
+
+        async def hearing() -> Message:
+            """What is written to a client that has left, and not only closed its half, comes back: the stream ends."""
+            message = await receive()
+            if message["type"] == "http.request" and HALF_CLOSED in scope:
+                await in_pieces({"type": "http.response.body", "body": PING, "more_body": True})
+            return message
 
         try:
-            await super().__call__(scope, receive, in_pieces)
+            await super().__call__(scope, hearing, in_pieces)
         finally:
             senders.clear()  # the library's cancelled tasks keep `in_pieces`, but not the request and its head
 
@@ -352,5 +381,6 @@ class EventStream(EventSourceResponse):
         await asyncio.get_running_loop().create_future()
 
 
-def _ping() -> ServerSentEvent:
-    return ServerSentEvent(comment="ping", sep="\n")
+class _Ping(ServerSentEvent):
+    def encode(self) -> bytes:
+        return PING

@@ -5,7 +5,7 @@ from typing import Any
 
 from a2a_server.protocol.errors import UnsupportedOperation
 from core.jsonvalue import plain
-from core.task import Task, TreeHead
+from core.task import Dependency, On, Task, TreeHead
 from core.timestamps import to_timestamp
 
 MAX_NESTED = 500  # levels of a tree that is told as nested objects; JSON readers give up soon after
@@ -24,7 +24,7 @@ def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
         "status": task.status,
         "progress": task.progress,
         "priority": task.priority,
-        "dependencies": [{"id": d.id, "required": d.required} for d in task.dependencies],
+        "dependencies": [_dependency(d) for d in task.dependencies],
         "inputs": task.inputs,
         "schemas": task.schemas,
         "params": task.params,
@@ -47,6 +47,12 @@ def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
     if head is not None:
         fields |= {"tree_status": head.status, "tree_progress": head.progress, "context_id": head.context_id}
     return fields
+
+
+def _dependency(dependency: Dependency) -> dict[str, Any]:
+    """As `tasks.create` takes it again. `required` says the same as `on`, but has no word for `failure`."""
+    required = {} if dependency.on is On.FAILURE else {"required": dependency.required}
+    return {"id": dependency.id, "on": dependency.on} | required
 
 
 def tree_object(head: TreeHead, tasks: Iterable[Task]) -> dict[str, Any]:

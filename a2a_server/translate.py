@@ -5,6 +5,7 @@ Whatever a client sees of a task is made of its tree's head and events alone, so
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ STATES: Mapping[TaskStatus, TaskState] = {
 }
 STATUSES: Mapping[TaskState, TaskStatus] = {state: status for status, state in STATES.items()}
 
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 CONVERSATION = ("message_received", "message_sent", "input_requested", "input_provided", *FAILURES)
 OUTPUT = ("artifact_added", "task_completed")
 
@@ -59,24 +61,23 @@ def snapshot(
 ) -> wire.Task:
     """The task at `head.version`, from its events up to there, in order.
 
-    `history_length` keeps that many of the latest messages, None all. Without artifacts their key is absent.
+    `history_length` keeps that many of the latest messages, None all. Without artifacts their key is absent. A message
+    stands in the status or in the history, never in both.
     """
     is_root = task_id == head.id
     status, changed_at = (head.status, head.updated_at) if is_root else _own_status(head, events)
-    history = _history(events, context_of(head), task_id)
+    said, told = _status_message(head, task_id, status, events)
+    history = _history(events, context_of(head), task_id, told)
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
+    about: dict[str, Any] = {"progress": head.progress} if is_root else {"rootTaskId": head.id}
     return wire.Task(
         id=task_id,
         context_id=context_of(head),
-        status=wire.TaskStatus(
-            state=STATES[status],
-            message=_status_message(head, task_id, status, events),
-            timestamp=to_timestamp(changed_at),
-        ),
-        artifacts=artifacts(task_id, events) if with_artifacts else None,
+        status=wire.TaskStatus(state=STATES[status], message=said, timestamp=to_timestamp(changed_at)),
+        artifacts=(artifacts(task_id, events) or None) if with_artifacts else None,
         history=history,
-        metadata={"progress": head.progress} if is_root else {"rootTaskId": head.id},
+        metadata=about | {"seq": head.version},
     )
 
 
@@ -85,7 +86,7 @@ def updates(
 ) -> list[StreamResponse]:
     """What the stream of this task says about an event: nothing, or one update, or an artifact and the status after it.
 
-    `ending` is the status message of a tree's end, which its last event does not carry.
+    `ending` is the status message of the task's end, where its last event does not carry it.
     """
     event = recorded.event
     is_root = task_id == recorded.tree_id
@@ -97,31 +98,48 @@ def updates(
     node = {"nodeId": recorded.task_id, "nodeName": recorded.name, "nodeStatus": status.value} if is_root else {}
     if isinstance(event, e.ArtifactAdded):
         artifact = _given_artifact(event.artifact, recorded.task_id, task_id)
-        return [] if artifact is None else [_artifact_update(task_id, context_id, artifact, node, event)]
+        return [] if artifact is None else [_artifact_update(recorded, task_id, context_id, artifact, node, event)]
     shown = recorded.tree_status if is_root else status
-    message = _spoken(recorded, task_id, context_id, is_root=is_root)
+    message = ending or _spoken(recorded, task_id, context_id, is_root=is_root)
     update = _status_update(recorded, task_id, context_id, shown, message, node | _details(event))
     result = result_artifact(recorded)
-    return [update] if result is None else [_artifact_update(task_id, context_id, result, node, None), update]
+    return [update] if result is None else [_artifact_update(recorded, task_id, context_id, result, node, None), update]
 
 
 def reply_message(recorded: Recorded, context_id: str) -> wire.Message | None:
     """The direct Message that an executor gave in place of a Task. It names no task: for its caller there is none."""
     if isinstance(recorded.event, e.MessageSent) and recorded.event.is_reply:
-        return _message(recorded.event.message["parts"], _message_id(recorded), context_id, "")
+        return _said(recorded, context_id, "")
     return None
 
 
-def ending_message(
+def tree_error_message(
     tree_id: str, status: TaskStatus, events: Sequence[Recorded], context_id: str
 ) -> wire.Message | None:
-    """The status message of a tree that has ended: its error, else what its executors said last."""
-    if status is not TaskStatus.COMPLETED and (error := tree_error(tree_id, status, events)):
-        return _message(to_parts(error), f"{tree_id}.error", context_id, tree_id)
+    """Why the tree ended as it did, as a message; None for a completed one."""
+    error = None if status is TaskStatus.COMPLETED else tree_error(tree_id, status, events)
+    return _message(to_parts(error), f"{tree_id}.error", context_id, tree_id) if error else None
+
+
+def last_word(events: Sequence[Recorded], *, is_over: bool) -> Recorded | None:
+    """What an executor said last, if that still is what its task's status says.
+
+    It is not once something was asked, and of a task that is over not where output came after it: that is the answer.
+    """
     for recorded in reversed(events):
-        if isinstance(recorded.event, e.MessageSent):
-            return _message(recorded.event.message["parts"], _message_id(recorded), context_id, tree_id)
+        event = recorded.event
+        if isinstance(event, e.MessageSent):
+            return recorded
+        if isinstance(event, e.InputRequested) or (is_over and is_output(event)):
+            return None
     return None
+
+
+def is_output(event: e.Event) -> bool:
+    """Whether the event gives or ends with a piece of the task's output."""
+    if isinstance(event, e.ArtifactAdded):
+        return bool(event.artifact["parts"])
+    return isinstance(event, e.TaskCompleted) and event.result is not None and bool(result_parts(event.result))
 
 
 def result_artifact(recorded: Recorded) -> wire.Artifact | None:
@@ -189,15 +207,22 @@ def _own_status(head: TreeHead, events: Sequence[Recorded]) -> tuple[TaskStatus,
 
 def _status_message(
     head: TreeHead, task_id: str, status: TaskStatus, events: Sequence[Recorded]
-) -> wire.Message | None:
+) -> tuple[wire.Message | None, int]:
+    """What the status says, and the number of the event that brought it, which the history leaves out; 0: none."""
     context_id = context_of(head)
     if status.is_interrupted and (asked := _oldest_question(events)) is not None:
-        return _question(asked, context_id, task_id)
-    if status.is_terminal and task_id != head.id:
-        ends = [recorded for recorded in events if error_of(recorded.event)]
-        if ends:
-            return _error(ends[-1], context_id, task_id)
-    return ending_message(task_id, status if status.is_terminal else TaskStatus.COMPLETED, events, context_id)
+        return _question(asked, context_id, task_id), asked.seq
+    if status.is_terminal and (error := _end_error(head, task_id, status, events)) is not None:
+        return error, 0
+    said = last_word(events, is_over=status.is_terminal)
+    return (None, 0) if said is None else (_said(said, context_id, task_id), said.seq)
+
+
+def _end_error(head: TreeHead, task_id: str, status: TaskStatus, events: Sequence[Recorded]) -> wire.Message | None:
+    if task_id == head.id:
+        return tree_error_message(task_id, status, events, context_of(head))
+    ends = [recorded for recorded in events if error_of(recorded.event)]
+    return _error(ends[-1], context_of(head), task_id) if ends else None
 
 
 def _oldest_question(events: Sequence[Recorded]) -> Recorded | None:
@@ -210,16 +235,24 @@ def _oldest_question(events: Sequence[Recorded]) -> Recorded | None:
     return next(iter(waiting.values()), None)
 
 
-def _history(events: Sequence[Recorded], context_id: str, task_id: str) -> list[wire.Message]:
-    """What was said, oldest first, never de-duplicated: clients repeat their message ids."""
+def _history(events: Sequence[Recorded], context_id: str, task_id: str, told: int) -> list[wire.Message]:
+    """The conversation, oldest first, never de-duplicated: clients repeat their message ids.
+
+    `told`: the number of the event that the status tells, so that nobody reads it twice.
+    """
     history: list[wire.Message] = []
     for recorded in events:
         event = recorded.event
+        if recorded.seq == told:
+            continue
         if isinstance(event, e.MessageReceived):
             history.append(decode(event.message, wire.Message))
         elif isinstance(event, e.MessageSent):
-            said = _message(event.message["parts"], _message_id(recorded), context_id, task_id)
+            said = _said(recorded, context_id, task_id)
             history += [said] if said else []
+        elif isinstance(event, e.InputRequested):
+            asked = _question(recorded, context_id, task_id)
+            history += [asked] if asked else []
     return history
 
 
@@ -254,7 +287,7 @@ def _joined(pieces: Sequence[wire.Artifact]) -> wire.Artifact:
         description=next((piece.description for piece in reversed(pieces) if piece.description), ""),
         parts=[part for piece in pieces for part in piece.parts],
         metadata=metadata,
-        extensions=pieces[0].extensions,
+        extensions=list(dict.fromkeys(uri for piece in pieces for uri in piece.extensions)),
     )
 
 
@@ -272,6 +305,7 @@ def _given_artifact(artifact: Mapping[str, Any], node_id: str, task_id: str) -> 
         description=artifact.get("description", ""),
         parts=parts,
         metadata=artifact.get("metadata", {}),
+        extensions=artifact.get("extensions", []),
     )
 
 
@@ -285,8 +319,8 @@ def _wire_part(part: Any) -> wire.Part:
 def _spoken(recorded: Recorded, task_id: str, context_id: str, *, is_root: bool) -> wire.Message | None:
     """The status message that an event brings. In a root's stream a node's error is a detail of the node."""
     match recorded.event:
-        case e.MessageSent() as said:
-            return _message(said.message["parts"], _message_id(recorded), context_id, task_id)
+        case e.MessageSent():
+            return _said(recorded, context_id, task_id)
         case e.InputRequested():
             return _question(recorded, context_id, task_id)
         case event if error_of(event) and not is_root:
@@ -301,6 +335,8 @@ def _details(event: e.Event) -> dict[str, Any]:
             return {"progress": event.fraction} | told
         case e.AttemptFailed():
             return {"error": event.error, "retryAt": to_timestamp(event.retry_at)}
+        case e.TaskSkipped():
+            return {"cause": "skipped", "reason": event.reason}
         case _:
             return {"error": error} if (error := error_of(event)) else {}
 
@@ -308,23 +344,37 @@ def _details(event: e.Event) -> dict[str, Any]:
 def _question(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
     event = recorded.event
     assert isinstance(event, e.InputRequested)
-    return _message(event.parts, f"{recorded.task_id}.{event.attempt}.question", context_id, task_id)
+    about = {"metadata": event.metadata, "extensions": list(event.extensions)}
+    return _message(event.parts, f"{recorded.task_id}.{event.attempt}.question", context_id, task_id, about)
 
 
 def _error(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
     return _message(to_parts(error_of(recorded.event)), f"{recorded.task_id}.error", context_id, task_id)
 
 
-def _message_id(recorded: Recorded) -> str:
-    return f"{recorded.tree_id}.{recorded.seq}"
+def _said(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
+    event = recorded.event
+    assert isinstance(event, e.MessageSent)
+    said = event.message
+    return _message(said["parts"], f"{recorded.tree_id}.{recorded.seq}", context_id, task_id, said)
 
 
-def _message(parts: Iterable[Any], message_id: str, context_id: str, task_id: str) -> wire.Message | None:
+def _message(
+    parts: Iterable[Any], message_id: str, context_id: str, task_id: str, about: Mapping[str, Any] = EMPTY
+) -> wire.Message | None:
     """Something the agent says; None for nothing, since a message has at least one part."""
     said = wire_parts(parts)
     if not said:
         return None
-    return wire.Message(message_id=message_id, role=Role.AGENT, parts=said, context_id=context_id, task_id=task_id)
+    return wire.Message(
+        message_id=message_id,
+        role=Role.AGENT,
+        parts=said,
+        context_id=context_id,
+        task_id=task_id,
+        metadata=about.get("metadata", {}),
+        extensions=about.get("extensions", []),
+    )
 
 
 def _status_update(
@@ -336,12 +386,19 @@ def _status_update(
     metadata: dict[str, Any],
 ) -> StreamResponse:
     shown = wire.TaskStatus(state=STATES[status], message=message, timestamp=to_timestamp(recorded.at))
-    update = wire.TaskStatusUpdateEvent(task_id=task_id, context_id=context_id, status=shown, metadata=metadata)
+    update = wire.TaskStatusUpdateEvent(
+        task_id=task_id, context_id=context_id, status=shown, metadata=metadata | {"seq": recorded.seq}
+    )
     return StreamResponse(status_update=update)
 
 
 def _artifact_update(
-    task_id: str, context_id: str, artifact: wire.Artifact, metadata: dict[str, Any], piece: e.ArtifactAdded | None
+    recorded: Recorded,
+    task_id: str,
+    context_id: str,
+    artifact: wire.Artifact,
+    metadata: dict[str, Any],
+    piece: e.ArtifactAdded | None,
 ) -> StreamResponse:
     """`piece`: the chunk that brought it; None for a result, which is whole."""
     update = wire.TaskArtifactUpdateEvent(
@@ -350,6 +407,6 @@ def _artifact_update(
         artifact=artifact,
         append=piece is not None and piece.append,
         last_chunk=piece is None or piece.last_chunk,
-        metadata=metadata,
+        metadata=metadata | {"seq": recorded.seq},
     )
     return StreamResponse(artifact_update=update)

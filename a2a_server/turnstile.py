@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from a2a_server.framing import Framed
+from a2a_server.framing import Ending, Framed
 from a2a_server.overload import REFUSED, RETRY_AFTER, TAKEN, Kind, Load, kind_of_body, kind_of_path
 
 TURN: Final = 0.01  # seconds, at least, between two times at which connections are heard again
@@ -43,6 +43,7 @@ class Turnstile(Framed):
     refusals: ClassVar[Refusals]
     bench: ClassVar["Bench"]
     _unheard: bytearray | None = None  # what came while it rests
+    _has_ended_unheard = False  # the client's end came while it rests
     _held: bytearray | None = None  # the body of a call of which it is not known whether it may pass
     _kind: Kind | None = None  # by its path
     _early_until = 0.0  # when it may ask again, as it was told with a refusal
@@ -59,6 +60,12 @@ class Turnstile(Framed):
         self._unheard += data
         if len(self._unheard) > HELD:
             self.flow.pause_reading()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's never stays
+        if self._unheard is None or self.scheme == "https":
+            return super().eof_received()
+        self._has_ended_unheard = True
+        return True
 
     def on_headers_complete(self) -> None:
         if self.load is None or not self.load.is_pressed(early=self._is_early()):
@@ -112,6 +119,8 @@ class Turnstile(Framed):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        if cycle.scope["http_version"] == "1.0" or cycle.waiting_for_100_continue:
+            app = Ending(app, cycle)
         super()._start_asgi_task(cycle, app)
         self._weigh()
 
@@ -164,6 +173,9 @@ class Turnstile(Framed):
         self.flow.resume_reading()
         if unheard:
             super().data_received(bytes(unheard))
+        if self._has_ended_unheard and not self.eof_received():
+            self.transport.close()
+        if unheard or self._has_ended_unheard:
             return
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

@@ -11,9 +11,10 @@ from a2a_server.card.published import (
     VERSION_HEADER,
     Document,
     Published,
-    not_modified,
+    precondition,
 )
 
+_LISTS = ("if-match", "if-none-match")  # which may come on several lines (RFC 9110 §5.3)
 CARD_PATHS = (CARD_PATH, "/.well-known/agent.json", "/.well-known/agent-card")
 
 
@@ -48,6 +49,8 @@ class WellKnown:
 
 
 def _answer(request: Request, document: Document) -> Response:
-    if not_modified(document, request.headers):
-        return Response(status_code=304, headers=document.headers)
+    lists = {name: ", ".join(request.headers.getlist(name)) for name in _LISTS if name in request.headers}
+    status = precondition(document, {**request.headers, **lists})
+    if status != 200:
+        return Response(status_code=status, headers=document.headers if status == 304 else None)
     return Response(document.body, media_type=document.media_type, headers=document.headers)

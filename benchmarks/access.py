@@ -23,8 +23,9 @@ from a2a_server.app import Application, build
 from a2a_server.auth.apikeys import ApiKeys, Grant
 from a2a_server.auth.errors import BadCredential
 from a2a_server.config import Config
-from a2a_server.context import Principal, RequestContext, owner_of
+from a2a_server.context import Principal, RequestContext
 from core.executors.registry import ExecutorRegistry
+from core.owners import owner_of
 
 MOST = 3.0
 FOREIGN_TREES = 200

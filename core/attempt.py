@@ -203,6 +203,24 @@ async def perform(
         return _ending(attempt, spec, _deciding(error), clock.chance(), means.error_texts)
 
 
+async def wait_until_ended(
+    attempts: Mapping[tuple[str, str], Attempt], limit: float, going_on: Callable[[frozenset[str]], None]
+) -> None:
+    """Wait until all have ended, `limit` seconds at most. `going_on` is told which trees have some, each time one ends.
+
+    The keys are (tree, task).
+    """
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + limit
+    while True:
+        jobs = {key: each.job for key, each in attempts.items() if each.job is not None and not each.job.done()}
+        going_on(frozenset(tree_id for tree_id, _ in jobs))
+        left = ends_at - loop.time()
+        if not jobs or left <= 0:
+            return
+        await asyncio.wait(jobs.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+
 async def _violation(
     judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str, *, is_brought: bool = False
 ) -> str | None:
@@ -267,7 +285,10 @@ def _question(task: Task, asked: Sequence[Suspend]) -> RequestInput:
     """All that the attempt asked, as one."""
     parts = tuple(part for each in asked for part in each.parts)
     auth = all(each.auth for each in asked)
-    return RequestInput(task.id, task.attempt, parts, auth, tuple(each.key for each in asked))
+    metadata = {name: value for each in asked for name, value in each.metadata.items()}
+    extensions = tuple(dict.fromkeys(uri for each in asked for uri in each.extensions))
+    keys = tuple(each.key for each in asked)
+    return RequestInput(task.id, task.attempt, parts, auth, metadata, extensions, keys)
 
 
 def _storable(text: str) -> str:

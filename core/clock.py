@@ -1,5 +1,6 @@
 """The outside world's time, ids and chance, in one place, so that tests and simulations can put their own there."""
 
+import logging
 import os
 import random
 import threading
@@ -7,15 +8,20 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-LASTING = 3_600.0  # seconds after which a jump of the wall clock is believed
-SLEW = 1.0  # seconds by which the wall clock may be corrected at once; more is a jump
+logger = logging.getLogger(__name__)
+
+TOLD = 60.0  # seconds by which the machine's clock has to change for a line in the log
 
 
 class Clock(Protocol):
     """What the core asks of the world around it."""
 
     def now(self) -> float:
-        """Seconds since 1970 (UTC)."""
+        """Seconds since 1970 (UTC) that pass as seconds do within this process. For whatever waits, ages or expires."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since 1970 as the machine's clock is set. For what is compared with others' clocks: tokens, signatures."""
         ...
 
     def new_id(self) -> str:
@@ -28,19 +34,31 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock; ids are UUIDs of version 7 (RFC 9562 §5.7), increasing within the process."""
+    """The machine's clock as it was set when this object was made; from then on seconds pass as they do.
 
-    def __init__(self) -> None:
+    They are counted by the time since the machine was started, that in which it slept included: setting the clock, in
+    either direction, neither ends nor prolongs a wait. The next process begins with the clock as it is set then. Ids
+    are UUIDs of version 7 (RFC 9562 §5.7), increasing within the process. `wall` is nanoseconds since 1970, `uptime`
+    nanoseconds since any moment.
+    """
+
+    def __init__(self, wall: Callable[[], int] = time.time_ns, uptime: Callable[[], int] | None = None) -> None:
+        self._wall = wall
+        self._uptime = uptime or boot_nanoseconds
+        self._offset = wall() - self._uptime()
         self._lock = threading.Lock()
         self._last = 0
 
     def now(self) -> float:
-        return time.time()
+        return (self._uptime() + self._offset) / 1e9
+
+    def wall(self) -> float:
+        return self._wall() / 1e9
 
     def new_id(self) -> str:
         with self._lock:
             # 48 bits of milliseconds and a 12-bit fraction, so ids of one process sort by creation.
-            stamp = max(self._last + 1, time.time_ns() * 4096 // 1_000_000)
+            stamp = max(self._last + 1, (self._uptime() + self._offset) * 4096 // 1_000_000)
             self._last = stamp
         tail = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
         # Not by way of uuid.UUID, which takes longer than all the rest.
@@ -51,37 +69,28 @@ class SystemClock:
         return random.random()
 
 
-def boot_seconds() -> float:
-    """Seconds since the machine was started, those in which it slept included, whatever its clock is set to."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+def boot_nanoseconds() -> int:
+    """Nanoseconds since the machine was started, whatever its clock is set to; those in which it slept count (Linux)."""
+    return time.clock_gettime_ns(_BOOT)
 
 
-class SteadyTime:
-    """The time for ages and waits within one process: seconds since 1970 that pass as seconds do.
+_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-    The wall clock's jumps, in either direction, are believed only after they have lasted for an hour. `wall` is seconds
-    since 1970, `uptime` seconds since any moment; both are read at the first call, from which it goes on.
-    """
 
-    def __init__(self, wall: Callable[[], float], uptime: Callable[[], float]) -> None:
-        self._wall = wall
-        self._uptime = uptime
-        self._offset: float | None = None  # of the wall clock to the uptime, as it is believed
-        self._jump = (0.0, 0.0)  # of which there is another one since when
+class ClockWatch:
+    """Tells the log when the machine's clock was set: this process goes on by the time that it began with."""
 
-    def now(self) -> float:
-        """Seconds since 1970."""
-        uptime = self._uptime()
-        offset = self._wall() - uptime
-        if self._offset is None or abs(offset - self._offset) <= SLEW:
-            self._offset = offset
-            self._jump = (offset, uptime)
-        elif abs(offset - self._jump[0]) > SLEW:
-            self._jump = (offset, uptime)
-        elif uptime - self._jump[1] >= LASTING:
-            self._offset = offset
-        return uptime + self._offset
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told = 0.0  # by how many seconds it differed
 
-    def passed(self) -> float:
-        """The latest moment that has passed by this time and by the wall clock, for what cannot be undone."""
-        return min(self.now(), self._wall())
+    def look(self) -> None:
+        """Compare the two. A difference stands in the log once."""
+        difference = self._clock.wall() - self._clock.now()
+        if abs(difference - self._told) >= TOLD:
+            self._told = difference
+            logger.warning(
+                "the machine's clock differs by %.0f s from the time that this process began with; waits go on by the "
+                "latter, and a restart takes the clock as it is set",
+                difference,
+            )

@@ -1,4 +1,7 @@
-"""What may be asked of a tree: imperative, and may be refused. Pure data."""
+"""What may be asked of a tree: imperative, and may be refused. Pure data.
+
+`by` is the owner-like name of who asks (`core.owners`), where that is not the tree's owner.
+"""
 
 from typing import Any
 
@@ -12,6 +15,7 @@ class Execute(Struct, frozen=True, gc=False):
 
     task_id: str | None = None
     force: bool = False
+    by: str | None = None
 
 
 class StartTask(Struct, frozen=True, gc=False):
@@ -55,6 +59,8 @@ class RequestInput(Struct, frozen=True, gc=False):
     attempt: int
     parts: tuple[dict[str, Any], ...]
     auth: bool = False
+    metadata: dict[str, Any] = {}
+    extensions: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()  # of each question, by which its answer is known
 
 
@@ -68,6 +74,7 @@ class ProvideInput(Struct, frozen=True, gc=False):
     task_id: str
     answer: Any
     message: dict[str, Any] | None = None
+    by: str | None = None
     each: tuple[Any, ...] = ()
 
 
@@ -128,6 +135,7 @@ class Cancel(Struct, frozen=True, gc=False):
     reason: str | None = None
     force: bool = False
     uninterruptible: frozenset[str] = frozenset()
+    by: str | None = None
     attempt: int | None = None  # only while this attempt of the task runs: it says so itself
 
 
@@ -136,6 +144,7 @@ class UpdateTask(Struct, frozen=True, gc=False):
 
     task_id: str
     changes: dict[str, Any]
+    by: str | None = None
 
 
 class ReceiveMessage(Struct, frozen=True, gc=False):

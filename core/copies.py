@@ -34,7 +34,7 @@ def copies(
             tree_id=new_ids[root_id],
             parent_id=None if task.id == root_id else new_ids[task.parent_id or ""],
             position=position,
-            dependencies=tuple(Dependency(new_ids[d.id], d.required) for d in task.dependencies if d.id in new_ids),
+            dependencies=tuple(Dependency(new_ids[d.id], d.on) for d in task.dependencies if d.id in new_ids),
             original_task_id=task.id,
             created_at=now,
         )
@@ -45,4 +45,4 @@ def copies(
 def own_ids(dependencies: Sequence[Dependency], tasks: Sequence[Task]) -> tuple[Dependency, ...]:
     """Dependencies by id or by the caller's own reference, as ids."""
     by_ref = {task.ref: task.id for task in tasks if task.ref}
-    return tuple(Dependency(by_ref.get(d.id, d.id), d.required) for d in dependencies)
+    return tuple(Dependency(by_ref.get(d.id, d.id), d.on) for d in dependencies)

@@ -21,9 +21,9 @@ from core.errors import (
     TaskNotFound,
     TreeIsRunning,
 )
-from core.plan import check_graph
-from core.task import Cause, Task, TaskStatus
-from core.tree import TaskTree, changed_task
+from core.graph import check_graph
+from core.task import Cause, On, Task, TaskStatus
+from core.tree import TaskTree, changed_task, is_met
 
 MAX_CRASHES = 5  # while one task ran alone, in one run; then it is taken for the cause (semantics §9, "poison")
 MAX_ERROR = 4_000  # characters of an error that are kept
@@ -44,6 +44,7 @@ class _Settling:
         self.tree = tree
         self.events: list[e.Event] = []
         self._status: dict[str, TaskStatus] = {}
+        self._skips: set[str] = set()
         self._origin: dict[str, str] = {}  # the first cause of each end, told with every end that follows from it
         self._waiting: dict[str, int] = {}
         self._open = tree.open
@@ -54,12 +55,16 @@ class _Settling:
         """The task's status after the events so far."""
         return self._status.get(task_id) or self.tree.tasks[task_id].status
 
+    def is_skipped(self, task_id: str) -> bool:
+        """Whether the task has completed without having run, after the events so far."""
+        return task_id in self._skips or (task_id not in self._status and self.tree.tasks[task_id].is_skipped)
+
     def is_open(self, task_id: str) -> bool:
         return task_id not in self._status and self.tree.is_open(task_id)
 
-    def cancel_tree(self, error: str) -> None:
+    def cancel_tree(self, error: str, by: str | None) -> None:
         self._cancelled = True
-        self.events.append(e.TreeCancelled(self.tree.id, error))
+        self.events.append(e.TreeCancelled(self.tree.id, error, by))
 
     def end(self, event: e.Event, status: TaskStatus, error: str | None = None) -> None:
         """One task ends; what follows from it is worked out by `settle`."""
@@ -69,8 +74,8 @@ class _Settling:
             self._origin.setdefault(event.task_id, f"{self._describe(event.task_id)} {status}: {error}")
         self._queue.append(event.task_id)
 
-    def cancel(self, task_id: str, error: str, cause: Cause) -> None:
-        self.end(e.TaskCancelled(task_id, error, cause), TaskStatus.CANCELLED, error)
+    def cancel(self, task_id: str, error: str, cause: Cause, by: str | None = None) -> None:
+        self.end(e.TaskCancelled(task_id, error, cause, by), TaskStatus.CANCELLED, error)
 
     def settle(self) -> list[e.Event]:
         """Follow every consequence, and end the run when nothing is left open."""
@@ -85,10 +90,10 @@ class _Settling:
             ended = self._queue.popleft()
             self._open -= self.tree.is_open(ended)
             completed = self.status(ended) is TaskStatus.COMPLETED
-            for dependent, required in self.tree.dependents.get(ended, ()):
+            for dependent, on in self.tree.dependents.get(ended, ()):
                 if not self.is_open(dependent):
                     continue
-                if required and not completed:
+                if on is On.SUCCESS and not completed:
                     self._give_up(dependent, ended)
                 else:
                     self._wait_for_one_less(dependent)
@@ -99,14 +104,36 @@ class _Settling:
     def _wait_for_one_less(self, task_id: str) -> None:
         waiting = self._waiting.get(task_id, self.tree.waiting[task_id]) - 1
         self._waiting[task_id] = waiting
-        if waiting == 0 and self.tree.tasks[task_id].is_group:
+        if waiting == 0:
+            self.go_on(task_id)
+
+    def go_on(self, task_id: str) -> None:
+        """Nothing that the task waits for is left: a group ends, and what must not run is skipped."""
+        task = self.tree.tasks[task_id]
+        if task.is_group:
             self.end_group(task_id)
+        elif self.tree.has_alternatives:
+            self._skip_unless_met(task)
+
+    def _skip_unless_met(self, task: Task) -> None:
+        for dependency in task.dependencies:
+            is_skipped = self.is_skipped(dependency.id)
+            if not is_met(dependency.on, self.status(dependency.id), is_skipped=is_skipped):
+                end = "was skipped" if is_skipped else "completed"
+                self._skips.add(task.id)
+                reason = _short(f"skipped, because {self._describe(dependency.id)} {end}")
+                self.end(e.TaskSkipped(task.id, reason), TaskStatus.COMPLETED)
+                return
 
     def end_group(self, group_id: str) -> None:
         """Give the group the roll-up of its children."""
         status = self.tree.roll_up(self.status, group_id)
         if status is TaskStatus.COMPLETED:
-            self.end(e.GroupEnded(group_id, status), status)
+            cause = None
+            if self.tree.has_alternatives and all(map(self.is_skipped, self.tree.children.get(group_id, (group_id,)))):
+                self._skips.add(group_id)
+                cause = Cause.SKIPPED
+            self.end(e.GroupEnded(group_id, status, None, cause), status)
             return
         culprit = next(i for i in self.tree.children[group_id] if self.status(i) is status)
         error = self._blame(culprit)
@@ -173,15 +200,16 @@ def _execute(command: c.Execute, tree: TaskTree, now: float) -> list[e.Event]:
     if not scope:
         raise NothingToRun(target.id, f"Task {target.id} is already completed; use force to run it again")
     is_whole = len(scope) == len(tree.tasks)
-    started = e.RunStarted(tree.id, tree.run + 1, None if is_whole else tuple(scope), command.force)
+    started = e.RunStarted(tree.id, tree.run + 1, None if is_whole else tuple(scope), command.force, command.by)
     if is_whole:
         return [started]
-    # A group whose children are all completed ends at once: worked out on a copy, as the run will find the tree.
+    # A group whose children are all completed ends at once, and what the run finds unmet is skipped: worked out on a
+    # copy, as the run will find the tree.
     ahead = TaskTree(tree.head, tree.tasks.values())
     ahead.apply(started, now)
     settling = _Settling(ahead)
-    for group_id in [i for i, waiting in ahead.waiting.items() if not waiting and ahead.tasks[i].is_group]:
-        settling.end_group(group_id)
+    for task_id in [i for i, waiting in ahead.waiting.items() if not waiting]:
+        settling.go_on(task_id)
     return [started, *settling.settle()]
 
 
@@ -206,13 +234,13 @@ def _scope_of(tree: TaskTree, target: Task, force: bool) -> list[str]:
         ended = candidates.popleft()
         is_news = ended not in settled
         settled.add(ended)
-        for waiter, required in _waiters(tree, ended):
+        for waiter, on in _waiters(tree, ended):
             if waiter in seen:
                 continue
             if waiter not in unmet:
                 edges = _edges(tree, tree.tasks[waiter])
-                unmet[waiter] = sum(i not in settled and not _is_over(tree, i, needed) for i, needed in edges)
-            elif is_news and not _is_over(tree, ended, required):
+                unmet[waiter] = sum(i not in settled and not _is_over(tree, i, kind) for i, kind in edges)
+            elif is_news and not _is_over(tree, ended, on):
                 unmet[waiter] -= 1
             if not unmet[waiter]:
                 seen.add(waiter)
@@ -222,25 +250,25 @@ def _scope_of(tree: TaskTree, target: Task, force: bool) -> list[str]:
     return [i for i in tree.tasks if i in scope]
 
 
-def _is_over(tree: TaskTree, task_id: str, required: bool) -> bool:
+def _is_over(tree: TaskTree, task_id: str, on: On) -> bool:
     """Whether nobody who depends on the task would wait for it, were it left as it is."""
     status = tree.tasks[task_id].status
-    return status is TaskStatus.COMPLETED if required else status.is_terminal
+    return status is TaskStatus.COMPLETED if on is On.SUCCESS else status.is_terminal
 
 
-def _edges(tree: TaskTree, task: Task) -> Iterator[tuple[str, bool]]:
-    """What the task waits for, and whether it must be completed: a group's children need only have ended."""
-    yield from ((dependency.id, dependency.required) for dependency in task.dependencies)
+def _edges(tree: TaskTree, task: Task) -> Iterator[tuple[str, On]]:
+    """What the task waits for, and for which end of it: a group's children need only have ended."""
+    yield from ((dependency.id, dependency.on) for dependency in task.dependencies)
     if task.is_group:
-        yield from ((child, False) for child in tree.children.get(task.id, ()))
+        yield from ((child, On.ANY) for child in tree.children.get(task.id, ()))
 
 
-def _waiters(tree: TaskTree, task_id: str) -> Iterator[tuple[str, bool]]:
+def _waiters(tree: TaskTree, task_id: str) -> Iterator[tuple[str, On]]:
     """The other way round: those that wait for the task."""
     yield from tree.dependents.get(task_id, ())
     parent = tree.tasks[task_id].parent_id
     if parent is not None and tree.tasks[parent].is_group:
-        yield parent, False
+        yield parent, On.ANY
 
 
 # Attempts
@@ -253,7 +281,7 @@ def _start(command: c.StartTask, tree: TaskTree, now: float) -> list[e.Event]:
     if task.deadline is not None and task.deadline <= now:
         return _fail(tree, task, "the deadline passed before the task could start", Cause.DEADLINE)
     groups = [group for group in tree.ancestors(task.id) if group.is_group and group.status is TaskStatus.PENDING]
-    absent = tuple(d.id for d in task.dependencies if tree.tasks[d.id].status is not TaskStatus.COMPLETED)
+    absent = tuple(d.id for d in task.dependencies if not tree.tasks[d.id].has_result)
     started = [e.GroupStarted(group.id) for group in groups if tree.is_open(group.id)]
     return [*started, e.TaskStarted(task.id, task.attempt + 1, absent)]
 
@@ -279,7 +307,8 @@ def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[
     task = _owned(tree, command.task_id, command.attempt)
     if tree.cancelled is not None:
         return _obey_cancel(tree, task)
-    return [e.InputRequested(command.task_id, command.attempt, command.parts, command.auth, command.keys)]
+    asked = (command.parts, command.auth, command.metadata, command.extensions, command.keys)
+    return [e.InputRequested(command.task_id, command.attempt, *asked)]
 
 
 def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[e.Event]:
@@ -289,9 +318,8 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None:
         raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
-    if 1 < len(task.question.keys) == len(command.each):
-        return [*received, e.InputProvided(task.id, command.each[0], command.each[1:])]
-    return [*received, e.InputProvided(task.id, command.answer)]
+    answers = command.each if 1 < len(task.question.keys) == len(command.each) else (command.answer,)
+    return [*received, e.InputProvided(task.id, answers[0], command.message, command.by, answers[1:])]
 
 
 def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:
@@ -380,17 +408,17 @@ def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
         raise TaskNotCancelable(task.id, f"Task {task.id} is already {status}, cannot cancel")
     reason = _short(command.reason or "cancelled by request")
     if task.id == tree.id and tree.cancelled is None:
-        settling.cancel_tree(reason)
+        settling.cancel_tree(reason, command.by)
     left = frozenset() if command.force else command.uninterruptible & tree.running
     for i in targets:
         if i not in left and not tree.tasks[i].is_group and not settling.status(i).is_terminal:
-            settling.cancel(i, reason, Cause.REQUESTED)
+            settling.cancel(i, reason, Cause.REQUESTED, command.by)
     settling.follow()
     # A group that waits for something outside is cancelled too, unless one of its own tasks still runs.
     busy = {group.id for i in left for group in tree.ancestors(i)}
     for i in reversed(targets):
         if i not in left and i not in busy and not settling.status(i).is_terminal:
-            settling.cancel(i, reason, Cause.REQUESTED)
+            settling.cancel(i, reason, Cause.REQUESTED, command.by)
             settling.follow()
     return settling.settle()
 
@@ -400,8 +428,8 @@ def _requiring(tree: TaskTree, task_ids: Iterable[str]) -> list[str]:
     found = dict.fromkeys(task_ids)
     stack = list(found)
     while stack:
-        for dependent, required in tree.dependents.get(stack.pop(), ()):
-            if required and dependent not in found:
+        for dependent, on in tree.dependents.get(stack.pop(), ()):
+            if on is On.SUCCESS and dependent not in found:
                 found[dependent] = None
                 stack.append(dependent)
     return list(found)
@@ -417,7 +445,7 @@ def _update(command: c.UpdateTask, tree: TaskTree, now: float) -> list[e.Event]:
     changed = changed_task(task, command.changes, now)
     if problems := check_graph([changed if i == task.id else each for i, each in tree.tasks.items()]):
         raise InvalidPlan(problems)
-    return [e.TaskUpdated(task.id, msgspec.to_builtins(command.changes))]
+    return [e.TaskUpdated(task.id, msgspec.to_builtins(command.changes), command.by)]
 
 
 _DECIDE: dict[type, Callable[[Any, TaskTree, float], list[e.Event]]] = {

@@ -134,7 +134,9 @@ class DiskReserved(StorageUnavailable):
 
 
 class DatabaseInUse(StorageError):
-    """Another process holds this database file."""
+    """Another process, or another part of this one, holds this database file."""
+
+    is_own = False  # it is this process
 
 
 class ConfigurationError(CoreError):

@@ -1,6 +1,7 @@
 """What has happened to a tree: the log's entries, in the past tense. They may not be refused.
 
-Pure data. `TaskTree.apply` is the only reader that changes anything because of them.
+Pure data. `TaskTree.apply` is the only reader that changes anything because of them. `by` is who asked for it, where
+that was not the tree's owner (`core.owners`).
 """
 
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ from msgspec import Struct
 from core.task import Cause, TaskStatus
 
 
-class TreeCreated(Struct, frozen=True, gc=False, tag="tree_created"):
+class TreeCreated(Struct, frozen=True, gc=False, omit_defaults=True, tag="tree_created"):
     """The tree and all its tasks were stored."""
 
     size: int
     task_id: str
+    by: str | None = None
 
 
 class MessageReceived(Struct, frozen=True, gc=False, tag="message_received"):
@@ -25,13 +27,14 @@ class MessageReceived(Struct, frozen=True, gc=False, tag="message_received"):
     message: dict[str, Any]
 
 
-class RunStarted(Struct, frozen=True, gc=False, tag="run_started"):
+class RunStarted(Struct, frozen=True, gc=False, omit_defaults=True, tag="run_started"):
     """The tasks in `scope` (None: all) that are not completed, or all of them with `force`, are to run."""
 
     task_id: str
     run: int
     scope: tuple[str, ...] | None = None
     force: bool = False
+    by: str | None = None
 
 
 class TaskStarted(Struct, frozen=True, gc=False, tag="task_started"):
@@ -77,14 +80,18 @@ class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
     attempt: int
     parts: tuple[dict[str, Any], ...]
     auth: bool = False
+    metadata: dict[str, Any] = {}  # of the message that asks, like the extensions
+    extensions: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()  # of each question
 
 
-class InputProvided(Struct, frozen=True, gc=False, tag="input_provided"):
+class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="input_provided"):
     """The caller answered the open question, and as many of those asked with it as `rest` has answers."""
 
     task_id: str
     answer: Any
+    message: dict[str, Any] | None = None  # the A2A message that brought it
+    by: str | None = None
     rest: tuple[Any, ...] = ()
 
 
@@ -119,6 +126,13 @@ class TaskCompleted(Struct, frozen=True, gc=False, tag="task_completed"):
     result: Any = None
 
 
+class TaskSkipped(Struct, frozen=True, gc=False, tag="task_skipped"):
+    """The task completed without having run: its dependencies have ended, and not as one of them has to for it."""
+
+    task_id: str
+    reason: str
+
+
 class TaskFailed(Struct, frozen=True, gc=False, tag="task_failed"):
     """The task failed for good in this run."""
 
@@ -137,12 +151,13 @@ class TaskRejected(Struct, frozen=True, gc=False, tag="task_rejected"):
     reason: str
 
 
-class TaskCancelled(Struct, frozen=True, gc=False, tag="task_cancelled"):
+class TaskCancelled(Struct, frozen=True, gc=False, omit_defaults=True, tag="task_cancelled"):
     """The task was cancelled, or a task it requires did not complete. A running attempt is to be stopped."""
 
     task_id: str
     error: str
     cause: Cause
+    by: str | None = None
 
 
 class GroupStarted(Struct, frozen=True, gc=False, tag="group_started"):
@@ -160,18 +175,20 @@ class GroupEnded(Struct, frozen=True, gc=False, tag="group_ended"):
     cause: Cause | None = None
 
 
-class TaskUpdated(Struct, frozen=True, gc=False, tag="task_updated"):
+class TaskUpdated(Struct, frozen=True, gc=False, omit_defaults=True, tag="task_updated"):
     """Fields that a caller may change were changed while the task was pending."""
 
     task_id: str
     changes: dict[str, Any]
+    by: str | None = None
 
 
-class TreeCancelled(Struct, frozen=True, gc=False, tag="tree_cancelled"):
+class TreeCancelled(Struct, frozen=True, gc=False, omit_defaults=True, tag="tree_cancelled"):
     """The run was cancelled as a whole; it ends when the last task that cannot be stopped has ended."""
 
     task_id: str
     error: str
+    by: str | None = None
 
 
 class TreeFinished(Struct, frozen=True, gc=False, tag="tree_finished"):
@@ -194,6 +211,7 @@ Event = (
     | AttemptFailed
     | AttemptLost
     | TaskCompleted
+    | TaskSkipped
     | TaskFailed
     | TaskRejected
     | TaskCancelled

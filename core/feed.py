@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from core.errors import LogFolded, StorageError, TaskNotFound
@@ -96,6 +96,7 @@ class Feed:
         self._end_watchers: list[EndWatcher] = []
         self._tails = 0  # bytes of all tails
         self._closed = False
+        self._going_on: Collection[str] = ()  # trees that are followed although it is closed
 
     def watch(self, watcher: Watcher, end_watcher: EndWatcher | None = None) -> None:
         """Call one with what is durable of every tree, from now on, the other with the ids of trees that are deleted.
@@ -131,15 +132,20 @@ class Feed:
         topic = self._enter(tree_id)
         cursor = after
         try:
-            while not (self._closed or topic.is_gone):
+            while not topic.is_gone:
                 changed = topic.changed  # before reading, so that nothing falls between the read and the wait
+                is_over = self._is_over(tree_id)
                 events: Sequence[Recorded] | None = topic.after(cursor)
                 if events is None:
+                    if is_over:
+                        return
                     events = await log_page(self._storage, tree_id, cursor, limit=PAGE)
                 for recorded in events:
                     yield recorded
                     cursor = recorded.seq
                 if not events:
+                    if is_over:
+                        return
                     await changed.wait()
         finally:
             self._leave(tree_id, topic)
@@ -154,7 +160,7 @@ class Feed:
         topic.waits[answer] = until  # before reading, so that nothing falls between the read and the wait
         try:
             head = topic.head or await self._storage.head(tree_id)
-            if head is not None and not topic.is_gone and not self._closed and not until(head):
+            if head is not None and not topic.is_gone and not self._is_over(tree_id) and not until(head):
                 head = await answer or topic.head or head
             if head is None or topic.is_gone:
                 raise TaskNotFound(tree_id)
@@ -190,11 +196,19 @@ class Feed:
             topic.is_gone = True
             topic.end()
 
-    def close(self) -> None:
-        """End every follower after what it is reading; waits end with the head as it is."""
+    def close(self, *, but: Collection[str] = ()) -> None:
+        """End the followers of all trees but those after what is in memory; waits end with the head as it is.
+
+        It may be called again, with fewer of them.
+        """
         self._closed = True
-        for topic in self._topics.values():
-            topic.end()
+        self._going_on = but
+        for tree_id, topic in self._topics.items():
+            if self._is_over(tree_id):
+                topic.end()
+
+    def _is_over(self, tree_id: str) -> bool:
+        return self._closed and tree_id not in self._going_on
 
     @property
     def followers(self) -> int:

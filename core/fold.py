@@ -18,7 +18,9 @@ KEPT = (
     e.MessageReceived
     | e.MessageSent
     | e.ArtifactAdded
+    | e.InputRequested
     | e.TaskCompleted
+    | e.TaskSkipped
     | e.TaskFailed
     | e.TaskRejected
     | e.TaskCancelled
@@ -30,7 +32,8 @@ KEPT = (
 def fold(events: Sequence[Recorded]) -> list[Recorded]:
     """What remains of these events of one tree, which follow each other.
 
-    The pieces of an artifact take the place of the first one, so that artifacts keep their order.
+    The pieces of an artifact take the place of the first one, so that artifacts keep their order; none goes past what
+    was said between them.
     """
     kept: list[Recorded] = []
     nodes = {recorded.task_id for recorded in events}
@@ -52,6 +55,8 @@ def fold(events: Sequence[Recorded]) -> list[Recorded]:
             # The root's view has other nodes' artifacts under their ids: nothing must go past such a namesake.
             if artifact_id != event.task_id and artifact_id.partition(".")[0] in nodes:
                 pieces.clear()
+        elif isinstance(event, e.MessageSent):
+            pieces.clear()  # whether output came after what was said last is told (the status then says nothing)
         elif isinstance(event, e.TaskCompleted):
             # The result takes the place of what was given under the task's own id.
             pieces.pop((event.task_id, event.task_id), None)
@@ -64,6 +69,7 @@ def _joined(pieces: Sequence[Recorded]) -> Recorded:
     assert isinstance(first.event, e.ArtifactAdded) and isinstance(last.event, e.ArtifactAdded)
     artifact: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    extensions: dict[str, None] = {}  # in their order
     parts: list[Any] = []
     for recorded in pieces:
         assert isinstance(recorded.event, e.ArtifactAdded)
@@ -71,7 +77,10 @@ def _joined(pieces: Sequence[Recorded]) -> Recorded:
         artifact |= {name: value for name, value in piece.items() if value}
         parts += piece["parts"]
         metadata |= piece.get("metadata") or {}
+        extensions |= dict.fromkeys(piece.get("extensions") or ())
     artifact["parts"] = parts
     if metadata:
         artifact["metadata"] = metadata
+    if extensions:
+        artifact["extensions"] = list(extensions)
     return replace(first, event=replace(first.event, artifact=artifact, last_chunk=last.event.last_chunk))

@@ -19,7 +19,7 @@ RESERVE: Final = 0.25  # of each limit, beyond it
 PER_TASK: Final = 1024  # bytes, about, that a task takes beside what its caller gives it
 PER_VALUE: Final = 48  # bytes, about, that a value takes beside its text
 
-_HELD = attrgetter("inputs", "result", "answers", "schemas", "params")
+_HELD = attrgetter("inputs", "result", "answers", "answer_messages", "schemas", "params")
 _encode = msgspec.json.Encoder().encode
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.jsonvalue import plain
-from core.task import Task, TaskStatus
+from core.task import Task
 
 
 def resolve_inputs(
@@ -32,5 +32,5 @@ def resolve_inputs(
 def results_of(tasks: Mapping[str, Task], task: Task) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The results of the task's completed dependencies by key, in dependency order, and the keys of the others."""
     found = [tasks[dependency.id] for dependency in task.dependencies]
-    results = {each.key: plain(each.result) for each in found if each.status is TaskStatus.COMPLETED}
+    results = {each.key: plain(each.result) for each in found if each.has_result}
     return results, tuple(each.key for each in found if each.key not in results)

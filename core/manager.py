@@ -14,8 +14,9 @@ from core.events import Recorded, TreeFinished
 from core.executors.builtin import register_builtins
 from core.executors.registry import default_registry, wanted_executor
 from core.executors.schema import judge_schema
+from core.graph import check_graph
 from core.jsonvalue import NotJson, to_json_value
-from core.plan import Plan, TaskInput, check_graph, convert_fields, deadline_of, extras_problems, names_executor
+from core.plan import Plan, TaskInput, convert_fields, deadline_of, dependency_of, extras_problems, names_executor
 from core.retry import RetryPolicy
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
@@ -23,7 +24,8 @@ from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage
 from core.storage.sql import SqlStorage, database_path
 from core.streaming import stream_event
-from core.task import ANONYMOUS, Dependency, Task, TaskStatus
+from core.task import ANONYMOUS, Cause, Task, TaskStatus, TreeHead
+from core.tree import TaskTree
 
 DEFAULT_DATABASE = "sqlite:///a2a-server.db"
 
@@ -36,7 +38,7 @@ _sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
 def create_session(url: str | None = None, *, limits: RunnerLimits | None = None) -> Session:
     """A core on that database: SQLite by default, or an SQLAlchemy URL; ":memory:" keeps nothing.
 
-    It opens itself on first use and closes with the event loop, or by `close()`. Raises ConfigurationError for a
+    It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens anew. Raises ConfigurationError for a
     database that is not supported.
     """
     url = url or DEFAULT_DATABASE
@@ -46,7 +48,7 @@ def create_session(url: str | None = None, *, limits: RunnerLimits | None = None
         return Session(MemoryStorage(), limits=limits)
     path = str(database_path(url).resolve())
     session = _sessions.get(path)
-    if session is None or session.is_closed:
+    if session is None or session.is_closed or (limits is not None and session.is_left):
         session = Session(SqlStorage(url), limits=limits)
         _sessions[path] = session
     elif limits is not None:
@@ -86,28 +88,28 @@ class TaskTreeNode:
         return found
 
     def calculate_progress(self) -> float:
-        """0 to 1: the mean over the tasks that run something."""
+        """0 to 1: the mean over the tasks that run something, and 1 when the whole is completed, as the tree has it."""
+        if self.calculate_status() is TaskStatus.COMPLETED:
+            return 1.0
         fractions = [node.task.progress for node in self.nodes() if not (node.task.is_group and node.children)]
         return sum(fractions) / len(fractions)
 
     def calculate_status(self) -> TaskStatus:
-        """One status for the whole: a question before running, then the failures, pending, completed when all are."""
-        statuses = {node.task.status for node in self.nodes()}
-        for status in _STATUS_ORDER:
+        """One status for the whole, as the tree has it (semantics §3, roll-up): a failure that every dependent
+        tolerates is none. While tasks are open: a question, else in progress, or pending when none has begun."""
+        nodes = self.nodes()
+        statuses = {node.task.status for node in nodes}
+        for status in (TaskStatus.INPUT_REQUIRED, TaskStatus.AUTH_REQUIRED, TaskStatus.IN_PROGRESS):
             if status in statuses:
                 return status
-        return TaskStatus.COMPLETED
-
-
-_STATUS_ORDER = (
-    TaskStatus.INPUT_REQUIRED,
-    TaskStatus.AUTH_REQUIRED,
-    TaskStatus.IN_PROGRESS,
-    TaskStatus.FAILED,
-    TaskStatus.REJECTED,
-    TaskStatus.CANCELLED,
-    TaskStatus.PENDING,
-)
+        if TaskStatus.PENDING in statuses:
+            has_begun = any(node.task.started_at is not None for node in nodes)
+            return TaskStatus.IN_PROGRESS if has_begun else TaskStatus.PENDING
+        root = replace(self.task, parent_id=None)
+        tree = TaskTree(
+            TreeHead(id=root.id, created_at=0.0, updated_at=0.0), [root, *(node.task for node in nodes[1:])]
+        )
+        return tree.roll_up(lambda task_id: tree.tasks[task_id].status)
 
 
 class TaskRepository:
@@ -162,7 +164,7 @@ class TaskRepository:
             position=next(self._created),
             executor=wanted_executor(name, schemas, params),
             priority=priority,
-            dependencies=tuple(Dependency(d) if isinstance(d, str) else d for d in parsed.dependencies),
+            dependencies=tuple(map(dependency_of, parsed.dependencies)),
             inputs=given["inputs"] or {},
             schemas=given["schemas"],
             params=given["params"],
@@ -210,6 +212,26 @@ class TaskRepository:
             open_nodes.extend(node.children)
         return root
 
+    async def cancel_draft(self, task_id: str, reason: str | None = None) -> bool:
+        """Cancel a task that belongs to no tree yet, with the drafts below it. False when it is no such task."""
+        storage = self._session.storage
+        task = await storage.task(task_id)
+        if task is None or task.tree_id:
+            return False
+        now = self._session.clock.now()
+        found = [task]
+        for each in found:
+            found += [child for child in await storage.children(each.id) if not child.tree_id and child not in found]
+            if each.status is TaskStatus.CANCELLED:
+                continue
+            error = reason or "cancelled by request"
+            ended = replace(
+                each, status=TaskStatus.CANCELLED, error=error, cause=Cause.REQUESTED, finished_at=now, updated_at=now
+            )
+            if not await storage.cancel_draft(ended) and each is task:
+                return False
+        return True
+
     async def query_tasks(
         self,
         user_id: str | None = None,
@@ -217,9 +239,13 @@ class TaskRepository:
         name: str | None = None,
         root_only: bool = False,
         limit: int = 100,
-        offset: int = 0,
+        *,
+        after: Task | None = None,
     ) -> list[Task]:
-        """Tasks that match, newest first. Raises ValueError for a status that does not exist."""
+        """Tasks that match, newest first; with `after`, the last task of a page, the page behind it.
+
+        Raises ValueError for a status that does not exist.
+        """
         await self._session.ensure_started()
         query = TaskQuery(
             owner=ANONYMOUS,
@@ -227,8 +253,8 @@ class TaskRepository:
             statuses=frozenset({TaskStatus(status)}) if status is not None else None,
             user_id=user_id,
             name=name,
+            before=None if after is None else (after.created_at, after.id),
             limit=limit,
-            offset=offset,
         )
         return await self._session.storage.tasks(query)
 
@@ -273,6 +299,8 @@ class TaskManager:
     ) -> dict[str, Any]:
         """Cancel the task, its subtree and all that requires them, and say how that went (semantics §5)."""
         await self.session.ensure_started()
+        if await self.task_repository.cancel_draft(task_id, error_message):
+            return {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
         return await self.session.cancel_answer(task_id, error_message, force=force)
 
     async def provide_input(self, tree: TaskTreeNode, answer: Any, task_id: str | None = None) -> TaskTreeNode:
@@ -315,7 +343,10 @@ class TaskManager:
         self.session.runner.lending.nest(tree.task.id)
         head = await self.session.storage.head(tree.task.id)
         if head is None:
-            await self.session.create(self._plan(tree), origin="python", execute=True)
+            plan = self._plan(tree)
+            gone = await self.session.storage.cancelled_drafts([task.id for task in plan.tasks])
+            plan = replace(plan, cancelled=tuple((task.id, task.error or "") for task in gone))
+            await self.session.create(plan, origin="python", execute=True)
             return 0
         nodes = tree.nodes()
         if new := [node for node in nodes if node.task.tree_id != head.id]:
@@ -346,6 +377,8 @@ class TaskManager:
                 executor = wanted_executor(task.name, task.schemas, task.params)
             parent_id = None if node is tree else task.parent_id
             changes = {"tree_id": tree.task.id, "parent_id": parent_id, "executor": executor}
+            if not task.tree_id:  # a draft may have been cancelled: then the tree is, from its beginning
+                changes |= {"status": TaskStatus.PENDING, "error": None, "cause": None, "finished_at": None}
             node.task = replace(task, **changes, position=positions[task.id])
         tasks = tuple(node.task for node in order)
         problems += check_graph(tasks)

@@ -18,13 +18,14 @@ _STATUS: Mapping[type, TaskStatus | None] = {
     e.AttemptFailed: TaskStatus.IN_PROGRESS,
     e.AttemptLost: TaskStatus.IN_PROGRESS,
     e.TaskCompleted: TaskStatus.COMPLETED,
+    e.TaskSkipped: TaskStatus.COMPLETED,
     e.TaskFailed: TaskStatus.FAILED,
     e.TaskRejected: TaskStatus.REJECTED,
     e.TaskCancelled: TaskStatus.CANCELLED,
     e.GroupEnded: None,
 }
 
-ENDS = ("task_completed", "task_failed", "task_rejected", "task_cancelled", "group_ended")
+ENDS = ("task_completed", "task_skipped", "task_failed", "task_rejected", "task_cancelled", "group_ended")
 FAILURES = ("task_failed", "task_rejected", "task_cancelled", "group_ended", "tree_cancelled")
 
 

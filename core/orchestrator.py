@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from core.clock import Clock
-from core.commands import Command, Execute
+from core.commands import Cancel, Command, Execute
 from core.decide import decide
 from core.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import Event, MessageReceived, Recorded, TreeCreated
@@ -116,12 +116,13 @@ class Orchestrator:
         *,
         execute: bool,
         documents: tuple[Document, ...] = (),
+        by: str | None = None,
     ) -> TaskTree:
         """Store a new tree with its documents, and with `execute` start its first run, in one transaction.
 
         Raises TreeIsRunning when it runs already, StorageError when it cannot be stored; then nothing of it is.
         """
-        made = partial(new_tree, head, plan, message, self._clock.now(), execute=execute)
+        made = partial(new_tree, head, plan, message, self._clock.now(), execute=execute, by=by)
         tree, recorded = await asyncio.to_thread(made) if len(plan.tasks) > LARGE_TREE else made()
         if head.id in self._trees:
             raise TreeIsRunning(head.id, f"Tree {head.id} is already running")
@@ -331,20 +332,25 @@ class Orchestrator:
 
 
 def new_tree(
-    head: TreeHead, plan: Plan, message: dict[str, Any] | None, now: float, *, execute: bool
+    head: TreeHead, plan: Plan, message: dict[str, Any] | None, now: float, *, execute: bool, by: str | None = None
 ) -> tuple[TaskTree, list[Recorded]]:
     """The tree, and its first events, which have happened to it."""
     tree = TaskTree(head, plan.tasks)
-    events: list[Event] = [TreeCreated(len(plan.tasks), head.id)]
+    events: list[Event] = [TreeCreated(len(plan.tasks), head.id, by)]
     if message is not None:
         events.append(MessageReceived(head.id, message))
     if execute:
         events += decide(Execute(), tree, now)
-    return tree, _apply(tree, events, now)
+    recorded = _apply(tree, events, now)
+    for task_id, reason in plan.cancelled:
+        if not tree.tasks[task_id].status.is_terminal:  # as what follows from the one before
+            recorded += _apply(tree, decide(Cancel(task_id, reason), tree, now), now)
+    return tree, recorded
 
 
 def _apply(tree: TaskTree, events: Sequence[Event], now: float) -> list[Recorded]:
-    """Let the events happen to the tree."""
+    """Let the events happen to the tree. Its times never go back, although a process may begin with an earlier one."""
+    now = max(now, tree.changed_at)
     recorded = []
     for event in events:
         tree.apply(event, now)

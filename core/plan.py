@@ -3,7 +3,7 @@
 Everything is judged before anything is stored, iteratively and in O(V + E), and all that is wrong is told at once.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, get_args, get_origin
@@ -12,14 +12,14 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from core.errors import InvalidPlan, Problem
+from core.graph import check_graph
 from core.retry import PositiveSeconds, RetryPolicy
-from core.task import Dependency, Task
+from core.task import Dependency, On, Task
 from core.timestamps import from_timestamp
 
 MAX_PROBLEMS = 100  # told in one answer; the rest is only counted
 MAX_KEPT = 1_000  # that are kept until then, so that what is told once is not told again
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
-MAX_STEPS = 20  # of a cycle that are named
 MAX_SCHEMA_NODES = 2_000  # of the input schema that a task brings along
 # What can make a small schema take for ever, and the type by which the keyword is told from a property of that name.
 COSTLY_KEYWORDS: Mapping[str, type] = {
@@ -35,6 +35,30 @@ Priority = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Attempts = Annotated[int, Meta(ge=1, le=1000)]
 
 
+class DependencyInput(Struct, frozen=True, forbid_unknown_fields=True):
+    """A dependency as a caller writes it: `on`, or `required` as the guide has it (true: success, false: any)."""
+
+    id: str
+    required: bool | UnsetType = UNSET
+    on: On | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.required is not UNSET and self.on is not UNSET and self.on is not _ON[self.required]:
+            raise ValueError(f"`required` means on: {_ON[self.required]}, but `on` is {self.on}; give one of the two")
+
+
+_ON: Mapping[bool, On] = {True: On.SUCCESS, False: On.ANY}  # what `required` says
+
+
+def dependency_of(given: DependencyInput | str) -> Dependency:
+    """What the caller's dependency means."""
+    if isinstance(given, str):
+        return Dependency(given)
+    if given.on is not UNSET:
+        return Dependency(given.id, given.on)
+    return Dependency(given.id) if given.required is UNSET else Dependency(given.id, _ON[given.required])
+
+
 class TaskInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One task as a caller writes it (semantics §7, guide "Creating Task Trees")."""
 
@@ -43,7 +67,7 @@ class TaskInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     user_id: ShortText | None = None
     parent_id: ShortText | None = None
     priority: Priority = 2
-    dependencies: list[Dependency | ShortText] = []
+    dependencies: list[DependencyInput | ShortText] = []
     inputs: dict[str, Any] | None = None
     schemas: dict[str, Any] | None = None
     params: dict[str, Any] | None = None
@@ -66,7 +90,7 @@ class TaskChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     deadline: str | None | UnsetType = UNSET
     max_attempts: Attempts | UnsetType = UNSET
     retry: RetryPolicy | None | UnsetType = UNSET
-    dependencies: list[Dependency | ShortText] | UnsetType = UNSET
+    dependencies: list[DependencyInput | ShortText] | UnsetType = UNSET
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -89,6 +113,7 @@ class Plan(Struct, frozen=True):
     root_id: str
     tasks: tuple[Task, ...]
     unjudged: tuple[Unjudged, ...] = ()
+    cancelled: tuple[tuple[str, str], ...] = ()  # tasks that were cancelled before they had a tree, and why
 
 
 def make_plan(
@@ -144,7 +169,7 @@ def parse_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[Prob
             case "deadline" if value is not None:
                 value = deadline_of(value, "deadline", problems)
             case "dependencies":
-                value = tuple(Dependency(d) if isinstance(d, str) else d for d in value)
+                value = tuple(map(dependency_of, value))
             case "inputs":
                 value = value or {}
             case "retry":
@@ -267,7 +292,7 @@ def _build(
         return ""
 
     problems += [Problem(f"{path}.{p.field}", p.message) for p in extras_problems(item.schemas, item.params, judge)]
-    dependencies = [Dependency(given) if isinstance(given, str) else given for given in item.dependencies]
+    dependencies = [dependency_of(given) for given in item.dependencies]
     return Task(
         id=ids[index],
         owner=owner,
@@ -279,7 +304,7 @@ def _build(
         user_id=item.user_id,
         priority=item.priority,
         dependencies=tuple(
-            Dependency(locate(dependency.id, f"dependencies[{n}]"), dependency.required)
+            Dependency(locate(dependency.id, f"dependencies[{n}]"), dependency.on)
             for n, dependency in enumerate(dependencies)
         ),
         inputs=item.inputs or {},
@@ -345,95 +370,6 @@ def _root(tasks: Sequence[Task], problems: list[Problem]) -> str:
         problems.append(Problem("tasks", f"{len(roots)} tasks have no parent_id ({names}); a tree has one root"))
     # No root at all means that the parents form a cycle, which check_graph names.
     return roots[0].id if roots else tasks[0].id
-
-
-def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Problem]:
-    """What is wrong with the edges of a tree whose ids are final: parents, dependencies, cycles, depth."""
-    problems: list[Problem] = []
-    index = {task.id: position for position, task in enumerate(tasks)}
-    keys = called(tasks)
-    parents: dict[str, list[str]] = {}
-    waits: dict[str, list[str]] = {}
-    for position, task in enumerate(tasks):
-        parents[task.id] = [task.parent_id] if task.parent_id else []  # empty: one that is not there, told already
-        seen: set[str] = set()
-        for n, dependency in enumerate(task.dependencies):
-            path = f"tasks[{position}].dependencies[{n}]"
-            if dependency.id == task.id:
-                problems.append(Problem(path, f"task {keys[task.id]!r} depends on itself"))
-            elif dependency.id not in index:
-                text = f"there is no task {dependency.id!r} in this tree; a task depends on tasks of its own tree"
-                problems.append(Problem(path, text))
-            elif dependency.id in seen:
-                problems.append(Problem(path, f"task {keys[task.id]!r} names this dependency twice"))
-            seen.add(dependency.id)
-        waits[task.id] = [d.id for d in task.dependencies if d.id in index and d.id != task.id]
-    if cycle := find_cycle(parents):
-        problems.append(Problem("tasks", "the parents form a cycle: " + _path([keys[i] for i in cycle])))
-    else:
-        if max_depth is not None and (depth := _depth(parents)) > max_depth:
-            problems.append(Problem("tasks", f"the tree is {depth} levels deep; {max_depth} are allowed"))
-        # A group ends after its children, so it waits for them too: a dependency on an own ancestor is a cycle.
-        groups = {task.id for task in tasks if task.is_group}
-        for task in tasks:
-            if task.parent_id in groups and task.parent_id:
-                waits[task.parent_id].append(task.id)
-        if cycle := find_cycle(waits):
-            problems.append(Problem("tasks", "the dependencies form a cycle: " + _path([keys[i] for i in cycle])))
-    return problems
-
-
-def called(tasks: Sequence[Task]) -> dict[str, str]:
-    """By id, what its author calls each task: its reference, else its name if no other has it, else its id."""
-    names = Counter(task.name for task in tasks)
-    return {task.id: task.ref or (task.name if names[task.name] == 1 else task.id) for task in tasks}
-
-
-def _path(steps: Sequence[str]) -> str:
-    if len(steps) > MAX_STEPS:
-        steps = [*steps[: MAX_STEPS // 2], f"({len(steps) - MAX_STEPS} more)", *steps[-(MAX_STEPS // 2) :]]
-    return " -> ".join(steps)
-
-
-def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:
-    """A cycle in the graph as a closed path (a, b, a), or an empty list."""
-    waiting = {node: len(targets) for node, targets in edges.items()}
-    sources: dict[str, list[str]] = {node: [] for node in edges}
-    for node, targets in edges.items():
-        for target in targets:
-            sources[target].append(node)
-    free = deque(node for node, count in waiting.items() if not count)
-    while free:
-        node = free.popleft()
-        del waiting[node]
-        for source in sources[node]:
-            waiting[source] -= 1
-            if not waiting[source]:
-                free.append(source)
-    if not waiting:
-        return []
-    # Each node that is left has an edge to another one that is left: walking them must meet itself.
-    node = next(iter(waiting))
-    path: dict[str, int] = {}
-    while node not in path:
-        path[node] = len(path)
-        node = next(target for target in edges[node] if target in waiting)
-    cycle = list(path)[path[node] :]
-    return [*cycle, node]
-
-
-def _depth(parents: Mapping[str, Sequence[str]]) -> int:
-    depth: dict[str, int] = {}
-    for start in parents:
-        path = []
-        node: str | None = start
-        while node is not None and node not in depth:
-            path.append(node)
-            node = next(iter(parents[node]), None)
-        base = depth[node] if node is not None else 0
-        for distance, step in enumerate(reversed(path), 1):
-            depth[step] = base + distance
-    return max(depth.values(), default=0)
 
 
 def _unknown_executors(

@@ -213,7 +213,8 @@ class ReadyQueue:
 
     def _leave(self, caller: _Caller, lane_id: str) -> None:
         """No tree of the caller's stands in line for this executor any more."""
-        self._lines[lane_id].entry.pop(caller.id, None)
+        if lane_id in self._lines:  # not that of a tree which has been at its limit since it came to this executor
+            self._lines[lane_id].entry.pop(caller.id, None)
         if not caller.lanes[lane_id].tasks:
             del caller.lanes[lane_id]
 

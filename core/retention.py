@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from msgspec import Struct
 
-from core.clock import SteadyTime
+from core.clock import Clock
 from core.errors import StorageError, StorageUnavailable
 from core.feed import Feed
 from core.storage.base import EndedQuery, EndedTree, LogPart, Storage
@@ -55,11 +55,11 @@ class Retention:
     """
 
     def __init__(
-        self, storage: Storage, feed: Feed, time: SteadyTime, times: RetentionTimes, unread: Unread = _nothing
+        self, storage: Storage, feed: Feed, clock: Clock, times: RetentionTimes, unread: Unread = _nothing
     ) -> None:
         self._storage = storage
         self._feed = feed
-        self._time = time
+        self._clock = clock
         self._times = times
         self._unread = unread
         self._folded_up_to: Key | None = None  # trees that ended before are folded, save those put off
@@ -93,7 +93,9 @@ class Retention:
     async def round(self) -> tuple[int, int]:
         """Fold and remove everything whose time has come; how many trees were folded, and how many removed."""
         self._began = asyncio.get_running_loop().time()
-        now = self._time.passed()  # what ends later may have readers that are not among these
+        # What ends later may have readers that are not among these. What cannot be undone waits for both clocks: this
+        # process may have begun while the machine's was set wrong.
+        now = min(self._clock.now(), self._clock.wall())
         unread = await self._unread()
         removed = await self._remove(unread, now)
         folded = await self._fold(unread, now)

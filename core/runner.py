@@ -12,10 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from core import events as e
-from core.attempt import Attempt, Job, Means, broken_off, overdue, perform
+from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_ended
 from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
 from core.clock import Clock
-from core.commands import Cancel, Command, ExpireTask, FailAttempt, LoseAttempt, StartTask
+from core.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
+from core.due import Due
 from core.egress import Egress
 from core.errors import CoreError
 from core.events import Recorded
@@ -34,7 +35,6 @@ from core.room import Claim, Room
 from core.runner_limits import RunnerLimits
 from core.task import Cause, Task
 from core.time_limits import TimeLimits
-from core.timers import Timer, Timers
 from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Runner:
         self._leftovers = Leftovers(self._room, self._free)
         self._cancelling = Cancelling(orchestrator, self._attempts)
         self.lending = Lending(self._attempts, self._room, self._lend)
-        self._timers = Timers(clock, self._is_awaited, self._ring)
+        self._due = Due(orchestrator, clock, self._offer, self._fill)
         self._tree_hooks: set[asyncio.Task[Any]] = set()
         self._side_jobs: set[asyncio.Task[Any]] = set()
         self._filling = False
@@ -104,7 +104,7 @@ class Runner:
         """Put what became ready in line, and start what may start."""
         for recorded in events:
             if isinstance(recorded.event, e.RunStarted):
-                self._watch_deadlines(tree)
+                self._due.watch(tree)
             elif isinstance(recorded.event, e.TreeFinished):
                 self._queue.discard(tree.id)
         for task in tree.take_ready():
@@ -155,7 +155,7 @@ class Runner:
         if self._closing:
             return
         self._careful.add(tree.id)
-        self._watch_deadlines(tree)
+        self._due.watch(tree)
         self.recovery.add(tree)
 
     def _recover(self, trees: Sequence[TaskTree]) -> None:
@@ -186,9 +186,9 @@ class Runner:
     # Starting
 
     def _offer(self, tree: TaskTree, task: Task) -> None:
-        if task.runnable_at > self._clock.now():
-            self._timers.set((task.runnable_at, tree.id, task.id))
-        elif task.crashes and is_suspect(task):
+        if self._due.is_later(tree, task):
+            return
+        if task.crashes and is_suspect(task):
             self._quarantine.offer(tree.id, task)
         else:
             lane = task.executor or ""
@@ -405,35 +405,43 @@ class Runner:
     # Stopping
 
     async def cancel(
-        self, tree_id: str, task_id: str, reason: str | None, *, force: bool, metadata: Mapping[str, Any]
+        self,
+        tree_id: str,
+        task_id: str,
+        reason: str | None,
+        *,
+        force: bool,
+        metadata: Mapping[str, Any],
+        by: str | None = None,
     ) -> tuple[Decision, tuple[str, ...]]:
         """See Cancelling.cancel."""
         tree = await self._orchestrator.load(tree_id)
-        command = Cancel(task_id, reason, force, self._cancelling.uninterruptible(tree))
+        command = Cancel(task_id, reason, force, self._cancelling.uninterruptible(tree), by)
         return await self._cancelling.cancel(tree, command, metadata)
 
-    async def close(self, grace: float) -> None:
-        """Start nothing more and stop what runs, so that another process can take it up (G8).
+    async def drain(self, grace: float, going_on: Callable[[frozenset[str]], None]) -> None:
+        """Start nothing more, and let attempts and the hooks of ended trees end within `grace` seconds.
 
-        Attempts that cannot be interrupted or must not be repeated may end within `grace` seconds.
+        `going_on` is told the trees of those that still run, each time one ends.
         """
+        self._closing = True
+        ends_at = asyncio.get_running_loop().time() + grace
+        await wait_until_ended(self._attempts, grace, going_on)
+        await self.hooks_done(max(0.0, ends_at - asyncio.get_running_loop().time()))
+
+    async def close(self, limit: float) -> None:
+        """Interrupt what runs, so that another process can take it up (G8), and wait `limit` seconds for its end."""
         self._closing = self._reports.is_closing = True
-        self._timers.close()
+        self._due.timers.close()
         self._times.close()
-        patient = [a for a in self._attempts.values() if a.spec and (a.spec.at_most_once or not a.spec.cancelable)]
-        for attempt in self._attempts.values():
-            attempt.is_shutdown = True
-            if attempt not in patient:
-                attempt.stop()
-        await wait_until_stopped(list(self._attempts.values()), grace)
         for attempt in list(self._attempts.values()):
+            attempt.is_shutdown = True
             attempt.stop()
-        await wait_until_stopped(list(self._attempts.values()), STOP_LIMIT)
+        await wait_until_stopped(list(self._attempts.values()), limit)
         await self._starts_answered()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_LIMIT):
                 await self._report_never_begun()
-        await self.hooks_done(grace)
         jobs = self._side_jobs | self._tree_hooks
         for job in jobs:
             job.cancel()
@@ -467,32 +475,3 @@ class Runner:
         job = asyncio.create_task(work)
         jobs.add(job)
         job.add_done_callback(jobs.discard)
-
-    # Time
-
-    def _watch_deadlines(self, tree: TaskTree) -> None:
-        for task in tree.tasks.values():
-            if task.deadline is not None and tree.is_open(task.id):
-                self._timers.set((task.deadline, tree.id, task.id))
-
-    def _is_awaited(self, timer: Timer) -> bool:
-        """Whether the task may still become runnable, or pass its deadline, at that time."""
-        when, tree_id, task_id = timer
-        tree = self._orchestrator.cached(tree_id)
-        task = tree.tasks.get(task_id) if tree is not None else None
-        if tree is None or task is None or not tree.is_live or not tree.is_open(task_id):
-            return False
-        return when in (task.deadline, task.runnable_at)
-
-    def _ring(self, due: Sequence[Timer]) -> None:
-        now = self._clock.now()
-        for _, tree_id, task_id in due:
-            tree = self._orchestrator.cached(tree_id)
-            task = tree.tasks.get(task_id) if tree is not None else None
-            if tree is None or task is None:
-                continue
-            if task.deadline is not None and task.deadline <= now and tree.is_live and tree.is_open(task_id):
-                self._orchestrator.decide_now(tree, ExpireTask(task_id))
-            elif tree.is_startable(task):
-                self._offer(tree, task)
-        self._fill()

@@ -6,6 +6,7 @@ the face's business.
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -17,7 +18,8 @@ from msgspec.structs import replace
 
 from core.attempt import Means
 from core.brought_schemas import BroughtSchemas, judge_rest
-from core.clock import Clock, SteadyTime, SystemClock
+from core.cancelling import STOP_LIMIT
+from core.clock import Clock, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.copies import copies, own_ids
 from core.egress import Egress, EgressPolicy
@@ -38,12 +40,13 @@ from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.feed import Feed
 from core.fetch_room import FetchRooms
+from core.graph import check_graph
+from core.home import Home
 from core.in_flight import ByteBudget, Holdings, memory_of, memory_of_tasks
 from core.orchestrator import LARGE_TREE, Orchestrator
 from core.plan import (
     Limits,
     Plan,
-    check_graph,
     executor_field,
     extras_problems,
     make_plan,
@@ -75,7 +78,6 @@ class CancelResult(Struct, frozen=True, kw_only=True):
 class Session:
     """Everything of one core. Use it with `async with`, or call `start()` and `close()`.
 
-    `uptime`: seconds that pass whatever the clock is set to; None: those of the event loop.
     `max_stored`: bytes that one owner may have stored; 0: any number.
     """
 
@@ -87,40 +89,40 @@ class Session:
         clock: Clock | None = None,
         limits: RunnerLimits | None = None,
         egress: Egress | None = None,
-        uptime: Callable[[], float] | None = None,
         max_stored: int = 0,
     ) -> None:
         self.storage = storage
         self.registry = registry
         self.clock = clock or SystemClock()
-        self.steady = SteadyTime(self.clock.now, uptime or _loop_time)
-        self.stored = StoredBytes(storage, max_stored, self.steady.now)
-        self.feed = Feed(storage)
-        limits = limits or RunnerLimits()
-        egress = egress or Egress(EgressPolicy())
-        budget = ByteBudget(limits.in_flight_per_owner, limits.in_flight)
+        self._limits = limits or RunnerLimits()
+        self._egress = egress or Egress(EgressPolicy())
+        self._max_stored = max_stored
+        self.is_closed = False
+        self._home = Home(self._open, self._let_go, storage.abandon)
+        collected = weakref.finalize(self, self._home.place.collected, storage.abandon)
+        collected.atexit = False
+        self._wire()
+
+    def _wire(self) -> None:
+        """Make all that belongs to one event loop."""
+        self._is_used = False
+        self._is_stopped = False
+        self.stored = StoredBytes(self.storage, self._max_stored, self.clock.now)
+        self.feed = Feed(self.storage)
+        budget = ByteBudget(self._limits.in_flight_per_owner, self._limits.in_flight)
         self.holdings = Holdings(budget)
-        self.orchestrator = Orchestrator(storage, self.feed, self.clock, self.holdings)
+        self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings)
         self.family = Family()
         self.judges = Judges(self.family)
+        rooms = FetchRooms(budget, self._egress.policy.max_bytes)
         self.runner = Runner(
             self.orchestrator,
-            registry,
+            self.registry,
             self.clock,
-            limits,
-            egress,
-            Means(
-                self.judges,
-                self.holdings,
-                FetchRooms(budget, egress.policy.max_bytes),
-                self.family,
-                self.stored.is_full,
-                limits.error_texts,
-            ),
+            self._limits,
+            self._egress,
+            Means(self.judges, self.holdings, rooms, self.family, self.stored.is_full, self._limits.error_texts),
         )
-        self.is_closed = False
-        self._keeper: asyncio.Task[None] | None = None
-        self._opening: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> "Session":
         await self.start()
@@ -130,41 +132,31 @@ class Session:
         await self.close()
 
     async def start(self) -> None:
-        """Open the storage, unless `ensure_started` has. Raises DatabaseInUse, StorageError or ConfigurationError."""
-        if self._opening is None and not self.is_closed:
-            self._opening = asyncio.get_running_loop().create_future()
-            await self._open(self._opening)
-        else:
-            await self.ensure_started()
+        """Open the storage. Raises DatabaseInUse, StorageError or ConfigurationError."""
+        await self._enter(until_loop_ends=False)
 
     async def ensure_started(self) -> None:
-        """Start on first use, and close when the event loop ends (asyncio.run cancels what is left)."""
-        loop = asyncio.get_running_loop()
+        """Start on first use, and close when the event loop ends; in another loop it is opened anew."""
+        await self._enter(until_loop_ends=True)
+        self._home.linger(self)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the event loop in which it was used has ended."""
+        return self._is_used and not self._home.is_open
+
+    async def _enter(self, *, until_loop_ends: bool) -> None:
         if self.is_closed:
             raise StorageUnavailable("this session is closed; make another one with create_session()")
-        if self._opening is None:
-            self._opening = loop.create_future()
-            self._keeper = asyncio.create_task(self._keep(self._opening))
-        elif self._opening.get_loop() is not loop:
-            raise StorageUnavailable(
-                "this session belongs to another event loop, and one process opens a database once"
-            )
-        await asyncio.shield(self._opening)
+        await self._home.enter(until_loop_ends=until_loop_ends)
 
-    async def _open(self, opening: asyncio.Future[None]) -> None:
-        """Open the storage and tell all who wait for it. When it cannot be, it may be tried again."""
-        try:
-            refuse_while_loading()
-            self.steady.now()  # a jump from here on is one
-            await self.storage.open()
-            await self._end_orphans()
-        except BaseException as error:
-            self._opening = None
-            told = error if isinstance(error, CoreError) else StorageUnavailable("this session could not be opened")
-            opening.set_exception(told)
-            opening.exception()  # seen, also when nobody waits
-            raise
-        opening.set_result(None)
+    async def _open(self) -> None:
+        refuse_while_loading()
+        if self._is_used:
+            self._wire()
+        self._is_used = True
+        await self.storage.open()
+        await self._end_orphans()
 
     async def _end_orphans(self) -> None:
         """End what an earlier process started and left at work, before any of its attempts begins anew."""
@@ -176,17 +168,6 @@ class Session:
             raise
         if ended:
             logger.warning("%d processes that an earlier process had started were still at work and were ended", ended)
-
-    async def _keep(self, opening: asyncio.Future[None]) -> None:
-        try:
-            await self._open(opening)
-        except CoreError:
-            return  # those who wait are told
-        try:
-            await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
-            await self._shut(grace=0.0)
-            raise
 
     async def resume(self) -> int:
         """Take up the trees that an earlier process left unfinished; how many there were."""
@@ -207,21 +188,34 @@ class Session:
             logger.info("%d unfinished trees taken up", taken)
         return taken
 
-    async def close(self, grace: float = 10.0) -> None:
-        """Stop what runs (it is taken up by the next `resume`), end every follower, close the storage."""
-        await self._shut(grace)
-        if self._keeper is not None:
-            self._keeper.cancel()
+    async def stop(self, grace: float, limit: float = STOP_LIMIT) -> None:
+        """Start nothing more, and let attempts end within `grace` seconds; then interrupt those that are left.
 
-    async def _shut(self, grace: float) -> None:
-        if self.is_closed:
+        The next `resume` takes them up. Followers and waits of a tree end when none of its attempts runs any more. For
+        what was interrupted it waits `limit` seconds.
+        """
+        if self._is_stopped:
             return
-        self.is_closed = True
+        self._is_stopped = True
         try:
-            await self.runner.close(grace)
+            await self.runner.drain(grace, lambda trees: self.feed.close(but=trees))
+        finally:
+            self.feed.close()
+            await self.runner.close(limit)
+
+    async def close(self, grace: float = 10.0) -> None:
+        """`stop`, and close the storage."""
+        self.is_closed = True
+        if self._home.is_open:
+            await self.stop(grace)
+        await self._home.leave()
+
+    async def _let_go(self) -> None:
+        """Stop what runs, at once, and close the storage."""
+        try:
+            await self.stop(0.0)
         finally:
             await self.judges.close()
-            self.feed.close()
             await self.storage.close()
 
     # Trees
@@ -263,6 +257,7 @@ class Session:
         execute: bool = False,
         message: dict[str, Any] | None = None,
         documents: tuple[Document, ...] = (),
+        by: str | None = None,
     ) -> TreeHead:
         """Store a tree with its documents, and with `execute` start it in the same transaction.
 
@@ -288,13 +283,13 @@ class Session:
             await self.registry.hooks.before_tree(head)
         self.holdings.hold(head.id, head.owner, memory_of_tasks(plan.tasks, head.metadata))
         try:
-            tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents)
+            tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents, by=by)
         except CoreError:
             self.holdings.drop(head.id)
             raise
         return tree.head
 
-    async def execute(self, task_id: str, *, force: bool = False) -> TreeHead:
+    async def execute(self, task_id: str, *, force: bool = False, by: str | None = None) -> TreeHead:
         """Start a run of the task's tree (of the whole tree when it is the root).
 
         Raises TaskNotFound, TreeIsRunning, IllegalCommand when there is nothing to run, or NoRoom.
@@ -305,7 +300,8 @@ class Session:
         if is_new := tree_id not in self.holdings:
             self.holdings.hold(tree_id, tree.head.owner, memory_of_tasks(tree.tasks.values(), tree.head.metadata))
         try:
-            decision = await self.orchestrator.handle(tree_id, Execute(None if task_id == tree_id else task_id, force))
+            command = Execute(None if task_id == tree_id else task_id, force, by)
+            decision = await self.orchestrator.handle(tree_id, command)
         except CoreError:
             if is_new and self.orchestrator.cached(tree_id) is None:
                 self.holdings.drop(tree_id)
@@ -319,6 +315,7 @@ class Session:
         *,
         force: bool = False,
         metadata: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> CancelResult:
         """Cancel the task, its subtree and all that requires them; answers when the work has stopped, or after 5 s.
 
@@ -330,7 +327,7 @@ class Session:
         """
         tree_id = await self._tree_of(task_id)
         decision, still_running = await self.runner.cancel(
-            tree_id, task_id, reason, force=force, metadata=metadata or {}
+            tree_id, task_id, reason, force=force, metadata=metadata or {}, by=by
         )
         left = decision.tree.running.intersection(decision.tree.subtree(task_id))
         head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
@@ -346,10 +343,12 @@ class Session:
             not_cancelable=tuple(sorted(left)),
         )
 
-    async def cancel_answer(self, task_id: str, reason: str | None = None, *, force: bool = False) -> dict[str, Any]:
+    async def cancel_answer(
+        self, task_id: str, reason: str | None = None, *, force: bool = False, by: str | None = None
+    ) -> dict[str, Any]:
         """`cancel` as a caller of `tasks.cancel` and of the guide's `cancel_task` is told about it (semantics §5)."""
         try:
-            result = await self.cancel(task_id, reason, force=force)
+            result = await self.cancel(task_id, reason, force=force, by=by)
         except CallerError as refusal:
             return {"task_id": task_id, "status": "failed", "message": str(refusal)}
         left, slow = list(result.not_cancelable), list(result.still_running)
@@ -372,6 +371,8 @@ class Session:
         answer: Any,
         message: dict[str, Any] | None = None,
         documents: tuple[Document, ...] = (),
+        *,
+        by: str | None = None,
         each: tuple[Any, ...] = (),
     ) -> None:
         """Answer the task's open question; of as many as `each` has values each gets its own.
@@ -379,8 +380,8 @@ class Session:
         Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom.
         """
         tree_id = await self._tree_of(task_id)
-        self.holdings.add(tree_id, memory_of(msgspec.json.encode(answer)))
-        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, each), documents)
+        self.holdings.add(tree_id, memory_of(msgspec.json.encode((answer, message))))
+        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by, each), documents)
 
     async def receive_message(
         self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()
@@ -388,7 +389,7 @@ class Session:
         """Keep a caller's message in the task's history. Raises IllegalCommand when the task has ended."""
         await self.orchestrator.handle(await self._tree_of(task_id), ReceiveMessage(task_id, message), documents)
 
-    async def update(self, task_id: str, changes: dict[str, Any]) -> Task:
+    async def update(self, task_id: str, changes: dict[str, Any], *, by: str | None = None) -> Task:
         """Change fields of a pending task of a tree at rest. Raises InvalidPlan (every broken rule), TreeIsRunning."""
         tree_id = await self._tree_of(task_id)
         tree = await self.orchestrator.load(tree_id)
@@ -410,7 +411,7 @@ class Session:
         if problems:
             raise InvalidPlan(problems)
         changes = {name: msgspec.to_builtins(value) for name, value in parsed.items()}
-        decision = await self.orchestrator.handle(tree_id, UpdateTask(task_id, changes))
+        decision = await self.orchestrator.handle(tree_id, UpdateTask(task_id, changes, by))
         return decision.tree.tasks[task_id]
 
     async def delete(self, task_id: str) -> None:
@@ -434,6 +435,7 @@ class Session:
         context_id: str | None = None,
         origin: str = "tasks",
         execute: bool = False,
+        by: str | None = None,
     ) -> TreeHead:
         """A new tree like this task (with all below it, if `children`), with `original_task_id` on every task.
 
@@ -462,6 +464,7 @@ class Session:
             metadata=stored.head.metadata,
             original_task_id=task_id,
             execute=execute,
+            by=by,
         )
 
     # Following
@@ -481,10 +484,6 @@ class Session:
         if task is None or not task.tree_id:
             raise TaskNotFound(task_id)
         return task.tree_id
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def has_ended(head: TreeHead) -> bool:

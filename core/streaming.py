@@ -7,7 +7,8 @@ from core import events as e
 from core.events import Recorded
 from core.jsonvalue import plain
 from core.node_status import error_of, node_status
-from core.task import TaskStatus, TreeHead
+from core.owners import principal_of, tenant_of
+from core.task import Cause, TaskStatus, TreeHead
 from core.timestamps import to_timestamp
 
 # Events that are absent concern nobody outside.
@@ -22,10 +23,18 @@ _TYPES: Mapping[type, str] = {
     e.ArtifactAdded: "artifact",
     e.InputRequested: "input_required",
     e.TaskCompleted: "task_completed",
+    e.TaskSkipped: "task_completed",
     e.TaskFailed: "task_failed",
     e.TaskRejected: "task_failed",
     e.TaskCancelled: "task_cancelled",
     e.TreeFinished: "final",
+}
+# What concerns somebody only where another than the tree's owner did it.
+_TYPES_OF_OTHERS: Mapping[type, str] = {
+    e.TreeCreated: "progress",
+    e.RunStarted: "progress",
+    e.TaskUpdated: "progress",
+    e.TreeCancelled: "progress",
 }
 _GROUP_TYPES: Mapping[TaskStatus, str] = {
     TaskStatus.COMPLETED: "task_completed",
@@ -39,6 +48,9 @@ def stream_event(recorded: Recorded, *, ended: Recorded | None = None) -> dict[s
     """What a follower is told about the event, None when nothing. `ended`: the root's own end, told with the tree's."""
     event = recorded.event
     kind = _GROUP_TYPES[event.status] if isinstance(event, e.GroupEnded) else _TYPES.get(type(event))
+    by = getattr(event, "by", None)
+    if kind is None and by is not None:
+        kind = _TYPES_OF_OTHERS.get(type(event))
     if kind is None:
         return None
     told: dict[str, Any] = {
@@ -53,7 +65,10 @@ def stream_event(recorded: Recorded, *, ended: Recorded | None = None) -> dict[s
         "seq": recorded.seq,
         "timestamp": to_timestamp(recorded.at),
     }
-    return told | _details(event, ended)
+    told |= _details(event, ended)
+    if by is not None:
+        told["by"] = {"tenant": tenant_of(by), "principal": principal_of(by)}
+    return told
 
 
 def folded_event(head: TreeHead, until: int) -> dict[str, Any]:
@@ -81,6 +96,14 @@ def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
             return {"progress": event.fraction, "message": event.message}
         case e.MessageSent():
             return {"message": event.message["parts"]}
+        case e.TreeCreated():
+            return {"message": "the tree was made"}
+        case e.RunStarted():
+            return {"message": f"run {event.run} was started"}
+        case e.TaskUpdated():
+            return {"message": f"{', '.join(event.changes)} changed"}
+        case e.TreeCancelled():
+            return {"message": "the tree was cancelled"}
         case e.InputProvided():
             return {"message": "the question was answered"}
         case e.AttemptFailed():
@@ -93,8 +116,10 @@ def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
             return {"question": list(event.parts)}
         case e.TaskCompleted():
             return {"progress": 1.0, "result": plain(event.result)}
+        case e.TaskSkipped():
+            return {"progress": 1.0, "cause": Cause.SKIPPED, "message": event.reason}
         case e.GroupEnded(status=TaskStatus.COMPLETED):
-            return {"progress": 1.0}
+            return {"progress": 1.0} | ({"cause": event.cause} if event.cause else {})
         case e.TreeFinished():
             done = {"progress": 1.0} if event.status is TaskStatus.COMPLETED else {}
             return {"status": event.status} | done | _end_of_root(ended)

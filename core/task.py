@@ -39,7 +39,10 @@ INTERRUPTED = frozenset({TaskStatus.INPUT_REQUIRED, TaskStatus.AUTH_REQUIRED})
 
 # Every legal move within one run. Only a new run brings a task back to pending.
 TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
-    TaskStatus.PENDING: frozenset({TaskStatus.IN_PROGRESS, TaskStatus.FAILED, TaskStatus.CANCELLED}),
+    # Completed without an attempt: skipped (semantics, "on").
+    TaskStatus.PENDING: frozenset(
+        {TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
+    ),
     TaskStatus.IN_PROGRESS: TERMINAL | INTERRUPTED,
     TaskStatus.INPUT_REQUIRED: frozenset({TaskStatus.IN_PROGRESS, TaskStatus.FAILED, TaskStatus.CANCELLED}),
     TaskStatus.AUTH_REQUIRED: frozenset({TaskStatus.IN_PROGRESS, TaskStatus.FAILED, TaskStatus.CANCELLED}),
@@ -51,7 +54,7 @@ TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 
 
 class Cause(StrEnum):
-    """Why a task failed or was cancelled, for programs; `error` says it for people."""
+    """Why a task failed, was cancelled or was skipped, for programs; `error` or `message` says it for people."""
 
     EXECUTOR_ERROR = "executor_error"
     INVALID_INPUT = "invalid_input"
@@ -65,13 +68,27 @@ class Cause(StrEnum):
     DEPENDENCY_FAILED = "dependency_failed"
     CHILD_FAILED = "child_failed"
     REQUESTED = "requested"
+    SKIPPED = "skipped"
 
 
-class Dependency(Struct, frozen=True, gc=False):
-    """Another task of the same tree that this one waits for."""
+class On(StrEnum):
+    """Which end of a dependency lets its dependent run (docs/semantics.md, 1)."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ANY = "any"
+
+
+class Dependency(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Another task of the same tree that this one waits for, and the end of it that lets this one run."""
 
     id: str
-    required: bool = True
+    on: On = On.SUCCESS
+
+    @property
+    def required(self) -> bool:
+        """Whether the dependent never runs without this one's success."""
+        return self.on is On.SUCCESS
 
 
 class Question(Struct, frozen=True, gc=False, kw_only=True):
@@ -121,6 +138,7 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     message: str | None = None
     question: Question | None = None
     answers: tuple[Any, ...] = ()
+    answer_messages: tuple[dict[str, Any] | None, ...] = ()  # what brought each of them, where that was a message
     asked: tuple[str, ...] = ()  # of each answer, the key of its question
     result: Any = None
     error: str | None = None
@@ -134,6 +152,16 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     def is_group(self) -> bool:
         """A folder: its status is rolled up from its children (semantics, "group")."""
         return self.executor is None
+
+    @property
+    def is_skipped(self) -> bool:
+        """Completed without having run: what its dependencies came to did not ask for it."""
+        return self.status is TaskStatus.COMPLETED and self.cause is Cause.SKIPPED
+
+    @property
+    def has_result(self) -> bool:
+        """Whether it completed and was not skipped, so that its dependents see its result."""
+        return self.status is TaskStatus.COMPLETED and self.cause is not Cause.SKIPPED
 
     @property
     def key(self) -> str:

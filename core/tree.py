@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from core import events as e
-from core.task import TRANSITIONS, Dependency, Question, Task, TaskStatus, TreeHead
+from core.task import TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
 
 
 class TaskTree:
@@ -23,6 +23,7 @@ class TaskTree:
         self.tasks: dict[str, Task] = {task.id: task for task in tasks}
         self._changed: dict[str, None] = {}  # in order, each once
         self._ready: list[str] = []
+        self.changed_at = max([head.updated_at, *(task.updated_at for task in self.tasks.values())])
         self._rebuild()
 
     # What can be derived
@@ -30,16 +31,19 @@ class TaskTree:
     def _rebuild(self) -> None:
         """Work out every derived value from the tasks and the head, in O(V + E)."""
         self.children: dict[str, list[str]] = {}
-        self.dependents: dict[str, list[tuple[str, bool]]] = {}
+        self.dependents: dict[str, list[tuple[str, On]]] = {}
         self.running: set[str] = set()
         self.questions: dict[str, Question] = {}
+        self.has_alternatives = False  # whether any task runs on a failure only, so that tasks may be skipped
         self._executable = 0
         self._progress = 0.0
         for task in self.tasks.values():
             if task.parent_id is not None:
                 self.children.setdefault(task.parent_id, []).append(task.id)
             for dependency in task.dependencies:
-                self.dependents.setdefault(dependency.id, []).append((task.id, dependency.required))
+                self.dependents.setdefault(dependency.id, []).append((task.id, dependency.on))
+                if dependency.on is On.FAILURE:
+                    self.has_alternatives = True
             if task.is_running:
                 self.running.add(task.id)
             if task.question is not None:
@@ -81,11 +85,16 @@ class TaskTree:
             and not self.waiting[task.id]
         )
 
+    def unmet(self, task: Task) -> Dependency | None:
+        """Of a task whose dependencies have all ended, the first one that keeps it from running."""
+        ends = ((d, self.tasks[d.id]) for d in task.dependencies)
+        return next((d for d, end in ends if not is_met(d.on, end.status, is_skipped=end.is_skipped)), None)
+
     def is_tolerated(self, task_id: str) -> bool:
         """Whether the tree can be completed without this task (semantics §3, roll-up).
 
-        It has dependents, and all of them take it optionally or are tolerated themselves. In the eyes of the tree a
-        task without dependents shares the fate of its group.
+        It has dependents, and all of them run on any end or on a failure, or are tolerated themselves. In the eyes of
+        the tree a task without dependents shares the fate of its group.
         """
         if self._tolerated is None:
             self._tolerated = self._work_out_tolerance()
@@ -99,7 +108,7 @@ class TaskTree:
                 task_id = stack[-1]
                 dependents = self.dependents.get(task_id, ())
                 parent = self.tasks[task_id].parent_id
-                needed = [d for d, required in dependents if required]
+                needed = [d for d, on in dependents if on is On.SUCCESS]
                 if not dependents and parent is not None and self.tasks[parent].is_group:
                     needed = [parent]
                 if task_id in tolerated or not (missing := [d for d in needed if d not in tolerated]):
@@ -178,6 +187,7 @@ class TaskTree:
     def apply(self, event: e.Event, at: float) -> None:
         """Let the event have happened at that time. Raises ValueError for one that cannot have: that is a bug."""
         before = self._head.status
+        self.changed_at = at
         _APPLY[type(event)](self, event, at)
         head = self._head
         status = self._present_status()
@@ -185,9 +195,15 @@ class TaskTree:
             head,
             version=head.version + 1,
             status=status,
-            progress=self._progress / self._executable if self._executable else float(status.is_terminal),
+            progress=self._fraction(status),
             updated_at=head.updated_at if status is before and not isinstance(event, e.RunStarted) else at,
         )
+
+    def _fraction(self, status: TaskStatus) -> float:
+        """The tree's progress, 0 to 1. A completed tree is done, whatever became of what it could be without."""
+        if status is TaskStatus.COMPLETED or not self._executable:
+            return float(status.is_terminal)
+        return self._progress / self._executable
 
     def _present_status(self) -> TaskStatus:
         if not self._head.is_live or self._head.status is TaskStatus.PENDING:
@@ -280,12 +296,14 @@ class TaskTree:
 
     def _input_provided(self, event: e.InputProvided, at: float) -> None:
         task = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
-        answers = (*task.answers, event.answer, *event.rest)
+        count = 1 + len(event.rest)
         keys = task.question.keys if task.question is not None else ()
-        asked = (*task.asked, *(keys[: 1 + len(event.rest)] or ("",)))
-        self._put(
-            replace(task, status=TaskStatus.IN_PROGRESS, question=None, answers=answers, asked=asked, updated_at=at)
-        )
+        answers = {
+            "answers": (*task.answers, event.answer, *event.rest),
+            "answer_messages": (*task.answer_messages, *(event.message,) * count),
+            "asked": (*task.asked, *(keys[:count] or ("",))),
+        }
+        self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, **answers, updated_at=at))
         del self.questions[task.id]
         self._offer(task.id)
 
@@ -315,7 +333,12 @@ class TaskTree:
         self._offer(task.id)
 
     def _completed(self, event: e.TaskCompleted, at: float) -> None:
+        if event.task_id not in self.running:
+            raise ValueError(f"task {event.task_id} cannot have completed without having run")
         self._end(event.task_id, TaskStatus.COMPLETED, at, result=event.result)
+
+    def _skipped(self, event: e.TaskSkipped, at: float) -> None:
+        self._end(event.task_id, TaskStatus.COMPLETED, at, cause=Cause.SKIPPED, message=event.reason)
 
     def _failed(self, event: e.TaskFailed, at: float) -> None:
         self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, detail=event.detail, cause=event.cause)
@@ -343,6 +366,7 @@ class TaskTree:
         error: str | None = None,
         detail: str | None = None,
         cause: Any = None,
+        message: str | None = None,
     ) -> None:
         task = self.tasks[task_id]
         if not (task.is_group and task.status is TaskStatus.PENDING):  # a group may end before anything in it started
@@ -362,6 +386,7 @@ class TaskTree:
                 error=error,
                 error_detail=detail,
                 cause=cause,
+                message=task.message if message is None else message,
                 finished_at=at,
                 updated_at=at,
             )
@@ -399,14 +424,27 @@ class TaskTree:
     def check(self) -> None:
         """Raise AssertionError when a derived value is not what the tasks say. For tests and simulations."""
         fresh = TaskTree(self._head, self.tasks.values())
-        for name in ("children", "dependents", "running", "questions", "scope", "waiting", "open"):
+        for name in ("children", "dependents", "has_alternatives", "running", "questions", "scope", "waiting", "open"):
             assert getattr(self, name) == getattr(fresh, name), f"{name} differs from the tasks"
         assert abs(self._progress - fresh._progress) < 1e-6 * (1 + len(self.tasks)), "progress differs from the tasks"
         for task in self.tasks.values():
             assert not task.is_running or task.status is TaskStatus.IN_PROGRESS, f"{task.id} runs and is {task.status}"
             assert (task.question is not None) == task.status.is_interrupted, f"{task.id} has a stray question"
+        for task in self.startable():
+            assert self.unmet(task) is None, f"{task.id} was to be skipped"
         assert not self._head.is_live or self.open, "the tree is live with nothing left to end"
         assert self._head.is_live or not self.running, "something runs in a tree at rest"
+
+
+def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
+    """Whether a dependency that ended with this status lets a dependent of that kind run."""
+    match on:
+        case On.SUCCESS:
+            return status is TaskStatus.COMPLETED and not is_skipped
+        case On.FAILURE:
+            return status is not TaskStatus.COMPLETED
+        case On.ANY:
+            return True
 
 
 def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:
@@ -428,6 +466,7 @@ def _reset(task: Task, at: float) -> Task:
         message=None,
         question=None,
         answers=(),
+        answer_messages=(),
         asked=(),
         result=None,
         error=None,
@@ -462,6 +501,7 @@ _APPLY: dict[type, Callable[[TaskTree, Any, float], None]] = {
     e.AttemptFailed: TaskTree._attempt_failed,
     e.AttemptLost: TaskTree._attempt_lost,
     e.TaskCompleted: TaskTree._completed,
+    e.TaskSkipped: TaskTree._skipped,
     e.TaskFailed: TaskTree._failed,
     e.TaskRejected: TaskTree._rejected,
     e.TaskCancelled: TaskTree._task_cancelled,

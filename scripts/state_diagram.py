@@ -12,7 +12,7 @@ MEANINGS = {
     TaskStatus.IN_PROGRESS: "An attempt runs, or the next one waits for its moment after a failure.",
     TaskStatus.INPUT_REQUIRED: "The executor asked its caller a question; nothing runs until the answer comes.",
     TaskStatus.AUTH_REQUIRED: "The same, and the answer is a credential.",
-    TaskStatus.COMPLETED: "It has a result (which may be nothing).",
+    TaskStatus.COMPLETED: "It has a result (which may be nothing), or was skipped (`cause`).",
     TaskStatus.FAILED: "It will not be tried again in this run; `error` says why.",
     TaskStatus.CANCELLED: "Somebody cancelled it, or a task that it requires did not complete.",
     TaskStatus.REJECTED: "The executor declined it.",

@@ -15,13 +15,22 @@ MAX_FUNCTION_LINES = 60
 
 # From the ground up: a module imports modules of its own line or of lines before it. A name stands for all below it.
 LAYERS = (
-    ("core.errors", "core.retry", "core.timestamps", "core.jsonvalue", "core.content_coding", "core.jsonscan"),
+    (
+        "core.errors",
+        "core.owners",
+        "core.retry",
+        "core.timestamps",
+        "core.jsonvalue",
+        "core.content_coding",
+        "core.jsonscan",
+    ),
     ("core.fetched",),
     ("core.wire",),
     ("core.task",),
     ("core.commands", "core.copies", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.in_flight", "core.node_status"),
     ("core.inputs", "core.quarantine", "core.queue", "core.room", "core.shares", "core.streaming", "core.tree"),
+    ("core.graph",),
     ("core.decide", "core.plan"),
     ("core.pieces", "core.turns"),
     ("core.names",),
@@ -44,6 +53,7 @@ LAYERS = (
     ("core.attempt", "core.brought_schemas"),
     (
         "core.cancelling",
+        "core.due",
         "core.leftovers",
         "core.lending",
         "core.recovery",
@@ -55,7 +65,7 @@ LAYERS = (
     ("core.session",),
     ("core.manager",),
     ("core",),
-    ("a2a_server.allocator", "a2a_server.forks", "a2a_server.overload"),
+    ("a2a_server.allocator", "a2a_server.forks", "a2a_server.overload", "a2a_server.targets"),
     ("a2a_server.framing",),
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
@@ -66,6 +76,7 @@ LAYERS = (
         "a2a_server.config",
         "a2a_server.context",
         "a2a_server.inflight",
+        "a2a_server.keyed",
         "a2a_server.dialect",
         "a2a_server.extensions",
         "a2a_server.limits",
@@ -86,6 +97,7 @@ LAYERS = (
     ("a2a_server.methods", "a2a_server.v0_3.methods"),
     ("a2a_server.gate",),
     ("a2a_server.rest",),
+    ("a2a_server.v0_3.rest",),
     ("a2a_server.limit_table",),
     ("a2a_server.app", "a2a_server.containment", "a2a_server.tls", "a2a_server.watchdog"),
     ("a2a_server.server",),
@@ -96,9 +108,9 @@ LAYERS = (
 PURE = frozenset(
     f"core.{name}"
     for name in (
-        *("task", "commands", "events", "tree", "decide", "plan"),
+        *("task", "commands", "events", "tree", "decide", "graph", "plan"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "quarantine", "queue", "room", "shares"),
-        *("content_coding", "copies", "in_flight", "jsonscan", "node_status", "streaming"),
+        *("content_coding", "copies", "in_flight", "owners", "jsonscan", "node_status", "streaming"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

@@ -17,12 +17,17 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def locked(text: str) -> dict[str, tuple[str, int]]:
-    """Name -> the one version and how many hashes it has. Raises AssertionError for a line that is neither."""
+    """Name -> its version and how many hashes it has; versions beside the first are under the name and their condition.
+
+    Raises AssertionError for a line that is neither a version nor a hash.
+    """
     found: dict[str, tuple[str, int]] = {}
     name = ""
     for line in text.splitlines():
-        if pin := re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z,0-9-]+\])?==([^ ;]+)(?: ; [^\\]+)?(?: \\)?", line):
+        if pin := re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z,0-9-]+\])?==([^ ;]+)( ; [^\\]+?)?(?: \\)?", line):
             name = canonicalize_name(pin[1])
+            if name in found and pin[3]:
+                name += pin[3]
             assert name not in found, f"{name} stands twice"
             found[name] = (pin[2], 0)
         else:

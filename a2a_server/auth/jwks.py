@@ -132,12 +132,13 @@ def _usable(given: Any) -> Key | None:
     return key
 
 
-_CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519"}
+_CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
+_SAME = {"EdDSA", "Ed25519"}  # of a key on that curve: RFC 9864 gave it a name of its own
 
 
 def _fits(key: Key, algorithm: str) -> bool:
     """Whether the key is for this algorithm: what the token says is never enough (RFC 8725 §3.1)."""
-    if key.alg not in (None, algorithm):
+    if key.alg not in (None, algorithm) and not {key.alg, algorithm} <= _SAME:
         return False
     if algorithm in _CURVES:
         return isinstance(key, ECKey | OKPKey) and key.get("crv") == _CURVES[algorithm]

@@ -18,8 +18,9 @@ from msgspec import UNSET, Struct, UnsetType
 from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.settings import AuthSettings
-from a2a_server.context import Principal, owner_of
+from a2a_server.context import Principal
 from core.clock import Clock
+from core.owners import owner_of
 
 LONGEST_TOKEN = 16 * 1024
 LONGEST_NAME = 300  # characters of a principal or a tenant
@@ -101,8 +102,8 @@ class JwtVerifier:
         return header
 
     def _expiry(self, claims: Mapping[str, Any]) -> float:
-        """When the token ends. Raises BadCredential when it is not valid here and now."""
-        settings, now = self._settings, self._clock.now()
+        """When the token ends, by this process's time. Raises BadCredential when it is not valid here and now."""
+        settings, now = self._settings, self._clock.wall()  # which the issuer's clock is compared with
         if claims.get("iss") != settings.jwt_issuer:
             raise BadCredential("it is of another issuer")
         audience = claims.get("aud")
@@ -116,7 +117,7 @@ class JwtVerifier:
             raise BadCredential("it has expired")
         if (begins := _moment(claims, "nbf")) is not None and begins > now + settings.jwt_leeway:
             raise BadCredential("it is not valid yet")
-        return expires_at + settings.jwt_leeway
+        return self._clock.now() + (expires_at + settings.jwt_leeway - now)
 
     def _principal(self, claims: Mapping[str, Any], expires_at: float) -> Principal:
         settings = self._settings

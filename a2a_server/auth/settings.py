@@ -15,7 +15,7 @@ KEY_HEADER = "X-API-Key"  # a key is taken as a bearer token too
 DISCOVERY = "/.well-known/openid-configuration"  # OpenID Connect Discovery 1.0 §4
 
 # Signatures with a key pair only. An algorithm with a shared secret, and `none`, cannot even be written here.
-Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 Name = Annotated[str, Meta(min_length=1)]
 
 
@@ -26,7 +26,7 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
     jwt_issuer: str | None = None  # `iss` of every token; its keys are found through it where `jwt_keys` is not set
     jwt_audience: tuple[Name, ...] = ()  # one of them is in `aud` of every token
     jwt_keys: str | None = None  # the issuer's public keys (JWKS): a file or an address
-    jwt_algorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
+    jwt_algorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA", "Ed25519")
     jwt_leeway: Annotated[float, Meta(ge=0, le=60)] = 30.0  # seconds that clocks may differ
     # Which claims say what; `a.b` is b in the object a.
     jwt_principal_claim: Name = "sub"

@@ -1,7 +1,7 @@
 """The keys of agent cards' signatures: our private ones from files, the public ones of anybody from key sets.
 
-Two algorithms, and no others: ES256 (P-256, RFC 7518 §3.4) and EdDSA (Ed25519, RFC 8037 §3.1). What a key is decides
-which of them it is used with; what a header says can only agree.
+Two algorithms, and no others: ES256 (P-256, RFC 7518 §3.4) and EdDSA (Ed25519, RFC 8037 §3.1), which RFC 9864 calls
+Ed25519. What a key is decides which of them it is used with; what a header says can only agree.
 """
 
 import stat
@@ -24,12 +24,13 @@ from core.errors import ConfigurationError
 
 ES256: Final = "ES256"
 EDDSA: Final = "EdDSA"
+ED25519: Final = "Ed25519"  # its name since RFC 9864; a key that has it signs under it
 ALGORITHMS = (ES256, EDDSA)
 MOST_KEYS = 100  # that are looked at in somebody's key set
 OTHERS = stat.S_IRWXO
 
 _CURVES = {"P-256": ("EC", ES256), "Ed25519": ("OKP", EDDSA)}
-_NAMES = {ES256: (ES256,), EDDSA: (EDDSA, "Ed25519")}  # `alg` of a key; RFC 9864 gives Ed25519 a name of its own
+NAMES = {ES256: (ES256,), EDDSA: (EDDSA, ED25519), ED25519: (EDDSA, ED25519)}  # `alg` -> what means the same
 _PUBLIC = ("kty", "crv", "x", "y")
 _KINDS = "only P-256 (ES256) and Ed25519 (EdDSA) keys sign cards"
 
@@ -50,6 +51,10 @@ class Key:
             "alg": self.alg,
             "use": "sig",
         }
+
+    def is_for(self, alg: Any) -> bool:
+        """Whether that is the algorithm of its signatures, by any of its names."""
+        return alg in NAMES[self.alg]
 
     def sign(self, message: bytes) -> bytes:
         """The signature in the form that JWS has."""
@@ -158,7 +163,8 @@ def _key(jwk: dict[str, Any]) -> Key:
     kty, alg = _CURVES.get(curve, ("", "")) if isinstance(curve, str) else ("", "")
     if not kty or jwk.get("kty") != kty:
         raise _Unusable(f"is a key of another kind: {_KINDS}")
-    if jwk.get("alg", alg) not in _NAMES[alg]:
+    named = jwk.get("alg", alg)
+    if named not in NAMES[alg]:
         raise _Unusable(f"is marked for another algorithm than {alg}")
     if jwk.get("use", "sig") != "sig":
         raise _Unusable('is not for signatures ("use")')
@@ -169,7 +175,7 @@ def _key(jwk: dict[str, Any]) -> Key:
     kid = jwk.get("kid", native.thumbprint())
     if not isinstance(kid, str) or not kid:
         raise _Unusable("has an id (kid) that is no text")
-    return Key(kid, alg, native)
+    return Key(kid, named, native)
 
 
 def _imported(kty: str, jwk: dict[str, Any]) -> ECKey | OKPKey:

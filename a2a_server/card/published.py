@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from hashlib import sha256
 from typing import Any, Literal
@@ -27,6 +28,7 @@ KEY_SET_TYPE = "application/jwk-set+json"  # RFC 7517 §8.5.2
 CATALOG_TYPE = "application/ai-catalog+json"
 CARD_TYPE = "application/a2a-agent-card+json"  # how catalogs call a card; the card itself goes as application/json
 
+_TAG = re.compile(r'\*|(?:W/)?"[^"]*"')
 _NO_URN = re.compile(r"[^A-Za-z0-9._-]+")
 
 CardMode = Literal["auto", "strict", "hybrid"]
@@ -106,17 +108,35 @@ def publish(
     )
 
 
-def not_modified(document: Document, request: Mapping[str, str]) -> bool:
-    """Whether a request with these headers (lower-case names) is answered 304 (RFC 9110 §13.2.2)."""
-    if (tags := request.get("if-none-match")) is not None:
-        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
-        return "*" in known or document.etag in known
-    if (since := request.get("if-modified-since")) is not None:
-        try:
-            return parsedate_to_datetime(document.last_modified) <= parsedate_to_datetime(since)
-        except (ValueError, TypeError):  # no date, or one without a time zone: the header does not count
-            return False
-    return False
+def precondition(document: Document, request: Mapping[str, str]) -> Literal[200, 304, 412]:
+    """The status for a GET or HEAD with these headers (lower-case names), by what it says of the document it knows.
+
+    In the order of RFC 9110 §13.2.2. A date that is none, and a list of dates, do not count.
+    """
+    if (wanted := request.get("if-match")) is not None:
+        if not {"*", document.etag} & set(_TAG.findall(wanted)):
+            return 412
+    elif _is_since(document, request.get("if-unmodified-since")) is False:
+        return 412
+    if (known := request.get("if-none-match")) is not None:
+        tags = {tag.removeprefix("W/") for tag in _TAG.findall(known)}
+        return 304 if tags & {"*", document.etag} else 200
+    return 304 if _is_since(document, request.get("if-modified-since")) else 200
+
+
+def _is_since(document: Document, date: str | None) -> bool | None:
+    """Whether the document is not newer than that date; None where there is no date."""
+    if date is None:
+        return None
+    try:
+        found = parsedate_to_datetime(date)
+    except (ValueError, TypeError):
+        return None
+    if found.tzinfo is None:
+        if "," in date:
+            return None
+        found = found.replace(tzinfo=UTC)  # the form of asctime (RFC 9110 §5.6.7)
+    return parsedate_to_datetime(document.last_modified) <= found
 
 
 def _hybrid(document: dict[str, Any], strict: types.AgentCard, keys: Sequence[Key], jku: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from a2a_server.card.document import canonical, read_document
-from a2a_server.card.keys import ALGORITHMS, Key
+from a2a_server.card.keys import NAMES, Key
 from a2a_server.protocol import types
 from a2a_server.protocol.codec import decode, encode
 from a2a_server.protocol.errors import InvalidParams
@@ -113,9 +113,9 @@ def _verdict(signature: Any, readings: Sequence[Reading], keys: Sequence[Key]) -
     kid, alg = header.get("kid"), header.get("alg")
     told = Verdict(kid=_shown(kid), alg=_shown(alg))
     known = [key for key in keys if key.kid == kid]
-    fitting = [key for key in known if key.alg == alg]
-    if alg not in ALGORITHMS:
-        problem = f"its algorithm is not one of {', '.join(ALGORITHMS)}"
+    fitting = [key for key in known if key.is_for(alg)]
+    if not isinstance(alg, str) or alg not in NAMES:
+        problem = f"its algorithm is not one of {', '.join(NAMES)}"
     elif not isinstance(kid, str) or not kid:
         problem = "it names no key (kid)"
     elif not known:

@@ -1,10 +1,9 @@
 """`a2a-server card …`: agent cards, this server's and those of others."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import typer
@@ -14,7 +13,7 @@ from a2a_server.app import build
 from a2a_server.card.document import read_document
 from a2a_server.card.keys import ES256, Key, generate, load_keys, read_key_set
 from a2a_server.card.rules import card_problems
-from a2a_server.card.signing import SIGNATURES, Verdict, protected_header, signatures
+from a2a_server.card.signing import Verdict, signatures
 from a2a_server.card.signing import verify as verify_card
 from a2a_server.cli.client import CARD, Server
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json
@@ -25,7 +24,6 @@ from a2a_server.protocol.codec import decode_strict
 
 SHOW = "show"
 KEY_SET = ".well-known/jwks.json"
-MOST_KEY_SETS = 4  # that the signatures of one card may send us to
 
 Source = Annotated[str, typer.Argument(metavar="FILE|URL", help="A card, or the address of one or of its server.")]
 
@@ -114,30 +112,34 @@ def verify(
     jwks: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|URL", help="The keys to trust. For a URL without it: those its own server publishes (jku)."
+            metavar="FILE|URL", help="The keys to trust. For a URL without it: those that its own server publishes."
         ),
     ] = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Whether a card bears a valid signature of a trusted key (ES256 or EdDSA). The exit code is 0 only then."""
+    """Whether a card bears a valid signature of a trusted key (ES256 or EdDSA). The exit code is 0 only then.
+
+    Without --jwks a card can only be consistent with its server: whose that is, its own keys cannot say.
+    """
     document = _read(source)
-    keys = _read_keys(jwks) if jwks is not None else _published_keys(source, document)
+    keys = _read_keys(jwks) if jwks is not None else _read_keys(_key_set_beside(source))
     verdicts = verify_card(document, keys)
     is_valid = any(verdict.is_valid for verdict in verdicts)
     if output is Format.JSON:
         told = [{"valid": verdict.is_valid, **msgspec.to_builtins(verdict)} for verdict in verdicts]
-        print_json({"valid": is_valid, "signatures": told})
+        print_json({"valid": is_valid, "keys_of": "its server" if jwks is None else "--jwks", "signatures": told})
     else:
         for verdict in verdicts:
             print(_line(verdict))
-        print("valid" if is_valid else "not valid" if verdicts else "not valid: the card bears no signature")
+        good = "valid" if jwks is not None else "consistent with its server; --jwks says whom you trust"
+        print(good if is_valid else "not valid" if verdicts else "not valid: the card bears no signature")
     raise typer.Exit(0 if is_valid else 1)
 
 
 @app.command()
 def keygen(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Is made; only you will be able to read it.")],
-    alg: Annotated[Literal["ES256", "EdDSA"], typer.Option(help="What the key will sign with.")] = ES256,
+    alg: Annotated[Literal["ES256", "EdDSA", "Ed25519"], typer.Option(help="What the key will sign with.")] = ES256,
     output: Output = Format.TEXT,
 ) -> None:
     """Make a private key for the setting `card_keys` and for `card sign`; print its public half."""
@@ -171,20 +173,13 @@ def _read_keys(source: str) -> list[Key]:
         raise Failure(f"{source} {error}") from None
 
 
-def _published_keys(source: str, document: Mapping[str, Any]) -> list[Key]:
-    """The keys that the card's own server publishes; those of other servers vouch for nothing here."""
+def _key_set_beside(source: str) -> str:
+    """Where the card's own server publishes its keys. What the card itself says of that (jku) is not looked at."""
     if not _is_url(source):
         raise Failure("--jwks is needed: a file does not say whose keys are to be trusted", 2)
-    addresses: dict[str, None] = {}
-    given = document.get(SIGNATURES)
-    for signature in given if isinstance(given, list) else []:
-        try:
-            jku = protected_header(signature).get("jku")
-        except ValueError:
-            continue
-        if isinstance(jku, str) and _origin(jku) == _origin(source):
-            addresses[jku] = None
-    return [key for address in list(addresses)[:MOST_KEY_SETS] for key in _read_keys(address)]
+    address = urlsplit(source)
+    folder = address.path.removesuffix(CARD) if address.path.endswith(f"/{CARD}") else "/"
+    return urlunsplit((address.scheme, address.netloc, folder + KEY_SET, "", ""))
 
 
 def _bytes(source: str, path: str) -> bytes:
@@ -198,13 +193,3 @@ def _bytes(source: str, path: str) -> bytes:
 
 def _is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None] | None:
-    """RFC 6454 §4; None for what is no address."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return None
-    return parts.scheme, parts.hostname, port

@@ -10,6 +10,8 @@ from typing import Annotated, Any, TextIO
 import msgspec
 import typer
 
+from a2a_server.protocol.codec import one_line
+
 STDOUT, STDERR = 1, 2  # file descriptors
 
 # The exit code of `run`, `send` and `watch` by the status that the task came to.
@@ -55,7 +57,7 @@ def print_json(value: Any) -> None:
 
 def print_json_line(value: Any, file: TextIO | None = None) -> None:
     """One JSON document on a line of its own: an item of a stream."""
-    print(msgspec.json.encode(value).decode(), file=file, flush=True)
+    print(one_line(msgspec.json.encode(value)).decode(), file=file, flush=True)
 
 
 @contextmanager

@@ -113,14 +113,18 @@ async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool)
 
 @contextmanager
 def _cancelled_by_signals(received: list[int]) -> Iterator[None]:
-    """SIGTERM and SIGHUP cancel the running task once, and are noted; one that is ignored (nohup) stays so."""
+    """SIGTERM and SIGHUP cancel the running task and are noted; the next one ends the process at once.
+
+    One that is ignored (nohup) stays so.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
     def end(number: int) -> None:
-        if not received:
-            received.append(number)
-            task.cancel()
+        if received:
+            os._exit(128 + number)  # what it started ends with it
+        received.append(number)
+        task.cancel()
 
     with kept_from_children(), _handled(lambda number: loop.add_signal_handler(number, end, number)):
         yield

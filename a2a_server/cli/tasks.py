@@ -1,6 +1,7 @@
 """`a2a-server tasks …`: stored tasks of a running server."""
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -26,12 +27,12 @@ def list_tasks(
     context: Annotated[str | None, typer.Option(help="Only tasks of this context.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All tasks, not only the roots of trees.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
-    offset: Annotated[int, typer.Option(min=0)] = 0,
+    page: Annotated[str | None, typer.Option(help="The page_token of the last task of the page before.")] = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Tasks, newest first."""
-    given = {"status": status, "name": name, "user_id": user, "context_id": context}
-    params: dict[str, Any] = {"root_only": not every, "limit": limit, "offset": offset}
+    given = {"status": status, "name": name, "user_id": user, "context_id": context, "page_token": page}
+    params: dict[str, Any] = {"root_only": not every, "limit": limit}
     with Server(url, token) as server:
         tasks = server.call("tasks.list", params | {key: value for key, value in given.items() if value is not None})
     if output is Format.JSON:
@@ -48,6 +49,8 @@ def list_tasks(
         for task in tasks
     ]
     print_table(("ID", "STATUS", "DONE", "CREATED", "NAME"), rows)
+    if len(tasks) == limit:
+        print(f"the page behind these: --page {tasks[-1]['page_token']}", file=sys.stderr)
 
 
 @app.command()

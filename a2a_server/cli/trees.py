@@ -15,6 +15,17 @@ STDIN = "-"
 YAML = (".yaml", ".yml")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose keys are words: `on: failure` has the key "on", which YAML 1.1 takes for true."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See yaml.SafeLoader."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
 def read_tree(name: str) -> list[Any]:
     """The array of tasks in a JSON or YAML file, or JSON on standard input: an array, `{"tasks": […]}` or one task."""
     value = _parsed(name, _read(name))
@@ -54,6 +65,14 @@ def _read(name: str) -> str:
 
 def _parsed(name: str, text: str) -> Any:
     try:
-        return to_json_value(yaml.safe_load(text) if Path(name).suffix in YAML else msgspec.json.decode(text), name)
+        return to_json_value(_yaml(text) if Path(name).suffix in YAML else msgspec.json.decode(text), name)
     except (msgspec.DecodeError, yaml.YAMLError, NotJson, RecursionError) as error:
         raise Failure(f"{name} cannot be understood: {' '.join(str(error).split())}", USAGE) from None
+
+
+def _yaml(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

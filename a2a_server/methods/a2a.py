@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
+
+from msgspec.structs import replace
 
 from a2a_server.context import Principal, RequestContext
 from a2a_server.dialect import A2A_1_0
@@ -32,6 +35,8 @@ from core.task import TreeHead
 
 DEFAULT_PAGE = 50
 PAGE_BYTES = 4 * 1024 * 1024  # of JSON, behind which a page of tasks ends; at least one is in it
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class A2AMethods:
@@ -103,8 +108,10 @@ class A2AMethods:
         )
 
     async def get_task(self, context: RequestContext, params: wire.GetTaskRequest) -> wire.Task:
+        """A tree's root tells its nodes, a node its parent and its root, in the metadata."""
         head = await self._reader.find(context.owner, params.id)
-        return await self._reader.snapshot(head, params.id, params.history_length)
+        task = await self._reader.snapshot(head, params.id, params.history_length)
+        return await self._reader.with_nodes(head, task) if head.size > 1 and params.id == head.id else task
 
     async def list_tasks(self, context: RequestContext, params: wire.ListTasksRequest) -> wire.ListTasksResponse:
         since = params.status_timestamp_after
@@ -116,7 +123,7 @@ class A2AMethods:
                 origin=ORIGIN,
                 statuses=frozenset({STATUSES[params.status]}) if params.status else None,
                 context_id=params.context_id or None,
-                updated_since=since.timestamp() if since else None,
+                updated_since=_in_milliseconds(since) if since else None,
                 before=pages.read(params.page_token) if params.page_token else None,
                 limit=size,
             )
@@ -140,6 +147,8 @@ class A2AMethods:
             )
             if (task := await readable(snapshot)) is None:
                 continue
+            if params.include_artifacts and task.artifacts is None:
+                task = replace(task, artifacts=[])  # asked for, they are told even where there are none (§3.1.4)
             tasks.append(task)
             size += len(encode(task))
             if perf_counter() >= ends_at:  # what is in memory is read without a wait
@@ -188,6 +197,11 @@ class A2AMethods:
         if self._extended_card is None:
             raise UnsupportedOperation("This agent offers no extended agent card")
         return self._extended_card(context.principal)
+
+
+def _in_milliseconds(since: datetime) -> float:
+    """Seconds since 1970, rounded up to the milliseconds in which timestamps are told: what is told as later, is."""
+    return -(-((since - _EPOCH) // timedelta(microseconds=1)) // 1000) / 1000
 
 
 async def _no_push(context: RequestContext, params: Any) -> Any:

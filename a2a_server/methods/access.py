@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from a2a_server.context import Principal, RequestContext
+from a2a_server.context import Principal, RequestContext, Scope
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from a2a_server.push.webhooks import Caller
@@ -24,14 +24,6 @@ OPEN = frozenset(TaskStatus) - TERMINAL
 RECOUNT = 1.0  # seconds that a count of open tasks may be old
 
 
-async def owned_task(session: Session, owner: str, task_id: str) -> Task:
-    """The task, a draft too. Raises TaskNotFound when there is none or it is somebody else's."""
-    task = await session.storage.task(task_id, owner=owner)
-    if task is None:
-        raise TaskNotFound(task_id)
-    return task
-
-
 async def owned_head(session: Session, owner: str, task_id: str, *, origin: str | None = None) -> TreeHead:
     """The head of the tree that the task is in. Raises TaskNotFound; also for a tree of another `origin`."""
     head = await session.storage.head(task_id, owner=owner)
@@ -39,6 +31,27 @@ async def owned_head(session: Session, owner: str, task_id: str, *, origin: str 
         task = await session.storage.task(task_id, owner=owner)
         head = await session.storage.head(task.tree_id, owner=owner) if task is not None and task.tree_id else None
     if head is None or origin not in (None, head.origin):
+        raise TaskNotFound(task_id)
+    return head
+
+
+async def seen_task(session: Session, scope: Scope, task_id: str) -> Task:
+    """The task, a draft too, for a caller of `tasks.*`. Raises TaskNotFound when it is not in the caller's scope."""
+    task = await session.storage.task(task_id, owner=scope.owner, tenant=scope.tenant)
+    if task is None:
+        raise TaskNotFound(task_id)
+    return task
+
+
+async def seen_head(session: Session, scope: Scope, task_id: str) -> TreeHead:
+    """The head of the tree that the task is in, for a caller of `tasks.*`. Raises TaskNotFound as `seen_task`."""
+    owner, tenant = scope.owner, scope.tenant
+    head = await session.storage.head(task_id, owner=owner, tenant=tenant)
+    if head is None:
+        task = await session.storage.task(task_id, owner=owner, tenant=tenant)
+        tree_id = task.tree_id if task is not None else ""
+        head = await session.storage.head(tree_id, owner=owner, tenant=tenant) if tree_id else None
+    if head is None:
         raise TaskNotFound(task_id)
     return head
 

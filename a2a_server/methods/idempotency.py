@@ -14,13 +14,13 @@ import msgspec
 from msgspec import Struct
 
 from a2a_server.context import RequestContext
+from a2a_server.keyed import HEADER, no_key
 from a2a_server.protocol.errors import InvalidParams
 from core.errors import Problem, VersionConflict
 from core.session import Session
 from core.storage.base import Document, DocumentQuery
 
 KIND = "idempotency"
-HEADER = "Idempotency-Key"
 LONGEST_KEY = 255  # characters
 PURGE_EVERY = 60.0  # seconds
 PURGE_SIZE = 200  # expired keys that one purge removes at most
@@ -41,7 +41,7 @@ class Made(Struct, frozen=True):
 class Claim(Struct, frozen=True, kw_only=True):
     """A request under a key."""
 
-    id: str  # of the key's document: one for each owner, method and key
+    id: str  # of the key's document: one for each owner and key
     owner: str
     digest: str
     source: str  # what the caller calls the key
@@ -63,24 +63,25 @@ class Idempotency:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._purge_at = float("-inf")
 
-    def claim(self, context: RequestContext, method: str, params: Any, *, message_id: str = "") -> Claim | None:
+    def claim(self, context: RequestContext, operation: str, params: Any, *, message_id: str = "") -> Claim | None:
         """The claim that the request makes, None without a key. Raises InvalidParams for a key that is none.
 
-        The request's digest is that of the method and its decoded params, not of the envelope around them.
+        An owner has one request under a key, whatever its operation. The request's digest is that of the operation and
+        its decoded params, not of the method, the binding and the envelope that brought them.
         """
         if (key := context.idempotency_key) is not None:
             if not 1 <= len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
                 text = f"must be 1 to {LONGEST_KEY} printable ASCII characters"
-                raise InvalidParams.of([Problem(HEADER, text)])
+                raise no_key(text)
             source = HEADER
         elif self._by_message_id and message_id:
             key, source = message_id, "message.messageId"
         else:
             return None
         return Claim(
-            id=_digest([context.owner, method, source, key]),
+            id=_digest([context.owner, source, key]),
             owner=context.owner,
-            digest=_digest([method, params]),
+            digest=_digest([operation, params]),
             source=source,
             at=self._session.clock.now(),
         )

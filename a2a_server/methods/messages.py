@@ -47,6 +47,7 @@ class MessageRules(NamedTuple):
     default_skill: str | None  # for messages that name none
     max_file: int  # bytes of a `raw` part
     takes_context_ids: bool  # whether clients may mint contexts (A2A §3.4.1)
+    extensions: frozenset[str] = frozenset()  # those in the card
 
 
 class Addressed(NamedTuple):
@@ -85,7 +86,7 @@ class Messages:
         self._check(params)
         history_length = params.configuration.history_length
         with ExitStack() as held:
-            sent = await self._deliver(context, "SendMessage", params, held)
+            sent = await self._deliver(context, params, held)
             if params.configuration.return_immediately:
                 return wire.SendMessageResponse(task=await self._seen(sent, history_length))
             context.permit.park()
@@ -95,7 +96,8 @@ class Messages:
             for recorded in events:
                 if reply := reply_message(recorded, context_of(head)):
                     return wire.SendMessageResponse(message=reply)
-        return wire.SendMessageResponse(task=snapshot(head, sent.task_id, events, history_length=history_length))
+        task = snapshot(head, sent.task_id, events, history_length=history_length)
+        return wire.SendMessageResponse(task=task if task.id == head.id else await self._reader.placed(task))
 
     async def stream(self, context: RequestContext, params: wire.SendMessageRequest) -> AsyncGenerator[Frame, None]:
         """The task, then everything that happens to it, to its end or its first question."""
@@ -104,7 +106,7 @@ class Messages:
             text = "a message is not sent twice: take the stream up with SubscribeToTask"
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
         with ExitStack() as held:
-            sent = await self._deliver(context, "SendStreamingMessage", params, held)
+            sent = await self._deliver(context, params, held)
         first = await self._seen(sent, params.configuration.history_length)
         head = sent.head
         view = View(head.id, sent.task_id, context_of(head), context.dialect)
@@ -151,12 +153,12 @@ class Messages:
                 raise PushNotificationNotSupported
             self._webhooks.check(webhook, "configuration.taskPushNotificationConfig.")
 
-    async def _deliver(
-        self, context: RequestContext, method: str, params: wire.SendMessageRequest, held: ExitStack
-    ) -> Addressed:
+    async def _deliver(self, context: RequestContext, params: wire.SendMessageRequest, held: ExitStack) -> Addressed:
         """Store the message, once, as a new task, whose log is then held in memory, or with the task it names."""
         message = params.message
-        claim = self._idempotency.claim(context, method, params, message_id=message.message_id)
+        # One by one, since a configuration of defaults may be given or not; the tenant is the owner's.
+        digested = (message, params.configuration, params.metadata)
+        claim = self._idempotency.claim(context, "SendMessage", digested, message_id=message.message_id)
 
         async def make() -> Addressed:
             if message.task_id:
@@ -189,7 +191,13 @@ class Messages:
             plan,
             origin=ORIGIN,
             context_id=context_id,
-            metadata=request_of(value, params.metadata, references=references, accepted_output_modes=modes),
+            metadata=request_of(
+                value,
+                params.metadata,
+                references=references,
+                accepted_output_modes=modes,
+                extensions=sorted(self._rules.extensions.intersection(context.extensions)),
+            ),
             execute=True,
             message=value,
             documents=_documents(claim, plan.root_id, plan.root_id) + (enrolled.documents if enrolled else ()),
@@ -275,7 +283,8 @@ class Messages:
         value = message_value(replace(message, context_id=context_of(head)))
         documents = _documents(claim, head.id, task_id)
         try:
-            await self._session.provide_input(task_id, answer_value(message), value, documents, answer_values(message))
+            each = answer_values(message)
+            await self._session.provide_input(task_id, answer_value(message), value, documents, each=each)
         except IllegalCommand:  # nothing is asked, or the question was answered a moment ago
             await self._session.receive_message(task_id, value, documents)
         return Addressed(await self._reader.find(context.owner, task_id), task_id)

@@ -1,6 +1,7 @@
 """The params of the `tasks.*` methods (semantics §7). Nothing but their shape."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -12,7 +13,9 @@ MOST_IDS = 1_000  # of one call
 Id = Annotated[str, Meta(min_length=1)]
 Ids = Annotated[list[Id], Meta(min_length=1, max_length=MOST_IDS)] | Id  # a list, or a string with commas
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
-Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+# What is told of a field that a client of an older system may send.
+BY_TOKEN = {"offset": "ask for the next page with page_token: that of the last task of the page before"}
 
 
 class Params(Struct, frozen=True, kw_only=True):
@@ -87,7 +90,9 @@ class ChildrenParams(Params, frozen=True, kw_only=True):
 
 
 class ListParams(Params, frozen=True, kw_only=True):
-    """Which tasks, newest first."""
+    """Which tasks, newest first. `page_token`: that of the last task of the page before."""
+
+    INSTEAD: ClassVar[Mapping[str, str]] = BY_TOKEN
 
     user_id: str | None = None
     status: TaskStatus | None = None
@@ -95,7 +100,7 @@ class ListParams(Params, frozen=True, kw_only=True):
     name: str | None = None
     context_id: str | None = None
     limit: Limit = 100
-    offset: Offset = 0
+    page_token: Id | None = None
 
 
 class UpdateParams(Params, frozen=True, kw_only=True):
@@ -112,11 +117,13 @@ class CopyParams(Params, frozen=True, kw_only=True):
 
 
 class RunningParams(Params, frozen=True, kw_only=True):
-    """Which of the running tasks."""
+    """Which of the running tasks. `page_token`: that of the last task of the page before."""
+
+    INSTEAD: ClassVar[Mapping[str, str]] = BY_TOKEN
 
     user_id: str | None = None
     limit: Limit = 100
-    offset: Offset = 0
+    page_token: Id | None = None
 
 
 class RunningStatusParams(Params, frozen=True, kw_only=True):
@@ -129,5 +136,5 @@ class EventsParams(Params, frozen=True, kw_only=True):
     """The task (a root stands for its whole tree), and the number of the last event that is known."""
 
     task_id: Id
-    after: Offset = 0
+    after: Number = 0
     limit: Limit = 500

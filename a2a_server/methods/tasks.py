@@ -1,6 +1,7 @@
 """The `tasks.*` methods (semantics §7). They see every tree of their caller, whichever face it came in through."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from functools import partial
 from hashlib import sha256
@@ -12,8 +13,10 @@ from msgspec.structs import replace
 from a2a_server.aside import MANY
 from a2a_server.context import Principal, RequestContext
 from a2a_server.jsonrpc import Method
-from a2a_server.methods.access import OpenTasks, owned_head, owned_task, readable
+from a2a_server.keyed import HEADER
+from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
 from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.task_pages import FIELD, place_of, token_of
 from a2a_server.methods.task_params import (
     MOST_IDS,
     AnswerParams,
@@ -48,6 +51,8 @@ from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
 from core.streaming import folded_event, stream_event
 from core.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.tree import TaskTree
+
+logger = logging.getLogger(__name__)
 
 A2A = "a2a"
 CANCELS_AT_A_TIME = (
@@ -116,7 +121,7 @@ class TasksMethods:
                 raise InvalidParams.of([Problem(name[:80], "unknown field beside tasks") for name in unknown[:100]])
             else:
                 items = params["tasks"]
-        tree_id = await self._make(context, "tasks.create", params, items, execute=False)
+        tree_id = await self._make(context, "tasks.create", items, items, execute=False)
         return await self._tree(tree_id)
 
     async def execute(self, context: RequestContext, params: ExecuteParams) -> Any:
@@ -127,9 +132,10 @@ class TasksMethods:
         if params.tasks is not None:
             task_id = await self._make(context, "tasks.execute", params, params.tasks, execute=True, webhook=webhook)
             # As the tree was before its run, so that every event comes after it.
-            before = replace(await owned_head(self._session, context.owner, task_id), version=0, is_live=True)
+            before = replace(await seen_head(self._session, context.principal.scope, task_id), version=0, is_live=True)
         elif resumes:
-            before, task_id = await owned_head(self._session, context.owner, params.task_id or ""), params.task_id or ""
+            task_id = params.task_id or ""
+            before = await seen_head(self._session, context.principal.scope, task_id)
         else:
             before, task_id = await self._execute_stored(context, params, webhook)
         if params.use_streaming:
@@ -155,7 +161,7 @@ class TasksMethods:
     async def _make(
         self,
         context: RequestContext,
-        method: str,
+        operation: str,
         params: Any,
         items: Any,
         *,
@@ -163,7 +169,7 @@ class TasksMethods:
         webhook: TaskPushNotificationConfig | None = None,
     ) -> str:
         """The id of the tree of these tasks: stored now, or found where the request came before under its key."""
-        claim = self._idempotency.claim(context, method, params)
+        claim = self._idempotency.claim(context, operation, params)
 
         async def make() -> str:
             planned = partial(self._session.plan, items, owner=context.owner, limits=self._limits)
@@ -187,13 +193,13 @@ class TasksMethods:
     ) -> tuple[TreeHead, str]:
         """Start a run; the tree as it was before, live, so that every event of the run comes after it."""
         task_id, force = params.task_id or "", params.force
-        before = await owned_head(self._session, context.owner, task_id)
+        before = await seen_head(self._session, context.principal.scope, task_id)
         if before.origin == A2A and not before.is_live:
-            before, task_id = await self._copy_of_ended(before, task_id, force=force)
+            before, task_id = await self._copy_of_ended(context, before, task_id, force=force)
         if webhook is not None and self._webhooks is not None:
             await self._judge(before.id, task_id, force=force)  # a run that is refused brings no webhook
             await self._webhooks.add(Caller(context.owner, TASKS), webhook, before, before.id, before.status)
-        await self._session.execute(task_id, force=force)
+        await self._session.execute(task_id, force=force, by=context.acts_for(before.owner))
         return replace(before, is_live=True), task_id
 
     async def _judge(self, tree_id: str, task_id: str, *, force: bool) -> None:
@@ -201,14 +207,17 @@ class TasksMethods:
         tree = TaskTree(*await self._load(tree_id))
         decide(Execute(None if task_id == tree_id else task_id, force), tree, self._session.clock.now())
 
-    async def _copy_of_ended(self, head: TreeHead, task_id: str, *, force: bool) -> tuple[TreeHead, str]:
+    async def _copy_of_ended(
+        self, context: RequestContext, head: TreeHead, task_id: str, *, force: bool
+    ) -> tuple[TreeHead, str]:
         """A2A's terminal states are final: a new tree takes over what is completed (semantics §3).
 
         Raises NothingToRun, judged by the tree itself, so that no copy is made in vain.
         """
         await self._judge(head.id, task_id, force=force)
         await self._open_tasks.admit(head.owner, head.size)
-        copy = await self._session.copy(head.id, keep_results=True, context_id=head.context_id)
+        by = context.acts_for(head.owner)
+        copy = await self._session.copy(head.id, keep_results=True, context_id=head.context_id, by=by)
         if task_id == head.id:
             return copy, copy.id
         _, tasks = await self._load(copy.id)
@@ -235,17 +244,18 @@ class TasksMethods:
 
         async def cancel(task_id: str) -> dict[str, Any]:
             try:
-                await owned_head(self._session, context.owner, task_id)
+                head = await seen_head(self._session, context.principal.scope, task_id)
             except TaskNotFound as error:
                 return {"task_id": task_id, "status": "failed", "message": str(error)}
-            return await self._session.cancel_answer(task_id, params.error_message, force=params.force)
+            by = context.acts_for(head.owner)
+            return await self._session.cancel_answer(task_id, params.error_message, force=params.force, by=by)
 
         return await some_at_a_time(CANCELS_AT_A_TIME, _ids(params.task_ids), cancel)
 
     async def answer(self, context: RequestContext, params: AnswerParams) -> dict[str, Any]:
         """The task, which goes on with the answer. Raises IllegalCommand when it asks nothing."""
-        await owned_head(self._session, context.owner, params.task_id)
-        await self._session.provide_input(params.task_id, params.answer)
+        head = await seen_head(self._session, context.principal.scope, params.task_id)
+        await self._session.provide_input(params.task_id, params.answer, by=context.acts_for(head.owner))
         return await self.get(context, TaskParams(task_id=params.task_id))
 
     async def update(self, context: RequestContext, params: Any) -> dict[str, Any]:
@@ -256,27 +266,31 @@ class TasksMethods:
             raise InvalidParams.of([Problem("task_id", "is required and must be a string")])
         if not changes:
             raise InvalidParams.of([Problem("params", "name at least one field to change")])
-        head = await owned_head(self._session, context.owner, task_id)
-        return task_object(await self._session.update(task_id, changes), head)
+        head = await seen_head(self._session, context.principal.scope, task_id)
+        task = await self._session.update(task_id, changes, by=context.acts_for(head.owner))
+        return task_object(task, head)
 
     async def delete(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
         """Raises TreeIsRunning while anything in the tree runs, and for a task that is not a root."""
-        await owned_task(self._session, context.owner, params.task_id)
+        task = await seen_task(self._session, context.principal.scope, params.task_id)
         await self._session.delete(params.task_id)
+        if (by := context.acts_for(task.owner)) is not None:  # the log of its events is gone with it
+            logger.info("tree %s of %s was deleted by %s", task.id, task.owner, by)
         return {"success": True, "task_id": params.task_id, "message": f"Task {params.task_id} was deleted"}
 
     async def copy(self, context: RequestContext, params: CopyParams) -> dict[str, Any]:
         """A pending tree; `original_task_id` says where each task comes from."""
-        head = await owned_head(self._session, context.owner, params.task_id)
-        await self._open_tasks.admit(context.owner, head.size if params.children else 1)
-        copy = await self._session.copy(params.task_id, children=params.children, context_id=head.context_id)
+        head = await seen_head(self._session, context.principal.scope, params.task_id)
+        await self._open_tasks.admit(head.owner, head.size if params.children else 1)
+        by = context.acts_for(head.owner)
+        copy = await self._session.copy(params.task_id, children=params.children, context_id=head.context_id, by=by)
         return await self._tree(copy.id)
 
     # Reading
 
     async def get(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
         """The task's own status, and its tree's as `tree_status`."""
-        task = await owned_task(self._session, context.owner, params.task_id)
+        task = await seen_task(self._session, context.principal.scope, params.task_id)
         head = await self._session.storage.head(task.tree_id) if task.tree_id else None
         detail = {"error_detail": task.error_detail} if _sees_details(context.principal) and task.error_detail else {}
         return task_object(task, head) | detail
@@ -286,33 +300,35 @@ class TasksMethods:
         given = [value for value in (params.task_id, params.root_id) if value is not None]
         if len(given) != 1:
             raise InvalidParams.of([Problem("task_id", "give either task_id or root_id")])
-        head = await owned_head(self._session, context.owner, given[0])
+        head = await seen_head(self._session, context.principal.scope, given[0])
         return await self._tree(head.id)
 
     async def children(self, context: RequestContext, params: ChildrenParams) -> list[dict[str, Any]]:
-        await owned_task(self._session, context.owner, params.parent_id)
+        await seen_task(self._session, context.principal.scope, params.parent_id)
         return await in_pieces(await self._session.storage.children(params.parent_id), task_object)
 
     async def list_tasks(self, context: RequestContext, params: ListParams) -> list[dict[str, Any]]:
         """Roots come with their tree's status."""
+        scope = context.principal.scope
         query = TaskQuery(
-            owner=context.owner,
+            owner=scope.owner,
+            tenant=scope.tenant,
             root_only=params.root_only,
             statuses=None if params.status is None else frozenset({params.status}),
             user_id=params.user_id,
             name=params.name,
             context_id=params.context_id,
+            before=place_of(params.page_token),
             limit=params.limit,
-            offset=params.offset,
         )
         storage = self._session.storage
         tasks = await storage.tasks(query)
         heads = [await readable(storage.head(task.id)) if task.tree_id == task.id else None for task in tasks]
-        return await in_pieces(zip(tasks, heads, strict=True), lambda shown: task_object(*shown))
+        return await in_pieces(zip(tasks, heads, strict=True), lambda shown: _row(*shown))
 
     async def running_list(self, context: RequestContext, params: RunningParams) -> list[dict[str, Any]]:
-        query = replace(_running(context, params), limit=params.limit, offset=params.offset)
-        return await in_pieces(await self._session.storage.tasks(query), task_object)
+        query = replace(_running(context, params), before=place_of(params.page_token), limit=params.limit)
+        return await in_pieces(await self._session.storage.tasks(query), _row)
 
     async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
         return {"count": await self._session.storage.count(_running(context, params))}
@@ -322,7 +338,7 @@ class TasksMethods:
         answers: list[dict[str, Any]] = []
         for task_id in _ids(params.task_ids):
             try:
-                answers.append(_standing(await owned_task(self._session, context.owner, task_id)))
+                answers.append(_standing(await seen_task(self._session, context.principal.scope, task_id)))
             except TaskNotFound:
                 answers.append({"task_id": task_id, "status": "not_found", "is_running": False})
         return answers
@@ -332,7 +348,7 @@ class TasksMethods:
 
         What is folded is told as one.
         """
-        head = await owned_head(self._session, context.owner, params.task_id)
+        head = await seen_head(self._session, context.principal.scope, params.task_id)
         storage = self._session.storage
         only = None if params.task_id == head.id else params.task_id
         told: list[dict[str, Any]] = []
@@ -372,6 +388,8 @@ def check_resume(head: TreeHead, last_event_id: int | None) -> int:
 
 def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
     problems: list[Problem] = []
+    if context.idempotency_key is not None and params.tasks is None:
+        problems.append(Problem(HEADER, "a stored tree is run without one: only the one that brings tasks makes any"))
     if (params.task_id is None) == (params.tasks is None):
         problems.append(Problem("task_id", "give either task_id or tasks"))
     if params.use_streaming and params.wait:
@@ -418,7 +436,15 @@ def _ids(given: "str | list[str]") -> "list[str]":
 
 def _running(context: RequestContext, params: RunningParams) -> TaskQuery:
     in_progress = frozenset({TaskStatus.IN_PROGRESS})
-    return TaskQuery(owner=context.owner, root_only=False, statuses=in_progress, user_id=params.user_id)
+    scope = context.principal.scope
+    return TaskQuery(
+        owner=scope.owner, tenant=scope.tenant, root_only=False, statuses=in_progress, user_id=params.user_id
+    )
+
+
+def _row(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
+    """A task in a list, with where the page behind it begins."""
+    return task_object(task, head) | {FIELD: token_of(task)}
 
 
 def _standing(task: Task) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """JSON values to typed params and back.
 
-`decode` reads the ProtoJSON of A2A, `from_query` makes it of a query string: it takes snake_case names and enum numbers
-for the fields it knows, reads null as unset, ignores unknown fields, and looks at nothing inside user JSON.
+`decode` reads the ProtoJSON of A2A, `from_query` makes it of a query string: it takes snake_case names, enum numbers
+and every way to write an integer for the fields it knows, reads null as unset, ignores unknown fields, and looks at
+nothing inside user JSON.
 `decode_strict` reads the params of our own methods: the names as they are, and nothing else. Both say everything that
 is wrong at once.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from enum import Enum
 from functools import cache
 from itertools import islice
@@ -27,11 +29,24 @@ Reader = Callable[[Any], Any]
 MOST_PROBLEMS = 100  # reported of one request
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?")  # JSON's, as text
+_FRACTION = re.compile(r"\.([0-9]+)(?=[Zz+-])")  # of a timestamp's second
 _JSONS = {"NoneType": "null", "list": "array", "dict": "object"}  # msgspec's words for a tag of a wrong type
 _PYTHONS = re.compile(rf"got `({'|'.join(_JSONS)})`")
 
 encode = msgspec.json.Encoder().encode  # JSON in UTF-8; unset and default fields of wire objects are left out
+
+
+def one_line(data: bytes) -> bytes:
+    """The same JSON without the characters at which some clients end a line: U+0085, U+2028 and U+2029.
+
+    Only LF and CR end one (HTML §9.2.5), but Python's `splitlines`, with which such clients read, ends it there, too.
+    """
+    if b"\xc2\x85" in data:
+        data = data.replace(b"\xc2\x85", b"\\u0085")
+    if b"\xe2\x80" in data:
+        data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return data
 
 
 def decode(params: Any, type_: type[T]) -> T:
@@ -88,8 +103,8 @@ def _reader(annotation: Any) -> Reader | None:
         return _list_reader(_reader(get_args(kind)[0]))
     if get_origin(kind) is dict:
         return _map_reader(_reader(get_args(kind)[1]))
-    if kind is bytes:
-        return _standard_base64
+    if kind in _READERS:
+        return _READERS[kind]
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _enum_reader(kind)
     if _is_struct(kind):
@@ -115,7 +130,7 @@ def _struct_reader(type_: type[Struct]) -> Reader:
             if reader is not None and item is not None:
                 item = reader(item)
             if item is not None or takes_null:
-                known[name] = item
+                known[name] = _Twice() if name in known else item
         return known
 
     return read
@@ -133,17 +148,40 @@ def _map_reader(item_reader: Reader | None) -> Reader | None:
     return lambda value: {k: item_reader(item) for k, item in value.items()} if isinstance(value, dict) else value
 
 
+class _Twice:
+    """In place of a field that is given under both of its names: no type takes it."""
+
+
 def _enum_reader(type_: type[Enum]) -> Reader:
     """Numbers count from 1 in the order of the members; 0 is the proto's UNSPECIFIED, which means unset."""
     names = dict(enumerate((str(member.value) for member in type_), start=1))
     unspecified = names[1][: len(names[1]) - len(type_(names[1]).name)] + "UNSPECIFIED"
 
     def read(value: Any) -> Any:
+        value = _integer(value)
         if type(value) is int:  # not bool
             return None if value == 0 else names.get(value, value)
         return None if value == unspecified else value
 
     return read
+
+
+def _integer(value: Any) -> Any:
+    """The integer that a number without a fraction is, also in quotes or with an exponent; all else as it is."""
+    if type(value) is str and _NUMBER.fullmatch(value):
+        number = float(value)
+        return int(number) if number.is_integer() else value
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def _microseconds(value: Any) -> Any:
+    """A timestamp whose second has at most six digits behind the point, rounded up; the proto's have nine at most."""
+    if type(value) is not str or (found := _FRACTION.search(value)) is None or len(found[1]) <= 6:
+        return value
+    if len(found[1]) > 9:
+        return ""  # is no timestamp
+    rounded = min(-(-int(found[1].ljust(9, "0")) // 1000), 999_999)
+    return f"{value[: found.start()]}.{rounded:06}{value[found.end() :]}"
 
 
 def _standard_base64(value: Any) -> Any:
@@ -154,6 +192,9 @@ def _standard_base64(value: Any) -> Any:
     return value if "=" in value else value + "=" * (-len(value) % 4)
 
 
+_READERS: dict[Any, Reader] = {int: _integer, datetime: _microseconds, bytes: _standard_base64}
+
+
 def _from_texts(texts: list[str], kind: Any) -> Any:
     if get_origin(kind) is list:
         item = _plain(get_args(kind)[0])
@@ -162,9 +203,7 @@ def _from_texts(texts: list[str], kind: Any) -> Any:
 
 
 def _from_text(text: str, kind: Any) -> Any:
-    if kind is bool:
-        return {"true": True, "false": False}.get(text, text)
-    return int(text) if kind is int and _INTEGER.fullmatch(text) else text
+    return {"true": True, "false": False}.get(text, text) if kind is bool else text
 
 
 # The way through the fields when something is wrong.
@@ -182,7 +221,9 @@ def _problems(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
     try:
         msgspec.convert(value, annotation)
     except ValidationError as error:
-        if isinstance(kind, type) and issubclass(kind, Enum):
+        if isinstance(value, _Twice):
+            yield Problem(path, "is given twice, under both of its names")
+        elif isinstance(kind, type) and issubclass(kind, Enum):
             yield Problem(path, f"must be one of {', '.join(str(member.value) for member in kind)}")
         else:
             yield Problem(path, _words(error))
@@ -213,7 +254,8 @@ def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
                 yield from _unknown(item, fields[name].type, _join(path, name))
             else:
                 known = ", ".join(fields) or "none"
-                yield Problem(_join(path, name[:LONGEST_NAME]), f"unknown field; the known ones are: {known}")
+                instead = getattr(kind, "INSTEAD", {}).get(name, f"the known ones are: {known}")
+                yield Problem(_join(path, name[:LONGEST_NAME]), f"unknown field; {instead}")
     elif get_origin(kind) is list and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown(item, get_args(kind)[0], f"{path}[{index}]")

@@ -243,9 +243,21 @@ class BodyTimeout(InvalidRequest):
 
 
 class UnsupportedMediaType(ContentTypeNotSupported):
-    """The body is not said to be JSON as it is."""
+    """The body is not said to be JSON."""
 
     http_status, is_http = 415, True
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Accept": "application/json, application/a2a+json"}  # RFC 9110 §15.5.16
+
+
+class UnsupportedCoding(UnsupportedMediaType):
+    """The body is encoded."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Accept-Encoding": "identity"}  # RFC 9110 §12.5.3
 
 
 class PathNotFound(MethodNotFound):

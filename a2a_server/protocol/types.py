@@ -233,7 +233,7 @@ class ListTaskPushNotificationConfigsRequest(Wire, frozen=True, kw_only=True):
 
     task_id: Required
     tenant: str = ""
-    page_size: PageSize | None = None
+    page_size: Annotated[int, Meta(ge=0, le=100)] = 0  # 0: unset; the proto cannot tell it here
     page_token: str = ""
 
 

@@ -82,12 +82,22 @@ class Teller:
         """Artifacts, then the status as a stream of the task tells it, with the last word of a tree that has ended."""
         told = await self._artifacts(config, head, recorded)
         if with_status:
-            ending = None
-            if isinstance(recorded.event, e.TreeFinished):
-                ending = (await self._task(config, head, recorded)).status.message
+            ending = await self._ending(config, head, recorded)
             seen = updates(recorded, config.task_id, context_of(head), ending=ending)
             told += [each for each in seen if each.status_update is not None]
         return told
+
+    async def _ending(self, config: PushConfig, head: TreeHead, recorded: Recorded) -> wire.Message | None:
+        """The status message of the task's end; with `chunks` the receiver has what was said, and gets errors only."""
+        status = _status(config, recorded)
+        is_node = config.task_id != recorded.tree_id
+        is_end = is_node or isinstance(recorded.event, e.TreeFinished)
+        if not is_end or status is None or not status.is_terminal:
+            return None
+        has_heard = "chunks" in config.events and (is_node or head.size == 1 or "nodes" in config.events)
+        if status is TaskStatus.COMPLETED and has_heard:
+            return None
+        return (await self._task(config, head, recorded)).status.message
 
     async def _artifacts(self, config: PushConfig, head: TreeHead, recorded: Recorded) -> list[wire.StreamResponse]:
         """Pieces as they come, or of a node that has ended what they amount to."""
@@ -105,7 +115,11 @@ class Teller:
         return [
             wire.StreamResponse(
                 artifact_update=wire.TaskArtifactUpdateEvent(
-                    task_id=config.task_id, context_id=context_of(head), artifact=artifact, last_chunk=True
+                    task_id=config.task_id,
+                    context_id=context_of(head),
+                    artifact=artifact,
+                    last_chunk=True,
+                    metadata={"seq": recorded.seq},
                 )
             )
             for artifact in artifacts(config.task_id, events)
@@ -116,7 +130,7 @@ class Teller:
         then = replace(head, version=recorded.seq, status=recorded.tree_status, updated_at=recorded.at)
         task = snapshot(then, config.task_id, await snapshot_events(self._session.storage, then, config.task_id))
         is_root = config.task_id == head.id
-        return replace(task, metadata={}) if is_root else task  # a root's progress is that of now
+        return replace(task, metadata={"seq": recorded.seq}) if is_root else task  # a root's progress is that of now
 
 
 def _concerns(config: PushConfig, recorded: Recorded) -> bool:

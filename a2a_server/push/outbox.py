@@ -94,7 +94,7 @@ class Outbox:
         self._sender = sender
         self._patience = patience
         self._shares: FairShares[_Reader] = FairShares(concurrency, concurrency_per_caller)  # by owner
-        self._time = session.steady  # a clock that is set wrong makes nobody give up, nor wait
+        self._time = session.clock
         self._clock: Clock = session.clock
         self._readers: dict[str, dict[str, _Reader]] = {}  # tree -> the key of each of its webhooks
         self._active: Counter[str] = Counter()  # owner -> how many of these are its

@@ -71,7 +71,7 @@ class Sender:
         headers = {
             "Content-Type": MEDIA_TYPES.get(config.wire_version, "application/json"),
             "User-Agent": "a2a-server",
-            **signature_headers(signing, message_id, int(self._clock.now()), body),
+            **signature_headers(signing, message_id, int(self._clock.wall()), body),
         }
         if config.wire_version != TASKS:
             headers["A2A-Version"] = config.wire_version

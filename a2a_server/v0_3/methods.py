@@ -7,6 +7,7 @@ from typing import Any
 from msgspec.structs import replace as changed
 
 from a2a_server.context import RequestContext
+from a2a_server.dialect import A2ADialect
 from a2a_server.jsonrpc import Frame, Handler, Method
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.errors import (
@@ -26,8 +27,8 @@ from a2a_server.v0_3.types import TaskPushNotificationConfig as PushConfig
 from core.errors import CallerError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
+@dataclass(frozen=True, slots=True)
+class Line:
     """One method, as its v1.0 handler is called for it. `refusal`: what v0.3 says where v1.0 says "unsupported"."""
 
     name: str
@@ -39,14 +40,14 @@ class _Line:
     refusal: type[A2AError] = UnsupportedOperation
 
 
-def _same(result: Any) -> Any:
+def same(result: Any) -> Any:
     """Null stays null; the frames of a stream are in this dialect already."""
     return result
 
 
 # A message to a task that has ended, and following one, are wrong params in v0.3's own server (a2a-sdk 0.3).
 LINES = (
-    _Line(
+    Line(
         name="message/send",
         of="SendMessage",
         params=wire.MessageSendParams,
@@ -55,16 +56,16 @@ LINES = (
         answer=to.send_result,
         refusal=InvalidParams,
     ),
-    _Line(
+    Line(
         name="message/stream",
         of="SendStreamingMessage",
         params=wire.MessageSendParams,
         result=wire.Event,
         request=to.send_request,
-        answer=_same,
+        answer=same,
         refusal=InvalidParams,
     ),
-    _Line(
+    Line(
         name="tasks/get",
         of="GetTask",
         params=wire.TaskQueryParams,
@@ -72,7 +73,7 @@ LINES = (
         request=to.get_request,
         answer=to.task_of,
     ),
-    _Line(
+    Line(
         name="tasks/cancel",
         of="CancelTask",
         params=wire.TaskIdParams,
@@ -80,16 +81,16 @@ LINES = (
         request=to.cancel_request,
         answer=to.task_of,
     ),
-    _Line(
+    Line(
         name="tasks/resubscribe",
         of="SubscribeToTask",
         params=wire.TaskIdParams,
         result=wire.Event,
         request=to.subscribe_request,
-        answer=_same,
+        answer=same,
         refusal=InvalidParams,
     ),
-    _Line(
+    Line(
         name="tasks/pushNotificationConfig/set",
         of="CreateTaskPushNotificationConfig",
         params=PushConfig,
@@ -97,15 +98,15 @@ LINES = (
         request=to.create_push_request,
         answer=to.push_config_of,
     ),
-    _Line(
+    Line(
         name="tasks/pushNotificationConfig/delete",
         of="DeleteTaskPushNotificationConfig",
         params=wire.DeletePushConfigParams,
         result=None,
         request=to.delete_push_request,
-        answer=_same,
+        answer=same,
     ),
-    _Line(
+    Line(
         name="agent/getAuthenticatedExtendedCard",
         of="GetExtendedAgentCard",
         params=wire.NoParams,
@@ -120,25 +121,40 @@ LINES = (
 def table(methods: Iterable[Method]) -> list[Method]:
     """The v0.3 methods over these, among which are all of v1.0."""
     known = {method.name: method for method in methods}
-    cancel = known["CancelTask"]
-    known[cancel.name] = replace(cancel, handler=_cancel(cancel.handler, known["GetTask"].handler))
     get, page = known["GetTaskPushNotificationConfig"], known["ListTaskPushNotificationConfigs"]
     configs = _PushConfigs(get.handler, page.handler)
     return [
-        *(
-            _method(line.name, known[line.of], _handler(line, known[line.of]), line.params, line.result)
-            for line in LINES
-        ),
+        *methods_of(LINES, known.values(), A2A_0_3),
         _method("tasks/pushNotificationConfig/get", get, configs.get, wire.GetPushConfigParams, PushConfig),
         _method("tasks/pushNotificationConfig/list", page, configs.all, wire.TaskIdParams, list[PushConfig]),
     ]
 
 
-def _method(name: str, of: Method, handler: Handler, params: Any, result: Any) -> Method:
+def methods_of(lines: Iterable[Line], methods: Iterable[Method], dialect: A2ADialect) -> list[Method]:
+    """A method for each line, over those of v1.0."""
+    known = {method.name: method for method in methods}
+    cancel = known["CancelTask"]
+    known[cancel.name] = replace(cancel, handler=_cancel(cancel.handler, known["GetTask"].handler))
+    # Over HTTP an error has its status, before a stream as elsewhere.
+    opens_stream = dialect is A2A_0_3
+    return [
+        _method(
+            line.name,
+            known[line.of],
+            _handler(line, known[line.of], opens_stream=opens_stream),
+            line.params,
+            line.result,
+            dialect,
+        )
+        for line in lines
+    ]
+
+
+def _method(name: str, of: Method, handler: Handler, params: Any, result: Any, dialect: A2ADialect = A2A_0_3) -> Method:
     """A method in this dialect. The v1.0 handler sees the dialect in its context: streams and webhooks depend on it."""
 
     async def call(context: RequestContext, given: Any) -> Any:
-        return await handler(replace(context, dialect=A2A_0_3), given)
+        return await handler(replace(context, dialect=dialect), given)
 
     return Method(
         name=name,
@@ -146,12 +162,12 @@ def _method(name: str, of: Method, handler: Handler, params: Any, result: Any) -
         params_type=params,
         result_type=result,
         summary=f"{of.name}, as A2A v0.3 has it.",
-        dialect=A2A_0_3,
+        dialect=dialect,
         is_stream=of.is_stream,
     )
 
 
-def _handler(line: _Line, of: Method) -> Handler:
+def _handler(line: Line, of: Method, *, opens_stream: bool) -> Handler:
     async def call(context: RequestContext, params: Any) -> Any:
         try:
             return line.answer(await of.handler(context, line.request(params)))
@@ -159,7 +175,7 @@ def _handler(line: _Line, of: Method) -> Handler:
             told = translate(error)
             if isinstance(told, UnsupportedOperation):
                 told = line.refusal(told.message, metadata=told.metadata)
-            if of.is_stream and not told.is_http:
+            if of.is_stream and opens_stream and not told.is_http:
                 return _failed(told)
             raise told from None
 

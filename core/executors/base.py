@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain, islice, repeat
@@ -21,6 +21,7 @@ from core.fetched import Room
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, json_size, to_json_value
 from core.task import Task
 
+_OWN = ("inputs", "schemas", "params", "answers", "answer_messages")  # what of a task an executor gets as a copy
 MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk
 MAX_UNSTORED_SIZE = 1024 * 1024  # bytes of them; a larger one goes alone
 
@@ -77,10 +78,20 @@ class Rejected(Exception):
 class Suspend(BaseException):
     """Ends an attempt with a question. Not an Exception, so that an executor's own handlers let it pass."""
 
-    def __init__(self, parts: tuple[dict[str, Any], ...], *, auth: bool, key: str) -> None:
+    def __init__(
+        self,
+        parts: tuple[dict[str, Any], ...],
+        *,
+        auth: bool,
+        key: str,
+        metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
+    ) -> None:
         self.parts = parts
         self.auth = auth
         self.key = key
+        self.metadata = metadata or {}
+        self.extensions = tuple(extensions)
         super().__init__("waiting for an answer")
 
 
@@ -130,6 +141,7 @@ class TaskContext:
     questions: list[Suspend] = field(default_factory=list)  # that it has asked, and nobody has answered
     left: asyncio.Future[Any] | None = None  # what goes on when its attempt has been interrupted: its thread
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
+    _answered_last: int = -1  # the place of the answer that `ask` gave last
     _answers: OrderedDict[int, str] | None = None  # place of each answer that was not taken yet -> its question's key
     _spoke: bool = False
     _given: int = 0  # bytes of JSON of its artifacts so far
@@ -147,7 +159,7 @@ class TaskContext:
         """The task as it was when the attempt began; a copy of its own."""
         if self._task is None:
             task = self.stored_task
-            own = {name: copied(getattr(task, name)) for name in ("inputs", "schemas", "params", "answers")}
+            own = {name: copied(getattr(task, name)) for name in _OWN}
             self._task = replace(task, **own)
         return self._task
 
@@ -164,6 +176,20 @@ class TaskContext:
         if self._request is None:
             self._request = copied(self.stored_request)
         return self._request
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """The A2A extensions that the request which began the tree activated: named by its caller and in the card."""
+        return tuple(self.stored_request.get("extensions", ()))
+
+    @property
+    def answer_message(self) -> dict[str, Any] | None:
+        """The A2A message that brought the answer which `ask` gave last, with its metadata and extensions.
+
+        None before the first one, and where the answer came without a message (`tasks.answer`, the Python API).
+        """
+        messages = self.task.answer_messages
+        return messages[self._answered_last] if 0 <= self._answered_last < len(messages) else None
 
     @property
     def task_id(self) -> str:
@@ -209,17 +235,26 @@ class TaskContext:
         message = None if message is None else _text(message, "message", self.max_artifact)
         await self._tell(ReportProgress(self.task_id, self.attempt, fraction, message))
 
-    async def message(self, content: Any) -> None:
-        """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message."""
-        self._spoke = True
-        await self._tell(SendMessage(self.task_id, self.attempt, {"parts": self._parts(content)}))
+    async def message(
+        self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()
+    ) -> None:
+        """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message.
 
-    async def reply(self, content: Any) -> None:
+        `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6).
+        """
+        said = {"parts": self._parts(content), **self._marks(metadata, extensions)}
+        self._spoke = True
+        await self._tell(SendMessage(self.task_id, self.attempt, said))
+
+    async def reply(
+        self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()
+    ) -> None:
         """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
             raise CallerError("reply() comes first or not at all: this task has already said something")
+        said = {"parts": self._parts(content), **self._marks(metadata, extensions)}
         self._spoke = True
-        await self._tell(SendMessage(self.task_id, self.attempt, {"parts": self._parts(content)}, True))
+        await self._tell(SendMessage(self.task_id, self.attempt, said, True))
 
     async def artifact(
         self,
@@ -231,6 +266,7 @@ class TaskContext:
         name: str | None = None,
         description: str | None = None,
         metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
     ) -> None:
         """Give a piece of the output: text, `Parts`, or a JSON value.
 
@@ -249,10 +285,7 @@ class TaskContext:
         artifact["name"] = self.stored_task.name if name is None else _text(name, "name", self.max_artifact)
         if description is not None:
             artifact["description"] = _text(description, "description", self.max_artifact)
-        if metadata is not None:
-            if not isinstance(metadata, dict):
-                raise TypeError("metadata must be a dict")
-            artifact["metadata"] = to_json_value(metadata, "metadata", self.max_artifact)
+        artifact |= self._marks(metadata, extensions)
         size = json_size(artifact)
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
@@ -265,6 +298,19 @@ class TaskContext:
         stored = await self.submit(self.stored_task.tree_id, piece)
         self._unstored.append((stored, size))
         self._unstored_size += size
+
+    def _marks(self, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> dict[str, Any]:
+        """What stands beside the parts, checked; what is empty is left out."""
+        marks: dict[str, Any] = {}
+        if metadata is not None:
+            if not isinstance(metadata, dict):
+                raise TypeError("metadata must be a dict")
+            marks["metadata"] = to_json_value(metadata, "metadata", self.max_artifact)
+        if isinstance(extensions, str):
+            raise TypeError("extensions must be a list of URIs, not text")
+        if extensions:
+            marks["extensions"] = [_text(uri, "extensions", self.max_artifact) for uri in extensions]
+        return marks
 
     def _parts(self, content: Any) -> list[dict[str, Any]]:
         """What the executor gives, as A2A parts. Raises NotJson for what is no JSON value, or too large."""
@@ -300,8 +346,15 @@ class TaskContext:
         """
         return await read_file(part, self.egress, self.stored_task.owner, self.room)
 
-    async def ask(self, question: Any, *, auth: bool = False) -> Any:
-        """Ask the caller, and return the answer.
+    async def ask(
+        self,
+        question: Any,
+        *,
+        auth: bool = False,
+        metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
+    ) -> Any:
+        """Ask the caller, and return the answer; the message that brought it is `answer_message`.
 
         No coroutine waits: without an answer the attempt ends here and the executor is run again from its top when the
         answer comes, in this process or after a restart. Raises CallerError for an `at_most_once` executor.
@@ -309,18 +362,22 @@ class TaskContext:
         Questions asked side by side (in a TaskGroup, by gather) are put together, and each gets its own answer: it is
         known by its text. Elsewhere answers also come in the order of the questions, whatever their texts are.
         """
-        return self.ask_from(question, auth=auth, in_order=self.job in (None, asyncio.current_task()))
+        in_order = self.job in (None, asyncio.current_task())
+        return self.ask_from(question, auth, metadata, extensions, in_order=in_order)
 
-    def ask_from(self, question: Any, *, auth: bool, in_order: bool) -> Any:
+    def ask_from(
+        self, question: Any, auth: bool, metadata: dict[str, Any] | None, extensions: Sequence[str], *, in_order: bool
+    ) -> Any:
         """See `ask`. `in_order`: no other question can be asked at the same time."""
         parts = tuple(self._parts(question))
         key = blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=8).hexdigest()
         place = self._answered(key, in_order=in_order)
         if place is not None:
+            self._answered_last = place
             return self.task.answers[place]
         if self.at_most_once:
             raise CallerError("an at_most_once executor cannot ask: it would have to run a second time")
-        asked = Suspend(parts, auth=auth, key=key)
+        asked = Suspend(parts, auth=auth, key=key, **self._marks(metadata, extensions))
         self.questions.append(asked)
         raise asked
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 Isolation = Literal["task", "thread", "process"]
 
 THREADS = ThreadPool()  # for the whole process; how many run at a time is for each runner to say
+os.register_at_fork(after_in_child=THREADS.forget)
 DEFAULT_MODES = ("application/json", "text/plain")
 
 

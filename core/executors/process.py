@@ -127,6 +127,7 @@ class ProcessExecutor:
                 "dependencies": dict(context.stored_results),
                 "absent": context.absent,
                 "request": dict(context.stored_request),
+                "extensions": context.extensions,
                 "context_id": context.context_id,
             },
         }

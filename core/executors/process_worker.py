@@ -15,7 +15,7 @@ import socket
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -97,7 +97,10 @@ class ProcessContext:
         self.dependencies: dict[str, Any] = facts["dependencies"]
         self.absent: tuple[str, ...] = tuple(facts["absent"])
         self.request: dict[str, Any] = facts["request"]
+        self.extensions: tuple[str, ...] = tuple(facts["extensions"])
+        self.answer_message: dict[str, Any] | None = None  # see TaskContext.answer_message
         self.context_id: str | None = facts["context_id"]
+        self._messages: list[Any] = list(self._task.get("answer_messages", ()))
         self.cancel_metadata: dict[str, Any] = {}
 
     @property
@@ -114,13 +117,13 @@ class ProcessContext:
         """See TaskContext.progress."""
         self._channel.call("progress", [fraction, message], {})
 
-    def message(self, content: Any) -> None:
+    def message(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> None:
         """See TaskContext.message."""
-        self._channel.call("message", [wrapped(content)], {})
+        self._channel.call("message", [wrapped(content)], {"metadata": metadata, "extensions": extensions})
 
-    def reply(self, content: Any) -> None:
+    def reply(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> None:
         """See TaskContext.reply."""
-        self._channel.call("reply", [wrapped(content)], {})
+        self._channel.call("reply", [wrapped(content)], {"metadata": metadata, "extensions": extensions})
 
     def artifact(
         self,
@@ -132,19 +135,30 @@ class ProcessContext:
         name: str | None = None,
         description: str | None = None,
         metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
     ) -> None:
         """See TaskContext.artifact."""
         named: dict[str, Any] = {"append": append, "last_chunk": last_chunk, "artifact_id": artifact_id}
-        named |= {"name": name, "description": description, "metadata": metadata}
+        named |= {"name": name, "description": description, "metadata": metadata, "extensions": extensions}
         self._channel.call("artifact", [wrapped(content)], named)
 
     def read_file(self, part: dict[str, Any]) -> bytes:
         """See TaskContext.read_file."""
         return base64.b64decode(self._channel.call("read_file", [wrapped(part)], {}))
 
-    def ask(self, question: Any, *, auth: bool = False) -> Any:
+    def ask(
+        self,
+        question: Any,
+        *,
+        auth: bool = False,
+        metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
+    ) -> Any:
         """See TaskContext.ask. Without an answer the parent ends this process here."""
-        return self._channel.call("ask", [wrapped(question)], {"auth": auth})
+        named = {"auth": auth, "metadata": metadata, "extensions": extensions}
+        answer = self._channel.call("ask", [wrapped(question)], named)
+        self.answer_message = self._messages.pop(0) if self._messages else None
+        return answer
 
 
 def refuse_odd_keys(value: Any) -> None:

@@ -7,7 +7,7 @@ returns cannot keep the process from ending.
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from queue import SimpleQueue
@@ -43,6 +43,10 @@ class ThreadPool:
     """Daemon threads, made when they are needed and used again. The runner says how many calls there may be."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew. In a forked child, which has none of its parent's threads, nor what waits for them."""
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         self._lock = threading.Lock()
         self._unclaimed = 0  # threads without a call, less the calls that wait for one
@@ -128,6 +132,14 @@ class ThreadContext:
         return self._context.request
 
     @property
+    def extensions(self) -> tuple[str, ...]:
+        return self._context.extensions
+
+    @property
+    def answer_message(self) -> dict[str, Any] | None:
+        return self._context.answer_message
+
+    @property
     def context_id(self) -> str | None:
         return self._context.context_id
 
@@ -145,13 +157,13 @@ class ThreadContext:
         """See TaskContext.progress."""
         return self._wait(self._context.progress(fraction, message))
 
-    def message(self, content: Any) -> Any:
+    def message(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> Any:
         """See TaskContext.message."""
-        return self._wait(self._context.message(content))
+        return self._wait(self._context.message(content, metadata=metadata, extensions=extensions))
 
-    def reply(self, content: Any) -> Any:
+    def reply(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> Any:
         """See TaskContext.reply."""
-        return self._wait(self._context.reply(content))
+        return self._wait(self._context.reply(content, metadata=metadata, extensions=extensions))
 
     def artifact(
         self,
@@ -163,6 +175,7 @@ class ThreadContext:
         name: str | None = None,
         description: str | None = None,
         metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
     ) -> Any:
         """See TaskContext.artifact."""
         return self._wait(
@@ -174,6 +187,7 @@ class ThreadContext:
                 name=name,
                 description=description,
                 metadata=metadata,
+                extensions=extensions,
             )
         )
 
@@ -181,12 +195,19 @@ class ThreadContext:
         """See TaskContext.read_file."""
         return self._wait(self._context.read_file(part))
 
-    def ask(self, question: Any, *, auth: bool = False) -> Any:
+    def ask(
+        self,
+        question: Any,
+        *,
+        auth: bool = False,
+        metadata: dict[str, Any] | None = None,
+        extensions: Sequence[str] = (),
+    ) -> Any:
         """See TaskContext.ask."""
-        return self._wait(self._ask(question, auth))
+        return self._wait(self._ask(question, auth, metadata, extensions))
 
-    async def _ask(self, question: Any, auth: bool) -> Any:
-        return self._context.ask_from(question, auth=auth, in_order=True)
+    async def _ask(self, question: Any, auth: bool, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> Any:
+        return self._context.ask_from(question, auth, metadata, extensions, in_order=True)
 
     def _wait(self, said: Coroutine[Any, Any, Any]) -> Any:
         """What comes of it. In the event loop's own thread, where nothing may wait, that is to be awaited."""

@@ -63,16 +63,17 @@ class Append(Struct, frozen=True, kw_only=True):
 
 
 class TaskQuery(Struct, frozen=True, kw_only=True):
-    """Which tasks to list, newest first. None means: any."""
+    """Which tasks to list, newest first (ties: highest id first), by keyset pages. None means: any."""
 
     owner: str | None
+    tenant: str | None = None
     root_only: bool = True
     statuses: frozenset[TaskStatus] | None = None  # of the task itself
     user_id: str | None = None
     name: str | None = None
     context_id: str | None = None
+    before: tuple[float, str] | None = None  # (created_at, id) of the last row of the page before
     limit: int = 100
-    offset: int = 0
 
 
 class TreeQuery(Struct, frozen=True, kw_only=True):
@@ -158,6 +159,10 @@ class Storage(Protocol):
         """Make it ready. Raises DatabaseInUse when another process holds it, StorageError when it cannot be used."""
         ...
 
+    def abandon(self) -> None:
+        """Close without the event loop that opened it, which is gone: what nobody was answered is dropped. Blocks."""
+        ...
+
     async def close(self) -> None:
         """Finish what was appended and release everything. May be called twice."""
         ...
@@ -180,6 +185,14 @@ class Storage(Protocol):
         """
         ...
 
+    async def cancel_draft(self, task: Task) -> bool:
+        """Put the cancelled task in the place of its draft. False when it is a draft no more."""
+        ...
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        """Those of these tasks that belong to no tree and were cancelled, in any order."""
+        ...
+
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         """The tree's head and all its tasks by position, read at one moment; None when there is no such tree.
 
@@ -194,19 +207,26 @@ class Storage(Protocol):
         """
         ...
 
-    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
-        """The tree's head alone; with `owner` only if it is his.
+    async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
+        """The tree's head alone; with `owner` or `tenant` only if it is theirs.
 
         Another owner's row is not read at all, so that it takes as long as one that does not exist.
         """
         ...
 
-    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
-        """One task, draft or not; with `owner` only if it is his, as for `head`."""
+    async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
+        """One task, draft or not; with `owner` or `tenant` only if it is theirs, as for `head`."""
         ...
 
     async def children(self, parent_id: str) -> list[Task]:
         """The direct children of a task, by position. Raises AnswerTooLarge and QueryTooLong as `tasks` does."""
+        ...
+
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        """The first tasks of a tree by position: at most `limit`, and only as many as have LIST_BYTES together.
+
+        A corrupt row is left out.
+        """
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
@@ -218,7 +238,7 @@ class Storage(Protocol):
         ...
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
-        """How many tasks match, whatever the query's limit and offset; at most `most`, where counting ends."""
+        """How many tasks match, whatever the query's limit and place; at most `most`, where counting ends."""
         ...
 
     async def trees(self, query: TreeQuery) -> TreePage:

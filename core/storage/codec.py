@@ -16,6 +16,7 @@ from msgspec.structs import FieldInfo
 
 from core.errors import StorageError
 from core.events import KINDS, Recorded
+from core.owners import tenant_of
 from core.storage.base import Document
 from core.task import Task, TreeHead
 
@@ -79,6 +80,7 @@ def task_row(task: Task) -> Row:
         crc32(spec),
         state,
         crc32(state),
+        tenant_of(task.owner),
     )
 
 
@@ -112,6 +114,7 @@ def head_row(head: TreeHead) -> Row:
         crc32(body),
         bulk,
         crc32(bulk),
+        tenant_of(head.owner),
     )
 
 
@@ -167,26 +170,29 @@ def same_bulk(one: TreeHead, other: TreeHead) -> bool:
     )
 
 
-def read_task(row: Sequence[Any]) -> Task:
-    """From (id, owner, spec, spec_crc, state, state_crc). Raises StorageError when the row is corrupt."""
+def read_task(row: Sequence[Any], tenant: str | None = None) -> Task:
+    """From (id, owner, spec, spec_crc, state, state_crc). Raises StorageError when the row is corrupt.
+
+    So is one that was found by this `tenant`, which is not that of its owner.
+    """
     task_id, owner, spec, spec_crc, state, state_crc = row
     try:
         if crc32(spec) == spec_crc and crc32(state) == state_crc:
             task = _decode_task(_joined(spec, state))
-            if task.id == task_id and task.owner == owner:
+            if task.id == task_id and task.owner == owner and (tenant is None or tenant == tenant_of(owner)):
                 return task
     except (TypeError, msgspec.MsgspecError):
         pass
     raise StorageError(f"The stored task {task_id} is corrupt")
 
 
-def read_head(row: Sequence[Any]) -> TreeHead:
-    """From (id, owner, body, body_crc, bulk, bulk_crc). Raises StorageError when the row is corrupt."""
+def read_head(row: Sequence[Any], tenant: str | None = None) -> TreeHead:
+    """From (id, owner, body, body_crc, bulk, bulk_crc). Raises StorageError when the row is corrupt, as `read_task`."""
     tree_id, owner, body, body_crc, bulk, bulk_crc = row
     try:
         if crc32(body) == body_crc and crc32(bulk) == bulk_crc:
             head = _decode_head(_joined(body, bulk))
-            if head.id == tree_id and head.owner == owner:
+            if head.id == tree_id and head.owner == owner and (tenant is None or tenant == tenant_of(owner)):
                 return head
     except (TypeError, msgspec.MsgspecError):
         pass

@@ -37,7 +37,9 @@ class HeldFile:
     def hold(self) -> None:
         """Make the file where there is none, and lock it. Raises DatabaseInUse, or StorageError if it cannot be."""
         if (known := _identity(self._path)) is not None and known in _held:
-            raise DatabaseInUse(f"The database {self._path} is in use by process {os.getpid()}")
+            refusal = DatabaseInUse(f"The database {self._path} is in use by process {os.getpid()}")
+            refusal.is_own = True
+            raise refusal
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # SQLite's logs get the same mode
         except OSError as error:

@@ -17,6 +17,7 @@ from sqlalchemy import Column, Select, Table, func, literal_column, select, true
 
 from core.errors import StorageError
 from core.events import KINDS, Recorded
+from core.owners import tenant_of
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.reader import readable_text
@@ -111,6 +112,8 @@ def _wrong_rows(
 ) -> Iterator[str]:
     """Rows that do not match their checksums, or whose columns are not what their bodies say."""
     names, told = _FIELDS[table.name]
+    if _has_column(connection, table, "tenant"):  # a database of an earlier schema has none
+        names, told = (*names, "tenant"), _with_tenant(told)
     size = len(columns)
     for row in connection.execute(compiled(select(*columns, *(table.c[name] for name in names))).sql):
         try:
@@ -121,6 +124,15 @@ def _wrong_rows(
         if (said := told(value)) != row[size:]:
             wrong = [name for name, one, other in zip(names, said, row[size:], strict=True) if one != other]
             yield f"the {', '.join(wrong)} of {' '.join(map(str, row[:2]))} in {table.name} is not what the row says"
+
+
+def _has_column(connection: sqlite3.Connection, table: Table, name: str) -> bool:
+    columns = connection.execute("SELECT name FROM pragma_table_info(?)", (table.name,))
+    return name in table.c and (name,) in columns.fetchall()
+
+
+def _with_tenant(told: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda value: (*told(value), tenant_of(value.owner))
 
 
 def _wrong_trees(connection: sqlite3.Connection, *, has_folds: bool) -> Iterator[str]:

@@ -50,7 +50,9 @@ class DatabaseLock:
             holder = os.read(file, 64).decode("ascii", "replace").split()
             os.close(file)
             name = f"process {holder[0]}" if holder else "another process"
-            raise DatabaseInUse(f"The database {self._database} is in use by {name}") from error
+            refusal = DatabaseInUse(f"The database {self._database} is in use by {name}")
+            refusal.is_own = holder[:1] == [str(os.getpid())]
+            raise refusal from error
         try:
             if self._creates or database.exists():
                 self.file.hold()

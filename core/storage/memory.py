@@ -16,6 +16,7 @@ from core.errors import (
 )
 from core.events import KINDS, Recorded
 from core.fold import fold
+from core.owners import is_of
 from core.storage.base import (
     COUNTED,
     Append,
@@ -29,7 +30,7 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
-from core.task import Task, TreeHead
+from core.task import Task, TaskStatus, TreeHead
 
 
 class MemoryStorage:
@@ -63,6 +64,10 @@ class MemoryStorage:
     async def open(self) -> None:
         self._is_open = True
 
+    def abandon(self) -> None:
+        self._is_open = False
+        self._last = None
+
     async def close(self) -> None:
         self._is_open = False
         if self._last is not None:
@@ -78,6 +83,14 @@ class MemoryStorage:
     async def put_draft(self, task: Task) -> None:
         await self._submit(lambda: self._put_draft(task))
 
+    async def cancel_draft(self, task: Task) -> bool:
+        was_draft: bool = await self._submit(lambda: self._cancel_draft(task))
+        return was_draft
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        found = [self._tasks[task_id] for task_id in task_ids if task_id in self._tasks]
+        return [task for task in found if task.tree_id == "" and task.status is TaskStatus.CANCELLED]
+
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         head = self._heads.get(tree_id)
         return None if head is None else (head, [self._tasks[task_id] for task_id in self._members[tree_id]])
@@ -86,21 +99,25 @@ class MemoryStorage:
         loaded = [await self.load(tree_id) for tree_id in tree_ids]
         return [tree for tree in loaded if tree is not None]
 
-    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
+    async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
         head = self._heads.get(tree_id)
-        return head if head is not None and owner in (None, head.owner) else None
+        return head if head is not None and is_of(head.owner, owner, tenant) else None
 
-    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
+    async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
         task = self._tasks.get(task_id)
-        return task if task is not None and owner in (None, task.owner) else None
+        return task if task is not None and is_of(task.owner, owner, tenant) else None
 
     async def children(self, parent_id: str) -> list[Task]:
         found = [task for task in self._tasks.values() if task.parent_id == parent_id]
         return sorted(found, key=lambda task: (task.position, task.id))
 
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        return [self._tasks[task_id] for task_id in self._members.get(tree_id, ())[:limit]]
+
     async def tasks(self, query: TaskQuery) -> list[Task]:
         found = sorted(self._matching(query), key=lambda task: (task.created_at, task.id), reverse=True)
-        return found[query.offset : query.offset + query.limit]
+        before = query.before
+        return [task for task in found if before is None or (task.created_at, task.id) < before][: query.limit]
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
         return min(most, len(self._matching(query)))
@@ -254,6 +271,13 @@ class MemoryStorage:
             raise InvalidPlan([Problem("id", f"{task.id} is taken by another task")])
         self._tasks[task.id] = task
 
+    def _cancel_draft(self, task: Task) -> bool:
+        stored = self._tasks.get(task.id)
+        if stored is None or stored.tree_id != "":
+            return False
+        self._tasks[task.id] = task
+        return True
+
     def _put_documents(self, documents: Sequence[Document]) -> None:
         for document in documents:
             if document.tree_id and document.tree_id not in self._heads:
@@ -299,7 +323,7 @@ class MemoryStorage:
         return [
             task
             for task in self._tasks.values()
-            if query.owner in (None, task.owner)
+            if is_of(task.owner, query.owner, query.tenant)
             and (not query.root_only or task.parent_id is None)
             and (query.statuses is None or task.status in query.statuses)
             and query.user_id in (None, task.user_id)

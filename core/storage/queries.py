@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Select, Table, bindparam, false, func, literal_column, or_, select, true, tuple_
 from sqlalchemy.sql.elements import ColumnClause
 
+from core.owners import tenant_of
 from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
 from core.storage.statements import DIALECT
 from core.storage.tables import documents, events, in_a_tree, is_open, tasks, trees
@@ -51,8 +52,8 @@ def _many(name: str, values: Collection[str]) -> dict[str, Any]:
     return {f"{name}_{i}": str(value) for i, value in enumerate(sorted(set(values)))}
 
 
-def _owned(table: Table, columns: Sequence[ColumnElement[Any]]) -> Statement:
-    """One row by its id and owner; where no row has the id, the owner of the first one is looked at in its place.
+def _owned(table: Table, columns: Sequence[ColumnElement[Any]], by: str = "owner") -> Statement:
+    """One row by its id and owner (or tenant); where no row has the id, that of the first one is looked at instead.
 
     So the time does not tell a row of somebody else from one that does not exist (benchmarks/access.py).
     """
@@ -61,20 +62,28 @@ def _owned(table: Table, columns: Sequence[ColumnElement[Any]]) -> Statement:
     any_row: Select[Any] = select(func.min(literal_column("first.rowid"))).select_from(first)
     row = func.coalesce(by_id.scalar_subquery(), any_row.scalar_subquery())
     looked_at = literal_column(f"{table.name}.rowid") == row
-    return compiled(
-        select(*columns).where(looked_at, table.c.owner == bindparam("owner"), table.c.id == bindparam("id"))
-    )
+    return compiled(select(*columns).where(looked_at, table.c[by] == bindparam(by), table.c.id == bindparam("id")))
 
 
 HEAD = compiled(select(*HEAD_COLUMNS).where(trees.c.id == bindparam("id")))
 TASK = compiled(select(*TASK_COLUMNS).where(tasks.c.id == bindparam("id")))
 HEAD_OF = _owned(trees, HEAD_COLUMNS)
 TASK_OF = _owned(tasks, TASK_COLUMNS)
+HEAD_OF_TENANT = _owned(trees, HEAD_COLUMNS, "tenant")
+TASK_OF_TENANT = _owned(tasks, TASK_COLUMNS, "tenant")
 TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
+NODES = compiled(
+    select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position).limit(bindparam("limit"))
+)
 _IDS = select(func.json_each(bindparam("ids")).table_valued("value").c.value)
 HEADS = compiled(select(*HEAD_COLUMNS).where(trees.c.id.in_(_IDS)))
 TREES_TASKS = compiled(
     select(tasks.c.tree_id, *TASK_COLUMNS).where(tasks.c.tree_id.in_(_IDS)).order_by(tasks.c.tree_id, tasks.c.position)
+)
+CANCELLED_DRAFTS = compiled(
+    select(*TASK_COLUMNS).where(
+        tasks.c.id.in_(_IDS), tasks.c.tree_id == literal_column("''"), tasks.c.status == literal_column("'cancelled'")
+    )
 )
 CHILDREN = compiled(
     select(*TASK_COLUMNS).where(tasks.c.parent_id == bindparam("id")).order_by(tasks.c.position, tasks.c.id)
@@ -82,63 +91,84 @@ CHILDREN = compiled(
 DOCUMENT = compiled(
     select(*documents.c).where(documents.c.kind == bindparam("kind"), documents.c.id == bindparam("id"))
 )
+# One step for each of them, by the index.
+TENANTS = (
+    "WITH RECURSIVE found(tenant) AS (SELECT min(tenant) FROM tasks UNION ALL "
+    "SELECT (SELECT min(tenant) FROM tasks WHERE tenant > found.tenant) FROM found WHERE found.tenant IS NOT NULL) "
+    "SELECT tenant FROM found WHERE tenant IS NOT NULL"
+)
 LIVE_TREES = compiled(select(trees.c.id).where(trees.c.is_live == true()).order_by(trees.c.created_at, trees.c.id))
 
 
-def one_head(tree_id: str, owner: str | None) -> Bound:
-    """One tree's head, whoever's or this owner's."""
-    return _one(HEAD, HEAD_OF, tree_id, owner)
+def one_head(tree_id: str, owner: str | None, tenant: str | None) -> Bound:
+    """One tree's head, whoever's, this owner's or this tenant's."""
+    return _one((HEAD, HEAD_OF, HEAD_OF_TENANT), tree_id, owner, tenant)
 
 
-def one_task(task_id: str, owner: str | None) -> Bound:
-    """One task, whoever's or this owner's."""
-    return _one(TASK, TASK_OF, task_id, owner)
+def one_task(task_id: str, owner: str | None, tenant: str | None) -> Bound:
+    """One task, whoever's, this owner's or this tenant's."""
+    return _one((TASK, TASK_OF, TASK_OF_TENANT), task_id, owner, tenant)
 
 
-def _one(anybodys: Statement, owned: Statement, row_id: str, owner: str | None) -> Bound:
-    statement = anybodys if owner is None else owned
-    return statement.sql, statement.parameters({"id": row_id, "owner": owner})
+def _one(
+    statements: tuple[Statement, Statement, Statement], row_id: str, owner: str | None, tenant: str | None
+) -> Bound:
+    anybodys, owners, tenants = statements
+    statement = owners if owner is not None else tenants if tenant is not None else anybodys
+    return statement.sql, statement.parameters({"id": row_id, "owner": owner, "tenant": tenant})
+
+
+def is_of_all(query: TaskQuery) -> bool:
+    """Whether the query's page is to be put together of those of each tenant: no index has all of its tasks in order."""
+    return query.owner is None and query.tenant is None and not _task_shape(query)[3]
 
 
 def task_list(query: TaskQuery) -> Bound:
     """The query's page of tasks."""
-    statement = _task_list(*_task_shape(query), False)
+    statement = _task_list(*_task_shape(query), query.before is not None, False)
     return statement.sql, statement.parameters(_task_values(query))
 
 
 def task_count(query: TaskQuery, most: int) -> Bound:
     """The number of tasks that match, whatever the page; counting ends at `most`."""
-    statement = _task_list(*_task_shape(query), True)
+    statement = _task_list(*_task_shape(query), False, True)
     return statement.sql, statement.parameters({**_task_values(query), "most": most})
 
 
 def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None, bool]:
-    given = frozenset(name for name in ("owner", "user_id", "name", "context_id") if getattr(query, name) is not None)
+    given = frozenset(
+        name for name in ("owner", "tenant", "user_id", "name", "context_id") if getattr(query, name) is not None
+    )
     statuses = query.statuses
     only_open = bool(statuses) and statuses is not None and not statuses & TERMINAL
     return given, query.root_only, None if statuses is None else len(statuses), only_open
 
 
 def _task_values(query: TaskQuery) -> dict[str, Any]:
+    created_at, task_id = query.before or (None, None)
     return {
         "owner": query.owner,
+        "tenant": query.tenant if query.owner is None else tenant_of(query.owner),
         "user_id": query.user_id,
         "name": query.name,
         "context_id": query.context_id,
         "limit": query.limit,
-        "offset": query.offset,
+        "before_at": created_at,
+        "before_id": task_id,
         **_many("status", query.statuses or ()),
     }
 
 
 @lru_cache(SHAPES)
 def _task_list(
-    given: frozenset[str], root_only: bool, statuses: int | None, only_open: bool, counting: bool
+    given: frozenset[str], root_only: bool, statuses: int | None, only_open: bool, before: bool, counting: bool
 ) -> Statement:
     statement: Select[Any] = select(literal_column("1")).select_from(tasks) if counting else select(*TASK_COLUMNS)
     for column in (tasks.c.owner, tasks.c.user_id, tasks.c.name):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))
+    if "tenant" in given or "owner" in given:  # the indexes begin with the tenant
+        statement = statement.where(tasks.c.tenant == bindparam("tenant"))
     if "context_id" in given:
         statement = statement.join(trees, trees.c.id == tasks.c.tree_id)
         statement = statement.where(trees.c.context_id == bindparam("context_id"))
@@ -148,16 +178,24 @@ def _task_list(
         statement = statement.where(_one_of(tasks.c.status, "status", statuses))
     if only_open:
         statement = statement.where(is_open)  # says nothing new, but names the index of open tasks
+    is_theirs = "owner" in given
     if counting:
-        return _counted(statement)
-    statement = statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
-    page = compiled(statement.limit(bindparam("limit")).offset(bindparam("offset")))
-    return _by_roots(page) if root_only and not only_open and "owner" in given else page
+        counted = _counted(statement)
+        return _by_index(counted, "tasks_open") if only_open and not is_theirs else counted
+    if before:
+        page_end = tuple_(bindparam("before_at"), bindparam("before_id"))
+        statement = statement.where(tuple_(tasks.c.created_at, tasks.c.id) < page_end)
+    page = compiled(statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(bindparam("limit")))
+    if only_open:  # an operator's are sorted, which SQLite would rather avoid: all of its tasks may be many more
+        return page if is_theirs else _by_index(page, "tasks_open")
+    if not root_only:
+        return page
+    return _by_index(page, "tasks_roots")  # SQLite holds that of all tasks to be as good: trees may be large
 
 
-def _by_roots(statement: Statement) -> Statement:
-    """The same with the index of roots, which SQLite holds to be as good as that of all tasks: trees may be large."""
-    return replace(statement, sql=statement.sql.replace("FROM tasks", "FROM tasks INDEXED BY tasks_roots", 1))
+def _by_index(statement: Statement, index: str) -> Statement:
+    """The same, read with this index."""
+    return replace(statement, sql=statement.sql.replace("FROM tasks", f"FROM tasks INDEXED BY {index}", 1))
 
 
 def _counted(statement: Select[Any]) -> Statement:

@@ -83,6 +83,15 @@ class Reader:
         for connection in connections:
             await connection.close()
 
+    def abandon(self) -> None:
+        """Close without the event loop that opened it. Blocks until the threads have ended."""
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection._conn.interrupt()
+            connection.stop()
+        for connection in connections:
+            connection._thread.join()
+
     async def rows(self, query: Bound) -> list[Row]:
         """All rows of one statement; the statement's limit keeps them few."""
         async with self._connection() as connection:

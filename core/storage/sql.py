@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,11 +101,14 @@ class SqlStorage:
         self._exit_process = exit_process
         self._lock = DatabaseLock(self.path, creates=True)
         self._guard = Guard(self.path, reserve=reserve, loss=self._lock.file.loss)
+        self._abandoning = threading.Lock()
+        self._process = 0  # that opened it
         self._writer: Writer | None = None
         self._reader: Reader | None = None
 
     async def open(self) -> None:
         self._lock.acquire()
+        self._process = os.getpid()
         writer = Writer(self.path, exit_process=self._exit_process, guard=self._guard)
         reader = Reader(self.path)
         try:
@@ -131,6 +135,19 @@ class SqlStorage:
         if self._writer is not None:
             await self._writer.close()
             self._lock.release()
+
+    def abandon(self) -> None:
+        if self._process != os.getpid():  # in a forked child; its parent goes on with them
+            self._reader = self._writer = None
+            return
+        with self._abandoning:
+            reader, self._reader = self._reader, None
+            writer, self._writer = self._writer, None
+            if reader is not None:
+                reader.abandon()
+            if writer is not None:
+                writer.abandon()
+                self._lock.release()
 
     @property
     def identity(self) -> str:
@@ -162,6 +179,22 @@ class SqlStorage:
 
         await self._run(insert)
 
+    async def cancel_draft(self, task: Task) -> bool:
+        def change(connection: Connection) -> bool:
+            draft = select(tables.tasks.c.id).where(tables.tasks.c.id == task.id, tables.tasks.c.tree_id == "")
+            if connection.execute(draft).first() is None:
+                return False
+            statements.PUT_TASKS.run(connection.exec_driver_sql, [codec.task_row(task)])
+            return True
+
+        was_draft: bool = await self._run(change)
+        return was_draft
+
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        ids = {"ids": msgspec.json.encode(list(task_ids)).decode()}
+        rows = await self._reading().rows((queries.CANCELLED_DRAFTS.sql, queries.CANCELLED_DRAFTS.parameters(ids)))
+        return await _readable(rows, codec.read_task)
+
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         by_id = {"id": tree_id}
         head = queries.HEAD.sql, queries.HEAD.parameters(by_id)
@@ -181,13 +214,13 @@ class SqlStorage:
             found, lambda row: (codec.read_head(row), [codec.read_task(each) for each in rows_of[row[0]]])
         )
 
-    async def head(self, tree_id: str, *, owner: str | None = None) -> TreeHead | None:
-        rows = await self._reading().rows(queries.one_head(tree_id, owner))
-        return codec.read_head(rows[0]) if rows else None
+    async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
+        rows = await self._reading().rows(queries.one_head(tree_id, owner, tenant))
+        return codec.read_head(rows[0], tenant) if rows else None
 
-    async def task(self, task_id: str, *, owner: str | None = None) -> Task | None:
-        rows = await self._reading().rows(queries.one_task(task_id, owner))
-        return codec.read_task(rows[0]) if rows else None
+    async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
+        rows = await self._reading().rows(queries.one_task(task_id, owner, tenant))
+        return codec.read_task(rows[0], tenant) if rows else None
 
     async def children(self, parent_id: str) -> list[Task]:
         page = await self._reading().list_page((queries.CHILDREN.sql, (parent_id,)), LIST_BYTES)
@@ -195,11 +228,25 @@ class SqlStorage:
             raise AnswerTooLarge(LIST_BYTES)
         return await in_pieces(page.rows, codec.read_task)
 
+    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
+        query = queries.NODES.sql, queries.NODES.parameters({"id": tree_id, "limit": limit})
+        page = await self._reading().page(query, LIST_BYTES)
+        return await _readable(page.rows, codec.read_task)
+
     async def tasks(self, query: TaskQuery) -> list[Task]:
+        if not queries.is_of_all(query):
+            return await self._tasks(query)
+        found: list[Task] = []
+        for (tenant,) in await self._reading().rows((queries.TENANTS, ())):
+            found += await self._tasks(replace(query, tenant=tenant))
+            found = sorted(found, key=lambda task: (task.created_at, task.id), reverse=True)[: query.limit]
+        return found
+
+    async def _tasks(self, query: TaskQuery) -> list[Task]:
         page = await self._reading().list_page(queries.task_list(query), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
-        return await _readable(page.rows, codec.read_task)
+        return await _readable(page.rows, lambda row: codec.read_task(row, query.tenant))
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
         rows = await self._reading().rows(queries.task_count(query, most))

@@ -17,7 +17,7 @@ from core.storage.codec import Row
 from core.storage.tables import documents, events, tasks, trees
 
 DIALECT = sqlite.dialect(paramstyle="qmark")
-MAX_ROWS = 256  # of one statement: at most 14 parameters a row, of SQLite's 32,766
+MAX_ROWS = 256  # of one statement: at most 15 parameters a row, of SQLite's 32,766
 MAX_BYTES = 1024 * 1024  # of several rows: sqlite3 keeps a copy of what each prepared statement was last given
 
 Execute = Callable[[str, tuple[Any, ...]], object]  # one statement with its parameters

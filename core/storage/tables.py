@@ -40,6 +40,7 @@ trees = Table(
     Column("body_crc", Integer, nullable=False),
     Column("bulk", LargeBinary, nullable=False),  # its scope and metadata
     Column("bulk_crc", Integer, nullable=False),
+    Column("tenant", Text, nullable=False, server_default=""),  # its owner's
 )
 # Lists filter and count within an index, so its last columns are those that they ask for beside the order.
 Index("trees_by_change", trees.c.owner, trees.c.updated_at, trees.c.id, trees.c.origin, trees.c.status)
@@ -74,14 +75,31 @@ tasks = Table(
     Column("spec_crc", Integer, nullable=False),
     Column("state", LargeBinary, nullable=False),  # what happened
     Column("state_crc", Integer, nullable=False),
+    Column("tenant", Text, nullable=False, server_default=""),  # its owner's
 )
 Index("tasks_by_tree", tasks.c.tree_id, tasks.c.position)
 Index("tasks_by_parent", tasks.c.parent_id, tasks.c.position, sqlite_where=tasks.c.parent_id.is_not(None))
-Index("tasks_by_owner", tasks.c.owner, tasks.c.created_at, tasks.c.id)
-Index("tasks_roots", tasks.c.owner, tasks.c.created_at, tasks.c.id, sqlite_where=tasks.c.parent_id.is_(None))
+# An operator lists its tenant's tasks. Where nobody is identified, all are of one owner.
+Index("tasks_by_tenant", tasks.c.tenant, tasks.c.created_at, tasks.c.id, tasks.c.owner)
+Index(
+    "tasks_roots",
+    tasks.c.tenant,
+    tasks.c.created_at,
+    tasks.c.id,
+    tasks.c.owner,
+    sqlite_where=tasks.c.parent_id.is_(None),
+)
 # In words of its own: SQLite takes the index only for a statement that says the same.
 is_open = tasks.c.status.in_([literal_column(f"'{status}'") for status in sorted(set(TaskStatus) - TERMINAL)])
-Index("tasks_open", tasks.c.owner, tasks.c.status, tasks.c.created_at, tasks.c.id, sqlite_where=is_open)
+Index(
+    "tasks_open",
+    tasks.c.tenant,
+    tasks.c.owner,
+    tasks.c.status,
+    tasks.c.created_at,
+    tasks.c.id,
+    sqlite_where=is_open,
+)
 
 events = Table(
     "events",

@@ -89,6 +89,7 @@ class Writer:
         self._exit = exit_process
         self._guard = guard or Guard(path)
         self._closing = True
+        self._is_abandoned = False  # the event loop is gone, and nobody is to be answered
         # of the event loop
         self._waiting = 0
         self._tick: list[_Item] = []  # not handed to the thread yet
@@ -118,7 +119,8 @@ class Writer:
         started: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a program that ends without close() must not hang; what was not acknowledged may be lost.
-        threading.Thread(target=self._run, args=(started,), name="storage-writer", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="storage-writer", daemon=True)
+        self._thread.start()
         try:
             await started
         except asyncio.CancelledError:
@@ -135,6 +137,12 @@ class Writer:
             self._hand_over()
             self._queue.put(None)
         await asyncio.shield(self._ended)
+
+    def abandon(self) -> None:
+        """End the thread without the event loop, and wait for that. What was not handed to it is dropped."""
+        self._closing = self._is_abandoned = True
+        self._queue.put(None)
+        self._thread.join()
 
     def submit(self, work: Append | Job) -> asyncio.Future[Any]:
         """Queue a write; the future resolves, with a job's result, when it is durable.
@@ -212,7 +220,8 @@ class Writer:
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
-            logger.warning("the event loop of %s was closed before its storage", self._path)
+            if not self._is_abandoned:
+                logger.warning("the event loop of %s was closed before its storage", self._path)
 
     def _run(self, started: asyncio.Future[None]) -> None:
         try:

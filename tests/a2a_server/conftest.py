@@ -260,7 +260,7 @@ async def running(*, storage: Storage | None = None, **settings: Any) -> AsyncIt
     lab = Lab()
     with listen("127.0.0.1", 0, 65_536) as listener:
         port = listener.getsockname()[1]
-        config = Config(port=port, drain=5, **settings)
+        config = Config(**{"port": port, "drain": 0.1, **settings})
         application = build(config, port=port, registry=lab.registry, storage=storage or MemoryStorage())
         server = _Announcing(application)
         serving = asyncio.create_task(server.serve([listener]))

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from a2a_server.auth.apikeys import Grant
-from a2a_server.context import owner_of
+from core.owners import owner_of
 from core.task import TreeHead
 from tests.a2a_server.conftest import RunningServer, message, running
 from tests.a2a_server.push.receivers import Receiver
@@ -127,17 +127,28 @@ def v0_3(operation: str, params: dict[str, Any]) -> Request:
     return Request("/", {"jsonrpc": "2.0", "id": 1, "method": method, "params": write(params)})
 
 
+def v0_3_rest(operation: str, params: dict[str, Any]) -> Request:
+    verb, template = PATHS[operation]
+    path = "/v1" + template.replace("/extendedAgentCard", "/card").format(**params)
+    if verb == "POST" and path.endswith("pushNotificationConfigs"):
+        return Request(path, {"pushNotificationConfig": {"url": params["url"]}})
+    if verb == "POST":
+        return Request(path, old_message(params) if "message" in params else {})
+    return Request(path, method=verb)
+
+
 # Every way in which an operation can be asked for: version and binding -> how its request is written.
 BINDINGS: dict[str, Callable[[str, dict[str, Any]], Request]] = {
     "v1.0 JSON-RPC": json_rpc,
     "v1.0 HTTP+JSON": rest,
     "v0.3 JSON-RPC": v0_3,
+    "v0.3 HTTP+JSON": v0_3_rest,
 }
 CELLS = [
     (binding, operation)
     for binding in BINDINGS
     for operation in OPERATIONS
-    if binding != "v0.3 JSON-RPC" or operation in OLD_METHODS
+    if not binding.startswith("v0.3") or operation in OLD_METHODS
 ]
 
 
@@ -255,7 +266,7 @@ async def test_a_task_is_its_owners_and_to_others_it_does_not_exist(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("binding", [each for each in BINDINGS if each != "v0.3 JSON-RPC"])  # v0.3 has no tenants
+@pytest.mark.parametrize("binding", [each for each in BINDINGS if "v0.3" not in each])  # v0.3 has no tenants
 async def test_a_tenant_that_is_not_the_callers_holds_nothing(matrix: Matrix, binding: str, operation: str) -> None:
     """The credential says whose tasks a caller sees, whatever he writes: four forms of it."""
     live = matrix.tasks["live"]

@@ -80,6 +80,7 @@ def test_the_card_says_what_the_server_does(tmp_path: Path) -> None:
         {"url": URL, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"},
         {"url": URL, "protocolBinding": "JSONRPC", "protocolVersion": "0.3"},
         {"url": URL.rstrip("/"), "protocolBinding": "HTTP+JSON", "protocolVersion": "1.0"},
+        {"url": URL.rstrip("/"), "protocolBinding": "HTTP+JSON", "protocolVersion": "0.3"},
     ]
     assert card["capabilities"] == {"streaming": True, "pushNotifications": False, "extendedAgentCard": False}
     assert card["version"]

@@ -15,8 +15,8 @@ import pytest
 from a2a_server.app import build
 from a2a_server.config import Config
 from a2a_server.extensions import load_executors
-from a2a_server.gate import host_name
 from a2a_server.server import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, SWITCH, listen, serve
+from a2a_server.targets import host_name, is_host
 from core.errors import ConfigurationError
 from core.executors.function import executor
 from core.session import has_ended
@@ -64,15 +64,18 @@ def test_host_name_is_read_without_port_and_brackets(host: str, name: str) -> No
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::2]", "[evil", "127.0.0.1:[x", "[::1]x"],
+    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "a!b", "[::2]", "", "[a", "127.0.0.1:[x", "[::1]x"],
 )
 @pytest.mark.parametrize("path", ["/", "/.well-known/agent-card.json", "/tasks/x/events"])
 @pytest.mark.asyncio
-async def test_foreign_host_is_misdirected(server: RunningServer, host: str, path: str) -> None:
+async def test_foreign_host_is_misdirected_and_what_is_no_host_a_bad_request(
+    server: RunningServer, host: str, path: str
+) -> None:
     """DNS rebinding: a page's own name that resolves to us."""
     async with server.client() as client:
         response = await client.get(path, headers={"Host": host})
-    assert response.status_code == 421
+    assert response.status_code == (421 if is_host(host) else 400)
+    assert is_host(host) is (host not in ("", "[a", "127.0.0.1:[x", "[::1]x"))
     assert response.json()["error"]["code"] == -32600
 
 
@@ -87,7 +90,8 @@ async def test_allowed_host_passes() -> None:
 async def test_a_star_among_the_allowed_hosts_takes_any_host_that_is_one() -> None:
     async with running(allowed_hosts=("*",)) as server, server.client() as client:
         assert (await client.post("/", json=HEALTH, headers={"Host": "any.example:8000"})).status_code == 200
-        assert (await client.post("/", json=HEALTH, headers={"Host": "[any"})).status_code == 421
+        assert (await client.post("/", json=HEALTH, headers={"Host": "[any"})).status_code == 400
+        assert (await client.post("/", json=HEALTH, headers={"Host": "a!b"})).status_code == 421
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[evil", "http://[x]"])
@@ -410,7 +414,7 @@ async def start_process(folder: Path, drain: float = 5) -> tuple[asyncio.subproc
 
 @pytest.mark.asyncio
 async def test_sigterm_ends_streams_and_the_process_with_exit_code_0(tmp_path: Path) -> None:
-    process, url = await start_process(tmp_path)
+    process, url = await start_process(tmp_path, drain=0.5)
     async with RunningServer.client_of(url) as client:
         call = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": message("sleeper")}
         text = ""
@@ -419,7 +423,7 @@ async def test_sigterm_ends_streams_and_the_process_with_exit_code_0(tmp_path: P
                 text += chunk
                 if "TASK_STATE_WORKING" in chunk:
                     process.send_signal(signal.SIGTERM)
-    assert text.endswith(": the server is stopping; resume with Last-Event-ID\n\n")
+    assert text.endswith(": the server is stopping; resume with Last-Event-ID\n")
     async with asyncio.timeout(5):
         assert await process.wait() == 0
 

@@ -229,6 +229,19 @@ def test_run_reads_yaml_and_tolerates_an_optional_failure(cli: Cli) -> None:
     }
 
 
+@pytest.mark.parametrize("key", ["on", '"on"', "On", "required"])
+def test_the_word_on_is_a_key_in_yaml_too(cli: Cli, tmp_path: Path, key: str) -> None:
+    """YAML 1.1 takes it for true."""
+    tree = tmp_path / "tree.yaml"
+    value = "false" if key == "required" else "any"
+    second = f"  - {{name: effect, parent_id: r, dependencies: [{{id: b, {key}: {value}}}]}}"
+    tree.write_text(f"tasks:\n  - {{id: r, name: all}}\n  - {{id: b, name: boom, parent_id: r}}\n{second}\n")
+    if key == "On":
+        assert "unknown field `On`" in cli("run", str(tree), "-e", str(EXECUTORS)).err
+    else:
+        assert cli("run", str(tree), "-e", str(EXECUTORS)).code == 0
+
+
 def test_run_reads_standard_input(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO('{"name": "system_info_executor", "inputs": {"resource": "cpu"}}'))
 

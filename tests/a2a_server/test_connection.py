@@ -94,7 +94,7 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_clos
     """`raw` reads until the end of the connection, so an answer means that it was closed."""
     for name, request in AMBIGUOUS.items():
         answer = await raw(server, request)
-        assert answer.startswith("HTTP/1.1 400 "), name
+        assert answer.startswith("HTTP/1.1 501 " if name == "a coding that is not undone" else "HTTP/1.1 400 "), name
         assert answer.count("HTTP/1.1") == 1, f"{name}: nothing of it was taken for a request"
         assert "healthy" not in answer, name
 
@@ -103,7 +103,7 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_clos
 async def test_head_that_is_too_large_is_refused_and_the_connection_closed(server: RunningServer) -> None:
     for name, request in TOO_LARGE.items():
         answer = await raw(server, request)
-        assert answer.startswith("HTTP/1.1 431 "), name
+        assert answer.startswith("HTTP/1.1 414 " if "target" in name else "HTTP/1.1 431 "), name
         assert answer.count("HTTP/1.1") == 1, name
 
 

@@ -27,7 +27,7 @@ NODES = ("r", "b", "c")
 def keeper(call: Caller | RunningServer, *, fold_after: float | None = 0.0, drop_after: float | None = None) -> Any:
     session = call.application.session
     times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
-    return Retention(session.storage, session.feed, session.steady, times)
+    return Retention(session.storage, session.feed, session.clock, times)
 
 
 # The same task
@@ -84,8 +84,8 @@ def test_a_task_is_the_same_before_and_after(said: list[Event], status: TaskStat
 
 
 def test_whatever_a_snapshot_is_made_of_is_kept() -> None:
-    """Questions are not: of a task that has ended none is open."""
-    needed = {*CONVERSATION, *OUTPUT} - {"input_requested", "input_provided"}
+    """That a question was answered is not: of a task that has ended none is open."""
+    needed = {*CONVERSATION, *OUTPUT} - {"input_provided"}
     assert {KINDS[kind] for kind in KEPT.__args__} == needed
 
 

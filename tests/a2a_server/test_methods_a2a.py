@@ -192,7 +192,7 @@ async def test_question_is_answered_by_task_id_alone(call: Caller) -> None:
     done = (await call("SendMessage", message(text="two", task=task["id"], context=task["contextId"])))["task"]
     assert state(done) == "COMPLETED"
     assert done["artifacts"][0]["parts"] == [{"data": ["one", "two"]}]
-    assert [m["parts"][0]["text"] for m in done["history"]] == ["hi", "one", "two"]
+    assert [m["parts"][0]["text"] for m in done["history"]] == ["hi", "first?", "one", "second?", "two"]
 
 
 @pytest.mark.asyncio
@@ -229,7 +229,9 @@ async def test_context_of_the_caller_is_kept(call: Caller) -> None:
     assert (await call.send("nothing", context="mine"))["contextId"] == "mine"
 
 
-@pytest.mark.parametrize(("length", "kept"), [(0, []), (1, ["one"]), (9, ["hi", "one"])])
+@pytest.mark.parametrize(
+    ("length", "kept"), [(0, []), (1, ["one"]), (2, ["first?", "one"]), (9, ["hi", "first?", "one"])]
+)
 @pytest.mark.asyncio
 async def test_history_length_trims_everywhere(call: Caller, length: int, kept: list[str]) -> None:
     task = await call.send("ask")
@@ -268,14 +270,15 @@ async def test_stream_of_a_direct_reply_is_that_message_alone(call: Caller) -> N
 
 
 @pytest.mark.asyncio
-async def test_reply_that_comes_late_is_the_status_message_of_a_task(call: Caller) -> None:
-    """The stream has opened with the Task by then, and after a Task only Tasks are told."""
+async def test_reply_that_comes_late_is_a_status_message_of_its_task(call: Caller) -> None:
+    """The stream has opened with the Task by then, and after a Task only Tasks are told: once, like every message."""
     frames = []
     async for frame in call.stream("SendStreamingMessage", message("late_reply")):
         frames.append(frame)
         call.lab.released["late"].set()
     assert "task" in frames[0].result
-    assert frames[-1].result["statusUpdate"]["status"]["message"]["parts"] == [{"text": "late"}]
+    told = [f.result["statusUpdate"]["status"].get("message", {}).get("parts") for f in frames[1:]]
+    assert told == [None, [{"text": "late"}], None, None]
 
 
 @pytest.mark.asyncio

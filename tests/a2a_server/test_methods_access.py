@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from a2a_server.context import Principal, RequestContext
-from a2a_server.methods.access import OpenTasks, caller_of, check_tenant, owned_head, owned_task, readable
+from a2a_server.context import Principal, RequestContext, Scope
+from a2a_server.methods.access import OpenTasks, caller_of, check_tenant, owned_head, readable, seen_head, seen_task
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
@@ -38,18 +38,22 @@ async def session() -> AsyncIterator[Any]:
 @pytest.mark.asyncio
 async def test_a_task_and_a_draft_are_their_owners(session: Any) -> None:
     for task_id in ("t", "t.1", "draft"):
-        assert (await owned_task(session, "ann", task_id)).id == task_id
+        assert (await seen_task(session, Scope(owner="ann"), task_id)).id == task_id
         with pytest.raises(TaskNotFound) as foreign:
-            await owned_task(session, "bob", task_id)
+            await seen_task(session, Scope(owner="bob"), task_id)
         assert foreign.value.task_id == task_id
     with pytest.raises(TaskNotFound):
-        await owned_task(session, "ann", "missing")
+        await seen_task(session, Scope(owner="ann"), "missing")
 
 
 @pytest.mark.asyncio
 async def test_the_head_is_found_by_every_task_of_its_tree(session: Any) -> None:
     for task_id in ("t", "t.1"):
         assert (await owned_head(session, "ann", task_id)).id == "t"
+        assert (await seen_head(session, Scope(tenant=""), task_id)).id == "t"
+        for scope in (Scope(owner="bob"), Scope(tenant="t")):
+            with pytest.raises(TaskNotFound):
+                await seen_head(session, scope, task_id)
         assert (await owned_head(session, "ann", task_id)).owner == "ann"
         assert (await owned_head(session, "ann", task_id, origin="a2a")).id == "t"
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from a2a_server.context import RequestContext
+from a2a_server.keyed import READS, TAKES
 from a2a_server.methods.idempotency import KIND, PURGE_EVERY, Idempotency
 from core.errors import VersionConflict
 from core.storage.base import Document, DocumentQuery
@@ -79,12 +80,111 @@ async def test_order_of_fields_and_envelope_make_no_other_request(call: Caller) 
 
 
 @pytest.mark.asyncio
-async def test_a_key_belongs_to_its_owner_and_method(call: Caller) -> None:
+async def test_a_key_belongs_to_its_owner(call: Caller) -> None:
     mine = (await call("SendMessage", message("echo"), idempotency_key="k"))["task"]["id"]
     other = await call("SendMessage", message("echo"), idempotency_key="k", principal=somebody("bob"))
     assert other["task"]["id"] != mine
-    made = await call("tasks.create", [{"name": "echo"}], idempotency_key="k")
-    assert made["root_task_id"] != mine
+
+
+TREE = [{"name": "echo"}]
+OPERATIONS: dict[str, list[tuple[str, Any]]] = {  # each, in the forms in which its params may come
+    "SendMessage": [
+        ("SendMessage", message("echo")),
+        ("SendMessage", message("echo") | {"configuration": {}, "tenant": None}),
+        ("SendMessage", message("echo") | {"configuration": {"historyLength": None, "acceptedOutputModes": []}}),
+    ],
+    "tasks.create": [("tasks.create", TREE), ("tasks.create", {"tasks": TREE}), ("tasks.create", TREE[0])],
+    "tasks.execute": [("tasks.execute", {"tasks": TREE}), ("tasks.execute", {"tasks": TREE, "force": False})],
+}
+
+
+@pytest.mark.parametrize("second", OPERATIONS)
+@pytest.mark.parametrize("first", OPERATIONS)
+@pytest.mark.asyncio
+async def test_a_key_is_good_for_one_operation(call: Caller, first: str, second: str) -> None:
+    await call(*OPERATIONS[first][0], idempotency_key="k")
+    for method, params in OPERATIONS[second]:
+        if first == second:
+            await call(method, params, idempotency_key="k")
+        else:
+            error = await refused(call, method, params, idempotency_key="k")
+            assert (error.code, error.fields) == (-32602, {"Idempotency-Key"})
+    assert len(await call("tasks.list", {"root_only": False})) == 1
+
+
+FORMS = ("SendMessage", "SendStreamingMessage", "message/send", "message/stream", "/message:send", "/message:stream")
+
+
+async def sent_as(client: Any, form: str, text: str) -> Any:
+    """The answer to a message in this form, under one key."""
+    params = message("echo", text=text)
+    if "/" in form[1:]:
+        params["message"] |= {"kind": "message", "role": "user", "parts": [{"kind": "text", "text": text}]}
+    headers = {"A2A-Version": "0.3" if "/" in form[1:] else "1.0", "Idempotency-Key": "k"}
+    is_rest = form.startswith("/")
+    body = params if is_rest else {"jsonrpc": "2.0", "id": 1, "method": form, "params": params}
+    answer = await client.post(form if is_rest else "/", json=body, headers=headers)
+    data = answer.text.partition("data: ")[2].partition("\n")[0] or answer.text
+    told = json.loads(data)
+    return told if is_rest else told.get("result") or told
+
+
+@pytest.mark.parametrize("second", FORMS)
+@pytest.mark.parametrize("first", FORMS)
+@pytest.mark.asyncio
+async def test_a_message_is_one_operation_in_every_form_version_and_binding(
+    server: RunningServer, first: str, second: str
+) -> None:
+    """A client whose stream broke sends the message once more without one, perhaps over another binding."""
+    async with server.client() as client:
+        made = await sent_as(client, first, "hi")
+        again = await sent_as(client, second, "hi")
+        other = await sent_as(client, second, "other")
+        listed = (await client.get("/tasks")).json()
+    assert made.get("task", made)["id"] == again.get("task", again)["id"]
+    assert listed["totalSize"] == 1
+    assert other["error"]["code"] in (-32602, 400)
+    assert "Idempotency-Key" in json.dumps(other)
+
+
+REFUSES = {
+    *("CancelTask", "CreateTaskPushNotificationConfig", "DeleteTaskPushNotificationConfig", "tasks/cancel"),
+    *("tasks/pushNotificationConfig/set", "tasks/pushNotificationConfig/delete"),
+    *("tasks.cancel", "tasks.answer", "tasks.update", "tasks.delete", "tasks.copy", "push.resend"),
+    *("keys.create", "keys.rotate", "keys.revoke"),
+}
+
+
+@pytest.mark.asyncio
+async def test_no_method_that_changes_something_ignores_a_key() -> None:
+    """Each method takes it, refuses it, or reads only: a new one has to say which."""
+    async with calling(auth=("keys",)) as keyed:
+        methods = keyed.application.door.methods
+        assert methods.keys() == TAKES | READS | REFUSES
+        assert not TAKES & READS and not (TAKES | READS) & REFUSES
+        for name in REFUSES:
+            error = await refused(keyed, name, {}, idempotency_key="k", principal=somebody("operator"))
+            assert (error.code, error.fields) == (-32602, {"Idempotency-Key"}), name
+
+
+@pytest.mark.asyncio
+async def test_the_paths_that_change_something_refuse_it_too(server: RunningServer) -> None:
+    async with server.client() as client:
+        for verb, path in (
+            ("POST", "/tasks/t:cancel"),
+            ("POST", "/tasks/t/pushNotificationConfigs"),
+            ("DELETE", "/tasks/t/pushNotificationConfigs/c"),
+        ):
+            answer = await client.request(verb, path, headers={"Idempotency-Key": "k"})
+            assert (answer.status_code, "Idempotency-Key" in answer.text) == (400, True), path
+        assert (await client.get("/tasks", headers={"Idempotency-Key": "k"})).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_a_stored_tree_is_run_without_a_key(call: Caller) -> None:
+    tree_id = await call.tree({"name": "echo"})
+    error = await refused(call, "tasks.execute", {"task_id": tree_id}, idempotency_key="k")
+    assert (error.code, error.fields) == (-32602, {"Idempotency-Key"})
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "é", "a\tb", "a\x7f"])
@@ -160,7 +260,7 @@ async def test_an_answer_is_not_given_twice(call: Caller) -> None:
     again = (await call("SendMessage", answer, idempotency_key="k"))["task"]
     assert again == first
     assert again["status"]["message"]["parts"] == [{"text": "second?"}]
-    assert [m["parts"][0]["text"] for m in again["history"]] == ["hi", "one"]
+    assert [m["parts"][0]["text"] for m in again["history"]] == ["hi", "first?", "one"]
 
 
 @pytest.mark.asyncio
@@ -200,7 +300,7 @@ async def test_a_child_that_has_ended_ends_its_repeated_stream_at_once(call: Cal
 @pytest.mark.asyncio
 async def test_trees_of_the_task_methods_are_made_once(call: Caller) -> None:
     tasks = [{"id": "r", "name": "g"}, {"name": "echo", "parent_id": "r"}]
-    made = [await call("tasks.create", tasks, idempotency_key="k") for _ in range(2)]
+    made = [await call("tasks.create", tasks, idempotency_key="c") for _ in range(2)]
     assert made[0] == made[1]
     params = {"tasks": tasks, "wait": True}
     run = [await call("tasks.execute", params, idempotency_key="k") for _ in range(2)]

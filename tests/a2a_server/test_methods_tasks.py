@@ -52,7 +52,7 @@ async def test_create_takes_an_array_an_object_or_one_task(call: Caller, wrap: A
 async def test_create_nests_children_and_keeps_references(call: Caller) -> None:
     tree = await call("tasks.create", list(PAIR))
     assert [(child["ref"], child["parent_id"]) for child in tree["children"]] == [("a", tree["id"]), ("b", tree["id"])]
-    assert tree["children"][1]["dependencies"] == [{"id": tree["children"][0]["id"], "required": True}]
+    assert tree["children"][1]["dependencies"] == [{"id": tree["children"][0]["id"], "on": "success", "required": True}]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,9 @@ async def test_wrong_tree_is_refused_whole_and_names_the_fields(call: Caller, pa
         ("tasks.tree", {"task_id": "a", "root_id": "a"}, {"task_id"}),
         ("tasks.children", {"parent_id": None}, {"parent_id"}),
         ("tasks.list", {"limit": 0, "offset": -1}, {"limit", "offset"}),
+        ("tasks.list", {"page_token": "bm9uZQ"}, {"page_token"}),
+        ("tasks.list", {"page_token": "é"}, {"page_token"}),
+        ("tasks.running.list", {"page_token": "a"}, {"page_token"}),
         ("tasks.list", {"status": "dancing", "root_only": "x"}, {"status", "root_only"}),
         ("tasks.update", {"name": "x"}, {"task_id"}),
         ("tasks.update", [1], {"task_id"}),
@@ -428,6 +431,14 @@ async def test_tree_is_found_by_any_node_and_children_by_their_parent(call: Call
     assert await call("tasks.tree", {"root_id": tree["id"]}) == tree
 
 
+@pytest.mark.parametrize("method", ["tasks.list", "tasks.running.list"])
+@pytest.mark.asyncio
+async def test_an_offset_is_refused_with_the_way_to_go(call: Caller, method: str) -> None:
+    error = await refused(call, method, {"offset": 100})
+    way = "unknown field; ask for the next page with page_token: that of the last task of the page before"
+    assert error.fields == {"offset"} and way in json.dumps(error.data)
+
+
 @pytest.mark.asyncio
 async def test_list_filters_and_pages_newest_first(call: Caller) -> None:
     first = await call.tree({"name": "echo", "user_id": "u1"})
@@ -437,7 +448,8 @@ async def test_list_filters_and_pages_newest_first(call: Caller) -> None:
         return [task["id"] for task in await call("tasks.list", given)]
 
     assert await ids() == [second, first]
-    assert await ids(limit=1, offset=1) == [first]
+    (newest,) = await call("tasks.list", {"limit": 1})
+    assert await ids(limit=1, page_token=newest["page_token"]) == [first]
     assert await ids(user_id="u1") == [first]
     assert await ids(status="completed") == [second]
     assert await ids(name="folder") == [second]
@@ -580,3 +592,63 @@ async def test_batch_of_cancels_runs_side_by_side(call: Caller) -> None:
     async with asyncio.timeout(5):
         answers = await call("tasks.cancel", {"task_ids": ids})
     assert {answer["status"] for answer in answers} == {"cancelled"}
+
+
+# Alternatives
+
+
+def alternatives(primary: str) -> tuple[dict[str, Any], ...]:
+    """A primary, its fallback, and what takes the result of the one that ran."""
+    merge = {"dependencies": [{"id": "first", "on": "any"}, {"id": "second", "on": "any"}]}
+    return (
+        {"id": "root", "name": "folder"},
+        {"id": "first", "name": primary, "parent_id": "root", "inputs": {"from": "primary"}},
+        {
+            "id": "second", "name": "echo", "parent_id": "root", "inputs": {"from": "fallback"},
+            "dependencies": [{"id": "first", "on": "failure"}],
+        },
+        {"id": "merge", "name": "echo", "parent_id": "root"} | merge,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("primary", "ends", "cause", "source"),
+    [
+        ("echo", ["completed", "completed", "completed"], "skipped", "primary"),
+        ("boom", ["failed", "completed", "completed"], None, "fallback"),
+        ("decline", ["rejected", "completed", "completed"], None, "fallback"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_fallback_runs_only_where_it_is_needed(
+    call: Caller, primary: str, ends: list[str], cause: str | None, source: str
+) -> None:
+    tree = await run(call, *alternatives(primary))
+    first, second, merge = tree["children"]
+    assert (tree["tree_status"], [each["status"] for each in (first, second, merge)]) == ("completed", ends)
+    assert (second["cause"], second["attempt"]) == (cause, 0 if cause else 1)
+    assert source in json.dumps(merge["result"])
+    assert second["dependencies"] == [{"id": first["id"], "on": "failure"}]
+
+
+@pytest.mark.asyncio
+async def test_a_skip_is_told_by_streams_events_and_a2a(call: Caller) -> None:
+    root_id = (await call("SendMessage", tree_message(*alternatives("echo"))))["task"]["id"]
+    events = await call("tasks.events", {"task_id": root_id})
+    (skipped,) = [each for each in events if each.get("cause") == "skipped"]
+    assert (skipped["type"], skipped["status"], skipped["result"]) == ("task_completed", "completed", None)
+    assert skipped["message"].startswith("skipped, because 'echo' (first) completed")
+    task = await call("GetTask", {"id": skipped["task_id"]})
+    assert task["status"]["state"] == "TASK_STATE_COMPLETED" and not task.get("artifacts")
+    whole = await call("GetTask", {"id": root_id})
+    assert [each["name"] for each in whole["artifacts"]] == ["echo", "echo"], "what was skipped made nothing"
+
+
+@pytest.mark.asyncio
+async def test_what_a_tree_says_of_its_dependencies_can_be_given_again(call: Caller) -> None:
+    first, second, merge = (await run(call, *alternatives("echo")))["children"]
+    wanted = ("name", "parent_id", "id", "dependencies")
+    items = [{"id": first["parent_id"], "name": "folder"}]
+    items += [{name: each[name] for name in wanted} for each in (first, second, merge)]
+    again = await call("tasks.create", items)
+    assert [[d["on"] for d in each["dependencies"]] for each in again["children"]] == [[], ["failure"], ["any", "any"]]

@@ -7,8 +7,10 @@ import pytest
 import pytest_asyncio
 
 from a2a_server.auth.apikeys import Grant
-from a2a_server.context import NOBODY, Principal, owner_of, tenant_of
-from tests.a2a_server.conftest import Caller, RpcError, calling, message, running
+from a2a_server.context import NOBODY, Principal
+from core.owners import owner_of, tenant_of
+from core.session import needs_caller
+from tests.a2a_server.conftest import Caller, RpcError, calling, message, running, tree_message
 
 DENIED, MISSING = -32053, "not found"
 
@@ -27,6 +29,7 @@ CALLERS = {
     "the server's operator": caller("", "root", is_operator=True),
     "user without a tenant": caller("", "eve"),
 }
+SEE = ("owner", "operator of the tenant", "the server's operator")  # the tree, through `tasks.*`
 USERS = {name for name, each in CALLERS.items() if not each.is_operator}
 
 # Method -> its params for the owner's tree and dead letter.
@@ -42,7 +45,7 @@ ON_A_TREE: dict[str, Any] = {
     "tasks.update": {"task_id": "TREE", "priority": 1},
     "tasks.delete": {"task_id": "TREE"},
 }
-# Method -> its params, and what everybody but the owner gets in place of the owner's things.
+# Method -> its params, and what those who do not see the tree get in place of the owner's things.
 WITHOUT_FOREIGN: dict[str, tuple[Any, Any]] = {
     "tasks.list": ({}, []),
     "tasks.running.list": ({}, []),
@@ -107,10 +110,10 @@ async def test_every_method_of_our_own_is_in_one_of_the_tables(scene: Scene) -> 
 @pytest.mark.parametrize("who", CALLERS)
 @pytest.mark.parametrize("method", ON_A_TREE)
 @pytest.mark.asyncio
-async def test_a_tree_is_its_owners_alone(scene: Scene, method: str, who: str) -> None:
+async def test_a_tree_is_its_owners_and_its_operators(scene: Scene, method: str, who: str) -> None:
     before = await scene.call.session.storage.head(scene.tree_id)
     outcome = await scene.outcome(method, scene.named(ON_A_TREE[method]), who)
-    if who == "owner":
+    if who in SEE:
         assert outcome not in (DENIED, MISSING)
     else:
         assert outcome == (DENIED if who in USERS else MISSING)
@@ -125,7 +128,7 @@ async def test_lists_have_nothing_of_others(scene: Scene, method: str, who: str)
     outcome = await scene.outcome(method, scene.named(params), who)
     if who in USERS:
         assert outcome == DENIED
-    elif who != "owner":
+    elif who not in SEE or (who != "owner" and method in ("push.deliveries", "push.resend")):
         assert outcome == scene.named(nothing)
     elif method in ("tasks.list", "tasks.running.status", "tasks.cancel"):
         assert outcome not in (DENIED, scene.named(nothing))
@@ -225,7 +228,7 @@ def test_an_owner_tells_its_tenant(owner: str, tenant: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_events_of_a_tree_are_its_owners_alone() -> None:
+async def test_the_events_of_a_tree_are_its_owners_and_its_operators() -> None:
     async with running(auth=("keys",)) as server, server.client() as client:
         keys = {}
         for who, each in CALLERS.items():
@@ -243,4 +246,73 @@ async def test_the_events_of_a_tree_are_its_owners_alone() -> None:
             answer = await client.get(f"/tasks/{made['id']}/events", headers={"X-API-Key": key})
             told[who] = (answer.status_code, "task_completed" in answer.text)
         denied, missing = (403, False), (404, False)
-        assert told == {who: denied if who in USERS else missing for who in CALLERS} | {"owner": (200, True)}
+        assert told == {who: denied if who in USERS else missing for who in CALLERS} | dict.fromkeys(SEE, (200, True))
+
+
+BOB = caller("t", "bob")
+OPERATORS = {"opa": CALLERS["operator of the tenant"], "root": CALLERS["the server's operator"]}
+ASKS = ({"id": "r", "name": "all"}, {"id": "q", "name": "ask", "parent_id": "r"})
+
+
+async def by_whom(call: Caller, tree_id: str, principal: Principal) -> list[tuple[str, Any]]:
+    """What the tree's events say was done, and by whom, where that was not its owner."""
+    events = await call("tasks.events", {"task_id": tree_id}, principal=principal)
+    return [(each["type"], each["by"]) for each in events if "by" in each]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.asyncio
+async def test_an_operator_acts_on_a_callers_tree_and_its_events_say_who_it_was(name: str) -> None:
+    """A caller's tree, made over A2A: answered, rerun as a copy, changed, cancelled, removed by the operator."""
+    operator = OPERATORS[name]
+    by = {"tenant": operator.tenant, "principal": operator.id}
+    async with calling(auth=("keys",)) as call:
+        task = await call("SendMessage", tree_message(*ASKS), principal=BOB)
+        tree_id = task["task"]["id"]
+        for _ in range(2):
+            await call("tasks.answer", {"task_id": tree_id, "answer": "x"}, principal=operator)
+            await call.session.wait(tree_id, needs_caller)
+        assert ("progress", by) in await by_whom(call, tree_id, operator)
+        run = await call("tasks.execute", {"task_id": tree_id, "force": True}, principal=operator)
+        again = run["root_task_id"]
+        assert again != tree_id, "A2A's final states are final: it is a copy"
+        await call("tasks.cancel", {"task_ids": [again]}, principal=operator)
+        told = await by_whom(call, again, operator)
+        assert {"task_cancelled", "progress"} <= {kind for kind, _ in told} and all(each == by for _, each in told)
+        copy = await call("tasks.copy", {"task_id": tree_id}, principal=operator)
+        await call("tasks.update", {"task_id": copy["id"], "priority": 0}, principal=operator)
+        assert [kind for kind, _ in await by_whom(call, copy["id"], operator)] == ["progress", "progress"]
+        heads = [await call.session.storage.head(each) for each in (tree_id, again, copy["id"])]
+        assert {head.owner for head in heads if head is not None} == {BOB.owner}, "they stay the caller's"
+        listed = await call("tasks.list", {}, principal=operator)
+        assert {each["id"] for each in listed} == {tree_id, again, copy["id"]}
+        await call("tasks.delete", {"task_id": copy["id"]}, principal=operator)
+        assert len(await call("tasks.list", {}, principal=operator)) == 2
+
+
+@pytest.mark.asyncio
+async def test_what_an_owner_does_is_told_without_a_name() -> None:
+    async with calling(auth=("keys",)) as call:
+        made = await call("tasks.execute", {"tasks": [{"name": "hold", "inputs": {"key": "k"}}]}, principal=ANN)
+        await call("tasks.cancel", {"task_ids": [made["root_task_id"]]}, principal=ANN)
+        assert await by_whom(call, made["root_task_id"], ANN) == []
+
+
+@pytest.mark.asyncio
+async def test_what_an_operator_copies_counts_for_the_trees_owner() -> None:
+    async with calling(auth=("keys",), max_open_tasks=2) as call:
+        made = await call("tasks.create", [{"name": "echo"}], principal=ANN)
+        operator = OPERATORS["opa"]
+        await call("tasks.copy", {"task_id": made["id"]}, principal=operator)
+        with pytest.raises(RpcError, match="your tasks have not ended"):
+            await call("tasks.copy", {"task_id": made["id"]}, principal=operator)
+        assert await call("tasks.create", [{"name": "echo"}], principal=operator)
+
+
+@pytest.mark.asyncio
+async def test_a_caller_whom_nobody_identifies_sees_nothing_of_those_who_were() -> None:
+    """Without `auth` everybody is an operator; what was stored while it was on stays its owners'."""
+    async with calling(auth=("keys",)) as call:
+        await call("tasks.create", [{"name": "echo"}], principal=ANN)
+        assert len(await call("tasks.list", {}, principal=ANN)) == 1
+        assert await call("tasks.list", {}, principal=NOBODY) == []

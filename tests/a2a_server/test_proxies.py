@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from a2a_server.proxies import BehindProxy
 from tests.a2a_server.conftest import running
-from tests.a2a_server.test_app import HEALTH
+from tests.a2a_server.test_app import HEALTH, raw
 
 PROXY = "10.0.0.1"
 
@@ -31,6 +31,7 @@ async def seen(
 
     scope: dict[str, Any] = {
         "type": "http",
+        "http_version": "1.1",
         "client": (peer, 40000),
         "scheme": "http",
         "path": unquote(path),
@@ -93,8 +94,19 @@ async def test_caller_is_the_nearest_address_that_no_trusted_proxy_has(values: l
 async def test_last_value_counts_and_other_schemes_do_not() -> None:
     assert (await seen(("x-forwarded-proto", "http, HTTPS")))["scheme"] == "https"
     assert (await seen(("x-forwarded-proto", "ftp")))["scheme"] == "http"
-    scope = await seen(("x-forwarded-host", "evil.example, agents.example"), ("host", "second.example"))
+    scope = await seen(("x-forwarded-host", "evil.example, agents.example"))
     assert [value for name, value in scope["headers"] if name == b"host"] == [b"agents.example"]
+
+
+@pytest.mark.parametrize("wrong", ["second.example", "a b"])
+@pytest.mark.asyncio
+async def test_two_hosts_and_a_wrong_one_stay_for_the_gate_to_refuse(wrong: str) -> None:
+    """RFC 9112 §3.2 makes no exception for proxies."""
+    scope = await seen(("x-forwarded-host", "agents.example"), ("host", wrong))
+    assert len([value for name, value in scope["headers"] if name == b"host"]) == 2
+    sent = f"GET /tasks HTTP/1.1\r\nHost: {wrong}\r\nHost: b\r\nX-Forwarded-Host: localhost\r\n\r\n"
+    async with running(trusted_proxies=("127.0.0.1",)) as server:
+        assert (await raw(server, sent.encode())).startswith("HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize(

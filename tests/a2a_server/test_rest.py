@@ -161,16 +161,15 @@ def test_what_other_routes_serve_is_not_the_binding_s(recorder: Recorder) -> Non
 @pytest.mark.parametrize(
     ("verb", "path", "allowed"),
     [
-        ("PUT", "/tasks", "GET, POST"),
-        ("POST", "/tasks/t", "GET"),
-        ("HEAD", "/tasks/t", "GET"),
+        ("PUT", "/tasks", "GET, HEAD, POST"),
+        ("POST", "/tasks/t", "GET, HEAD"),
         ("GET", "/message:send", "POST"),
         ("GET", "/tasks/t:cancel", "POST"),
-        ("DELETE", "/acme/tasks/t:subscribe", "GET, POST"),
-        ("POST", "/tasks/t/events", "GET"),
-        ("POST", "/acme/tasks", "GET"),
-        ("PUT", "/tasks/t/pushNotificationConfigs/c", "DELETE, GET"),
-        ("PUT", "/tasks/message:send", "GET, POST"),
+        ("DELETE", "/acme/tasks/t:subscribe", "GET, HEAD, POST"),
+        ("POST", "/tasks/t/events", "GET, HEAD"),
+        ("POST", "/acme/tasks", "GET, HEAD"),
+        ("PUT", "/tasks/t/pushNotificationConfigs/c", "DELETE, GET, HEAD"),
+        ("PUT", "/tasks/message:send", "GET, HEAD, POST"),
     ],
 )
 @pytest.mark.asyncio
@@ -240,7 +239,7 @@ async def test_query_parameters_become_params(recorder: Recorder, query: str, pa
         ("pageSize=101&status=working&historyLength=-1", {"pageSize", "status", "historyLength"}),
         ("pageSize=1&pageSize=2", {"pageSize"}),
         ("contextId=1&context_id=2", {"contextId"}),
-        ("pageSize=1.0", {"pageSize"}),
+        ("pageSize=1.5", {"pageSize"}),
         ("pageSize=", {"pageSize"}),
         (f"pageSize={'9' * 5000}", {"pageSize"}),
         ("page_size=١", {"pageSize"}),
@@ -411,6 +410,15 @@ async def test_version_that_is_not_spoken_is_refused(recorder: Recorder) -> None
         ({"content_type": "application/a2a+json", "accept": "*/*"}, A2A_JSON, A2A_JSON),
         ({"content_type": "Application/JSON; charset=utf-8"}, JSON, JSON),
         ({"accept": "text/event-stream, application/json;q=0.9"}, JSON, JSON),
+        ({"accept": "application/json;q=0.5, application/a2a+json"}, A2A_JSON, A2A_JSON),
+        ({"accept": "application/a2a+json; x=y ;Q=0.9, application/json; q=0.901"}, JSON, JSON),
+        ({"accept": "application/a2a+json, application/json"}, JSON, JSON),
+        ({"accept": "application/json;q=0, */*"}, A2A_JSON, A2A_JSON),
+        ({"accept": "application/a2a+json;q=0.000, */*"}, JSON, JSON),
+        ({"accept": "application/a2a+json;q=0, application/json;q=0"}, A2A_JSON, JSON),
+        ({"accept": "application/json;q=7"}, JSON, JSON),
+        ({"accept": "application/a2a+json", "content_type": "application/json"}, A2A_JSON, A2A_JSON),
+        ({"accept": "application/json;q=0", "content_type": "application/json"}, A2A_JSON, A2A_JSON),
     ],
 )
 @pytest.mark.asyncio

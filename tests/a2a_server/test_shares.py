@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from a2a_server.config import Config
-from a2a_server.context import owner_of, tenant_of
 from a2a_server.shares import part_per_caller, runner_limits, slots_per_caller
+from core.owners import owner_of, tenant_of
 from core.task import ANONYMOUS
 
 

@@ -178,7 +178,7 @@ async def test_quiet_stream_is_kept_alive_by_comments() -> None:
         async with client.stream("POST", "/", json=rpc("SendStreamingMessage", message("hold"))) as response:
             async for chunk in response.aiter_text():
                 text += chunk
-                if text.count(": ping\n\n") >= 2:
+                if text.count(": ping\n") >= 2:
                     server.lab.released["hold"].set()
     assert frames_of(text)[-1].result["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
 
@@ -242,7 +242,7 @@ async def test_streams_end_resumably_when_the_server_stops() -> None:
                 text += chunk
                 if "TASK_STATE_WORKING" in text:
                     server.application.drain()
-    assert text.endswith(": the server is stopping; resume with Last-Event-ID\n\n")
+    assert text.endswith(": the server is stopping; resume with Last-Event-ID\n")
     assert frames_of(text)[-1].seq == 4
 
 

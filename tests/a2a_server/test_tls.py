@@ -169,7 +169,7 @@ async def test_streams_over_tls_end_resumably_when_the_server_stops(files: Files
                 text += chunk
                 if "TASK_STATE_WORKING" in text:
                     server.application.drain()
-    assert text.endswith(": the server is stopping; resume with Last-Event-ID\n\n")
+    assert text.endswith(": the server is stopping; resume with Last-Event-ID\n")
 
 
 # Files

@@ -89,7 +89,7 @@ def test_result_of_a_node_is_an_artifact_with_its_id_and_name() -> None:
 
 @pytest.mark.parametrize("result", [None, {"$parts": []}])
 def test_result_of_nothing_is_no_artifact(result: Any) -> None:
-    assert snapshot(head(), "root", log(e.TaskCompleted("child", 1, result))).artifacts == []
+    assert snapshot(head(), "root", log(e.TaskCompleted("child", 1, result))).artifacts is None
 
 
 def test_same_artifact_id_of_two_nodes_makes_two_artifacts_of_the_root() -> None:
@@ -109,7 +109,8 @@ def test_artifacts_key_is_absent_when_they_are_not_wanted() -> None:
 
 def test_history_is_chronological_and_repeats_repeated_message_ids() -> None:
     said = e.MessageSent("root", 1, {"parts": [{"text": "answer"}]})
-    task = snapshot(head(), "root", log(e.MessageReceived("root", USER), said, e.MessageReceived("root", USER)))
+    events = log(e.MessageReceived("root", USER), said, e.MessageReceived("root", USER), said)
+    task = snapshot(head(), "root", events)
     assert [(m.role, m.parts[0].text) for m in task.history] == [
         (wire.Role.USER, "hi"),
         (wire.Role.AGENT, "answer"),
@@ -196,7 +197,7 @@ def test_child_shows_its_own_status_and_not_the_trees() -> None:
     assert task.status.state is TaskState.FAILED
     assert task.status.message is not None
     assert task.status.message.parts[0].text == "broke"
-    assert task.metadata == {"rootTaskId": "root"}
+    assert task.metadata == {"rootTaskId": "root", "seq": 0}
 
 
 def test_child_without_events_is_submitted() -> None:
@@ -208,7 +209,12 @@ def test_stream_of_the_root_tells_each_nodes_status_beside_the_trees() -> None:
     (update,) = updates(recorded, "root", "ctx")
     assert update.status_update is not None
     assert update.status_update.status.state is TaskState.WORKING
-    assert update.status_update.metadata == {"nodeId": "n1", "nodeName": "name of n1", "nodeStatus": "in_progress"}
+    assert update.status_update.metadata == {
+        "nodeId": "n1",
+        "nodeName": "name of n1",
+        "nodeStatus": "in_progress",
+        "seq": 1,
+    }
 
 
 def test_stream_of_a_child_tells_of_nobody_else() -> None:

@@ -50,6 +50,21 @@ async def effect_once(inputs: dict[str, Any], context: TaskContext) -> Any:
     return {"nonce": secrets.token_hex(8)}
 
 
+@executor("nap")
+async def nap(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """An effect that takes its time."""
+    record(f"nap {context.idempotency_key}")
+    await asyncio.sleep(inputs["seconds"])
+    return {"nonce": secrets.token_hex(8)}
+
+
+@executor("second_try")
+async def second_try(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """Fails once."""
+    if context.attempt == 1:
+        raise RuntimeError("once")
+
+
 @executor("boom")
 async def boom(inputs: dict[str, Any]) -> Any:
     """Fails."""

@@ -26,12 +26,14 @@ def free_port() -> int:
 class ServerProcess:
     """`a2a-server serve`, started again and again with the same command."""
 
-    def __init__(self, folder: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, env: dict[str, str] | None = None, executors: Path = EXECUTORS
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = [
-            sys.executable, "-m", "a2a_server", "serve", str(EXECUTORS), "--port", str(self.port),
+            sys.executable, "-m", "a2a_server", "serve", str(executors), "--port", str(self.port),
             "--database", f"sqlite:///{folder}/server.db", *arguments,
         ]  # fmt: skip
         self.env = {**os.environ, "LEDGER": str(folder / "ledger"), **(env or {})}

@@ -12,8 +12,8 @@ import pytest
 
 from tests.acceptance.process import ROOT, ServerProcess
 
-LOCK = ROOT / "locks" / "client-v03.txt"
-VENV = ROOT / ".peers" / f"client-v03-{sha256(LOCK.read_bytes()).hexdigest()[:12]}"
+LOCK = ROOT / "locks" / "client-sdk-0.3.26.txt"
+VENV = ROOT / ".peers" / f"client-sdk-0.3.26-{sha256(LOCK.read_bytes()).hexdigest()[:12]}"
 CLIENT = Path(__file__).parent / "clients" / "v03_client.py"
 
 Report = dict[str, Any]
@@ -41,9 +41,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     process.close()
 
 
+@pytest.fixture(scope="module", params=["JSONRPC", "HTTP+JSON"])
+def binding(request: pytest.FixtureRequest) -> str:
+    """That the client is asked to take."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def report(python: Path, server: ServerProcess) -> Report:
-    done = subprocess.run([str(python), str(CLIENT), server.url], capture_output=True, text=True, timeout=120)
+def report(python: Path, server: ServerProcess, binding: str) -> Report:
+    done = subprocess.run([str(python), str(CLIENT), server.url, binding], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     told: Report = json.loads(done.stdout)
     return told
@@ -98,11 +104,13 @@ def test_chunks_are_appended_to_one_artifact(report: Report) -> None:
     assert len({piece["artifact"]["artifactId"] for piece in pieces}) == 1
 
 
-def test_every_kind_of_part_comes_back_as_it_was_sent(report: Report) -> None:
+def test_every_kind_of_part_comes_back_as_it_was_sent(report: Report, binding: str) -> None:
+    number = 2**60 + 1
     assert report["parts"] == [
         {"kind": "text", "text": "Ada"},
         {"kind": "file", "file": {"bytes": "aGk=", "mimeType": "text/plain", "name": "hi.txt"}},
-        {"kind": "data", "data": {"n": 2**60 + 1}},
+        # A Struct of the proto, which this client makes for HTTP+JSON, has floats only.
+        {"kind": "data", "data": {"n": number if binding == "JSONRPC" else float(number)}},
     ]
 
 
@@ -132,8 +140,9 @@ def test_webhook_is_read_as_it_was_made(report: Report) -> None:
     assert told["read"]["pushNotificationConfig"]["url"] == "https://hook.invalid/"
 
 
-def test_errors_have_the_codes_that_v0_3_knows(report: Report) -> None:
-    assert {name: error["code"] for name, error in report["errors"].items()} == {
+def test_errors_have_the_codes_that_v0_3_knows(report: Report, binding: str) -> None:
+    statuses = {-32001: 404, -32002: 400, -32602: 400}
+    codes = {
         "get": -32001,
         "cancel": -32001,
         "cancel ended": -32002,
@@ -143,3 +152,5 @@ def test_errors_have_the_codes_that_v0_3_knows(report: Report) -> None:
         "unknown skill": -32602,
         "webhook of nobody": -32001,
     }
+    expected = codes if binding == "JSONRPC" else {name: statuses[code] for name, code in codes.items()}
+    assert {name: error["code"] for name, error in report["errors"].items()} == expected

@@ -10,7 +10,7 @@ MESSAGE = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "go"}]}
 
 def post(server: ServerProcess, method: str, params: Any) -> Any:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    return server.client.post("/", json=body, headers={"A2A-Version": "1.0", "Idempotency-Key": "one"}).json()
+    return server.client.post("/", json=body, headers={"A2A-Version": "1.0", "Idempotency-Key": f"{method} 1"}).json()
 
 
 def test_a_key_leads_to_the_same_task_after_a_kill(tmp_path: Path) -> None:

@@ -52,10 +52,13 @@ class LoopClock:
 
     def __init__(self) -> None:
         self._ids = 0
-        self.ahead = 0.0  # seconds that it is set wrong
+        self.ahead = 0.0  # seconds that the machine's clock is set wrong
 
     def now(self) -> float:
-        return EPOCH + self.ahead + asyncio.get_running_loop().time()
+        return EPOCH + asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return self.now() + self.ahead
 
     def new_id(self) -> str:
         self._ids += 1

@@ -8,11 +8,11 @@ from core import commands as c
 from core import decide as decide_module
 from core import events as e
 from core.errors import CoreError, StaleAttempt
-from core.plan import check_graph
+from core.graph import check_graph
 from core.queue import ReadyQueue
 from core.retry import RetryPolicy
 from core.room import Room, RoomLimits
-from core.task import Dependency, Task, TaskStatus, TreeHead
+from core.task import Cause, Dependency, On, Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 from tests.core.trees import NOW
 
@@ -23,6 +23,13 @@ def _above(parents: list[int | None], n: int) -> set[int]:
         found.add(parent)
         n = parent
     return found
+
+
+def _lets_run(on: On, end: Task) -> bool:
+    """The rule of `on`, said once more: a skip is a completion that nobody's success follows from."""
+    if on is On.FAILURE:
+        return end.status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.REJECTED)
+    return on is On.ANY or (end.status is TaskStatus.COMPLETED and end.cause is not Cause.SKIPPED)
 
 
 @st.composite
@@ -39,7 +46,7 @@ def plans(draw: st.DrawFn) -> list[Task]:
         # Edges are what the rules are about, so every second task has one at least.
         fewest = min(len(choices), n % 2)
         needs = (
-            draw(st.dictionaries(st.sampled_from(choices), st.booleans(), min_size=fewest, max_size=3))
+            draw(st.dictionaries(st.sampled_from(choices), st.sampled_from(On), min_size=fewest, max_size=3))
             if choices
             else {}
         )
@@ -54,7 +61,7 @@ def plans(draw: st.DrawFn) -> list[Task]:
                 priority=draw(st.integers(0, 3)),
                 max_attempts=draw(st.sampled_from([1, 1, 2, 3])),
                 retry=RetryPolicy(initial=1, jitter=0),
-                dependencies=tuple(Dependency(f"t{i}", required) for i, required in needs.items()),
+                dependencies=tuple(Dependency(f"t{i}", on) for i, on in needs.items()),
                 created_at=NOW,
                 updated_at=NOW,
             )
@@ -102,12 +109,20 @@ class TreeMachine(RuleBasedStateMachine):
         if isinstance(event, e.TaskStarted):
             task = tasks[event.task_id]
             for d in task.dependencies:
-                status = tasks[d.id].status
-                assert status is TaskStatus.COMPLETED or (not d.required and status.is_terminal), "started too early"
+                assert tasks[d.id].status.is_terminal, "started too early"
+                assert _lets_run(d.on, tasks[d.id]), "started although its dependency ended otherwise"
             assert (event.task_id, event.attempt) not in self.seen_attempts, "an attempt number was used twice"
             self.seen_attempts.add((event.task_id, event.attempt))
             assert task.failures < task.max_attempts, "one attempt too many"
-        if isinstance(event, e.TaskCompleted | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.GroupEnded):
+        if isinstance(event, e.TaskSkipped):
+            ends = [(d.on, tasks[d.id]) for d in tasks[event.task_id].dependencies]
+            assert all(end.status.is_terminal for _, end in ends), "skipped too early"
+            assert not all(_lets_run(on, end) for on, end in ends), "skipped although it was to run"
+            assert all(end.status is TaskStatus.COMPLETED for on, end in ends if on is On.SUCCESS), "not cancelled"
+            assert tasks[event.task_id].attempt == 0 or tasks[event.task_id].status is TaskStatus.PENDING
+        if isinstance(
+            event, e.TaskCompleted | e.TaskSkipped | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.GroupEnded
+        ):
             assert event.task_id not in self.finished, "a terminal status was overwritten"
             self.finished[event.task_id] = (0, TaskStatus.PENDING, None)
         if isinstance(event, e.TreeFinished):

@@ -47,7 +47,7 @@ def test_steps_are_left_out_and_what_was_said_and_came_of_it_stays() -> None:
         e.TreeFinished("r", TaskStatus.COMPLETED),
     )
 
-    assert fold(events) == [events[1], events[5], events[9]]
+    assert fold(events) == [events[1], events[5], events[7], events[9]]
 
 
 def test_every_kind_of_end_stays() -> None:
@@ -102,6 +102,12 @@ def test_pieces_after_the_result_are_not_put_before_it() -> None:
     """The result takes the place of what its task gave under its own id."""
     events = log(piece("1", artifact_id="r"), piece("k"), e.TaskCompleted("r", 1), piece("2", artifact_id="r"))
     assert told(fold([*events, *log(piece("l"))])) == [(1, "1"), (2, "kl"), (3, "TaskCompleted"), (4, "2")]
+
+
+def test_no_piece_goes_past_what_was_said() -> None:
+    """Whether output came after the last word decides whether the final status tells it."""
+    events = log(piece("1", append=False), piece("2"), e.MessageSent("r", 1, {"parts": []}), piece("3"), piece("4"))
+    assert told(fold(events)) == [(1, "12"), (3, "MessageSent"), (4, "34")]
 
 
 def test_a_piece_of_nothing_is_left_out() -> None:

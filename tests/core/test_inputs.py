@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from core.inputs import resolve_inputs, results_of
-from core.task import Dependency, Task, TaskStatus
+from core.task import Dependency, On, Task, TaskStatus
 
 OPEN = {"type": "object", "properties": {"x": {}, "y": {}}}
 CLOSED = OPEN | {"additionalProperties": False}
@@ -56,7 +56,7 @@ def test_results_come_by_key_in_the_order_of_dependencies_and_what_is_missing_is
     done, failed = (Task(id=name, ref=f"ref-{name}", name=name, created_at=0.0) for name in ("done", "failed"))
     done = replace(done, status=TaskStatus.COMPLETED, result={"$parts": [{"text": "x"}]})
     failed = replace(failed, status=TaskStatus.FAILED)
-    needs = (Dependency("failed", required=False), Dependency("done"))
+    needs = (Dependency("failed", On.ANY), Dependency("done"))
     task = Task(id="t", name="t", dependencies=needs, created_at=0.0)
     found = results_of({"done": done, "failed": failed, "t": task}, task)
     assert found == ({"ref-done": [{"text": "x"}]}, ("ref-failed",))

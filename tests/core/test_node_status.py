@@ -31,6 +31,7 @@ SAYS: list[tuple[Event, TaskStatus | None]] = [
     (e.AttemptFailed("a", 1, "boom", Cause.EXECUTOR_ERROR, 0.0), WORKING),
     (e.AttemptLost("a", 1, True), WORKING),
     (e.TaskCompleted("a", 1, None), COMPLETED),
+    (e.TaskSkipped("a", "not needed"), COMPLETED),
     (e.TaskFailed("a", 1, "boom", Cause.EXECUTOR_ERROR), FAILED),
     (e.TaskRejected("a", 1, "no"), REJECTED),
     (e.TaskCancelled("a", "stop", Cause.REQUESTED), CANCELLED),
@@ -63,6 +64,7 @@ ERRORS: list[tuple[Event, str | None]] = [
     (e.GroupEnded("a", COMPLETED), None),
     (e.AttemptFailed("a", 1, "boom", Cause.EXECUTOR_ERROR, 0.0), None),  # not the end: it is tried again
     (e.TaskCompleted("a", 1, None), None),
+    (e.TaskSkipped("a", "not needed"), None),
 ]
 
 

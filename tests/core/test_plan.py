@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from core.errors import InvalidPlan, Problem
 from core.executors.registry import ExecutorRegistry, wanted_executor
+from core.graph import called, check_graph, find_cycle
 from core.plan import (
     LONGEST_NAME,
     MAX_KEPT,
@@ -19,15 +20,12 @@ from core.plan import (
     MAX_SCHEMA_NODES,
     Limits,
     Plan,
-    called,
-    check_graph,
     extras_problems,
-    find_cycle,
     make_plan,
     parse_changes,
 )
 from core.retry import RetryPolicy
-from core.task import Dependency, Task
+from core.task import Dependency, On, Task
 
 KNOWN = {"work", "fetch"}
 NOW = 1_000.0
@@ -89,7 +87,7 @@ def test_references_are_by_id_or_by_unique_name() -> None:
     ])  # fmt: skip
     root, work, b, root2 = made.tasks
     assert {work.parent_id, b.parent_id, root2.parent_id} == {root.id}
-    assert b.dependencies == (Dependency(work.id), Dependency(root2.id, False))
+    assert b.dependencies == (Dependency(work.id), Dependency(root2.id, On.ANY))
 
 
 def test_an_id_wins_over_another_tasks_name() -> None:
@@ -316,7 +314,7 @@ def test_changes_are_parsed_like_a_task() -> None:
     given = {"priority": 0, "inputs": None, "retry": None, "deadline": "1970-01-01T00:00:05Z"}
     assert parse_changes(given) == ({"priority": 0, "inputs": {}, "retry": RetryPolicy(), "deadline": 5.0}, [])
     parsed, _ = parse_changes({"dependencies": ["a", {"id": "b", "required": False}]})
-    assert parsed == {"dependencies": (Dependency("a"), Dependency("b", False))}
+    assert parsed == {"dependencies": (Dependency("a"), Dependency("b", On.ANY))}
     assert parse_changes({"deadline": None, "user_id": None}) == ({"deadline": None, "user_id": None}, [])
 
 

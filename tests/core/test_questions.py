@@ -174,13 +174,13 @@ async def test_all_questions_for_credentials_make_auth_required_and_one_other_do
 
 def test_an_at_most_once_executor_asks_nothing() -> None:
     with pytest.raises(CallerError, match="at_most_once"):
-        make_context(at_most_once=True).ask_from("size?", auth=False, in_order=True)
+        make_context(at_most_once=True).ask_from("size?", False, None, (), in_order=True)
 
 
 def test_an_unanswered_question_that_another_ones_answer_precedes_is_asked() -> None:
     context = make_context(answers=("L",))
     with pytest.raises(Suspend):
-        context.ask_from("colour?", auth=False, in_order=False)
+        context.ask_from("colour?", False, None, (), in_order=False)
     assert [question.parts for question in context.questions] == [(COLOUR,)]
 
 

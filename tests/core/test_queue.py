@@ -198,6 +198,19 @@ def test_a_discarded_tree_is_forgotten() -> None:
     assert names(drain(line)) == "a3"
 
 
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_a_tree_is_discarded_while_one_at_its_limit_waits_for_an_executor_of_its_own(gone: str) -> None:
+    """What a parked tree offers stands in no line yet, also when its executor is new to its caller."""
+    line = Line()
+    line.offer("work", "a", 2, 0, "a0")
+    drain(line, full_trees={"a"})
+    line.offer("other", "a", 2, 1, "a1")
+    line.offer("work", "b", 2, 0, "b0")
+    line.queue.discard(gone)
+    line.queue.released("anonymous", "a")
+    assert names(drain(line)) == {"a": "b0", "b": "a0 a1"}[gone]
+
+
 def test_a_discarded_tree_is_not_parked_any_more() -> None:
     line = Line()
     line.offer("work", "A", 0, 0, "a")

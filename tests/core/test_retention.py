@@ -52,12 +52,12 @@ def retention(
 ) -> Retention:
     times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
     if unread is None:
-        return Retention(session.storage, session.feed, session.steady, times)
+        return Retention(session.storage, session.feed, session.clock, times)
 
     async def names() -> Collection[str]:
         return frozenset(unread)
 
-    return Retention(session.storage, session.feed, session.steady, times, names)
+    return Retention(session.storage, session.feed, session.clock, times, names)
 
 
 async def finish(session: Session, executor: str = "work") -> str:

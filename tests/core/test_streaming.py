@@ -37,6 +37,18 @@ CASES: list[tuple[e.Event, str, str, dict[str, Any]]] = [
     (e.InputRequested("t", 1, ({"text": "?"},)), "input_required", "input_required", {"question": [{"text": "?"}]}),
     (e.InputRequested("t", 1, (), auth=True), "input_required", "auth_required", {}),
     (e.TaskCompleted("t", 1, {"n": 1}), "task_completed", "completed", {"result": {"n": 1}, "progress": 1.0}),
+    (
+        e.TaskSkipped("t", "not needed"),
+        "task_completed",
+        "completed",
+        {"result": None, "error": None, "progress": 1.0, "cause": "skipped", "message": "not needed"},
+    ),
+    (
+        e.GroupEnded("t", TaskStatus.COMPLETED, None, Cause.SKIPPED),
+        "task_completed",
+        "completed",
+        {"progress": 1.0, "cause": "skipped"},
+    ),
     (e.TaskFailed("t", 1, "boom", Cause.EXECUTOR_ERROR), "task_failed", "failed", {"error": "boom"}),
     (e.TaskRejected("t", 1, "no"), "task_failed", "rejected", {"error": "no"}),
     (e.TaskCancelled("t", "stop", Cause.REQUESTED), "task_cancelled", "cancelled", {"error": "stop"}),

@@ -113,6 +113,12 @@ PLANTED: dict[str, Patch] = {
     "attempt numbers are reused": _patch_decide("StartTask", _same_attempt_number),
     "the end of the tree is forgotten": _patch_decide("CompleteTask", _drop(e.TreeFinished)),
     "dependents of a failure are left waiting": _patch_decide("FailAttempt", _drop(e.TaskCancelled)),
+    "what must not run is not skipped": _patch(
+        decide_module._Settling, "_skip_unless_met", lambda old: lambda self, task: None
+    ),
+    "a skip passes for a success": _patch(
+        decide_module._Settling, "is_skipped", lambda old: lambda self, task_id: False
+    ),
     "groups never end": _patch_decide("CompleteTask", _drop(e.GroupEnded)),
     "one retry too many": _patch_decide("FailAttempt", _one_retry_more),
     "a lost wake-up after a dependency": _patch(TaskTree, "_release", _forget_release),
@@ -153,7 +159,7 @@ def test_the_machine_finds_a_planted_bug(bug: str, monkeypatch: pytest.MonkeyPat
 
 def test_an_event_that_cannot_have_happened_is_a_bug() -> None:
     tree = running(task("a"))
-    with pytest.raises(ValueError, match="cannot go from pending to completed"):
+    with pytest.raises(ValueError, match="cannot have completed without having run"):
         tree.apply(e.TaskCompleted("a", 1), NOW)
 
 

@@ -7,18 +7,21 @@ from msgspec.structs import replace
 from core import commands as c
 from core import events as e
 from core.decide import decide
-from core.task import Dependency, Task, TaskStatus, TreeHead
+from core.task import Dependency, On, Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 
 NOW = 1_000.0
 
 
-def task(name: str, needs: str = "", *, after: str = "", parent: str | None = "root", **fields: object) -> Task:
-    """A task whose id is its name; `needs` names required dependencies, `after` optional ones, between spaces."""
+def task(
+    name: str, needs: str = "", *, after: str = "", unless: str = "", parent: str | None = "root", **fields: object
+) -> Task:
+    """A task whose id is its name. Between spaces, those that it needs, that it runs after, and that it runs unless."""
     required = [Dependency(i) for i in needs.split()]
-    optional = [Dependency(i, False) for i in after.split()]
+    optional = [Dependency(i, On.ANY) for i in after.split()]
+    alternative = [Dependency(i, On.FAILURE) for i in unless.split()]
     given = {"executor": "work", "created_at": NOW, "updated_at": NOW} | fields
-    return Task(id=name, name=name, parent_id=parent, dependencies=(*required, *optional), **given)  # type: ignore[arg-type]
+    return Task(id=name, name=name, parent_id=parent, dependencies=(*required, *optional, *alternative), **given)  # type: ignore[arg-type]
 
 
 def group(name: str, parent: str | None = None, needs: str = "") -> Task:

@@ -296,7 +296,7 @@ def _whole_request(connection: h11.Connection) -> tuple[str, bytes, bytes] | Non
             method = event.method.decode()
             matched = _PATH.match(event.target)
             assert matched is not None
-            path = matched[1]
+            path = b"/" if (method, matched[1]) == ("OPTIONS", b"*") else matched[1]  # RFC 9112 §3.2.4
         elif isinstance(event, h11.Data):
             body += event.data
         elif isinstance(event, h11.EndOfMessage):

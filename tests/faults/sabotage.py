@@ -220,6 +220,7 @@ BUGS: dict[str, Callable[[], None]] = {
 }
 LENIENCIES = {"find no poison": find_no_poison}
 
+
 @executor(is_skill=False)
 def sabotage() -> None:
     """A file that is given to `serve` registers something."""

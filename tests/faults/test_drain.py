@@ -4,7 +4,10 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ SECOND_SIGNALS = max(2, RUNS // 5)
 CALLERS, FOLLOWERS, HANGING = 8, 10, 20
 TASKS = 200
 EXIT_LIMIT = 32.0  # seconds
+DELAY, DRAIN, LONGEST = 1, 10, 5.0  # seconds: before the listener closes, for attempts to end, of one
+AT_A_TIME = 5  # servers
+NAPS = 20
 RESUMABLE = ": the server is stopping; resume with Last-Event-ID"
 KILLED_BY_SIGTERM = 128 + 15
 
@@ -34,6 +40,7 @@ class Load:
         self.changed = threading.Condition()
         self.acknowledged: list[str] = []
         self.refused = 0
+        self.is_turned_away = False  # somebody was
         self.wrong: list[Any] = []  # replies that are broken off, or neither an answer nor a typed refusal
         self.told: list[list[int]] = [[] for _ in range(FOLLOWERS)]
         self.endings = [""] * FOLLOWERS  # the last line of each stream
@@ -48,7 +55,7 @@ class Load:
 
     def wait_for_a_drain(self) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: RESUMABLE in self.endings, 60)
+            assert self.changed.wait_for(lambda: self.is_turned_away, 60)
 
     def join(self) -> None:
         for thread in self._threads:
@@ -63,7 +70,10 @@ class Load:
                 while self._is_answered(client, body):
                     pass
             except httpx2.TransportError:
-                return  # not a byte of a reply: nothing was acknowledged
+                pass  # not a byte of a reply: nothing was acknowledged
+        with self.changed:
+            self.is_turned_away = True
+            self.changed.notify_all()
 
     def _is_answered(self, client: httpx2.Client, body: dict[str, Any]) -> bool:
         with client.stream("POST", "/", json=body) as response:
@@ -103,7 +113,7 @@ class Load:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Sabotaged]:
-    process = Sabotaged(tmp_path)
+    process = Sabotaged(tmp_path, env={"A2A_SERVER_DRAIN": "2"})
     yield process
     process.close()
 
@@ -166,9 +176,93 @@ def test_server_that_is_told_to_end_breaks_nothing_off_and_loses_nothing(server:
     report("R10", "SIGTERM at random moments", f"{figures}; exit 0 in {max(seconds):.1f} s at most", seed=seed)
 
 
+class Napping:
+    """A server that is told to end again and again while tasks of 0 to 5 seconds run, and a look at `/readyz`."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        folder.mkdir()
+        self.chance = random.Random(seed)
+        settings = {"A2A_SERVER_DRAIN": str(DRAIN), "A2A_SERVER_DRAIN_DELAY": str(DELAY)}
+        self.server = Sabotaged(folder, env=settings)
+        self.tasks: list[str] = []
+        self.seconds: list[float] = []
+
+    def run(self, times: int) -> None:
+        """Raises AssertionError for what went wrong."""
+        try:
+            for _ in range(times):
+                self.server.start_with()
+                self._end_at_some_moment()
+            self.server.start_with()
+            for task_id in self.tasks:
+                *_, (_, last) = [*self.server.events(task_id)] or [(0, {"type": "stream_end"})]
+                assert last["type"] == "stream_end"
+                assert self.server.call("tasks.get", {"task_id": task_id})["status"] == "completed"
+            assert self.server.terminate() == 0
+        finally:
+            self.server.close()
+
+    def _end_at_some_moment(self) -> None:
+        moment = self.chance.randrange(1, NAPS)
+        for n in range(NAPS):
+            naps = [
+                {"name": "nap", "id": each, "inputs": {"seconds": self.chance.uniform(0, LONGEST)}} for each in "ab"
+            ]
+            chain = [{"name": "root", "id": "root"}, *({**nap, "parent_id": "root"} for nap in naps)]
+            chain[2]["dependencies"] = ["a"]
+            self.tasks.append(self.server.call("tasks.execute", {"tasks": chain})["task_id"])
+            if n == moment:  # one of those that run will have ended by now, or has just begun
+                first = self.tasks[-self.chance.randrange(1, n + 1)]
+                next(iter(self.server.events(first, self.chance.randrange(1, 4))))
+                break
+        told: list[int] = []
+        is_looking = threading.Event()
+        looking = threading.Thread(target=self._look, args=(told, is_looking))
+        looking.start()
+        assert is_looking.wait(60)
+        assert self.server.process is not None
+        told_at = time.monotonic()
+        self.server.process.terminate()
+        assert self.server._end(EXIT_LIMIT) == 0
+        self.seconds.append(time.monotonic() - told_at)
+        looking.join()
+        assert told[-1] == 503, "the listener closed before /readyz said so"
+
+    def _look(self, told: list[int], is_looking: threading.Event) -> None:
+        """What `/readyz` says to one new connection after the other, until there is no listener."""
+        while True:
+            connection = HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+            try:
+                connection.request("GET", "/readyz")
+                told.append(connection.getresponse().status)
+            except OSError:
+                return
+            finally:
+                connection.close()
+                is_looking.set()
+
+
+@pytest.mark.slow
+def test_no_attempt_that_could_end_within_the_drain_runs_twice(tmp_path: Path) -> None:
+    seed, chance = seeded()
+    each = max(1, RUNS // 2 // AT_A_TIME) if RUNS < 100 else RUNS // AT_A_TIME
+    napping = [Napping(tmp_path / f"{n}", chance.getrandbits(32)) for n in range(AT_A_TIME)]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(lambda one: one.run(each), napping))
+    effects = Counter(line for one in napping for line in (one.server.folder / "ledger").read_text().splitlines())
+    assert set(effects.values()) == {1}, effects.most_common(3)
+    tasks, longest = sum(len(one.tasks) for one in napping), max(second for one in napping for second in one.seconds)
+    assert longest < DELAY + DRAIN + 2
+    runs = each * AT_A_TIME
+    figures = f"{runs} of {runs}: {2 * tasks} attempts of 0 to {LONGEST:g} s, {len(effects)} effects, 0 twice"
+    told = f"/readyz 503 before the listener closed {runs} times; exit 0 in {longest:.1f} s at most"
+    report("R10", f"SIGTERM at random moments, drain = {DRAIN} s", f"{figures}; {told}", seed=seed)
+
+
 def test_second_signal_in_the_middle_of_a_drain_loses_nothing(server: Sabotaged) -> None:
     seed, chance = seeded()
     codes: list[int] = []
+    server.env["A2A_SERVER_DRAIN"] = "30"
     server.start_with()
     for _ in range(SECOND_SIGNALS):
         load = begin(server, chance, busy=10)

@@ -98,7 +98,7 @@ def take_other_codings(monkeypatch: pytest.MonkeyPatch) -> None:
 def read_on_behind_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection stays open, and a new parser reads what comes next."""
 
-    def end_with(self: Framed, answer: bytes) -> None:
+    def end_with(self: Framed, status: int = 0, text: str = "") -> None:
         self.parser = httptools.HttpRequestParser(self)
 
     monkeypatch.setattr(Framed, "end_with", end_with)

@@ -224,6 +224,10 @@ PLANTED: dict[str, Plant] = {
     "optional dependencies are not waited for": in_place_of(
         TaskTree, "edges", lambda old: lambda self, task: (d.id for d in task.dependencies if d.required)
     ),
+    "what must not run is not skipped": in_place_of(decide_module._Settling, "_skip_unless_met", nothing),
+    "a skip passes for a success": in_place_of(
+        decide_module._Settling, "is_skipped", lambda old: lambda self, task_id: False
+    ),
     "groups never end": _deciding(c.CompleteTask, _without(e.GroupEnded)),
     "the end of the tree is forgotten": _deciding(c.CompleteTask, _without(e.TreeFinished)),
     "dependents of a failure are left waiting": _deciding(c.FailAttempt, _without(e.TaskCancelled)),

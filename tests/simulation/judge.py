@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from core import events as e
 from core.decide import MAX_CRASHES
 from core.events import Recorded
-from core.task import Task, TaskStatus
+from core.task import Cause, On, Task, TaskStatus
 from core.tree import TaskTree
 from tests.simulation.judge_webhooks import judge_late_calls, judge_webhooks
 from tests.simulation.work import sum_of
 from tests.simulation.world import Violation, World
 
-ENDS = e.TaskCompleted | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.GroupEnded
+ENDS = e.TaskCompleted | e.TaskSkipped | e.TaskFailed | e.TaskCancelled | e.TaskRejected | e.GroupEnded
 
 
 def judge(world: World) -> None:
@@ -103,6 +103,8 @@ class _History:
             case e.TaskCompleted() if event.task_id in self._sums:
                 if event.result != self._sums.pop(event.task_id):
                     raise Violation(f"the result of task {event.task_id} is not of what its dependencies returned")
+            case e.TaskSkipped():
+                _judge_skip(tree, tree.tasks[event.task_id])
             case e.AttemptFailed():
                 self._failures[event.task_id] += 1
             case e.AttemptLost():
@@ -122,9 +124,10 @@ class _History:
 
     def _started(self, tree: TaskTree, task: Task, event: e.TaskStarted) -> None:
         for dependency in task.dependencies:
-            status = tree.tasks[dependency.id].status
-            if status is not TaskStatus.COMPLETED and (dependency.required or not status.is_terminal):
+            if not tree.tasks[dependency.id].status.is_terminal:
                 raise Violation(f"task {task.id} started before {dependency.id} was done")
+            if not lets_run(dependency.on, tree.tasks[dependency.id]):
+                raise Violation(f"task {task.id} started although {dependency.id} ended otherwise")
         if (task.id, event.attempt) in self._attempts:
             raise Violation(f"attempt {event.attempt} of task {task.id} started twice")
         if self._failures[task.id] >= task.max_attempts:
@@ -132,7 +135,28 @@ class _History:
         self._attempts.add((task.id, event.attempt))
         if task.executor == "sum":
             needs = [tree.tasks[each.id] for each in task.dependencies]
-            self._sums[task.id] = sum_of({it.key: it.result for it in needs if it.status is TaskStatus.COMPLETED})
+            self._sums[task.id] = sum_of(
+                {
+                    it.key: it.result
+                    for it in needs
+                    if it.status is TaskStatus.COMPLETED and it.cause is not Cause.SKIPPED
+                }
+            )
+
+
+def lets_run(on: On, end: Task) -> bool:
+    """The rule of `on`, said once more: a skip is a completion that nobody's success follows from."""
+    if on is On.FAILURE:
+        return end.status is not TaskStatus.COMPLETED
+    return on is On.ANY or (end.status is TaskStatus.COMPLETED and end.cause is not Cause.SKIPPED)
+
+
+def _judge_skip(tree: TaskTree, task: Task) -> None:
+    ends = [(each.on, tree.tasks[each.id]) for each in task.dependencies]
+    if not all(end.status.is_terminal for _, end in ends):
+        raise Violation(f"task {task.id} was skipped before its dependencies had ended")
+    if all(lets_run(on, end) for on, end in ends):
+        raise Violation(f"task {task.id} was skipped although it was to run")
 
 
 def _judge_effects(world: World, log: list[Recorded]) -> None:

@@ -41,7 +41,7 @@ class Server:
         self.session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
         self.webhooks: Webhooks = make_webhooks(world, self.session)
         self.retention = Retention(
-            world.storage, self.session.feed, self.session.steady, world.times, self.webhooks.unread
+            world.storage, self.session.feed, self.session.clock, world.times, self.webhooks.unread
         )
 
     async def start(self) -> None:

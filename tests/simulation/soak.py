@@ -97,7 +97,7 @@ def counts(server: Server) -> dict[str, int]:
         session.feed,
         session.runner,
         session.runner._queue,
-        session.runner._timers,
+        session.runner._due.timers,
         outbox,
         server.retention,
     ):

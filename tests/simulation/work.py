@@ -18,6 +18,7 @@ NARROW = 3  # attempts of the executor `narrow` that may run at a time
 PATIENCE = 40.0  # virtual seconds; the longest that anything works without a timeout
 
 
+ENDS = ("success",) * 14 + ("any",) * 3 + ("failure",) * 3  # of a dependency, by their frequency
 NAMES = ("nap", "narrow", "flaky", "hang", "ask", "stream", "effect", "once", "stubborn", "no", "draw", "sum")
 
 
@@ -27,7 +28,7 @@ def sum_of(results: Mapping[str, Any]) -> str:
 
 
 def plan_items(chance: random.Random, largest: int) -> list[dict[str, Any]]:
-    """A tree of fewer tasks than `largest`, some groups, required and optional edges, retries, timeouts."""
+    """A tree of fewer tasks than `largest`, some groups, edges of each kind, retries, timeouts."""
     size = chance.randrange(1, largest)
     items: list[dict[str, Any]] = [{"id": "root", "name": "root" if size > 1 or chance.random() < 0.5 else "nap"}]
     if items[0]["name"] == "nap":
@@ -39,7 +40,7 @@ def plan_items(chance: random.Random, largest: int) -> list[dict[str, Any]]:
         item |= _kind(chance)
         tasks = [each for each in items if each["id"].startswith("t")]
         needs = chance.sample(tasks, min(len(tasks), chance.choice([0, 0, 1, 1, 2, 3])))
-        item["dependencies"] = [{"id": each["id"], "required": chance.random() < 0.7} for each in needs]
+        item["dependencies"] = [{"id": each["id"], "on": chance.choice(ENDS)} for each in needs]
         items.append(item)
         if chance.random() < 0.15 and n + 1 < size:
             groups.append(f"g{n}")

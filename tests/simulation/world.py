@@ -167,6 +167,9 @@ class SimulatedClock:
     def now(self) -> float:
         return EPOCH + asyncio.get_running_loop().time()
 
+    def wall(self) -> float:
+        return self.now()
+
     def new_id(self) -> str:
         if self._world.is_dead:
             return "dead"

@@ -1,16 +1,18 @@
 """What every storage promises (`core.storage.base`)."""
 
 import asyncio
+import random
 
 import pytest
 from msgspec.structs import replace
 
 from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.events import MessageReceived
+from core.owners import owner_of
 from core.retry import RetryPolicy
 from core.storage.base import Append, Document, Storage, TaskQuery, TreeQuery
 from core.storage.memory import MemoryStorage
-from core.task import Cause, Dependency, Question, Task, TaskStatus, TreeHead
+from core.task import Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
 from tests.storage.samples import created, finished, make_tasks, recorded, started, updated
 
 
@@ -28,6 +30,15 @@ async def test_a_created_tree_is_loaded_as_it_was(storage: Storage) -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_first_nodes_of_a_tree_come_by_position(storage: Storage) -> None:
+    append = created("t", 5)
+    await storage.append(append)
+    assert await storage.nodes("t", 3) == list(append.tasks[:3])
+    assert await storage.nodes("t", 9) == list(append.tasks)
+    assert await storage.nodes("x", 3) == []
+
+
+@pytest.mark.asyncio
 async def test_every_field_of_a_task_survives(storage: Storage) -> None:
     task = Task(
         id="t",
@@ -38,7 +49,7 @@ async def test_every_field_of_a_task_survives(storage: Storage) -> None:
         executor="x",
         user_id="u",
         priority=-7,
-        dependencies=(Dependency("a", False),),
+        dependencies=(Dependency("a", On.ANY),),
         inputs={"status": "failed", "n": 2**70, "deep": [{"ü": None}]},
         schemas={"method": "x"},
         params={"p": 1},
@@ -252,6 +263,25 @@ async def test_a_draft_with_a_taken_id_is_refused(storage: Storage) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_draft_is_cancelled_and_nothing_else(storage: Storage) -> None:
+    draft = replace(make_tasks("d", 1)[0], tree_id="")
+    other = replace(make_tasks("e", 1)[0], tree_id="")
+    await storage.put_draft(draft)
+    await storage.put_draft(other)
+    await storage.append(created("t"))
+    cancelled = replace(draft, status=TaskStatus.CANCELLED, error="no longer wanted")
+
+    assert await storage.cancel_draft(cancelled) is True
+    for gone in ("t", "nobody"):
+        assert await storage.cancel_draft(replace(cancelled, id=gone)) is False
+
+    assert await storage.task("d") == cancelled
+    assert await storage.task("t") == created("t").tasks[0]
+    assert await storage.task("nobody") is None
+    assert await storage.cancelled_drafts(["d", "e", "t", "nobody"]) == [cancelled]
+
+
+@pytest.mark.asyncio
 async def test_delete_removes_the_tree_with_everything_and_nothing_else(storage: Storage) -> None:
     await storage.append(created("t", 3))
     await storage.append(created("u", 3))
@@ -375,7 +405,7 @@ async def test_tasks_are_listed_newest_first_by_every_filter(storage: Storage) -
     async def ids(**fields: object) -> list[str]:
         query = TaskQuery(**{"owner": None, **fields})  # type: ignore[arg-type]
         found = [task.id for task in await storage.tasks(query)]
-        assert await storage.count(replace(query, limit=1, offset=9)) == len(found) or "limit" in fields
+        assert await storage.count(replace(query, limit=1, before=(0.0, ""))) == len(found) or "before" in fields
         return found
 
     assert await ids() == ["b", "d", "c", "a"]
@@ -387,7 +417,58 @@ async def test_tasks_are_listed_newest_first_by_every_filter(storage: Storage) -
     assert await ids(user_id="u") == ["d"]
     assert await ids(name="draft", owner="ann") == ["d"]
     assert await ids(context_id="c", root_only=False) == ["a.1", "a"]
-    assert await ids(limit=2, offset=1) == ["d", "c"]
+    assert await ids(limit=2, before=(3.0, "b")) == ["d", "c"]
+    assert await ids(limit=2, before=(2.0, "c")) == ["a"]
+
+
+@pytest.mark.asyncio
+async def test_tasks_are_found_by_the_tenant_of_their_owner(storage: Storage) -> None:
+    ann, bob, eve = owner_of("t", "ann"), owner_of("t", "bob"), owner_of("u", "ann")
+    for n, owner in enumerate((ann, bob, eve, "anonymous")):
+        await storage.append(created(f"t{n}", 2, owner=owner, created_at=float(n)))
+    whose: dict[str, list[str]] = {"t": ["t1", "t0"], "u": ["t2"], "": ["t3"], "v": []}
+    for tenant, trees in whose.items():
+        query = TaskQuery(owner=None, tenant=tenant)
+        assert [task.id for task in await storage.tasks(query)] == trees
+        both = replace(query, root_only=False, statuses=frozenset({TaskStatus.PENDING}))
+        assert (len(await storage.tasks(both)), await storage.count(both)) == (2 * len(trees), 2 * len(trees))
+        for n in range(4):
+            is_theirs = f"t{n}" in trees
+            assert (await storage.head(f"t{n}", tenant=tenant) is not None) == is_theirs
+            assert (await storage.task(f"t{n}.1", tenant=tenant) is not None) == is_theirs
+    everybodys = TaskQuery(owner=None, limit=3)
+    first = await storage.tasks(everybodys)
+    rest = await storage.tasks(replace(everybodys, before=(first[-1].created_at, first[-1].id)))
+    assert [task.id for task in (*first, *rest)] == ["t3", "t2", "t1", "t0"]
+    is_open = frozenset({TaskStatus.PENDING})
+    assert len(await storage.tasks(replace(everybodys, root_only=False, statuses=is_open, limit=9))) == 8
+    assert await storage.tasks(TaskQuery(owner=ann, tenant="u")) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.asyncio
+async def test_pages_of_tasks_have_each_row_once_whatever_comes_and_goes(storage: Storage, seed: int) -> None:
+    """Rows come and go between the pages: none is told twice, and none that was there all the time is missed."""
+    chance = random.Random(seed)
+    there = [f"r{n}" for n in range(chance.randrange(1, 30))]
+    for name in there:
+        await storage.append(created(name, 1, owner="ann", created_at=float(chance.randrange(4))))
+    stays, made = set(there), 0
+    seen: list[str] = []
+    query = TaskQuery(owner="ann", limit=chance.randrange(1, 6))
+    while page := await storage.tasks(query):
+        seen += [task.id for task in page]
+        query = replace(query, before=(page[-1].created_at, page[-1].id))
+        for _ in range(chance.randrange(4)):
+            if there and chance.random() < 0.5:
+                gone = there.pop(chance.randrange(len(there)))
+                stays.discard(gone)
+                await storage.delete(gone)
+            else:
+                made += 1
+                await storage.append(created(f"n{made}", 1, owner="ann", created_at=float(chance.randrange(5))))
+    assert len(seen) == len(set(seen)), "a row came twice"
+    assert stays <= set(seen), "a row was missed"
 
 
 @pytest.mark.asyncio

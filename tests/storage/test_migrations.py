@@ -4,18 +4,34 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from core.errors import StorageError
+from core.owners import owner_of
 from core.storage import migrate as migrate_module
+from core.storage.integrity import examine
 from core.storage.migrate import REVISIONS, migrate, stored_revision
 from core.storage.migrations.run import upgrade
-from tests.storage.samples import harm
+from core.storage.sql import SqlStorage
+from core.task import Dependency, On
+from tests.storage.samples import created, harm
+
+
+def before_tenants(connection: sqlite3.Connection) -> None:
+    """Make it a database of the schema 0004, as far as tenants go."""
+    for index in ("tasks_by_tenant", "tasks_roots", "tasks_open"):
+        connection.execute(f"DROP INDEX {index}")
+    for index in ("tasks_by_owner", "tasks_roots", "tasks_open"):
+        connection.execute(f"CREATE INDEX {index} ON tasks (owner)")
+    for table in ("trees", "tasks"):
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN tenant")
 
 
 def schema(path: Path) -> tuple[dict[str, str], str | None]:
@@ -45,6 +61,7 @@ def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE documents")
     connection.execute("DROP TABLE folds")
+    before_tenants(connection)
     for index in ("trees_ended", "trees_by_context", "tasks_by_owner", "tasks_open"):
         connection.execute(f"DROP INDEX {index}")
     connection.execute("UPDATE alembic_version SET version_num = '0001'")
@@ -60,6 +77,47 @@ def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     assert connection.execute("SELECT * FROM documents").fetchall() == []
     assert connection.execute("SELECT * FROM folds").fetchall() == []
     connection.close()
+
+
+@pytest.mark.asyncio
+async def test_rows_of_a_schema_without_tenants_get_theirs_and_optional_dependencies_say_any(tmp_path: Path) -> None:
+    """The rows are served as before, byte by byte but for the dependencies; `db check` finds nothing wrong."""
+    path = tmp_path / "tasks.db"
+    storage = SqlStorage(str(path))
+    owners = {owner_of("t", "ann"): "t", owner_of("", "root"): "", "anonymous": "", '["x"]': "", "[1, 2]": ""}
+    await storage.open()
+    for n, owner in enumerate(owners):
+        await storage.append(created(f"tree{n}", 2, owner=owner))
+    await storage.close()
+    text = '"required":false'
+    with closing(sqlite3.connect(path)) as connection:
+        before_tenants(connection)
+        (spec,) = connection.execute("SELECT spec FROM tasks WHERE id = 'tree0.1'").fetchone()
+        needs = f'"dependencies":[{{"id":"tree0",{text}}},{{"id":"x","required":true}}]'
+        spec = spec[:-1] + f',{needs},"inputs":{{"n":1.50,"a":{{{text}}}}}}}'.encode()
+        connection.execute("UPDATE tasks SET spec = ?, spec_crc = ? WHERE id = 'tree0.1'", (spec, crc32(spec)))
+        connection.execute("UPDATE alembic_version SET version_num = '0004'")
+        connection.commit()
+
+    await storage.open()
+    try:
+        for n, (owner, tenant) in enumerate(owners.items()):
+            head, task = await storage.head(f"tree{n}", tenant=tenant), await storage.task(f"tree{n}.1", tenant=tenant)
+            assert head is not None and task is not None and head.owner == task.owner == owner
+            assert await storage.head(f"tree{n}", tenant="other") is None
+        task = await storage.task("tree0.1")
+        assert task is not None
+        assert task.dependencies == (Dependency("tree0", On.ANY), Dependency("x"))
+        assert task.inputs == {"n": 1.5, "a": {"required": False}}
+    finally:
+        await storage.close()
+    with closing(sqlite3.connect(path)) as connection:
+        (spec,) = connection.execute("SELECT spec FROM tasks WHERE id = 'tree0.1'").fetchone()
+    assert b'"inputs":{"n":1.50,"a":{"required":false}}' in spec
+    assert not examine(path).problems
+    harm(path, "UPDATE tasks SET tenant = 'u' WHERE id = 'tree0'")
+    (problem,) = examine(path).problems
+    assert problem.startswith("the tenant of tree0 ")
 
 
 def test_no_connection_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

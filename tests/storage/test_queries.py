@@ -41,6 +41,7 @@ TASKS = combinations(
     user_id=(None, "u"),
     name=(None, "n"),
     context_id=(None, "c"),
+    before=(None, BEFORE),
 )
 DOCUMENTS = combinations(owner=(None, "o"), tree_id=(None, "t"), until=(None, 1.0), after=(None, (1.0, "x")))
 
@@ -92,16 +93,46 @@ def test_a_page_of_an_owners_tasks_is_read_in_order_from_one_index(
     if query.statuses == {TaskStatus.IN_PROGRESS}:
         expected = "tasks_open"
     else:
-        expected = "tasks_roots" if query.root_only else "tasks_by_owner"
-    assert f"INDEX {expected} (owner=?" in steps[0]
+        expected = "tasks_roots" if query.root_only else "tasks_by_tenant"
+    assert f"INDEX {expected} (tenant=?{' AND owner=?' if expected == 'tasks_open' else ''}" in steps[0]
     check_bounded(plan(database, queries.task_count(query, 10)))
+
+
+@pytest.mark.parametrize("fields", TASKS, ids=words)
+def test_a_page_of_a_tenants_tasks_is_read_in_order_from_one_index(
+    database: sqlite3.Connection, fields: dict[str, Any]
+) -> None:
+    """Of those that are open, all of the tenant's may be looked at and sorted: they are bounded by themselves."""
+    query = TaskQuery(owner=None, tenant="t", **fields)
+    steps = plan(database, queries.task_list(query))
+    if query.statuses == {TaskStatus.IN_PROGRESS}:
+        assert "INDEX tasks_open (tenant=?" in steps[0]
+    else:
+        check_bounded(steps)
+        assert f"INDEX {'tasks_roots' if query.root_only else 'tasks_by_tenant'} (tenant=?" in steps[0]
+
+
+@pytest.mark.parametrize("fields", TASKS, ids=words)
+def test_a_page_of_everybodys_tasks_is_made_of_pages_of_tenants_or_of_those_that_are_open(
+    database: sqlite3.Connection, fields: dict[str, Any]
+) -> None:
+    query = TaskQuery(owner=None, **fields)
+    are_open = fields["statuses"] == {TaskStatus.IN_PROGRESS}
+    assert queries.is_of_all(query) is not are_open
+    if are_open:
+        assert "INDEX tasks_open" in plan(database, queries.task_list(query))[0]
+
+
+def test_tenants_are_found_without_looking_at_their_tasks(database: sqlite3.Connection) -> None:
+    steps = [step for step in plan(database, (queries.TENANTS, ())) if " tasks " in step]
+    assert all(step.startswith("SEARCH tasks USING COVERING INDEX") for step in steps) and len(steps) == 2
 
 
 def test_an_owners_open_tasks_are_counted_within_an_index(database: sqlite3.Connection) -> None:
     """At most once a second for each caller who sends messages, beside the reads of single tasks."""
     query = TaskQuery(owner="o", root_only=False, statuses=frozenset(OPEN))
     (step,) = plan(database, queries.task_count(query, 10))
-    assert step == "SEARCH tasks USING COVERING INDEX tasks_open (owner=? AND status=?)"
+    assert step == "SEARCH tasks USING COVERING INDEX tasks_open (tenant=? AND owner=? AND status=?)"
 
 
 @pytest.mark.parametrize("fields", DOCUMENTS, ids=words)

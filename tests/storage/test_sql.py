@@ -28,6 +28,7 @@ from core.errors import (
     StorageUnavailable,
 )
 from core.events import MessageReceived
+from core.owners import owner_of
 from core.storage import codec, queries, retire
 from core.storage import reader as reader_module
 from core.storage import sql as sql_module
@@ -556,8 +557,8 @@ def test_a_row_is_served_only_under_its_own_key_and_checksums(which: int) -> Non
     event = created("t").events[0]
     body = msgspec.json.encode(event)
     rows: list[tuple[Callable[[Sequence[Any]], object], object, list[Any]]] = [
-        (codec.read_head, head, ["t", "ann", *codec.head_row(head)[-4:]]),
-        (codec.read_task, task, ["t", "ann", *codec.task_row(task)[-4:]]),
+        (codec.read_head, head, ["t", "ann", *codec.head_row(head)[-5:-1]]),
+        (codec.read_task, task, ["t", "ann", *codec.task_row(task)[-5:-1]]),
         (codec.read_event, event, ["t", 1, body, codec.crc32(body)]),
     ]
     for read, value, row in rows:
@@ -566,6 +567,20 @@ def test_a_row_is_served_only_under_its_own_key_and_checksums(which: int) -> Non
             row[which] = {str: "x", int: -1, bytes: b"[]"}[type(row[which])]
             with pytest.raises(StorageError, match="corrupt"):
                 read(row)
+
+
+def test_a_row_that_was_found_by_a_tenant_is_served_only_if_its_owner_is_of_it() -> None:
+    """The column is no part of the row's checksum, so it is held against the owner."""
+    owner = owner_of("t", "ann")
+    head, task = created("t", owner=owner).head, created("t", owner=owner).tasks[0]
+    rows: list[tuple[Any, object, list[Any]]] = [
+        (codec.read_head, head, ["t", owner, *codec.head_row(head)[-5:-1]]),
+        (codec.read_task, task, ["t", owner, *codec.task_row(task)[-5:-1]]),
+    ]
+    for read, value, row in rows:
+        assert read(row, "t") == value
+        with pytest.raises(StorageError, match="corrupt"):
+            read(row, "u")
 
 
 def test_checksums_are_those_that_files_have_already() -> None:
@@ -629,7 +644,8 @@ async def test_a_row_that_does_not_exist_is_not_told_from_a_foreign_one_by_being
         return count
 
     for one in (queries.one_head, queries.one_task):
-        assert steps(one("b", "eve")) <= steps(one("nosuch", "eve"))
+        assert steps(one("b", "eve", None)) <= steps(one("nosuch", "eve", None))
+        assert steps(one("b", None, "t")) <= steps(one("nosuch", None, "t"))
     foreign.close()
 
 

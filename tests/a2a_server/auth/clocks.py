@@ -11,6 +11,9 @@ class SetClock:
     def now(self) -> float:
         return self.time
 
+    def wall(self) -> float:
+        return self.time
+
     def new_id(self) -> str:
         self._ids += 1
         return f"id{self._ids:04d}"

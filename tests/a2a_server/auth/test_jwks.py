@@ -164,7 +164,16 @@ async def test_a_token_without_a_key_id_has_the_only_key_there_is() -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    ("kid", "algorithm"), [("rsa", "ES256"), ("ec", "RS256"), ("ec", "ES384"), ("ed", "ES256"), ("ec", "EdDSA")]
+    ("kid", "algorithm"),
+    [
+        ("rsa", "ES256"),
+        ("ec", "RS256"),
+        ("ec", "ES384"),
+        ("ed", "ES256"),
+        ("ec", "EdDSA"),
+        ("ec", "Ed25519"),
+        ("rsa", "Ed25519"),
+    ],
 )
 async def test_a_key_is_for_its_own_kind_of_algorithm(kid: str, algorithm: str) -> None:
     issuer = Issuer()

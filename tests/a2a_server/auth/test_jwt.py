@@ -17,7 +17,8 @@ from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.jwt import LONGEST_TOKEN, JwtVerifier, _Algorithms
 from a2a_server.auth.settings import AuthSettings
-from a2a_server.context import Principal, owner_of
+from a2a_server.context import Principal
+from core.owners import owner_of
 from tests.a2a_server.auth.clocks import SetClock
 from tests.a2a_server.auth.tokens import (
     EC,
@@ -58,6 +59,21 @@ async def test_a_good_token_is_its_principal(key: Any) -> None:
     assert await verifier().principal(token(key=key)) == Principal(
         id="ann", expires_at=NOW + 600 + 30, owner=owner_of("", "ann")
     )
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("named", [None, "EdDSA", "Ed25519"])
+@pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
+async def test_ed25519_has_two_names(algorithm: Any, named: str | None) -> None:
+    """RFC 9864 gave it its own; issuers change to it one by one, in tokens and in key sets."""
+    issuer = Issuer()
+    issuer.keys = json.dumps({"keys": [ED.as_dict(private=False) | ({"alg": named} if named else {})]}).encode()
+    both, one = (replace(SETTINGS, jwt_algorithms=names) for names in (SETTINGS.jwt_algorithms, (algorithm,)))
+    for allowed in (both, one):
+        assert (await verifier(allowed, issuer).principal(token(key=ED, alg=algorithm))).id == "ann"
+    other = "EdDSA" if algorithm == "Ed25519" else "Ed25519"
+    with pytest.raises(BadCredential):
+        await verifier(one, issuer).principal(token(key=ED, alg=other))
 
 
 @pytest.mark.asyncio

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from a2a_server.card.keys import Key, read_key_set
-from a2a_server.card.published import CardMode, Document, Hybrid, Published, not_modified, publish
+from a2a_server.card.published import CardMode, Document, Hybrid, Published, precondition, publish
 from a2a_server.card.rules import card_problems
 from a2a_server.card.signing import protected_header, verify
 from core.errors import ConfigurationError
@@ -92,24 +92,52 @@ def test_equal_cards_have_equal_etags_and_others_do_not() -> None:
     assert published().strict.etag == published().strict.etag != published(name="Other").strict.etag
 
 
-def test_a_cache_that_knows_the_document_gets_304() -> None:
-    document = published().strict
-    for tags in (document.etag, f"W/{document.etag}", f'"x", {document.etag}', "*"):
-        assert not_modified(document, {"if-none-match": tags})
-    assert not not_modified(document, {})
-    assert not not_modified(document, {"if-none-match": '"x"'})
+OTHER = '"x"'
+LATER, EARLIER = "Fri, 02 Jan 2026 00:00:00 GMT", "Wed, 31 Dec 2025 00:00:00 GMT"
 
 
-def test_a_date_counts_only_without_an_etag() -> None:
-    """RFC 9110 §13.2.2."""
+@pytest.mark.parametrize(
+    ("request_headers", "status"),
+    [
+        ({}, 200),
+        ({"if-none-match": "ETAG"}, 304),
+        ({"if-none-match": "W/ETAG"}, 304),
+        ({"if-none-match": '"a,b", ETAG'}, 304),
+        ({"if-none-match": "*"}, 304),
+        ({"if-none-match": OTHER}, 200),
+        ({"if-none-match": '"*"'}, 200),
+        ({"if-none-match": OTHER, "if-modified-since": LATER}, 200),
+        ({"if-modified-since": "MODIFIED"}, 304),
+        ({"if-modified-since": LATER}, 304),
+        ({"if-modified-since": "Friday, 02-Jan-26 00:00:00 GMT"}, 304),
+        ({"if-modified-since": "Fri Jan  2 00:00:00 2026"}, 304),
+        ({"if-modified-since": "Wed Dec 31 00:00:00 2025"}, 200),
+        ({"if-modified-since": EARLIER}, 200),
+        *(
+            ({"if-modified-since": nonsense}, 200)
+            for nonsense in ("", "yesterday", "Fri, 02 Jan 2026 00:00:00", "Fri, 99 Jan 2026 00:00:00 GMT", "5" * 400)
+        ),
+        ({"if-match": "ETAG"}, 200),
+        ({"if-match": "*"}, 200),
+        ({"if-match": f"{OTHER}, ETAG"}, 200),
+        ({"if-match": OTHER}, 412),
+        ({"if-match": "W/ETAG"}, 412),
+        ({"if-match": OTHER, "if-unmodified-since": LATER}, 412),
+        ({"if-match": "ETAG", "if-unmodified-since": EARLIER}, 200),
+        ({"if-match": "ETAG", "if-none-match": "ETAG"}, 304),
+        ({"if-unmodified-since": LATER}, 200),
+        ({"if-unmodified-since": EARLIER}, 412),
+        ({"if-unmodified-since": "yesterday"}, 200),
+    ],
+)
+def test_preconditions_are_judged_in_their_order(request_headers: dict[str, str], status: int) -> None:
+    """RFC 9110 §13.2.2; the three forms of a date: §5.6.7."""
     document = published().strict
-    later, earlier = "Fri, 02 Jan 2026 00:00:00 GMT", "Wed, 31 Dec 2025 00:00:00 GMT"
-    assert not_modified(document, {"if-modified-since": document.last_modified})
-    assert not_modified(document, {"if-modified-since": later})
-    assert not not_modified(document, {"if-modified-since": earlier})
-    assert not not_modified(document, {"if-none-match": '"x"', "if-modified-since": later})
-    for nonsense in ("", "yesterday", "Fri, 02 Jan 2026 00:00:00", "Fri, 99 Jan 2026 00:00:00 GMT", "5" * 400):
-        assert not not_modified(document, {"if-modified-since": nonsense})
+    said = {
+        name: value.replace("ETAG", document.etag).replace("MODIFIED", document.last_modified)
+        for name, value in request_headers.items()
+    }
+    assert precondition(document, said) == status
 
 
 # Signatures

@@ -26,7 +26,14 @@ def bench() -> Bench:
     async def files(inputs: dict[str, Any], context: TaskContext) -> Any:
         return Parts([{"raw": "aGk=", "filename": "hi.txt"}])
 
-    for work in (chunks, ask, fail, files):
+    async def thinks(inputs: dict[str, Any], context: TaskContext) -> Any:
+        await context.message("thinking")
+        return "answer"
+
+    async def says(inputs: dict[str, Any], context: TaskContext) -> Any:
+        await context.message("said")
+
+    for work in (chunks, ask, fail, files, thinks, says):
         desk.add(work.__name__, work)
     return desk
 
@@ -90,6 +97,36 @@ async def test_a_question_and_a_failure_come_with_their_words() -> None:
 
         assert asked[-1]["statusUpdate"]["status"]["message"]["parts"] == [{"text": "who?"}]
         assert failed[-1]["statusUpdate"]["status"]["message"]["parts"][0]["text"].startswith("RuntimeError: boom")
+
+
+@virtual_time
+async def test_a_message_is_told_once_and_by_the_end_only_where_nothing_came_after_it() -> None:
+    async with bench().session() as session:
+        for executor, final in (("thinks", []), ("says", ["said"])):
+            tree_id = await one(session, executor)
+            whole = await bodies(session, tree_id, "STATE_COMPLETED", config_id=f"{executor}-whole")
+            pieces = await bodies(session, tree_id, "STATE_COMPLETED", config_id=f"{executor}-all", events=("chunks",))
+
+            assert _said(whole) == final
+            assert _said(pieces) == (["thinking"] if executor == "thinks" else ["said"])
+            assert {"seq"} <= set.intersection(*(set(next(iter(body.values()))["metadata"]) for body in whole + pieces))
+
+
+@virtual_time
+async def test_a_node_tells_its_last_word_at_its_own_end() -> None:
+    async with bench().session() as session:
+        head = await begin(session, item("a", "says"), item("b", "work", "a", result="B"))
+        await session.wait(head.id, has_ended)
+        stored = await session.storage.load(head.id)
+        assert stored is not None
+        (node,) = [task for task in stored[1] if task.ref == "a"]
+
+        assert _said(await bodies(session, head.id, "STATE_COMPLETED", node.id)) == ["said"]
+
+
+def _said(told: list[dict[str, Any]]) -> list[str]:
+    statuses = [body["statusUpdate"]["status"] for body in told if "statusUpdate" in body]
+    return [status["message"]["parts"][0]["text"] for status in statuses if "message" in status]
 
 
 @virtual_time

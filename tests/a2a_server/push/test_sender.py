@@ -38,6 +38,9 @@ class FakeEgress:
 
 class StillClock:
     def now(self) -> float:
+        return 0.0
+
+    def wall(self) -> float:
         return 1_700_000_000.9
 
     def new_id(self) -> str:

@@ -78,7 +78,7 @@ async def test_task_of_one_version_is_readable_in_the_other(call: Caller) -> Non
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("length", "kept"), [(None, 3), (0, 3), (1, 1), (2, 2)])
+@pytest.mark.parametrize(("length", "kept"), [(None, 5), (0, 5), (1, 1), (2, 2)])
 async def test_history_is_cut_only_by_a_positive_length(call: Caller, length: int | None, kept: int) -> None:
     task = await call("message/send", sent("ask"))
     assert task["status"]["state"] == "input-required"

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.client.client import Client
-from a2a.client.errors import A2AClientJSONRPCError
+from a2a.client.errors import A2AClientHTTPError, A2AClientJSONRPCError
 from a2a.types import (
+    AgentCard,
     DataPart,
     FilePart,
     FileWithBytes,
@@ -72,19 +73,28 @@ async def error_of(call: Awaitable[Any]) -> Any:
         return {"unexpected": str(await call)}
     except A2AClientJSONRPCError as error:
         return told(error.error)
+    except A2AClientHTTPError as error:  # of HTTP+JSON it tells the status only
+        return {"code": error.status_code}
 
 
 class Session:
-    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, url: str, binding: str) -> None:
         self.http = http
         self.url = url
+        self.binding = binding
+
+    def client(self, card: AgentCard, **wishes: bool) -> Client:
+        config = ClientConfig(
+            httpx_client=self.http, supported_transports=[self.binding], use_client_preference=True, **wishes
+        )
+        return ClientFactory(config).create(card)
 
     async def open(self) -> Any:
         """The card, and the clients that it leads to."""
         card = await A2ACardResolver(self.http, self.url).get_agent_card()
-        self.streaming = ClientFactory(ClientConfig(httpx_client=self.http)).create(card)
-        self.blocking = ClientFactory(ClientConfig(httpx_client=self.http, streaming=False)).create(card)
-        self.polling = ClientFactory(ClientConfig(httpx_client=self.http, streaming=False, polling=True)).create(card)
+        self.streaming = self.client(card)
+        self.blocking = self.client(card, streaming=False)
+        self.polling = self.client(card, streaming=False, polling=True)
         return told(card)
 
     async def send(self) -> Any:
@@ -147,10 +157,10 @@ class Session:
         }
 
 
-async def main(url: str) -> None:
+async def main(url: str, binding: str) -> None:
     report: dict[str, Any] = {}
     async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
-        session = Session(http, url)
+        session = Session(http, url, binding)
         steps: list[tuple[str, Step]] = [("card", session.open)]
         steps += [(name, getattr(session, name)) for name in ("send", "direct", "stream", "chunks", "parts", "get")]
         steps += [(name, getattr(session, name)) for name in ("multi_turn", "cancel", "webhook", "errors")]
@@ -162,4 +172,4 @@ async def main(url: str) -> None:
     json.dump(report, sys.stdout)
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:]))

@@ -129,3 +129,15 @@ def read(inputs: dict[str, Any], context: Any) -> int:
 
 def by_name(number: int, context: Any, times: int = 2) -> Any:
     return [number * times, context.attempt]
+
+
+def marks(inputs: dict[str, Any], context: Any) -> Any:
+    """Says, asks and gives with metadata and extensions, and returns what it sees of them."""
+    context.message("said", metadata={"m": 1}, extensions=["https://a.example/m"])
+    seen = [context.answer_message]
+    asking: dict[str, Any] = {"metadata": {"q": 1}, "extensions": ["https://a.example/q"]}
+    for question in ("first?", "second?"):
+        context.ask(question, **asking)
+        seen.append(context.answer_message)
+    context.artifact("given", artifact_id="a", metadata={"a": 1}, extensions=["https://a.example/a"])
+    return {"seen": seen, "extensions": list(context.extensions)}

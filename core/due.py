@@ -1,0 +1,65 @@
+"""What happens to tasks when a moment comes: they become runnable, or their time is over."""
+
+from collections.abc import Callable, Sequence
+
+from core.clock import Clock
+from core.commands import ExpireTask
+from core.orchestrator import Orchestrator
+from core.task import Task
+from core.timers import Timer, Timers
+from core.tree import TaskTree
+
+
+class Due:
+    """The moments of the tasks of one process. `offer` takes a task that became runnable; `fill` is called after all.
+
+    It keeps no state of its own: what a timer stands for is read from the tree when it rings.
+    """
+
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        clock: Clock,
+        offer: Callable[[TaskTree, Task], None],
+        fill: Callable[[], None],
+    ) -> None:
+        self._orchestrator = orchestrator
+        self._clock = clock
+        self._offer = offer
+        self._fill = fill
+        self.timers = Timers(clock, self._is_awaited, self._ring)
+
+    def watch(self, tree: TaskTree) -> None:
+        """A run of the tree goes on from here."""
+        for task in tree.tasks.values():
+            if task.deadline is not None and tree.is_open(task.id):
+                self.timers.set((task.deadline, tree.id, task.id))
+
+    def is_later(self, tree: TaskTree, task: Task) -> bool:
+        """Whether the task may start only later; then it is offered again at that time."""
+        if task.runnable_at <= self._clock.now():
+            return False
+        self.timers.set((task.runnable_at, tree.id, task.id))
+        return True
+
+    def _is_awaited(self, timer: Timer) -> bool:
+        """Whether the task may still become runnable, or pass its deadline, at that time."""
+        when, tree_id, task_id = timer
+        tree = self._orchestrator.cached(tree_id)
+        task = tree.tasks.get(task_id) if tree is not None else None
+        if tree is None or task is None or not tree.is_live or not tree.is_open(task_id):
+            return False
+        return when in (task.deadline, task.runnable_at)
+
+    def _ring(self, due: Sequence[Timer]) -> None:
+        now = self._clock.now()
+        for _, tree_id, task_id in due:
+            tree = self._orchestrator.cached(tree_id)
+            task = tree.tasks.get(task_id) if tree is not None else None
+            if tree is None or task is None:
+                continue
+            if task.deadline is not None and task.deadline <= now and tree.is_live and tree.is_open(task_id):
+                self._orchestrator.decide_now(tree, ExpireTask(task_id))
+            elif tree.is_startable(task):
+                self._offer(tree, task)
+        self._fill()

@@ -1,0 +1,1 @@
+"""Clients of other projects against this server: what each shows to its user. `scripts/clients` plays them."""

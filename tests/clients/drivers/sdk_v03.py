@@ -1,0 +1,108 @@
+"""a2a-sdk 0.3: what its events and its tasks hold."""
+
+import asyncio
+import base64
+import sys
+import uuid
+from typing import Any
+
+import httpx
+from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
+from a2a.types import DataPart, Message, Part, Role, Task, TaskIdParams, TaskQueryParams, TextPart
+from telling import ANSWER, PLAIN, Shown, finish, play, told
+
+
+def parts(of: Any) -> list[Any]:
+    found: list[Any] = []
+    for part in of:
+        inner = part.root
+        if isinstance(inner, TextPart):
+            found.append(inner.text)
+        elif isinstance(inner, DataPart):
+            found.append({"data": inner.data})
+        else:
+            found.append({"file": base64.b64decode(inner.file.bytes).hex()})
+    return found
+
+
+def said(text: str, task_id: str | None = None) -> Message:
+    part = Part(root=TextPart(text=text))
+    return Message(message_id=uuid.uuid4().hex, role=Role.user, parts=[part], task_id=task_id)
+
+
+class Told:
+    """What a user who reads the events in order is shown: each artifact's pieces and each status message."""
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+        self.task_id = self.state = ""
+        self.question: list[Any] = []
+
+    def status(self, status: Any) -> None:
+        self.state = status.state.value.replace("-", "_").upper()
+        found = parts(status.message.parts) if status.message else []
+        if self.state == "INPUT_REQUIRED":
+            self.question = found
+        else:
+            self.shown += found
+
+    def take(self, event: Any) -> None:
+        if isinstance(event, Message):
+            self.shown += parts(event.parts)
+            return
+        task, update = event
+        self.task_id = task.id
+        if update is None:
+            for artifact in task.artifacts or ():
+                self.shown += parts(artifact.parts)
+            self.status(task.status)
+        elif update.kind == "status-update":
+            self.status(update.status)
+        else:
+            self.shown += parts(update.artifact.parts)
+
+
+async def main(url: str, binding: str) -> None:
+    report: dict[str, Any] = {}
+    for streaming in (True, False):
+        suffix = "" if streaming else "~blocking"
+        http = httpx.AsyncClient(timeout=60)
+        card = await A2ACardResolver(http, url).get_agent_card()
+        config = ClientConfig(httpx_client=http, streaming=streaming, supported_transports=[binding])
+        client = ClientFactory(config).create(card)
+        polling = ClientFactory(ClientConfig(httpx_client=http, streaming=False, polling=True)).create(card)
+
+        async def plain(text: str, client: Any = client) -> Shown:
+            seen = Told()
+            async for event in client.send_message(said(text)):
+                seen.take(event)
+            return told(seen.shown, state=seen.state)
+
+        async def ask(text: str, client: Any = client) -> Shown:
+            first, second = Told(), Told()
+            async for event in client.send_message(said(text)):
+                first.take(event)
+            async for event in client.send_message(said(ANSWER, first.task_id)):
+                second.take(event)
+            task = await client.get_task(TaskQueryParams(id=first.task_id))
+            history = [parts(each.parts)[0] for each in task.history or ()]
+            return told(second.shown, state=second.state, question=first.question, history=history)
+
+        async def wait(text: str, client: Any = client, polling: Any = polling) -> Shown:
+            async for event in polling.send_message(said(text)):
+                task = event[0] if isinstance(event, tuple) else event
+                assert isinstance(task, Task)
+                ended = await client.cancel_task(TaskIdParams(id=task.id))
+                return told([], state=ended.status.state.value.upper())
+            return told([])
+
+        found: dict[str, Any] = {}
+        await play(plain, PLAIN, found)
+        await play(ask, ("ask",), found)
+        await play(wait, ("wait",), found)
+        report |= {name + suffix: value for name, value in found.items()}
+        await http.aclose()
+    finish(report)
+
+
+asyncio.run(main(*sys.argv[1:3]))
