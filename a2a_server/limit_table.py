@@ -19,7 +19,6 @@ from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
 from core import (
     brought_schemas,
-    clock,
     egress,
     feed,
     fetch_room,
@@ -396,7 +395,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_DATA, "fold_after", "time after its end at which a task's events are folded", "seconds", "folded",
              _RETIRED),
     _setting(_DATA, "delete_after", "time after its end at which a task is deleted", "seconds", "deleted", _RETIRED),
-    _setting(_DATA, "drain_delay", "time after the signal to end in which calls are served, with `/readyz` 503", "seconds",
+    _setting(_DATA, "drain_delay", "time after the signal to end in which calls are served", "seconds",
              "the listener closes", "a2a_server/test_drain.py::test_calls_are_served_while_readyz_says_draining"),
     _setting(_DATA, "drain", "time that attempts have to end, after that", "seconds",
              "they are interrupted, and resumed by the next start",

@@ -122,7 +122,7 @@ class Server(uvicorn.Server):
         self._ready(self._application.url)
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's tick, ten times a second; each tenth holds connections to their deadlines, and looks at the clock."""
+        """uvicorn's tick, ten times a second; each tenth looks at connections' deadlines and at the clock."""
         if counter % 10 == 0:
             self._clock_watch.look()
             for connection in list(self.server_state.connections):

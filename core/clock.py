@@ -21,7 +21,7 @@ class Clock(Protocol):
         ...
 
     def wall(self) -> float:
-        """Seconds since 1970 as the machine's clock is set. For what is compared with others' clocks: tokens, signatures."""
+        """Seconds since 1970 as the machine's clock is set: for what others' clocks wrote, as in tokens."""
         ...
 
     def new_id(self) -> str:
@@ -70,7 +70,7 @@ class SystemClock:
 
 
 def boot_nanoseconds() -> int:
-    """Nanoseconds since the machine was started, whatever its clock is set to; those in which it slept count (Linux)."""
+    """Nanoseconds since the machine was started, whatever its clock is set to; its sleep counts (Linux)."""
     return time.clock_gettime_ns(_BOOT)
 
 

@@ -38,8 +38,8 @@ _sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
 def create_session(url: str | None = None, *, limits: RunnerLimits | None = None) -> Session:
     """A core on that database: SQLite by default, or an SQLAlchemy URL; ":memory:" keeps nothing.
 
-    It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens anew. Raises ConfigurationError for a
-    database that is not supported.
+    It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens
+    anew. Raises ConfigurationError for a database that is not supported.
     """
     url = url or DEFAULT_DATABASE
     # The guide's programs name the built-in executors without registering anything. Commands stay off.

@@ -119,7 +119,7 @@ def _one(
 
 
 def is_of_all(query: TaskQuery) -> bool:
-    """Whether the query's page is to be put together of those of each tenant: no index has all of its tasks in order."""
+    """Whether the page is put together of those of each tenant: no index has all of its tasks in order."""
     return query.owner is None and query.tenant is None and not _task_shape(query)[3]
 
 

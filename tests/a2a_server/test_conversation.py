@@ -164,7 +164,7 @@ async def test_of_several_questions_the_status_has_the_oldest_and_the_history_th
     children = ({"name": name, "parent_id": "r"} for name in ("ask", "login"))
     tree = tree_message({"id": "r", "name": "g"}, *children)
     task = (await call("SendMessage", tree))["task"]
-    while len((got := await call("GetTask", {"id": task["id"]}))["history"]) < 2:
+    while len((got := await call("GetTask", {"id": task["id"]}))["history"]) < 2:  # noqa: ASYNC110 - no event tells
         await asyncio.sleep(0)
     questions = {text(got["status"]["message"]), text(got["history"][1])}
     assert questions == {"first?", "log in"}

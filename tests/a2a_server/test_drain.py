@@ -106,7 +106,7 @@ async def test_calls_are_served_while_readyz_says_draining(tmp_path: Path) -> No
                 assert answer.status_code == 503
                 looks += 1
         assert looks > 5
-        assert 1.5 <= time.monotonic() - told_at
+        assert time.monotonic() - told_at >= 1.5
         assert await it.ended() == 0
 
 

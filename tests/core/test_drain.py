@@ -41,7 +41,7 @@ async def drained(bench: Bench, *items: dict[str, Any], **more: Any) -> tuple[Se
 async def test_attempts_that_end_within_the_drain_run_once() -> None:
     bench = Bench()
     bench.add("nap", napping(4))
-    session, tree_id = await drained(bench, item("a", "nap"), item("b", "nap"))
+    _session, tree_id = await drained(bench, item("a", "nap"), item("b", "nap"))
     assert elapsed() == pytest.approx(4), "the drain is over with its last attempt"
     async with bench.session() as second:
         await second.resume()
@@ -54,7 +54,7 @@ async def test_attempts_that_end_within_the_drain_run_once() -> None:
 async def test_what_does_not_end_within_the_drain_is_interrupted_and_handed_over() -> None:
     bench = Bench()
     bench.add("nap", napping(60))
-    session, tree_id = await drained(bench, item("a", "nap"))
+    _session, tree_id = await drained(bench, item("a", "nap"))
     assert elapsed() == pytest.approx(GRACE)
     async with bench.session() as second:
         assert await second.resume() == 1
@@ -78,7 +78,7 @@ async def test_nothing_starts_in_a_drain() -> None:
 
     bench.add("flaky", flaky)
     retried = item("b", "flaky", max_attempts=2, retry={"initial": 1, "jitter": 0})
-    session, tree_id = await drained(bench, item("a", "nap"), retried, item("c", "work", "a"))
+    _session, tree_id = await drained(bench, item("a", "nap"), retried, item("c", "work", "a"))
     assert (tries, "c" in bench.started) == ([1], False)
     async with bench.session() as second:
         await second.resume()

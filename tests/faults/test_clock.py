@@ -1,6 +1,7 @@
 """R14: the machine's clock is set under a running server, in the middle of every kind of wait.
 
-Nothing is deleted, fires or expires that the seconds since then do not justify, and nothing waits longer than its pause.
+Nothing is deleted, fires or expires that the seconds since then do not justify, and nothing waits longer than its
+pause.
 """
 
 import json
@@ -256,7 +257,7 @@ def test_sixty_jumps_of_the_clock_end_and_prolong_no_wait(tmp_path: Path) -> Non
 
 
 def test_times_of_a_task_do_not_go_back_over_a_restart(tmp_path: Path) -> None:
-    """The next process begins with a clock that is a day behind: the stored times hold, and what follows comes after."""
+    """The next process begins with a clock that is a day behind: stored times hold, and what follows comes after."""
     with serving(Hook()) as hook:
         one = Clocked(tmp_path / "0", hook, 0)
         one.set_clock(0)
