@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.retry import RetryPolicy
 
@@ -167,6 +168,32 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     def key(self) -> str:
         """The name under which dependents see this task's result: the caller's reference, else the id."""
         return self.ref or self.id
+
+
+def reset(task: Task, at: float) -> Task:
+    """The task as a new run finds it. The attempt number goes on: it is what fences late attempts of earlier runs."""
+    return replace(
+        task,
+        status=TaskStatus.PENDING,
+        is_running=False,
+        failures=0,
+        crashes=0,
+        lone_crashes=0,
+        runnable_at=0.0,
+        progress=0.0,
+        message=None,
+        question=None,
+        answers=(),
+        answer_messages=(),
+        asked=(),
+        result=None,
+        error=None,
+        error_detail=None,
+        cause=None,
+        started_at=None,
+        finished_at=None,
+        updated_at=at,
+    )
 
 
 class TreeHead(Struct, frozen=True, gc=False, kw_only=True):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from core import events as e
-from core.task import TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
+from core.task import TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead, reset
 
 
 class TaskTree:
@@ -252,7 +252,7 @@ class TaskTree:
             task = self.tasks[task_id]
             if task.status is not TaskStatus.PENDING:
                 is_fresh = False
-                self._put(_reset(task, at))
+                self._put(reset(task, at))
         if is_fresh:
             self._enter_scope()
         else:
@@ -450,32 +450,6 @@ def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
 def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:
     """The task with these fields, given as JSON values, changed."""
     return replace(task, **{k: msgspec.convert(v, _FIELD_TYPES[k]) for k, v in changes.items()}, updated_at=at)
-
-
-def _reset(task: Task, at: float) -> Task:
-    """The task as a new run finds it. The attempt number goes on: it is what fences late attempts of earlier runs."""
-    return replace(
-        task,
-        status=TaskStatus.PENDING,
-        is_running=False,
-        failures=0,
-        crashes=0,
-        lone_crashes=0,
-        runnable_at=0.0,
-        progress=0.0,
-        message=None,
-        question=None,
-        answers=(),
-        answer_messages=(),
-        asked=(),
-        result=None,
-        error=None,
-        error_detail=None,
-        cause=None,
-        started_at=None,
-        finished_at=None,
-        updated_at=at,
-    )
 
 
 def _check_move(task: Task, status: TaskStatus) -> Task:

@@ -54,7 +54,9 @@ def test_a_question_and_its_answer_are_kept(auth: bool, status: TaskStatus) -> N
     assert asked == replace(applied(), status=status, is_running=False, question=question, updated_at=LATEST)
 
     answered = applied(e.InputRequested("a", 1, parts, auth), e.InputProvided("a", "this"), at=LATEST)
-    assert answered == replace(applied(), is_running=False, answers=("this",), asked=("",), updated_at=LATEST)
+    assert answered == replace(
+        applied(), is_running=False, answers=("this",), answer_messages=(None,), asked=("",), updated_at=LATEST
+    )
 
 
 def test_a_failed_attempt_leaves_its_error_and_when_the_next_may_start() -> None:

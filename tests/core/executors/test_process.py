@@ -247,6 +247,7 @@ class FakeChannel:
     def __init__(self, function: str, inputs: dict[str, Any], arity: int | None) -> None:
         facts: dict[str, Any] = {"task": to_builtins(make_context().task), "task_id": "t1"}
         facts |= {"run": 1, "attempt": 1, "idempotency_key": "t1:1", "dependencies": {"a": 7}, "absent": []}
+        facts |= {"extensions": []}
         self.job = {
             "module": functions.__name__,
             "path": functions.__file__,
