@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import decode
@@ -175,6 +176,11 @@ def answer_value(message: wire.Message) -> Any:
     if len(as_json) == 1 and "data" in as_json[0]:
         return as_json[0]["data"]
     return as_json
+
+
+def answer_values(message: wire.Message) -> tuple[Any, ...]:
+    """What its parts are one by one, where each of them may answer a question of its own."""
+    return tuple(answer_value(replace(message, parts=[part])) for part in message.parts)
 
 
 def part_values(message: wire.Message) -> list[dict[str, Any]]:

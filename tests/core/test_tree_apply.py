@@ -55,8 +55,8 @@ def test_a_question_and_its_answer_are_kept(auth: bool, status: TaskStatus) -> N
 
     for said in (None, {"messageId": "m"}):
         answered = applied(e.InputRequested("a", 1, parts, auth), e.InputProvided("a", "this", message=said), at=LATEST)
-        kept = replace(applied(), is_running=False, answers=("this",), answer_messages=(said,), updated_at=LATEST)
-        assert answered == kept
+        after = {"answers": ("this",), "answer_messages": (said,), "asked": ("",)}
+        assert answered == replace(applied(), is_running=False, **after, updated_at=LATEST)
 
 
 def test_a_failed_attempt_leaves_its_error_and_when_the_next_may_start() -> None:
