@@ -8,11 +8,23 @@ it touches).
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from core import events as e
-from core.task import TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
+from core.task import (
+    TERMINAL,
+    TRANSITIONS,
+    Cause,
+    Dependency,
+    On,
+    Question,
+    Task,
+    TaskStatus,
+    TreeHead,
+    changed_task,
+    is_met,
+)
+from core.tolerance import tolerated
 
 
 class TaskTree:
@@ -20,6 +32,7 @@ class TaskTree:
 
     def __init__(self, head: TreeHead, tasks: Iterable[Task]) -> None:
         self._head = head
+        self.id = head.id
         self.tasks: dict[str, Task] = {task.id: task for task in tasks}
         self._changed: dict[str, None] = {}  # in order, each once
         self._ready: list[str] = []
@@ -35,6 +48,7 @@ class TaskTree:
         self.running: set[str] = set()
         self.questions: dict[str, Question] = {}
         self.has_alternatives = False  # whether any task runs on a failure only, so that tasks may be skipped
+        self.has_times = False  # whether a group has a deadline or a timeout, or a task a queue_timeout
         self._executable = 0
         self._progress = 0.0
         for task in self.tasks.values():
@@ -51,6 +65,9 @@ class TaskTree:
             if not task.is_group:
                 self._executable += 1
                 self._progress += task.progress
+                self.has_times |= task.queue_timeout is not None
+            else:
+                self.has_times |= task.deadline is not None or task.timeout is not None
         self._tolerated: dict[str, bool] | None = None
         self._enter_scope()
 
@@ -72,7 +89,7 @@ class TaskTree:
 
     def is_open(self, task_id: str) -> bool:
         """Whether the present run has the task still to end."""
-        return not self.tasks[task_id].status.is_terminal and (self.scope is None or task_id in self.scope)
+        return self.tasks[task_id].status not in TERMINAL and (self.scope is None or task_id in self.scope)
 
     def is_startable(self, task: Task) -> bool:
         """Whether an attempt may take the task, as soon as its `runnable_at` has come."""
@@ -97,27 +114,8 @@ class TaskTree:
         the tree a task without dependents shares the fate of its group.
         """
         if self._tolerated is None:
-            self._tolerated = self._work_out_tolerance()
+            self._tolerated = tolerated(self.tasks, self.dependents)
         return self._tolerated[task_id]
-
-    def _work_out_tolerance(self) -> dict[str, bool]:
-        tolerated: dict[str, bool] = {}
-        for start in self.tasks:
-            stack = [start]
-            while stack:
-                task_id = stack[-1]
-                dependents = self.dependents.get(task_id, ())
-                parent = self.tasks[task_id].parent_id
-                needed = [d for d, on in dependents if on is On.SUCCESS]
-                if not dependents and parent is not None and self.tasks[parent].is_group:
-                    needed = [parent]
-                if task_id in tolerated or not (missing := [d for d in needed if d not in tolerated]):
-                    stack.pop()
-                    has_user = bool(dependents or needed)
-                    tolerated.setdefault(task_id, has_user and all(tolerated[d] for d in needed))
-                else:
-                    stack.extend(missing)
-        return tolerated
 
     def roll_up(self, status_of: Callable[[str], TaskStatus], group_id: str | None = None) -> TaskStatus:
         """The one status that stands for all tasks of the tree, or for the children of the group; all have ended."""
@@ -144,15 +142,9 @@ class TaskTree:
 
     def ancestors(self, task_id: str) -> Iterator[Task]:
         """The task's parent, its parent's parent, and so on."""
-        parent = self.tasks[task_id].parent_id
-        while parent is not None:
-            task = self.tasks[parent]
-            yield task
-            parent = task.parent_id
-
-    @property
-    def id(self) -> str:
-        return self._head.id
+        task = self.tasks[task_id]
+        while task.parent_id is not None:
+            yield (task := self.tasks[task.parent_id])
 
     @property
     def version(self) -> int:
@@ -245,7 +237,13 @@ class TaskTree:
 
     def _run_started(self, event: e.RunStarted, at: float) -> None:
         self._head = replace(
-            self._head, run=event.run, is_live=True, scope=event.scope, cancelled=None, status=TaskStatus.PENDING
+            self._head,
+            run=event.run,
+            run_at=at,
+            is_live=True,
+            scope=event.scope,
+            cancelled=None,
+            status=TaskStatus.PENDING,
         )
         is_fresh = True
         for task_id in self.tasks if event.scope is None else event.scope:
@@ -415,7 +413,17 @@ class TaskTree:
     def check(self) -> None:
         """Raise AssertionError when a derived value is not what the tasks say. For tests and simulations."""
         fresh = TaskTree(self._head, self.tasks.values())
-        for name in ("children", "dependents", "has_alternatives", "running", "questions", "scope", "waiting", "open"):
+        for name in (
+            "children",
+            "dependents",
+            "has_alternatives",
+            "has_times",
+            "running",
+            "questions",
+            "scope",
+            "waiting",
+            "open",
+        ):
             assert getattr(self, name) == getattr(fresh, name), f"{name} differs from the tasks"
         assert abs(self._progress - fresh._progress) < 1e-6 * (1 + len(self.tasks)), "progress differs from the tasks"
         for task in self.tasks.values():
@@ -425,22 +433,6 @@ class TaskTree:
             assert self.unmet(task) is None, f"{task.id} was to be skipped"
         assert not self._head.is_live or self.open, "the tree is live with nothing left to end"
         assert self._head.is_live or not self.running, "something runs in a tree at rest"
-
-
-def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
-    """Whether a dependency that ended with this status lets a dependent of that kind run."""
-    match on:
-        case On.SUCCESS:
-            return status is TaskStatus.COMPLETED and not is_skipped
-        case On.FAILURE:
-            return status is not TaskStatus.COMPLETED
-        case On.ANY:
-            return True
-
-
-def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:
-    """The task with these fields, given as JSON values, changed."""
-    return replace(task, **{k: msgspec.convert(v, _FIELD_TYPES[k]) for k, v in changes.items()}, updated_at=at)
 
 
 def _reset(task: Task, at: float) -> Task:
@@ -472,10 +464,6 @@ def _check_move(task: Task, status: TaskStatus) -> Task:
         raise ValueError(f"task {task.id} cannot go from {task.status} to {status}")
     return task
 
-
-_FIELD_TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Task)} | {
-    "dependencies": tuple[Dependency, ...]
-}
 
 _APPLY: dict[type, Callable[[TaskTree, Any, float], None]] = {
     e.TreeCreated: TaskTree._created,
