@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
 SMALL_RESULT = 16 * 1024  # bytes of JSON of a result of a caller whose quota of stored bytes is used up
+MOST_TOLD = 10  # inputs with the same name that a warning names
 HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
 
 
@@ -152,7 +153,11 @@ async def perform(
         return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
     own = _own_schema(task)
     first = own if spec.input_schema is None else spec.input_schema
-    inputs = copied(resolve_inputs(task.inputs, context.stored_results, first))
+    found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
+    inputs = copied(found)
+    if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
+        told = "; ".join(map(str, lost[:MOST_TOLD])) + (f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD))
+        logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, told)
     for schema in (spec.input_schema, own):
         if schema is not None and (
             problem := await _violation(means.judges, task, schema, inputs, "inputs", is_brought=schema is own)

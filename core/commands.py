@@ -113,7 +113,7 @@ class LoseAttempt(Struct, frozen=True, gc=False):
 
 
 class ExpireTask(Struct, frozen=True, gc=False):
-    """The task's deadline may have passed."""
+    """The time of the task, or of the group with all below it, may be over."""
 
     task_id: str
 

@@ -38,8 +38,8 @@ _sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
 def create_session(url: str | None = None, *, limits: RunnerLimits | None = None) -> Session:
     """A core on that database: SQLite by default, or an SQLAlchemy URL; ":memory:" keeps nothing.
 
-    It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens
-    anew. Raises ConfigurationError for a database that is not supported.
+    It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens anew. All
+    sessions of one file are one. Raises ConfigurationError for a database that is not supported.
     """
     url = url or DEFAULT_DATABASE
     # The guide's programs name the built-in executors without registering anything. Commands stay off.
@@ -132,18 +132,19 @@ class TaskRepository:
         id: str | None = None,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - a field of the task, not of this call
+        queue_timeout: float | None = None,
         deadline: str | None = None,
         max_attempts: int = 1,
         retry: dict[str, Any] | None = None,
     ) -> Task:
-        """Store a task that will run when its tree is distributed.
+        """Store a task that will run when its tree is distributed. Raises InvalidPlan naming every bad field.
 
-        `timeout` is in seconds, `deadline` an RFC 3339 timestamp. Raises InvalidPlan naming every bad field.
+        `timeout` and `queue_timeout` are in seconds, `deadline` is an RFC 3339 timestamp.
         """
         given: dict[str, Any] = {
-            "id": id, "name": name, "user_id": user_id, "parent_id": parent_id, "priority": priority,
-            "dependencies": list(dependencies or ()), "inputs": inputs, "schemas": schemas, "params": params,
-            "timeout": timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
+            "id": id, "name": name, "user_id": user_id, "parent_id": parent_id, "priority": priority, "inputs": inputs,
+            "dependencies": list(dependencies or ()), "schemas": schemas, "params": params, "timeout": timeout,
+            "queue_timeout": queue_timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
         }  # fmt: skip
         parsed, problems = convert_fields(given, TaskInput, "")
         problems += extras_problems(schemas, params, judge_schema)
@@ -169,6 +170,7 @@ class TaskRepository:
             schemas=given["schemas"],
             params=given["params"],
             timeout=timeout,
+            queue_timeout=queue_timeout,
             deadline=deadline_at,
             max_attempts=max_attempts,
             retry=parsed.retry or RetryPolicy(),

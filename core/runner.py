@@ -33,6 +33,7 @@ from core.room import Claim, Room
 from core.runner_limits import RunnerLimits
 from core.task import Cause, Task
 from core.time_limits import TimeLimits
+from core.times import deadline_of
 from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class Runner:
                 self._due.watch(tree)
             elif isinstance(recorded.event, e.TreeFinished):
                 self._queue.discard(tree.id)
+            elif tree.has_times and isinstance(recorded.event, e.GroupStarted):
+                self._due.group_began(tree, tree.tasks[recorded.event.task_id])
         for task in tree.take_ready():
             self._offer(tree, task)
         self._fill()
@@ -183,6 +186,8 @@ class Runner:
     def _offer(self, tree: TaskTree, task: Task) -> None:
         if self._due.is_later(tree, task):
             return
+        if tree.has_times:
+            self._due.ready(tree, task)
         if task.crashes and is_suspect(task):
             self._quarantine.offer(tree.id, task)
         else:
@@ -292,6 +297,7 @@ class Runner:
             run=tree.run,
             absent=absent,
             context_id=tree.head.context_id,
+            due_at=_due_at(tree, task) if tree.has_times else task.deadline,
             report=self._report_to,
             submit=self._submit_to,
             at_most_once=spec is not None and spec.at_most_once,
@@ -476,3 +482,8 @@ class Runner:
         job = asyncio.create_task(work)
         jobs.add(job)
         job.add_done_callback(jobs.discard)
+
+
+def _due_at(tree: TaskTree, task: Task) -> float | None:
+    limit = deadline_of(tree, task)
+    return None if limit is None else limit.at

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.retry import RetryPolicy
 
@@ -63,6 +65,7 @@ class Cause(StrEnum):
     NO_ROOM = "no_room"
     TIMEOUT = "timeout"
     DEADLINE = "deadline"
+    QUEUE_TIMEOUT = "queue_timeout"
     POISON = "poison"
     OUTCOME_UNKNOWN = "outcome_unknown"
     DEPENDENCY_FAILED = "dependency_failed"
@@ -119,7 +122,8 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     inputs: dict[str, Any] = {}
     schemas: dict[str, Any] | None = None
     params: dict[str, Any] | None = None
-    timeout: float | None = None  # seconds for one attempt
+    timeout: float | None = None  # seconds for one attempt; of a group, for all below it from its first start on
+    queue_timeout: float | None = None  # seconds that it may wait for a slot, once it is ready
     deadline: float | None = None
     max_attempts: int = 1
     retry: RetryPolicy = RetryPolicy()
@@ -174,6 +178,7 @@ class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     version: int = 0  # the sequence number of its last event
     status: TaskStatus = TaskStatus.PENDING
     run: int = 0  # number of the latest run
+    run_at: float = 0.0  # when that run began
     is_live: bool = False  # a run has begun and has not ended
     scope: tuple[str, ...] | None = None  # the tasks of the latest run; None: all of them
     cancelled: str | None = None  # why the latest run was cancelled as a whole
@@ -185,3 +190,24 @@ class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     original_task_id: str | None = None
     created_at: float
     updated_at: float  # of the latest change of status
+
+
+def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
+    """Whether a dependency that ended with this status lets a dependent of that kind run."""
+    match on:
+        case On.SUCCESS:
+            return status is TaskStatus.COMPLETED and not is_skipped
+        case On.FAILURE:
+            return status is not TaskStatus.COMPLETED
+        case On.ANY:
+            return True
+
+
+def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:
+    """The task with these fields, given as JSON values, changed."""
+    return replace(task, **{k: msgspec.convert(v, _FIELD_TYPES[k]) for k, v in changes.items()}, updated_at=at)
+
+
+_FIELD_TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Task)} | {
+    "dependencies": tuple[Dependency, ...]
+}

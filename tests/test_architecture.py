@@ -29,8 +29,10 @@ LAYERS = (
     ("core.task",),
     ("core.commands", "core.copies", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.in_flight", "core.node_status"),
-    ("core.inputs", "core.quarantine", "core.queue", "core.room", "core.shares", "core.streaming", "core.tree"),
-    ("core.graph",),
+    ("core.inputs", "core.quarantine", "core.queue", "core.room", "core.shares", "core.streaming"),
+    ("core.tolerance",),
+    ("core.tree",),
+    ("core.graph", "core.times"),
     ("core.decide", "core.plan"),
     ("core.pieces", "core.turns"),
     ("core.names",),
@@ -53,10 +55,17 @@ LAYERS = (
     ("core.attempt", "core.brought_schemas"),
     ("core.due", "core.leftovers", "core.recovery", "core.reports", "core.runner_limits", "core.time_limits"),
     ("core.runner",),
+    ("core.home",),
     ("core.session",),
     ("core.manager",),
     ("core",),
-    ("a2a_server.allocator", "a2a_server.forks", "a2a_server.overload", "a2a_server.targets"),
+    (
+        "a2a_server.allocator",
+        "a2a_server.forks",
+        "a2a_server.init_process",
+        "a2a_server.overload",
+        "a2a_server.targets",
+    ),
     ("a2a_server.framing",),
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
@@ -99,7 +108,7 @@ LAYERS = (
 PURE = frozenset(
     f"core.{name}"
     for name in (
-        *("task", "commands", "events", "tree", "decide", "graph", "plan"),
+        *("task", "commands", "events", "tree", "decide", "graph", "plan", "times", "tolerance"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "quarantine", "queue", "room", "shares"),
         *("content_coding", "copies", "in_flight", "owners", "jsonscan", "node_status", "streaming"),
     )
@@ -133,6 +142,7 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("core.attempt", "_stop_gently"): "an executor's cancel(): foreign code",
     ("core.executors.process_worker", "run"): "a function in a process of its own: raised again in the parent",
     ("core.executors.threads", "_tell_of"): "a function in a thread: raised again where it is awaited",
+    ("core.home", "_begin"): "those who wait for a session's opening, who are told what it raised",
     ("core.hooks", "_call_safely"): "a user's post hook: what has happened must not change",
     ("core.runner", "_run"): "the runner: a bug of ours must not leave a task running for ever",
     ("core.storage.writer", "_write"): "the writer's thread: callers must not wait for ever",

@@ -18,6 +18,7 @@ from a2a_server.cli.view import Screen, TreeView, screen, tree_view
 from a2a_server.config import load
 from a2a_server.extensions import load_executors
 from a2a_server.forks import kept_from_children
+from a2a_server.init_process import run_below_init
 from a2a_server.task_view import tree_object
 from core.errors import TaskNotCancelable
 from core.session import Session
@@ -62,6 +63,7 @@ def run(
     if url is not None and (database or executors or config):
         raise Failure("--database, --executors and --config are for running here, not with --url", 2)
     items = read_tree(tree)
+    run_below_init()
     silent = output is Format.JSON
     try:
         if url is not None:

@@ -8,6 +8,7 @@ import typer
 
 from a2a_server.cli.output import Format, print_json_line, stdout_kept
 from a2a_server.config import load
+from a2a_server.init_process import run_below_init
 from a2a_server.server import serve as run_server
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -85,6 +86,7 @@ def serve(
         name: value or None if isinstance(value, list | tuple) else value for name, value in context.params.items()
     }
     del given["output"]
+    run_below_init()
     settings = load(given, os.environ, Path.cwd())
     if output is Format.TEXT:
         raise typer.Exit(run_server(settings))

@@ -54,7 +54,7 @@ from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 
-A2A = "a2a"
+A2A, OURS = "a2a", "tasks"  # where a tree comes from: A2A clients see the first ones only
 CANCELS_AT_A_TIME = (
     50  # of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped
 )
@@ -130,7 +130,10 @@ class TasksMethods:
         webhook = self._webhook(params)
         resumes = params.use_streaming and context.last_event_id is not None
         if params.tasks is not None:
-            task_id = await self._make(context, "tasks.execute", params, params.tasks, execute=True, webhook=webhook)
+            origin = A2A if params.a2a else OURS
+            task_id = await self._make(
+                context, "tasks.execute", params, params.tasks, execute=True, webhook=webhook, origin=origin
+            )
             # As the tree was before its run, so that every event comes after it.
             before = replace(await seen_head(self._session, context.principal.scope, task_id), version=0, is_live=True)
         elif resumes:
@@ -167,6 +170,7 @@ class TasksMethods:
         *,
         execute: bool,
         webhook: TaskPushNotificationConfig | None = None,
+        origin: str = OURS,
     ) -> str:
         """The id of the tree of these tasks: stored now, or found where the request came before under its key."""
         claim = self._idempotency.claim(context, operation, params)
@@ -176,13 +180,15 @@ class TasksMethods:
             plan = planned() if context.aside is None else await context.aside.run(context.owner, planned)
             await self._open_tasks.admit(context.owner, len(plan.tasks))
             documents = () if claim is None else (claim.document(plan.root_id, plan.root_id),)
+            context_id = self._session.clock.new_id() if origin == A2A else None
+            create = partial(self._session.create, plan, origin=origin, context_id=context_id, execute=execute)
             if webhook is None or self._webhooks is None:
-                return (await self._session.create(plan, execute=execute, documents=documents)).id
+                return (await create(documents=documents)).id
             root_id, begin = plan.root_id, Standing(shown=TaskStatus.PENDING.value)
             enrolled = self._webhooks.prepare(
                 Caller(context.owner, TASKS), webhook, task_id=root_id, tree_id=root_id, standing=begin
             )
-            await self._session.create(plan, execute=execute, documents=documents + enrolled.documents)
+            await create(documents=documents + enrolled.documents)
             self._webhooks.enroll(enrolled)
             return root_id
 
@@ -393,6 +399,8 @@ def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
         problems.append(Problem("task_id", "give either task_id or tasks"))
     if params.use_streaming and params.wait:
         problems.append(Problem("wait", "use_streaming and wait exclude each other"))
+    if params.a2a and params.tasks is None:
+        problems.append(Problem("a2a", "is for new tasks: a tree that is stored stays what it is"))
     if params.tasks is not None and params.use_streaming and context.last_event_id is not None:
         problems.append(Problem("Last-Event-ID", "tasks are not created twice: take the stream up with task_id"))
     if problems:

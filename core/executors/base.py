@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -121,6 +122,7 @@ class TaskContext:
     run: int
     absent: tuple[str, ...] = ()  # id, or reference, of each optional dependency that did not complete
     context_id: str | None
+    due_at: float | None = None  # seconds since 1970
     report: Callable[[str, Command], Awaitable[object]]  # to the tree; done when stored; raises StaleAttempt
     submit: Callable[[str, Command], Awaitable[asyncio.Future[None]]]  # done when on its way; then: when stored
     at_most_once: bool = False
@@ -197,6 +199,11 @@ class TaskContext:
         """Keep so many bytes of memory for what was fetched, at most."""
         if self._room is not None:
             self._room.shrink(taken)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the task must have ended: the earliest of its deadline, its groups' and the ends of their timeouts."""
+        return None if self.due_at is None else datetime.fromtimestamp(self.due_at, UTC)
 
     @property
     def attempt(self) -> int:

@@ -25,6 +25,7 @@ from core.errors import (
     TaskNotFound,
 )
 from core.events import Recorded
+from core.origin import CALLER
 from core.pieces import in_pieces
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
@@ -43,7 +44,8 @@ from core.storage.base import (
     running_tree,
 )
 from core.storage.guard import RESERVE, Guard
-from core.storage.integrity import require_whole
+from core.storage.inspection import Inspection
+from core.storage.integrity import require_commits, require_whole
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
 from core.storage.reader import Reader, Row
@@ -51,7 +53,8 @@ from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
 
 # Where the JSON stands in the rows that codec reads.
-CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
+CHECK_SECONDS = 5.0  # how long a start looks for damage in a small file
+SMALL_FILE = 8 * 1024 * 1024  # bytes; a larger one is checked beside the work
 
 Given = TypeVar("Given")
 Value = TypeVar("Value")
@@ -101,6 +104,7 @@ class SqlStorage:
         self._exit_process = exit_process
         self._lock = DatabaseLock(self.path, creates=True)
         self._guard = Guard(self.path, reserve=reserve, loss=self._lock.file.loss)
+        self.inspection = Inspection(self.path)
         self._abandoning = threading.Lock()
         self._process = 0  # that opened it
         self._writer: Writer | None = None
@@ -112,7 +116,7 @@ class SqlStorage:
         writer = Writer(self.path, exit_process=self._exit_process, guard=self._guard)
         reader = Reader(self.path)
         try:
-            await asyncio.to_thread(_prepare, self.path)
+            is_checked = await asyncio.to_thread(_prepare, self.path)
             await writer.start()
             self._lock.file.watch_logs()
         except BaseException:
@@ -127,8 +131,12 @@ class SqlStorage:
         except BaseException:  # nobody would close what is open already
             await self.close()
             raise
+        self.inspection = Inspection(self.path)
+        if not is_checked:
+            self.inspection.begin()
 
     async def close(self) -> None:
+        await asyncio.to_thread(self.inspection.stop)
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()
@@ -143,6 +151,7 @@ class SqlStorage:
         with self._abandoning:
             reader, self._reader = self._reader, None
             writer, self._writer = self._writer, None
+            self.inspection.stop()
             if reader is not None:
                 reader.abandon()
             if writer is not None:
@@ -154,7 +163,7 @@ class SqlStorage:
         return self._lock.file.identity
 
     def refusal(self) -> str | None:
-        return self._guard.refusal()
+        return self._guard.refusal() or self.inspection.damage
 
     def written(self, owner: str) -> int:
         return 0 if self._writer is None else self._writer.written.get(owner, 0)
@@ -177,7 +186,7 @@ class SqlStorage:
             self._guard.require_room(0, is_new=True)
             _insert_draft(connection, task)
 
-        await self._run(insert)
+        await self._run(insert, task.id)
 
     async def cancel_draft(self, task: Task) -> bool:
         def change(connection: Connection) -> bool:
@@ -187,7 +196,7 @@ class SqlStorage:
             statements.PUT_TASKS.run(connection.exec_driver_sql, [codec.task_row(task)])
             return True
 
-        was_draft: bool = await self._run(change)
+        was_draft: bool = await self._run(change, task.id)
         return was_draft
 
     async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
@@ -295,14 +304,15 @@ class SqlStorage:
         return await _readable(await self._reading().rows(queries.document_list(query)), codec.read_document)
 
     async def put_documents(self, *documents: Document) -> None:
-        await self._run(lambda connection: _put_documents(connection, documents))
+        names = [f"{document.kind} {document.id}" for document in documents]
+        await self._run(lambda connection: _put_documents(connection, documents), *names)
 
     async def delete_documents(self, *names: tuple[str, str]) -> int:
-        deleted: int = await self._run(lambda connection: _delete_documents(connection, names))
+        deleted: int = await self._run(lambda connection: _delete_documents(connection, names), *map(" ".join, names))
         return deleted
 
     async def delete(self, tree_id: str) -> bool:
-        deleted: bool = await self._run(lambda connection: _delete(connection, tree_id))
+        deleted: bool = await self._run(lambda connection: _delete(connection, tree_id), tree_id)
         return deleted
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
@@ -338,10 +348,11 @@ class SqlStorage:
         is_more: bool = await self._run(lambda connection: retire.sweep_logs(connection, limit))
         return is_more
 
-    async def _run(self, job: Callable[[Connection], Any]) -> Any:
+    async def _run(self, job: Callable[[Connection], Any], *names: str) -> Any:
+        """`names`: what the job concerns, whose writes keep their order."""
         if self._writer is None:
             raise StorageUnavailable(CLOSED)
-        return await self._writer.submit(job)
+        return await self._writer.submit(job, CALLER.get(), names)
 
     def _reading(self) -> Reader:
         if self._reader is None:
@@ -368,10 +379,15 @@ def _refused() -> asyncio.Future[None]:
     return future
 
 
-def _prepare(path: Path) -> None:
-    if not require_whole(path, CHECK_SECONDS):
-        logger.warning("%s was checked in part, within %g s; `a2a-server db check` checks all", path, CHECK_SECONDS)
+def _prepare(path: Path) -> bool:
+    """Make it ready, in a time that does not grow with the file; whether all of it was checked."""
+    log = path.with_name(path.name + "-wal")
+    is_small = path.stat().st_size + (log.stat().st_size if log.exists() else 0) <= SMALL_FILE
+    if not is_small:
+        require_commits(path)
+    is_checked = is_small and require_whole(path, CHECK_SECONDS)
     migrate(path)
+    return is_checked
 
 
 def _insert_draft(connection: Connection, task: Task) -> None:

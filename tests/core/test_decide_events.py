@@ -208,11 +208,9 @@ def test_a_task_that_outlives_its_deadline_fails_and_others_do_not() -> None:
     assert do(tree, c.ExpireTask("a"), NOW + 5) == [e.TaskFailed("a", 1, text, Cause.DEADLINE)]
 
 
-def test_at_rest_and_for_groups_no_deadline_passes() -> None:
-    tree = tree_of(task("a", deadline=NOW + 5), task("g", executor=None, deadline=NOW + 5), task("b", parent="g"))
+def test_at_rest_no_deadline_passes() -> None:
+    tree = tree_of(task("a", deadline=NOW + 5), task("b"))
     assert decide(c.ExpireTask("a"), tree, NOW + 9) == []
-    do(tree, c.Execute())
-    assert decide(c.ExpireTask("g"), tree, NOW + 9) == []
 
 
 def test_a_task_is_not_started_at_its_deadline() -> None:

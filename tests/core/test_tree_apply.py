@@ -180,7 +180,9 @@ def test_a_run_begins_pending_whatever_the_one_before_ended_as() -> None:
     do(tree, c.FailAttempt("a", 1, "boom"))
     assert tree.status is FAILED
     do(tree, c.Execute(), LATER)
-    head = TreeHead(id="root", size=2, version=tree.version, run=2, is_live=True, created_at=NOW, updated_at=LATER)
+    head = TreeHead(
+        id="root", size=2, version=tree.version, run=2, run_at=LATER, is_live=True, created_at=NOW, updated_at=LATER
+    )
     assert tree.head == head
 
 
