@@ -289,6 +289,10 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_RUNNING, "crashes", MAX_CRASHES, "times that a task may take the process down while nothing else runs", "",
            FAILS,
            "core/test_runner.py::test_a_task_that_takes_five_processes_down_is_poison"),
+    _fixed(_RUNNING, "transaction", base.TRANSACTION_ROWS,
+           "rows that several writes have in one transaction, in which callers take turns", "", WAITS,
+           "storage/test_writer.py::"
+           "test_behind_one_callers_large_trees_another_callers_write_waits_for_one_of_them"),
 
     _fixed(_LISTS, "lists", turns.MOST_LISTS, "lists and whole trees read at the same time", "", WAITS, _IN_TURN),
     _fixed(_LISTS, "lists_per_caller", turns.MOST_LISTS_PER_CALLER, "of these, one caller's", "", WAITS, _IN_TURN),

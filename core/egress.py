@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -323,10 +322,13 @@ class Egress:
         self.policy = policy
         self._names = NameLookups(resolve)
         self._network = network
+        self._ssl_context: ssl.SSLContext | None = None
 
-    @cached_property
-    def _ssl_context(self) -> ssl.SSLContext:
-        return trusting()  # costs milliseconds: made once, at the first call
+    async def _certificates(self) -> ssl.SSLContext:
+        """Made once, at the first call, and beside the event loop: reading all certificates took up to 0.7 s of it."""
+        if self._ssl_context is None:
+            self._ssl_context = await asyncio.to_thread(trusting)
+        return self._ssl_context
 
     async def fetch(self, call: Outgoing, room: Room | None = None) -> Incoming:
         """Make the call and read the answer, whatever its status. `room` pays for the answer's memory.
@@ -335,19 +337,20 @@ class Egress:
         came, and what `room` raises. Cancelling it drops the connection.
         """
         limit = self.policy.timeout if call.timeout is None else min(call.timeout, self.policy.timeout)
+        certificates = await self._certificates()  # not within the limit, which is for the other side
         try:
             async with asyncio.timeout(limit):
-                return await self._fetch(call, limit, room)
+                return await self._fetch(call, limit, room, certificates)
         except TimeoutError as error:
             raise FetchTimeout(f"no complete answer within {limit:g} s") from error
         except KNOWN_FAILURES as error:
             raise EgressError(next(text for text, types in FAILURES.items() if isinstance(error, types))) from error
 
-    async def _fetch(self, call: Outgoing, limit: float, room: Room | None) -> Incoming:
+    async def _fetch(self, call: Outgoing, limit: float, room: Room | None, certificates: ssl.SSLContext) -> Incoming:
         started = time.perf_counter()
         wire = Wire(FRAMING * self.policy.max_bytes + MAX_HEAD)
         backend = GuardedBackend(self.policy, self._names, call.owner, wire, self._network)
-        transport = _Transport(backend, wire, self._ssl_context)
+        transport = _Transport(backend, wire, certificates)
         async with httpx2.AsyncClient(
             transport=transport, trust_env=False, timeout=limit, headers={"Accept-Encoding": "identity"}
         ) as client:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from core import events as e
-from core.task import TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
+from core.task import TERMINAL, TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
 
 
 class TaskTree:
@@ -20,6 +20,7 @@ class TaskTree:
 
     def __init__(self, head: TreeHead, tasks: Iterable[Task]) -> None:
         self._head = head
+        self.id = head.id
         self.tasks: dict[str, Task] = {task.id: task for task in tasks}
         self._changed: dict[str, None] = {}  # in order, each once
         self._ready: list[str] = []
@@ -72,7 +73,7 @@ class TaskTree:
 
     def is_open(self, task_id: str) -> bool:
         """Whether the present run has the task still to end."""
-        return not self.tasks[task_id].status.is_terminal and (self.scope is None or task_id in self.scope)
+        return self.tasks[task_id].status not in TERMINAL and (self.scope is None or task_id in self.scope)
 
     def is_startable(self, task: Task) -> bool:
         """Whether an attempt may take the task, as soon as its `runnable_at` has come."""
@@ -144,15 +145,9 @@ class TaskTree:
 
     def ancestors(self, task_id: str) -> Iterator[Task]:
         """The task's parent, its parent's parent, and so on."""
-        parent = self.tasks[task_id].parent_id
-        while parent is not None:
-            task = self.tasks[parent]
-            yield task
-            parent = task.parent_id
-
-    @property
-    def id(self) -> str:
-        return self._head.id
+        task = self.tasks[task_id]
+        while task.parent_id is not None:
+            yield (task := self.tasks[task.parent_id])
 
     @property
     def version(self) -> int:

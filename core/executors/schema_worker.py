@@ -4,6 +4,7 @@ It talks with its parent over one socket, in frames: four bytes of length, then 
 It ends when its parent hangs up, and by its bounds when it works on without one.
 """
 
+import os
 import resource
 import socket
 import sys
@@ -14,6 +15,8 @@ import msgspec
 
 from core.executors.process_worker import HEADER
 from core.executors.schema import judge_schema, violation
+
+NICENESS = 5  # steps behind the server, which serves everybody: judgements may wait for the processor
 
 
 def bound_memory(size: int) -> None:
@@ -68,6 +71,7 @@ def main() -> None:  # pragma: no cover - runs in a process of its own
     connection = socket.socket(fileno=int(descriptor))
     connection.set_inheritable(False)
     bound_memory(int(memory))
+    os.nice(NICENESS)
     with suppress(EOFError, ConnectionError):
         send(connection, {"ready": True})
         while True:

@@ -1,7 +1,7 @@
 """What the orchestrator asks of a storage. Every implementation passes `tests/storage/conformance.py`.
 
 The contract in one sentence: an append is all or nothing, durable when its future resolves, refused when the tree's
-version is not the expected one, and appends resolve in the order in which they were made.
+version is not the expected one, and appends of one owner resolve in the order in which they were made.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from core.task import Task, TaskStatus, TreeHead
 
 LIST_BYTES = 24 * 1024 * 1024  # of JSON, that a page of a list may have: more than one task's inputs and result
 READS_PER_CALLER = 2  # at the same time: fewer than there are connections for them
+TRANSACTION_ROWS = 2_048  # of one transaction, unless its first write alone has more: about 50 ms
 LIST_SECONDS = 1.0  # that one read of a list may take
 COUNTED = 10_000  # rows that a list counts: what it finds beyond them does not change its total
 LOG_BYTES = 1024 * 1024  # of JSON, behind which a page of a log ends for those who read it one by one

@@ -27,7 +27,7 @@ class HeldFile:
         self._path = path
         self._file: int | None = None
         self._identity: Identity | None = None
-        self._watched: list[tuple[Path, Identity]] = []  # the file, and SQLite's beside it
+        self._watched: list[tuple[str, Identity]] = []  # the file, and SQLite's beside it
 
     @property
     def identity(self) -> str:
@@ -49,13 +49,13 @@ class HeldFile:
             raise DatabaseInUse(f"The database {self._path} is in use by another process, under this or another name")
         found = os.fstat(file)
         self._file, self._identity = file, (found.st_dev, found.st_ino)
-        self._watched = [(self._path, self._identity)]
+        self._watched = [(str(self._path), self._identity)]
         _held[self._identity] = self
 
     def watch_logs(self) -> None:
         """Remember SQLite's files beside the database, which are there as soon as it is read for the first time."""
         logs = [self._beside(suffix) for suffix in LOGS]
-        self._watched += [(log, found) for log in logs if (found := _identity(log)) is not None]
+        self._watched += [(str(log), found) for log in logs if (found := _identity(log)) is not None]
 
     def identities(self) -> list[Identity]:
         """Of the file and of what lies beside it."""
@@ -120,5 +120,5 @@ def _locked(file: int) -> bool:
     return True
 
 
-def _told(path: Path, what: str) -> str:
-    return f"The file {path.name} {what} while the server used it: put it back, or restart the server"
+def _told(path: str, what: str) -> str:
+    return f"The file {os.path.basename(path)} {what} while the server used it: put it back, or restart the server"

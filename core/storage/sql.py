@@ -25,6 +25,7 @@ from core.errors import (
     TaskNotFound,
 )
 from core.events import Recorded
+from core.origin import CALLER
 from core.pieces import in_pieces
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
@@ -180,7 +181,7 @@ class SqlStorage:
             self._guard.require_room(0, is_new=True)
             _insert_draft(connection, task)
 
-        await self._run(insert)
+        await self._run(insert, task.id)
 
     async def cancel_draft(self, task: Task) -> bool:
         def change(connection: Connection) -> bool:
@@ -190,7 +191,7 @@ class SqlStorage:
             statements.PUT_TASKS.run(connection.exec_driver_sql, [codec.task_row(task)])
             return True
 
-        was_draft: bool = await self._run(change)
+        was_draft: bool = await self._run(change, task.id)
         return was_draft
 
     async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
@@ -298,14 +299,15 @@ class SqlStorage:
         return await _readable(await self._reading().rows(queries.document_list(query)), codec.read_document)
 
     async def put_documents(self, *documents: Document) -> None:
-        await self._run(lambda connection: _put_documents(connection, documents))
+        names = [f"{document.kind} {document.id}" for document in documents]
+        await self._run(lambda connection: _put_documents(connection, documents), *names)
 
     async def delete_documents(self, *names: tuple[str, str]) -> int:
-        deleted: int = await self._run(lambda connection: _delete_documents(connection, names))
+        deleted: int = await self._run(lambda connection: _delete_documents(connection, names), *map(" ".join, names))
         return deleted
 
     async def delete(self, tree_id: str) -> bool:
-        deleted: bool = await self._run(lambda connection: _delete(connection, tree_id))
+        deleted: bool = await self._run(lambda connection: _delete(connection, tree_id), tree_id)
         return deleted
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
@@ -341,10 +343,11 @@ class SqlStorage:
         is_more: bool = await self._run(lambda connection: retire.sweep_logs(connection, limit))
         return is_more
 
-    async def _run(self, job: Callable[[Connection], Any]) -> Any:
+    async def _run(self, job: Callable[[Connection], Any], *names: str) -> Any:
+        """`names`: what the job concerns, whose writes keep their order."""
         if self._writer is None:
             raise StorageUnavailable(CLOSED)
-        return await self._writer.submit(job)
+        return await self._writer.submit(job, CALLER.get(), names)
 
     def _reading(self) -> Reader:
         if self._reader is None:

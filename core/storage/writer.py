@@ -1,7 +1,8 @@
 """The single writer of a SQLite database: one thread with the only writing connection, and group commit.
 
-Whatever waits goes into one transaction (at most `MAX_BATCH` items), and futures resolve after its COMMIT. A batch in
-which something is refused is rolled back and written again item by item, each in a savepoint: only the guilty fail.
+Whatever waits goes into one transaction, and futures resolve after its COMMIT. Where that is more than a transaction
+of about 50 ms takes, owners take turns (`backlog`). A batch in which something is refused is rolled back and written
+again item by item, each in a savepoint: only the guilty fail.
 """
 
 import asyncio
@@ -13,25 +14,23 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, create_engine, exc
 from sqlalchemy.pool import NullPool
 
 from core.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable, VersionConflict
+from core.storage.backlog import Backlog
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
 from core.storage.guard import Guard
 from core.storage.witness import NUMBERS, Witness
+from core.storage.writes import UNSTORABLE, Job, Write, is_one_batch, next_batch, weight
 from core.task import TreeHead
 
 logger = logging.getLogger(__name__)
 
-Job = Callable[[Connection], Any]  # another kind of write; raises a CoreError to be refused
-
 MAX_WAITING = 10_000  # items not yet durable; jobs may fill half of it, so that appends, which never wait, find room
-MAX_BATCH = 512  # items of one transaction
-MAX_BATCH_ROWS = 8_192  # no more items once a batch has so many
 CHECKPOINT_PAGES = 4_000  # 16 MiB: its syncs and the pages that it writes are shared by some hundred commits
 IDLE_SECONDS = 1.0
 GATHERED = 0.005  # seconds that a write waits at most for others to share its commit
@@ -54,20 +53,6 @@ PRAGMAS = (
 )
 
 
-class _Item(NamedTuple):
-    """One thing to write. `failures_known`: how many failed appends the event loop knew of when it was made."""
-
-    future: asyncio.Future[Any]
-    work: Append | Job
-    failures_known: int
-
-
-# What a value that is no JSON, or no value of its column, makes of a write.
-UNSTORABLE = (
-    TypeError, ValueError, OverflowError, RecursionError,
-    sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
-    exc.DataError, exc.InterfaceError, exc.ProgrammingError,
-)  # fmt: skip
 CONFLICTS = (sqlite3.IntegrityError, exc.IntegrityError)
 REFUSALS = (CoreError, *CONFLICTS, *UNSTORABLE)
 # Jobs go through SQLAlchemy; the writer's own statements, some six a commit, straight to the driver (decision 0010).
@@ -92,16 +77,16 @@ class Writer:
         self._is_abandoned = False  # the event loop is gone, and nobody is to be answered
         # of the event loop
         self._waiting = 0
-        self._tick: list[_Item] = []  # not handed to the thread yet
+        self._tick: list[Write] = []  # not handed to the thread yet
         self._is_gathering = False
-        self._in_line: deque[_Item] = deque()  # jobs without room yet
+        self._in_line: deque[Write] = deque()  # jobs without room yet
         self._failures_known = 0
         # of both
-        self._queue: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Write] | None] = queue.SimpleQueue()
         # of the thread; others may read it
         self.written: defaultdict[str, int] = defaultdict(int)  # owner -> bytes of its events and tasks, an upper bound
         # of the thread
-        self._backlog: deque[_Item] = deque()
+        self._backlog: Backlog[Write] = Backlog(weight)
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
         self._failures = 0
         self._stored: dict[str, TreeHead] = {}
@@ -144,13 +129,15 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
 
-    def submit(self, work: Append | Job) -> asyncio.Future[Any]:
+    def submit(self, work: Append | Job, owner: str = "", names: tuple[str, ...] = ()) -> asyncio.Future[Any]:
         """Queue a write; the future resolves, with a job's result, when it is durable.
 
-        Without room an append is refused at once; a job waits, which slows its caller down.
+        Without room an append is refused at once; a job waits, which slows its caller down. Where more waits than one
+        transaction takes, owners take turns; the order of one owner's writes, of those to one tree, and of jobs that
+        concern one of these names stays.
         """
         future = self._loop.create_future()
-        item = _Item(future, work, self._failures_known)
+        item = Write(future, work, self._failures_known, owner, names)
         if self._closing:
             future.set_exception(StorageUnavailable(CLOSED))
         elif not isinstance(work, Append):
@@ -166,7 +153,7 @@ class Writer:
         while self._in_line and self._waiting < MAX_WAITING // 2:
             self._enqueue(self._in_line.popleft())
 
-    def _enqueue(self, item: _Item) -> None:
+    def _enqueue(self, item: Write) -> None:
         if item.future.cancelled():  # while it stood in line
             return
         self._waiting += 1
@@ -265,35 +252,30 @@ class Writer:
         # Transactions begin where this module says so; with None sqlite3 begins none by itself.
         return sqlite3.connect(self._path, isolation_level=None, cached_statements=256)
 
-    def _take(self) -> list[_Item]:
+    def _take(self) -> list[Write]:
         """What waits, up to a batch; blocks until there is something. Empty at the end."""
+        handed: list[Write] | None = []
+        while not handed and not self._backlog:
+            try:
+                is_awake = self._log_pages or self._guard.wants_looks
+                handed = self._queue.get(timeout=IDLE_SECONDS if is_awake else None)
+            except queue.Empty:
+                self._idle()
+                continue
+            if handed is None:
+                return []
+        items = list(handed or ())
         try:
-            while not self._backlog:
-                try:
-                    is_awake = self._log_pages or self._guard.wants_looks
-                    handed = self._queue.get(timeout=IDLE_SECONDS if is_awake else None)
-                except queue.Empty:
-                    self._idle()
-                    continue
-                if handed is None:
-                    return []
-                self._backlog.extend(handed)
-            while len(self._backlog) < MAX_BATCH:
-                handed = self._queue.get_nowait()
-                if handed is None:
-                    self._queue.put(None)  # the end comes after what waits
-                    break
-                self._backlog.extend(handed)
+            while (handed := self._queue.get_nowait()) is not None:
+                items += handed
+            self._queue.put(None)  # the end comes after what waits
         except queue.Empty:
             pass
-        items: list[_Item] = []
-        rows = 0
-        while self._backlog and len(items) < MAX_BATCH and rows < MAX_BATCH_ROWS:
-            item = self._backlog.popleft()
-            items.append(item)
-            if isinstance(item.work, Append):
-                rows += len(item.work.events) + len(item.work.tasks)
-        return items
+        if not self._backlog and is_one_batch(items):
+            return items
+        for item in items:
+            self._backlog.add(item, *item.line)
+        return next_batch(self._backlog)
 
     def _idle(self) -> None:
         """Nothing was written for a second: shorten the log, and see whether writes would succeed."""
@@ -314,7 +296,7 @@ class Writer:
         else:
             self._guard.failure = None
 
-    def _write(self, items: list[_Item]) -> list[Outcome]:
+    def _write(self, items: list[Write]) -> list[Outcome]:
         """One transaction. Nothing of it is stored when the database cannot be written."""
         self._has_job = False
         self._last = None
@@ -344,13 +326,13 @@ class Writer:
         self._guard.failure = None
         return outcomes
 
-    def _failed_batch(self, items: list[_Item], message: str) -> list[Outcome]:
+    def _failed_batch(self, items: list[Write], message: str) -> list[Outcome]:
         self._stored.clear()
         if self._driver.in_transaction:  # SQLite ends it by itself after some errors
             self._driver.rollback()
         return self._refused(items, StorageUnavailable(message))
 
-    def _refused(self, items: list[_Item], error: StorageUnavailable) -> list[Outcome]:
+    def _refused(self, items: list[Write], error: StorageUnavailable) -> list[Outcome]:
         """Each gets an error of its own: a traceback is written into it wherever it is raised."""
         return [(item.future, None, type(error)(str(error))) for item in items]
 
@@ -374,10 +356,10 @@ class Writer:
         logger.critical("%s on %s failed (%s); ending the process", step, self._path, _code_name(error))
         self._exit(EXIT_CODE)
 
-    def _write_together(self, items: list[_Item]) -> list[Outcome]:
+    def _write_together(self, items: list[Write]) -> list[Outcome]:
         """All appends between two jobs as one set of rows; any refusal is raised."""
         if self._failed:
-            raise RowsMissed  # rare: each item is to be compared with the failures first
+            self._compare_with_failures(items)
         outcomes: list[Outcome] = []
         appends: list[Append] = []
         for item in items:
@@ -394,7 +376,7 @@ class Writer:
             self._write_batch(appends)
         return outcomes
 
-    def _write_apart(self, items: list[_Item]) -> list[Outcome]:
+    def _write_apart(self, items: list[Write]) -> list[Outcome]:
         """Each item in a savepoint of its own."""
         outcomes: list[Outcome] = []
         for item in items:
@@ -402,9 +384,9 @@ class Writer:
             try:
                 result = self._write_one(item)
             except CONFLICTS:
-                error: CoreError = VersionConflict(_tree_id(item))
+                error: CoreError = VersionConflict(item.tree_id)
             except CoreError as refusal:
-                error = VersionConflict(_tree_id(item)) if isinstance(refusal, RowsMissed) else refusal
+                error = VersionConflict(item.tree_id) if isinstance(refusal, RowsMissed) else refusal
             except UNSTORABLE as problem:
                 logger.error("a write to %s cannot be stored: %s", self._path, problem)
                 error = StorageError("A value cannot be stored: it is not JSON")
@@ -420,16 +402,22 @@ class Writer:
                 self._failed[item.work.head.id] = self._failures
         return outcomes
 
-    def _write_one(self, item: _Item) -> Any:
+    def _compare_with_failures(self, items: list[Write]) -> None:
+        """Rare. Raises RowsMissed where an item may have been decided on what is not so."""
+        if not self._backlog and all(item.failures_known == self._failures for item in items):
+            self._failed.clear()  # whatever comes from now on knows of all of them
+        elif any(item.tree_id in self._failed for item in items):
+            raise RowsMissed
+
+    def _write_one(self, item: Write) -> Any:
         if not isinstance(item.work, Append):
             return self._do(item.work)
         tree_id = item.work.head.id
         # Made before its maker knew that an earlier append of the tree had failed: decided on what is not so.
         if item.failures_known < self._failed.get(tree_id, 0):
             raise VersionConflict(tree_id)
-        if item.failures_known == self._failures:
-            self._failed.clear()  # whatever comes from now on knows of all of them
         self._write_batch([item.work])
+        self._failed.pop(tree_id, None)  # what comes of this tree from now on knows of all failures
         return None
 
     def _do(self, job: Job) -> Any:
@@ -474,10 +462,6 @@ class Writer:
         if pages - moved > ALARM_PAGES:
             logger.warning("%d pages of the log of %s wait for a reader to end", pages - moved, self._path)
         return int(pages)
-
-
-def _tree_id(item: _Item) -> str:
-    return item.work.head.id if isinstance(item.work, Append) else ""
 
 
 def _original(error: Exception) -> BaseException:

@@ -1,5 +1,6 @@
 """R27: one caller does at once all that hangs, fills or starves a server; another caller hardly notices it."""
 
+import http.client
 import json
 import os
 import subprocess
@@ -11,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psutil
 import pytest
 
@@ -31,25 +31,48 @@ def key_of(folder: Path, caller: str) -> str:
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
-class Bystander:
-    """The other caller: how long its trivial tasks and the health check take, and the server's memory."""
+def ask(port: int, path: str, body: Any = None, **headers: str) -> bytes:
+    """The answer on a connection of its own, from a client that costs little: it is not what is measured.
 
-    def __init__(self, server: ServerProcess, key: str) -> None:
-        self._server, self._key = server, key
+    Raises OSError or HTTPException.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        if body is None:
+            connection.request("GET", path)
+        else:
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+UNREACHED = (OSError, http.client.HTTPException)
+
+
+class Bystander:
+    """The other caller: how long its trivial tasks and the health check take, and the server's memory.
+
+    Beside it the same question to a program that only echoes: what the machine itself takes under this load.
+    """
+
+    def __init__(self, server: ServerProcess, key: str, echo: int = 0) -> None:
+        self._server, self._key, self._echo = server, key, echo
         self._done = threading.Event()
         self.some = threading.Event()  # set after five tasks
         self.tasks: list[float] = []
         self.health: list[float] = []
+        self.floor: list[float] = []
         self.memory = 0  # MiB
         self.failures: list[str] = []
 
     def task(self) -> float:
-        """The seconds of one trivial task. Raises AssertionError or HTTPError."""
+        """The seconds of one trivial task. Raises AssertionError, and what `ask` raises."""
         said = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}], "metadata": {"skillId": "quick"}}
         body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": said}}
         headers = {"Authorization": f"Bearer {self._key}", "A2A-Version": "1.0"}
         begin = time.monotonic()
-        answer = httpx2.post(self._server.url, json=body, headers=headers, timeout=60, trust_env=False).json()
+        answer = json.loads(ask(self._server.port, "/", body, **headers))
         assert answer.get("result", {}).get("task", {}).get("status", {}).get("state") == "TASK_STATE_COMPLETED", answer
         return time.monotonic() - begin
 
@@ -59,21 +82,27 @@ class Bystander:
                 self.tasks.append(self.task())
                 if len(self.tasks) == 5:
                     self.some.set()
-            except (httpx2.HTTPError, AssertionError) as error:
+            except (*UNREACHED, ValueError, AssertionError) as error:
                 self.failures.append(str(error)[:200])
 
     def _health(self) -> None:
         process = psutil.Process(self._server.pid)
         while not self._done.wait(0.05):
             begin = time.monotonic()
-            with suppress(httpx2.HTTPError, psutil.Error):
-                httpx2.get(f"{self._server.url}/healthz", timeout=60, trust_env=False)
+            with suppress(*UNREACHED, psutil.Error):
+                ask(self._server.port, "/healthz")
                 self.memory = max(self.memory, process.memory_info().rss >> 20)
             self.health.append(time.monotonic() - begin)
 
+    def _floor(self) -> None:
+        while self._echo and not self._done.wait(0.05):
+            begin = time.monotonic()
+            ask(self._echo, "/")
+            self.floor.append(time.monotonic() - begin)
+
     @contextmanager
     def watching(self) -> Iterator[None]:
-        threads = [threading.Thread(target=each) for each in (self._tasks, self._health)]
+        threads = [threading.Thread(target=each) for each in (self._tasks, self._health, self._floor)]
         for thread in threads:
             thread.start()
         try:
@@ -82,6 +111,33 @@ class Bystander:
             self._done.set()
             for thread in threads:
                 thread.join()
+
+
+ECHO = """
+import asyncio
+async def answer(reader, writer):
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+    writer.close()
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def echoing() -> Iterator[int]:
+    """The port of a program that does nothing but answer."""
+    echo = subprocess.Popen([sys.executable, "-c", ECHO], stdout=subprocess.PIPE, text=True)
+    assert echo.stdout is not None
+    try:
+        yield int(echo.stdout.readline())
+    finally:
+        echo.kill()
+        echo.wait()
+        echo.stdout.close()
 
 
 @contextmanager
@@ -112,11 +168,12 @@ def test_a_caller_who_does_all_at_once_neither_freezes_nor_fills_nor_starves_the
     attacker, other = key_of(tmp_path, "attacker"), key_of(tmp_path, "other")
     server.start()
     try:
-        bystander = Bystander(server, other)
-        bystander.task()
-        with besieged(server, attacker, SECONDS) as attack, bystander.watching():
-            assert attack.stdout is not None
-            seen: Any = json.loads(attack.stdout.readline())
+        with echoing() as echo:
+            bystander = Bystander(server, other, echo)
+            bystander.task()
+            with besieged(server, attacker, SECONDS) as attack, bystander.watching():
+                assert attack.stdout is not None
+                seen: Any = json.loads(attack.stdout.readline())
         begin = time.monotonic()
         code = server.terminate()
         ended = time.monotonic() - begin
@@ -130,6 +187,7 @@ def test_a_caller_who_does_all_at_once_neither_freezes_nor_fills_nor_starves_the
         started = time.monotonic() - begin
         after = max(again.task() for _ in range(20))
         told = f"another caller's tasks {figures(bystander.tasks)}; health {figures(bystander.health)}"
+        told += f"; a bare asyncio echo beside it {figures(bystander.floor)}"
         told += f"; memory {bystander.memory} MiB; SIGTERM {ended:.1f} s with drain {DRAIN:g}"
         told += f"; after kill -9 start {started:.1f} s, slowest task {1000 * after:.0f} ms"
         report("R27", f"one caller's attack of {len(seen)} kinds at once, {SECONDS:g} s", told)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects.sqlite import insert
 
 from core.errors import StorageError, StorageUnavailable, VersionConflict
-from core.storage import statements, tables, writer
+from core.storage import statements, tables, writer, writes
 from core.storage.base import Append, TaskQuery
 from core.storage.sql import SqlStorage
 from core.storage.witness import Note, noted_commit
@@ -149,7 +149,7 @@ async def test_the_bulk_of_a_head_is_written_only_when_it_changes(storage: SqlSt
 
 @pytest.mark.asyncio
 async def test_more_appends_than_a_batch_holds_all_arrive(storage: SqlStorage) -> None:
-    first = created("t", writer.MAX_BATCH * 2 + 77)
+    first = created("t", writes.MAX_BATCH * 2 + 77)
     await storage.append(first)
     appends = running(first)
 
@@ -184,7 +184,7 @@ async def test_a_value_that_is_no_json_fails_its_append_alone(
 async def test_an_append_decided_before_a_failure_was_known_fails_in_a_later_batch_too(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "MAX_BATCH", 1)
+    monkeypatch.setattr(writes, "MAX_BATCH", 1)
     first = created("t", 2)
     await storage.append(first)
     wrong = started(replace(first.head, version=9), first.tasks[0])
@@ -442,13 +442,13 @@ async def test_many_small_writes_have_the_log_moved_as_a_large_one_does(
     assert "PRAGMA wal_checkpoint(PASSIVE)" in seen
 
 
-@pytest.mark.parametrize(("limit", "most"), [("MAX_BATCH", 2), ("MAX_BATCH_ROWS", 8)])
+@pytest.mark.parametrize(("limit", "most"), [("MAX_BATCH", 2), ("TRANSACTION_ROWS", 13)])
 @pytest.mark.asyncio
 async def test_a_transaction_is_kept_short(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:
     """Six appends of three tasks and an event, at most two of them in one transaction."""
-    monkeypatch.setattr(writer, limit, most)
+    monkeypatch.setattr(writes, limit, most)
     seen = await traced(storage)
 
     await asyncio.gather(*[storage.append(created(name, 3)) for name in "abcdef"])
@@ -901,6 +901,67 @@ async def test_what_was_handed_over_while_the_thread_was_busy_is_one_batch(stora
     is_free.set()
     await asyncio.gather(busy, *writes)
     assert seen.count("COMMIT") <= 2
+
+
+async def behind(storage: SqlStorage, *works: Append) -> list[asyncio.Future[Any]]:
+    """These appends, all handed over while the thread is busy, so that all of them wait."""
+    is_free = threading.Event()
+    assert storage._writer is not None
+    busy = storage._writer.submit(lambda _: is_free.wait(10) and None)
+    storage._writer._hand_over()
+    futures = [storage.append(work) for work in works]
+    storage._writer._hand_over()
+    is_free.set()
+    await busy
+    return futures
+
+
+@pytest.mark.asyncio
+async def test_behind_one_callers_large_trees_another_callers_write_waits_for_one_of_them(storage: SqlStorage) -> None:
+    """Not for all; and a small one shares no transaction with a large one."""
+    large = [created(f"large{n}", writes.TRANSACTION_ROWS + 1, owner="heavy") for n in range(4)]
+    seen: list[str] = []
+    futures = await behind(storage, *large, created("small", owner="light"), created("last", owner="heavy"))
+    for name, future in zip([*"1234", "small", "last"], futures, strict=True):
+        future.add_done_callback(lambda _, name=name: seen.append(name))  # type: ignore[misc]
+    await asyncio.gather(*futures)
+    assert seen.index("small") <= 1
+    assert [name for name in seen if name != "small"] == [*"1234", "last"]
+
+
+@pytest.mark.asyncio
+async def test_a_job_waits_for_what_its_tree_has_in_line_and_for_nothing_else(storage: SqlStorage) -> None:
+    large = [created(f"large{n}", writes.TRANSACTION_ROWS + 1, owner="heavy") for n in range(3)]
+    futures = await behind(storage, *large, created("t", 2, owner="heavy"))
+    deleted = asyncio.ensure_future(storage.delete("t"))
+    draft = asyncio.ensure_future(storage.put_draft(replace(make_tasks("d", 1)[0], tree_id="")))
+    await draft
+    assert not futures[-1].done()
+    assert await deleted is True
+    await asyncio.gather(*futures)
+    assert await storage.head("t") is None
+
+
+@pytest.mark.asyncio
+async def test_what_was_decided_before_a_failure_was_known_fails_also_while_others_wait(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the appends of other trees share their transactions as before."""
+    monkeypatch.setattr(writes, "MAX_BATCH", 2)
+    first = created("t", 2, owner="a")
+    await storage.append(first)
+    seen = await traced(storage)
+    wrong = started(replace(first.head, version=9), first.tasks[0])
+    on_top = started(first.head, first.tasks[1])
+    others = [created(f"o{n}", owner="b") for n in range(8)]
+
+    waiting = await behind(storage, wrong, *others, on_top)
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [type(result) for result in results] == [VersionConflict, *[type(None)] * 8, VersionConflict]
+    assert sum("SAVEPOINT" in sql for sql in seen) <= 4  # two for each batch with one of the guilty tree
+    await storage.append(on_top)
+    assert storage._writer is not None and not storage._writer._failed
 
 
 def test_a_storage_that_is_not_open_has_nothing_to_flush(tmp_path: Path) -> None:

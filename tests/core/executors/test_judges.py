@@ -12,6 +12,7 @@ from core.errors import NoRoom
 from core.executors import judges as module
 from core.executors.judges import Judges, Undecided
 from core.executors.schema import violation
+from core.executors.schema_worker import NICENESS
 
 INTEGERS = {"items": {"type": "integer"}}
 ENDLESS: tuple[dict[str, Any], str] = ({"pattern": "^(a|aa)+$"}, "a" * 60 + "b")
@@ -52,6 +53,14 @@ async def test_process_is_started_when_it_is_needed_and_used_again(judges: Judge
 
 
 @pytest.mark.asyncio
+async def test_process_gives_way_to_the_server_that_serves_everybody(judges: Judges) -> None:
+    before = children()
+    await judges.violation("a", INTEGERS, [1], "inputs")
+    (started,) = children() - before
+    assert psutil.Process(started).nice() == min(19, psutil.Process().nice() + NICENESS)
+
+
+@pytest.mark.asyncio
 async def test_endless_judgement_is_killed_and_the_next_one_is_done() -> None:
     judges = Judges(processes=1, seconds=0.5)
     try:
@@ -66,7 +75,7 @@ async def test_endless_judgement_is_killed_and_the_next_one_is_done() -> None:
 
 @pytest.mark.asyncio
 async def test_judgement_that_takes_too_much_memory_is_given_up() -> None:
-    judges = Judges(processes=1, memory=300 * 1024 * 1024)
+    judges = Judges(processes=1, memory=300 * 1024 * 1024, seconds=30)  # memory comes first, on a busy machine too
     try:
         with pytest.raises(Undecided, match="memory"):
             await judges.violation("a", {"items": {}}, [[]] * 10_000_000, "inputs")
