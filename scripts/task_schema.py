@@ -16,7 +16,7 @@ DESCRIPTIONS = {
     "user_id": "Whom the task is for; the server only keeps it.",
     "parent_id": "The id or unique name of the task above it. Organisation only; it delays nothing.",
     "priority": "Lower starts first among tasks that are ready.",
-    "dependencies": "The tasks to wait for, by id or unique name; a plain string is a required one. on: which end of it lets this task run.",
+    "dependencies": "The tasks to wait for, by id or unique name; on says which end of each lets this one run.",
     "inputs": "The task's own inputs; they win over what its dependencies hand on.",
     "schemas": "method: the executor's id; input_schema: a JSON Schema of the inputs.",
     "params": "executor_id: the executor's id.",
