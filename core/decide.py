@@ -312,7 +312,7 @@ def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[
     task = _owned(tree, command.task_id, command.attempt)
     if tree.cancelled is not None:
         return _obey_cancel(tree, task)
-    asked = (command.parts, command.auth, command.metadata, command.extensions)
+    asked = (command.parts, command.auth, command.metadata, command.extensions, command.keys)
     return [e.InputRequested(command.task_id, command.attempt, *asked)]
 
 
@@ -323,7 +323,8 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None:
         raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
-    return [*received, e.InputProvided(task.id, command.answer, command.message, command.by)]
+    answers = command.each if 1 < len(task.question.keys) == len(command.each) else (command.answer,)
+    return [*received, e.InputProvided(task.id, answers[0], command.message, command.by, answers[1:])]
 
 
 def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:
@@ -351,8 +352,9 @@ def _fail_attempt(command: c.FailAttempt, tree: TaskTree, now: float) -> list[e.
         deadline = None if limit is None else limit.at
     too_late = deadline is not None and retry_at >= deadline
     if command.final or failures >= task.max_attempts or too_late or tree.cancelled is not None:
-        return _fail(tree, task, command.error, command.cause)
-    return [e.AttemptFailed(task.id, command.attempt, _short(command.error), command.cause, retry_at)]
+        return _fail(tree, task, command.error, command.cause, command.detail)
+    detail = None if command.detail is None else _short(command.detail)
+    return [e.AttemptFailed(task.id, command.attempt, _short(command.error), command.cause, retry_at, detail)]
 
 
 def _reject(command: c.RejectTask, tree: TaskTree, now: float) -> list[e.Event]:
@@ -408,10 +410,11 @@ def _expire_group(tree: TaskTree, group: Task, limit: Limit) -> list[e.Event]:
     return settling.settle()
 
 
-def _fail(tree: TaskTree, task: Task, error: str, cause: Cause) -> list[e.Event]:
+def _fail(tree: TaskTree, task: Task, error: str, cause: Cause, detail: str | None = None) -> list[e.Event]:
     settling = _Settling(tree)
     error = _short(error)
-    settling.end(e.TaskFailed(task.id, task.attempt, error, cause), TaskStatus.FAILED, error)
+    detail = None if detail is None else _short(detail)
+    settling.end(e.TaskFailed(task.id, task.attempt, error, cause, detail), TaskStatus.FAILED, error)
     return settling.settle()
 
 
@@ -420,6 +423,8 @@ def _fail(tree: TaskTree, task: Task, error: str, cause: Cause) -> list[e.Event]
 
 def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
     task = _find(tree, command.task_id)
+    if command.attempt is not None:
+        _owned(tree, command.task_id, command.attempt)
     settling = _Settling(tree)
     # Also what the present run leaves alone: a cancelled task is not to be found pending afterwards.
     targets = [i for i in _requiring(tree, tree.subtree(task.id)) if not tree.tasks[i].status.is_terminal]

@@ -99,6 +99,7 @@ class Question(Struct, frozen=True, gc=False, kw_only=True):
 
     parts: tuple[dict[str, Any], ...]
     auth: bool = False
+    keys: tuple[str, ...] = ()  # of each question, where several were asked at once
     asked_at: float
 
 
@@ -142,8 +143,10 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     question: Question | None = None
     answers: tuple[Any, ...] = ()
     answer_messages: tuple[dict[str, Any] | None, ...] = ()  # what brought each of them, where that was a message
+    asked: tuple[str, ...] = ()  # of each answer, the key of its question
     result: Any = None
     error: str | None = None
+    error_detail: str | None = None  # what only an operator is told of the error, where that is more
     cause: Cause | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -168,6 +171,32 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     def key(self) -> str:
         """The name under which dependents see this task's result: the caller's reference, else the id."""
         return self.ref or self.id
+
+
+def reset(task: Task, at: float) -> Task:
+    """The task as a new run finds it. The attempt number goes on: it is what fences late attempts of earlier runs."""
+    return replace(
+        task,
+        status=TaskStatus.PENDING,
+        is_running=False,
+        failures=0,
+        crashes=0,
+        lone_crashes=0,
+        runnable_at=0.0,
+        progress=0.0,
+        message=None,
+        question=None,
+        answers=(),
+        answer_messages=(),
+        asked=(),
+        result=None,
+        error=None,
+        error_detail=None,
+        cause=None,
+        started_at=None,
+        finished_at=None,
+        updated_at=at,
+    )
 
 
 class TreeHead(Struct, frozen=True, gc=False, kw_only=True):

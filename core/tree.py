@@ -23,6 +23,7 @@ from core.task import (
     TreeHead,
     changed_task,
     is_met,
+    reset,
 )
 from core.tolerance import tolerated
 
@@ -250,7 +251,7 @@ class TaskTree:
             task = self.tasks[task_id]
             if task.status is not TaskStatus.PENDING:
                 is_fresh = False
-                self._put(_reset(task, at))
+                self._put(reset(task, at))
         if is_fresh:
             self._enter_scope()
         else:
@@ -286,7 +287,7 @@ class TaskTree:
 
     def _input_requested(self, event: e.InputRequested, at: float) -> None:
         status = TaskStatus.AUTH_REQUIRED if event.auth else TaskStatus.INPUT_REQUIRED
-        question = Question(parts=event.parts, auth=event.auth, asked_at=at)
+        question = Question(parts=event.parts, auth=event.auth, keys=event.keys, asked_at=at)
         task = _check_move(self.tasks[event.task_id], status)
         self._put(replace(task, status=status, is_running=False, question=question, updated_at=at))
         self.running.discard(task.id)
@@ -294,9 +295,12 @@ class TaskTree:
 
     def _input_provided(self, event: e.InputProvided, at: float) -> None:
         task = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
+        count = 1 + len(event.rest)
+        keys = task.question.keys if task.question is not None else ()
         answers = {
-            "answers": (*task.answers, event.answer),
-            "answer_messages": (*task.answer_messages, event.message),
+            "answers": (*task.answers, event.answer, *event.rest),
+            "answer_messages": (*task.answer_messages, *(event.message,) * count),
+            "asked": (*task.asked, *(keys[:count] or ("",))),
         }
         self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, **answers, updated_at=at))
         del self.questions[task.id]
@@ -311,6 +315,7 @@ class TaskTree:
                 failures=task.failures + 1,
                 runnable_at=event.retry_at,
                 error=event.error,
+                error_detail=event.detail,
                 cause=event.cause,
                 updated_at=at,
             )
@@ -335,7 +340,7 @@ class TaskTree:
         self._end(event.task_id, TaskStatus.COMPLETED, at, cause=Cause.SKIPPED, message=event.reason)
 
     def _failed(self, event: e.TaskFailed, at: float) -> None:
-        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, cause=event.cause)
+        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, detail=event.detail, cause=event.cause)
 
     def _rejected(self, event: e.TaskRejected, at: float) -> None:
         self._end(event.task_id, TaskStatus.REJECTED, at, error=event.reason)
@@ -358,6 +363,7 @@ class TaskTree:
         *,
         result: Any = None,
         error: str | None = None,
+        detail: str | None = None,
         cause: Any = None,
         message: str | None = None,
     ) -> None:
@@ -377,6 +383,7 @@ class TaskTree:
                 progress=progress,
                 result=result,
                 error=error,
+                error_detail=detail,
                 cause=cause,
                 message=task.message if message is None else message,
                 finished_at=at,
@@ -436,30 +443,6 @@ class TaskTree:
             assert self.unmet(task) is None, f"{task.id} was to be skipped"
         assert not self._head.is_live or self.open, "the tree is live with nothing left to end"
         assert self._head.is_live or not self.running, "something runs in a tree at rest"
-
-
-def _reset(task: Task, at: float) -> Task:
-    """The task as a new run finds it. The attempt number goes on: it is what fences late attempts of earlier runs."""
-    return replace(
-        task,
-        status=TaskStatus.PENDING,
-        is_running=False,
-        failures=0,
-        crashes=0,
-        lone_crashes=0,
-        runnable_at=0.0,
-        progress=0.0,
-        message=None,
-        question=None,
-        answers=(),
-        answer_messages=(),
-        result=None,
-        error=None,
-        cause=None,
-        started_at=None,
-        finished_at=None,
-        updated_at=at,
-    )
 
 
 def _check_move(task: Task, status: TaskStatus) -> Task:

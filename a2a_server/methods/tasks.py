@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from a2a_server.aside import MANY
-from a2a_server.context import RequestContext
+from a2a_server.context import Principal, RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.keyed import HEADER
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
@@ -49,7 +49,7 @@ from core.plan import Limits
 from core.session import Session, needs_caller
 from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
 from core.streaming import folded_event, stream_event
-from core.task import Task, TaskStatus, TreeHead
+from core.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
@@ -298,7 +298,8 @@ class TasksMethods:
         """The task's own status, and its tree's as `tree_status`."""
         task = await seen_task(self._session, context.principal.scope, params.task_id)
         head = await self._session.storage.head(task.tree_id) if task.tree_id else None
-        return task_object(task, head)
+        detail = {"error_detail": task.error_detail} if _sees_details(context.principal) and task.error_detail else {}
+        return task_object(task, head) | detail
 
     async def tree(self, context: RequestContext, params: TreeParams) -> dict[str, Any]:
         """The root with its `children` and theirs."""
@@ -419,6 +420,11 @@ def _method(
         is_raw=raw,
         is_stream=stream,
     )
+
+
+def _sees_details(caller: Principal) -> bool:
+    """Whether the caller is told what others are not told of errors; where nobody is identified nobody is."""
+    return caller.is_operator and caller.owner != ANONYMOUS
 
 
 async def _itself(task_id: str) -> str:

@@ -6,11 +6,11 @@ CRC-32 of what is served; here the columns by which rows are found and owned are
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.parse import quote
 
 from msgspec import Struct
 from sqlalchemy import Column, Select, Table, func, literal_column, select, true
@@ -23,6 +23,7 @@ from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, comp
 from core.storage.reader import readable_text
 from core.storage.retire import read_fold
 from core.storage.tables import documents, events, folds, tasks, trees
+from core.storage.uri import read_only
 from core.storage.witness import Note, noted_commit, witness_path
 
 MAX_PROBLEMS = 20  # of one report
@@ -37,8 +38,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     schema: str | None = None  # its revision; None where it is no database of ours
 
 
-def examine(path: Path, seconds: float | None = None) -> Verdict:
-    """Look at the file, read only, for at most so many seconds; a server may use it meanwhile."""
+def examine(path: Path, seconds: float | None = None, *, goes_on: Callable[[], bool] | None = None) -> Verdict:
+    """Look at the file, read only, for so many seconds at most, or while it `goes_on`. A server may use it."""
     found: list[str] = []
     schema = None
     try:
@@ -47,6 +48,8 @@ def examine(path: Path, seconds: float | None = None) -> Verdict:
             if seconds is not None:
                 deadline = monotonic() + seconds
                 connection.set_progress_handler(lambda: monotonic() > deadline, STEPS)
+            elif goes_on is not None:
+                connection.set_progress_handler(lambda: not goes_on(), STEPS)
             noted = noted_commit(path)
             connection.execute("BEGIN")  # one moment for all that follows
             for problem in _problems(connection, path, noted):
@@ -68,16 +71,42 @@ def require_whole(path: Path, seconds: float | None = None) -> bool:
     verdict = examine(path, seconds)
     if verdict.problems:
         more = f" (and {len(verdict.problems) - 1} more)" if len(verdict.problems) > 1 else ""
-        raise StorageError(
-            f"The database {path} is damaged: {verdict.problems[0]}{more}; look with `a2a-server db check`, restore a "
-            "backup with `a2a-server db restore`"
-        )
+        raise StorageError(_damaged(path, f"{verdict.problems[0]}{more}"))
     return verdict.is_complete
+
+
+def require_commits(path: Path) -> None:
+    """Whether it has its last commits, which the next commit would make impossible to tell; in constant time.
+
+    Raises StorageError when it lacks them, or cannot be read.
+    """
+    try:
+        with closing(_connect(path)) as connection:
+            noted = noted_commit(path)
+            missed = noted is not None and _schema(connection) is not None and noted.is_missed_in(connection)
+    except sqlite3.Error as error:
+        raise StorageError(_damaged(path, f"the file cannot be read: {error}")) from error
+    if missed:
+        raise StorageError(_damaged(path, _missing(path)))
+
+
+def _damaged(path: Path, problem: str) -> str:
+    return (
+        f"The database {path} is damaged: {problem}; look with `a2a-server db check`, restore a backup with "
+        "`a2a-server db restore`"
+    )
+
+
+def _missing(path: Path) -> str:
+    return (
+        "its last commits are missing: its log is damaged, or it is an older copy (to go on without them, remove "
+        f"{witness_path(path).name})"
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Not `immutable`: after a crash what was committed is still in the log.
-    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(read_only(path), uri=True, isolation_level=None)
     connection.text_factory = readable_text
     return connection
 
@@ -96,10 +125,7 @@ def _problems(connection: sqlite3.Connection, path: Path, noted: Note | None) ->
         return
     present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if noted is not None and trees.name in present and noted.is_missed_in(connection):
-        yield (
-            "its last commits are missing: its log is damaged, or it is an older copy (to go on without them, remove "
-            f"{witness_path(path).name})"
-        )
+        yield _missing(path)
     for table, columns, read in _TABLES:
         if table.name in present:
             yield from _wrong_rows(connection, table, columns, read)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -12,8 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from core.errors import (
     AnswerTooLarge,
@@ -44,7 +44,8 @@ from core.storage.base import (
     running_tree,
 )
 from core.storage.guard import RESERVE, Guard
-from core.storage.integrity import require_whole
+from core.storage.inspection import Inspection
+from core.storage.integrity import require_commits, require_whole
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
 from core.storage.reader import Reader, Row
@@ -52,7 +53,10 @@ from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
 
 # Where the JSON stands in the rows that codec reads.
-CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
+CHECK_SECONDS = 5.0  # how long a start looks for damage in a small file
+SMALL_FILE = 8 * 1024 * 1024  # bytes; a larger one is checked beside the work
+
+_QUERY = re.compile(r"\?[^?=/]+=[^/]*$")  # `?mode=ro` at the end of a URL; another question mark belongs to the path
 
 Given = TypeVar("Given")
 Value = TypeVar("Value")
@@ -61,26 +65,27 @@ logger = logging.getLogger(__name__)
 
 
 def database_path(url_or_path: str) -> Path:
-    """The file that a SQLite URL or a plain path names. Raises ConfigurationError for anything else."""
-    if "://" not in url_or_path:
-        name: str | None = url_or_path
-    else:
-        try:
-            url = make_url(url_or_path)
-        except ArgumentError as error:
-            raise ConfigurationError("The database URL cannot be read; write sqlite:///path/to/file.db") from error
-        backend = url.get_backend_name()
+    """The file that a SQLite URL or a plain path names; all behind `sqlite:///` is the path, as it is written.
+
+    Raises ConfigurationError for anything else.
+    """
+    name = url_or_path
+    if "://" in url_or_path:
+        scheme, _, rest = url_or_path.partition("://")
+        backend = scheme.partition("+")[0]
         if backend in ("postgresql", "postgres"):
             raise ConfigurationError("PostgreSQL is not supported yet; give a SQLite URL such as sqlite:///tasks.db")
+        if not backend:
+            raise ConfigurationError("The database URL cannot be read; write sqlite:///path/to/file.db")
         if backend != "sqlite":
             raise ConfigurationError(
                 f"{backend} databases are not supported; give a SQLite URL such as sqlite:///tasks.db"
             )
-        if url.query or url.host:
+        if rest and (not rest.startswith("/") or _QUERY.search(rest)):
             raise ConfigurationError(
                 "A SQLite URL has a path only, such as sqlite:///tasks.db or sqlite:////var/tasks.db"
             )
-        name = url.database
+        name = rest[1:]
     if not name or name == ":memory:" or name.startswith("file:"):
         raise ConfigurationError(
             "The database must be a file, such as sqlite:///tasks.db; for memory use MemoryStorage"
@@ -102,6 +107,7 @@ class SqlStorage:
         self._exit_process = exit_process
         self._lock = DatabaseLock(self.path, creates=True)
         self._guard = Guard(self.path, reserve=reserve, loss=self._lock.file.loss)
+        self.inspection = Inspection(self.path)
         self._abandoning = threading.Lock()
         self._process = 0  # that opened it
         self._writer: Writer | None = None
@@ -113,7 +119,7 @@ class SqlStorage:
         writer = Writer(self.path, exit_process=self._exit_process, guard=self._guard)
         reader = Reader(self.path)
         try:
-            await asyncio.to_thread(_prepare, self.path)
+            is_checked = await asyncio.to_thread(_prepare, self.path)
             await writer.start()
             self._lock.file.watch_logs()
         except BaseException:
@@ -128,8 +134,12 @@ class SqlStorage:
         except BaseException:  # nobody would close what is open already
             await self.close()
             raise
+        self.inspection = Inspection(self.path)
+        if not is_checked:
+            self.inspection.begin()
 
     async def close(self) -> None:
+        await asyncio.to_thread(self.inspection.stop)
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()
@@ -144,6 +154,7 @@ class SqlStorage:
         with self._abandoning:
             reader, self._reader = self._reader, None
             writer, self._writer = self._writer, None
+            self.inspection.stop()
             if reader is not None:
                 reader.abandon()
             if writer is not None:
@@ -155,7 +166,7 @@ class SqlStorage:
         return self._lock.file.identity
 
     def refusal(self) -> str | None:
-        return self._guard.refusal()
+        return self._guard.refusal() or self.inspection.damage
 
     def written(self, owner: str) -> int:
         return 0 if self._writer is None else self._writer.written.get(owner, 0)
@@ -371,10 +382,15 @@ def _refused() -> asyncio.Future[None]:
     return future
 
 
-def _prepare(path: Path) -> None:
-    if not require_whole(path, CHECK_SECONDS):
-        logger.warning("%s was checked in part, within %g s; `a2a-server db check` checks all", path, CHECK_SECONDS)
+def _prepare(path: Path) -> bool:
+    """Make it ready, in a time that does not grow with the file; whether all of it was checked."""
+    log = path.with_name(path.name + "-wal")
+    is_small = path.stat().st_size + (log.stat().st_size if log.exists() else 0) <= SMALL_FILE
+    if not is_small:
+        require_commits(path)
+    is_checked = is_small and require_whole(path, CHECK_SECONDS)
     migrate(path)
+    return is_checked
 
 
 def _insert_draft(connection: Connection, task: Task) -> None:

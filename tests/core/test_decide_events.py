@@ -100,8 +100,9 @@ def test_an_answer_brings_its_message_to_the_task_that_the_caller_named() -> Non
     tree = running(task("a"), task("b"))
     start(tree, "a")
     do(tree, c.RequestInput("a", 1, ()))
-    events = do(tree, c.ProvideInput("root", "yes", {"text": "yes"}))
-    assert events == [e.MessageReceived("root", {"text": "yes"}), e.InputProvided("a", "yes")]
+    message = {"text": "yes"}
+    events = do(tree, c.ProvideInput("root", "yes", message))
+    assert events == [e.MessageReceived("root", message), e.InputProvided("a", "yes", message=message)]
 
 
 def test_an_answer_without_a_message_leaves_none() -> None:
