@@ -290,3 +290,9 @@ async def test_a_check_that_cannot_be_made_is_told(
     await asyncio.to_thread(storage.inspection.ended)
     await storage.close()
     assert caplog.messages[0].startswith(told.format(path))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_check_that_nobody_waits_for_ends(path: Path) -> None:
+    assert not examine(path, goes_on=lambda: False).is_complete
+    assert examine(path, goes_on=lambda: True) == WHOLE
