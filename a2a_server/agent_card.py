@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 from a2a_server.card.document import read_document
 from a2a_server.card.rules import content_problems
 from a2a_server.context import NOBODY, Principal
+from a2a_server.distribution import version
 from a2a_server.protocol import types
 from a2a_server.protocol.codec import decode_strict
 from a2a_server.protocol.errors import InvalidParams, Unauthenticated
@@ -20,7 +20,6 @@ from core.errors import ConfigurationError, Problem
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
 
-DISTRIBUTION = "a2a-server"
 FILE_NAME = "agent_card.json"
 
 
@@ -81,7 +80,7 @@ def load_template(path: Path) -> Template:
         raise ConfigurationError(f"the agent card {path}: signatures: the server makes them itself (card_keys)")
     try:
         card = decode_strict(
-            {"version": version(DISTRIBUTION), "capabilities": {}, "skills": [], "supportedInterfaces": []} | given,
+            {"version": version(), "capabilities": {}, "skills": [], "supportedInterfaces": []} | given,
             types.AgentCard,
         )
     except InvalidParams as error:

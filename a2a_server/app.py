@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from time import time
 
 from starlette.applications import Starlette
@@ -15,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from a2a_server.agent_card import DISTRIBUTION, Offer
+from a2a_server.agent_card import Offer
 from a2a_server.aside import LARGE, Aside
 from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import make_authenticator
@@ -25,6 +24,7 @@ from a2a_server.auth.settings import KEYS
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.context import NOBODY, RequestContext
+from a2a_server.distribution import version
 from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
 from a2a_server.inflight import SMALL, InFlight
@@ -183,7 +183,7 @@ class Application:
         tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits, webhooks=self.webhooks)
         system = SystemMethods(
             session,
-            version=version(DISTRIBUTION),
+            version=version(),
             clock=session.clock,
             limits=lambda is_identified: limits_in_force(config, is_identified=is_identified),
         )
@@ -195,7 +195,7 @@ class Application:
         if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
             keys = KeysMethods(self.keys, self.lifetimes, clock=session.clock)
             methods += in_turns(keys.table(), turns)
-        methods += [discover_method(methods, version=version(DISTRIBUTION))]
+        methods += [discover_method(methods, version=version())]
         return Door(methods, max_batch=config.max_batch, json=self._json_limits)
 
     def _make_routes(self) -> Starlette:

@@ -4,6 +4,7 @@ The command line wins over `A2A_SERVER_*` variables, these over a TOML file, and
 cannot work stops the start with one line that names it and where it was set.
 """
 
+import logging
 import os
 import re
 import tomllib
@@ -21,8 +22,12 @@ from a2a_server.auth.settings import check_auth, is_loopback
 from a2a_server.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.origins import ANY, origin_of
 from a2a_server.push.settings import PushSettings, check_push
+from a2a_server.service_links import service_links, told_of
 from core.errors import ConfigurationError
+from core.executors.raised import ErrorTexts
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "A2A_SERVER_"
 FILE_NAME = "a2a-server.toml"
@@ -51,7 +56,7 @@ DatabaseUrl = Annotated[str, Meta(min_length=1, extra={"mask": _without_password
 class Config(PushSettings, frozen=True, kw_only=True):
     """The settings of one server."""
 
-    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"  # the address to listen on
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000  # 0: any free one
     insecure: bool = False  # listen beyond loopback although nobody is identified
     allowed_hosts: Names = ()  # names in `Host` beside loopback's, `host`'s and `public_url`'s; "*": any
@@ -63,10 +68,10 @@ class Config(PushSettings, frozen=True, kw_only=True):
     cors_credentials: bool = False  # those pages' browsers send cookies and client certificates along
     tls_cert: str | None = None  # the certificate and its chain, PEM; None: no TLS
     tls_key: str | None = None  # its private key, PEM, where the certificate's file does not hold it
-    tls_key_password_file: str | None = None
+    tls_key_password_file: str | None = None  # holds the private key's password
     tls_ca: str | None = None  # whose certificates callers may show, PEM
     tls_client_auth: Literal["none", "optional", "required"] = "none"  # whether callers show one
-    database: DatabaseUrl = "sqlite:///a2a-server.db"
+    database: DatabaseUrl = "sqlite:///a2a-server.db"  # a file: all behind sqlite:/// is its path
     max_stored_per_caller: Annotated[int, Meta(ge=0)] = 1024**3  # bytes of JSON that a caller's tasks have; 0: any
     disk_reserve: Annotated[int, Meta(ge=0)] = (
         64 * 1024 * 1024
@@ -82,19 +87,19 @@ class Config(PushSettings, frozen=True, kw_only=True):
     commands: Names = ()  # programs that command_executor may run; none: it is off
     egress_allow: Names = ()  # private hosts, addresses or networks that executors may call
 
-    max_connections: Count = 10_000
+    max_connections: Count = 10_000  # at the same time
     max_connections_per_address: Count = 200  # save from this machine and from trusted proxies
     max_head: Count = 16 * 1024  # bytes of a request's target and header fields
-    max_header_fields: Count = 100
-    max_body: Count = 10 * 1024 * 1024  # bytes
+    max_header_fields: Count = 100  # of one request
+    max_body: Count = 10 * 1024 * 1024  # bytes of one request
     max_nesting: Annotated[int, Meta(ge=1, le=128)] = 64  # levels of a body's JSON; all that reads it later recurses
     max_values: Count = 100_000  # values of it; a small one takes 40 bytes of memory and more, for one or two sent
     max_http_bytes: Count = 256 * 1024 * 1024  # bytes of bodies, their values, and answers not taken, at one time
     max_http_bytes_per_caller: Count = 64 * 1024 * 1024  # the same, of one caller
-    max_batch: Count = 50
-    max_tree_tasks: Count = 10_000
-    max_depth: Count = 200
-    max_open_tasks: Count = 100_000
+    max_batch: Count = 50  # calls in one JSON-RPC batch
+    max_tree_tasks: Count = 10_000  # tasks of one tree
+    max_depth: Count = 200  # levels of one tree
+    max_open_tasks: Count = 100_000  # of one caller: tasks that have not ended
     max_webhooks: Count = 5_000  # of one caller, that have something to be told; each stays in memory
     max_keys: Count = 1_000  # API keys of one tenant; one that is revoked or has expired makes room
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
@@ -128,8 +133,10 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
     max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory that open tasks and the answers they fetch may take
     max_in_flight_per_caller: Count = 128 * 1024 * 1024
+    # What callers are told of an executor's exceptions. None: the type where callers are identified, else all.
+    error_texts: ErrorTexts | None = None
 
-    sse_ping: Seconds = 15.0
+    sse_ping: Seconds = 15.0  # between two comments on a stream that has nothing to tell
     head_timeout: Seconds = 10.0  # how long the head of a request may take, from the accept on, with TLS's handshake
     body_timeout: Seconds = 30.0  # how long its body may take
     min_body_rate: Count = 1024  # bytes a second, once a body has taken 5 seconds
@@ -142,8 +149,8 @@ class Config(PushSettings, frozen=True, kw_only=True):
     watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # seconds of the event loop's time for one callback; 0: any
     keep_alive: Seconds = 5.0  # how long a connection may be idle
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_json: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"  # from which level on lines are logged
+    log_json: bool = False  # a JSON object for each line
 
     def hosts(self) -> frozenset[str]:
         """The names that a request's `Host` may have, lower case, without port and brackets."""
@@ -190,8 +197,12 @@ def load(command_line: Mapping[str, Any], environ: Mapping[str, str], directory:
     """The settings in force.
 
     `command_line` has the options by name (None: not given); the configuration file is looked for in `directory`.
+    Variables that are links to Kubernetes services are no settings; one line says that they are ignored.
     Raises ConfigurationError.
     """
+    if links := service_links(environ, PREFIX):
+        logger.warning("%s", told_of(links))  # before logs are configured: Python prints a warning as it is
+        environ = {variable: value for variable, value in environ.items() if variable not in links}
     given = {name: value for name, value in command_line.items() if value is not None}
     path = given.pop(FILE_SETTING, None) or environ.get(PREFIX + FILE_SETTING.upper())
     values: dict[str, Any] = {}

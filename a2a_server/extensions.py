@@ -1,42 +1,114 @@
-"""Loads the files and modules that register a user's executors."""
+"""Loads the files and modules that register a user's executors.
+
+A file is imported as `import` would do it: under its own name, from its folder, which stays on the path. So it finds
+the files beside it, and what is pickled there is found by another process. Folders of users come last on the path:
+nothing of theirs can take the place of a module of this program or of a library.
+"""
 
 import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from core.errors import ConfigurationError
+from core.executors.process_worker import text_of, where
+from core.executors.registry import default_registry
 
 
 def load_executors(names: Iterable[str]) -> None:
     """Import each file (`path/to/file.py`) or module (`package.module`); their decorators register what they define.
 
-    Raises ConfigurationError that names the one that cannot be imported, with the reason.
+    Modules are looked for in the current folder, too. Raises ConfigurationError that names the one that cannot be
+    imported, with the reason and the line, or that registers nothing.
     """
     for name in names:
+        is_file = name.endswith(".py")
+        folder = Path(name).absolute().parent if is_file else Path.cwd()
+        before = _registered()
+        is_new = (Path(name).stem if is_file else name) not in sys.modules
         try:
             if name.endswith(".py"):
                 _import_file(Path(name))
             else:
-                importlib.import_module(name)
-        except (ConfigurationError, KeyboardInterrupt):
+                _import_module(name, folder)
+        except KeyboardInterrupt:
             raise
+        except ConfigurationError as error:
+            if (place := where(error)) is None:  # it is ours, and names the file
+                raise
+            raise ConfigurationError(f"executors {name}: {error} ({place})") from error
         except BaseException as error:  # foreign code (also SystemExit), and it is the operator who reads the reason
-            raise ConfigurationError(f"executors {name}: {type(error).__name__}: {error}") from error
+            raise ConfigurationError(f"executors {name}: {text_of(error)}{_hidden(error, folder)}") from error
+        if is_new and before == _registered():
+            raise ConfigurationError(
+                f"executors {name}: it registers nothing; put @executor above a function (from core import executor)"
+            )
+
+
+def _registered() -> int:
+    return default_registry.registered + default_registry.hooks.count
 
 
 def _import_file(path: Path) -> None:
     if not path.is_file():
         raise ConfigurationError(f"executors {path}: there is no such file")
-    spec = importlib.util.spec_from_file_location(f"a2a_executors.{path.stem}", path.resolve())
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(f"executors {path}: cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    # Functions that run in a process of their own are found there by their module's name.
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
+    name, file = path.stem, path.absolute()
+    if "." in name:
+        raise ConfigurationError(
+            f"executors {path}: a file with a dot in its name cannot be imported; rename it to "
+            f"{name.replace('.', '_')}.py"
+        )
+    _search(file.parent)
+    if file.resolve().parent != file.parent:
+        _search(file.resolve().parent)  # what lies beside the file that a link leads to
+    if (other := _other(name, file)) is not None:
+        raise ConfigurationError(
+            f"executors {path}: Python has another module with the name {name}, {other}; rename the file"
+        )
+    importlib.import_module(name)
+
+
+def _import_module(name: str, folder: Path) -> None:
+    _search(folder)
+    first = name.partition(".")[0]
+    if (own := _beside(folder, first)) is not None and (other := _other(first, own)) is not None:
+        raise ConfigurationError(
+            f"executors {name}: Python finds {other} before {own}, which has the same name; rename yours"
+        )
+    importlib.import_module(name)
+
+
+def _search(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()  # a file may be younger than what was remembered of its folder
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    """The file that a top-level module of this name would have in the folder."""
+    return next((file for file in (folder / name / "__init__.py", folder / f"{name}.py") if file.is_file()), None)
+
+
+def _other(name: str, file: Path) -> str | None:
+    """Where `import` gets this top-level module from, unless it is that file."""
+    loaded = sys.modules.get(name)
+    spec: ModuleSpec | None = getattr(loaded, "__spec__", None) if loaded else importlib.util.find_spec(name)
+    found = spec.origin if spec is not None else getattr(loaded, "__file__", None)
+    if found is not None and Path(found).exists() and Path(found).samefile(file):
+        return None
+    return found or "built into Python"
+
+
+def _hidden(error: BaseException, folder: Path) -> str:
+    """For a failed import: that a file of the user's is not seen, since a module of its name comes first."""
+    if not isinstance(error, ImportError) or not error.name:
+        return ""
+    first = error.name.partition(".")[0]
+    own = _beside(folder, first)
+    if own is None and any((folder / first).glob("*.py")):  # a package without __init__.py
+        own = folder / first
+    if own is None or first not in sys.modules or (other := _other(first, own)) is None:
+        return ""
+    return f"; Python finds {other} before {own}, which has the same name: rename yours"

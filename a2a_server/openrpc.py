@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from a2a_server import distribution
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method, NoParams
 from a2a_server.protocol.codec import encode
@@ -42,7 +43,7 @@ def describe(methods: Sequence[Method], *, version: str) -> dict[str, Any]:
     ]
     return {
         "openrpc": OPENRPC_VERSION,
-        "info": {"title": "a2a-server", "version": version},
+        "info": {"title": distribution.NAME, "version": version},
         "methods": described,
         "components": {"schemas": components},
     }

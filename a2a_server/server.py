@@ -30,6 +30,7 @@ from a2a_server.forks import kept_from_children
 from a2a_server.handshake import shaking
 from a2a_server.proxies import exempt
 from a2a_server.watchdog import Watchdog
+from core import trust
 from core.clock import ClockWatch
 from core.errors import ConfigurationError, DatabaseInUse, StorageError
 from core.library_hooks import require
@@ -48,7 +49,7 @@ SWITCH = 0.001  # seconds that a thread runs on when the event loop wants to go 
 OVERRIDDEN = (
     *("connection_made", "connection_lost", "data_received", "send_400_response", "on_message_begin", "on_url"),
     *("on_header", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
-    *("_start_asgi_task", "_unset_keepalive_if_required"),
+    *("_start_asgi_task", "_unset_keepalive_if_required", "eof_received"),
 )
 
 # Seconds after the drain: what is left is interrupted, and the storage closed; then the process ends in any case.
@@ -162,6 +163,7 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
     logs.configure(config.log_level, as_json=config.log_json)
     sys.setswitchinterval(SWITCH)
     try:
+        trust.check()
         load_executors(config.executors)
         give_large_back()
         containment = Containment()

@@ -2,7 +2,8 @@
 
 The name is resolved here, every address it has is checked, and the connection goes to the very address that was
 checked: a name that changes its mind between the check and the connection (DNS rebinding) gains nothing. Redirects
-are new connections, so they meet the same check. The environment (proxies, netrc, certificate paths) is not read.
+are new connections, so they meet the same check. Of the environment, SSL_CERT_FILE and SSL_CERT_DIR are read (`trust`),
+proxies and netrc are not.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ import httpx2
 from core.errors import ConfigurationError
 from core.fetched import EgressError, Incoming, ResponseTooLarge, Room, read_body
 from core.names import NameLookups, Resolver, system_resolver
+from core.trust import trusting
 from core.wire import MAX_HEAD, Metered, Wire
 
 Address = IPv4Address | IPv6Address
@@ -325,7 +327,7 @@ class Egress:
     async def _certificates(self) -> ssl.SSLContext:
         """Made once, at the first call, and beside the event loop: reading all certificates took up to 0.7 s of it."""
         if self._ssl_context is None:
-            self._ssl_context = await asyncio.to_thread(httpx2.create_ssl_context, trust_env=False)
+            self._ssl_context = await asyncio.to_thread(trusting)
         return self._ssl_context
 
     async def fetch(self, call: Outgoing, room: Room | None = None) -> Incoming:

@@ -18,7 +18,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SCHEMA = json.loads((ROOT / "docs" / "task.schema.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("script", ["state_diagram.py", "task_schema.py"])
+@pytest.mark.parametrize("script", ["state_diagram.py", "task_schema.py", "settings_page.py"])
 def test_generated_document_is_current(script: str) -> None:
     checked = subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], capture_output=True, text=True)
 

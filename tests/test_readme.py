@@ -122,6 +122,29 @@ def test_a_server_with_keys_takes_the_one_that_was_made(tmp_path: Path) -> None:
         server.close()
 
 
+def test_the_first_example_works_beside_files_with_our_names(tmp_path: Path) -> None:
+    """As a user types it, in a folder that has a `core/`, an `a2a_server.py` and a `json.py` of its own."""
+    (tmp_path / "hello.py").write_text(PYTHON[0])
+    (tmp_path / "core").mkdir()
+    for name in ("core/__init__.py", "a2a_server.py", "json.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong one')\n")
+    (block,) = blocks("a2a-server serve hello.py --default-skill")
+    (command,) = [line for line in block.splitlines() if line.startswith("a2a-server serve")]
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    server = subprocess.Popen(
+        [*command.split(), "--port", "0", "-o", "json"], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env
+    )
+    try:
+        assert server.stdout is not None
+        env["A2A_URL"] = json.loads(server.stdout.readline())["url"]
+        sent = subprocess.run(["a2a-server", "send", "Ada"], capture_output=True, text=True, cwd=tmp_path, env=env)
+        assert "Hello, Ada!" in sent.stdout, sent.stderr
+    finally:
+        server.terminate()
+        assert server.wait(40) == 0
+        server.stdout.close()
+
+
 @needs_curl
 def test_the_server_describes_itself(server: ServerProcess) -> None:
     (block,) = blocks("curl", "rpc.discover")

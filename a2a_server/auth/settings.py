@@ -26,6 +26,7 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
     jwt_issuer: str | None = None  # `iss` of every token; its keys are found through it where `jwt_keys` is not set
     jwt_audience: tuple[Name, ...] = ()  # one of them is in `aud` of every token
     jwt_keys: str | None = None  # the issuer's public keys (JWKS): a file or an address
+    # What a token may be signed with.
     jwt_algorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA", "Ed25519")
     jwt_leeway: Annotated[float, Meta(ge=0, le=60)] = 30.0  # seconds that clocks may differ
     # Which claims say what; `a.b` is b in the object a.

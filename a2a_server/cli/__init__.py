@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from a2a_server.cli.output import Failure, fail
+from a2a_server.cli.version import versions_line
 from core.errors import CallerError, ConfigurationError, CoreError
 
 PROGRAM = "a2a-server"
@@ -48,11 +49,28 @@ class Commands(TyperGroup):
         return command
 
 
-app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
+# What stands in the context of the program holds for every command of it.
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(versions_line())
+        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
-def introduce(context: typer.Context) -> None:
+def introduce(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """A task server for AI agents: A2A and JSON-RPC in, durable trees of tasks behind, every step streamed over SSE."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -15,7 +15,7 @@ from a2a_server.card.keys import ES256, Key, generate, load_keys, read_key_set
 from a2a_server.card.rules import card_problems
 from a2a_server.card.signing import Verdict, signatures
 from a2a_server.card.signing import verify as verify_card
-from a2a_server.cli.client import CARD, Server
+from a2a_server.cli.client import CARD, Ca, Server
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json
 from a2a_server.config import load
 from a2a_server.extensions import load_executors
@@ -32,7 +32,7 @@ class CardCommands(TyperGroup):
     """`a2a-server card` followed by no subcommand shows a card."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] != "--help"):
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
             args = [SHOW, *args]
         return super().parse_args(ctx, args)
 
@@ -52,11 +52,12 @@ def show(
     ] = None,
     url: Annotated[str | None, typer.Option(help="Ask the server at this address.")] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """The agent card of the server at --url, else of the one that `serve` would start here."""
     if url is not None:
-        with Server(url) as server:
+        with Server(url, ca=ca) as server:
             found = server.card()
     else:
         settings = load({"executors": executors or None, "config": config}, os.environ, Path.cwd())
@@ -73,9 +74,9 @@ def show(
 
 
 @app.command()
-def validate(source: Source, output: Output = Format.TEXT) -> None:
+def validate(source: Source, ca: Ca = None, output: Output = Format.TEXT) -> None:
     """Say everything that is wrong with an agent card. Fields that A2A v1.0 does not have are wrong, too."""
-    problems = card_problems(_read(source))
+    problems = card_problems(_read(source, ca))
     if output is Format.JSON:
         told = [{"field": problem.field, "message": problem.message} for problem in problems]
         print_json({"valid": not problems, "problems": told})
@@ -97,7 +98,7 @@ def sign_card(
     ] = None,
 ) -> None:
     """Print the card with a further signature of each key. Signatures that it has stay."""
-    document = _read(file)
+    document = _read(file, None)
     if problems := card_problems(document):
         told = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
         raise Failure(f"{file} is no valid card: {told}")
@@ -115,14 +116,15 @@ def verify(
             metavar="FILE|URL", help="The keys to trust. For a URL without it: those that its own server publishes."
         ),
     ] = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Whether a card bears a valid signature of a trusted key (ES256 or EdDSA). The exit code is 0 only then.
 
     Without --jwks a card can only be consistent with its server: whose that is, its own keys cannot say.
     """
-    document = _read(source)
-    keys = _read_keys(jwks) if jwks is not None else _read_keys(_key_set_beside(source))
+    document = _read(source, ca)
+    keys = _read_keys(jwks, ca) if jwks is not None else _read_keys(_key_set_beside(source), ca)
     verdicts = verify_card(document, keys)
     is_valid = any(verdict.is_valid for verdict in verdicts)
     if output is Format.JSON:
@@ -159,16 +161,16 @@ def _line(verdict: Verdict) -> str:
     return f"{of}: valid" + (f", not for {clean(', '.join(verdict.uncovered))}" if verdict.uncovered else "")
 
 
-def _read(source: str) -> dict[str, Any]:
+def _read(source: str, ca: str | None) -> dict[str, Any]:
     try:
-        return read_document(_bytes(source, CARD))
+        return read_document(_bytes(source, CARD, ca))
     except ValueError as error:
         raise Failure(f"{source} {error}") from None
 
 
-def _read_keys(source: str) -> list[Key]:
+def _read_keys(source: str, ca: str | None) -> list[Key]:
     try:
-        return read_key_set(_bytes(source, KEY_SET))
+        return read_key_set(_bytes(source, KEY_SET, ca))
     except ValueError as error:
         raise Failure(f"{source} {error}") from None
 
@@ -182,12 +184,12 @@ def _key_set_beside(source: str) -> str:
     return urlunsplit((address.scheme, address.netloc, folder + KEY_SET, "", ""))
 
 
-def _bytes(source: str, path: str) -> bytes:
+def _bytes(source: str, path: str, ca: str | None) -> bytes:
     """The file's content, or what is at the address; at a server's bare address, at this path of it."""
     if not _is_url(source):
         return Path(source).read_bytes()
     is_bare = urlsplit(source).path in ("", "/")
-    with Server(source) as server:
+    with Server(source, ca=ca) as server:
         return server.document(path if is_bare else source)
 
 

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from a2a_server.auth.apikeys import ApiKeys
-from a2a_server.cli.client import Server, Token
+from a2a_server.cli.client import Ca, Server, Token
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json, print_table
 from a2a_server.config import load
 from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
@@ -48,6 +48,7 @@ def create(
     config: Config = None,
     url: ServerUrl = None,
     token: Token = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Make a key, and print it: it is shown this one time."""
@@ -63,7 +64,7 @@ def create(
         return key_object(key) | {"key": text}
 
     if url is not None:
-        _print_secret(_call(url, token, "keys.create", given), output)
+        _print_secret(_call(url, token, ca, "keys.create", given), output)
     else:
         _print_secret(_on_file(work, database, config), output)
 
@@ -74,6 +75,7 @@ def list_keys(
     config: Config = None,
     url: ServerUrl = None,
     token: Token = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """The keys, without their secrets."""
@@ -81,7 +83,7 @@ def list_keys(
     async def work(keys: ApiKeys) -> list[dict[str, Any]]:
         return [key_object(key) for key in await keys.all()]
 
-    listed = _on_file(work, database, config) if url is None else _call(url, token, "keys.list", {})
+    listed = _on_file(work, database, config) if url is None else _call(url, token, ca, "keys.list", {})
     if output is Format.JSON:
         print_json(listed)
         return
@@ -97,6 +99,7 @@ def rotate(
     config: Config = None,
     url: ServerUrl = None,
     token: Token = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Give a key a new secret, and print it: it is shown this one time."""
@@ -107,7 +110,7 @@ def rotate(
         return key_object(key) | {"key": text}
 
     if url is not None:
-        _print_secret(_call(url, token, "keys.rotate", {"id": key_id, "grace": seconds}), output)
+        _print_secret(_call(url, token, ca, "keys.rotate", {"id": key_id, "grace": seconds}), output)
     else:
         _print_secret(_on_file(work, database, config), output)
 
@@ -119,6 +122,7 @@ def revoke(
     config: Config = None,
     url: ServerUrl = None,
     token: Token = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Make a key useless, for ever; on a running server its open streams end at once."""
@@ -126,15 +130,15 @@ def revoke(
     async def work(keys: ApiKeys) -> dict[str, Any]:
         return key_object(await keys.revoke(key_id))
 
-    key = _on_file(work, database, config) if url is None else _call(url, token, "keys.revoke", {"id": key_id})
+    key = _on_file(work, database, config) if url is None else _call(url, token, ca, "keys.revoke", {"id": key_id})
     if output is Format.JSON:
         print_json(key)
     else:
         print(f"key {key['id']} of {clean(key['principal'])} is revoked")
 
 
-def _call(url: str, token: str | None, method: str, params: Mapping[str, Any]) -> Any:
-    with Server(url, token) as server:
+def _call(url: str, token: str | None, ca: str | None, method: str, params: Mapping[str, Any]) -> Any:
+    with Server(url, token, ca=ca) as server:
         return server.call(method, params)
 
 

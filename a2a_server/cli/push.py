@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Server, Token, Url
+from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
 from a2a_server.cli.output import Failure, Format, Output, print_json, print_table
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="See which webhooks were not reached; send again.")
@@ -25,11 +25,12 @@ class Which(StrEnum):
 def list_deliveries(
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     status: Annotated[Which, typer.Option(help="dead: given up; waiting: tried again later.")] = Which.DEAD,
     output: Output = Format.TEXT,
 ) -> None:
     """What did not arrive, oldest first."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         found = _all(server, status)
     if output is Format.JSON:
         print_json(found)
@@ -52,13 +53,14 @@ def resend(
     every: Annotated[bool, typer.Option("--all", help="All that were given up.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Try events that were given up once more; exits with 1 unless all of them arrived."""
     if bool(delivery_ids) == every:
         raise Failure("name the deliveries, or give --all", 2)
     answers: list[dict[str, Any]] = []
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         ids = delivery_ids or [each["delivery_id"] for each in _all(server, Which.DEAD)]
         for start in range(0, len(ids), MOST_RESENT):
             answers += server.call("push.resend", {"delivery_ids": ids[start : start + MOST_RESENT]})

@@ -6,26 +6,30 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from msgspec.structs import replace
 
+from a2a_server import logs
 from a2a_server.app import build
-from a2a_server.cli.client import Server, Token
+from a2a_server.cli.client import Ca, Server, ServerError, Token, say
 from a2a_server.cli.output import OUTCOMES, Failure, Format, Output, clean, print_json, stdout_kept, text_of
-from a2a_server.cli.trees import read_tree
+from a2a_server.cli.trees import located, read_tree
 from a2a_server.cli.view import Screen, TreeView, screen, tree_view
 from a2a_server.config import load
 from a2a_server.extensions import load_executors
 from a2a_server.forks import kept_from_children
 from a2a_server.init_process import run_below_init
 from a2a_server.task_view import tree_object
-from core.errors import TaskNotCancelable
+from core.errors import InvalidPlan, TaskNotCancelable
 from core.session import Session
 from core.storage.memory import MemoryStorage
 from core.streaming import stream_event
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 REASONS = {
     signal.SIGINT: "interrupted by Ctrl-C",
@@ -47,12 +51,16 @@ def run(
     tree: Annotated[str, typer.Argument(metavar="TREE.json|yaml", help="An array of tasks; - reads JSON.")],
     url: Annotated[str | None, typer.Option(help="Run it on the server at this address.")] = None,
     token: Token = None,
+    ca: Ca = None,
     database: Annotated[str | None, typer.Option(metavar="URL", help="Keep it there. Default: in memory only.")] = None,
     executors: Annotated[
         list[str] | None,
         typer.Option("-e", "--executors", metavar="FILE_OR_MODULE", help="It registers executors. Repeatable."),
     ] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="Of what is logged on stderr here; warning: tracebacks of executors.")
+    ] = "warning",
     output: Output = Format.TEXT,
 ) -> None:
     """Execute a tree and show it while it runs. Ctrl-C cancels it. With -o json stdout gets the finished tree alone.
@@ -67,23 +75,32 @@ def run(
     silent = output is Format.JSON
     try:
         if url is not None:
-            view, finished = _run_there(url, token, items, silent=silent)
+            view, finished = _run_there(Server(url, token, ca=ca), items, silent=silent)
         else:
+            logs.configure(log_level, as_json=False)
             settings = {"database": database, "executors": executors or None, "config": config}
             with stdout_kept() if silent else nullcontext():
                 view, finished = asyncio.run(_run_here(settings, items, silent=silent))
     except Interrupted as interrupted:
         raise typer.Exit(128 + interrupted.number) from None
+    except InvalidPlan as error:
+        raise Failure(located(tree, error.problems), 2) from None
+    except ServerError as error:
+        if not error.problems:
+            raise
+        raise Failure(f"{located(tree, error.problems)} (error {error.error.get('code')})") from None
     if silent:
         print_json(finished)
     else:
         _print_end(view, finished)
+    if view.questions:
+        say(_next(view, url, database))
     raise typer.Exit(OUTCOMES.get(view.outcome, 1))
 
 
 async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
     """The view at the end, and the tree as `tasks.tree` gives it."""
-    config = load(settings, os.environ, Path.cwd())
+    config = replace(load(settings, os.environ, Path.cwd()), error_texts="full")  # its caller is its operator
     load_executors(config.executors)
     session = build(config, storage=None if settings["database"] else MemoryStorage()).session
     plan = session.plan(items)
@@ -160,8 +177,8 @@ async def _cancel(session: Session, task_id: str, reason: str) -> None:
     typer.echo(f"a2a-server: the tree was cancelled{f'; {left} tasks have not stopped' if left else ''}", err=True)
 
 
-def _run_there(url: str, token: str | None, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
-    with _handled(lambda number: signal.signal(number, _raise)), Server(url, token) as server:
+def _run_there(connection: Server, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
+    with _handled(lambda number: signal.signal(number, _raise)), connection as server:
         view = tree_view(server.call("tasks.create", {"tasks": items}))
         try:
             server.call("tasks.execute", {"task_id": view.root_id})
@@ -184,6 +201,23 @@ def _cancel_there(server: Server, task_id: str, reason: str) -> None:
     except Failure as failure:
         told = f"the tree was not cancelled: {failure}"
     typer.echo(f"a2a-server: {clean(told)}", err=True)
+
+
+def _next(view: TreeView, url: str | None, database: str | None) -> str:
+    """What a user can do about a tree that waits for an answer."""
+    asked = next(iter(view.questions))
+    if url is not None:
+        answer, watch = f"tasks answer {asked} ANSWER --url {url}", f"watch {view.root_id} --url {url}"
+        return f"the tree waits for an answer: a2a-server {answer}; then follow it: a2a-server {watch}"
+    if database is not None:
+        return (
+            f"the tree waits for an answer: start `a2a-server serve --database {database}` with the same executors, "
+            f"then a2a-server tasks answer {asked} ANSWER"
+        )
+    return (
+        "the tree waits for an answer, and was kept in memory only: run it on a server (--url), or keep it "
+        "(--database), then answer with `a2a-server tasks answer`"
+    )
 
 
 def _print_end(view: TreeView, finished: dict[str, Any]) -> None:

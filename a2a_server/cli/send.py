@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Server, Token, Url
+from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
 from a2a_server.cli.output import OUTCOMES, Format, OutputLines, clean, print_json_line, text_of_parts
-from a2a_server.cli.trees import read_part
+from a2a_server.cli.trees import read_data, read_part
 from a2a_server.cli.view import event_line
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -35,19 +35,27 @@ _ENDS = {
 @app.command()
 def send(
     message: Annotated[
-        str, typer.Argument(metavar="TEXT|FILE", help="A text; a file of text, data or tasks; - reads.")
-    ],
+        str | None, typer.Argument(metavar="[TEXT|FILE]", help="A text; a file of text, data or tasks; - reads.")
+    ] = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE", help="Inputs as JSON, by itself or beside the text.")
+    ] = None,
     skill: Annotated[str | None, typer.Option(help="The skill to use.")] = None,
     context: Annotated[str | None, typer.Option(help="The context (conversation) it belongs to.")] = None,
     task: Annotated[str | None, typer.Option(help="The task whose question it answers.")] = None,
     output: OutputLines = Format.TEXT,
 ) -> None:
     """Send an A2A message and show its stream. Exits 0 completed, 1 failed, 3 cancelled or rejected, 4 asks."""
+    if message is None and data is None:
+        raise typer.BadParameter("give a text, a file, or --data", param_hint="TEXT|FILE")
+    parts = [] if message is None else [read_part(message)]
+    parts += [] if data is None else [read_data(data)]
     status = "completed"  # a direct reply comes without a status
-    with Server(url, token) as server:
-        for frame in server.stream("SendStreamingMessage", request(message, skill, context, task)):
+    with Server(url, token, ca=ca) as server:
+        for frame in server.send(request(parts, skill, context, task)):
             result = frame.data.get("result") or {}
             status = status_of(result) or status
             if output is Format.JSON:
@@ -57,9 +65,9 @@ def send(
     raise typer.Exit(OUTCOMES.get(status, 1))
 
 
-def request(message: str, skill: str | None, context: str | None, task: str | None) -> dict[str, Any]:
+def request(parts: list[dict[str, Any]], skill: str | None, context: str | None, task: str | None) -> dict[str, Any]:
     """The params of `SendMessage` and `SendStreamingMessage`."""
-    body: dict[str, Any] = {"messageId": str(uuid4()), "role": "ROLE_USER", "parts": [read_part(message)]}
+    body: dict[str, Any] = {"messageId": str(uuid4()), "role": "ROLE_USER", "parts": parts}
     given = {"contextId": context, "taskId": task, "metadata": {"skillId": skill} if skill else None}
     return {"message": body | {name: value for name, value in given.items() if value}}
 

@@ -1,13 +1,17 @@
 """`a2a-server serve`."""
 
+import inspect
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from a2a_server.cli.output import Format, print_json_line, stdout_kept
-from a2a_server.config import load
+from a2a_server.cli.reload import OPTION, serve_again_and_again
+from a2a_server.config import FILE_NAME, FILE_SETTING, PREFIX, Config, load
 from a2a_server.init_process import run_below_init
 from a2a_server.server import serve as run_server
 
@@ -46,9 +50,17 @@ OutputFormat = Annotated[
 Auth = Annotated[
     list[str] | None, typer.Option(metavar="KIND", help="Callers identify themselves: keys or jwt. Repeatable.")
 ]
+Reload = Annotated[
+    bool, typer.Option(OPTION, help="Start again when a Python file beside the executors changes; for development.")
+]
 
 
-@app.command()
+def _without_option() -> str:
+    """The settings that are no options of the command, for its help."""
+    names = {field.name for field in msgspec.structs.fields(Config)} - set(inspect.signature(serve).parameters)
+    return f"Further settings, which docs/settings.md explains: {', '.join(sorted(names))}."
+
+
 def serve(
     context: typer.Context,
     executors: Files = None,
@@ -74,6 +86,7 @@ def serve(
     insecure: Insecure = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Logs as JSON lines.")] = None,
+    reload: Reload = False,
     output: OutputFormat = Format.TEXT,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM.
@@ -81,15 +94,28 @@ def serve(
     Every setting, with its value in force, is shown by `a2a-server config`; what has no option here is set by an
     A2A_SERVER_* variable or in the file a2a-server.toml.
     """
-    # Each parameter but the output's format is a setting of the same name; a list without items was not given.
+    # Each other parameter is a setting of the same name; a list without items was not given.
     given = {
         name: value or None if isinstance(value, list | tuple) else value for name, value in context.params.items()
     }
-    del given["output"]
+    del given["output"], given["reload"]
     run_below_init()
     settings = load(given, os.environ, Path.cwd())
+    if reload:
+        raise typer.Exit(serve_again_and_again(sys.argv[1:], *_watched(settings, context.params["config"])))
     if output is Format.TEXT:
         raise typer.Exit(run_server(settings))
     with stdout_kept() as stdout:
         code = run_server(settings, ready=lambda url: print_json_line({"url": url, "pid": os.getpid()}, stdout))
     raise typer.Exit(code)
+
+
+app.command(epilog=_without_option())(serve)
+
+
+def _watched(settings: Config, config: str | None) -> tuple[set[Path], set[Path]]:
+    """The folders of the executors' files and modules, and the files that the settings name."""
+    folders = {Path(name).absolute().parent if name.endswith(".py") else Path.cwd() for name in settings.executors}
+    file = config or os.environ.get(PREFIX + FILE_SETTING.upper()) or FILE_NAME
+    named = (file, settings.card, settings.extended_card)
+    return folders, {Path(name).absolute() for name in named if name is not None}

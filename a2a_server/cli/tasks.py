@@ -2,25 +2,50 @@
 
 import json
 import sys
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Server, Token, Url
+from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
 from a2a_server.cli.output import Format, Output, OutputLines, clean, print_json, print_json_line, print_table, text_of
-from a2a_server.cli.view import event_line
+from a2a_server.cli.times import duration_of, moment
+from a2a_server.cli.view import event_line, status_of
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Look at stored tasks, cancel them, remove them.")
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, help="Look at stored tasks, run them again, cancel or remove them."
+)
 
 PAGE = 500  # events asked for at once
 
+LISTED_AT_ONCE = 1000  # tasks
+CANCELLED_AT_ONCE = 50  # trees
+MAX_ERROR = 80  # characters of an error in a list
+
 TaskId = Annotated[str, typer.Argument(metavar="TASK_ID")]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Only tasks made since then: 90s, 15m, 2h, 7d ago, or a time such as 2026-01-31."
+    ),
+]
+
+
+class OpenStatus(StrEnum):
+    """What can be cancelled."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    INPUT_REQUIRED = "input_required"
+    AUTH_REQUIRED = "auth_required"
 
 
 @app.command("list")
 def list_tasks(
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     status: Annotated[str | None, typer.Option(help="Only tasks with this status.")] = None,
     name: Annotated[str | None, typer.Option(help="Only tasks with this name.")] = None,
     user: Annotated[str | None, typer.Option(help="Only tasks of this user_id.")] = None,
@@ -28,35 +53,43 @@ def list_tasks(
     every: Annotated[bool, typer.Option("--all", help="All tasks, not only the roots of trees.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     page: Annotated[str | None, typer.Option(help="The page_token of the last task of the page before.")] = None,
+    since: Since = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Tasks, newest first."""
+    earliest = None if since is None else moment(since)
     given = {"status": status, "name": name, "user_id": user, "context_id": context, "page_token": page}
     params: dict[str, Any] = {"root_only": not every, "limit": limit}
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         tasks = server.call("tasks.list", params | {key: value for key, value in given.items() if value is not None})
+    if earliest is not None:
+        tasks = [task for task in tasks if datetime.fromisoformat(task["created_at"]) >= earliest]
     if output is Format.JSON:
         print_json(tasks)
         return
     rows = [
         (
             task["id"],
-            task.get("tree_status") or task["status"],
+            status_of(task),
             f"{task.get('tree_progress') or task['progress']:.0%}",
             task["created_at"],
+            duration_of(task),
             task["name"],
+            clean(task["error"] or "")[:MAX_ERROR],
         )
         for task in tasks
     ]
-    print_table(("ID", "STATUS", "DONE", "CREATED", "NAME"), rows)
+    print_table(("ID", "STATUS", "DONE", "CREATED", "TOOK", "NAME", "ERROR"), rows)
     if len(tasks) == limit:
         print(f"the page behind these: --page {tasks[-1]['page_token']}", file=sys.stderr)
 
 
 @app.command()
-def get(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: Output = Format.TEXT) -> None:
+def get(
+    task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
+) -> None:
     """One task with its inputs and result."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         task = server.call("tasks.get", {"task_id": task_id})
     if output is Format.JSON:
         print_json(task)
@@ -68,9 +101,11 @@ def get(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: Ou
 
 
 @app.command()
-def tree(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: Output = Format.TEXT) -> None:
+def tree(
+    task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
+) -> None:
     """The whole tree of a task."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         found = server.call("tasks.tree", {"task_id": task_id})
     if output is Format.JSON:
         print_json(found)
@@ -79,28 +114,79 @@ def tree(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: O
     while waiting:
         task, depth = waiting.pop()
         error = f"  {clean(task['error'])}" if task["error"] else ""
-        print(f"{task['id']}  {task['status']:<14}  {'  ' * depth}{clean(task['name'])}{error}")
+        told = f"{task['id']}  {task['status']:<14}  {duration_of(task):>8}  {'  ' * depth}{clean(task['name'])}"
+        print(f"{told}{error}")
         waiting.extend((child, depth + 1) for child in reversed(task["children"]))
 
 
 @app.command()
-def cancel(
+def rerun(
     task_ids: Annotated[list[str], typer.Argument(metavar="TASK_ID…")],
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
+    force: Annotated[bool, typer.Option(help="Also what is completed.")] = False,
+    output: OutputLines = Format.TEXT,
+) -> None:
+    """Run tasks again, with all below them: what is not completed, with --force everything.
+
+    A task that came in an A2A message is final: a new tree takes over what is completed of it, and that one runs.
+    """
+    with Server(url, token, ca=ca) as server:
+        for task_id in task_ids:
+            started = server.call("tasks.execute", {"task_id": task_id, "force": force})
+            if output is Format.JSON:
+                print_json_line(started)
+            else:
+                print(f"{started['task_id']}  {started['status']}  {clean(started['message'])}", flush=True)
+
+
+@app.command()
+def cancel(
+    task_ids: Annotated[list[str] | None, typer.Argument(metavar="[TASK_ID]…")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    ca: Ca = None,
+    status: Annotated[
+        OpenStatus | None, typer.Option(help="Every tree with this status, as `tasks list` shows it.")
+    ] = None,
+    since: Since = None,
     reason: Annotated[str | None, typer.Option(help="Becomes the error of the tasks.")] = None,
     force: Annotated[bool, typer.Option(help="Also what cannot be interrupted: its result is dropped.")] = False,
     output: Output = Format.TEXT,
 ) -> None:
     """Cancel tasks with all below them. Exits 1 when one could not be cancelled."""
-    params: dict[str, Any] = {"task_ids": task_ids, "force": force}
-    with Server(url, token) as server:
-        answers = server.call("tasks.cancel", params | ({"error_message": reason} if reason else {}))
+    if bool(task_ids) == (status is not None) or (since is not None and status is None):
+        raise typer.BadParameter("give either ids, or --status (and perhaps --since)", param_hint="TASK_ID")
+    params: dict[str, Any] = {"force": force} | ({"error_message": reason} if reason else {})
+    answers: list[dict[str, Any]] = []
+    with Server(url, token, ca=ca) as server:
+        chosen = task_ids or _roots_with(server, status or "", None if since is None else moment(since))
+        for at in range(0, len(chosen), CANCELLED_AT_ONCE):
+            answers += server.call("tasks.cancel", params | {"task_ids": chosen[at : at + CANCELLED_AT_ONCE]})
     if output is Format.JSON:
         print_json(answers)
     else:
         print_table(("ID", "STATUS", "MESSAGE"), [(a["task_id"], a["status"], a["message"]) for a in answers])
     raise typer.Exit(int(any(answer["status"] == "failed" for answer in answers)))
+
+
+def _roots_with(server: Server, status: str, earliest: datetime | None) -> list[str]:
+    """The ids of trees whose status is this one, newest first.
+
+    A root's own status may be another: a group does not run, what is below it does. Some task of the tree has it.
+    """
+    found: dict[str, None] = {}
+    params: dict[str, Any] = {"status": status, "root_only": False, "limit": LISTED_AT_ONCE}
+    while page := server.call("tasks.list", params):
+        found |= dict.fromkeys(task["root_task_id"] for task in page)
+        params["page_token"] = page[-1]["page_token"]
+    roots = [server.call("tasks.get", {"task_id": root_id}) for root_id in found]
+    return [
+        root["id"]
+        for root in roots
+        if status_of(root) == status and (earliest is None or datetime.fromisoformat(root["created_at"]) >= earliest)
+    ]
 
 
 @app.command()
@@ -110,6 +196,7 @@ def answer(
     is_json: Annotated[bool, typer.Option("--json", help="The answer is a JSON value.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Answer the open question of a task; a root stands for the oldest one of its tree."""
@@ -117,7 +204,7 @@ def answer(
         given = json.loads(text) if is_json else text
     except ValueError as error:
         raise typer.BadParameter(f"not a JSON value: {error}", param_hint="ANSWER") from None
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         task = server.call("tasks.answer", {"task_id": task_id, "answer": given})
     if output is Format.JSON:
         print_json(task)
@@ -126,9 +213,11 @@ def answer(
 
 
 @app.command()
-def delete(task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, output: Output = Format.TEXT) -> None:
+def delete(
+    task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
+) -> None:
     """Remove a tree that does not run."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         answer = server.call("tasks.delete", {"task_id": task_id})
     if output is Format.JSON:
         print_json(answer)
@@ -141,11 +230,12 @@ def events(
     task_id: TaskId,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
     output: OutputLines = Format.TEXT,
 ) -> None:
     """The stored events of a task; of a root, those of its whole tree."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         while page := server.call("tasks.events", {"task_id": task_id, "after": after, "limit": PAGE}):
             for event in page:
                 if output is Format.JSON:

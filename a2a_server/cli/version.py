@@ -1,20 +1,24 @@
-"""`a2a-server version`."""
+"""`a2a-server version`, and `--version`."""
 
-from importlib.metadata import version as version_of
 from platform import python_version
 
 import typer
 
+from a2a_server import distribution
 from a2a_server.cli.output import Format, Output, print_json
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+def versions_line() -> str:
+    """The versions of this program and of its Python, in one line."""
+    return f"a2a-server {distribution.version()} (distribution {distribution.NAME}, Python {python_version()})"
+
+
 @app.command()
 def version(output: Output = Format.TEXT) -> None:
     """The version of this program."""
-    versions = {"a2a-server": version_of("a2a-server"), "python": python_version()}
     if output is Format.JSON:
-        print_json(versions)
+        print_json({distribution.NAME: distribution.version(), "python": python_version()})
     else:
-        print(f"a2a-server {versions['a2a-server']} (Python {versions['python']})")
+        print(versions_line())

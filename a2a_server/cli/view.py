@@ -53,6 +53,12 @@ class TreeView:
     nodes: dict[str, Node] = field(default_factory=dict)
     status: str = "in_progress"  # of the tree, when the view was made
     final: Mapping[str, Any] | None = None  # the event that ended the tree
+    _counts: Counter[str] = field(default_factory=Counter)  # kept, since a tree of n tasks has 2n events and more
+
+    def add(self, task_id: str, node: Node) -> None:
+        """A task that was not shown before."""
+        self.nodes[task_id] = node
+        self._counts[node.status] += node.runs
 
     @property
     def progress(self) -> float:
@@ -62,7 +68,7 @@ class TreeView:
 
     @property
     def counts(self) -> Counter[str]:
-        return Counter(node.status for node in self.nodes.values() if node.runs)
+        return +self._counts
 
     @property
     def questions(self) -> dict[str, Node]:
@@ -72,8 +78,7 @@ class TreeView:
     @property
     def only_waits(self) -> bool:
         """Whether nothing can go on before somebody answers."""
-        counts = self.counts
-        return not counts["in_progress"] and any(counts[status] for status in WAITING)
+        return not self._counts["in_progress"] and any(self._counts[status] for status in WAITING)
 
     @property
     def outcome(self) -> str:
@@ -92,8 +97,11 @@ class TreeView:
         if kind not in STREAMED:
             return
         task_id = str(event.get("task_id"))
-        node = self.nodes.setdefault(task_id, Node(str(event.get("name")), 0 if task_id == self.root_id else 1))
+        if (node := self.nodes.get(task_id)) is None:
+            self.add(task_id, node := Node(str(event.get("name")), 0 if task_id == self.root_id else 1))
+        self._counts[node.status] -= node.runs
         node.status = str(event.get("status") or node.status)
+        self._counts[node.status] += node.runs
         if kind == "task_start":
             node.progress, node.note = 0.0, ""
         if event.get("progress") is not None:
@@ -112,9 +120,14 @@ def tree_view(tree: Mapping[str, Any]) -> TreeView:
     while waiting:
         task, depth = waiting.pop()
         runs = task.get("executor") is not None
-        view.nodes[task["id"]] = Node(task["name"], depth, runs, task["status"], task.get("progress") or 0.0)
+        view.add(task["id"], Node(task["name"], depth, runs, task["status"], task.get("progress") or 0.0))
         waiting.extend((child, depth + 1) for child in reversed(task.get("children", ())))
     return view
+
+
+def status_of(task: Mapping[str, Any]) -> str:
+    """The status that is shown of a task: of a root, that of its tree."""
+    return str(task.get("tree_status") or task["status"])
 
 
 def note_of(event: Mapping[str, Any]) -> str:

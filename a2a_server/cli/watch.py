@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Server, Token, Url
+from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
 from a2a_server.cli.output import OUTCOMES, Format, OutputLines, print_json_line
 from a2a_server.cli.view import screen, tree_view
 
@@ -16,11 +16,12 @@ def watch(
     task_id: Annotated[str, typer.Argument(help="Any task of the tree.")],
     url: Url = DEFAULT_URL,
     token: Token = None,
+    ca: Ca = None,
     after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
     output: OutputLines = Format.TEXT,
 ) -> None:
     """Follow a tree until it ends. Exits 0 when it completed, 1 failed, 3 cancelled or rejected."""
-    with Server(url, token) as server:
+    with Server(url, token, ca=ca) as server:
         view = tree_view(server.call("tasks.tree", {"task_id": task_id}))
         with screen(view, silent=output is Format.JSON) as shown:
             for frame in server.follow(view.root_id, after):

@@ -26,7 +26,7 @@ class PushSettings(AuthSettings, frozen=True, kw_only=True):
     push: bool = True  # whether push notifications are offered
     push_timeout: Wait = 10.0  # of one attempt
     push_retry_initial: Wait = 1.0  # the longest wait after the first failure; each failure doubles it
-    push_retry_longest: Wait = 3_600.0
+    push_retry_longest: Wait = 3_600.0  # the longest wait between two attempts
     push_max_age: Annotated[float, Meta(gt=0, le=90 * 86_400)] = 86_400.0  # an event older than that is given up
     push_concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 50  # deliveries at a time
     # None: half of push_concurrency; all of it where callers are not identified, and so count as one.

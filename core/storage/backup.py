@@ -9,12 +9,12 @@ import sqlite3
 from contextlib import closing, suppress
 from glob import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from core.errors import StorageError
 from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import REVISIONS
+from core.storage.uri import read_only
 from core.storage.witness import noted_commit, witness_path
 
 LOGS = ("-wal", "-shm")
@@ -28,7 +28,7 @@ def back_up(database: Path, target: Path) -> int:
     try:
         _remove_what_was_killed(target)
         part.touch(mode=0o600)
-        source = sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
+        source = sqlite3.connect(read_only(database), uri=True)
         with closing(source), closing(sqlite3.connect(part)) as copy:
             source.backup(copy)  # in one read transaction: writers go on, and nothing of what they do gets in
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, that lies anywhere

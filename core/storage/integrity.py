@@ -11,7 +11,6 @@ from operator import attrgetter
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.parse import quote
 
 from msgspec import Struct
 from sqlalchemy import Column, Select, Table, func, literal_column, select, true
@@ -24,6 +23,7 @@ from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, comp
 from core.storage.reader import readable_text
 from core.storage.retire import read_fold
 from core.storage.tables import documents, events, folds, tasks, trees
+from core.storage.uri import read_only
 from core.storage.witness import Note, noted_commit, witness_path
 
 MAX_PROBLEMS = 20  # of one report
@@ -106,7 +106,7 @@ def _missing(path: Path) -> str:
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Not `immutable`: after a crash what was committed is still in the log.
-    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(read_only(path), uri=True, isolation_level=None)
     connection.text_factory = readable_text
     return connection
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote
 
 import aiosqlite
 
@@ -20,6 +19,7 @@ from core.pieces import in_pieces
 from core.storage.base import LIST_SECONDS, LOG_BYTES, READS_PER_CALLER
 from core.storage.connections import SharedConnections
 from core.storage.queries import Bound
+from core.storage.uri import read_only
 from core.storage.writer import CLOSED
 
 Value = TypeVar("Value")
@@ -52,7 +52,7 @@ class Reader:
     """Reads the database of a writer in the same process, whose commits it sees at once."""
 
     def __init__(self, path: Path, *, list_seconds: float = LIST_SECONDS) -> None:
-        self._uri = f"file:{quote(str(path))}?mode=ro"
+        self._uri = read_only(path)
         self._list_seconds = list_seconds
         self._shared: SharedConnections[aiosqlite.Connection] = SharedConnections(READS_PER_CALLER)
         self._shared_for_lists: SharedConnections[aiosqlite.Connection] = SharedConnections(LIST_CONNECTIONS)

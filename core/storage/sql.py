@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -12,8 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from core.errors import (
     AnswerTooLarge,
@@ -56,6 +56,8 @@ from core.task import Task, TreeHead
 CHECK_SECONDS = 5.0  # how long a start looks for damage in a small file
 SMALL_FILE = 8 * 1024 * 1024  # bytes; a larger one is checked beside the work
 
+_QUERY = re.compile(r"\?[^?=/]+=[^/]*$")  # `?mode=ro` at the end of a URL; another question mark belongs to the path
+
 Given = TypeVar("Given")
 Value = TypeVar("Value")
 
@@ -63,26 +65,27 @@ logger = logging.getLogger(__name__)
 
 
 def database_path(url_or_path: str) -> Path:
-    """The file that a SQLite URL or a plain path names. Raises ConfigurationError for anything else."""
-    if "://" not in url_or_path:
-        name: str | None = url_or_path
-    else:
-        try:
-            url = make_url(url_or_path)
-        except ArgumentError as error:
-            raise ConfigurationError("The database URL cannot be read; write sqlite:///path/to/file.db") from error
-        backend = url.get_backend_name()
+    """The file that a SQLite URL or a plain path names; all behind `sqlite:///` is the path, as it is written.
+
+    Raises ConfigurationError for anything else.
+    """
+    name = url_or_path
+    if "://" in url_or_path:
+        scheme, _, rest = url_or_path.partition("://")
+        backend = scheme.partition("+")[0]
         if backend in ("postgresql", "postgres"):
             raise ConfigurationError("PostgreSQL is not supported yet; give a SQLite URL such as sqlite:///tasks.db")
+        if not backend:
+            raise ConfigurationError("The database URL cannot be read; write sqlite:///path/to/file.db")
         if backend != "sqlite":
             raise ConfigurationError(
                 f"{backend} databases are not supported; give a SQLite URL such as sqlite:///tasks.db"
             )
-        if url.query or url.host:
+        if rest and (not rest.startswith("/") or _QUERY.search(rest)):
             raise ConfigurationError(
                 "A SQLite URL has a path only, such as sqlite:///tasks.db or sqlite:////var/tasks.db"
             )
-        name = url.database
+        name = rest[1:]
     if not name or name == ":memory:" or name.startswith("file:"):
         raise ConfigurationError(
             "The database must be a file, such as sqlite:///tasks.db; for memory use MemoryStorage"

@@ -48,13 +48,21 @@ class Cli:
 
     def __call__(self, *arguments: str) -> Done:
         self._capsys.readouterr()
-        known = set(default_registry.ids())
+        known, modules, path = set(default_registry.ids()), set(sys.modules), list(sys.path)
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         for executor_id in set(default_registry.ids()) - known:  # a command is a process of its own
             default_registry.unregister(executor_id)
+        for name in set(sys.modules) - modules:
+            if getattr(sys.modules[name], "__file__", None) in self._of_users(path):
+                del sys.modules[name]
+        sys.path[:] = path
         captured = self._capsys.readouterr()
         return Done(int(ended.value.code or 0), captured.out, captured.err)
+
+    def _of_users(self, path: list[str]) -> set[str]:
+        """The files in the folders that a command put on the path."""
+        return {str(file) for folder in set(sys.path) - set(path) for file in Path(folder).glob("*.py")}
 
 
 @pytest.fixture
@@ -142,7 +150,7 @@ def test_no_server_is_one_line_and_exit_code_1(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "cannot be understood"),
+        ("{", "wrong.json:1:2: "),
         ("3", "holds no tasks"),
         ('[{"name": "noop", "priority": "high"}]', "tasks[0].priority"),
         ('[{"name": "nobody"}]', "unknown executor 'nobody'"),
@@ -255,11 +263,23 @@ def test_run_of_a_failing_tree_exits_1_and_says_why(cli: Cli) -> None:
     assert "boom failed:" in done.out
 
 
-def test_run_of_a_tree_that_asks_exits_4(cli: Cli) -> None:
+def test_run_of_a_tree_that_asks_exits_4_and_says_what_to_do_next(cli: Cli) -> None:
     done = here(cli, [{"name": "interview"}])
 
     assert done.code == 4
     assert "input_required" in done.out
+    assert done.err.count("\n") == 1 and "--database" in done.err and "--url" in done.err
+
+
+def test_run_there_of_a_tree_that_asks_gives_the_commands_that_go_on(cli: Cli, server: ServerProcess) -> None:
+    done = cli("run", tree_file(Path.cwd(), [{"name": "interview"}]), "--url", server.url)
+
+    assert done.code == 4
+    answer, watch = re.findall(r"a2a-server ((?:tasks answer|watch) [^;\n]*)", done.err)
+    for _ in range(5):
+        if cli(*answer.replace("ANSWER", "fine").split()).code:
+            break
+    assert cli(*watch.split()).code == 0
 
 
 def test_run_keeps_the_tree_only_in_the_database_it_is_given(cli: Cli, tmp_path: Path) -> None:
@@ -451,7 +471,7 @@ def test_run_there_of_a_wrong_tree_names_the_field(cli: Cli, server: ServerProce
     done = cli("run", tree_file(tmp_path, [{"name": "nobody"}]), "--url", server.url)
 
     assert done.code == 1
-    assert "unknown executor 'nobody'" in done.err
+    assert "tree.json:1:3: tasks[0].name: unknown executor 'nobody'" in done.err
 
 
 def test_send_streams_a_greeting(cli: Cli, server: ServerProcess) -> None:

@@ -52,7 +52,7 @@ async def test_the_document_lists_every_method_and_itself() -> None:
     document = json.loads(reply.body)["result"]
 
     assert document["openrpc"] == "1.3.2"
-    assert document["info"] == {"title": "a2a-server", "version": "1.2.3"}
+    assert document["info"] == {"title": "durable-a2a", "version": "1.2.3"}
     assert [method["name"] for method in document["methods"]] == [*(m.name for m in METHODS), "rpc.discover"]
 
 

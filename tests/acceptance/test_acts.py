@@ -44,7 +44,7 @@ HELD_WRONG = {
     ),
     "SEC-AUTH-006": (
         "§8.2: the public card needs no credentials, and a card has neither title nor error",
-        "{'error': {'exists': True}}]: {'name': 'a2a-server'",
+        "{'error': {'exists': True}}]: {'name': 'durable-a2a'",
     ),
     "DM-FMT-003": ("§3.4.1: a contextId that the agent made must be in its message", "send: message.contextId is "),
     "DM-ART-003": ("§4.1.6: a file is a part with raw and filename; file was v0.3", "any of [{'raw': "),

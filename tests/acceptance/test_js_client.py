@@ -73,7 +73,7 @@ def test_no_step_raises(report: Report) -> None:
 
 
 def test_card_leads_to_the_binding(report: Report, flavour: tuple[str, str]) -> None:
-    assert report["card"]["name"] == "a2a-server"
+    assert report["card"]["name"] == "durable-a2a"
     card, *called = report["paths"]
     assert card.startswith("/.well-known/")
     if flavour[1] == "JSONRPC":

@@ -32,6 +32,7 @@ from core.owners import owner_of
 from core.storage import codec, queries, retire
 from core.storage import reader as reader_module
 from core.storage import sql as sql_module
+from core.storage.backup import back_up, restore
 from core.storage.base import Append, Document, DocumentQuery, LogPart, TaskQuery, TreeQuery
 from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock, file_system
@@ -57,6 +58,11 @@ async def storage(tmp_path: Path) -> AsyncIterator[SqlStorage]:
         ("/x/y z.db", "/x/y z.db"),
         ("sqlite:///y.db", f"{os.getcwd()}/y.db"),
         ("y.db", f"{os.getcwd()}/y.db"),
+        ("sqlite:////x/que?stion.db", "/x/que?stion.db"),
+        ("sqlite:////x/a?b=c/y.db", "/x/a?b=c/y.db"),
+        ("sqlite:////x/sh#arp%20 %25+&é.db?", "/x/sh#arp%20 %25+&é.db?"),
+        ("sqlite:////x/user:word@host.db", "/x/user:word@host.db"),
+        ("/x/que?st=ion.db", "/x/que?st=ion.db"),
     ],
 )
 def test_a_url_or_a_path_names_the_file(given: str, path: str) -> None:
@@ -89,6 +95,39 @@ def test_any_other_database_is_refused_in_one_line(given: str, message: str) -> 
     with pytest.raises(ConfigurationError) as caught:
         SqlStorage(given)
     assert str(caught.value) == message
+
+
+ODD_NAMES = (
+    *("que?stion.db", "sh#arp.db", "per%20cent%.db", "a b&c=d;e.db", "é🙂\u2028.db", "[a]*.db", "'\".db"),
+    "\udcff.db",  # no valid UTF-8
+)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("prefix", ["sqlite:///", ""])
+async def test_the_file_has_the_name_that_was_given(tmp_path: Path, name: str, prefix: str) -> None:
+    """Its readers and writers, the check, a backup and a restore all mean that file, and make no other."""
+    storage = SqlStorage(f"{prefix}{tmp_path}//{name}")
+    await storage.open()
+    await storage.append(append := created("t", 1))
+    assert await storage.load("t") == (append.head, list(append.tasks))
+    back_up(storage.path, tmp_path / f"copy of {name}")
+    await storage.close()
+
+    assert examine(storage.path).problems == ()
+    restore(tmp_path / f"copy of {name}", storage.path)
+    assert {file.partition(".db")[0] + ".db" for file in os.listdir(tmp_path)} == {name, f"copy of {name}"}
+
+
+@pytest.mark.asyncio
+async def test_a_path_with_two_slashes_at_its_beginning_is_a_path(tmp_path: Path) -> None:
+    """POSIX leaves open what it means, and a URI takes what follows for a host."""
+    storage = SqlStorage(f"sqlite:////{tmp_path}/t.db")
+    assert str(storage.path).startswith("//")
+    await storage.open()
+    assert await storage.load("t") is None
+    await storage.close()
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,89 @@
+"""`serve --reload`: the server as a child process that is started anew whenever a file of its executors changes.
+
+For development. The database stays, so tasks that were interrupted go on in the new process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from a2a_server.cli.client import say
+
+LOOK_EVERY = 0.3  # seconds
+OPTION = "--reload"
+
+Seen = dict[Path, tuple[int, int]]
+
+
+def serve_again_and_again(arguments: Sequence[str], folders: Iterable[Path], files: Iterable[Path]) -> int:
+    """Run `a2a-server` with these arguments, and again after each change, until a signal ends it; the exit code."""
+    folders, files = list(folders), list(files)
+    told_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: told_to_end.set())
+    while True:
+        seen = look(folders, files)
+        child = _start(arguments)
+        now, code = _wait_for_a_change(child, seen, folders, files, told_to_end)
+        if told_to_end.is_set():
+            return code
+        changed = sorted(str(path) for path in now.keys() | seen.keys() if now.get(path) != seen.get(path))
+        say(f"{changed[0]} has changed; starting again")
+
+
+def look(folders: Iterable[Path], files: Iterable[Path]) -> Seen:
+    """Time and size of every Python file below the folders, and of the other files."""
+    seen: Seen = {}
+    for folder in folders:
+        for place, inner, names in os.walk(folder):
+            inner[:] = [each for each in inner if not (each.startswith((".", "__")) or _is_environment(place, each))]
+            for name in names:
+                if name.endswith(".py"):
+                    _note(Path(place, name), seen)
+    for file in files:
+        _note(file, seen)
+    return seen
+
+
+def _note(path: Path, seen: Seen) -> None:
+    try:
+        found = path.stat()
+    except OSError:  # it has just been removed
+        return
+    seen[path] = (found.st_mtime_ns, found.st_size)
+
+
+def _is_environment(place: str, name: str) -> bool:
+    return name in ("node_modules", "site-packages") or os.path.exists(os.path.join(place, name, "pyvenv.cfg"))
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """In a process group of its own: Ctrl-C on the terminal reaches this process only, which passes it on once."""
+    command = [sys.executable, "-P", "-m", "a2a_server", *(each for each in arguments if each != OPTION)]
+    return subprocess.Popen(command, process_group=0)
+
+
+def _wait_for_a_change(
+    child: subprocess.Popen[bytes], seen: Seen, folders: list[Path], files: list[Path], told_to_end: threading.Event
+) -> tuple[Seen, int]:
+    """What is seen after a change, with the child ended; a child that ended by itself waits for one, too."""
+    has_told = False
+    while not told_to_end.wait(LOOK_EVERY):
+        if child.poll() is not None and not has_told:
+            has_told = True
+            say(f"the server ended with exit code {child.returncode}; waiting for a change of its files")
+        if (now := look(folders, files)) != seen:
+            _end(child)
+            return now, child.returncode
+    _end(child)
+    return seen, child.returncode
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        child.wait()

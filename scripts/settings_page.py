@@ -1,0 +1,95 @@
+"""Writes docs/settings.md from the settings' classes: each with its default and the comment beside it."""
+
+import ast
+import inspect
+import io
+import sys
+import tokenize
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from a2a_server.auth.settings import AuthSettings  # noqa: E402
+from a2a_server.cli.serve import serve  # noqa: E402
+from a2a_server.config import PREFIX, Config  # noqa: E402
+from a2a_server.push.settings import PushSettings  # noqa: E402
+
+DOCUMENT = ROOT / "docs" / "settings.md"
+GROUPS: dict[str, type] = {"The server": Config, "Who may call": AuthSettings, "Push notifications": PushSettings}
+OF_THE_MACHINE = {"max_processes": "4 for each processor"}
+
+HEAD = f"""# Settings
+
+Every setting of `a2a-server serve`. Each is a line of `a2a-server.toml` (`port = 9000`), a variable in capitals behind
+`{PREFIX}` (`{PREFIX}PORT=9000`; lists have commas), and where the second column says so an option. The command
+line wins over variables, these over the file. `a2a-server config` prints the values in force. Times are in seconds.
+`scripts/settings_page.py` makes this page.
+"""
+
+
+def document() -> str:
+    """The page."""
+    lines = [HEAD]
+    options = inspect.signature(serve).parameters
+    defaults = msgspec.structs.asdict(Config())
+    for title, kind in GROUPS.items():
+        lines += [f"## {title}", "", "| setting | option | default | means |", "|---|---|---|---|"]
+        for name, comment in comments_of(kind).items():
+            option = "yes" if name in options else ""
+            default = OF_THE_MACHINE.get(name) or _written(defaults[name])
+            lines.append(f"| `{name}` | {option} | {default} | {comment.replace('|', chr(92) + '|')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def comments_of(kind: type) -> dict[str, str]:
+    """Each setting that the class itself has, with the comment on its lines, else the one above its paragraph."""
+    text = inspect.getsource(kind)
+    source = text.splitlines()
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    }
+    (found,) = ast.parse(text).body
+    assert isinstance(found, ast.ClassDef)
+    told: dict[str, str] = {}
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            own = [comments[line] for line in range(node.lineno, (node.end_lineno or 0) + 1) if line in comments]
+            told[node.target.id] = " ".join(own or _above(node.lineno - 1, source, comments))
+    return told
+
+
+def _above(line: int, source: list[str], comments: dict[int, str]) -> list[str]:
+    """The comment lines that stand before the paragraph in which this line is."""
+    while source[line - 1].strip() and not source[line - 1].lstrip().startswith("#"):
+        line -= 1
+    above: list[str] = []
+    while source[line - 1].lstrip().startswith("#"):
+        above.insert(0, comments[line])
+        line -= 1
+    return above
+
+
+def _written(value: Any) -> str:
+    return "none" if value in (None, (), {}, "") else f"`{msgspec.json.encode(value).decode().strip(chr(34))}`"
+
+
+def main() -> int:
+    """Write the page; with `--check` say whether it is current."""
+    if "--check" in sys.argv[1:]:
+        if DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == document():
+            return 0
+        print(f"{DOCUMENT} is not what the settings' classes say: run scripts/settings_page.py", file=sys.stderr)
+        return 1
+    DOCUMENT.write_text(document(), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
