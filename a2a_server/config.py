@@ -24,6 +24,7 @@ from a2a_server.origins import ANY, origin_of
 from a2a_server.push.settings import PushSettings, check_push
 from a2a_server.service_links import service_links, told_of
 from core.errors import ConfigurationError
+from core.executors.raised import ErrorTexts
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
 
 logger = logging.getLogger(__name__)
@@ -132,6 +133,8 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
     max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory that open tasks and the answers they fetch may take
     max_in_flight_per_caller: Count = 128 * 1024 * 1024
+    # What callers are told of an executor's exceptions. None: the type where callers are identified, else all.
+    error_texts: ErrorTexts | None = None
 
     sse_ping: Seconds = 15.0  # between two comments on a stream that has nothing to tell
     head_timeout: Seconds = 10.0  # how long the head of a request may take, from the accept on, with TLS's handshake

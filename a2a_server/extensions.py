@@ -13,26 +13,42 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from core.errors import ConfigurationError
+from core.executors.process_worker import text_of, where
+from core.executors.registry import default_registry
 
 
 def load_executors(names: Iterable[str]) -> None:
     """Import each file (`path/to/file.py`) or module (`package.module`); their decorators register what they define.
 
     Modules are looked for in the current folder, too. Raises ConfigurationError that names the one that cannot be
-    imported, with the reason.
+    imported, with the reason and the line, or that registers nothing.
     """
     for name in names:
-        folder = Path(name).absolute().parent if name.endswith(".py") else Path.cwd()
+        is_file = name.endswith(".py")
+        folder = Path(name).absolute().parent if is_file else Path.cwd()
+        before = _registered()
+        is_new = (Path(name).stem if is_file else name) not in sys.modules
         try:
             if name.endswith(".py"):
                 _import_file(Path(name))
             else:
                 _import_module(name, folder)
-        except (ConfigurationError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
+        except ConfigurationError as error:
+            if (place := where(error)) is None:  # it is ours, and names the file
+                raise
+            raise ConfigurationError(f"executors {name}: {error} ({place})") from error
         except BaseException as error:  # foreign code (also SystemExit), and it is the operator who reads the reason
-            told = f"executors {name}: {type(error).__name__}: {error}{_hidden(error, folder)}"
-            raise ConfigurationError(told) from error
+            raise ConfigurationError(f"executors {name}: {text_of(error)}{_hidden(error, folder)}") from error
+        if is_new and before == _registered():
+            raise ConfigurationError(
+                f"executors {name}: it registers nothing; put @executor above a function (from core import executor)"
+            )
+
+
+def _registered() -> int:
+    return default_registry.registered + default_registry.hooks.count
 
 
 def _import_file(path: Path) -> None:

@@ -3,7 +3,9 @@
 import json
 import logging
 import logging.config
+import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 # Control characters would let a caller's text forge lines or drive a terminal.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9} | {
@@ -13,10 +15,15 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO core.runner: …`; the lines of a traceback are joined by escapes."""
+    """`2026-01-31T12:00:00.000Z INFO core.runner: …`; the lines of a traceback follow, indented.
+
+    A line that is not indented begins a record: no text of a caller can look like one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{_moment(record)} {record.levelname} {record.name}: {_text(self, record)}".translate(_ESCAPES)
+        first = f"{_moment(record)} {record.levelname} {record.name}: {record.getMessage()}".translate(_ESCAPES)
+        trace = self.formatException(record.exc_info).split("\n") if record.exc_info else []
+        return "\n".join([first, *("  " + line.translate(_ESCAPES) for line in trace)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,6 +34,21 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields | {"message": _text(self, record)})
 
 
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment, so that a progress bar can make room for it."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        """It is always the present one."""
+
+
 def configure(level: str, *, as_json: bool) -> None:
     """Set up logging for the whole process."""
     formatter = JsonFormatter if as_json else TextFormatter
@@ -35,7 +57,7 @@ def configure(level: str, *, as_json: bool) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"line": {"()": formatter}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "handlers": {"stderr": {"()": StderrHandler, "formatter": "line"}},
             "root": {"level": level.upper(), "handlers": ["stderr"]},
             "loggers": {
                 # These write every chunk of every stream, and every statement, at DEBUG.

@@ -49,7 +49,7 @@ SWITCH = 0.001  # seconds that a thread runs on when the event loop wants to go 
 OVERRIDDEN = (
     *("connection_made", "connection_lost", "data_received", "send_400_response", "on_message_begin", "on_url"),
     *("on_header", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
-    *("_start_asgi_task", "_unset_keepalive_if_required"),
+    *("_start_asgi_task", "_unset_keepalive_if_required", "eof_received"),
 )
 
 # Seconds after the drain: what is left is interrupted, and the storage closed; then the process ends in any case.

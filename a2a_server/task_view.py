@@ -35,6 +35,7 @@ def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
         "question": list(task.question.parts) if task.question else None,
         "attempt": task.attempt,
         "timeout": task.timeout,
+        "queue_timeout": task.queue_timeout,
         "deadline": _moment(task.deadline),
         "max_attempts": task.max_attempts,
         "retry": task.retry,

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import decode
@@ -35,6 +36,7 @@ STATES: Mapping[TaskStatus, TaskState] = {
 STATUSES: Mapping[TaskState, TaskStatus] = {state: status for status, state in STATES.items()}
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
+NO_PARTS: Mapping[str, Any] = {PARTS: []}  # a result that is nothing, like None
 CONVERSATION = ("message_received", "message_sent", "input_requested", "input_provided", *FAILURES)
 OUTPUT = ("artifact_added", "task_completed")
 
@@ -65,14 +67,15 @@ def snapshot(
     """
     is_root = task_id == head.id
     status, changed_at = (head.status, head.updated_at) if is_root else _own_status(head, events)
-    said, told = _status_message(head, task_id, status, events)
-    history = _history(events, context_of(head), task_id, told)
+    context_id = context_of(head)
+    said, told = _status_message(head, task_id, context_id, status, events)
+    history = _history(events, context_id, task_id, told)
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
     about: dict[str, Any] = {"progress": head.progress} if is_root else {"rootTaskId": head.id}
     return wire.Task(
         id=task_id,
-        context_id=context_of(head),
+        context_id=context_id,
         status=wire.TaskStatus(state=STATES[status], message=said, timestamp=to_timestamp(changed_at)),
         artifacts=(artifacts(task_id, events) or None) if with_artifacts else None,
         history=history,
@@ -138,7 +141,7 @@ def is_output(event: e.Event) -> bool:
     """Whether the event gives or ends with a piece of the task's output."""
     if isinstance(event, e.ArtifactAdded):
         return bool(event.artifact["parts"])
-    return isinstance(event, e.TaskCompleted) and event.result is not None and bool(result_parts(event.result))
+    return isinstance(event, e.TaskCompleted) and event.result is not None and event.result != NO_PARTS
 
 
 def result_artifact(recorded: Recorded) -> wire.Artifact | None:
@@ -175,6 +178,11 @@ def answer_value(message: wire.Message) -> Any:
     return as_json
 
 
+def answer_values(message: wire.Message) -> tuple[Any, ...]:
+    """What its parts are one by one, where each of them may answer a question of its own."""
+    return tuple(answer_value(replace(message, parts=[part])) for part in message.parts)
+
+
 def part_values(message: wire.Message) -> list[dict[str, Any]]:
     """The message's parts as JSON values."""
     values: list[dict[str, Any]] = message_value(message)["parts"]
@@ -200,15 +208,16 @@ def _own_status(head: TreeHead, events: Sequence[Recorded]) -> tuple[TaskStatus,
 
 
 def _status_message(
-    head: TreeHead, task_id: str, status: TaskStatus, events: Sequence[Recorded]
+    head: TreeHead, task_id: str, context_id: str, status: TaskStatus, events: Sequence[Recorded]
 ) -> tuple[wire.Message | None, int]:
     """What the status says, and the number of the event that brought it, which the history leaves out; 0: none."""
-    context_id = context_of(head)
     if status.is_interrupted and (asked := _oldest_question(events)) is not None:
         return _question(asked, context_id, task_id), asked.seq
-    if status.is_terminal and (error := _end_error(head, task_id, status, events)) is not None:
+    is_over = status.is_terminal
+    is_failure = is_over and status is not TaskStatus.COMPLETED
+    if is_failure and (error := _end_error(head, task_id, status, events)) is not None:
         return error, 0
-    said = last_word(events, is_over=status.is_terminal)
+    said = last_word(events, is_over=is_over)
     return (None, 0) if said is None else (_said(said, context_id, task_id), said.seq)
 
 

@@ -3,19 +3,23 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
 from core.clock import Clock
-from core.commands import Command, CompleteTask, FailAttempt, RejectTask, RequestInput
-from core.errors import NoRoom
+from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput
+from core.errors import CoreError, NoRoom
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
 from core.executors.files import encoded
 from core.executors.judges import Judges, Undecided
+from core.executors.process_worker import leaves
+from core.executors.raised import ErrorTexts, theirs, told
 from core.executors.schema import TooCostly, quick_violation
+from core.executors.signature import InputsRefused
+from core.executors.threads import ExecutorExit, exit_text
 from core.fetch_room import FetchRooms
 from core.hooks import Hooks
 from core.in_flight import PER_TASK, Holdings, memory_of
@@ -29,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
 SMALL_RESULT = 16 * 1024  # bytes of JSON of a result of a caller whose quota of stored bytes is used up
+MOST_TOLD = 10  # inputs with the same name that a warning names
 HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
 
 
@@ -71,6 +76,7 @@ class Attempt:
     has_begun: bool = False  # its job has had its first step
     is_late: bool = False  # it took longer than its task's `timeout`: it held the loop, so no timer could ring
     is_over: bool = False  # its executor has ended; only the report is under way
+    lends: int = 0  # waits for trees of its own, during which it holds nothing
     is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
 
     def stop(self) -> None:
@@ -125,13 +131,6 @@ def overdue(attempt: Attempt, chance: float) -> FailAttempt:
     return _failure(task, text, Cause.TIMEOUT, final=final, chance=chance)
 
 
-def broken_off(attempt: Attempt, error: BaseException, chance: float) -> FailAttempt:
-    """What its executor started beside itself raised what may end a whole program only, such as by `sys.exit()`."""
-    text = f"the executor raised {type(error).__name__}: {error}"
-    final = attempt.spec is not None and attempt.spec.at_most_once
-    return _failure(attempt.task, text, Cause.EXECUTOR_ERROR, final=final, chance=chance)
-
-
 @dataclass(frozen=True, slots=True)
 class Means:
     """What all attempts of a process share: judges of values, accounts of memory, and the family of children."""
@@ -141,6 +140,16 @@ class Means:
     rooms: FetchRooms
     family: Family
     is_full: Callable[[str], bool]  # whose quota of stored bytes is used up
+    error_texts: ErrorTexts = "full"  # what callers are told of an exception of an executor
+
+
+def broken_off(attempt: Attempt, error: BaseException, clock: Clock, means: Means) -> FailAttempt:
+    """What its executor started beside itself raised what may end a whole program only, such as by `sys.exit()`."""
+    final = attempt.spec is not None and attempt.spec.at_most_once
+    said = told(ExecutorExit(exit_text(error), type(error).__name__), means.error_texts)
+    return _failure(
+        attempt.task, said.error, Cause.EXECUTOR_ERROR, final=final, chance=clock.chance(), detail=said.detail
+    )
 
 
 async def perform(
@@ -148,11 +157,16 @@ async def perform(
 ) -> Command:
     """Run the executor once and say what came of it. Raises CancelledError when the attempt was stopped."""
     task, spec, context = attempt.task, attempt.spec, attempt.context
+    context.job = attempt.job
     if spec is None:
         return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
     own = _own_schema(task)
     first = own if spec.input_schema is None else spec.input_schema
-    inputs = copied(resolve_inputs(task.inputs, context.stored_results, first))
+    found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
+    inputs = copied(found)
+    if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
+        told = "; ".join(map(str, lost[:MOST_TOLD])) + (f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD))
+        logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, told)
     for schema in (spec.input_schema, own):
         if schema is not None and (
             problem := await _violation(means.judges, task, schema, inputs, "inputs", is_brought=schema is own)
@@ -164,7 +178,7 @@ async def perform(
         attempt.executor = spec.make()
         try:
             result = await attempt.executor.execute(inputs, context)
-        except (Suspend, Rejected):
+        except (Suspend, Rejected, BaseExceptionGroup):
             await context.stored()
             raise
         await context.stored()
@@ -191,16 +205,7 @@ async def perform(
         logger.info("attempt %d of task %s failed: %s", task.attempt, task.id, text)
         return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=clock.chance())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises ends its attempt, not ours
-        return _ending(task, spec, _only(error), clock.chance())
-
-
-async def wait_until_stopped(attempts: Iterable[Attempt], limit: float) -> tuple[str, ...]:
-    """Wait until they have ended, `limit` seconds at most: the ids of the tasks whose attempts still run."""
-    jobs = {attempt.job: attempt.task.id for attempt in attempts if attempt.job is not None}
-    if not jobs:
-        return ()
-    _, pending = await asyncio.wait(jobs, timeout=limit)
-    return tuple(jobs[job] for job in pending)
+        return _ending(attempt, spec, _deciding(error), clock.chance(), means.error_texts)
 
 
 async def wait_until_ended(
@@ -244,24 +249,51 @@ async def _after(hooks: Hooks, task: Task, inputs: dict[str, Any], result: Any) 
         logger.error("a post hook of task %s took more than %g s and was cut off", task.id, HOOK_LIMIT)
 
 
-def _only(error: BaseException) -> BaseException:
-    """The one exception inside groups of one, as a TaskGroup of the executor's wraps it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+def _deciding(error: BaseException) -> BaseException:
+    """What decides how the attempt ends, where a TaskGroup of the executor's raised several exceptions.
+
+    An error beside questions is an error; a rejection is one whatever is asked beside it.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    found = leaves(error)
+    others = [each for each in found if not isinstance(each, Suspend)]
+    if not others:
+        return found[0]
+    if len(others) == 1 or all(isinstance(each, Rejected) for each in others):
+        return others[0]
+    return error.split(Suspend)[1] or error
 
 
-def _ending(task: Task, spec: ExecutorSpec, error: BaseException, chance: float) -> Command:
+def _ending(attempt: Attempt, spec: ExecutorSpec, error: BaseException, chance: float, texts: ErrorTexts) -> Command:
+    task = attempt.task
     match error:
         case Suspend():
-            return RequestInput(task.id, task.attempt, error.parts, error.auth, error.metadata, error.extensions)
+            return _question(task, attempt.context.questions or [error])
         case Rejected():
             return RejectTask(task.id, task.attempt, _storable(str(error)) or "rejected")
         case NoRoom():
             return _failure(task, str(error), Cause.NO_ROOM, final=spec.at_most_once, chance=chance)
-    logger.info("attempt %d of task %s failed", task.attempt, task.id, exc_info=error)
-    text = str(error) or type(error).__name__
-    return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
+        case InputsRefused():
+            return _failure(task, str(error), Cause.INVALID_INPUT, final=True)
+    if (reason := attempt.context.asked_to_stop) is not None:
+        return Cancel(task.id, reason or None, force=True, attempt=task.attempt)  # that is how it stops
+    said = told(error, texts)
+    is_ours = isinstance(error, CoreError)  # then there is nothing to see in its traceback
+    trace = None if is_ours else (type(error), error, theirs(error.__traceback__))
+    full = said.detail or said.error
+    logger.warning("attempt %d of task %s (%s) failed: %s", task.attempt, task.id, spec.id, full, exc_info=trace)
+    return _failure(task, said.error, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance, detail=said.detail)
+
+
+def _question(task: Task, asked: Sequence[Suspend]) -> RequestInput:
+    """All that the attempt asked, as one."""
+    parts = tuple(part for each in asked for part in each.parts)
+    auth = all(each.auth for each in asked)
+    metadata = {name: value for each in asked for name, value in each.metadata.items()}
+    extensions = tuple(dict.fromkeys(uri for each in asked for uri in each.extensions))
+    keys = tuple(each.key for each in asked)
+    return RequestInput(task.id, task.attempt, parts, auth, metadata, extensions, keys)
 
 
 def _storable(text: str) -> str:
@@ -269,8 +301,11 @@ def _storable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _failure(task: Task, error: str, cause: Cause, *, final: bool = False, chance: float = 0.0) -> FailAttempt:
-    return FailAttempt(task.id, task.attempt, _storable(error), cause, chance, final)
+def _failure(
+    task: Task, error: str, cause: Cause, *, final: bool = False, chance: float = 0.0, detail: str | None = None
+) -> FailAttempt:
+    detail = None if detail is None else _storable(detail)
+    return FailAttempt(task.id, task.attempt, _storable(error), cause, chance, final, detail)
 
 
 def _own_schema(task: Task) -> Mapping[str, Any] | None:

@@ -53,7 +53,7 @@ class AddArtifact(Struct, frozen=True, gc=False):
 
 
 class RequestInput(Struct, frozen=True, gc=False):
-    """An attempt asks its caller a question, and ends."""
+    """An attempt asks its caller one question or several, whose parts follow each other, and ends."""
 
     task_id: str
     attempt: int
@@ -61,15 +61,21 @@ class RequestInput(Struct, frozen=True, gc=False):
     auth: bool = False
     metadata: dict[str, Any] = {}
     extensions: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()  # of each question, by which its answer is known
 
 
 class ProvideInput(Struct, frozen=True, gc=False):
-    """The caller's answer. For a root without a question of its own: to the oldest open question of the tree."""
+    """The caller's answer. For a root without a question of its own: to the oldest open question of the tree.
+
+    `each`: the value of each part of it. Where a task asks as many questions at once, each of them gets one; else the
+    answer is the first one's.
+    """
 
     task_id: str
     answer: Any
     message: dict[str, Any] | None = None
     by: str | None = None
+    each: tuple[Any, ...] = ()
 
 
 class CompleteTask(Struct, frozen=True, gc=False):
@@ -89,6 +95,7 @@ class FailAttempt(Struct, frozen=True, gc=False):
     cause: Cause = Cause.EXECUTOR_ERROR
     chance: float = 0.0
     final: bool = False
+    detail: str | None = None  # what the operator is told in place of `error`, where that is less than is known
 
 
 class RejectTask(Struct, frozen=True, gc=False):
@@ -113,7 +120,7 @@ class LoseAttempt(Struct, frozen=True, gc=False):
 
 
 class ExpireTask(Struct, frozen=True, gc=False):
-    """The task's deadline may have passed."""
+    """The time of the task, or of the group with all below it, may be over."""
 
     task_id: str
 
@@ -129,6 +136,7 @@ class Cancel(Struct, frozen=True, gc=False):
     force: bool = False
     uninterruptible: frozenset[str] = frozenset()
     by: str | None = None
+    attempt: int | None = None  # only while this attempt of the task runs: it says so itself
 
 
 class UpdateTask(Struct, frozen=True, gc=False):

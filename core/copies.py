@@ -8,7 +8,7 @@ from core.task import Dependency, Task, TaskStatus
 
 _WRITTEN = (
     "id", "owner", "name", "ref", "executor", "user_id", "priority", "inputs", "schemas", "params", "timeout",
-    "deadline", "max_attempts", "retry",
+    "queue_timeout", "deadline", "max_attempts", "retry",
 )  # fmt: skip
 
 

@@ -22,8 +22,9 @@ from core.errors import (
     TreeIsRunning,
 )
 from core.graph import check_graph
-from core.task import Cause, On, Task, TaskStatus
-from core.tree import TaskTree, changed_task, is_met
+from core.task import Cause, On, Task, TaskStatus, changed_task, is_met
+from core.times import Limit, deadline_of, of_group, passed
+from core.tree import TaskTree
 
 MAX_CRASHES = 5  # while one task ran alone, in one run; then it is taken for the cause (semantics §9, "poison")
 MAX_ERROR = 4_000  # characters of an error that are kept
@@ -280,6 +281,10 @@ def _start(command: c.StartTask, tree: TaskTree, now: float) -> list[e.Event]:
         raise IllegalCommand(task.id, f"Task {task.id} cannot be started now")
     if task.deadline is not None and task.deadline <= now:
         return _fail(tree, task, "the deadline passed before the task could start", Cause.DEADLINE)
+    if tree.has_times:
+        late = passed(tree, task, now) or deadline_of(tree, task)
+        if late is not None and late.at <= now:
+            return _fail(tree, task, late.text, late.cause)
     groups = [group for group in tree.ancestors(task.id) if group.is_group and group.status is TaskStatus.PENDING]
     absent = tuple(d.id for d in task.dependencies if not tree.tasks[d.id].has_result)
     started = [e.GroupStarted(group.id) for group in groups if tree.is_open(group.id)]
@@ -307,7 +312,7 @@ def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[
     task = _owned(tree, command.task_id, command.attempt)
     if tree.cancelled is not None:
         return _obey_cancel(tree, task)
-    asked = (command.parts, command.auth, command.metadata, command.extensions)
+    asked = (command.parts, command.auth, command.metadata, command.extensions, command.keys)
     return [e.InputRequested(command.task_id, command.attempt, *asked)]
 
 
@@ -318,7 +323,8 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None:
         raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
-    return [*received, e.InputProvided(task.id, command.answer, command.message, command.by)]
+    answers = command.each if 1 < len(task.question.keys) == len(command.each) else (command.answer,)
+    return [*received, e.InputProvided(task.id, answers[0], command.message, command.by, answers[1:])]
 
 
 def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:
@@ -340,10 +346,15 @@ def _fail_attempt(command: c.FailAttempt, tree: TaskTree, now: float) -> list[e.
     task = _owned(tree, command.task_id, command.attempt)
     failures = task.failures + 1
     retry_at = now + task.retry.delay(failures, command.chance)
-    too_late = task.deadline is not None and retry_at >= task.deadline
+    deadline = task.deadline
+    if tree.has_times:
+        limit = deadline_of(tree, task)
+        deadline = None if limit is None else limit.at
+    too_late = deadline is not None and retry_at >= deadline
     if command.final or failures >= task.max_attempts or too_late or tree.cancelled is not None:
-        return _fail(tree, task, command.error, command.cause)
-    return [e.AttemptFailed(task.id, command.attempt, _short(command.error), command.cause, retry_at)]
+        return _fail(tree, task, command.error, command.cause, command.detail)
+    detail = None if command.detail is None else _short(command.detail)
+    return [e.AttemptFailed(task.id, command.attempt, _short(command.error), command.cause, retry_at, detail)]
 
 
 def _reject(command: c.RejectTask, tree: TaskTree, now: float) -> list[e.Event]:
@@ -376,15 +387,34 @@ def _obey_cancel(tree: TaskTree, task: Task) -> list[e.Event]:
 
 def _expire(command: c.ExpireTask, tree: TaskTree, now: float) -> list[e.Event]:
     task = _find(tree, command.task_id)
-    if not tree.is_live or not tree.is_open(task.id) or task.is_group or task.deadline is None or task.deadline > now:
+    if not tree.is_live or not tree.is_open(task.id) or (limit := passed(tree, task, now)) is None:
         return []
-    return _fail(tree, task, "the deadline passed before the task had ended", Cause.DEADLINE)
+    return _expire_group(tree, task, limit) if task.is_group else _fail(tree, task, limit.text, limit.cause)
 
 
-def _fail(tree: TaskTree, task: Task, error: str, cause: Cause) -> list[e.Event]:
+def _expire_group(tree: TaskTree, group: Task, limit: Limit) -> list[e.Event]:
+    """The time of a group is over: all below it that has not ended fails, and so does what waits for others yet."""
+    settling = _Settling(tree)
+    below = tree.subtree(group.id)
+    text = _short(of_group(group, limit))
+    for i in below:
+        task = tree.tasks[i]
+        if not task.is_group and settling.is_open(i):
+            settling.end(e.TaskFailed(i, task.attempt, text, limit.cause), TaskStatus.FAILED, text)
+    settling.follow()
+    for i in reversed(below):
+        if settling.is_open(i):  # a group that waits for a task elsewhere
+            why = limit.text if i == group.id else text
+            settling.end(e.GroupEnded(i, TaskStatus.FAILED, why, limit.cause), TaskStatus.FAILED, why)
+            settling.follow()
+    return settling.settle()
+
+
+def _fail(tree: TaskTree, task: Task, error: str, cause: Cause, detail: str | None = None) -> list[e.Event]:
     settling = _Settling(tree)
     error = _short(error)
-    settling.end(e.TaskFailed(task.id, task.attempt, error, cause), TaskStatus.FAILED, error)
+    detail = None if detail is None else _short(detail)
+    settling.end(e.TaskFailed(task.id, task.attempt, error, cause, detail), TaskStatus.FAILED, error)
     return settling.settle()
 
 
@@ -393,6 +423,8 @@ def _fail(tree: TaskTree, task: Task, error: str, cause: Cause) -> list[e.Event]
 
 def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
     task = _find(tree, command.task_id)
+    if command.attempt is not None:
+        _owned(tree, command.task_id, command.attempt)
     settling = _Settling(tree)
     # Also what the present run leaves alone: a cancelled task is not to be found pending afterwards.
     targets = [i for i in _requiring(tree, tree.subtree(task.id)) if not tree.tasks[i].status.is_terminal]

@@ -7,6 +7,7 @@ from core.commands import ExpireTask
 from core.orchestrator import Orchestrator
 from core.task import Task
 from core.timers import Timer, Timers
+from core.times import limits_of, passed, ready_at
 from core.tree import TaskTree
 
 
@@ -34,6 +35,18 @@ class Due:
         for task in tree.tasks.values():
             if task.deadline is not None and tree.is_open(task.id):
                 self.timers.set((task.deadline, tree.id, task.id))
+            if task.is_group and tree.is_open(task.id):
+                self.group_began(tree, task)
+
+    def group_began(self, tree: TaskTree, group: Task) -> None:
+        """The first task below the group may have started."""
+        if group.timeout is not None and group.started_at is not None:
+            self.timers.set((group.started_at + group.timeout, tree.id, group.id))
+
+    def ready(self, tree: TaskTree, task: Task) -> None:
+        """The task waits for nothing but a slot."""
+        if task.queue_timeout is not None:
+            self.timers.set((ready_at(tree, task) + task.queue_timeout, tree.id, task.id))
 
     def is_later(self, tree: TaskTree, task: Task) -> bool:
         """Whether the task may start only later; then it is offered again at that time."""
@@ -49,17 +62,17 @@ class Due:
         task = tree.tasks.get(task_id) if tree is not None else None
         if tree is None or task is None or not tree.is_live or not tree.is_open(task_id):
             return False
-        return when in (task.deadline, task.runnable_at)
+        return when == task.runnable_at or any(when == limit.at for limit in limits_of(tree, task))
 
     def _ring(self, due: Sequence[Timer]) -> None:
         now = self._clock.now()
-        for _, tree_id, task_id in due:
+        for when, tree_id, task_id in due:
             tree = self._orchestrator.cached(tree_id)
             task = tree.tasks.get(task_id) if tree is not None else None
             if tree is None or task is None:
                 continue
-            if task.deadline is not None and task.deadline <= now and tree.is_live and tree.is_open(task_id):
+            if tree.is_live and tree.is_open(task_id) and passed(tree, task, now) is not None:
                 self._orchestrator.decide_now(tree, ExpireTask(task_id))
-            elif tree.is_startable(task):
+            elif when == task.runnable_at and tree.is_startable(task):
                 self._offer(tree, task)
         self._fill()

@@ -74,7 +74,7 @@ class ArtifactAdded(Struct, frozen=True, gc=False, tag="artifact_added"):
 
 
 class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
-    """The attempt ended with a question; nothing runs until the answer comes."""
+    """The attempt ended with one question or several; nothing runs until an answer comes."""
 
     task_id: str
     attempt: int
@@ -82,15 +82,17 @@ class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
     auth: bool = False
     metadata: dict[str, Any] = {}  # of the message that asks, like the extensions
     extensions: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()  # of each question
 
 
 class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="input_provided"):
-    """The caller answered the open question."""
+    """The caller answered the open question, and as many of those asked with it as `rest` has answers."""
 
     task_id: str
     answer: Any
     message: dict[str, Any] | None = None  # the A2A message that brought it
     by: str | None = None
+    rest: tuple[Any, ...] = ()
 
 
 class AttemptFailed(Struct, frozen=True, gc=False, tag="attempt_failed"):
@@ -101,6 +103,7 @@ class AttemptFailed(Struct, frozen=True, gc=False, tag="attempt_failed"):
     error: str
     cause: Cause
     retry_at: float
+    detail: str | None = None  # what only an operator is told
 
 
 class AttemptLost(Struct, frozen=True, gc=False, tag="attempt_lost"):
@@ -137,6 +140,7 @@ class TaskFailed(Struct, frozen=True, gc=False, tag="task_failed"):
     attempt: int
     error: str
     cause: Cause
+    detail: str | None = None  # what only an operator is told
 
 
 class TaskRejected(Struct, frozen=True, gc=False, tag="task_rejected"):

@@ -1,9 +1,10 @@
 """What is wrong with the edges of a tree: parents, dependencies, cycles, depth. Pure, iterative and in O(V + E)."""
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from core.errors import Problem
+from core.retry import RetryPolicy
 from core.task import On, Task
 
 MAX_STEPS = 20  # of a cycle that are named
@@ -18,6 +19,8 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
     parents: dict[str, list[str]] = {}
     waits: dict[str, list[str]] = {}
     for position, task in enumerate(tasks):
+        if task.is_group and task.id in inner:
+            problems += [Problem(f"tasks[{position}].{field}", text) for field, text in _not_of_groups(task)]
         parents[task.id] = [task.parent_id] if task.parent_id else []  # empty: one that is not there, told already
         seen: set[str] = set()
         for n, dependency in enumerate(task.dependencies):
@@ -47,6 +50,18 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
         if cycle := find_cycle(waits):
             problems.append(Problem("tasks", "the dependencies form a cycle: " + _path([keys[i] for i in cycle])))
     return problems
+
+
+def _not_of_groups(group: Task) -> Iterator[tuple[str, str]]:
+    """The fields of a group that only an attempt can keep. Its deadline and timeout are for all below it."""
+    given = {
+        "max_attempts": group.max_attempts != 1,
+        "retry": group.retry != RetryPolicy(),
+        "queue_timeout": group.queue_timeout is not None,
+    }
+    for field, is_given in given.items():
+        if is_given:
+            yield field, f"the group {group.ref or group.name!r} runs nothing; give it to the tasks below it"
 
 
 def called(tasks: Sequence[Task]) -> dict[str, str]:

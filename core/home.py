@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from core.errors import DatabaseInUse, StorageUnavailable
+from core.errors import CoreError, DatabaseInUse, StorageUnavailable
 
 PATIENCE = 5.0  # seconds to wait for another loop of this process, or for a forgotten session, to let go
 LOOK = 0.02  # seconds between two looks at that
@@ -118,18 +118,21 @@ class Home:
             if is_stale:
                 await asyncio.to_thread(self._abandon)
             await self._patiently()
-        except BaseException as error:
-            self._opening = None
-            failed = StorageUnavailable("this session could not be opened")
-            opening.set_exception(error if isinstance(error, Exception) else failed)
-            opening.exception()  # seen, also when nobody waits
-            if not isinstance(error, Exception):
-                raise
+        except (CoreError, OSError) as error:
+            self._fail(opening, error)
             return
+        except BaseException:
+            self._fail(opening, StorageUnavailable("this session could not be opened"))
+            raise
         if until_loop_ends:
             self._keeper = self._keep(opening)
             await anext(self._keeper)
         opening.set_result(None)
+
+    def _fail(self, opening: asyncio.Future[None], error: Exception) -> None:
+        self._opening = None
+        opening.set_exception(error)
+        opening.exception()  # seen, also when nobody waits
 
     async def _patiently(self) -> None:
         """Open; a session of this process that was forgotten may be about to let go."""

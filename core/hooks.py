@@ -49,6 +49,11 @@ class Hooks:
             hooks.clear()
 
     @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._before_task) + len(self._after_task) + len(self._before_tree) + len(self._after_tree)
+
+    @property
     def sees_tasks(self) -> bool:
         return bool(self._before_task or self._after_task)
 

@@ -1,32 +1,57 @@
 """The inputs of a run: a task's own inputs over the results of its dependencies (semantics §4). Pure."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.jsonvalue import plain
 from core.task import Task
 
 
+class Replaced(NamedTuple):
+    """An input of one dependency that another one's took the place of."""
+
+    name: str
+    by_first: str  # the key of the dependency that gave it
+    by_second: str  # the key of the one whose value is used
+
+    def __str__(self) -> str:
+        what = "the whole result" if self.name == self.by_second else f"the field {self.name!r}"
+        return f"the field {self.name!r} of {self.by_first!r} is replaced by {what} of {self.by_second!r}"
+
+
 def resolve_inputs(
     own: Mapping[str, Any], results: Mapping[str, Any], schema: Mapping[str, Any] | None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Replaced]]:
     """Merge the dependencies' results (key -> result, in dependency order) under the task's own inputs.
 
     The fields of each dict result come first, later dependencies winning, limited to the schema's declared properties;
     then each whole result under its dependency's key, unless the schema forbids additional properties; then the own
-    inputs.
+    inputs. Told beside: what of a dependency was replaced by something of another one, or by a whole result.
     """
     declared = schema.get("properties") if schema is not None else None
     is_closed = schema is not None and schema.get("additionalProperties") is False
     merged: dict[str, Any] = {}
-    for result in results.values():
+    fields_of: dict[str, dict[str, Any]] = {}
+    replaced: list[Replaced] = []
+    for key, result in results.items():
         if isinstance(result, dict):
-            merged.update(result if declared is None else {k: v for k, v in result.items() if k in declared})
+            fields = result if declared is None else {k: v for k, v in result.items() if k in declared}
+            if fields_of:
+                replaced += [Replaced(name, _giver(fields_of, name), key) for name in fields if name in merged]
+            fields_of[key] = fields
+            merged.update(fields)
     for key, result in results.items():
         if not is_closed or (declared is not None and key in declared):
+            if key in merged:
+                replaced.append(Replaced(key, _giver(fields_of, key), key))
             merged[key] = result
     merged.update(own)
-    return merged
+    return merged, replaced
+
+
+def _giver(fields_of: dict[str, dict[str, Any]], name: str) -> str:
+    """The last dependency that gave a field of this name."""
+    return next(key for key in reversed(fields_of) if name in fields_of[key])
 
 
 def results_of(tasks: Mapping[str, Task], task: Task) -> tuple[dict[str, Any], tuple[str, ...]]:

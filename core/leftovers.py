@@ -35,9 +35,11 @@ class Leftovers:
         if claim.uses_thread:
             self._threads[claim.lane] += 1
             self._look()
-        work.add_done_callback(lambda _: self._end(claim))
+        work.add_done_callback(lambda done: self._end(claim, done))
 
-    def _end(self, claim: Claim) -> None:
+    def _end(self, claim: Claim, work: "asyncio.Future[Any]") -> None:
+        if not work.cancelled():
+            work.exception()  # seen: nobody wants to know any more
         self._room.give_rest(claim)
         if claim.uses_thread:
             self._threads[claim.lane] -= 1

@@ -38,8 +38,8 @@ _sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
 def create_session(url: str | None = None, *, limits: RunnerLimits | None = None) -> Session:
     """A core on that database: SQLite by default, or an SQLAlchemy URL; ":memory:" keeps nothing.
 
-    It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens
-    anew. Raises ConfigurationError for a database that is not supported.
+    It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens anew. All
+    sessions of one file are one. Raises ConfigurationError for a database that is not supported.
     """
     url = url or DEFAULT_DATABASE
     # The guide's programs name the built-in executors without registering anything. Commands stay off.
@@ -132,18 +132,19 @@ class TaskRepository:
         id: str | None = None,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - a field of the task, not of this call
+        queue_timeout: float | None = None,
         deadline: str | None = None,
         max_attempts: int = 1,
         retry: dict[str, Any] | None = None,
     ) -> Task:
-        """Store a task that will run when its tree is distributed.
+        """Store a task that will run when its tree is distributed. Raises InvalidPlan naming every bad field.
 
-        `timeout` is in seconds, `deadline` an RFC 3339 timestamp. Raises InvalidPlan naming every bad field.
+        `timeout` and `queue_timeout` are in seconds, `deadline` is an RFC 3339 timestamp.
         """
         given: dict[str, Any] = {
-            "id": id, "name": name, "user_id": user_id, "parent_id": parent_id, "priority": priority,
-            "dependencies": list(dependencies or ()), "inputs": inputs, "schemas": schemas, "params": params,
-            "timeout": timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
+            "id": id, "name": name, "user_id": user_id, "parent_id": parent_id, "priority": priority, "inputs": inputs,
+            "dependencies": list(dependencies or ()), "schemas": schemas, "params": params, "timeout": timeout,
+            "queue_timeout": queue_timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
         }  # fmt: skip
         parsed, problems = convert_fields(given, TaskInput, "")
         problems += extras_problems(schemas, params, judge_schema)
@@ -169,6 +170,7 @@ class TaskRepository:
             schemas=given["schemas"],
             params=given["params"],
             timeout=timeout,
+            queue_timeout=queue_timeout,
             deadline=deadline_at,
             max_attempts=max_attempts,
             retry=parsed.retry or RetryPolicy(),
@@ -177,6 +179,20 @@ class TaskRepository:
         )
         await self._session.storage.put_draft(task)
         return task
+
+    async def create_tree(self, items: list[dict[str, Any]]) -> TaskTreeNode:
+        """Store the tree that an array of tasks describes, such as a YAML file's (docs/task.schema.json).
+
+        It runs when it is distributed. Raises InvalidPlan with everything that is wrong; then nothing is stored.
+        """
+        await self._session.ensure_started()
+        plan = self._session.plan(items)
+        await self._session.create(plan, origin="python")
+        nodes = {task.id: TaskTreeNode(task) for task in plan.tasks}
+        for task in plan.tasks:
+            if task.parent_id is not None:
+                nodes[task.parent_id].add_child(nodes[task.id])
+        return nodes[plan.root_id]
 
     async def get_task_by_id(self, task_id: str) -> Task | None:
         """The task as it is now, or None."""
@@ -304,10 +320,11 @@ class TaskManager:
     async def _settled(self, tree: TaskTreeNode) -> TaskTreeNode:
         """The tree when its run has ended, or when nothing can go on without an answer."""
         live = self.session.orchestrator.cached(tree.task.id)
-        head = await self.session.wait(
-            tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id, head.version)
-        )
-        await self.session.runner.hooks_done()
+        async with self.session.runner.lending.lent():
+            head = await self.session.wait(
+                tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id, head.version)
+            )
+            await self.session.runner.hooks_done()
         if live is not None and live.head is head:  # nothing has happened to it since, and all of it is durable
             _show(tree, live.tasks)
             return tree
@@ -325,6 +342,7 @@ class TaskManager:
     async def _start(self, tree: TaskTreeNode) -> int:
         """Start a run of the tree; the sequence number before its first event."""
         await self.session.ensure_started()
+        self.session.runner.lending.nest(tree.task.id)
         head = await self.session.storage.head(tree.task.id)
         if head is None:
             plan = self._plan(tree)
@@ -371,13 +389,14 @@ class TaskManager:
         return Plan(tree.task.id, tasks)
 
     async def _events(self, tree: TaskTreeNode, after: int) -> AsyncIterator[dict[str, Any]]:
-        async for recorded in self.session.follow(tree.task.id, after):
-            event = stream_event(recorded)
-            if event is not None:
-                yield event
-            if isinstance(recorded.event, TreeFinished) or self._is_last_for_now(recorded):
-                await self._refresh(tree)
-                return
+        async with self.session.runner.lending.lent():
+            async for recorded in self.session.follow(tree.task.id, after):
+                event = stream_event(recorded)
+                if event is not None:
+                    yield event
+                if isinstance(recorded.event, TreeFinished) or self._is_last_for_now(recorded):
+                    await self._refresh(tree)
+                    return
 
     def _is_last_for_now(self, recorded: Recorded) -> bool:
         """Whether nothing comes after this event until somebody answers a question."""

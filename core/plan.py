@@ -72,6 +72,7 @@ class TaskInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schemas: dict[str, Any] | None = None
     params: dict[str, Any] | None = None
     timeout: PositiveSeconds | None = None
+    queue_timeout: PositiveSeconds | None = None
     deadline: str | None = None
     max_attempts: Attempts = 1
     retry: RetryPolicy | None = None
@@ -87,6 +88,7 @@ class TaskChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     schemas: dict[str, Any] | None | UnsetType = UNSET
     params: dict[str, Any] | None | UnsetType = UNSET
     timeout: PositiveSeconds | None | UnsetType = UNSET
+    queue_timeout: PositiveSeconds | None | UnsetType = UNSET
     deadline: str | None | UnsetType = UNSET
     max_attempts: Attempts | UnsetType = UNSET
     retry: RetryPolicy | None | UnsetType = UNSET
@@ -311,6 +313,7 @@ def _build(
         schemas=item.schemas,
         params=item.params,
         timeout=item.timeout,
+        queue_timeout=item.queue_timeout,
         deadline=deadline_of(item.deadline, f"{path}.deadline", problems) if item.deadline is not None else None,
         max_attempts=item.max_attempts,
         retry=item.retry or RetryPolicy(),

@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from core import events as e
-from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_ended, wait_until_stopped
+from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_ended
+from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
 from core.clock import Clock
 from core.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
 from core.due import Due
@@ -23,6 +24,7 @@ from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.inputs import results_of
 from core.leftovers import Leftovers
+from core.lending import Lending
 from core.orchestrator import Decision, Orchestrator
 from core.origin import ORIGIN, Origin
 from core.quarantine import is_suspect
@@ -33,11 +35,11 @@ from core.room import Claim, Room
 from core.runner_limits import RunnerLimits
 from core.task import Cause, Task
 from core.time_limits import TimeLimits
+from core.times import deadline_of
 from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 
-STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
 ABANDON_AFTER = 30.0  # seconds after its interruption from which on an attempt that goes on is not waited for
 MAX_VOID = 200  # tasks in line which ended before their start and are passed over in one turn of the event loop
 MAX_UNSTORED = 1_000  # starts and reports on their way to the disk; more would only wait there
@@ -73,6 +75,8 @@ class Runner:
         self._reports = Reports(orchestrator)
         self._times = TimeLimits(self._attempts, limits.seconds, self._time_out)
         self._leftovers = Leftovers(self._room, self._free)
+        self._cancelling = Cancelling(orchestrator, self._attempts)
+        self.lending = Lending(self._attempts, self._room, self._lend)
         self._due = Due(orchestrator, clock, self._offer, self._fill)
         self._tree_hooks: set[asyncio.Task[Any]] = set()
         self._side_jobs: set[asyncio.Task[Any]] = set()
@@ -104,6 +108,8 @@ class Runner:
                 self._due.watch(tree)
             elif isinstance(recorded.event, e.TreeFinished):
                 self._queue.discard(tree.id)
+            elif tree.has_times and isinstance(recorded.event, e.GroupStarted):
+                self._due.group_began(tree, tree.tasks[recorded.event.task_id])
         for task in tree.take_ready():
             self._offer(tree, task)
         self._fill()
@@ -125,6 +131,8 @@ class Runner:
                     asyncio.get_running_loop().call_later(ABANDON_AFTER, self._abandon, attempt)
             elif isinstance(event, e.TreeFinished):
                 self._careful.discard(tree.id)
+                if self.lending.depths:
+                    self.lending.depths.pop(tree.id, None)
                 if self._registry.hooks.wants_tree_ends:
                     self._hold(self._registry.hooks.after_tree(tree.head), self._tree_hooks)
         self._fill()
@@ -183,6 +191,8 @@ class Runner:
     def _offer(self, tree: TaskTree, task: Task) -> None:
         if self._due.is_later(tree, task):
             return
+        if tree.has_times:
+            self._due.ready(tree, task)
         if task.crashes and is_suspect(task):
             self._quarantine.offer(tree.id, task)
         else:
@@ -190,7 +200,9 @@ class Runner:
             self._queue.offer(tree.head.owner, lane, tree.id, task.priority, task.position, task.id)
 
     def _fill(self) -> None:
-        """Start as many ready tasks as there is room for."""
+        """Start as many ready tasks as there is room for; those that go on are served before them."""
+        if self.lending.waiting:
+            self.lending.serve()
         if self._filling or self._closing or not (self._queue.waiting or self._quarantine.is_open):
             return
         self._filling = True
@@ -265,6 +277,11 @@ class Runner:
         self._room.give(claim)
         self._queue.released(claim.caller, claim.tree_id)
 
+    def _lend(self, claim: Claim) -> None:
+        """An attempt waits for a tree of its own."""
+        self._release(claim)
+        self._fill()
+
     def _free(self, claim: Claim) -> None:
         """What went on without its attempt has ended."""
         self._queue.released(claim.caller, claim.tree_id)
@@ -292,6 +309,7 @@ class Runner:
             run=tree.run,
             absent=absent,
             context_id=tree.head.context_id,
+            due_at=_due_at(tree, task) if tree.has_times else task.deadline,
             report=self._report_to,
             submit=self._submit_to,
             at_most_once=spec is not None and spec.at_most_once,
@@ -317,7 +335,7 @@ class Runner:
         attempt = self._attempts.get((origin.tree_id, origin.task_id))
         if attempt is None or attempt.task.attempt != origin.attempt:
             return False
-        self._hold(self._reports.store(attempt, broken_off(attempt, error, self._clock.chance())), self._side_jobs)
+        self._hold(self._reports.store(attempt, broken_off(attempt, error, self._clock, self._means)), self._side_jobs)
         return True
 
     def _abandon(self, attempt: Attempt) -> None:
@@ -353,7 +371,7 @@ class Runner:
         except GeneratorExit as error:  # by what its executor waited for; Python closed the coroutines in between
             if attempt.job is None or not attempt.job.is_stepping():
                 raise
-            command = broken_off(attempt, error, self._clock.chance())
+            command = broken_off(attempt, error, self._clock, self._means)
         except Exception:  # a bug of ours must not leave the task running for ever
             logger.exception("attempt %d of task %s broke off", attempt.task.attempt, attempt.task.id)
             text = "internal error; the server's log has more"
@@ -364,6 +382,8 @@ class Runner:
         key = (attempt.tree_id, task.id)
         if attempt.is_late and command is not None and not attempt.is_shutdown:
             command = overdue(attempt, self._clock.chance())
+        if attempt.lends:
+            self.lending.end(attempt)
         if attempt.context.left is None:
             self._release(attempt.claim)
         else:
@@ -390,11 +410,6 @@ class Runner:
 
     # Stopping
 
-    def uninterruptible(self, tree: TaskTree) -> frozenset[str]:
-        """The running tasks of the tree whose executors cannot be interrupted."""
-        specs = ((task_id, self._registry.get(tree.tasks[task_id].executor or "")) for task_id in tree.running)
-        return frozenset(task_id for task_id, spec in specs if spec is not None and not spec.cancelable)
-
     async def cancel(
         self,
         tree_id: str,
@@ -405,20 +420,10 @@ class Runner:
         metadata: Mapping[str, Any],
         by: str | None = None,
     ) -> tuple[Decision, tuple[str, ...]]:
-        """Cancel durably, and wait until the work has stopped: the decision, and what still runs after 5 seconds.
-
-        Raises what `Orchestrator.handle` raises.
-        """
+        """See Cancelling.cancel."""
         tree = await self._orchestrator.load(tree_id)
-        if metadata and task_id in tree.tasks:
-            for key in [(tree_id, each) for each in tree.subtree(task_id)]:
-                if key in self._attempts:
-                    self._attempts[key].context.cancel_metadata = metadata
-        command = Cancel(task_id, reason, force, self.uninterruptible(tree), by)
-        decision = await self._orchestrator.handle(tree_id, command)
-        ended = {recorded.event.task_id for recorded in decision.events if isinstance(recorded.event, e.TaskCancelled)}
-        stopping = [self._attempts[key] for key in [(tree_id, i) for i in ended] if key in self._attempts]
-        return decision, await wait_until_stopped(stopping, STOP_LIMIT)
+        command = Cancel(task_id, reason, force, self._cancelling.uninterruptible(tree), by)
+        return await self._cancelling.cancel(tree, command, metadata)
 
     async def drain(self, grace: float, going_on: Callable[[frozenset[str]], None]) -> None:
         """Start nothing more, and let attempts and the hooks of ended trees end within `grace` seconds.
@@ -476,3 +481,8 @@ class Runner:
         job = asyncio.create_task(work)
         jobs.add(job)
         job.add_done_callback(jobs.discard)
+
+
+def _due_at(tree: TaskTree, task: Task) -> float | None:
+    limit = deadline_of(tree, task)
+    return None if limit is None else limit.at

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from core.executors.raised import ErrorTexts
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
 from core.room import RoomLimits
 
@@ -23,6 +24,7 @@ class RunnerLimits(Struct, frozen=True, kw_only=True):
     output: int = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
     in_flight: int | None = None  # bytes of memory that open trees and fetched answers take
     in_flight_per_owner: int | None = None
+    error_texts: ErrorTexts = "full"  # what callers are told of an executor's exceptions: text, type, or nothing
 
     def room(self) -> RoomLimits:
         """Those that say what may start."""

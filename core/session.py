@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from core.attempt import Means
 from core.brought_schemas import BroughtSchemas, judge_rest
+from core.cancelling import STOP_LIMIT
 from core.clock import Clock, SystemClock
 from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.copies import copies, own_ids
@@ -32,7 +33,7 @@ from core.errors import (
     TaskNotFound,
     TreeIsRunning,
 )
-from core.events import Recorded
+from core.events import Recorded, TaskCancelled
 from core.executors.family import Family
 from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
@@ -53,11 +54,11 @@ from core.plan import (
     parse_changes,
     unknown_executor,
 )
-from core.runner import STOP_LIMIT, Runner
+from core.runner import Runner
 from core.runner_limits import RunnerLimits
 from core.storage.base import Document, Storage
 from core.stored import StoredBytes
-from core.task import ANONYMOUS, Task, TreeHead
+from core.task import ANONYMOUS, Task, TaskStatus, TreeHead
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class CancelResult(Struct, frozen=True, kw_only=True):
 
     head: TreeHead
     task: Task
+    has_effect: bool = True  # something was cancelled, or had been before
     still_running: tuple[str, ...] = ()  # stopped, but still at work after 5 seconds
     not_cancelable: tuple[str, ...] = ()  # their executors cannot be interrupted; they run to their end
 
@@ -119,7 +121,7 @@ class Session:
             self.clock,
             self._limits,
             self._egress,
-            Means(self.judges, self.holdings, rooms, self.family, self.stored.is_full),
+            Means(self.judges, self.holdings, rooms, self.family, self.stored.is_full, self._limits.error_texts),
         )
 
     async def __aenter__(self) -> "Session":
@@ -317,6 +319,8 @@ class Session:
     ) -> CancelResult:
         """Cancel the task, its subtree and all that requires them; answers when the work has stopped, or after 5 s.
 
+        What cannot be interrupted is asked to stop (`context.cancelled`) and runs to its end.
+
         The executors that are stopped see the `metadata` as `context.cancel_metadata`.
 
         Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
@@ -329,7 +333,15 @@ class Session:
         head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
         if head is None or task is None:
             raise TaskNotFound(task_id)
-        return CancelResult(head=head, task=task, still_running=still_running, not_cancelable=tuple(sorted(left)))
+        shown = head.status if task_id == tree_id else task.status
+        events = decision.events
+        return CancelResult(
+            head=head,
+            task=task,
+            has_effect=shown is TaskStatus.CANCELLED or any(isinstance(each.event, TaskCancelled) for each in events),
+            still_running=still_running,
+            not_cancelable=tuple(sorted(left)),
+        )
 
     async def cancel_answer(
         self, task_id: str, reason: str | None = None, *, force: bool = False, by: str | None = None
@@ -348,6 +360,9 @@ class Session:
             answer["message"] += f"; {len(left)} of its tasks cannot be interrupted and run to their end"
         elif slow:
             answer["message"] += f"; {len(slow)} of its tasks have not stopped yet"
+        elif not result.has_effect:
+            answer["status"] = "failed"
+            answer["message"] = f"Task {task_id} was asked to stop, and ended as {result.task.status}"
         return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})
 
     async def provide_input(
@@ -358,11 +373,15 @@ class Session:
         documents: tuple[Document, ...] = (),
         *,
         by: str | None = None,
+        each: tuple[Any, ...] = (),
     ) -> None:
-        """Answer the task's open question. Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom."""
+        """Answer the task's open question; of as many as `each` has values each gets its own.
+
+        Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom.
+        """
         tree_id = await self._tree_of(task_id)
         self.holdings.add(tree_id, memory_of(msgspec.json.encode((answer, message))))
-        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by), documents)
+        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by, each), documents)
 
     async def receive_message(
         self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()

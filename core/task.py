@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.retry import RetryPolicy
 
@@ -63,6 +65,7 @@ class Cause(StrEnum):
     NO_ROOM = "no_room"
     TIMEOUT = "timeout"
     DEADLINE = "deadline"
+    QUEUE_TIMEOUT = "queue_timeout"
     POISON = "poison"
     OUTCOME_UNKNOWN = "outcome_unknown"
     DEPENDENCY_FAILED = "dependency_failed"
@@ -96,6 +99,7 @@ class Question(Struct, frozen=True, gc=False, kw_only=True):
 
     parts: tuple[dict[str, Any], ...]
     auth: bool = False
+    keys: tuple[str, ...] = ()  # of each question, where several were asked at once
     asked_at: float
 
 
@@ -119,7 +123,8 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     inputs: dict[str, Any] = {}
     schemas: dict[str, Any] | None = None
     params: dict[str, Any] | None = None
-    timeout: float | None = None  # seconds for one attempt
+    timeout: float | None = None  # seconds for one attempt; of a group, for all below it from its first start on
+    queue_timeout: float | None = None  # seconds that it may wait for a slot, once it is ready
     deadline: float | None = None
     max_attempts: int = 1
     retry: RetryPolicy = RetryPolicy()
@@ -138,8 +143,10 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     question: Question | None = None
     answers: tuple[Any, ...] = ()
     answer_messages: tuple[dict[str, Any] | None, ...] = ()  # what brought each of them, where that was a message
+    asked: tuple[str, ...] = ()  # of each answer, the key of its question
     result: Any = None
     error: str | None = None
+    error_detail: str | None = None  # what only an operator is told of the error, where that is more
     cause: Cause | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -166,6 +173,32 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
         return self.ref or self.id
 
 
+def reset(task: Task, at: float) -> Task:
+    """The task as a new run finds it. The attempt number goes on: it is what fences late attempts of earlier runs."""
+    return replace(
+        task,
+        status=TaskStatus.PENDING,
+        is_running=False,
+        failures=0,
+        crashes=0,
+        lone_crashes=0,
+        runnable_at=0.0,
+        progress=0.0,
+        message=None,
+        question=None,
+        answers=(),
+        answer_messages=(),
+        asked=(),
+        result=None,
+        error=None,
+        error_detail=None,
+        cause=None,
+        started_at=None,
+        finished_at=None,
+        updated_at=at,
+    )
+
+
 class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     """What is known of a tree as a whole. Its id is its root's id."""
 
@@ -174,6 +207,7 @@ class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     version: int = 0  # the sequence number of its last event
     status: TaskStatus = TaskStatus.PENDING
     run: int = 0  # number of the latest run
+    run_at: float = 0.0  # when that run began
     is_live: bool = False  # a run has begun and has not ended
     scope: tuple[str, ...] | None = None  # the tasks of the latest run; None: all of them
     cancelled: str | None = None  # why the latest run was cancelled as a whole
@@ -185,3 +219,24 @@ class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     original_task_id: str | None = None
     created_at: float
     updated_at: float  # of the latest change of status
+
+
+def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
+    """Whether a dependency that ended with this status lets a dependent of that kind run."""
+    match on:
+        case On.SUCCESS:
+            return status is TaskStatus.COMPLETED and not is_skipped
+        case On.FAILURE:
+            return status is not TaskStatus.COMPLETED
+        case On.ANY:
+            return True
+
+
+def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:
+    """The task with these fields, given as JSON values, changed."""
+    return replace(task, **{k: msgspec.convert(v, _FIELD_TYPES[k]) for k, v in changes.items()}, updated_at=at)
+
+
+_FIELD_TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Task)} | {
+    "dependencies": tuple[Dependency, ...]
+}

@@ -8,11 +8,24 @@ it touches).
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from core import events as e
-from core.task import TERMINAL, TRANSITIONS, Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
+from core.task import (
+    TERMINAL,
+    TRANSITIONS,
+    Cause,
+    Dependency,
+    On,
+    Question,
+    Task,
+    TaskStatus,
+    TreeHead,
+    changed_task,
+    is_met,
+    reset,
+)
+from core.tolerance import tolerated
 
 
 class TaskTree:
@@ -36,6 +49,7 @@ class TaskTree:
         self.running: set[str] = set()
         self.questions: dict[str, Question] = {}
         self.has_alternatives = False  # whether any task runs on a failure only, so that tasks may be skipped
+        self.has_times = False  # whether a group has a deadline or a timeout, or a task a queue_timeout
         self._executable = 0
         self._progress = 0.0
         for task in self.tasks.values():
@@ -52,6 +66,9 @@ class TaskTree:
             if not task.is_group:
                 self._executable += 1
                 self._progress += task.progress
+                self.has_times |= task.queue_timeout is not None
+            else:
+                self.has_times |= task.deadline is not None or task.timeout is not None
         self._tolerated: dict[str, bool] | None = None
         self._enter_scope()
 
@@ -98,27 +115,8 @@ class TaskTree:
         the tree a task without dependents shares the fate of its group.
         """
         if self._tolerated is None:
-            self._tolerated = self._work_out_tolerance()
+            self._tolerated = tolerated(self.tasks, self.dependents)
         return self._tolerated[task_id]
-
-    def _work_out_tolerance(self) -> dict[str, bool]:
-        tolerated: dict[str, bool] = {}
-        for start in self.tasks:
-            stack = [start]
-            while stack:
-                task_id = stack[-1]
-                dependents = self.dependents.get(task_id, ())
-                parent = self.tasks[task_id].parent_id
-                needed = [d for d, on in dependents if on is On.SUCCESS]
-                if not dependents and parent is not None and self.tasks[parent].is_group:
-                    needed = [parent]
-                if task_id in tolerated or not (missing := [d for d in needed if d not in tolerated]):
-                    stack.pop()
-                    has_user = bool(dependents or needed)
-                    tolerated.setdefault(task_id, has_user and all(tolerated[d] for d in needed))
-                else:
-                    stack.extend(missing)
-        return tolerated
 
     def roll_up(self, status_of: Callable[[str], TaskStatus], group_id: str | None = None) -> TaskStatus:
         """The one status that stands for all tasks of the tree, or for the children of the group; all have ended."""
@@ -240,14 +238,20 @@ class TaskTree:
 
     def _run_started(self, event: e.RunStarted, at: float) -> None:
         self._head = replace(
-            self._head, run=event.run, is_live=True, scope=event.scope, cancelled=None, status=TaskStatus.PENDING
+            self._head,
+            run=event.run,
+            run_at=at,
+            is_live=True,
+            scope=event.scope,
+            cancelled=None,
+            status=TaskStatus.PENDING,
         )
         is_fresh = True
         for task_id in self.tasks if event.scope is None else event.scope:
             task = self.tasks[task_id]
             if task.status is not TaskStatus.PENDING:
                 is_fresh = False
-                self._put(_reset(task, at))
+                self._put(reset(task, at))
         if is_fresh:
             self._enter_scope()
         else:
@@ -283,7 +287,7 @@ class TaskTree:
 
     def _input_requested(self, event: e.InputRequested, at: float) -> None:
         status = TaskStatus.AUTH_REQUIRED if event.auth else TaskStatus.INPUT_REQUIRED
-        question = Question(parts=event.parts, auth=event.auth, asked_at=at)
+        question = Question(parts=event.parts, auth=event.auth, keys=event.keys, asked_at=at)
         task = _check_move(self.tasks[event.task_id], status)
         self._put(replace(task, status=status, is_running=False, question=question, updated_at=at))
         self.running.discard(task.id)
@@ -291,9 +295,12 @@ class TaskTree:
 
     def _input_provided(self, event: e.InputProvided, at: float) -> None:
         task = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
+        count = 1 + len(event.rest)
+        keys = task.question.keys if task.question is not None else ()
         answers = {
-            "answers": (*task.answers, event.answer),
-            "answer_messages": (*task.answer_messages, event.message),
+            "answers": (*task.answers, event.answer, *event.rest),
+            "answer_messages": (*task.answer_messages, *(event.message,) * count),
+            "asked": (*task.asked, *(keys[:count] or ("",))),
         }
         self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, **answers, updated_at=at))
         del self.questions[task.id]
@@ -308,6 +315,7 @@ class TaskTree:
                 failures=task.failures + 1,
                 runnable_at=event.retry_at,
                 error=event.error,
+                error_detail=event.detail,
                 cause=event.cause,
                 updated_at=at,
             )
@@ -332,7 +340,7 @@ class TaskTree:
         self._end(event.task_id, TaskStatus.COMPLETED, at, cause=Cause.SKIPPED, message=event.reason)
 
     def _failed(self, event: e.TaskFailed, at: float) -> None:
-        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, cause=event.cause)
+        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, detail=event.detail, cause=event.cause)
 
     def _rejected(self, event: e.TaskRejected, at: float) -> None:
         self._end(event.task_id, TaskStatus.REJECTED, at, error=event.reason)
@@ -355,6 +363,7 @@ class TaskTree:
         *,
         result: Any = None,
         error: str | None = None,
+        detail: str | None = None,
         cause: Any = None,
         message: str | None = None,
     ) -> None:
@@ -374,6 +383,7 @@ class TaskTree:
                 progress=progress,
                 result=result,
                 error=error,
+                error_detail=detail,
                 cause=cause,
                 message=task.message if message is None else message,
                 finished_at=at,
@@ -413,7 +423,17 @@ class TaskTree:
     def check(self) -> None:
         """Raise AssertionError when a derived value is not what the tasks say. For tests and simulations."""
         fresh = TaskTree(self._head, self.tasks.values())
-        for name in ("children", "dependents", "has_alternatives", "running", "questions", "scope", "waiting", "open"):
+        for name in (
+            "children",
+            "dependents",
+            "has_alternatives",
+            "has_times",
+            "running",
+            "questions",
+            "scope",
+            "waiting",
+            "open",
+        ):
             assert getattr(self, name) == getattr(fresh, name), f"{name} differs from the tasks"
         assert abs(self._progress - fresh._progress) < 1e-6 * (1 + len(self.tasks)), "progress differs from the tasks"
         for task in self.tasks.values():
@@ -425,55 +445,11 @@ class TaskTree:
         assert self._head.is_live or not self.running, "something runs in a tree at rest"
 
 
-def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
-    """Whether a dependency that ended with this status lets a dependent of that kind run."""
-    match on:
-        case On.SUCCESS:
-            return status is TaskStatus.COMPLETED and not is_skipped
-        case On.FAILURE:
-            return status is not TaskStatus.COMPLETED
-        case On.ANY:
-            return True
-
-
-def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:
-    """The task with these fields, given as JSON values, changed."""
-    return replace(task, **{k: msgspec.convert(v, _FIELD_TYPES[k]) for k, v in changes.items()}, updated_at=at)
-
-
-def _reset(task: Task, at: float) -> Task:
-    """The task as a new run finds it. The attempt number goes on: it is what fences late attempts of earlier runs."""
-    return replace(
-        task,
-        status=TaskStatus.PENDING,
-        is_running=False,
-        failures=0,
-        crashes=0,
-        lone_crashes=0,
-        runnable_at=0.0,
-        progress=0.0,
-        message=None,
-        question=None,
-        answers=(),
-        answer_messages=(),
-        result=None,
-        error=None,
-        cause=None,
-        started_at=None,
-        finished_at=None,
-        updated_at=at,
-    )
-
-
 def _check_move(task: Task, status: TaskStatus) -> Task:
     if status not in TRANSITIONS[task.status]:
         raise ValueError(f"task {task.id} cannot go from {task.status} to {status}")
     return task
 
-
-_FIELD_TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Task)} | {
-    "dependencies": tuple[Dependency, ...]
-}
 
 _APPLY: dict[type, Callable[[TaskTree, Any, float], None]] = {
     e.TreeCreated: TaskTree._created,

@@ -229,6 +229,9 @@ async def _fail(inputs: dict[str, Any], context: TaskContext) -> Any:
     raise ValueError("boom")
 
 
+BOOM = f"ValueError: boom (test_guide.py:{_fail.__code__.co_firstlineno + 1})"
+
+
 @virtual_time
 async def test_core_concepts_a_task_goes_from_pending_through_in_progress_to_completed() -> None:
     desk = Desk()
@@ -251,7 +254,7 @@ async def test_core_concepts_failed_and_cancelled_tasks_say_why() -> None:
     needs = await desk.task("after", failed)
     tree = await desk.run(await desk.task("root"), failed, needs)
     assert [(node.task.status, node.task.error) for node in tree.children] == [
-        ("failed", "boom"), ("cancelled", f"required dependency 'fail' ({failed.id}) failed: boom"),
+        ("failed", BOOM), ("cancelled", f"required dependency 'fail' ({failed.id}) failed: {BOOM}"),
     ]  # fmt: skip
     assert tree.calculate_status() is TaskStatus.FAILED
 
@@ -495,7 +498,7 @@ async def test_best_practice_5_the_status_of_every_task_can_be_checked() -> None
     tasks = [await desk.task("good"), await desk.task("fail")]
     await desk.run(await desk.task("root"), *tasks)
     failed = [task for task in [await desk.get(task) for task in tasks] if task.status == "failed"]
-    assert [(task.name, task.error) for task in failed] == [("fail", "boom")]
+    assert [(task.name, task.error) for task in failed] == [("fail", BOOM)]
 
 
 @virtual_time

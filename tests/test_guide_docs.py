@@ -54,7 +54,7 @@ def test_every_program_is_run() -> None:
 
 def test_links_within_the_guide_lead_to_its_sections() -> None:
     sections = {
-        re.sub(r"[^a-z -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.+)$", GUIDE, re.M)
+        re.sub(r"[^a-z -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^###? (.+)$", GUIDE, re.M)
     }
 
     assert set(re.findall(r"\]\(#([a-z-]+)\)", GUIDE)) <= sections

@@ -6,10 +6,12 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from msgspec.structs import replace
 
+from a2a_server import logs
 from a2a_server.app import build
 from a2a_server.cli.client import Ca, Server, ServerError, Token, say
 from a2a_server.cli.output import OUTCOMES, Failure, Format, Output, clean, print_json, stdout_kept, text_of
@@ -18,6 +20,7 @@ from a2a_server.cli.view import Screen, TreeView, screen, tree_view
 from a2a_server.config import load
 from a2a_server.extensions import load_executors
 from a2a_server.forks import kept_from_children
+from a2a_server.init_process import run_below_init
 from a2a_server.task_view import tree_object
 from core.errors import InvalidPlan, TaskNotCancelable
 from core.session import Session
@@ -25,6 +28,8 @@ from core.storage.memory import MemoryStorage
 from core.streaming import stream_event
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 REASONS = {
     signal.SIGINT: "interrupted by Ctrl-C",
@@ -53,6 +58,9 @@ def run(
         typer.Option("-e", "--executors", metavar="FILE_OR_MODULE", help="It registers executors. Repeatable."),
     ] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="Of what is logged on stderr here; warning: tracebacks of executors.")
+    ] = "warning",
     output: Output = Format.TEXT,
 ) -> None:
     """Execute a tree and show it while it runs. Ctrl-C cancels it. With -o json stdout gets the finished tree alone.
@@ -63,11 +71,13 @@ def run(
     if url is not None and (database or executors or config):
         raise Failure("--database, --executors and --config are for running here, not with --url", 2)
     items = read_tree(tree)
+    run_below_init()
     silent = output is Format.JSON
     try:
         if url is not None:
             view, finished = _run_there(Server(url, token, ca=ca), items, silent=silent)
         else:
+            logs.configure(log_level, as_json=False)
             settings = {"database": database, "executors": executors or None, "config": config}
             with stdout_kept() if silent else nullcontext():
                 view, finished = asyncio.run(_run_here(settings, items, silent=silent))
@@ -90,7 +100,7 @@ def run(
 
 async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
     """The view at the end, and the tree as `tasks.tree` gives it."""
-    config = load(settings, os.environ, Path.cwd())
+    config = replace(load(settings, os.environ, Path.cwd()), error_texts="full")  # its caller is its operator
     load_executors(config.executors)
     session = build(config, storage=None if settings["database"] else MemoryStorage()).session
     plan = session.plan(items)

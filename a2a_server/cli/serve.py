@@ -12,6 +12,7 @@ import typer
 from a2a_server.cli.output import Format, print_json_line, stdout_kept
 from a2a_server.cli.reload import OPTION, serve_again_and_again
 from a2a_server.config import FILE_NAME, FILE_SETTING, PREFIX, Config, load
+from a2a_server.init_process import run_below_init
 from a2a_server.server import serve as run_server
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -98,6 +99,7 @@ def serve(
         name: value or None if isinstance(value, list | tuple) else value for name, value in context.params.items()
     }
     del given["output"], given["reload"]
+    run_below_init()
     settings = load(given, os.environ, Path.cwd())
     if reload:
         raise typer.Exit(serve_again_and_again(sys.argv[1:], *_watched(settings, context.params["config"])))

@@ -22,6 +22,7 @@ from a2a_server.protocol.errors import (
     ExtensionSupportRequired,
     InvalidParams,
     PushNotificationNotSupported,
+    TaskNotCancelable,
     UnsupportedOperation,
 )
 from a2a_server.streams import Streams, View
@@ -158,11 +159,18 @@ class A2AMethods:
         return tasks, last
 
     async def cancel_task(self, context: RequestContext, params: wire.CancelTaskRequest) -> wire.Task:
-        """Cancels the task with all below it; cancelling again what is canceled changes nothing (spec §3.3.1)."""
+        """Cancels the task with all below it; cancelling again what is canceled changes nothing (spec §3.3.1).
+
+        Raises TaskNotCancelable where nothing was cancelled: what cannot be interrupted was asked to stop, in vain.
+        """
         await self._reader.find(context.owner, params.id)
         given = params.metadata.get("reason")
         reason = given if isinstance(given, str) and given else None
         result = await self._session.cancel(params.id, reason, metadata=params.metadata)
+        if not result.has_effect:
+            how = "still runs" if params.id in result.not_cancelable else f"ended as {result.task.status}"
+            text = f"Task {params.id} cannot be interrupted: it was asked to stop, and {how}"
+            raise TaskNotCancelable(text, metadata={"taskId": params.id})
         return await self._reader.snapshot(result.head, params.id, None)
 
     async def subscribe(

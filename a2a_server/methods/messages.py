@@ -20,7 +20,15 @@ from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupport
 from a2a_server.push.configs import Standing
 from a2a_server.push.webhooks import Enrolled, Webhooks
 from a2a_server.streams import Streams, View, read_events
-from a2a_server.translate import STATES, answer_value, context_of, message_value, reply_message, snapshot
+from a2a_server.translate import (
+    STATES,
+    answer_value,
+    answer_values,
+    context_of,
+    message_value,
+    reply_message,
+    snapshot,
+)
 from core import events as e
 from core.errors import IllegalCommand, InvalidPlan, Problem, TaskNotFound
 from core.events import Recorded
@@ -275,7 +283,8 @@ class Messages:
         value = message_value(replace(message, context_id=context_of(head)))
         documents = _documents(claim, head.id, task_id)
         try:
-            await self._session.provide_input(task_id, answer_value(message), value, documents)
+            each = answer_values(message)
+            await self._session.provide_input(task_id, answer_value(message), value, documents, each=each)
         except IllegalCommand:  # nothing is asked, or the question was answered a moment ago
             await self._session.receive_message(task_id, value, documents)
         return Addressed(await self._reader.find(context.owner, task_id), task_id)

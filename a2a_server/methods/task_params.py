@@ -45,13 +45,17 @@ class WebhookConfig(Params, frozen=True, kw_only=True):
 
 
 class ExecuteParams(Params, frozen=True, kw_only=True):
-    """Which tree to run, `task_id` or a new one of `tasks`, and how the answer is wanted."""
+    """Which tree to run, `task_id` or a new one of `tasks`, and how the answer is wanted.
+
+    `a2a`: A2A clients see the new tree as a task of its caller.
+    """
 
     task_id: Id | None = None
     tasks: list[Any] | None = None
     use_streaming: bool = False
     wait: bool = False
     force: bool = False
+    a2a: bool = False
     webhook_config: WebhookConfig | None = None
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from a2a_server.aside import MANY
-from a2a_server.context import RequestContext
+from a2a_server.context import Principal, RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.keyed import HEADER
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
@@ -49,12 +49,12 @@ from core.plan import Limits
 from core.session import Session, needs_caller
 from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
 from core.streaming import folded_event, stream_event
-from core.task import Task, TaskStatus, TreeHead
+from core.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 
-A2A = "a2a"
+A2A, OURS = "a2a", "tasks"  # where a tree comes from: A2A clients see the first ones only
 CANCELS_AT_A_TIME = (
     50  # of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped
 )
@@ -130,7 +130,10 @@ class TasksMethods:
         webhook = self._webhook(params)
         resumes = params.use_streaming and context.last_event_id is not None
         if params.tasks is not None:
-            task_id = await self._make(context, "tasks.execute", params, params.tasks, execute=True, webhook=webhook)
+            origin = A2A if params.a2a else OURS
+            task_id = await self._make(
+                context, "tasks.execute", params, params.tasks, execute=True, webhook=webhook, origin=origin
+            )
             # As the tree was before its run, so that every event comes after it.
             before = replace(await seen_head(self._session, context.principal.scope, task_id), version=0, is_live=True)
         elif resumes:
@@ -167,6 +170,7 @@ class TasksMethods:
         *,
         execute: bool,
         webhook: TaskPushNotificationConfig | None = None,
+        origin: str = OURS,
     ) -> str:
         """The id of the tree of these tasks: stored now, or found where the request came before under its key."""
         claim = self._idempotency.claim(context, operation, params)
@@ -176,13 +180,15 @@ class TasksMethods:
             plan = planned() if context.aside is None else await context.aside.run(context.owner, planned)
             await self._open_tasks.admit(context.owner, len(plan.tasks))
             documents = () if claim is None else (claim.document(plan.root_id, plan.root_id),)
+            context_id = self._session.clock.new_id() if origin == A2A else None
+            create = partial(self._session.create, plan, origin=origin, context_id=context_id, execute=execute)
             if webhook is None or self._webhooks is None:
-                return (await self._session.create(plan, execute=execute, documents=documents)).id
+                return (await create(documents=documents)).id
             root_id, begin = plan.root_id, Standing(shown=TaskStatus.PENDING.value)
             enrolled = self._webhooks.prepare(
                 Caller(context.owner, TASKS), webhook, task_id=root_id, tree_id=root_id, standing=begin
             )
-            await self._session.create(plan, execute=execute, documents=documents + enrolled.documents)
+            await create(documents=documents + enrolled.documents)
             self._webhooks.enroll(enrolled)
             return root_id
 
@@ -292,7 +298,8 @@ class TasksMethods:
         """The task's own status, and its tree's as `tree_status`."""
         task = await seen_task(self._session, context.principal.scope, params.task_id)
         head = await self._session.storage.head(task.tree_id) if task.tree_id else None
-        return task_object(task, head)
+        detail = {"error_detail": task.error_detail} if _sees_details(context.principal) and task.error_detail else {}
+        return task_object(task, head) | detail
 
     async def tree(self, context: RequestContext, params: TreeParams) -> dict[str, Any]:
         """The root with its `children` and theirs."""
@@ -393,6 +400,8 @@ def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
         problems.append(Problem("task_id", "give either task_id or tasks"))
     if params.use_streaming and params.wait:
         problems.append(Problem("wait", "use_streaming and wait exclude each other"))
+    if params.a2a and params.tasks is None:
+        problems.append(Problem("a2a", "is for new tasks: a tree that is stored stays what it is"))
     if params.tasks is not None and params.use_streaming and context.last_event_id is not None:
         problems.append(Problem("Last-Event-ID", "tasks are not created twice: take the stream up with task_id"))
     if problems:
@@ -411,6 +420,11 @@ def _method(
         is_raw=raw,
         is_stream=stream,
     )
+
+
+def _sees_details(caller: Principal) -> bool:
+    """Whether the caller is told what others are not told of errors; where nobody is identified nobody is."""
+    return caller.is_operator and caller.owner != ANONYMOUS
 
 
 async def _itself(task_id: str) -> str:

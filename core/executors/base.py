@@ -2,11 +2,15 @@
 
 import asyncio
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from itertools import chain, islice, repeat
 from typing import Any, Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from core.commands import AddArtifact, Command, ReportProgress, SendMessage
@@ -80,11 +84,13 @@ class Suspend(BaseException):
         parts: tuple[dict[str, Any], ...],
         *,
         auth: bool,
+        key: str,
         metadata: dict[str, Any] | None = None,
         extensions: Sequence[str] = (),
     ) -> None:
         self.parts = parts
         self.auth = auth
+        self.key = key
         self.metadata = metadata or {}
         self.extensions = tuple(extensions)
         super().__init__("waiting for an answer")
@@ -121,6 +127,7 @@ class TaskContext:
     run: int
     absent: tuple[str, ...] = ()  # id, or reference, of each optional dependency that did not complete
     context_id: str | None
+    due_at: float | None = None  # seconds since 1970
     report: Callable[[str, Command], Awaitable[object]]  # to the tree; done when stored; raises StaleAttempt
     submit: Callable[[str, Command], Awaitable[asyncio.Future[None]]]  # done when on its way; then: when stored
     at_most_once: bool = False
@@ -131,9 +138,13 @@ class TaskContext:
     is_full: Callable[[str], bool] = lambda owner: False  # whether the owner's quota of stored bytes is used up
     family: Family = field(default_factory=Family)  # of the child processes that it starts
     stopping: bool = False
+    asked_to_stop: str | None = None  # why, where it cannot be interrupted; '' for no reason
+    job: asyncio.Task[Any] | None = None  # the attempt's own; others are those that its executor started
+    questions: list[Suspend] = field(default_factory=list)  # that it has asked, and nobody has answered
     left: asyncio.Future[Any] | None = None  # what goes on when its attempt has been interrupted: its thread
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
-    _answers_used: int = 0
+    _answered_last: int = -1  # the place of the answer that `ask` gave last
+    _answers: OrderedDict[int, str] | None = None  # place of each answer that was not taken yet -> its question's key
     _spoke: bool = False
     _given: int = 0  # bytes of JSON of its artifacts so far
     _artifacts: set[str] = field(default_factory=set)
@@ -179,8 +190,8 @@ class TaskContext:
 
         None before the first one, and where the answer came without a message (`tasks.answer`, the Python API).
         """
-        messages = self.task.answer_messages[: self._answers_used]
-        return messages[-1] if messages else None
+        messages = self.task.answer_messages
+        return messages[self._answered_last] if 0 <= self._answered_last < len(messages) else None
 
     @property
     def task_id(self) -> str:
@@ -199,6 +210,11 @@ class TaskContext:
             self._room.shrink(taken)
 
     @property
+    def deadline(self) -> datetime | None:
+        """When the task must have ended: the earliest of its deadline, its groups' and the ends of their timeouts."""
+        return None if self.due_at is None else datetime.fromtimestamp(self.due_at, UTC)
+
+    @property
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
         return self.stored_task.attempt
@@ -210,8 +226,12 @@ class TaskContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether this attempt is to stop. Plain functions in a thread look here now and then."""
-        return self.stopping
+        """Whether this attempt is to stop. What cannot be interrupted, such as a thread, looks here now and then."""
+        return self.stopping or self.asked_to_stop is not None
+
+    async def is_cancelled(self) -> bool:
+        """`cancelled`, for a function in another process."""
+        return self.cancelled
 
     async def progress(self, fraction: float, message: str | None = None) -> None:
         """Tell how far the task is: 0 to 1 (values outside are cut)."""
@@ -345,10 +365,38 @@ class TaskContext:
 
         No coroutine waits: without an answer the attempt ends here and the executor is run again from its top when the
         answer comes, in this process or after a restart. Raises CallerError for an `at_most_once` executor.
+
+        Questions asked side by side (in a TaskGroup, by gather) are put together, and each gets its own answer: it is
+        known by its text. Elsewhere answers also come in the order of the questions, whatever their texts are.
         """
-        if self._answers_used < len(self.stored_task.answers):
-            self._answers_used += 1
-            return self.task.answers[self._answers_used - 1]
+        in_order = self.job in (None, asyncio.current_task())
+        return self.ask_from(question, auth, metadata, extensions, in_order=in_order)
+
+    def ask_from(
+        self, question: Any, auth: bool, metadata: dict[str, Any] | None, extensions: Sequence[str], *, in_order: bool
+    ) -> Any:
+        """See `ask`. `in_order`: no other question can be asked at the same time."""
+        parts = tuple(self._parts(question))
+        key = blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=8).hexdigest()
+        place = self._answered(key, in_order=in_order)
+        if place is not None:
+            self._answered_last = place
+            return self.task.answers[place]
         if self.at_most_once:
             raise CallerError("an at_most_once executor cannot ask: it would have to run a second time")
-        raise Suspend(tuple(self._parts(question)), auth=auth, **self._marks(metadata, extensions))
+        asked = Suspend(parts, auth=auth, key=key, **self._marks(metadata, extensions))
+        self.questions.append(asked)
+        raise asked
+
+    def _answered(self, key: str, *, in_order: bool) -> int | None:
+        """Take the question's answer, if there is one: its place."""
+        task = self.stored_task
+        if self._answers is None:
+            self._answers = OrderedDict(enumerate(islice(chain(task.asked, repeat("")), len(task.answers))))
+        first = next(iter(self._answers), None)
+        place = first
+        if first is not None and self._answers[first] != key:
+            place = next((each for each, its in self._answers.items() if its == key), first if in_order else None)
+        if place is not None:
+            del self._answers[place]
+        return place

@@ -4,15 +4,18 @@ import asyncio
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from inspect import isawaitable
+from types import CoroutineType
+from typing import Any, Literal, TypeVar, overload
 
 from core.errors import ConfigurationError
 from core.executors.base import Executor, ExecutorSpec, TaskContext
 from core.executors.process import ProcessExecutor, locate
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.executors.schema import check_schema
+from core.executors.signature import Signature, is_async, signature_of, unwrapped
 from core.executors.threads import ThreadContext, ThreadPool, contained
 
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -20,7 +23,6 @@ Isolation = Literal["task", "thread", "process"]
 
 THREADS = ThreadPool()  # for the whole process; how many run at a time is for each runner to say
 os.register_at_fork(after_in_child=THREADS.forget)
-CONTEXT_NAMES = ("context", "ctx")
 DEFAULT_MODES = ("application/json", "text/plain")
 
 
@@ -63,8 +65,13 @@ class Declared:
         )
 
 
+@overload
+def executor(executor_id: Target) -> Target: ...
+
+
+@overload
 def executor(
-    executor_id: str,
+    executor_id: str | None = None,
     *,
     name: str | None = None,
     description: str | None = None,
@@ -82,19 +89,45 @@ def executor(
     is_skill: bool | None = None,
     registry: ExecutorRegistry = default_registry,
     override: bool = False,
-) -> Callable[[Target], Target]:
+) -> Callable[[Target], Target]: ...
+
+
+def executor(
+    executor_id: str | Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Sequence[str] | None = None,
+    examples: Sequence[str] | None = None,
+    input_schema: Mapping[str, Any] | None = None,
+    output_schema: Mapping[str, Any] | None = None,
+    input_modes: Sequence[str] | None = None,
+    output_modes: Sequence[str] | None = None,
+    cancelable: bool | None = None,
+    at_most_once: bool | None = None,
+    has_effects: bool | None = None,
+    concurrency: int | None = None,
+    isolation: Isolation | None = None,
+    is_skill: bool | None = None,
+    registry: ExecutorRegistry = default_registry,
+    override: bool = False,
+) -> Any:
     """Make a function or a class an executor; it stays usable as what it was.
 
-    An `async def` runs as a coroutine. A plain `def` runs in a thread, and is not cancelable unless declared so; with
-    `isolation="process"` it runs in a process of its own, which a cancel or a timeout kills. Both take `(inputs,
-    context)`, `(inputs)` or nothing. A class has such a method `execute`, may have `cancel()`, and may give what is
-    not said here as attributes. The description is the docstring's first line unless given.
+    `@executor` alone takes the function's own name for an id. An `async def` runs as a coroutine. A plain `def` runs in
+    a thread, and is not cancelable unless declared so; with `isolation="process"` it runs in a process of its own,
+    which a cancel or a timeout kills. Both take `(inputs, context)`, `(inputs)`, nothing, or inputs by name, whose
+    annotations make the input schema where none is given (`core.executors.signature`). A class has such a method
+    `execute`, may have `cancel()`, and may give what is not said here as attributes. The description is the docstring's
+    first line unless given.
 
     With `has_effects=False` it promises to do nothing but to return a result of its inputs: its attempts need not wait
     until their start is stored, and one may be forgotten when the process or the disk fails.
 
     Raises ConfigurationError when the executor cannot work: a broken schema, an id that is taken (unless `override`).
     """
+    if callable(executor_id):
+        return executor(registry=registry)(executor_id)
     declared = Declared(
         name=name,
         description=description,
@@ -113,7 +146,8 @@ def executor(
     )
 
     def register(target: Target) -> Target:
-        registry.register(make_spec(executor_id, target, declared), override=override)
+        named = getattr(target, "__name__", "") if executor_id is None else executor_id
+        registry.register(make_spec(named, target, declared), override=override)
         return target
 
     return register
@@ -139,12 +173,16 @@ def make_spec(executor_id: str, target: Callable[..., Any], declared: Declared) 
     if declared.concurrency is not None and declared.concurrency < 1:
         raise ConfigurationError(f"{whose}: concurrency is at least 1")
     function = _function(target, whose)
+    signature = signature_of(function, whose, is_method=_takes_self(target))
+    if declared.input_schema is None and (schema := signature.input_schema) is not None:
+        declared = replace(declared, input_schema=schema)
+        check_schema(schema, f"{whose}: input_schema")
     isolation = _isolation(function, declared.isolation, whose)
     # A thread cannot be stopped from outside, but a class may have its own way.
     stops = isolation != "thread" or hasattr(target, "cancel")
     return ExecutorSpec(
         id=executor_id,
-        make=_maker(target, _arity(function, whose, is_method=_takes_self(target)), isolation),
+        make=_maker(target, signature, isolation),
         name=declared.name or executor_id,
         description=declared.description if declared.description is not None else _first_line(target),
         tags=tuple(declared.tags or ()),
@@ -166,8 +204,9 @@ def make_spec(executor_id: str, target: Callable[..., Any], declared: Declared) 
 class FunctionExecutor:
     """Runs one function, or the method of one new object, for one attempt."""
 
-    def __init__(self, target: Callable[..., Any], arity: int, *, in_thread: bool) -> None:
-        self._arity = arity
+    def __init__(self, target: Callable[..., Any], signature: Signature, *, in_thread: bool) -> None:
+        self._signature = signature
+        self._arity = signature.arity if signature.whole is None else None
         self._in_thread = in_thread
         self._function = target
         if inspect.isclass(target):
@@ -180,13 +219,20 @@ class FunctionExecutor:
         """Run it. What it raises is raised, but for what would end the server itself."""
         if not self._in_thread:
             try:
-                return await self._function(*(inputs, context)[: self._arity])
+                if self._arity is None:
+                    returned = self._signature.call(self._function, inputs, context)
+                else:  # the usual way, without a call more
+                    returned = self._function(*(inputs, context)[: self._arity])
+                # A wrapper of a coroutine function may have an answer of its own.
+                return await returned if returned.__class__ is CoroutineType or isawaitable(returned) else returned
             except SystemExit as error:
                 raise contained(error) from error
-        arguments = (inputs, ThreadContext(context))[: self._arity]
-        call = THREADS.start(partial(self._function, *arguments))
+        positional, named = self._signature.arguments(inputs, ThreadContext(context))
+        call = THREADS.start(partial(self._function, *positional, **named))
         try:
-            return await asyncio.wrap_future(call)
+            returned = await asyncio.wrap_future(call)
+            # Nothing told that it is a coroutine: a wrapper without functools.wraps, a lambda.
+            return await returned if isawaitable(returned) else returned
         except asyncio.CancelledError:
             context.stopping = True  # the thread goes on; this is how it can know
             if not call.cancel():
@@ -194,24 +240,25 @@ class FunctionExecutor:
             raise
 
 
-def _maker(target: Callable[..., Any], arity: int, isolation: Isolation) -> Callable[[], Executor]:
+def _maker(target: Callable[..., Any], signature: Signature, isolation: Isolation) -> Callable[[], Executor]:
     if isolation == "process":
-        return partial(ProcessExecutor, locate(target), arity)
-    return partial(FunctionExecutor, target, arity, in_thread=isolation == "thread")
+        return partial(ProcessExecutor, locate(target), signature)
+    return partial(FunctionExecutor, target, signature, in_thread=isolation == "thread")
 
 
 def _function(target: Callable[..., Any], whose: str) -> Callable[..., Any]:
     """What is called: the target, or a class's `execute`."""
     function = getattr(target, "execute", None) if inspect.isclass(target) else target
-    if not inspect.isroutine(function):
+    if not callable(function) or inspect.isclass(function):
         raise ConfigurationError(f"{whose}: it is a function, or a class with a method `execute`")
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+    inner = unwrapped(function)
+    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         raise ConfigurationError(f"{whose}: it may not yield; give pieces of output with context.artifact()")
     return function
 
 
 def _isolation(function: Callable[..., Any], wanted: Isolation | None, whose: str) -> Isolation:
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
         if wanted not in (None, "task"):
             raise ConfigurationError(f"{whose}: isolation={wanted!r} needs a plain def; this is an async def")
         return "task"
@@ -222,19 +269,6 @@ def _isolation(function: Callable[..., Any], wanted: Isolation | None, whose: st
 
 def _takes_self(target: Callable[..., Any]) -> bool:
     return inspect.isclass(target) and inspect.isfunction(inspect.getattr_static(target, "execute"))
-
-
-def _arity(function: Callable[..., Any], whose: str, *, is_method: bool) -> int:
-    """How many of (inputs, context) the function takes. A second parameter with a default is its own affair."""
-    parameters = list(inspect.signature(function).parameters.values())[is_method:]
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return 2
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    if len(needed) > 2 or any(p.kind is p.KEYWORD_ONLY for p in needed):
-        raise ConfigurationError(f"{whose}: it takes (inputs, context), (inputs) or nothing")
-    has_context = len(positional) > 1 and (len(needed) == 2 or positional[1].name in CONTEXT_NAMES)
-    return 2 if has_context else min(len(positional), 1)
 
 
 def _first_line(target: Callable[..., Any]) -> str:

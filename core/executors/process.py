@@ -13,21 +13,26 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from core.errors import CallerError, ConfigurationError, CoreError
+from core.errors import CallerError, ConfigurationError
 from core.executors import process_worker
 from core.executors.base import Parts, Rejected, TaskContext
 from core.executors.process_group import ProcessGroup, start, uninterrupted
+from core.executors.raised import ForeignError
+from core.executors.signature import InputsRefused, Signature
 
 HEADER = process_worker.HEADER
 MAX_FRAME = 64 * 1024 * 1024  # bytes, at least
 FRAME = 4  # times what an artifact may have: what the child sends escapes all that is not ASCII
 CALLS = frozenset(
-    {"progress", "message", "reply", "artifact", "ask", "read_file"}
+    {"progress", "message", "reply", "artifact", "ask", "read_file", "is_cancelled"}
 )  # what a child may have its context do
 
 
-class ProcessFailed(CoreError):
+class ProcessFailed(ForeignError):
     """What the function raised, as text; or that its process ended without a word."""
+
+    def __init__(self, text: str, kind: str = "ProcessFailed") -> None:
+        super().__init__(text, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +67,9 @@ def refuse_while_loading() -> None:
 class ProcessExecutor:
     """Runs one function in one process for one attempt. The process is gone when `execute` ends, however it ends."""
 
-    def __init__(self, location: Location, arity: int) -> None:
+    def __init__(self, location: Location, signature: Signature) -> None:
         self._location = location
-        self._arity = arity
+        self._signature = signature
 
     async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Any:
         """Run the function. Raises ProcessFailed with the text of what it raised."""
@@ -94,8 +99,14 @@ class ProcessExecutor:
             raise ProcessFailed(f"the process ended without a result ({await ending(group)})") from error
         finally:
             channel.close()
+        if "rejected" in said:
+            raise Rejected(said["rejected"])
+        if "unfit" in said:
+            raise InputsRefused(said["unfit"])
+        if "refused" in said:
+            raise CallerError(said["refused"])
         if "raised" in said:
-            raise Rejected(said["raised"]) if said["rejected"] else ProcessFailed(said["raised"])
+            raise ProcessFailed(said["raised"], said["kind"])
         return unwrapped(said["result"])
 
     def _job(self, inputs: dict[str, Any], context: TaskContext) -> dict[str, Any]:
@@ -103,7 +114,8 @@ class ProcessExecutor:
             "module": self._location.module,
             "path": self._location.path,
             "qualified_name": self._location.qualified_name,
-            "arity": self._arity,
+            # None: it is called with more than its inputs and context as they are, which the core knows how to do
+            "arity": None if self._signature.whole is not None else self._signature.arity,
             "sys_path": sys.path,
             "inputs": inputs,
             "context": {

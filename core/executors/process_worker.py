@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -21,6 +22,19 @@ from typing import Any
 HEADER = 4  # bytes
 # While a worker loads a function's file, this variable has its process id. Not a name that the server's settings have.
 LOADING = "A2A_WORKER_LOADING"
+
+MOST_NAMED = 10  # exceptions of a group whose texts are told
+MOST_TOLD = 3_000  # characters of all of them
+
+OURS = tuple(
+    os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", name) for name in ("core", "a2a_server")
+)
+OURS = tuple(os.path.normpath(path) + os.sep for path in OURS)
+LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+class Refused(RuntimeError):
+    """What the parent answers in place of a value. Its text is safe to show."""
 
 
 class Channel:
@@ -61,12 +75,12 @@ class Channel:
         self._connection.sendall(len(data).to_bytes(HEADER) + data)
 
     def call(self, method: str, positional: list[Any], named: dict[str, Any]) -> Any:
-        """Have the parent call a method of the task's context. Raises RuntimeError with the text of what it raised."""
+        """Have the parent call a method of the task's context. Raises Refused with the text of what it raised."""
         with self._lock:  # the function may use threads
             self.send({"call": method, "positional": positional, "named": named})
             answer = self.receive()
         if "error" in answer:
-            raise RuntimeError(answer["error"])
+            raise Refused(answer["error"])
         return answer["value"]
 
 
@@ -87,8 +101,12 @@ class ProcessContext:
         self.answer_message: dict[str, Any] | None = None  # see TaskContext.answer_message
         self.context_id: str | None = facts["context_id"]
         self._messages: list[Any] = list(self._task.get("answer_messages", ()))
-        self.cancelled = False  # a process that is to stop is killed
         self.cancel_metadata: dict[str, Any] = {}
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it is to stop. Only an executor with `cancelable=False` sees that: others are killed."""
+        return bool(self._channel.call("is_cancelled", [], {}))
 
     @property
     def task(self) -> Any:
@@ -157,9 +175,9 @@ def refuse_odd_keys(value: Any) -> None:
             inner.extend(each)
 
 
-def is_of(kind: type, name: str) -> bool:
+def is_of(kind: type, name: str, module: str = "core.executors.base") -> bool:
     """Whether the type is the core's type of that name; known by name, since the core may not be imported here."""
-    return any(base.__module__ == "core.executors.base" and base.__name__ == name for base in kind.__mro__)
+    return any(base.__module__ == module and base.__name__ == name for base in kind.__mro__)
 
 
 def wrapped(content: Any) -> dict[str, Any]:
@@ -213,6 +231,61 @@ def _module(module: str, path: str) -> Any:
     return found
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions of a group and of the groups in it, in their order; of another exception itself."""
+    found: list[BaseException] = []
+    pending = [error]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, BaseExceptionGroup):
+            pending.extend(reversed(each.exceptions))
+        else:
+            found.append(each)
+    return found
+
+
+def text_of(error: BaseException) -> str:
+    """What is said of an exception: `KeyError: 'pgae' (ex.py:7)`; of a group what is said of each in it."""
+    each = leaves(error)
+    named = [_described(one, MOST_TOLD // min(len(each), MOST_NAMED)) for one in each[:MOST_NAMED]]
+    if len(each) == 1:
+        return named[0]
+    more = [f"and {len(each) - MOST_NAMED} more"] if len(each) > MOST_NAMED else []
+    return f"{len(each)} errors: {'; '.join(named + more)}"
+
+
+def _described(error: BaseException, most: int) -> str:
+    """One exception: its type, its text up to so many characters, and the line of the user's code."""
+    kind, text = type(error).__name__, str(error).strip()
+    if len(text) > most:
+        text = text[: most - 1] + "…"
+    place = where(error)
+    return (f"{kind}: {text}" if text else kind) + (f" ({place})" if place else "")
+
+
+def where(error: BaseException) -> str | None:
+    """File and line at which the user's own code stood when the exception was raised, or an executor's in a library."""
+    found = None
+    step = error.__traceback__
+    is_own = False
+    while step is not None:
+        path = step.tb_frame.f_code.co_filename
+        if not is_ours(path):
+            if not path.startswith((*LIBRARIES, "<")):
+                found, is_own = step, True
+            elif not is_own:
+                found = step
+        step = step.tb_next
+    if found is None:
+        return None
+    return f"{os.path.basename(found.tb_frame.f_code.co_filename)}:{found.tb_lineno}"
+
+
+def is_ours(path: str) -> bool:
+    """Whether the file is one of this program's."""
+    return path.startswith(OURS) or path == __file__
+
+
 def run(channel: Channel) -> dict[str, Any]:
     """Do the job; what it came to, for the parent."""
     job = channel.receive()
@@ -220,10 +293,23 @@ def run(channel: Channel) -> dict[str, Any]:
     try:
         found = load(job["module"], job["path"], job["qualified_name"])
         function: Callable[..., Any] = found().execute if isinstance(found, type) else found
-        result = function(*[job["inputs"], ProcessContext(channel, job["context"])][: job["arity"]])
+        context = ProcessContext(channel, job["context"])
+        if job["arity"] is None:
+            signature = importlib.import_module("core.executors.signature")
+            result = signature.signature_of(function, "executor", is_method=False).call(
+                function, job["inputs"], context
+            )
+        else:
+            result = function(*[job["inputs"], context][: job["arity"]])
     except BaseException as error:  # noqa: BLE001 - it is raised in the parent
-        # Its text is all that can be said of it in JSON.
-        return {"raised": str(error) or type(error).__name__, "rejected": is_of(type(error), "Rejected")}
+        if is_of(type(error), "Rejected"):
+            return {"rejected": str(error)}
+        if is_of(type(error), "InputsRefused", "core.executors.signature"):
+            return {"unfit": str(error)}
+        if isinstance(error, Refused):
+            return {"refused": str(error)}
+        kinds = dict.fromkeys(type(each).__name__ for each in leaves(error))
+        return {"raised": text_of(error), "kind": ", ".join([*kinds][:MOST_NAMED])}
     return {"result": wrapped(result)}
 
 
@@ -238,7 +324,7 @@ def main() -> None:  # pragma: no cover - the parent kills it, so nothing is mea
     try:
         channel.send(outcome)
     except (TypeError, ValueError, RecursionError) as error:
-        channel.send({"raised": f"the result is not JSON: {error}", "rejected": False})
+        channel.send({"raised": f"the result is not JSON: {error}", "kind": "NotJson"})
     threading.Event().wait()  # the parent reads the outcome, then ends the whole group
 
 

@@ -13,6 +13,7 @@ class ExecutorRegistry:
 
     def __init__(self) -> None:
         self._specs: dict[str, ExecutorSpec] = {}
+        self.registered = 0  # how often something was made known
         self.hooks = Hooks()
 
     def register(self, spec: ExecutorSpec, *, override: bool = False) -> ExecutorSpec:
@@ -20,6 +21,7 @@ class ExecutorRegistry:
         if not override and spec.id in self._specs:
             raise ConfigurationError(f"an executor named {spec.id!r} is already registered")
         self._specs[spec.id] = spec
+        self.registered += 1
         return spec
 
     def unregister(self, executor_id: str) -> None:

@@ -13,14 +13,14 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from core.errors import CoreError
 from core.executors.base import TaskContext
+from core.executors.raised import ForeignError
 from core.task import Task
 
 LOOP_SIGNALS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, CancelledError, asyncio.CancelledError)
 
 
-class ExecutorExit(CoreError):
+class ExecutorExit(ForeignError):
     """An executor ended in a way that only a whole program may, such as by `sys.exit()`."""
 
 
@@ -30,8 +30,13 @@ def contained(error: BaseException) -> BaseException:
     A CancelledError would look like a cancellation that nobody asked for.
     """
     if isinstance(error, LOOP_SIGNALS):
-        return ExecutorExit(f"the executor raised {type(error).__name__}: {error}")
+        return ExecutorExit(exit_text(error), type(error).__name__)
     return error
+
+
+def exit_text(error: BaseException) -> str:
+    """What is said of an exception that may end a whole program only."""
+    return f"the executor raised {type(error).__name__}: {error}"
 
 
 class ThreadPool:
@@ -85,7 +90,10 @@ def _tell_of(future: Future[Any], call: Callable[[], Any]) -> Callable[[], None]
 
 
 class ThreadContext:
-    """A plain function's view of its task. Each method returns when what it says is stored."""
+    """A plain function's view of its task. Each method returns when what it says is stored.
+
+    Where the function turns out to give a coroutine, that runs in the event loop, and awaits what the methods return.
+    """
 
     def __init__(self, context: TaskContext) -> None:
         self._context = context
@@ -145,17 +153,17 @@ class ThreadContext:
         """What came with the cancel that is to stop it."""
         return self._context.cancel_metadata
 
-    def progress(self, fraction: float, message: str | None = None) -> None:
+    def progress(self, fraction: float, message: str | None = None) -> Any:
         """See TaskContext.progress."""
-        self._wait(self._context.progress(fraction, message))
+        return self._wait(self._context.progress(fraction, message))
 
-    def message(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> None:
+    def message(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> Any:
         """See TaskContext.message."""
-        self._wait(self._context.message(content, metadata=metadata, extensions=extensions))
+        return self._wait(self._context.message(content, metadata=metadata, extensions=extensions))
 
-    def reply(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> None:
+    def reply(self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()) -> Any:
         """See TaskContext.reply."""
-        self._wait(self._context.reply(content, metadata=metadata, extensions=extensions))
+        return self._wait(self._context.reply(content, metadata=metadata, extensions=extensions))
 
     def artifact(
         self,
@@ -168,9 +176,9 @@ class ThreadContext:
         description: str | None = None,
         metadata: dict[str, Any] | None = None,
         extensions: Sequence[str] = (),
-    ) -> None:
+    ) -> Any:
         """See TaskContext.artifact."""
-        self._wait(
+        return self._wait(
             self._context.artifact(
                 content,
                 append=append,
@@ -183,10 +191,9 @@ class ThreadContext:
             )
         )
 
-    def read_file(self, part: Mapping[str, Any]) -> bytes:
+    def read_file(self, part: Mapping[str, Any]) -> Any:
         """See TaskContext.read_file."""
-        content: bytes = self._wait(self._context.read_file(part))
-        return content
+        return self._wait(self._context.read_file(part))
 
     def ask(
         self,
@@ -197,9 +204,15 @@ class ThreadContext:
         extensions: Sequence[str] = (),
     ) -> Any:
         """See TaskContext.ask."""
-        return self._wait(self._context.ask(question, auth=auth, metadata=metadata, extensions=extensions))
+        return self._wait(self._ask(question, auth, metadata, extensions))
+
+    async def _ask(self, question: Any, auth: bool, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> Any:
+        return self._context.ask_from(question, auth, metadata, extensions, in_order=True)
 
     def _wait(self, said: Coroutine[Any, Any, Any]) -> Any:
+        """What comes of it. In the event loop's own thread, where nothing may wait, that is to be awaited."""
+        if asyncio._get_running_loop() is self._loop:
+            return said
         try:
             return asyncio.run_coroutine_threadsafe(said, self._loop).result()
         except RuntimeError:

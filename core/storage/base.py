@@ -145,7 +145,7 @@ class Storage(Protocol):
         ...
 
     def refusal(self) -> str | None:
-        """Why new work cannot be stored at this moment; None: it can."""
+        """Why new work cannot be stored at this moment, or what of it is damaged; None: all is well."""
         ...
 
     def written(self, owner: str) -> int:

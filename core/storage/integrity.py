@@ -6,6 +6,7 @@ CRC-32 of what is served; here the columns by which rows are found and owned are
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
 from time import monotonic
@@ -37,8 +38,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     schema: str | None = None  # its revision; None where it is no database of ours
 
 
-def examine(path: Path, seconds: float | None = None) -> Verdict:
-    """Look at the file, read only, for at most so many seconds; a server may use it meanwhile."""
+def examine(path: Path, seconds: float | None = None, *, goes_on: Callable[[], bool] | None = None) -> Verdict:
+    """Look at the file, read only, for so many seconds at most, or while it `goes_on`. A server may use it."""
     found: list[str] = []
     schema = None
     try:
@@ -47,6 +48,8 @@ def examine(path: Path, seconds: float | None = None) -> Verdict:
             if seconds is not None:
                 deadline = monotonic() + seconds
                 connection.set_progress_handler(lambda: monotonic() > deadline, STEPS)
+            elif goes_on is not None:
+                connection.set_progress_handler(lambda: not goes_on(), STEPS)
             noted = noted_commit(path)
             connection.execute("BEGIN")  # one moment for all that follows
             for problem in _problems(connection, path, noted):
@@ -68,11 +71,37 @@ def require_whole(path: Path, seconds: float | None = None) -> bool:
     verdict = examine(path, seconds)
     if verdict.problems:
         more = f" (and {len(verdict.problems) - 1} more)" if len(verdict.problems) > 1 else ""
-        raise StorageError(
-            f"The database {path} is damaged: {verdict.problems[0]}{more}; look with `a2a-server db check`, restore a "
-            "backup with `a2a-server db restore`"
-        )
+        raise StorageError(_damaged(path, f"{verdict.problems[0]}{more}"))
     return verdict.is_complete
+
+
+def require_commits(path: Path) -> None:
+    """Whether it has its last commits, which the next commit would make impossible to tell; in constant time.
+
+    Raises StorageError when it lacks them, or cannot be read.
+    """
+    try:
+        with closing(_connect(path)) as connection:
+            noted = noted_commit(path)
+            missed = noted is not None and _schema(connection) is not None and noted.is_missed_in(connection)
+    except sqlite3.Error as error:
+        raise StorageError(_damaged(path, f"the file cannot be read: {error}")) from error
+    if missed:
+        raise StorageError(_damaged(path, _missing(path)))
+
+
+def _damaged(path: Path, problem: str) -> str:
+    return (
+        f"The database {path} is damaged: {problem}; look with `a2a-server db check`, restore a backup with "
+        "`a2a-server db restore`"
+    )
+
+
+def _missing(path: Path) -> str:
+    return (
+        "its last commits are missing: its log is damaged, or it is an older copy (to go on without them, remove "
+        f"{witness_path(path).name})"
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -96,10 +125,7 @@ def _problems(connection: sqlite3.Connection, path: Path, noted: Note | None) ->
         return
     present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if noted is not None and trees.name in present and noted.is_missed_in(connection):
-        yield (
-            "its last commits are missing: its log is damaged, or it is an older copy (to go on without them, remove "
-            f"{witness_path(path).name})"
-        )
+        yield _missing(path)
     for table, columns, read in _TABLES:
         if table.name in present:
             yield from _wrong_rows(connection, table, columns, read)

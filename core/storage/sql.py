@@ -44,7 +44,8 @@ from core.storage.base import (
     running_tree,
 )
 from core.storage.guard import RESERVE, Guard
-from core.storage.integrity import require_whole
+from core.storage.inspection import Inspection
+from core.storage.integrity import require_commits, require_whole
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
 from core.storage.reader import Reader, Row
@@ -52,7 +53,8 @@ from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
 
 # Where the JSON stands in the rows that codec reads.
-CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
+CHECK_SECONDS = 5.0  # how long a start looks for damage in a small file
+SMALL_FILE = 8 * 1024 * 1024  # bytes; a larger one is checked beside the work
 
 _QUERY = re.compile(r"\?[^?=/]+=[^/]*$")  # `?mode=ro` at the end of a URL; another question mark belongs to the path
 
@@ -105,6 +107,7 @@ class SqlStorage:
         self._exit_process = exit_process
         self._lock = DatabaseLock(self.path, creates=True)
         self._guard = Guard(self.path, reserve=reserve, loss=self._lock.file.loss)
+        self.inspection = Inspection(self.path)
         self._abandoning = threading.Lock()
         self._process = 0  # that opened it
         self._writer: Writer | None = None
@@ -116,7 +119,7 @@ class SqlStorage:
         writer = Writer(self.path, exit_process=self._exit_process, guard=self._guard)
         reader = Reader(self.path)
         try:
-            await asyncio.to_thread(_prepare, self.path)
+            is_checked = await asyncio.to_thread(_prepare, self.path)
             await writer.start()
             self._lock.file.watch_logs()
         except BaseException:
@@ -131,8 +134,12 @@ class SqlStorage:
         except BaseException:  # nobody would close what is open already
             await self.close()
             raise
+        self.inspection = Inspection(self.path)
+        if not is_checked:
+            self.inspection.begin()
 
     async def close(self) -> None:
+        await asyncio.to_thread(self.inspection.stop)
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()
@@ -147,6 +154,7 @@ class SqlStorage:
         with self._abandoning:
             reader, self._reader = self._reader, None
             writer, self._writer = self._writer, None
+            self.inspection.stop()
             if reader is not None:
                 reader.abandon()
             if writer is not None:
@@ -158,7 +166,7 @@ class SqlStorage:
         return self._lock.file.identity
 
     def refusal(self) -> str | None:
-        return self._guard.refusal()
+        return self._guard.refusal() or self.inspection.damage
 
     def written(self, owner: str) -> int:
         return 0 if self._writer is None else self._writer.written.get(owner, 0)
@@ -374,10 +382,15 @@ def _refused() -> asyncio.Future[None]:
     return future
 
 
-def _prepare(path: Path) -> None:
-    if not require_whole(path, CHECK_SECONDS):
-        logger.warning("%s was checked in part, within %g s; `a2a-server db check` checks all", path, CHECK_SECONDS)
+def _prepare(path: Path) -> bool:
+    """Make it ready, in a time that does not grow with the file; whether all of it was checked."""
+    log = path.with_name(path.name + "-wal")
+    is_small = path.stat().st_size + (log.stat().st_size if log.exists() else 0) <= SMALL_FILE
+    if not is_small:
+        require_commits(path)
+    is_checked = is_small and require_whole(path, CHECK_SECONDS)
     migrate(path)
+    return is_checked
 
 
 def _insert_draft(connection: Connection, task: Task) -> None:

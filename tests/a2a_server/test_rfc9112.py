@@ -14,6 +14,7 @@ from tests.a2a_server.test_app import HEALTH
 from tests.a2a_server.test_framing import request
 from tests.a2a_server.test_streams import rpc
 from tests.a2a_server.test_tls import Files, files  # noqa: F401  # a fixture
+from tests.a2a_server.test_turnstile import occupy
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -244,6 +245,16 @@ async def test_client_that_sends_nothing_more_gets_its_answers(server: RunningSe
         told = await exchange(server.port, *pieces)
         assert [each.status for each in told] == [200] * count
         assert all(each.body.endswith(("\n\n", "}", "]", "0\r\n\r\n")) for each in told)
+
+
+@pytest.mark.asyncio
+async def test_client_that_sends_nothing_more_gets_its_refusals_too() -> None:
+    """A connection rests behind a refusal; what was sent behind it is heard then, and so is its end."""
+    async with running(overload_soft=1, overload_hard=1) as server:
+        occupy(server, 2)
+        told = await exchange(server.port, call("JSON-RPC") * 2)
+        alone = await exchange(server.port, call("HTTP+JSON"))
+    assert [each.status for each in (*told, *alone)] == [503] * 3
 
 
 @pytest.mark.asyncio

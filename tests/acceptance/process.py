@@ -36,7 +36,7 @@ class ServerProcess:
             sys.executable, "-m", "a2a_server", "serve", str(executors), "--port", str(self.port),
             "--database", f"sqlite:///{folder}/server.db", *arguments,
         ]  # fmt: skip
-        self.env = {**os.environ, "LEDGER": str(folder / "ledger"), **(env or {})}
+        self.env = {**os.environ, "LEDGER": str(folder / "ledger"), "A2A_SERVER_DRAIN": "2", **(env or {})}
         self.process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self.log: list[str] = []

@@ -201,6 +201,9 @@ def test_nginx_passes_each_event_when_it_comes(proxy: httpx2.Client, server: Ser
     assert "CANCELED" in last or "cancelled" in last
 
 
+@pytest.mark.parametrize(
+    "proxy", ["as documented", "buffering", "requests unbuffered", "HTTP/1.0"], indirect=True, scope="module"
+)
 def test_nginx_passes_uploads_of_ten_megabytes_and_large_answers(proxy: httpx2.Client) -> None:
     task = proxy.post("/message:send", json=said("x" * UPLOAD)).json()["task"]
     assert len(task["artifacts"][0]["parts"][0]["text"]) == UPLOAD + len("Hello, !")

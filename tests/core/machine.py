@@ -59,8 +59,11 @@ def plans(draw: st.DrawFn) -> list[Task]:
                 parent_id=None if parent is None else f"t{parent}",
                 executor=None if is_group else "work",
                 priority=draw(st.integers(0, 3)),
-                max_attempts=draw(st.sampled_from([1, 1, 2, 3])),
-                retry=RetryPolicy(initial=1, jitter=0),
+                max_attempts=1 if is_group else draw(st.sampled_from([1, 1, 2, 3])),
+                retry=RetryPolicy() if is_group else RetryPolicy(initial=1, jitter=0),
+                timeout=draw(st.sampled_from([None, None, 7.0])) if is_group else None,
+                queue_timeout=None if is_group else draw(st.sampled_from([None, None, None, 3.0])),
+                deadline=draw(st.sampled_from([None, None, None, NOW + 20])),
                 dependencies=tuple(Dependency(f"t{i}", on) for i, on in needs.items()),
                 created_at=NOW,
                 updated_at=NOW,
@@ -226,6 +229,16 @@ class TreeMachine(RuleBasedStateMachine):
         except StaleAttempt:
             return
         raise AssertionError("a late attempt was accepted")
+
+    @rule(n=st.integers(0, 8))
+    @precondition(lambda self: self.tree.is_live)
+    def expire(self, n: int) -> None:
+        """A group whose time is over leaves nothing open below it."""
+        target = self._pick(set(self.tree.tasks), n)
+        before = self.tree.version
+        self._do(c.ExpireTask(target))
+        if self.tree.version > before:
+            assert not any(self.tree.is_open(i) for i in self.tree.subtree(target) if self.tree.tasks[target].is_group)
 
     @rule(seconds=st.sampled_from([0.5, 5.0]))
     def pass_time(self, seconds: float) -> None:

@@ -1,54 +1,62 @@
 """Tests of core.inputs (semantics §4; guide, "Dependency Resolution")."""
 
+from typing import Any
+
+import pytest
 from msgspec.structs import replace
 
 from core.inputs import resolve_inputs, results_of
 from core.task import Dependency, On, Task, TaskStatus
+from tests.core.cores import Bench, finish, item, virtual_time
 
 OPEN = {"type": "object", "properties": {"x": {}, "y": {}}}
 CLOSED = OPEN | {"additionalProperties": False}
 
 
+def merged(own: dict[str, Any], results: dict[str, Any], schema: dict[str, Any] | None) -> dict[str, Any]:
+    return resolve_inputs(own, results, schema)[0]
+
+
 def test_own_inputs_are_all_there_is_without_dependencies() -> None:
-    assert resolve_inputs({"a": 1}, {}, None) == {"a": 1}
+    assert merged({"a": 1}, {}, None) == {"a": 1}
 
 
 def test_fields_of_dict_results_are_merged_and_later_dependencies_win() -> None:
-    found = resolve_inputs({}, {"one": {"x": 1, "y": 1}, "two": {"x": 2}}, None)
+    found = merged({}, {"one": {"x": 1, "y": 1}, "two": {"x": 2}}, None)
     assert (found["x"], found["y"]) == (2, 1)
 
 
 def test_each_result_is_there_whole_under_its_dependency() -> None:
-    found = resolve_inputs({}, {"one": {"x": 1}, "two": [1, 2], "three": None}, None)
+    found = merged({}, {"one": {"x": 1}, "two": [1, 2], "three": None}, None)
     assert (found["one"], found["two"], found["three"]) == ({"x": 1}, [1, 2], None)
 
 
 def test_own_inputs_win_over_everything() -> None:
-    found = resolve_inputs({"x": "own", "one": "own too"}, {"one": {"x": 1}}, None)
+    found = merged({"x": "own", "one": "own too"}, {"one": {"x": 1}}, None)
     assert found == {"x": "own", "one": "own too"}
 
 
 def test_a_whole_result_wins_over_a_field_of_the_same_name() -> None:
-    assert resolve_inputs({}, {"one": {"two": "field"}, "two": "whole"}, None)["two"] == "whole"
+    assert merged({}, {"one": {"two": "field"}, "two": "whole"}, None)["two"] == "whole"
 
 
 def test_only_declared_properties_are_merged() -> None:
-    found = resolve_inputs({}, {"one": {"x": 1, "z": 3}}, OPEN)
+    found = merged({}, {"one": {"x": 1, "z": 3}}, OPEN)
     assert found == {"x": 1, "one": {"x": 1, "z": 3}}
 
 
 def test_a_closed_schema_gets_no_whole_results_but_declared_ones() -> None:
-    found = resolve_inputs({}, {"one": {"y": 2, "z": 3}, "x": 7}, CLOSED)
+    found = merged({}, {"one": {"y": 2, "z": 3}, "x": 7}, CLOSED)
     assert found == {"y": 2, "x": 7}
 
 
 def test_a_closed_schema_without_properties_gets_only_own_inputs() -> None:
-    assert resolve_inputs({}, {"one": 1}, {"additionalProperties": False}) == {}
+    assert merged({}, {"one": 1}, {"additionalProperties": False}) == {}
 
 
 def test_nothing_given_is_changed() -> None:
     own, results = {"a": 1}, {"one": {"x": 1}}
-    resolve_inputs(own, results, None)["b"] = 2
+    merged(own, results, None)["b"] = 2
     assert (own, results) == ({"a": 1}, {"one": {"x": 1}})
 
 
@@ -60,3 +68,43 @@ def test_results_come_by_key_in_the_order_of_dependencies_and_what_is_missing_is
     task = Task(id="t", name="t", dependencies=needs, created_at=0.0)
     found = results_of({"done": done, "failed": failed, "t": task}, task)
     assert found == ({"ref-done": [{"text": "x"}]}, ("ref-failed",))
+
+
+@pytest.mark.parametrize(
+    ("results", "schema", "told"),
+    [
+        ({"one": {"x": 1}, "two": {"y": 2}}, None, []),
+        ({"one": {"x": 1}, "two": {"x": 2}}, None, ["the field 'x' of 'one' is replaced by the field 'x' of 'two'"]),
+        ({"one": {"two": 1}, "two": 5}, None, ["the field 'two' of 'one' is replaced by the whole result of 'two'"]),
+        ({"one": {"one": 1}}, None, ["the field 'one' of 'one' is replaced by the whole result of 'one'"]),
+        (
+            {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}},
+            None,
+            [
+                "the field 'x' of 'a' is replaced by the field 'x' of 'b'",
+                "the field 'x' of 'b' is replaced by the field 'x' of 'c'",
+            ],
+        ),
+        ({"one": {"z": 1}, "two": {"z": 2}}, OPEN, []),
+        ({"one": {"x": 1}, "two": [1]}, None, []),
+        ({"one": {"two": 1}, "two": 5}, CLOSED, []),
+    ],
+)
+def test_what_takes_the_place_of_something_with_its_name_is_told(
+    results: dict[str, Any], schema: dict[str, Any] | None, told: list[str]
+) -> None:
+    _, replaced = resolve_inputs({}, results, schema)
+    assert list(map(str, replaced)) == told
+
+
+@virtual_time
+async def test_inputs_with_one_name_are_a_warning_that_names_both_dependencies(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Bench().session() as session:
+        one, two = item("one", result={"x": 1, "y": 1}), item("two", result={"x": 2, "y": 2})
+        await finish(session, one, two, item("both", "work", "one", "two", inputs={"y": "own"}))
+    (record,) = [each for each in caplog.records if each.name == "core.attempt" and each.levelname == "WARNING"]
+    assert record.getMessage().endswith(
+        "have the same name: the field 'x' of 'one' is replaced by the field 'x' of 'two'"
+    )

@@ -497,3 +497,21 @@ async def test_a_tree_that_was_read_knows_its_parents() -> None:
     with pytest.raises(ValueError, match="cannot be below itself"):
         tree.children[0].add_child(tree)
     await manager.session.close()
+
+
+@virtual_time
+async def test_a_tree_is_made_of_an_array_of_tasks_as_a_file_has_it() -> None:
+    bench = Bench()
+    manager = new_manager(bench)
+    items: list[dict[str, Any]] = [
+        {"id": "r", "name": "r"},
+        {"id": "a", "name": "work", "parent_id": "r", "inputs": {"result": 1}},
+        {"id": "b", "name": "work", "parent_id": "r", "inputs": {"result": 2}, "dependencies": ["a"]},
+    ]
+    tree = await manager.task_repository.create_tree(items)
+    assert [node.task.status for node in tree.nodes()] == ["pending"] * 3
+    await manager.distribute_task_tree(tree)
+    assert [child.task.result for child in tree.children] == [1, 2] and tree.task.status == "completed"
+    with pytest.raises(InvalidPlan, match="there is no task 'x'"):
+        await manager.task_repository.create_tree([{"name": "work", "dependencies": ["x"]}])
+    await manager.session.close()

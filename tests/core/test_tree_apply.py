@@ -53,8 +53,10 @@ def test_a_question_and_its_answer_are_kept(auth: bool, status: TaskStatus) -> N
     question = Question(parts=parts, auth=auth, asked_at=LATEST)
     assert asked == replace(applied(), status=status, is_running=False, question=question, updated_at=LATEST)
 
-    answered = applied(e.InputRequested("a", 1, parts, auth), e.InputProvided("a", "this"), at=LATEST)
-    assert answered == replace(applied(), is_running=False, answers=("this",), updated_at=LATEST)
+    for said in (None, {"messageId": "m"}):
+        answered = applied(e.InputRequested("a", 1, parts, auth), e.InputProvided("a", "this", message=said), at=LATEST)
+        after = {"answers": ("this",), "answer_messages": (said,), "asked": ("",)}
+        assert answered == replace(applied(), is_running=False, **after, updated_at=LATEST)
 
 
 def test_a_failed_attempt_leaves_its_error_and_when_the_next_may_start() -> None:
@@ -178,7 +180,9 @@ def test_a_run_begins_pending_whatever_the_one_before_ended_as() -> None:
     do(tree, c.FailAttempt("a", 1, "boom"))
     assert tree.status is FAILED
     do(tree, c.Execute(), LATER)
-    head = TreeHead(id="root", size=2, version=tree.version, run=2, is_live=True, created_at=NOW, updated_at=LATER)
+    head = TreeHead(
+        id="root", size=2, version=tree.version, run=2, run_at=LATER, is_live=True, created_at=NOW, updated_at=LATER
+    )
     assert tree.head == head
 
 

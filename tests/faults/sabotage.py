@@ -22,6 +22,7 @@ from core import decide as decide_module
 from core import plan as plan_module
 from core.attempt import Attempt
 from core.commands import Cancel, CompleteTask
+from core.executors.function import executor
 from core.feed import Feed
 from core.orchestrator import Orchestrator
 from core.storage import migrate as migrate_module
@@ -218,6 +219,12 @@ BUGS: dict[str, Callable[[], None]] = {
     )
 }
 LENIENCIES = {"find no poison": find_no_poison}
+
+
+@executor(is_skill=False)
+def sabotage() -> None:
+    """A file that is given to `serve` registers something."""
+
 
 for entry in filter(None, os.environ.get(VARIABLE, "").split(",")):
     point, _, passage = entry.partition(":")

@@ -113,7 +113,7 @@ class Load:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Sabotaged]:
-    process = Sabotaged(tmp_path, env={"A2A_SERVER_DRAIN": "2"})
+    process = Sabotaged(tmp_path)
     yield process
     process.close()
 

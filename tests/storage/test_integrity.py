@@ -1,5 +1,6 @@
 """What an examination of a database file finds (`core.storage.integrity`)."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,11 +217,74 @@ def test_with_time_enough_everything_is_looked_at(path: Path) -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.usefixtures("hasty")
-async def test_a_start_without_time_for_the_whole_check_says_so(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("why", [("CHECK_SECONDS", 0.0), ("SMALL_FILE", 0)], ids=["no time", "a large file"])
+@pytest.mark.parametrize(
+    "damage", [None, "UPDATE tasks SET owner = 'eve' WHERE position = 2"], ids=["whole", "damaged"]
+)
+async def test_what_a_start_does_not_check_is_checked_beside_the_work(
+    path: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None, why: tuple[str, float]
 ) -> None:
-    monkeypatch.setattr("core.storage.sql.CHECK_SECONDS", 0.0)
+    """A start takes the same time however large the file is; what is found later makes the server unready."""
+    monkeypatch.setattr(f"core.storage.sql.{why[0]}", why[1])
+    if damage is not None:
+        harm(path, damage)
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await asyncio.to_thread(storage.inspection.ended)
+    found = storage.refusal()
+    await storage.close()
+    assert (found is None) is (damage is None)
+    assert found is None or found.startswith("The database tasks.db is damaged: the owner of ")
+
+
+@pytest.mark.asyncio
+async def test_a_large_file_that_lost_its_last_commits_is_refused_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next commit would be noted, and nobody could tell any more."""
+    monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
+    witness = Witness(path)
+    witness.note(0, "t", 99)
+    witness.close()
+    with pytest.raises(StorageError, match="its last commits are missing"):
+        await SqlStorage(str(path)).open()
+
+
+@pytest.mark.asyncio
+async def test_a_large_file_that_is_no_database_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
+    (tmp_path / "tasks.db").write_bytes(b"\7" * 9_000)
+    with pytest.raises(StorageError, match="is damaged: the file cannot be read"):
+        await SqlStorage(str(tmp_path / "tasks.db")).open()
+
+
+@pytest.mark.asyncio
+async def test_a_check_that_goes_on_ends_with_the_storage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
+    monkeypatch.setattr("core.storage.inspection._PROGRAM", "import signal; signal.pause()")
     storage = SqlStorage(str(path))
     await storage.open()
     await storage.close()
-    assert caplog.messages == [f"{path} was checked in part, within 0 s; `a2a-server db check` checks all"]
+    assert storage.refusal() is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [("raise SystemExit(3)", "the check of {} broke off"), (None, "{} is not checked")],
+    ids=["breaks off", "does not start"],
+)
+async def test_a_check_that_cannot_be_made_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, program: str | None, told: str
+) -> None:
+    monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
+    monkeypatch.setattr("core.storage.inspection._PROGRAM", program or "")
+    if program is None:
+        monkeypatch.setattr("core.storage.inspection.sys.executable", str(path.parent / "missing"))
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await asyncio.to_thread(storage.inspection.ended)
+    await storage.close()
+    assert caplog.messages[0].startswith(told.format(path))

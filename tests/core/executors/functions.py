@@ -11,6 +11,7 @@ from typing import Any
 
 from core.executors.base import Parts, Rejected
 from core.executors.process import ProcessExecutor, locate
+from core.executors.signature import Signature
 from tests.core.executors.context import make_context
 
 
@@ -103,7 +104,7 @@ def hang(inputs: dict[str, Any], context: Any) -> None:
 
 def nested() -> Any:
     """Runs `echo` in a process of this process."""
-    return asyncio.run(ProcessExecutor(locate(echo), 1).execute({"n": 1}, make_context()))
+    return asyncio.run(ProcessExecutor(locate(echo), Signature(arity=1)).execute({"n": 1}, make_context()))
 
 
 def echo(inputs: dict[str, Any]) -> Any:
@@ -124,6 +125,10 @@ def copy_file(inputs: dict[str, Any], context: Any) -> Any:
 
 def read(inputs: dict[str, Any], context: Any) -> int:
     return len(context.read_file({"raw": "aGVsbG8h"}))
+
+
+def by_name(number: int, context: Any, times: int = 2) -> Any:
+    return [number * times, context.attempt]
 
 
 def marks(inputs: dict[str, Any], context: Any) -> Any:

@@ -279,10 +279,7 @@ def _generator() -> Any:
     yield 1
 
 
-def _three(a: Any, b: Any, c: Any) -> None: ...
-
-
-def _keyword_only(a: Any, *, b: Any) -> None: ...
+def _beside_inputs(inputs: Any, b: Any, c: Any) -> None: ...
 
 
 class _WithoutExecute: ...
@@ -304,8 +301,7 @@ class _WithProperty:
         (_plain, Declared(isolation="task"), "'thread' or 'process'"),
         (_async_generator, Declared(), "may not yield"),
         (_generator, Declared(), "may not yield"),
-        (_three, Declared(), r"\(inputs, context\)"),
-        (_keyword_only, Declared(), r"\(inputs, context\)"),
+        (_beside_inputs, Declared(), r"\(inputs, context\)"),
         (_WithoutExecute, Declared(), "a method `execute`"),
         (_WithProperty, Declared(), "_WithProperty.cancelable must be a plain attribute"),
         (5, Declared(), "it is a function"),

@@ -16,14 +16,17 @@ import pytest
 from msgspec import to_builtins
 
 from core.commands import ReportProgress
-from core.errors import ConfigurationError, StaleAttempt
+from core.errors import CallerError, ConfigurationError, StaleAttempt
 from core.executors import process_worker
 from core.executors.base import Parts, Rejected, Suspend, TaskContext
 from core.executors.function import Declared, make_spec
 from core.executors.process import MAX_FRAME, Channel, ProcessExecutor, ProcessFailed, answer, locate
 from core.executors.process_group import living_members
+from core.executors.signature import InputsRefused, Signature
 from tests.core.executors import functions
 from tests.core.executors.context import Said, make_context
+
+FAIL_LINE = f"functions.py:{functions.fail.__code__.co_firstlineno + 1}"
 
 
 async def run(
@@ -116,13 +119,32 @@ async def test_question_ends_the_attempt_and_answers_are_given_in_order() -> Non
         (functions.return_a_number_as_a_key, "the result is not JSON: an object has the key 1, which is no text"),
         (functions.give_a_number_as_a_key, "an object has the key 1, which is no text"),
         (functions.return_itself, "the result is not JSON: Circular reference detected"),
-        (functions.say_nonsense, "could not convert string to float"),
-        (functions.reply_late, r"reply\(\) comes first"),
     ],
 )
 async def test_failure_comes_back_as_text(function: Callable[..., Any], text: str) -> None:
     with pytest.raises(ProcessFailed, match=text):
         await run(function)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (functions.say_nonsense, "could not convert string to float"),
+        (functions.reply_late, r"reply\(\) comes first"),
+    ],
+)
+async def test_what_its_context_refuses_comes_back_as_our_own_text(function: Callable[..., Any], text: str) -> None:
+    with pytest.raises(CallerError, match=text):
+        await run(function)
+
+
+@pytest.mark.asyncio
+async def test_inputs_are_taken_by_name_in_the_child_too() -> None:
+    assert await run(functions.by_name, {"number": 3}) == [6, 1]
+    assert await run(functions.by_name, {"number": 3, "times": 3, "other": None}) == [9, 1]
+    with pytest.raises(InputsRefused, match=r"inputs.number: expected `int`, got `str`"):
+        await run(functions.by_name, {"number": "3"})
 
 
 @pytest.mark.asyncio
@@ -172,12 +194,13 @@ def test_child_ends_when_its_parent_is_killed() -> None:
     program = (
         "import asyncio\n"
         "from core.executors.process import ProcessExecutor, locate\n"
+        "from core.executors.signature import Signature\n"
         "from tests.core.executors import functions\n"
         "from tests.core.executors.context import make_context\n"
         "context = make_context()\n"
         "async def report(tree_id, command): print(command.message['parts'][0]['text'], flush=True)\n"
         "context.report = report\n"
-        "asyncio.run(ProcessExecutor(locate(functions.hang), 2).execute({}, context))\n"
+        "asyncio.run(ProcessExecutor(locate(functions.hang), Signature(arity=2)).execute({}, context))\n"
     )
     server = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3])
     assert server.stdout is not None
@@ -200,14 +223,14 @@ async def test_function_of_a_file_that_is_no_module_is_found(tmp_path: Path) -> 
     for module in ("json", "__main__", "nowhere.at.all"):
         location = type(locate(functions.echo))(module, str(file), "answer")
         expected = "__executor_main__" if module == "__main__" else module
-        assert await ProcessExecutor(location, 1).execute({}, make_context()) == expected
+        assert await ProcessExecutor(location, Signature(arity=1)).execute({}, make_context()) == expected
 
 
 @pytest.mark.asyncio
 async def test_function_that_is_gone_from_its_file_fails() -> None:
     location = type(locate(functions.echo))(functions.__name__, functions.__file__, "no_such_function")
     with pytest.raises(ProcessFailed, match="no_such_function"):
-        await ProcessExecutor(location, 1).execute({}, make_context())
+        await ProcessExecutor(location, Signature(arity=1)).execute({}, make_context())
 
 
 def test_function_inside_another_is_refused() -> None:
@@ -221,9 +244,10 @@ def test_function_inside_another_is_refused() -> None:
 class FakeChannel:
     """Gives a job, and answers each call with its own words."""
 
-    def __init__(self, function: str, inputs: dict[str, Any], arity: int) -> None:
+    def __init__(self, function: str, inputs: dict[str, Any], arity: int | None) -> None:
         facts: dict[str, Any] = {"task": to_builtins(make_context().task), "task_id": "t1"}
         facts |= {"run": 1, "attempt": 1, "idempotency_key": "t1:1", "dependencies": {"a": 7}, "absent": []}
+        facts |= {"extensions": []}
         self.job = {
             "module": functions.__name__,
             "path": functions.__file__,
@@ -231,7 +255,7 @@ class FakeChannel:
             "arity": arity,
             "sys_path": sys.path,
             "inputs": inputs,
-            "context": facts | {"request": {}, "context_id": None},
+            "context": facts | {"request": {}, "context_id": None, "extensions": ["x"]},
         }
         self.calls: list[tuple[str, list[Any], dict[str, Any]]] = []
 
@@ -253,11 +277,13 @@ class FakeChannel:
         ("read", 2, {"result": {"value": 6}}),  # bytes of what FakeChannel says, read as base64
         ("reply_late", 2, {"result": {"value": None}}),
         ("tell", 2, {"result": {"parts": [{"text": "t1 1 t1:1 7 without"}]}}),
-        ("fail", 1, {"raised": "it broke", "rejected": False}),
-        ("reject", 1, {"raised": "not mine", "rejected": True}),
+        ("marks", 2, {"result": {"value": {"seen": [None, None, None], "extensions": ["x"]}}}),
+        ("fail", 1, {"raised": f"ValueError: it broke ({FAIL_LINE})", "kind": "ValueError"}),
+        ("reject", 1, {"rejected": "not mine"}),
+        ("by_name", None, {"unfit": "inputs: 'number' is a required property"}),
     ],
 )
-def test_worker_does_its_job(function: str, arity: int, outcome: dict[str, Any]) -> None:
+def test_worker_does_its_job(function: str, arity: int | None, outcome: dict[str, Any]) -> None:
     """The same as in a child, here."""
     channel = FakeChannel(function, {"n": 1}, arity)
     assert process_worker.run(channel) == outcome  # type: ignore[arg-type]
