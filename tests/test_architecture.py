@@ -148,7 +148,6 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("a2a_server.extensions", "load_executors"): "the operator's files: importing them may raise anything",
     ("a2a_server.jsonrpc", "perform"): "a method, called through any binding",
     ("a2a_server.jsonrpc", "to_events"): "a method's stream, through any binding",
-    ("core.home", "_begin"): "whatever keeps a session from opening, all who wait for it are told",
     ("core.attempt", "perform"): "an executor: foreign code may raise anything",
     ("core.attempt", "_stop_gently"): "an executor's cancel(): foreign code",
     ("core.executors.process_worker", "run"): "a function in a process of its own: raised again in the parent",
