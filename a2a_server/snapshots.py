@@ -133,12 +133,12 @@ class Snapshots:
         """What the metadata tells of the task's place in its tree, beside what its events tell."""
         storage = self._session.storage
         if task_id != head.id:
-            task = await storage.task(task_id)
-            return {} if task is None else {"parentTaskId": task.parent_id}
+            node = await storage.node(task_id)
+            return {} if node is None else {"parentTaskId": node.parent_id}
         if not with_nodes or head.size <= 1:
             return {}
-        below = [task for task in await storage.nodes(head.id, MOST_NODES + 1) if task.id != head.id][:MOST_NODES]
-        nodes = [{"id": task.id, "name": task.name, "status": task.status.value} for task in below]
+        below = [node for node in await storage.nodes(head.id, MOST_NODES + 1) if node.id != head.id][:MOST_NODES]
+        nodes = [{"id": node.id, "name": node.name, "status": node.status.value} for node in below]
         left_out = head.size - 1 - len(nodes)
         return {"nodes": nodes} | ({"nodesLeftOut": left_out} if left_out else {})
 

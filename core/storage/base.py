@@ -63,6 +63,15 @@ class Append(Struct, frozen=True, kw_only=True):
     documents: tuple[Document, ...] = ()  # new ones; when one of them is there already, the append is refused
 
 
+class Node(NamedTuple):
+    """Where a task is in its tree, and how it is, without what may be large in it."""
+
+    id: str
+    name: str
+    status: TaskStatus
+    parent_id: str | None
+
+
 class TaskQuery(Struct, frozen=True, kw_only=True):
     """Which tasks to list, newest first (ties: highest id first), by keyset pages. None means: any."""
 
@@ -232,11 +241,12 @@ class Storage(Protocol):
         """The direct children of a task, by position. Raises AnswerTooLarge and QueryTooLong as `tasks` does."""
         ...
 
-    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
-        """The first tasks of a tree by position: at most `limit`, and only as many as have LIST_BYTES together.
+    async def nodes(self, tree_id: str, limit: int) -> list[Node]:
+        """The first tasks of a tree by position, at most `limit`."""
+        ...
 
-        A corrupt row is left out.
-        """
+    async def node(self, task_id: str) -> Node | None:
+        """One task."""
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]:

@@ -17,8 +17,8 @@ from msgspec.structs import FieldInfo
 from core.errors import StorageError
 from core.events import KINDS, Recorded
 from core.owners import tenant_of
-from core.storage.base import Document
-from core.task import Task, TreeHead
+from core.storage.base import Document, Node
+from core.task import Task, TaskStatus, TreeHead
 
 Row = tuple[Any, ...]
 
@@ -184,6 +184,15 @@ def read_task(row: Sequence[Any], tenant: str | None = None) -> Task:
     except (TypeError, msgspec.MsgspecError):
         pass
     raise StorageError(f"The stored task {task_id} is corrupt")
+
+
+def read_node(row: Sequence[Any]) -> Node:
+    """From (id, name, status, parent_id). Raises StorageError when the status is none."""
+    task_id, name, status, parent_id = row
+    try:
+        return Node(task_id, name, TaskStatus(status), parent_id)
+    except ValueError:
+        raise StorageError(f"The stored task {task_id} is corrupt") from None
 
 
 def read_head(row: Sequence[Any], tenant: str | None = None) -> TreeHead:

@@ -27,6 +27,7 @@ from core.storage.base import (
     EndedTree,
     EventPlace,
     LogPart,
+    Node,
     TaskQuery,
     TreePage,
     TreeQuery,
@@ -113,8 +114,12 @@ class MemoryStorage:
         found = [task for task in self._tasks.values() if task.parent_id == parent_id]
         return sorted(found, key=lambda task: (task.position, task.id))
 
-    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
-        return [self._tasks[task_id] for task_id in self._members.get(tree_id, ())[:limit]]
+    async def nodes(self, tree_id: str, limit: int) -> list[Node]:
+        return [_node(self._tasks[task_id]) for task_id in self._members.get(tree_id, ())[:limit]]
+
+    async def node(self, task_id: str) -> Node | None:
+        task = self._tasks.get(task_id)
+        return None if task is None else _node(task)
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         found = sorted(self._matching(query), key=lambda task: (task.created_at, task.id), reverse=True)
@@ -373,3 +378,7 @@ class MemoryStorage:
 def _place(log: Sequence[Recorded], seq: int) -> int:
     """Where the first event after that number stands."""
     return bisect_right(log, seq, key=lambda recorded: recorded.seq)
+
+
+def _node(task: Task) -> Node:
+    return Node(task.id, task.name, task.status, task.parent_id)

@@ -34,6 +34,7 @@ AFTER_SLASH = "0"  # the character after a slash: ids with a prefix that ends wi
 SHAPES = 512  # compiled statements kept of each kind
 
 TASK_COLUMNS = (tasks.c.id, tasks.c.owner, tasks.c.spec, tasks.c.spec_crc, tasks.c.state, tasks.c.state_crc)
+NODE_COLUMNS = (tasks.c.id, tasks.c.name, tasks.c.status, tasks.c.parent_id)  # before the large ones in the row
 HEAD_COLUMNS = (trees.c.id, trees.c.owner, trees.c.body, trees.c.body_crc, trees.c.bulk, trees.c.bulk_crc)
 EVENT_COLUMNS = (events.c.tree_id, events.c.seq, events.c.body, events.c.crc)
 
@@ -88,8 +89,9 @@ HEAD_OF_TENANT = _owned(trees, HEAD_COLUMNS, "tenant")
 TASK_OF_TENANT = _owned(tasks, TASK_COLUMNS, "tenant")
 TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
 NODES = compiled(
-    select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position).limit(bindparam("limit"))
+    select(*NODE_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position).limit(bindparam("limit"))
 )
+NODE = compiled(select(*NODE_COLUMNS).where(tasks.c.id == bindparam("id")))
 _IDS = select(func.json_each(bindparam("ids")).table_valued("value").c.value)
 HEADS = compiled(select(*HEAD_COLUMNS).where(trees.c.id.in_(_IDS)))
 TREES_TASKS = compiled(

@@ -39,6 +39,7 @@ from core.storage.base import (
     EndedTree,
     EventPlace,
     LogPart,
+    Node,
     TaskQuery,
     TreePage,
     TreeQuery,
@@ -243,10 +244,15 @@ class SqlStorage:
             raise AnswerTooLarge(LIST_BYTES)
         return await in_pieces(page.rows, codec.read_task)
 
-    async def nodes(self, tree_id: str, limit: int) -> list[Task]:
-        query = queries.NODES.sql, queries.NODES.parameters({"id": tree_id, "limit": limit})
-        page = await self._reading().page(query, LIST_BYTES)
-        return await _readable(page.rows, codec.read_task)
+    async def nodes(self, tree_id: str, limit: int) -> list[Node]:
+        rows = await self._reading().rows(
+            (queries.NODES.sql, queries.NODES.parameters({"id": tree_id, "limit": limit}))
+        )
+        return await _readable(rows, codec.read_node)
+
+    async def node(self, task_id: str) -> Node | None:
+        rows = await self._reading().rows((queries.NODE.sql, (task_id,)))
+        return codec.read_node(rows[0]) if rows else None
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         if not queries.is_of_all(query):

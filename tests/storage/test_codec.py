@@ -14,6 +14,7 @@ from core.storage.codec import (
     read_document,
     read_event,
     read_head,
+    read_node,
     read_task,
     task_row,
 )
@@ -52,3 +53,9 @@ def test_a_column_of_any_type_is_damage_that_is_told(kind: str, column: int) -> 
             continue
         with pytest.raises(StorageError, match="corrupt"):
             read(damaged)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_node_with_a_status_that_there_is_not_is_damage(other: object) -> None:
+    with pytest.raises(StorageError, match="corrupt"):
+        read_node(("t", "work", other, None))

@@ -11,7 +11,7 @@ from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, 
 from core.events import MessageReceived
 from core.owners import owner_of
 from core.retry import RetryPolicy
-from core.storage.base import Append, Document, Storage, TaskQuery, TreeQuery
+from core.storage.base import Append, Document, Node, Storage, TaskQuery, TreeQuery
 from core.storage.memory import MemoryStorage
 from core.task import Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
 from tests.storage.samples import created, finished, make_tasks, recorded, started, updated
@@ -34,9 +34,12 @@ async def test_a_created_tree_is_loaded_as_it_was(storage: Storage) -> None:
 async def test_the_first_nodes_of_a_tree_come_by_position(storage: Storage) -> None:
     append = created("t", 5)
     await storage.append(append)
-    assert await storage.nodes("t", 3) == list(append.tasks[:3])
-    assert await storage.nodes("t", 9) == list(append.tasks)
+    nodes = [Node(task.id, task.name, task.status, task.parent_id) for task in append.tasks]
+    assert await storage.nodes("t", 3) == nodes[:3]
+    assert await storage.nodes("t", 9) == nodes
     assert await storage.nodes("x", 3) == []
+    assert [await storage.node(each.id) for each in nodes] == nodes
+    assert await storage.node("x") is None
 
 
 @pytest.mark.asyncio
