@@ -104,15 +104,16 @@ def updates(
     `ending` is the status message of the task's end, where its last event does not carry it.
     """
     event = recorded.event
+    event_task = event.task_id
     is_root = task_id == recorded.tree_id
     if isinstance(event, e.TreeFinished):
         return [_status_update(recorded, task_id, context_id, event.status, ending, {})] if is_root else []
     status = node_status(event)
-    if status is None or isinstance(event, e.AttemptLost) or not (is_root or recorded.task_id == task_id):
+    if status is None or isinstance(event, e.AttemptLost) or not (is_root or event_task == task_id):
         return []
-    node = {"nodeId": recorded.task_id, "nodeName": recorded.name, "nodeStatus": status.value} if is_root else {}
+    node = {"nodeId": event_task, "nodeName": recorded.name, "nodeStatus": status.value} if is_root else {}
     if isinstance(event, e.ArtifactAdded):
-        artifact = _given_artifact(event.artifact, recorded.task_id, task_id)
+        artifact = _given_artifact(event.artifact, event_task, task_id)
         return [] if artifact is None else [_artifact_update(recorded, task_id, context_id, artifact, node, event)]
     shown = recorded.tree_status if is_root else status
     message = ending or _spoken(recorded, task_id, context_id, is_root=is_root)

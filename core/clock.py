@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
@@ -69,12 +70,10 @@ class SystemClock:
         return random.random()
 
 
-def boot_nanoseconds() -> int:
-    """Nanoseconds since the machine was started, whatever its clock is set to; its sleep counts (Linux)."""
-    return time.clock_gettime_ns(_BOOT)
-
-
-_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# Nanoseconds since the machine was started, whatever its clock is set to; its sleep counts (Linux).
+boot_nanoseconds: Callable[[], int] = partial(
+    time.clock_gettime_ns, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+)
 
 
 class ClockWatch:

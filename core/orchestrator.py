@@ -350,7 +350,8 @@ def new_tree(
 
 def _apply(tree: TaskTree, events: Sequence[Event], now: float) -> list[Recorded]:
     """Let the events happen to the tree. Its times never go back, although a process may begin with an earlier one."""
-    now = max(now, tree.changed_at)
+    if tree.changed_at > now:
+        now = tree.changed_at
     recorded = []
     for event in events:
         tree.apply(event, now)

@@ -181,7 +181,11 @@ class TaskTree:
         """Let the event have happened at that time. Raises ValueError for one that cannot have: that is a bug."""
         before = self._head.status
         self.changed_at = at
-        _APPLY[type(event)](self, event, at)
+        change = _APPLY[type(event)]
+        if change is None:
+            self._head = replace(self._head, version=self._head.version + 1)
+            return
+        change(self, event, at)
         head = self._head
         status = self._present_status()
         self._head = replace(
@@ -232,9 +236,6 @@ class TaskTree:
 
     def _created(self, event: e.TreeCreated, at: float) -> None:
         self._changed.update(dict.fromkeys(self.tasks))
-
-    def _noted(self, event: e.MessageReceived, at: float) -> None:
-        """Nothing but the log remembers it."""
 
     def _run_started(self, event: e.RunStarted, at: float) -> None:
         self._head = replace(
@@ -451,14 +452,15 @@ def _check_move(task: Task, status: TaskStatus) -> Task:
     return task
 
 
-_APPLY: dict[type, Callable[[TaskTree, Any, float], None]] = {
+# What an event changes; None where nothing but the log remembers it.
+_APPLY: dict[type, Callable[[TaskTree, Any, float], None] | None] = {
     e.TreeCreated: TaskTree._created,
-    e.MessageReceived: TaskTree._noted,
+    e.MessageReceived: None,
     e.RunStarted: TaskTree._run_started,
     e.TaskStarted: TaskTree._task_started,
     e.TaskProgressed: TaskTree._progressed,
-    e.MessageSent: TaskTree._noted,
-    e.ArtifactAdded: TaskTree._noted,
+    e.MessageSent: None,
+    e.ArtifactAdded: None,
     e.InputRequested: TaskTree._input_requested,
     e.InputProvided: TaskTree._input_provided,
     e.AttemptFailed: TaskTree._attempt_failed,

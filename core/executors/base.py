@@ -283,26 +283,28 @@ class TaskContext:
         there, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
         """
         self._spoke = True
-        artifact_id = self.task_id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
+        task = self.stored_task
+        artifact_id = task.id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
         appends = artifact_id in self._artifacts if append is None else append
         # A later attempt may go on with what an earlier one gave.
-        if appends and artifact_id not in self._artifacts and self.stored_task.attempt == 1:
+        if appends and artifact_id not in self._artifacts and task.attempt == 1:
             raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
         artifact = {"artifactId": artifact_id, "parts": self._parts(content)}
-        artifact["name"] = self.stored_task.name if name is None else _text(name, "name", self.max_artifact)
+        artifact["name"] = task.name if name is None else _text(name, "name", self.max_artifact)
         if description is not None:
             artifact["description"] = _text(description, "description", self.max_artifact)
-        artifact |= self._marks(metadata, extensions)
+        if metadata is not None or extensions != ():
+            artifact |= self._marks(metadata, extensions)
         size = json_size(artifact)
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
-        if self.is_full(self.stored_task.owner):
+        if self.is_full(task.owner):
             raise OutputRefused(QUOTA_USED_UP)
         self._given += size
         self._artifacts.add(artifact_id)
         await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)
-        piece = AddArtifact(self.task_id, self.attempt, artifact, appends, last_chunk)
-        stored = await self.submit(self.stored_task.tree_id, piece)
+        piece = AddArtifact(task.id, task.attempt, artifact, appends, last_chunk)
+        stored = await self.submit(task.tree_id, piece)
         self._unstored.append((stored, size))
         self._unstored_size += size
 

@@ -294,3 +294,13 @@ def test_the_check_bears_the_rounding_of_progress() -> None:
     tree = running(task("a"), task("b"))
     tree._progress += 3e-6
     tree.check()
+
+
+@pytest.mark.parametrize("event", [e.MessageReceived("a", {}), e.MessageSent("a", 1, {}), e.ArtifactAdded("a", 1, {})])
+def test_what_only_the_log_remembers_changes_nothing_but_the_number(event: e.Event) -> None:
+    tree = running(task("a"), task("b"))
+    before, tasks = tree.head, dict(tree.tasks)
+    tree.apply(event, LATER)
+    assert tree.head == replace(before, version=before.version + 1)
+    assert (tree.tasks, tree.changed_at) == (tasks, LATER)
+    tree.check()
