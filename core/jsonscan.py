@@ -58,14 +58,18 @@ def most_values(body: bytes) -> int:
 
 
 def _steps_to_values(text: bytes) -> int:
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
+    return len(text) - len(text.translate(None, b",[{"))  # in one pass: counting each of the three takes three times that
 
 
 def _outside_of_strings(body: bytes) -> Iterator[bytes]:
     """What of the body stands outside of strings. Piece by piece: millions of short ones would take much memory."""
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     is_inside = False
-    for begin in range(0, len(unescaped), PIECE):
-        parts = unescaped[begin : begin + PIECE].split(b'"')
+    begin = 0
+    while begin < len(body):
+        piece = body[begin : begin + PIECE]
+        if len(piece) == PIECE and (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes is in the next piece
+            piece = piece[:-1]
+        begin += len(piece)
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         yield b"".join(parts[is_inside::2])
         is_inside ^= len(parts) % 2 == 0
