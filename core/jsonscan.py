@@ -42,9 +42,18 @@ def has_few_values(body: bytes, most: int) -> bool:
 
 def has_short_numbers(body: bytes) -> bool:
     """Whether no number in the JSON in `body` has more than LONGEST_NUMBER digits: reading one costs their square."""
-    if len(body) <= LONGEST_NUMBER or _TOO_LONG not in body.translate(_DIGITS):
+    if len(body) <= LONGEST_NUMBER:
         return True
-    return not any(_TOO_LONG in text.translate(_DIGITS) for text in _outside_of_strings(body))
+    pieces = (body[begin : begin + PIECE + LONGEST_NUMBER] for begin in range(0, len(body), PIECE))
+    if not any(_TOO_LONG in piece.translate(_DIGITS) for piece in pieces):
+        return True
+    end = b""  # of what stands before: a number may be cut in two
+    for text in _outside_of_strings(body):
+        text = end + text
+        if _TOO_LONG in text.translate(_DIGITS):
+            return False
+        end = text[-LONGEST_NUMBER:]
+    return True
 
 
 def values_by_piece(body: bytes) -> Iterator[int]:
@@ -54,7 +63,7 @@ def values_by_piece(body: bytes) -> Iterator[int]:
 
 def most_values(body: bytes) -> int:
     """No fewer than the JSON in `body` has values: commas and brackets within strings count, too."""
-    return 1 + _steps_to_values(body)
+    return 1 + sum(_steps_to_values(body[begin : begin + PIECE]) for begin in range(0, len(body), PIECE))
 
 
 def _steps_to_values(text: bytes) -> int:

@@ -89,7 +89,14 @@ class Whole(bytes):
 def test_values_are_counted_piece_by_piece() -> None:
     """Others have their turn between two pieces: what is done to all of a large body at once would keep them waiting."""
     body = Whole(b'["' + b"x\\\\" * 100_000 + b'"]')
-    assert 1 + sum(values_by_piece(body)) == 2
+    assert 1 + sum(values_by_piece(body)) == most_values(body) == 2
+    assert has_few_values(body, 2) and has_short_numbers(body)
+
+
+@pytest.mark.parametrize("digits", [LONGEST_NUMBER, LONGEST_NUMBER + 1])
+@pytest.mark.parametrize("before", range(jsonscan.PIECE - LONGEST_NUMBER - 2, jsonscan.PIECE + 2, 50))
+def test_a_long_number_is_found_wherever_pieces_end(before: int, digits: int) -> None:
+    assert has_short_numbers(b" " * before + b"1" * digits) is (digits == LONGEST_NUMBER)
 
 
 def test_a_body_is_read_once_to_see_that_it_cannot_have_many_values() -> None:
@@ -99,6 +106,9 @@ def test_a_body_is_read_once_to_see_that_it_cannot_have_many_values() -> None:
         def translate(self, *arguments: Any) -> bytes:
             passes.append(arguments)
             return bytes(self).translate(*arguments)
+
+        def __getitem__(self, index: Any) -> Any:
+            return Counted(bytes(self)[index])
 
         def count(self, *_: Any) -> int:
             raise AssertionError("one pass for each kind of character")
