@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from core import egress
+from core import egress, trust
 from core.egress import (
     DestinationNotAllowed,
     Egress,
@@ -488,6 +488,8 @@ async def test_head_has_a_bounded_number_of_fields(fields: int, is_taken: bool) 
 async def test_certificates_are_read_once_and_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """They took up to 0.7 s of a busy one."""
     threads: list[int] = []
+    for name in (trust.FILE, trust.FOLDER):
+        monkeypatch.delenv(name, raising=False)
 
     def create(*, trust_env: bool) -> ssl.SSLContext:
         threads.append(threading.get_ident())

@@ -327,7 +327,8 @@ async def refuses(path: Path) -> bool:
 
 
 def harm_somewhere(path: Path, chance: random.Random) -> None:
-    """Flip a bit of the database or of its log."""
+    """Turn a page of the database around; the log may have a newer one."""
     written = bytearray(path.read_bytes())
-    written[chance.randrange(len(written))] ^= 1 << chance.randrange(8)
+    at = chance.randrange(1, len(written) // PAGE) * PAGE
+    written[at : at + PAGE] = written[at : at + PAGE][::-1]
     path.write_bytes(written)

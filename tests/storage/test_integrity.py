@@ -234,7 +234,7 @@ async def test_what_a_start_does_not_check_is_checked_beside_the_work(
     found = storage.refusal()
     await storage.close()
     assert (found is None) is (damage is None)
-    assert found is None or found.startswith("The database tasks.db is damaged: the owner of ")
+    assert found is None or found.startswith("The database tasks.db is damaged: ")
 
 
 @pytest.mark.asyncio
@@ -243,8 +243,10 @@ async def test_a_large_file_that_lost_its_last_commits_is_refused_at_once(
 ) -> None:
     """The next commit would be noted, and nobody could tell any more."""
     monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
+    noted = noted_commit(path)
+    assert noted is not None
     witness = Witness(path)
-    witness.note(0, "t", 99)
+    witness.note(noted.number, "t", 99)
     witness.close()
     with pytest.raises(StorageError, match="its last commits are missing"):
         await SqlStorage(str(path)).open()
@@ -256,7 +258,7 @@ async def test_a_large_file_that_is_no_database_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
     (tmp_path / "tasks.db").write_bytes(b"\7" * 9_000)
-    with pytest.raises(StorageError, match="is damaged: the file cannot be read"):
+    with pytest.raises(StorageError, match="cannot be read"):
         await SqlStorage(str(tmp_path / "tasks.db")).open()
 
 
@@ -288,3 +290,9 @@ async def test_a_check_that_cannot_be_made_is_told(
     await asyncio.to_thread(storage.inspection.ended)
     await storage.close()
     assert caplog.messages[0].startswith(told.format(path))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_check_that_nobody_waits_for_ends(path: Path) -> None:
+    assert not examine(path, goes_on=lambda: False).is_complete
+    assert examine(path, goes_on=lambda: True) == WHOLE
