@@ -67,7 +67,7 @@ def most_values(body: bytes) -> int:
 
 
 def _steps_to_values(text: bytes) -> int:
-    return len(text) - len(text.translate(None, b",[{"))  # in one pass: counting each of the three takes three times that
+    return len(text) - len(text.translate(None, b",[{"))  # one pass: counting each of the three takes as long alone
 
 
 def _outside_of_strings(body: bytes) -> Iterator[bytes]:

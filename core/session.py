@@ -458,9 +458,8 @@ class Session:
         tasks = await asyncio.to_thread(made) if len(chosen) > LARGE_TREE else made()
         parents = {task.parent_id for task in tasks}
         if lost := [task for task in tasks if task.is_group and task.id not in parents]:
-            raise InvalidPlan(
-                [Problem("children", f"the group {lost[0].name!r} cannot be copied without its children")]
-            )
+            text = f"the group {lost[0].name!r} cannot be copied without its children"
+            raise InvalidPlan([Problem("children", text)])
         return await self.create(
             Plan(next(task.id for task in tasks if task.parent_id is None), tuple(tasks)),
             origin=origin,
@@ -469,6 +468,7 @@ class Session:
             original_task_id=task_id,
             execute=execute,
             by=by,
+            is_large=len(tasks) > LARGE_TREE,
         )
 
     # Following

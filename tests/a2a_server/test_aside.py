@@ -78,7 +78,7 @@ async def test_a_body_that_is_not_large_costs_no_turn_of_a_thread(
     server: RunningServer, threads: dict[str, set[str]], call: str
 ) -> None:
     await ask(server, call, LARGE)
-    assert threads == dict.fromkeys(("parse", "make_plan", "memory_of_tasks"), {"MainThread"})
+    assert threads == {each: {"MainThread"} for each in ("parse", "make_plan", "memory_of_tasks")}
 
 
 @pytest.mark.parametrize("size", [LARGE_RESULT // 2, LARGE_RESULT])
@@ -120,6 +120,11 @@ async def test_a_large_tree_is_built_and_told_beside_the_loop(server: RunningSer
             made = (await client.post("/", json=rpc("tasks.create", tasks))).json()["result"]
         assert len(made["children"]) == size - 1
         assert used == expected
+    used.clear()
+    async with server.client() as client:
+        copied = (await client.post("/", json=rpc("tasks.copy", {"task_id": made["id"]}))).json()["result"]
+    assert len(copied["children"]) == MANY
+    assert used == ["copies", "memory_of_tasks", "new_tree", "nested"]
 
 
 # Turns

@@ -87,7 +87,7 @@ class Whole(bytes):
 
 
 def test_values_are_counted_piece_by_piece() -> None:
-    """Others have their turn between two pieces: what is done to all of a large body at once would keep them waiting."""
+    """Others have their turn between two pieces: what is done to a whole large body keeps them waiting."""
     body = Whole(b'["' + b"x\\\\" * 100_000 + b'"]')
     assert 1 + sum(values_by_piece(body)) == most_values(body) == 2
     assert has_few_values(body, 2) and has_short_numbers(body)
