@@ -46,9 +46,10 @@ class Framed(HttpToolsProtocol):
         try:
             self._read(data)
         except httptools.HttpParserError as error:
-            refused = error.__context__
-            if isinstance(refused, HeadNotTaken):
-                self.end_with(refused.status, refused.text)
+            # No variable may hold the context: its traceback leads back to this frame, and both would wait for the
+            # garbage collector, with the connection and its bytes.
+            if isinstance(error.__context__, HeadNotTaken):
+                self.end_with(error.__context__.status, error.__context__.text)
             elif isinstance(error, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE.match(data):
                 self.end_with(501, "This HTTP method is not known here")  # RFC 9110 §9.1
             else:

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
 SMALL_RESULT = 16 * 1024  # bytes of JSON of a result of a caller whose quota of stored bytes is used up
 MOST_TOLD = 10  # inputs with the same name that a warning names
+LARGE_RESULT = 256 * 1024  # bytes of JSON from which on its values are counted beside the event loop
 HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
 
 
@@ -195,7 +196,8 @@ async def perform(
         if schema is not None and (problem := await _violation(means.judges, task, schema, command.result, "result")):
             return _failure(task, problem, Cause.INVALID_RESULT, final=True)
         if size > PER_TASK:
-            _hold(means.holdings, attempt, memory_of(data))
+            memory = memory_of(data) if size < LARGE_RESULT else await asyncio.to_thread(memory_of, data)
+            _hold(means.holdings, attempt, memory)
         return command
     except asyncio.CancelledError:
         if attempt.is_interrupted:

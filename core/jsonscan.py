@@ -42,9 +42,18 @@ def has_few_values(body: bytes, most: int) -> bool:
 
 def has_short_numbers(body: bytes) -> bool:
     """Whether no number in the JSON in `body` has more than LONGEST_NUMBER digits: reading one costs their square."""
-    if len(body) <= LONGEST_NUMBER or _TOO_LONG not in body.translate(_DIGITS):
+    if len(body) <= LONGEST_NUMBER:
         return True
-    return not any(_TOO_LONG in text.translate(_DIGITS) for text in _outside_of_strings(body))
+    pieces = (body[begin : begin + PIECE + LONGEST_NUMBER] for begin in range(0, len(body), PIECE))
+    if not any(_TOO_LONG in piece.translate(_DIGITS) for piece in pieces):
+        return True
+    end = b""  # of what stands before: a number may be cut in two
+    for text in _outside_of_strings(body):
+        text = end + text
+        if _TOO_LONG in text.translate(_DIGITS):
+            return False
+        end = text[-LONGEST_NUMBER:]
+    return True
 
 
 def values_by_piece(body: bytes) -> Iterator[int]:
@@ -54,18 +63,22 @@ def values_by_piece(body: bytes) -> Iterator[int]:
 
 def most_values(body: bytes) -> int:
     """No fewer than the JSON in `body` has values: commas and brackets within strings count, too."""
-    return 1 + _steps_to_values(body)
+    return 1 + sum(_steps_to_values(body[begin : begin + PIECE]) for begin in range(0, len(body), PIECE))
 
 
 def _steps_to_values(text: bytes) -> int:
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
+    return len(text) - len(text.translate(None, b",[{"))  # one pass: counting each of the three takes as long alone
 
 
 def _outside_of_strings(body: bytes) -> Iterator[bytes]:
     """What of the body stands outside of strings. Piece by piece: millions of short ones would take much memory."""
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     is_inside = False
-    for begin in range(0, len(unescaped), PIECE):
-        parts = unescaped[begin : begin + PIECE].split(b'"')
+    begin = 0
+    while begin < len(body):
+        piece = body[begin : begin + PIECE]
+        if len(piece) == PIECE and (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes is in the next piece
+            piece = piece[:-1]
+        begin += len(piece)
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         yield b"".join(parts[is_inside::2])
         is_inside ^= len(parts) % 2 == 0

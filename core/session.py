@@ -258,8 +258,11 @@ class Session:
         message: dict[str, Any] | None = None,
         documents: tuple[Document, ...] = (),
         by: str | None = None,
+        is_large: bool = False,
     ) -> TreeHead:
         """Store a tree with its documents, and with `execute` start it in the same transaction.
+
+        `is_large`: what it holds may have megabytes, and is counted beside the event loop.
 
         Raises VersionConflict when one of the documents is there already, NoRoom when its inputs do not fit into
         memory, and InvalidPlan for an input schema that cannot be used and was too large for `plan` to tell.
@@ -281,7 +284,8 @@ class Session:
         )
         if execute:
             await self.registry.hooks.before_tree(head)
-        self.holdings.hold(head.id, head.owner, memory_of_tasks(plan.tasks, head.metadata))
+        counted = partial(memory_of_tasks, plan.tasks, head.metadata)
+        self.holdings.hold(head.id, head.owner, await asyncio.to_thread(counted) if is_large else counted())
         try:
             tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents, by=by)
         except CoreError:
@@ -454,9 +458,8 @@ class Session:
         tasks = await asyncio.to_thread(made) if len(chosen) > LARGE_TREE else made()
         parents = {task.parent_id for task in tasks}
         if lost := [task for task in tasks if task.is_group and task.id not in parents]:
-            raise InvalidPlan(
-                [Problem("children", f"the group {lost[0].name!r} cannot be copied without its children")]
-            )
+            text = f"the group {lost[0].name!r} cannot be copied without its children"
+            raise InvalidPlan([Problem("children", text)])
         return await self.create(
             Plan(next(task.id for task in tasks if task.parent_id is None), tuple(tasks)),
             origin=origin,
@@ -465,6 +468,7 @@ class Session:
             original_task_id=task_id,
             execute=execute,
             by=by,
+            is_large=len(tasks) > LARGE_TREE,
         )
 
     # Following

@@ -219,6 +219,7 @@ class Messages:
             execute=True,
             message=value,
             documents=_documents(claim, plan.root_id, plan.root_id) + (enrolled.documents if enrolled else ()),
+            is_large=context.aside is not None,
         )
         if enrolled is not None and self._webhooks is not None:
             self._webhooks.enroll(enrolled)

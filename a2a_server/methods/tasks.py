@@ -181,7 +181,14 @@ class TasksMethods:
             await self._open_tasks.admit(context.owner, len(plan.tasks))
             documents = () if claim is None else (claim.document(plan.root_id, plan.root_id),)
             context_id = self._session.clock.new_id() if origin == A2A else None
-            create = partial(self._session.create, plan, origin=origin, context_id=context_id, execute=execute)
+            create = partial(
+                self._session.create,
+                plan,
+                origin=origin,
+                context_id=context_id,
+                execute=execute,
+                is_large=context.aside is not None,
+            )
             if webhook is None or self._webhooks is None:
                 return (await create(documents=documents)).id
             root_id, begin = plan.root_id, Standing(shown=TaskStatus.PENDING.value)

@@ -9,7 +9,9 @@ import pytest
 
 from a2a_server import jsonrpc, rest
 from a2a_server.aside import LARGE, MANY, Aside
-from core import session
+from core import attempt, session
+from core.attempt import LARGE_RESULT
+from core.in_flight import memory_of
 from core.orchestrator import LARGE_TREE
 from tests.a2a_server.conftest import RunningServer, message
 from tests.a2a_server.test_streams import rpc
@@ -46,6 +48,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     watch(jsonrpc, "parse")
     watch(rest, "parse")
     watch(session, "make_plan")
+    watch(session, "memory_of_tasks")
     return seen
 
 
@@ -66,7 +69,7 @@ async def test_a_large_body_is_decoded_and_planned_beside_the_loop(
     server: RunningServer, threads: dict[str, set[str]], call: str
 ) -> None:
     await ask(server, call, LARGE + 1)
-    assert threads == {"parse": {"judge"}, "make_plan": {"judge"}}
+    assert threads == {"parse": {"judge"}, "make_plan": {"judge"}, "memory_of_tasks": {"asyncio"}}
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -75,7 +78,23 @@ async def test_a_body_that_is_not_large_costs_no_turn_of_a_thread(
     server: RunningServer, threads: dict[str, set[str]], call: str
 ) -> None:
     await ask(server, call, LARGE)
-    assert threads == {"parse": {"MainThread"}, "make_plan": {"MainThread"}}
+    assert threads == {each: {"MainThread"} for each in ("parse", "make_plan", "memory_of_tasks")}
+
+
+@pytest.mark.parametrize("size", [LARGE_RESULT // 2, LARGE_RESULT])
+@pytest.mark.asyncio
+async def test_a_large_result_is_counted_beside_the_loop(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    seen: list[str] = []
+
+    def watched(data: bytes) -> int:
+        seen.append(threading.current_thread().name.partition("_")[0])
+        return memory_of(data)
+
+    monkeypatch.setattr(attempt, "memory_of", watched)
+    await ask(server, "JSON-RPC", size + 1_000)
+    assert seen == ["MainThread" if size < LARGE_RESULT else "asyncio"]
 
 
 def test_the_loop_sees_few_values_of_one_body() -> None:
@@ -94,12 +113,18 @@ async def test_a_large_tree_is_built_and_told_beside_the_loop(server: RunningSer
         return await to_thread(function, *args)
 
     monkeypatch.setattr(asyncio, "to_thread", watched)
-    for size, expected in ((MANY - 1, []), (MANY + 1, ["new_tree", "nested"])):
+    for size, expected in ((MANY - 1, ["memory_of_tasks"]), (MANY + 1, ["memory_of_tasks", "new_tree", "nested"])):
+        used.clear()
         tasks = [{"id": "r", "name": "r"}, *({"id": str(n), "name": "echo", "parent_id": "r"} for n in range(size - 1))]
         async with server.client() as client:
             made = (await client.post("/", json=rpc("tasks.create", tasks))).json()["result"]
         assert len(made["children"]) == size - 1
         assert used == expected
+    used.clear()
+    async with server.client() as client:
+        copied = (await client.post("/", json=rpc("tasks.copy", {"task_id": made["id"]}))).json()["result"]
+    assert len(copied["children"]) == MANY
+    assert used == ["copies", "memory_of_tasks", "new_tree", "nested"]
 
 
 # Turns

@@ -22,6 +22,9 @@ from tests.faults.report import report
 SECONDS = float(os.environ.get("SIEGE_SECONDS", "15"))
 DRAIN = 5.0
 MOST_MEMORY = 600  # MiB
+# What another caller may wait, at the 99th percentile: the target, and so many times what the bare echo took beside it.
+# A machine that does other things, too, has moved both (18 to 109 ms of the echo, 0.7 to 2.9 s of a task).
+TASK, HEALTH, ECHOES = 1.0, 0.1, 30
 EXECUTORS = ROOT / "tests" / "faults" / "siege_executors.py"
 
 
@@ -161,7 +164,7 @@ def figures(seconds: list[float]) -> str:
 
 @pytest.mark.slow
 def test_a_caller_who_does_all_at_once_neither_freezes_nor_fills_nor_starves_the_server(tmp_path: Path) -> None:
-    """The bounds that must hold are in the report; here stand ones that a busy machine keeps."""
+    """The figures are in the report; the bars have room for a busy machine, which the echo beside it measures."""
     server = ServerProcess(
         tmp_path, str(EXECUTORS), "--auth", "keys", "--egress-allow", "127.0.0.1", env={"A2A_SERVER_DRAIN": str(DRAIN)}
     )
@@ -194,6 +197,9 @@ def test_a_caller_who_does_all_at_once_neither_freezes_nor_fills_nor_starves_the
         print(json.dumps(seen, indent=1))
         assert not bystander.failures, bystander.failures[:5]
         assert len(bystander.tasks) >= SECONDS / 3
+        floor = ECHOES * quantile(bystander.floor, 0.99)
+        assert quantile(bystander.tasks, 0.99) < TASK + floor, told
+        assert quantile(bystander.health, 0.99) < HEALTH + floor, told
         assert bystander.memory < MOST_MEMORY
         assert (code, ended < DRAIN + 3) == (0, True)
         assert after < 5
