@@ -25,9 +25,11 @@ from core import (
     fetched,
     in_flight,
     jsonscan,
+    lending,
     names,
     plan,
     quarantine,
+    replay,
     runner,
     wire,
 )
@@ -243,6 +245,11 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "a2a_server/test_methods_idempotency.py::"
              "test_a_key_is_forgotten_after_its_time_and_removed_with_later_ones"),
 
+    _fixed(_RUNNING, "nested_runs", lending.MAX_NESTED, "trees run by an executor inside of each other", "", FAILS,
+           "core/test_lending.py::test_an_endless_nesting_is_told"),
+    _fixed(_RUNNING, "told_before_question", replay.MOST_TOLD,
+           "messages, and artifacts, that are told once when an executor runs again after an answer", "",
+           "told again", "core/test_replay.py::test_what_is_known_is_bounded"),
     _setting(_RUNNING, "max_running", "running tasks of the process", "", WAITS,
              "core/test_runner.py::test_a_process_runs_no_more_tasks_than_its_limit"),
     _setting(_RUNNING, "max_running_per_tree", "running tasks of one tree", "", WAITS,

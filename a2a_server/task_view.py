@@ -11,8 +11,11 @@ from core.timestamps import to_timestamp
 MAX_NESTED = 500  # levels of a tree that is told as nested objects; JSON readers give up soon after
 
 
-def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
-    """One task, flat. With its tree's head, `tree_status` and `tree_progress` too."""
+def task_object(task: Task, head: TreeHead | None = None, *, with_detail: bool = False) -> dict[str, Any]:
+    """One task, flat. With its tree's head, `tree_status` and `tree_progress` too.
+
+    `with_detail`: for an operator, who is told in `error_detail` what others are not told of the error.
+    """
     fields: dict[str, Any] = {
         "id": task.id,
         "root_task_id": task.tree_id or None,
@@ -45,6 +48,8 @@ def task_object(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
         "completed_at": _moment(task.finished_at),
         "updated_at": _moment(task.updated_at),
     }
+    if with_detail and task.error_detail:
+        fields["error_detail"] = task.error_detail
     if head is not None:
         fields |= {"tree_status": head.status, "tree_progress": head.progress, "context_id": head.context_id}
     return fields
@@ -61,9 +66,9 @@ def tree_object(head: TreeHead, tasks: Iterable[Task]) -> dict[str, Any]:
     return nested(head.id, [tree_node(task, head) for task in tasks])
 
 
-def tree_node(task: Task, head: TreeHead) -> dict[str, Any]:
+def tree_node(task: Task, head: TreeHead, *, with_detail: bool = False) -> dict[str, Any]:
     """One task of the tree, whose children are still to be put in."""
-    return task_object(task, head if task.id == head.id else None) | {"children": []}
+    return task_object(task, head if task.id == head.id else None, with_detail=with_detail) | {"children": []}
 
 
 def nested(root_id: str, nodes: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -179,6 +179,8 @@ async def perform(
         attempt.executor = spec.make()
         try:
             result = await attempt.executor.execute(inputs, context)
+            if context.replay is not None:
+                await context.end_replay()
         except (Suspend, Rejected, BaseExceptionGroup):
             await context.stored()
             raise
@@ -271,7 +273,7 @@ def _ending(attempt: Attempt, spec: ExecutorSpec, error: BaseException, chance: 
     task = attempt.task
     match error:
         case Suspend():
-            return _question(task, attempt.context.questions or [error])
+            return _question(task, attempt.context, attempt.context.questions or [error])
         case Rejected():
             return RejectTask(task.id, task.attempt, _storable(str(error)) or "rejected")
         case NoRoom():
@@ -288,14 +290,14 @@ def _ending(attempt: Attempt, spec: ExecutorSpec, error: BaseException, chance: 
     return _failure(task, said.error, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance, detail=said.detail)
 
 
-def _question(task: Task, asked: Sequence[Suspend]) -> RequestInput:
+def _question(task: Task, context: TaskContext, asked: Sequence[Suspend]) -> RequestInput:
     """All that the attempt asked, as one."""
     parts = tuple(part for each in asked for part in each.parts)
     auth = all(each.auth for each in asked)
     metadata = {name: value for each in asked for name, value in each.metadata.items()}
     extensions = tuple(dict.fromkeys(uri for each in asked for uri in each.extensions))
     keys = tuple(each.key for each in asked)
-    return RequestInput(task.id, task.attempt, parts, auth, metadata, extensions, keys)
+    return RequestInput(task.id, task.attempt, parts, auth, metadata, extensions, keys, context.told())
 
 
 def _storable(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from core.task import Cause
+from core.task import Cause, Told
 
 
 class Execute(Struct, frozen=True, gc=False):
@@ -62,13 +62,14 @@ class RequestInput(Struct, frozen=True, gc=False):
     metadata: dict[str, Any] = {}
     extensions: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()  # of each question, by which its answer is known
+    told: Told | None = None  # what the attempt said before
 
 
 class ProvideInput(Struct, frozen=True, gc=False):
     """The caller's answer. For a root without a question of its own: to the oldest open question of the tree.
 
     `each`: the value of each part of it. Where a task asks as many questions at once, each of them gets one; else the
-    answer is the first one's.
+    answer is the first one's, or with `is_exact` refused.
     """
 
     task_id: str
@@ -76,6 +77,7 @@ class ProvideInput(Struct, frozen=True, gc=False):
     message: dict[str, Any] | None = None
     by: str | None = None
     each: tuple[Any, ...] = ()
+    is_exact: bool = False
 
 
 class CompleteTask(Struct, frozen=True, gc=False):

@@ -16,6 +16,7 @@ from core.errors import (
     IllegalCommand,
     InvalidPlan,
     NothingToRun,
+    Problem,
     StaleAttempt,
     TaskNotCancelable,
     TaskNotFound,
@@ -312,7 +313,7 @@ def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[
     task = _owned(tree, command.task_id, command.attempt)
     if tree.cancelled is not None:
         return _obey_cancel(tree, task)
-    asked = (command.parts, command.auth, command.metadata, command.extensions, command.keys)
+    asked = (command.parts, command.auth, command.metadata, command.extensions, command.keys, command.told)
     return [e.InputRequested(command.task_id, command.attempt, *asked)]
 
 
@@ -323,7 +324,11 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None:
         raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
-    answers = command.each if 1 < len(task.question.keys) == len(command.each) else (command.answer,)
+    asked = max(1, len(task.question.keys))
+    if command.is_exact and asked != len(command.each):
+        what = "asks 1 question" if asked == 1 else f"asks {asked} questions"
+        raise InvalidPlan([Problem("answers", f"task {task.id} {what}, so give {asked}, not {len(command.each)}")])
+    answers = command.each if asked == len(command.each) and (asked > 1 or command.is_exact) else (command.answer,)
     return [*received, e.InputProvided(task.id, answers[0], command.message, command.by, answers[1:])]
 
 

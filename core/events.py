@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from core.task import Cause, TaskStatus
+from core.task import Cause, TaskStatus, Told
 
 
 class TreeCreated(Struct, frozen=True, gc=False, omit_defaults=True, tag="tree_created"):
@@ -83,6 +83,7 @@ class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
     metadata: dict[str, Any] = {}  # of the message that asks, like the extensions
     extensions: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()  # of each question
+    told: Told | None = None  # what was said before, so that it is not told again after the answer
 
 
 class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="input_provided"):

@@ -30,6 +30,7 @@ from core.origin import ORIGIN, Origin
 from core.quarantine import is_suspect
 from core.queue import ReadyQueue
 from core.recovery import Recovery, load_again
+from core.replay import Replay
 from core.reports import Reports
 from core.room import Claim, Room
 from core.runner_limits import RunnerLimits
@@ -319,6 +320,7 @@ class Runner:
             family=self._means.family,
             make_room=self._make_room,
             is_full=self._means.is_full,
+            replay=None if task.told is None else Replay(task.told),
         )
         attempt = Attempt(tree.id, task, spec, context, claim)
         self._attempts[key] = attempt

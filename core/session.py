@@ -378,14 +378,16 @@ class Session:
         *,
         by: str | None = None,
         each: tuple[Any, ...] = (),
+        is_exact: bool = False,
     ) -> None:
         """Answer the task's open question; of as many as `each` has values each gets its own.
 
-        Raises IllegalCommand when it asks nothing, TaskNotFound, NoRoom.
+        Raises IllegalCommand when it asks nothing, InvalidPlan when `is_exact` and `each` has more or fewer values than
+        there are questions, TaskNotFound, NoRoom.
         """
         tree_id = await self._tree_of(task_id)
         self.holdings.add(tree_id, memory_of(msgspec.json.encode((answer, message))))
-        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by, each), documents)
+        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by, each, is_exact), documents)
 
     async def receive_message(
         self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()

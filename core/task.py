@@ -103,6 +103,13 @@ class Question(Struct, frozen=True, gc=False, kw_only=True):
     asked_at: float
 
 
+class Told(Struct, frozen=True, gc=False):
+    """What a task's executor said before it asked, as `core.replay` knows it again."""
+
+    messages: tuple[int, ...] = ()  # in order
+    artifacts: dict[str, tuple[int, int]] = {}  # id -> number and CRC of its pieces
+
+
 class Task(Struct, frozen=True, gc=False, kw_only=True):
     """One node of a task tree. Immutable; a tree replaces it to change it. Times are seconds since 1970 (UTC).
 
@@ -144,6 +151,7 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     answers: tuple[Any, ...] = ()
     answer_messages: tuple[dict[str, Any] | None, ...] = ()  # what brought each of them, where that was a message
     asked: tuple[str, ...] = ()  # of each answer, the key of its question
+    told: Told | None = None  # what was said before the last question
     result: Any = None
     error: str | None = None
     error_detail: str | None = None  # what only an operator is told of the error, where that is more
@@ -189,6 +197,7 @@ def reset(task: Task, at: float) -> Task:
         answers=(),
         answer_messages=(),
         asked=(),
+        told=None,
         result=None,
         error=None,
         error_detail=None,

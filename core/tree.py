@@ -290,7 +290,8 @@ class TaskTree:
         status = TaskStatus.AUTH_REQUIRED if event.auth else TaskStatus.INPUT_REQUIRED
         question = Question(parts=event.parts, auth=event.auth, keys=event.keys, asked_at=at)
         task = _check_move(self.tasks[event.task_id], status)
-        self._put(replace(task, status=status, is_running=False, question=question, updated_at=at))
+        told = event.told
+        self._put(replace(task, status=status, is_running=False, question=question, told=told, updated_at=at))
         self.running.discard(task.id)
         self.questions[task.id] = question
 

@@ -29,7 +29,7 @@ LAYERS = (
     ("core.task",),
     ("core.commands", "core.copies", "core.events", "core.hooks", "core.library_hooks"),
     ("core.fold", "core.in_flight", "core.node_status"),
-    ("core.inputs", "core.quarantine", "core.queue", "core.room", "core.shares", "core.streaming"),
+    ("core.inputs", "core.quarantine", "core.queue", "core.replay", "core.room", "core.shares", "core.streaming"),
     ("core.tolerance",),
     ("core.tree",),
     ("core.graph", "core.times"),
@@ -120,7 +120,7 @@ PURE = frozenset(
     for name in (
         *("task", "commands", "events", "tree", "decide", "graph", "plan", "times", "tolerance"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "quarantine", "queue", "room", "shares"),
-        *("content_coding", "copies", "in_flight", "owners", "jsonscan", "node_status", "streaming"),
+        *("content_coding", "copies", "in_flight", "owners", "jsonscan", "node_status", "streaming", "replay"),
     )
 )
 IMPURE_LIBRARIES = frozenset(

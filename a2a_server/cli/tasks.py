@@ -57,13 +57,12 @@ def list_tasks(
     output: Output = Format.TEXT,
 ) -> None:
     """Tasks, newest first."""
-    earliest = None if since is None else moment(since)
     given = {"status": status, "name": name, "user_id": user, "context_id": context, "page_token": page}
     params: dict[str, Any] = {"root_only": not every, "limit": limit}
+    if since is not None:
+        params["since"] = moment(since).isoformat()
     with Server(url, token, ca=ca) as server:
         tasks = server.call("tasks.list", params | {key: value for key, value in given.items() if value is not None})
-    if earliest is not None:
-        tasks = [task for task in tasks if datetime.fromisoformat(task["created_at"]) >= earliest]
     if output is Format.JSON:
         print_json(tasks)
         return

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from a2a_server.protocol.types import Timestamp
 from core.plan import TaskInput
 from core.task import TaskStatus
 
@@ -68,10 +69,14 @@ class CancelParams(Params, frozen=True, kw_only=True):
 
 
 class AnswerParams(Params, frozen=True, kw_only=True):
-    """The answer, any JSON value. A root's id stands for the oldest open question of its tree."""
+    """The answer, any JSON value, or one for each of the questions that were asked at once, in their order.
+
+    A root's id stands for the oldest open question of its tree.
+    """
 
     task_id: Id
-    answer: Any
+    answer: Any = UNSET
+    answers: Annotated[list[Any], Meta(min_length=1)] | UnsetType = UNSET
 
 
 class TaskParams(Params, frozen=True, kw_only=True):
@@ -94,7 +99,10 @@ class ChildrenParams(Params, frozen=True, kw_only=True):
 
 
 class ListParams(Params, frozen=True, kw_only=True):
-    """Which tasks, newest first. `page_token`: that of the last task of the page before."""
+    """Which tasks, newest first. `page_token`: that of the last task of the page before.
+
+    `since`: created then or later; RFC 3339 with a time zone.
+    """
 
     INSTEAD: ClassVar[Mapping[str, str]] = BY_TOKEN
 
@@ -103,6 +111,7 @@ class ListParams(Params, frozen=True, kw_only=True):
     root_only: bool = True
     name: str | None = None
     context_id: str | None = None
+    since: Timestamp | None = None
     limit: Limit = 100
     page_token: Id | None = None
 

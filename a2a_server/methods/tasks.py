@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from a2a_server.aside import MANY
@@ -88,7 +89,7 @@ class TasksMethods:
             _method("create", self.create, CreateParams, one, "Store a tree of tasks, all or nothing.", raw=True),
             _method("execute", self.execute, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream),
             _method("cancel", self.cancel, CancelParams, array, "Cancel tasks with all below them."),
-            _method("answer", self.answer, AnswerParams, one, "Answer the open question of a task."),
+            _method("answer", self.answer, AnswerParams, one, "Answer the open question, or questions, of a task."),
             _method("get", self.get, TaskParams, one, "A task."),
             _method("detail", self.get, TaskParams, one, "A task; the same as tasks.get."),
             _method("tree", self.tree, TreeParams, one, "The whole tree of any of its tasks."),
@@ -122,7 +123,7 @@ class TasksMethods:
             else:
                 items = params["tasks"]
         tree_id = await self._make(context, "tasks.create", items, items, execute=False)
-        return await self._tree(tree_id)
+        return await self._tree(context, tree_id)
 
     async def execute(self, context: RequestContext, params: ExecuteParams) -> Any:
         """At once, or with `wait` when the tree has ended or asks; with `use_streaming` the frames of the run."""
@@ -147,7 +148,7 @@ class TasksMethods:
         if params.wait:
             context.permit.park()
             await self._session.wait(before.id, lambda head: head.version > before.version and needs_caller(head))
-            return await self._tree(before.id)
+            return await self._tree(context, before.id)
         return await self._started(before.id, task_id)
 
     def _webhook(self, params: ExecuteParams) -> TaskPushNotificationConfig | None:
@@ -266,9 +267,19 @@ class TasksMethods:
         return await some_at_a_time(CANCELS_AT_A_TIME, _ids(params.task_ids), cancel)
 
     async def answer(self, context: RequestContext, params: AnswerParams) -> dict[str, Any]:
-        """The task, which goes on with the answer. Raises IllegalCommand when it asks nothing."""
+        """The task, which goes on with the answer.
+
+        Raises IllegalCommand when it asks nothing, InvalidPlan for `answers` that are not as many as its questions.
+        """
+        if (params.answer is UNSET) is (params.answers is UNSET):
+            raise InvalidParams.of([Problem("answer", "is required: give it, or answers, one for each question")])
         head = await seen_head(self._session, context.principal.scope, params.task_id)
-        await self._session.provide_input(params.task_id, params.answer, by=context.acts_for(head.owner))
+        by = context.acts_for(head.owner)
+        if params.answers is UNSET:
+            await self._session.provide_input(params.task_id, params.answer, by=by)
+        else:
+            each = tuple(params.answers)
+            await self._session.provide_input(params.task_id, params.answers, by=by, each=each, is_exact=True)
         return await self.get(context, TaskParams(task_id=params.task_id))
 
     async def update(self, context: RequestContext, params: Any) -> dict[str, Any]:
@@ -281,7 +292,7 @@ class TasksMethods:
             raise InvalidParams.of([Problem("params", "name at least one field to change")])
         head = await seen_head(self._session, context.principal.scope, task_id)
         task = await self._session.update(task_id, changes, by=context.acts_for(head.owner))
-        return task_object(task, head)
+        return task_object(task, head, with_detail=_sees_details(context.principal))
 
     async def delete(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
         """Raises TreeIsRunning while anything in the tree runs, and for a task that is not a root."""
@@ -297,7 +308,7 @@ class TasksMethods:
         await self._open_tasks.admit(head.owner, head.size if params.children else 1)
         by = context.acts_for(head.owner)
         copy = await self._session.copy(params.task_id, children=params.children, context_id=head.context_id, by=by)
-        return await self._tree(copy.id)
+        return await self._tree(context, copy.id)
 
     # Reading
 
@@ -305,8 +316,7 @@ class TasksMethods:
         """The task's own status, and its tree's as `tree_status`."""
         task = await seen_task(self._session, context.principal.scope, params.task_id)
         head = await self._session.storage.head(task.tree_id) if task.tree_id else None
-        detail = {"error_detail": task.error_detail} if _sees_details(context.principal) and task.error_detail else {}
-        return task_object(task, head) | detail
+        return task_object(task, head, with_detail=_sees_details(context.principal))
 
     async def tree(self, context: RequestContext, params: TreeParams) -> dict[str, Any]:
         """The root with its `children` and theirs."""
@@ -314,11 +324,12 @@ class TasksMethods:
         if len(given) != 1:
             raise InvalidParams.of([Problem("task_id", "give either task_id or root_id")])
         head = await seen_head(self._session, context.principal.scope, given[0])
-        return await self._tree(head.id)
+        return await self._tree(context, head.id)
 
     async def children(self, context: RequestContext, params: ChildrenParams) -> list[dict[str, Any]]:
         await seen_task(self._session, context.principal.scope, params.parent_id)
-        return await in_pieces(await self._session.storage.children(params.parent_id), task_object)
+        shown = partial(task_object, with_detail=_sees_details(context.principal))
+        return await in_pieces(await self._session.storage.children(params.parent_id), shown)
 
     async def list_tasks(self, context: RequestContext, params: ListParams) -> list[dict[str, Any]]:
         """Roots come with their tree's status."""
@@ -331,17 +342,20 @@ class TasksMethods:
             user_id=params.user_id,
             name=params.name,
             context_id=params.context_id,
+            since=None if params.since is None else params.since.timestamp(),
             before=place_of(params.page_token),
             limit=params.limit,
         )
         storage = self._session.storage
         tasks = await storage.tasks(query)
         heads = [await readable(storage.head(task.id)) if task.tree_id == task.id else None for task in tasks]
-        return await in_pieces(zip(tasks, heads, strict=True), lambda shown: _row(*shown))
+        row = partial(_row, with_detail=_sees_details(context.principal))
+        return await in_pieces(zip(tasks, heads, strict=True), lambda shown: row(*shown))
 
     async def running_list(self, context: RequestContext, params: RunningParams) -> list[dict[str, Any]]:
         query = replace(_running(context, params), before=place_of(params.page_token), limit=params.limit)
-        return await in_pieces(await self._session.storage.tasks(query), _row)
+        row = partial(_row, with_detail=_sees_details(context.principal))
+        return await in_pieces(await self._session.storage.tasks(query), row)
 
     async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
         return {"count": await self._session.storage.count(_running(context, params))}
@@ -379,9 +393,10 @@ class TasksMethods:
             frames = [frame for recorded in page if (frame := stream_event(recorded)) is not None]
         return told + frames
 
-    async def _tree(self, tree_id: str) -> dict[str, Any]:
+    async def _tree(self, context: RequestContext, tree_id: str) -> dict[str, Any]:
         head, tasks = await self._load(tree_id, LIST_BYTES)
-        nodes = await in_pieces(tasks, lambda task: tree_node(task, head))
+        node = partial(tree_node, head=head, with_detail=_sees_details(context.principal))
+        nodes = await in_pieces(tasks, node)
         made = nested(head.id, nodes) if len(nodes) < MANY else await asyncio.to_thread(nested, head.id, nodes)
         return made | {"root_task_id": head.id}
 
@@ -457,9 +472,9 @@ def _running(context: RequestContext, params: RunningParams) -> TaskQuery:
     )
 
 
-def _row(task: Task, head: TreeHead | None = None) -> dict[str, Any]:
+def _row(task: Task, head: TreeHead | None = None, *, with_detail: bool = False) -> dict[str, Any]:
     """A task in a list, with where the page behind it begins."""
-    return task_object(task, head) | {FIELD: token_of(task)}
+    return task_object(task, head, with_detail=with_detail) | {FIELD: token_of(task)}
 
 
 def _standing(task: Task) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import chain, islice, repeat
 from typing import Any, Protocol
+from zlib import crc32
 
 import msgspec
 from msgspec.structs import replace
@@ -19,12 +20,16 @@ from core.errors import CallerError, ConfigurationError, StorageError
 from core.executors.family import Family
 from core.executors.files import encoded, read_file
 from core.fetched import Room
-from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, json_size, to_json_value
-from core.task import Task
+from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, to_json_value
+from core.replay import Replay, key_of, told
+from core.task import Task, Told
 
 _OWN = ("inputs", "schemas", "params", "answers", "answer_messages")  # what of a task an executor gets as a copy
 MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk
 MAX_UNSTORED_SIZE = 1024 * 1024  # bytes of them; a larger one goes alone
+
+
+Piece = tuple[AddArtifact, int]  # of an artifact, and its bytes of JSON
 
 
 class OutputRefused(CallerError):
@@ -141,13 +146,15 @@ class TaskContext:
     asked_to_stop: str | None = None  # why, where it cannot be interrupted; '' for no reason
     job: asyncio.Task[Any] | None = None  # the attempt's own; others are those that its executor started
     questions: list[Suspend] = field(default_factory=list)  # that it has asked, and nobody has answered
+    replay: "Replay[Piece] | None" = None  # what it says again, when it has asked before
     left: asyncio.Future[Any] | None = None  # what goes on when its attempt has been interrupted: its thread
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
     _answered_last: int = -1  # the place of the answer that `ask` gave last
     _answers: OrderedDict[int, str] | None = None  # place of each answer that was not taken yet -> its question's key
     _spoke: bool = False
     _given: int = 0  # bytes of JSON of its artifacts so far
-    _artifacts: set[str] = field(default_factory=set)
+    _messages: list[int] = field(default_factory=list)  # the keys of those that it said
+    _artifacts: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> number and CRC of its pieces so far
     _unstored: deque[tuple[asyncio.Future[None], int]] = field(default_factory=deque)  # pieces on their way, sizes
     _unstored_size: int = 0
     _room: Room | None = None
@@ -240,6 +247,8 @@ class TaskContext:
             raise ValueError("the fraction is not a number")
         fraction = min(1.0, max(0.0, fraction))
         message = None if message is None else _text(message, "message", self.max_artifact)
+        if self.replay is not None and not self.replay.is_over and fraction <= self.stored_task.progress:
+            return  # it was told before the question
         await self._tell(ReportProgress(self.task_id, self.attempt, fraction, message))
 
     async def message(
@@ -249,9 +258,7 @@ class TaskContext:
 
         `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6).
         """
-        said = {"parts": self._parts(content), **self._marks(metadata, extensions)}
-        self._spoke = True
-        await self._tell(SendMessage(self.task_id, self.attempt, said))
+        await self._say(SendMessage(self.task_id, self.attempt, self._message(content, metadata, extensions)))
 
     async def reply(
         self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()
@@ -259,9 +266,7 @@ class TaskContext:
         """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
             raise CallerError("reply() comes first or not at all: this task has already said something")
-        said = {"parts": self._parts(content), **self._marks(metadata, extensions)}
-        self._spoke = True
-        await self._tell(SendMessage(self.task_id, self.attempt, said, True))
+        await self._say(SendMessage(self.task_id, self.attempt, self._message(content, metadata, extensions), True))
 
     async def artifact(
         self,
@@ -295,18 +300,17 @@ class TaskContext:
             artifact["description"] = _text(description, "description", self.max_artifact)
         if metadata is not None or extensions != ():
             artifact |= self._marks(metadata, extensions)
-        size = json_size(artifact)
+        data = msgspec.json.encode(artifact)
+        size = len(data)
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
         if self.is_full(task.owner):
             raise OutputRefused(QUOTA_USED_UP)
         self._given += size
-        self._artifacts.add(artifact_id)
-        await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)
-        piece = AddArtifact(task.id, task.attempt, artifact, appends, last_chunk)
-        stored = await self.submit(task.tree_id, piece)
-        self._unstored.append((stored, size))
-        self._unstored_size += size
+        count, crc = self._artifacts.get(artifact_id, (0, 0))
+        self._artifacts[artifact_id] = given = (count + 1, crc32(data, crc ^ (2 * appends + last_chunk)))
+        piece = (AddArtifact(task.id, task.attempt, artifact, appends, last_chunk), size)
+        await self._give([piece] if self.replay is None else self._unrepeated(artifact_id, given, piece))
 
     def _marks(self, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> dict[str, Any]:
         """What stands beside the parts, checked; what is empty is left out."""
@@ -327,11 +331,46 @@ class TaskContext:
             return to_parts(Parts(to_json_value(encoded(content), "content", self.max_artifact)))
         return to_parts(to_json_value(content, "content", self.max_artifact))
 
+    def _message(self, content: Any, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> dict[str, Any]:
+        return {"parts": self._parts(content), **self._marks(metadata, extensions)}
+
+    async def _say(self, said: SendMessage) -> None:
+        self._spoke = True
+        key = key_of(msgspec.json.encode(said.message))
+        self._messages.append(key)
+        if self.replay is None or not self.replay.repeats(key):
+            await self.report(self.stored_task.tree_id, said)
+
+    async def _give(self, pieces: Sequence[Piece]) -> None:
+        """Send the pieces to the disk, as far as there is room on the way."""
+        for piece, size in pieces:
+            await self._settle(MAX_UNSTORED - 1, MAX_UNSTORED_SIZE - size)
+            stored = await self.submit(self.stored_task.tree_id, piece)
+            self._unstored.append((stored, size))
+            self._unstored_size += size
+
+    def _unrepeated(self, artifact_id: str, given: tuple[int, int], piece: Piece) -> list[Piece]:
+        """What is to be told of an attempt that runs again after an answer."""
+        assert self.replay is not None
+        before = self.replay.end() if self.replay.is_over else []
+        return before + self.replay.pieces(artifact_id, given, piece)
+
+    async def end_replay(self) -> None:
+        """What is not said until now will not be repeated any more."""
+        assert self.replay is not None
+        await self._give(self.replay.end())
+
+    def told(self) -> Told:
+        """What this attempt has said, for the one after the answer."""
+        return told(self._messages, self._artifacts, None if self.replay is None else self.replay.left())
+
     async def _tell(self, command: Command) -> None:
         await self.report(self.stored_task.tree_id, command)
 
     async def stored(self) -> None:
         """Wait until every piece of the output is stored. Raises StorageError when one could not be."""
+        if self.replay is not None and self.replay.is_over:
+            await self.end_replay()
         await self._settle(0, self.max_output)
 
     async def _settle(self, most: int, most_bytes: int) -> None:
@@ -401,4 +440,6 @@ class TaskContext:
             place = next((each for each, its in self._answers.items() if its == key), first if in_order else None)
         if place is not None:
             del self._answers[place]
+            if in_order and not self._answers and self.replay is not None:
+                self.replay.is_over = True
         return place

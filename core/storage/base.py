@@ -82,6 +82,7 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     name: str | None = None
     context_id: str | None = None
+    since: float | None = None  # created then or later
     before: tuple[float, str] | None = None  # (created_at, id) of the last row of the page before
     limit: int = 100
 

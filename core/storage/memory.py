@@ -367,6 +367,7 @@ class MemoryStorage:
             and (query.statuses is None or task.status in query.statuses)
             and query.user_id in (None, task.user_id)
             and query.name in (None, task.name)
+            and (query.since is None or task.created_at >= query.since)
             and (query.context_id is None or self._context_of(task) == query.context_id)
         ]
 

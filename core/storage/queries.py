@@ -162,7 +162,9 @@ def task_count(query: TaskQuery, most: int) -> Bound:
 
 def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None, bool]:
     given = frozenset(
-        name for name in ("owner", "tenant", "user_id", "name", "context_id") if getattr(query, name) is not None
+        name
+        for name in ("owner", "tenant", "user_id", "name", "context_id", "since")
+        if getattr(query, name) is not None
     )
     statuses = query.statuses
     only_open = bool(statuses) and statuses is not None and not statuses & TERMINAL
@@ -177,6 +179,7 @@ def _task_values(query: TaskQuery) -> dict[str, Any]:
         "user_id": query.user_id,
         "name": query.name,
         "context_id": query.context_id,
+        "since": query.since,
         "limit": query.limit,
         "before_at": created_at,
         "before_id": task_id,
@@ -197,6 +200,8 @@ def _task_list(
     if "context_id" in given:
         statement = statement.join(trees, trees.c.id == tasks.c.tree_id)
         statement = statement.where(trees.c.context_id == bindparam("context_id"))
+    if "since" in given:
+        statement = statement.where(tasks.c.created_at >= bindparam("since"))
     if root_only:
         statement = statement.where(tasks.c.parent_id.is_(None))
     if statuses is not None:

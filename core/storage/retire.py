@@ -181,7 +181,7 @@ def delete_trees(connection: Connection, ids: Sequence[str], *, logs_of: Sequenc
 
 def sweep_logs(connection: Connection, limit: int) -> bool:
     """Remove so many events of the first dropped tree. Whether any may be left, also of others."""
-    row = connection.execute(_dropped).first()
+    row = connection.exec_driver_sql(*any_dropped()).first()  # as SQLite gives it, by which its CRC was made
     if row is None:
         return False
     state = read_fold(row)
@@ -249,8 +249,7 @@ _ids = select(_given.c.value)
 _keys = select(_item(_given.c.value, 0), _item(_given.c.value, 1))
 
 FOLD = compiled(select(*folds.c).where(folds.c.tree_id == bindparam("id")))
-_dropped = select(*folds.c).where(folds.c.is_dropped == true()).limit(1)
-DROPPED = compiled(_dropped)
+DROPPED = compiled(select(*folds.c).where(folds.c.is_dropped == true()).limit(1))
 FIRST_ENDED, MORE_ENDED = compiled(_ended(False)), compiled(_ended(True))
 LOG_PARTS = compiled(_log_parts())
 PRESENT = compiled(_present_trees())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from a2a_server.context import RequestContext
 from a2a_server.methods.tasks import CANCELS_AT_A_TIME
 from a2a_server.protocol.errors import UnsupportedOperation
 from a2a_server.task_view import MAX_NESTED, tree_object
+from core.executors.base import ExecutorSpec, TaskContext
 from core.session import Session, has_ended, needs_caller
 from core.storage.base import TaskQuery
 from core.task import Task, TreeHead
-from tests.a2a_server.conftest import Caller, Frame, RpcError, calling, message, somebody, tree_message
+from tests.a2a_server.conftest import Caller, Frame, RpcError, _Executor, calling, message, somebody, tree_message
 
 PAIR = (
     {"id": "root", "name": "folder"},
@@ -297,6 +299,66 @@ async def test_question_of_a_tree_is_answered_through_its_root(call: Caller) -> 
     with pytest.raises(RpcError) as missing:
         await call("tasks.answer", {"task_id": made["id"]})
     assert missing.value.fields == {"answer"}
+
+
+async def ask_both(inputs: dict[str, Any], context: TaskContext) -> Any:
+    return list(await asyncio.gather(context.ask("size?"), context.ask("colour?")))
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"),
+    [
+        ({}, {"answer"}),
+        ({"answer": 1, "answers": [1, 2]}, {"answer"}),
+        ({"answers": []}, {"answers"}),
+        ({"answers": ["L"]}, {"answers"}),
+        ({"answers": ["L", "red", 3]}, {"answers"}),
+        ({"answers": "L"}, {"answers"}),
+    ],
+)
+@pytest.mark.asyncio
+async def test_answers_that_do_not_fit_the_questions_are_refused_and_those_that_do_are_each_ones_own(
+    call: Caller, given: dict[str, Any], fields: set[str]
+) -> None:
+    call.session.registry.register(ExecutorSpec(id="both", make=lambda: _Executor(ask_both)))
+    made = await call("tasks.execute", {"tasks": [{"name": "both"}], "wait": True})
+    with pytest.raises(RpcError) as refused:
+        await call("tasks.answer", {"task_id": made["id"]} | given)
+    assert (refused.value.code, refused.value.fields) == (-32602, fields)
+    await call("tasks.answer", {"task_id": made["id"], "answers": ["L", None]})
+    await call.session.wait(made["id"], has_ended)
+    assert (await call("tasks.get", {"task_id": made["id"]}))["result"] == ["L", None]
+
+
+@pytest.mark.asyncio
+async def test_one_question_takes_a_list_of_one_answer_too(call: Caller) -> None:
+    made = await call("tasks.execute", {"tasks": [{"name": "ask"}], "wait": True})
+    with pytest.raises(RpcError) as refused:
+        await call("tasks.answer", {"task_id": made["id"], "answers": [1, 2]})
+    assert refused.value.fields == {"answers"}
+    await call("tasks.answer", {"task_id": made["id"], "answers": [["a"]]})
+    await call.session.wait(made["id"], needs_caller)
+    task = await call.session.storage.task(made["id"])
+    assert task is not None and task.answers == (["a"],)
+
+
+@pytest.mark.asyncio
+async def test_tasks_are_listed_since_a_moment_and_its_time_zone_counts(call: Caller) -> None:
+    made = await call("tasks.create", {"tasks": [{"name": "echo"}]})
+    at = datetime.fromisoformat(made["created_at"])
+    for since, is_listed in (
+        (made["created_at"], True),
+        ((at + timedelta(seconds=1)).astimezone(timezone(timedelta(hours=5))).isoformat(), False),
+        ((at - timedelta(seconds=1)).astimezone(timezone(timedelta(hours=-5))).isoformat(), True),
+        ("0001-01-01T00:00:00+14:00", True),
+        ("9999-12-31T23:59:59-14:00", False),
+    ):
+        listed = await call("tasks.list", {"since": since})
+        assert (made["id"] in [task["id"] for task in listed]) is is_listed, since
+    for wrong in ("yesterday", "2026-01-31", "2026-01-31T12:00:00", 7, ""):
+        with pytest.raises(RpcError) as refused:
+            await call("tasks.list", {"since": wrong})
+        assert refused.value.fields == {"since"}, wrong
 
 
 @pytest.mark.asyncio

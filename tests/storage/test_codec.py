@@ -27,12 +27,12 @@ TASK = task_row(APPEND.tasks[0])
 EVENT = event_row(APPEND.events[0])
 FOLD = fold_row(Fold("tree", 3, 1, is_dropped=True))
 READERS: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]] = {
-    "task": (read_task, (TASK[0], TASK[4], *TASK[-4:])),
-    "head": (read_head, (*HEAD[:2], *HEAD[-4:])),
+    "task": (read_task, (TASK[0], TASK[4], *TASK[9:13])),
+    "head": (read_head, (*HEAD[:2], *HEAD[10:14])),
     "event": (read_event, (*EVENT[:2], *EVENT[-2:])),
     "document": (read_document, document_row(Document(kind="k", id="d", owner="o", tree_id="t", at=1.0, body=b"{}"))),
     "fold": (read_fold, FOLD),
-    "ended": (read_ended, (*HEAD[:2], *HEAD[-4:], *FOLD)),
+    "ended": (read_ended, (*HEAD[:2], *HEAD[10:14], *FOLD)),
 }
 OTHERS = (None, "note0", "", b"\xff\x00", b"", 1.5, float("inf"), -1, 2**63 - 1)  # what SQLite may give instead
 

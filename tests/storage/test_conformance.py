@@ -633,6 +633,19 @@ async def test_a_storage_tells_what_it_holds_for_whom_and_whether_it_takes_write
     assert (storage.written("bob"), await storage.stored("bob")) == (0, 0)
 
 
+@pytest.mark.asyncio
+async def test_tasks_since_a_moment_are_listed_on_every_page(storage: Storage) -> None:
+    for n in range(6):
+        await storage.append(created(f"s{n}", 1, owner="ann", created_at=float(n // 2)))
+    query = TaskQuery(owner="ann", since=1.0, limit=3)
+    first = await storage.tasks(query)
+    rest = await storage.tasks(replace(query, before=(first[-1].created_at, first[-1].id)))
+    assert [task.id for task in (*first, *rest)] == ["s5", "s4", "s3", "s2"]
+    assert await storage.count(query) == 4
+    everybodys = replace(query, owner=None, since=1.5)
+    assert [task.id for task in await storage.tasks(everybodys)] == ["s5", "s4"]
+
+
 async def with_messages(storage: Storage, sizes: Sequence[int]) -> None:
     """A tree "t" of two tasks; its second event and the following ones are messages of so many characters."""
     for neighbour in ("s", "u"):  # in the order of keys before and behind it
