@@ -247,10 +247,13 @@ class TaskContext:
     ) -> None:
         """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message.
 
-        `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6).
+        `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6). A message is
+        told once: before the last answered question, `ask` runs the executor over what it has said already.
         """
         said = {"parts": self._parts(content), **self._marks(metadata, extensions)}
         self._spoke = True
+        if self._answers or (self._answers is None and self.stored_task.answers):
+            return  # the attempt that asked has said it
         await self._tell(SendMessage(self.task_id, self.attempt, said))
 
     async def reply(

@@ -256,7 +256,11 @@ def text_of(error: BaseException) -> str:
 
 def _described(error: BaseException, most: int) -> str:
     """One exception: its type, its text up to so many characters, and the line of the user's code."""
-    kind, text = type(error).__name__, str(error).strip()
+    kind = type(error).__name__
+    try:
+        text = str(error).strip()
+    except Exception:  # noqa: BLE001 - a `__str__` of theirs
+        text = "its __str__ raises an error itself"
     if len(text) > most:
         text = text[: most - 1] + "…"
     place = where(error)
