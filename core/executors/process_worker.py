@@ -274,7 +274,7 @@ def where(error: BaseException) -> str | None:
     is_own = False
     while step is not None:
         path = step.tb_frame.f_code.co_filename
-        if not is_ours(path):
+        if not is_ours(path) and not path.startswith("<frozen "):
             if not path.startswith((*LIBRARIES, "<")):
                 found, is_own = step, True
             elif not is_own:
