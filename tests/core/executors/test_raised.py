@@ -1,10 +1,7 @@
 """What is told of an exception, to callers and to operators."""
 
-import importlib
 import sys
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,13 +67,6 @@ def test_it_is_told_where_the_users_code_stood() -> None:
     assert told(raised_by(lambda: {}["pgae"]), "full").error == f"KeyError: 'pgae' (test_raised.py:{here + 1})"
     line = functions.fail.__code__.co_firstlineno + 1
     assert told(raised_by(lambda: functions.fail({})), "full").error == f"ValueError: it broke (functions.py:{line})"
-
-
-def test_python_s_own_frames_are_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "no_syntax_of_ours.py").write_text("def (:")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    error = raised_by(partial(importlib.import_module, "no_syntax_of_ours"))
-    assert "frozen" not in told(error, "full").error
 
 
 def test_below_a_library_the_users_line_is_told() -> None:
