@@ -151,6 +151,7 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("core.attempt", "perform"): "an executor: foreign code may raise anything",
     ("core.attempt", "_stop_gently"): "an executor's cancel(): foreign code",
     ("core.executors.process_worker", "run"): "a function in a process of its own: raised again in the parent",
+    ("core.executors.process_worker", "_described"): "a foreign exception's `__str__`: its type is told",
     ("core.executors.threads", "_tell_of"): "a function in a thread: raised again where it is awaited",
     ("core.hooks", "_call_safely"): "a user's post hook: what has happened must not change",
     ("core.runner", "_run"): "the runner: a bug of ours must not leave a task running for ever",

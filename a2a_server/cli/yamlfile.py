@@ -17,6 +17,8 @@ _STEP = re.compile(r"\[(\d+)\]|\.?([^.\[\]]+)")
 # YAML 1.1 reads 12:30 as 750, a number to the base of sixty; nobody means that.
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 class NotYaml(ValueError):
     """The text says nothing that JSON can say. Line and column count from one."""
@@ -30,6 +32,12 @@ class _Loader(yaml.SafeLoader):
     """Values of JSON."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        own = [key for key, _ in node.value if isinstance(key, ScalarNode)]  # those of `<<` may be overridden
+        known: set[str] = set()
+        for key in own:
+            if key.value in known and key.tag != _MERGE:
+                _refuse(key, f"the key {key.value} is given twice")
+            known.add(key.value)
         self.flatten_mapping(node)
         values: dict[Hashable, Any] = {}
         for key, value in node.value:
@@ -42,6 +50,12 @@ class _Loader(yaml.SafeLoader):
         if isinstance(node, ScalarNode):
             return node.value
         _refuse(node, "a single value is expected here")
+
+    def whole_mapping(self, node: MappingNode) -> dict[Hashable, Any]:
+        return self.construct_mapping(node, deep=True)
+
+    def whole_sequence(self, node: SequenceNode) -> list[Any]:
+        return self.construct_sequence(node, deep=True)
 
     def moment(self, node: ScalarNode) -> str:
         try:
@@ -70,6 +84,9 @@ class _Loader(yaml.SafeLoader):
         _refuse(node, f"{node.tag.replace('tag:yaml.org,2002:', '!!')} is no type of JSON; write a text, in quotes")
 
 
+# At once, not in two steps as PyYAML has them: so a value that holds itself is an error with its place.
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.whole_mapping)
+_Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.whole_sequence)
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.moment)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.fraction)

@@ -256,7 +256,8 @@ class TaskContext:
     ) -> None:
         """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message.
 
-        `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6).
+        `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6). A message is
+        told once: before the last answered question, `ask` runs the executor over what it has said already.
         """
         await self._say(SendMessage(self.task_id, self.attempt, self._message(content, metadata, extensions)))
 

@@ -26,6 +26,7 @@ LOADING = "A2A_WORKER_LOADING"
 MOST_NAMED = 10  # exceptions of a group whose texts are told
 MOST_TOLD = 3_000  # characters of all of them
 
+IMPORTING = ("<frozen importlib", os.path.dirname(importlib.__file__) + os.sep)  # the ways to a module, no places
 OURS = tuple(
     os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", name) for name in ("core", "a2a_server")
 )
@@ -256,7 +257,11 @@ def text_of(error: BaseException) -> str:
 
 def _described(error: BaseException, most: int) -> str:
     """One exception: its type, its text up to so many characters, and the line of the user's code."""
-    kind, text = type(error).__name__, str(error).strip()
+    kind = type(error).__name__
+    try:
+        text = str(error).strip()
+    except Exception:  # noqa: BLE001 - a `__str__` of theirs
+        text = "its __str__ raises an error itself"
     if len(text) > most:
         text = text[: most - 1] + "…"
     place = where(error)
@@ -270,7 +275,7 @@ def where(error: BaseException) -> str | None:
     is_own = False
     while step is not None:
         path = step.tb_frame.f_code.co_filename
-        if not is_ours(path):
+        if not is_ours(path) and not path.startswith(IMPORTING):
             if not path.startswith((*LIBRARIES, "<")):
                 found, is_own = step, True
             elif not is_own:

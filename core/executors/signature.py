@@ -8,6 +8,7 @@ whose type has fields of its own (a dataclass, a TypedDict, a msgspec.Struct, a 
 import functools
 import inspect
 import json
+import operator
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -300,12 +301,39 @@ def _by_msgspec(
 
     def convert(value: Any, path: str) -> Any:
         try:
-            return msgspec.convert(value, annotation)
+            return _converted(value, annotation)
         except msgspec.ValidationError as error:
             words, _, place = str(error).partition(" - at `$")
             raise InputsRefused(f"{path}{place.rstrip('`')}: {words[:1].lower()}{words[1:]}") from None
 
     return convert, schema | ({"$defs": definitions} if definitions else {})
+
+
+def _converted(value: Any, annotation: Any) -> Any:
+    """The value as that type. Raises msgspec.ValidationError. JSON has one kind of number: `3.0` is the integer 3.
+
+    JSON Schema says so (2020-12, 4.2.3), and clients that keep data in protobuf's Struct write all numbers as `3.0`.
+    """
+    try:
+        return msgspec.convert(value, annotation)
+    except msgspec.ValidationError:
+        if (whole := _whole(value)) is value:
+            raise
+    return msgspec.convert(whole, annotation)
+
+
+def _whole(value: Any) -> Any:
+    """The value with whole floats as integers, at any depth; itself where there are none."""
+    match value:
+        case float():
+            return int(value) if value.is_integer() else value
+        case list():
+            items = [_whole(each) for each in value]
+            return value if all(map(operator.is_, items, value)) else items
+        case dict():
+            members = {name: _whole(each) for name, each in value.items()}
+            return value if all(map(operator.is_, members.values(), value.values())) else members
+    return value
 
 
 def _by_pydantic(

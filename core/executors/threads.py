@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from core.executors.base import TaskContext
+from core.executors.process_worker import text_of
 from core.executors.raised import ForeignError
 from core.task import Task
 
@@ -36,7 +37,7 @@ def contained(error: BaseException) -> BaseException:
 
 def exit_text(error: BaseException) -> str:
     """What is said of an exception that may end a whole program only."""
-    return f"the executor raised {type(error).__name__}: {error}"
+    return f"the executor raised {text_of(error)}"
 
 
 class ThreadPool:

@@ -37,6 +37,8 @@ __all__ = ["cli"]  # the fixture
         ("{on: failure, 1: a, 2026-01-31: b, null: c, yes: d}",
          {"on": "failure", "1": "a", "2026-01-31": "b", "null": "c", "yes": "d"}),
         ("{<<: {a: 1}, b: 2}", {"a": 1, "b": 2}),
+        ("{<<: {a: 1, b: 1}, b: 2}", {"a": 1, "b": 2}),
+        ("{<<: {a: 1}, <<: {b: 1}}", {"a": 1, "b": 1}),
         ("[&x {a: 1}, *x]", [{"a": 1}, {"a": 1}]),
     ],
 )  # fmt: skip
@@ -61,6 +63,11 @@ def test_a_yaml_value_is_one_of_json(written: str, value: Any) -> None:
         ("a: *nobody", 1, 4, "undefined alias"),
         ("a: 1\nb: \x07", 2, 4, "U+0007"),
         ("a: 1\n---\nb: 2", 2, 1, "another document"),
+        ("id: a\nname: e\nid: b", 3, 1, "the key id is given twice"),
+        ("- {on: a, 'on': b}", 1, 11, "the key on is given twice"),
+        ("a: &a {b: 1}\nc: {<<: *a, d: 2, d: 3}", 2, 19, "the key d is given twice"),
+        ("a: &a [1, *a]", 1, 4, "recursive"),
+        ("a: &a {b: {c: *a}}", 1, 4, "recursive"),
     ],
 )
 def test_what_json_cannot_say_is_told_with_line_and_column(text: str, line: int, column: int, told: str) -> None:

@@ -186,3 +186,64 @@ def test_an_unanswered_question_that_another_ones_answer_precedes_is_asked() -> 
 
 def test_a_command_without_parts_answers_one_question() -> None:
     assert ProvideInput("a", "yes").each == ()
+
+
+async def said(session: Session, tree_id: str) -> list[str]:
+    """The texts of all messages that were told, once the tree has ended."""
+    texts = []
+    async for recorded in session.follow(tree_id):
+        if isinstance(recorded.event, e.MessageSent):
+            texts.append(recorded.event.message["parts"][0]["text"])
+        if isinstance(recorded.event, e.TreeFinished):
+            break
+    return texts
+
+
+async def told_between(context: TaskContext) -> Any:
+    await context.message("before")
+    size = await context.ask("size?")
+    await context.message("between")
+    colour = await context.ask("colour?")
+    await context.message("after")
+    return [size, colour]
+
+
+async def told_beside(context: TaskContext) -> Any:
+    await context.message("before")
+    both = await gathered(context)
+    await context.message("after")
+    return both
+
+
+TOLD = {"in a row": (told_between, ["before", "between", "after"]), "side by side": (told_beside, ["before", "after"])}
+
+
+@pytest.mark.parametrize("way", TOLD)
+@virtual_time
+async def test_a_message_is_told_once_however_often_the_executor_runs_over_it(way: str) -> None:
+    ask, texts = TOLD[way]
+    async with bench_of(ask).session() as session:
+        head = await begin(session, item("a"))
+        for times in (1, 2):
+            await asked(session, head.id, times=times)
+            await session.provide_input(head.id, f"answer {times}")
+        await until_event(session, head.id, e.TreeFinished)
+        assert await said(session, head.id) == texts
+        assert (await tasks_of(session, head.id))["a"].result == ["answer 1", "answer 2"]
+
+
+@virtual_time
+async def test_a_retry_tells_again_only_what_came_after_the_last_answer() -> None:
+    async def work(context: TaskContext) -> Any:
+        await context.message("before")
+        await context.ask("size?")
+        await context.message("after")
+        if context.attempt < 3:
+            raise ValueError("the first one after the answer")
+
+    async with bench_of(work).session() as session:
+        head = await begin(session, item("a", max_attempts=3))
+        await asked(session, head.id)
+        await session.provide_input(head.id, "L")
+        await until_event(session, head.id, e.TreeFinished)
+        assert await said(session, head.id) == ["before", "after", "after"]

@@ -31,6 +31,11 @@ def group(*errors: Exception) -> Exception:
     return ExceptionGroup("group", errors)
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
 ONE, TWO = ValueError("one"), KeyError("two")
 FULL: list[tuple[BaseException, str]] = [
     (KeyError("pgae"), "KeyError: 'pgae'"),
@@ -42,6 +47,8 @@ FULL: list[tuple[BaseException, str]] = [
         OSError(2, "No such file or directory", "a.txt"),
         "FileNotFoundError: [Errno 2] No such file or directory: 'a.txt'",
     ),
+    (Mute(), "Mute: its __str__ raises an error itself"),
+    (group(ONE, Mute()), "2 errors: ValueError: one; Mute: its __str__ raises an error itself"),
     (group(ONE), "ValueError: one"),
     (group(group(ONE)), "ValueError: one"),
     (group(ONE, TWO), "2 errors: ValueError: one; KeyError: 'two'"),

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
@@ -264,6 +264,14 @@ def limited(n: Annotated[int, msgspec.Meta(ge=1)], m: float = None) -> Any:  # n
     return n, m
 
 
+class Level(IntEnum):
+    LOW = 1
+
+
+def numbers(many: list[int], named: dict[str, int], one: Literal[1, 2], level: Level = Level.LOW) -> Any:
+    return many, named, one, level
+
+
 def maybe(model: Model = None) -> Any:
     return model
 
@@ -284,6 +292,14 @@ CONVERTED: list[tuple[Any, dict[str, Any], Any]] = [
     (limited, {"n": 1, "m": None}, (1, None)),
     (maybe, {}, None),
     (maybe, {"model": None}, None),
+    # JSON has one kind of number: a client that keeps data in protobuf's Struct writes 2 as 2.0.
+    (typed, {"a": 2.0, "b": "x"}, (2, "x")),
+    (typed, {"a": -0.0, "b": "x"}, (0, "x")),
+    (typed, {"a": 1e300, "b": "x"}, (int(1e300), "x")),
+    (order, {"lines": [{"item": "pen", "count": 2.0}]}, Order([Line("pen", 2)])),
+    (numbers, {"many": [1.0, 2], "named": {"a": 3.0}, "one": 2.0}, ([1, 2], {"a": 3}, 2, Level.LOW)),
+    (numbers, {"many": [], "named": {}, "one": 1, "level": 1.0}, ([], {}, 1, Level.LOW)),
+    (point, {"x": 2.0}, Point(2.0)),
 ]
 
 
@@ -306,6 +322,11 @@ WRONG_INPUTS: list[tuple[Any, dict[str, Any], str]] = [
     (point, {"x": 1, "y": -1}, "inputs.y: expected `float` >= 0.0"),
     (two_models, {"line": {}}, "inputs.line: object missing required field `item`"),
     (many, {"lines": [], "size": "M"}, "inputs.size: invalid enum value 'M'"),
+    (typed, {"a": 2.5, "b": "x"}, "inputs.a: expected `int`, got `float`"),
+    (typed, {"a": float("inf"), "b": "x"}, "inputs.a: expected `int`, got `float`"),
+    (typed, {"a": 2.0, "b": 2.0}, "inputs.b: expected `str`, got `int`"),
+    (typed, {"a": True, "b": "x"}, "inputs.a: expected `int`, got `bool`"),
+    (order, {"lines": [{"item": "pen", "count": 0.5}]}, "inputs.lines[0].count: expected `int`, got `float`"),
     (when, {"at": "yesterday"}, "inputs.at: invalid RFC3339 encoded datetime"),
     (model, {"name": 5}, "inputs.name: Input should be a valid string"),
     (models, {"models": [{"name": "n", "tags": [1]}]}, "inputs.models[0].tags[0]: Input should be a valid string"),
