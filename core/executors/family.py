@@ -59,6 +59,9 @@ class Family:
                 os.environ.pop(VARIABLE, None)
             else:
                 os.environ[VARIABLE] = before
+            if mark.number == str(os.getpid()):  # not in a fork that ends by itself
+                # Now, and not after the end: `multiprocessing` would wait for its children there.
+                marks.end_marked(lambda found: found == mark, forks=True)
 
 
 async def end_all(mark: Mark) -> None:
