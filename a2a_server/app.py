@@ -27,7 +27,7 @@ from a2a_server.context import NOBODY, RequestContext
 from a2a_server.distribution import version
 from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
-from a2a_server.inflight import SMALL, InFlight
+from a2a_server.inflight import InFlight
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
 from a2a_server.limit_table import limits_in_force
@@ -39,12 +39,13 @@ from a2a_server.methods.keys import KeysMethods
 from a2a_server.methods.messages import MessageRules, Messages
 from a2a_server.methods.pages import PageTokens
 from a2a_server.methods.push import PushMethods
+from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.openrpc import discover_method
 from a2a_server.origins import Origins
-from a2a_server.overload import Kind, Load, Thresholds, kind_of_body, kind_of_path
+from a2a_server.overload import Load, Thresholds
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,
@@ -54,7 +55,6 @@ from a2a_server.protocol.errors import (
     Overloaded,
     PathNotFound,
     PermissionDenied,
-    TurnedAway,
     translate,
 )
 from a2a_server.proxies import BehindProxy
@@ -71,7 +71,6 @@ from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.v0_3.rest import binding as v0_3_binding
-from a2a_server.v0_3.translate import push_body
 from a2a_server.well_known import WellKnown
 from core.egress import Egress, EgressPolicy
 from core.errors import CallerError, ConfigurationError, Problem, StorageError
@@ -113,8 +112,9 @@ class Application:
         self._caller_limits = [config.caller_limits(is_identified=each) for each in (False, True)]
         self._extensions = {extension.uri for extension in cards.extensions}
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
+        self._status = TaskReader(session).status_for
         self.door = self._make_door()
-        self.rest = Rest(self.door.methods, self._json_limits, [v0_3_binding(self.door.methods.values())])
+        self.rest = Rest(self.door.methods, self._json_limits, [v0_3_binding(self.door.methods.values(), self._status)])
         self.asgi = self._make_edge(self._make_routes())
 
     def _make_webhooks(self) -> Webhooks:
@@ -127,7 +127,7 @@ class Application:
         patience = Patience(
             initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
         )
-        teller = Teller(session, {A2A_0_3.version: push_body})
+        teller = Teller(session, {A2A_0_3.version: A2A_0_3})
         outbox = Outbox(
             session,
             store,
@@ -189,7 +189,7 @@ class Application:
         )
         turns = Turns(MOST_LISTS, MOST_LISTS_PER_CALLER)
         current = in_turns(a2a.table(), turns)
-        methods = [*current, *v0_3_table(current), *in_turns(tasks.table(), turns), *system.table()]
+        methods = [*current, *v0_3_table(current, self._status), *in_turns(tasks.table(), turns), *system.table()]
         if push is not None:
             methods += in_turns(push.table(), turns)
         if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
@@ -308,16 +308,15 @@ class Application:
         if len(body) > LARGE:
             context = replace(context, aside=self.aside)
         reply = await face.handle(body, context)
+        del body
         if active := self._extensions.intersection(context.extensions):
             name = _extensions_header(Headers(scope=scope))
             reply = replace(reply, headers={**reply.headers, name: ", ".join(sorted(active))})
         if reply.events is None:
-            if len(reply.body) > SMALL:
-                reply = _with_room(face, reply, body, context, scope)
             await send_reply(reply, send)
         else:
             context.permit.park()
-            context.permit.let_go()
+            context.permit.answer_streams()
             await self._stream(reply.events, context)(scope, receive, send)
 
     async def events(self, request: Request) -> Response:
@@ -428,17 +427,6 @@ def build(
     )
     cards = make_cards(config, registry, url, offer, now=time(), hybrid=hybrid)
     return Application(config, session, cards, url)
-
-
-def _with_room(face: Face, reply: Reply, body: bytes, context: RequestContext, scope: Scope) -> Reply:
-    """The answer if the caller may hold it, else its refusal; what a call has begun is always told."""
-    try:
-        context.permit.hold(len(body) + len(reply.body))
-    except TurnedAway as error:
-        kind = kind_of_path(scope["method"], scope["path"])
-        if (kind_of_body(body)[0] if kind is None else kind) is Kind.OTHER:
-            return face.refuse(error)
-    return reply
 
 
 def _plain(reply: Reply) -> Response:

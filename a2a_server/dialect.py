@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from a2a_server.protocol.bare import bare_answer, bare_object
 from a2a_server.protocol.codec import decode, decode_strict, encode
 from a2a_server.protocol.errors import A2AError, to_object
 from a2a_server.protocol.types import StreamResponse
@@ -19,6 +20,7 @@ class Dialect:
     mark: str = ""  # what is in the name of each of its methods, and of no other
     decode: Callable[[Any, Any], Any]  # params and their type to the typed value; raises InvalidParams
     error_object: Callable[[A2AError], dict[str, Any]] = to_object  # the `error` member of a response
+    bare: Callable[[Any], Any] = bare_object  # a method's answer in a few bytes, where there is no room for more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class A2ADialect(Dialect):
     version: str
     form: str = ""  # in which the version is written, where it has several
     event: Callable[[StreamResponse, bool], bytes]  # JSON of an event, and whether its stream closes after it
+    shape: Callable[[Any], Any]  # a task, an answer to a message, or an event after which its stream goes on
 
 
 def _event(event: StreamResponse, is_last: bool) -> bytes:
@@ -35,5 +38,9 @@ def _event(event: StreamResponse, is_last: bool) -> bytes:
     return encode(event)
 
 
+def _itself(value: Any) -> Any:
+    return value
+
+
 OWN = Dialect(decode=decode_strict)
-A2A_1_0 = A2ADialect(version="1.0", decode=decode, event=_event)
+A2A_1_0 = A2ADialect(version="1.0", decode=decode, event=_event, shape=_itself, bare=bare_answer)

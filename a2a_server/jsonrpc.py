@@ -16,14 +16,14 @@ from jsonrpcserver import Error, Result, Success
 from jsonrpcserver.async_dispatcher import dispatch_request
 from jsonrpcserver.request import Request
 from jsonrpcserver.sentinels import NOID
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from a2a_server.context import RequestContext
 from a2a_server.dialect import OWN, Dialect
-from a2a_server.inflight import VALUE
+from a2a_server.inflight import SMALL, VALUE
 from a2a_server.keyed import HEADER, refuse_key
 from a2a_server.overload import METHODS, Kind
-from a2a_server.protocol.codec import encode
+from a2a_server.protocol.codec import encode, encode_in_pieces
 from a2a_server.protocol.errors import (
     A2AError,
     Internal,
@@ -32,6 +32,7 @@ from a2a_server.protocol.errors import (
     MethodNotFound,
     ParseError,
     PermissionDenied,
+    TurnedAway,
     translate,
 )
 from a2a_server.protocol.versions import check_version
@@ -307,7 +308,10 @@ async def to_events(
     """The frames as a binding writes them; an error on the way is one last event (A2A §9.4.2)."""
     try:
         async for frame in frames:
-            yield Event(wrapped(frame), frame.seq)
+            data, seq = wrapped(frame), frame.seq
+            del frame  # nothing of what may be large is kept twice, or for longer than it takes to send it
+            yield Event(data, seq)
+            del data
     except Exception as error:  # noqa: BLE001 - the boundary, as in perform
         yield Event(told(translate(error)))
     finally:
@@ -374,7 +378,27 @@ async def _run(
         context.permit.stream()
     CALLER.set(context.owner)  # in whose name storage is read
     result = await method.handler(context, params)
-    return cast("AsyncGenerator[Frame, None]", result) if streams else encode(result)
+    if streams:
+        return cast("AsyncGenerator[Frame, None]", result)
+    if context.aside is None:
+        told = encode(result)
+    else:
+        told = await context.aside.run(context.owner, encode_in_pieces, result)
+    return told if len(told) <= SMALL else _with_room(method, context, result, told)
+
+
+def _with_room(method: Method, context: RequestContext, result: Any, told: bytes) -> bytes:
+    """The answer where its caller may hold it. Raises RateLimited or Overloaded, but not where work has been done:
+
+    ends, cancels and what has begun are always told, in a few bytes if need be.
+    """
+    try:
+        context.permit.answer(len(told))
+    except TurnedAway:
+        if METHODS.get(method.name, Kind.OTHER) is Kind.OTHER:
+            raise
+        return told if isinstance(result, Raw) else encode(method.dialect.bare(result))
+    return told
 
 
 def _responses(
@@ -383,10 +407,18 @@ def _responses(
     head = _HEAD + encode(request_id) + b',"result":'
 
     def wrapped(frame: Frame) -> bytes:
-        body = encode(frame.result)
-        return head + body + b"}" if frame.is_response else body
+        if not frame.is_response:
+            return json_of(frame)
+        return b"".join(
+            (head, memoryview(frame.result) if isinstance(frame.result, Raw) else encode(frame.result), b"}")
+        )
 
     return to_events(frames, wrapped, lambda error: _error_response(error, request_id, dialect))
+
+
+def json_of(frame: Frame) -> bytes:
+    """The frame's JSON."""
+    return bytes(frame.result) if isinstance(frame.result, Raw) else encode(frame.result)
 
 
 def _error_response(error: A2AError, request_id: str | int | None, dialect: Dialect) -> bytes:

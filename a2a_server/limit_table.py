@@ -9,11 +9,11 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from a2a_server import aside, connection, content, framing, inflight, jsonrpc
+from a2a_server import aside, connection, content, framing, inflight, jsonrpc, selection, snapshots
 from a2a_server.auth import jwks
 from a2a_server.config import Config
 from a2a_server.limits import CallerLimits
-from a2a_server.methods import idempotency, push, reading, task_params, tasks, turns
+from a2a_server.methods import idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
@@ -298,7 +298,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_LISTS, "lists_per_caller", turns.MOST_LISTS_PER_CALLER, "of these, one caller's", "", WAITS, _IN_TURN),
     _fixed(_LISTS, "reads_per_caller", base.READS_PER_CALLER, "reads of one caller's at the same time", "", WAITS,
            "storage/test_connections.py::test_a_caller_with_many_reads_leaves_a_connection_to_another"),
-    _fixed(_LISTS, "nodes", reading.MOST_NODES, "`metadata.nodes` of a tree's root", "", "counted in `nodesLeftOut`",
+    _fixed(_LISTS, "nodes", snapshots.MOST_NODES, "`metadata.nodes` of a tree's root", "", "counted in `nodesLeftOut`",
            "a2a_server/test_conversation.py::test_only_so_many_nodes_are_told_and_how_many_there_are_besides"),
     _fixed(_LISTS, "page", 100, "tasks of a page of `ListTasks`", "", REFUSED,
            "a2a_server/test_methods_a2a.py::test_wrong_param_is_named"),
@@ -311,6 +311,14 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_LISTS, "total_size", base.COUNTED, "rows that `totalSize` and `tasks.running.count` count", "",
            "the count ends there",
            "storage/test_sql.py::test_lists_count_so_far_and_no_further"),
+    _fixed(_LISTS, "snapshot", selection.SNAPSHOT_BYTES, "JSON of one task as A2A tells it", "bytes",
+           "artifacts and messages are left out, and `metadata.cut` says so",
+           "a2a_server/test_selection.py::test_what_is_worth_most_is_read"),
+    _fixed(_LISTS, "history", selection.HISTORY_BYTES, "of these, its history; the latest message may be larger",
+           "bytes", "older ones are left out, and `metadata.cut` says so",
+           "a2a_server/test_selection.py::test_the_latest_messages_are_kept_and_one_at_least"),
+    _fixed(_LISTS, "long_logs", snapshots.AT_A_TIME, "tasks with long logs (1 MiB) read at the same time", "", WAITS,
+           "a2a_server/test_snapshots.py::test_of_one_caller_one_long_log_is_read_at_a_time"),
     _fixed(_LISTS, "log_page", base.LOG_BYTES, "JSON of one page of a log", "bytes", "the page ends early", _LOGS),
 
     _setting("streams", "sse_ping", "silence of a stream", "seconds", "a comment is sent",

@@ -113,6 +113,7 @@ class Permit:
         self._park = park
         self._owner = ""
         self._held = 0  # bytes
+        self._reserved = 0  # of these, for answers that are not made yet
         self._limits = NO_LIMITS
         self._caller: _Caller | None = None
         self._calls = 0
@@ -158,8 +159,25 @@ class Permit:
             inflight.take(self._owner, size - self._held)
             self._held = size
 
+    def reserve(self, size: int) -> None:
+        """It holds so many bytes more, for an answer that is about to be made. Raises what `hold` raises."""
+        self.hold(self._held + size)
+        self._reserved += size
+
+    def answer(self, size: int) -> None:
+        """An answer of so many bytes is made: where they were not reserved, it holds them now. Raises as `hold`."""
+        self.hold(self._held + max(0, size - self._reserved))
+        self._reserved = max(0, self._reserved - size)
+
+    def answer_streams(self) -> None:
+        """Its body is done with, and its stream begins: what is reserved for that is all that it holds."""
+        reserved = self._reserved
+        self.let_go()
+        self.hold(reserved)
+
     def let_go(self) -> None:
         """It holds no bytes any more."""
+        self._reserved = 0
         if self._held and self._callers is not None and self._callers.inflight is not None:
             self._callers.inflight.give(self._owner, self._held)
             self._held = 0

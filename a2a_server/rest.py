@@ -15,7 +15,17 @@ from starlette.types import Receive, Scope, Send
 
 from a2a_server.context import RequestContext
 from a2a_server.gate import Face, media_type
-from a2a_server.jsonrpc import JSON_LIMITS, Frame, JsonLimits, Method, Reply, parse, perform, read_large, to_events
+from a2a_server.jsonrpc import (
+    JSON_LIMITS,
+    JsonLimits,
+    Method,
+    Reply,
+    json_of,
+    parse,
+    perform,
+    read_large,
+    to_events,
+)
 from a2a_server.protocol.codec import encode, from_query
 from a2a_server.protocol.errors import A2AError, HttpMethodNotAllowed, InvalidParams, to_status
 from core.errors import Problem
@@ -99,7 +109,7 @@ class RestCall:
                 body = b"{}" if result == b"null" else result
                 return Reply(body=body, media_type=self.media_type or A2A_JSON, headers=_NOT_KEPT)
             case frames:
-                return Reply(events=to_events(frames, _bare, self.told))
+                return Reply(events=to_events(frames, json_of, self.told))
 
     def refuse(self, error: A2AError) -> Reply:
         """The answer that is one error."""
@@ -243,7 +253,3 @@ def _raw_path(scope: Scope) -> str:
     """The path as it was sent, below where the application is mounted."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/:").encode()
     return raw.decode("latin-1").removeprefix(scope.get("root_path", ""))
-
-
-def _bare(frame: Frame) -> bytes:
-    return encode(frame.result)

@@ -5,8 +5,8 @@ followers of the same task: the frames are kept, within a bound, as JSON that th
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, cast
 
@@ -20,22 +20,24 @@ from a2a_server.inflight import PIECE, SMALL
 from a2a_server.jsonrpc import Event, Frame
 from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
+from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode, one_line
 from a2a_server.protocol.errors import TurnedAway
-from a2a_server.translate import OUTPUT, STATUSES, is_output, kinds, last_word, snapshot, tree_error_message, updates
+from a2a_server.snapshots import Reading, Snapshots, Told, latest, tree_errors
+from a2a_server.translate import STATUSES, tree_error_message, updates
 from core import events as e
 from core.errors import LogFolded, TaskNotFound
 from core.events import Recorded
 from core.feed import log_page
-from core.node_status import ENDS, FAILURES, node_status
+from core.node_status import ENDS, node_status
 from core.session import Session, has_ended
-from core.storage.base import Storage
 from core.streaming import folded_event, stream_event
 from core.task import TaskStatus, TreeHead
 
 CACHE_BYTES = 16 * 1024 * 1024
-LARGEST_KEPT = 256 * 1024  # bytes; larger frames are encoded for each follower
+LARGEST_KEPT = 4 * 1024 * 1024  # bytes; larger frames are encoded for each follower
 PAGE = 500
+ENVELOPE = 1024  # bytes around a frame, at most
 
 STREAM_END = Raw(b'{"type":"stream_end"}')
 # No blank line belongs to a comment: some readers take each blank line for an event, once an id was seen (httpx-sse).
@@ -95,19 +97,20 @@ class Streams:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._cache = FrameCache()
+        self.snapshots = Snapshots(session)
 
     async def a2a(
-        self, head: TreeHead, view: View, after: int, *, first: wire.Task | None, until_input: bool
+        self, head: TreeHead, view: View, after: int, *, first: Told | None, until_input: bool, permit: Permit
     ) -> AsyncGenerator[Frame, None]:
         """A2A frames after that event, to the end of the task, and with `until_input` to a question at the latest.
 
-        `first` is the snapshot at `after` that opens the stream; None where a broken stream is taken up.
+        `first` is the snapshot at `after` that opens the stream; None where a broken stream is taken up. `permit` is
+        that of the stream's caller.
         """
         if first is not None:
-            state, opening = first.status.state, Raw(view.dialect.event(wire.StreamResponse(task=first), False))
+            state, opening = first.state, [_opening(first, view, permit)]
             first = None  # with its messages it may be large, and the stream may last
-            yield Frame(opening, after)
-            del opening
+            yield Frame(opening.pop(), after)
             if STATUSES[state].is_terminal:
                 return
             if until_input and state is wire.TaskState.INPUT_REQUIRED:
@@ -118,23 +121,28 @@ class Streams:
                     closes = _ends(recorded, view) or (
                         until_input and recorded.tree_status is TaskStatus.INPUT_REQUIRED
                     )
-                    frames = await self._a2a_frames(recorded, view, closes)
+                    frames, seq = await self._a2a_frames(recorded, view, closes), recorded.seq
+                    del recorded  # it may be large, and the next one may not come for long
                     for frame in frames[:-1]:
                         yield Frame(Raw(frame))
                     if frames:
                         # Only the last of an event's frames has its number: whoever has seen that has seen them all.
-                        yield Frame(Raw(frames[-1]), recorded.seq)
+                        yield Frame(Raw(frames[-1]), seq)
+                    frames, frame = (), b""
                     if closes:
                         return
         except LogFolded:
             now = await self._head(view.tree_id)
-            task = await self._snapshot(now, view)
+            task = await self.snapshots.opening(now, view.task_id, Reading(now.owner, permit, view.dialect))
         else:
             return
         # In place of the events that are folded: the task as they left it.
-        async with aclosing(self.a2a(now, view, now.version, first=task, until_input=until_input)) as rest:
+        following = self.a2a(now, view, now.version, first=task, until_input=until_input, permit=permit)
+        del task
+        async with aclosing(following) as rest:
             async for frame_of_rest in rest:
                 yield frame_of_rest
+                del frame_of_rest
 
     async def tasks(self, head: TreeHead, view: View, after: int, *, first: Any = None) -> AsyncGenerator[Frame, None]:
         """Frames of the `tasks.*` dialect after that event; `first` is the result of the call that opens the stream."""
@@ -145,10 +153,12 @@ class Streams:
             async with aclosing(self._log(head, after)) as log:
                 async for recorded, is_last in log:
                     is_over = is_last
-                    if not _is_told(recorded, view):
-                        continue
-                    for frame in await self._task_frames(recorded):
-                        yield Frame(Raw(frame), recorded.seq, is_response=False)
+                    frames = await self._task_frames(recorded) if _is_told(recorded, view) else ()
+                    seq = recorded.seq
+                    del recorded
+                    for frame in frames:
+                        yield Frame(Raw(frame), seq, is_response=False)
+                    frames, frame = (), b""
         except LogFolded as gap:
             folded = folded_event(await self._head(view.tree_id), gap.until)
             yield Frame(Raw(encode(folded)), gap.until, is_response=False)
@@ -194,15 +204,18 @@ class Streams:
                 page = await log_page(self._session.storage, head.id, after, until=head.version, limit=PAGE)
                 if not page:
                     raise TaskNotFound(head.id)  # it was deleted meanwhile
-                for recorded in page:
-                    yield recorded, recorded.seq == head.version
                 after = page[-1].seq
+                rest = deque(page)
+                del page
+                while rest:
+                    yield rest[0], rest.popleft().seq == head.version
             return
         async with aclosing(self._follow(head.id, after)) as events:
             async for recorded in events:
                 # One with a lower number ended an earlier run.
                 is_last = isinstance(recorded.event, e.TreeFinished) and recorded.seq > head.version
                 yield recorded, is_last
+                del recorded
                 if is_last:
                     return
 
@@ -214,10 +227,6 @@ class Streams:
         if head is None:
             raise TaskNotFound(tree_id)
         return head
-
-    async def _snapshot(self, head: TreeHead, view: View) -> wire.Task:
-        events = await snapshot_events(self._session.storage, head, view.task_id)
-        return snapshot(head, view.task_id, events)
 
     async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
         key = (view.dialect.version + view.dialect.form, recorded.seq, view.task_id, closes)
@@ -232,7 +241,7 @@ class Streams:
         """Why the tree failed. What its executors said was told when they did."""
         if recorded.tree_status is TaskStatus.COMPLETED:
             return None
-        events = await read_events(self._session.storage, view.tree_id, 0, until=recorded.seq, kinds=FAILURES)
+        events = await tree_errors(self._session.storage, view.tree_id, recorded.seq)
         return tree_error_message(view.tree_id, recorded.tree_status, events, view.context_id)
 
     async def _task_frames(self, recorded: Recorded) -> tuple[bytes, ...]:
@@ -246,9 +255,7 @@ class Streams:
 
     async def _end_of_root(self, finished: Recorded) -> Recorded | None:
         tree_id = finished.tree_id
-        storage = self._session.storage
-        ends = await read_events(storage, tree_id, 0, until=finished.seq, task_id=tree_id, kinds=ENDS)
-        return ends[-1] if ends else None
+        return await latest(self._session.storage, tree_id, finished.seq, tree_id, ENDS)
 
 
 def _is_told(recorded: Recorded, view: View) -> bool:
@@ -266,52 +273,18 @@ def _ends(recorded: Recorded, view: View) -> bool:
     return status is not None and status.is_terminal
 
 
-async def read_events(
-    storage: Storage,
-    tree_id: str,
-    after: int,
-    *,
-    until: int,
-    task_id: str | None = None,
-    kinds: Collection[str] | None = None,
-) -> list[Recorded]:
-    """All events with `after < seq <= until` that match, in order, read page by page.
-
-    Where there is more than one page, the log is not folded between them.
-    """
-    first = await storage.events(tree_id, after, until=until, task_id=task_id, kinds=kinds, limit=PAGE)
-    if len(first) < PAGE:
-        return list(first)
-    while True:
-        folded, cursor = await storage.folded(tree_id), after
-        found: list[Recorded] = []
-        while page := await storage.events(tree_id, cursor, until=until, task_id=task_id, kinds=kinds, limit=PAGE):
-            found += page
-            cursor = page[-1].seq
-        if await storage.folded(tree_id) == folded:
-            return found
-
-
-async def snapshot_events(
-    storage: Storage, head: TreeHead, task_id: str, *, with_artifacts: bool = True, with_history: bool = True
-) -> list[Recorded]:
-    """What a snapshot of the task at the head's version is made of."""
-    wanted = kinds(head, task_id, with_artifacts=with_artifacts, with_history=with_history)
-    only = None if task_id == head.id else task_id
-    events = await read_events(storage, head.id, 0, until=head.version, task_id=only, kinds=wanted)
-    if not with_artifacts and only is None and head.status.is_terminal:
-        said = last_word(events, is_over=True)
-        # Output may be large: of what came after the last word only so much is read as tells that there is some.
-        events += [] if said is None else await _first_output(storage, head, said.seq)
-    return events
-
-
-async def _first_output(storage: Storage, head: TreeHead, after: int) -> list[Recorded]:
-    while page := await storage.events(head.id, after, until=head.version, kinds=OUTPUT, limit=1):
-        if is_output(page[0].event):
-            return list(page)
-        after = page[0].seq
-    return []
+def _opening(first: Told, view: View, permit: Permit) -> Raw:
+    """The first frame, for which there is room; else the bare task, so that its id is known."""
+    if isinstance(first.value, Raw):
+        return first.value
+    opening = Raw(view.dialect.event(first.value, False))
+    if len(opening) > SMALL:
+        try:
+            permit.hold(2 * (len(opening) + ENVELOPE))
+        except TurnedAway:
+            assert first.value.task is not None, "a stream opens with a task"
+            return Raw(view.dialect.event(wire.StreamResponse(task=bare_task(first.value.task)), False))
+    return opening
 
 
 async def sse(
@@ -323,17 +296,20 @@ async def sse(
     """
     async with aclosing(events) as source:
         async for data, seq in source:
-            is_large = len(data) > SMALL
+            line = one_line(data) if len(data) <= LARGEST_KEPT else await asyncio.to_thread(one_line, data)
+            del data
+            is_large = len(line) > SMALL
             if is_large:
                 try:
-                    permit.hold(2 * len(data))  # itself, and what is on its way
+                    permit.hold(2 * len(line))  # itself, and what is on its way
                 except TurnedAway:
                     yield CROWDED
                     return
-            line = one_line(data)
             yield b"data: %b\n\n" % line if seq is None else b"id: %d\ndata: %b\n\n" % (seq, line)
+            del line
             if is_large:
                 permit.let_go()
+                yield b""  # else the response would keep it until the next event
     if is_draining():
         yield DRAINED
 
@@ -358,7 +334,8 @@ class EventStream(EventSourceResponse):
             async with whole:
                 body = message.get("body", b"")
                 if len(body) <= PIECE:
-                    await senders[0](message)
+                    if body or not message.get("more_body") or "body" not in message:
+                        await senders[0](message)
                     return
                 for begin in range(0, len(body), PIECE):
                     await senders[0]({**message, "body": body[begin : begin + PIECE], "more_body": True})

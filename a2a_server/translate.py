@@ -6,7 +6,7 @@ Whatever a client sees of a task is made of its tree's head and events alone, so
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -41,6 +41,18 @@ CONVERSATION = ("message_received", "message_sent", "input_requested", "input_pr
 OUTPUT = ("artifact_added", "task_completed")
 
 
+class Shown(NamedTuple):
+    """What a selection of a log shows: the numbers of the events from which on it is looked at for these."""
+
+    history: int = 0
+    question: int = 0  # the one that waits for its answer
+    word: int = 0  # what an executor said last
+    cut: tuple[str, ...] = ()  # "artifacts", "history", "message": what is not all there
+
+
+WHOLE = Shown()
+
+
 def kinds(head: TreeHead, task_id: str, *, with_artifacts: bool, with_history: bool = True) -> tuple[str, ...] | None:
     """The kinds of events that `snapshot` needs; None: all (of a node, whose own status is told by every one).
 
@@ -59,17 +71,18 @@ def snapshot(
     *,
     history_length: int | None = None,
     with_artifacts: bool = True,
+    shown: Shown = WHOLE,
 ) -> wire.Task:
     """The task at `head.version`, from its events up to there, in order.
 
     `history_length` keeps that many of the latest messages, None all. Without artifacts their key is absent. A message
-    stands in the status or in the history, never in both.
+    stands in the status or in the history, never in both. Where `events` are a selection, `shown` says what it shows.
     """
     is_root = task_id == head.id
     status, changed_at = (head.status, head.updated_at) if is_root else _own_status(head, events)
     context_id = context_of(head)
-    said, told = _status_message(head, task_id, context_id, status, events)
-    history = _history(events, context_id, task_id, told)
+    said, told = _status_message(head, task_id, context_id, status, events, shown)
+    history = _history(_since(events, shown.history), context_id, task_id, told)
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
     about: dict[str, Any] = {"progress": head.progress} if is_root else {"rootTaskId": head.id}
@@ -79,7 +92,7 @@ def snapshot(
         status=wire.TaskStatus(state=STATES[status], message=said, timestamp=to_timestamp(changed_at)),
         artifacts=(artifacts(task_id, events) or None) if with_artifacts else None,
         history=history,
-        metadata=about | {"seq": head.version},
+        metadata=about | {"seq": head.version} | ({"cut": [*shown.cut]} if shown.cut else {}),
     )
 
 
@@ -200,6 +213,10 @@ def context_of(head: TreeHead) -> str:
     return head.context_id or head.id
 
 
+def _since(events: Sequence[Recorded], first: int) -> Sequence[Recorded]:
+    return [recorded for recorded in events if recorded.seq >= first] if first else events
+
+
 def _own_status(head: TreeHead, events: Sequence[Recorded]) -> tuple[TaskStatus, float]:
     for recorded in reversed(events):
         if (status := node_status(recorded.event)) is not None:
@@ -208,16 +225,16 @@ def _own_status(head: TreeHead, events: Sequence[Recorded]) -> tuple[TaskStatus,
 
 
 def _status_message(
-    head: TreeHead, task_id: str, context_id: str, status: TaskStatus, events: Sequence[Recorded]
+    head: TreeHead, task_id: str, context_id: str, status: TaskStatus, events: Sequence[Recorded], shown: Shown
 ) -> tuple[wire.Message | None, int]:
     """What the status says, and the number of the event that brought it, which the history leaves out; 0: none."""
-    if status.is_interrupted and (asked := _oldest_question(events)) is not None:
+    if status.is_interrupted and (asked := _oldest_question(_since(events, shown.question))) is not None:
         return _question(asked, context_id, task_id), asked.seq
     is_over = status.is_terminal
     is_failure = is_over and status is not TaskStatus.COMPLETED
     if is_failure and (error := _end_error(head, task_id, status, events)) is not None:
         return error, 0
-    said = last_word(events, is_over=is_over)
+    said = last_word(_since(events, shown.word), is_over=is_over)
     return (None, 0) if said is None else (_said(said, context_id, task_id), said.seq)
 
 

@@ -140,13 +140,15 @@ class Feed:
                     if is_over:
                         return
                     events = await log_page(self._storage, tree_id, cursor, limit=PAGE)
-                for recorded in events:
-                    yield recorded
-                    cursor = recorded.seq
                 if not events:
                     if is_over:
                         return
                     await changed.wait()
+                rest = deque(events)
+                del events  # some may be large: each is let go when the follower asks for the next one
+                while rest:
+                    cursor = rest[0].seq
+                    yield rest.popleft()
         finally:
             self._leave(tree_id, topic)
 

@@ -25,6 +25,7 @@ _STATUS: Mapping[type, TaskStatus | None] = {
     e.GroupEnded: None,
 }
 
+TELLING = frozenset(_STATUS)  # the types of events that say a status
 ENDS = ("task_completed", "task_skipped", "task_failed", "task_rejected", "task_cancelled", "group_ended")
 FAILURES = ("task_failed", "task_rejected", "task_cancelled", "group_ended", "tree_cancelled")
 

@@ -1,6 +1,23 @@
-"""For all tests: a slow machine is no failure of a property, so hypothesis sets no time limit for an example."""
+"""For all tests: a slow machine is no failure of a property, and what a test logs can be told by another process."""
 
+from collections.abc import Generator
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def encodable(text: str) -> str:
+    """The text with escapes for what is not valid Unicode: a worker's report is sent as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    report.sections = [(name, encodable(text)) for name, text in report.sections]
+    if report.longrepr is not None and (told := str(report.longrepr)) != encodable(told):
+        report.longrepr = encodable(told)
+    return report

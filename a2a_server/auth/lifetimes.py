@@ -58,6 +58,7 @@ class Lifetimes:
                     except StopAsyncIteration:
                         return
                     yield item
+                    del item  # which may be large, and the next one may not come for long
         except _Ended:
             return
         finally:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from a2a_server.context import Principal, RequestContext
@@ -25,9 +26,11 @@ from a2a_server.protocol.errors import (
     TaskNotCancelable,
     UnsupportedOperation,
 )
+from a2a_server.snapshots import Reading
 from a2a_server.streams import Streams, View
 from a2a_server.translate import STATES, STATUSES, context_of
 from core.errors import Problem
+from core.events import Recorded
 from core.pieces import PIECE
 from core.session import Session
 from core.storage.base import TreeQuery
@@ -57,6 +60,7 @@ class A2AMethods:
         self._streams = streams
         self._messages = messages
         self._reader = TaskReader(session)
+        self._snapshots = streams.snapshots
         self._pages = pages
         self._required = frozenset(required_extensions)
         self._extended_card = extended_card
@@ -107,11 +111,13 @@ class A2AMethods:
             is_stream=stream,
         )
 
-    async def get_task(self, context: RequestContext, params: wire.GetTaskRequest) -> wire.Task:
+    async def get_task(self, context: RequestContext, params: wire.GetTaskRequest) -> wire.Task | Raw:
         """A tree's root tells its nodes, a node its parent and its root, in the metadata."""
         head = await self._reader.find(context.owner, params.id)
-        task = await self._reader.snapshot(head, params.id, params.history_length)
-        return await self._reader.with_nodes(head, task) if head.size > 1 and params.id == head.id else task
+        reading = Reading(
+            context.owner, context.permit, context.dialect, params.history_length, with_nodes=params.id == head.id
+        )
+        return await self._snapshots.task(head, params.id, reading)
 
     async def list_tasks(self, context: RequestContext, params: wire.ListTasksRequest) -> wire.ListTasksResponse:
         since = params.status_timestamp_after
@@ -128,28 +134,32 @@ class A2AMethods:
                 limit=size,
             )
         )
-        tasks, last = await self._snapshots(page.heads, params)
+        tasks, last = await self._page(context, page.heads, params)
         has_more = last is not None and (page.has_more or last is not page.heads[-1])
         token = pages.token(last) if last is not None and has_more else ""
         return wire.ListTasksResponse(tasks=tasks, next_page_token=token, page_size=size, total_size=page.total)
 
-    async def _snapshots(
-        self, heads: Sequence[TreeHead], params: wire.ListTasksRequest
+    async def _page(
+        self, context: RequestContext, heads: Sequence[TreeHead], params: wire.ListTasksRequest
     ) -> tuple[list[wire.Task], TreeHead | None]:
         """The tasks of a page, which ends early behind PAGE_BYTES; and the last head that was looked at."""
         tasks: list[wire.Task] = []
         size = 0
         last = None
+        reading = Reading(
+            context.owner, context.permit, context.dialect, params.history_length, params.include_artifacts
+        )
+
+        def listed(task: wire.Task, events: Sequence[Recorded]) -> wire.Task:
+            # Asked for, artifacts are told even where there are none (§3.1.4).
+            is_bare = params.include_artifacts and task.artifacts is None
+            return replace(task, artifacts=[]) if is_bare else task
+
         ends_at = perf_counter() + PIECE
         for last in heads:
-            snapshot = self._reader.snapshot(
-                last, last.id, params.history_length, with_artifacts=params.include_artifacts
-            )
-            if (task := await readable(snapshot)) is None:
+            if (task := await readable(self._snapshots.tell(last, last.id, reading, listed))) is None:
                 continue
-            if params.include_artifacts and task.artifacts is None:
-                task = replace(task, artifacts=[])  # asked for, they are told even where there are none (§3.1.4)
-            tasks.append(task)
+            tasks.append(cast("wire.Task", task))  # or its JSON
             size += len(encode(task))
             if perf_counter() >= ends_at:  # what is in memory is read without a wait
                 await asyncio.sleep(0)
@@ -158,7 +168,7 @@ class A2AMethods:
                 break
         return tasks, last
 
-    async def cancel_task(self, context: RequestContext, params: wire.CancelTaskRequest) -> wire.Task:
+    async def cancel_task(self, context: RequestContext, params: wire.CancelTaskRequest) -> wire.Task | Raw:
         """Cancels the task with all below it; cancelling again what is canceled changes nothing (spec §3.3.1).
 
         Raises TaskNotCancelable where nothing was cancelled: what cannot be interrupted was asked to stop, in vain.
@@ -171,7 +181,8 @@ class A2AMethods:
             how = "still runs" if params.id in result.not_cancelable else f"ended as {result.task.status}"
             text = f"Task {params.id} cannot be interrupted: it was asked to stop, and {how}"
             raise TaskNotCancelable(text, metadata={"taskId": params.id})
-        return await self._reader.snapshot(result.head, params.id, None)
+        reading = Reading(context.owner, context.permit, context.dialect, is_told_anyway=True)
+        return await self._snapshots.task(result.head, params.id, reading)
 
     async def subscribe(
         self, context: RequestContext, params: wire.SubscribeToTaskRequest
@@ -185,12 +196,12 @@ class A2AMethods:
         if (after := context.last_event_id) is not None:
             if after > head.version:
                 raise InvalidParams.of([Problem("Last-Event-ID", f"this task has only {head.version} events")])
-            return self._streams.a2a(head, view, after, first=None, until_input=False)
+            return self._streams.a2a(head, view, after, first=None, until_input=False, permit=context.permit)
         status = await self._reader.status(head, params.id)
         if status.is_terminal:
             raise UnsupportedOperation(f"Task {params.id} has ended ({STATES[status]})", metadata={"taskId": params.id})
-        first = await self._reader.snapshot(head, params.id, None)
-        return self._streams.a2a(head, view, head.version, first=first, until_input=False)
+        first = await self._snapshots.opening(head, params.id, Reading(context.owner, context.permit, context.dialect))
+        return self._streams.a2a(head, view, head.version, first=first, until_input=False, permit=context.permit)
 
     async def extended_card(self, context: RequestContext, params: wire.GetExtendedAgentCardRequest) -> wire.AgentCard:
         """The card for this very caller, if he has said who he is (spec §3.1.11)."""

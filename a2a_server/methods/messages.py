@@ -19,7 +19,8 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
 from a2a_server.push.configs import Standing
 from a2a_server.push.webhooks import Enrolled, Webhooks
-from a2a_server.streams import Streams, View, read_events
+from a2a_server.snapshots import Reading, Told
+from a2a_server.streams import Streams, View
 from a2a_server.translate import (
     STATES,
     answer_value,
@@ -77,27 +78,36 @@ class Messages:
         self._rules = rules
         self._webhooks = webhooks
         self._reader = TaskReader(session)
+        self._snapshots = streams.snapshots
 
-    async def send(self, context: RequestContext, params: wire.SendMessageRequest) -> wire.SendMessageResponse:
+    async def send(self, context: RequestContext, params: wire.SendMessageRequest) -> wire.SendMessageResponse | Raw:
         """Answers when the task has ended or waits for its caller, with `returnImmediately` as soon as it is stored.
 
         A server that is stopping answers with the task as it is; its caller gets on with GetTask or SubscribeToTask.
         """
         self._check(params)
-        history_length = params.configuration.history_length
+        reading = Reading(
+            context.owner,
+            context.permit,
+            context.dialect,
+            params.configuration.history_length,
+            is_told_anyway=True,
+        )
         with ExitStack() as held:
             sent = await self._deliver(context, params, held)
             if params.configuration.return_immediately:
-                return wire.SendMessageResponse(task=await self._seen(sent, history_length))
+                return await self._seen(sent, reading)
             context.permit.park()
             head = await self._settled(sent.head, sent.task_id)
-            events = await self._reader.events(head, sent.task_id)
-        if not params.message.task_id:  # once there is a Task, only Tasks are told
-            for recorded in events:
-                if reply := reply_message(recorded, context_of(head)):
-                    return wire.SendMessageResponse(message=reply)
-        task = snapshot(head, sent.task_id, events, history_length=history_length)
-        return wire.SendMessageResponse(task=task if task.id == head.id else await self._reader.placed(task))
+
+            def answer(task: wire.Task, events: Sequence[Recorded]) -> wire.SendMessageResponse:
+                if not params.message.task_id:  # once there is a Task, only Tasks are told
+                    for recorded in events:
+                        if reply := reply_message(recorded, context_of(head)):
+                            return wire.SendMessageResponse(message=reply)
+                return wire.SendMessageResponse(task=task)
+
+            return await self._snapshots.tell(head, sent.task_id, reading, answer)
 
     async def stream(self, context: RequestContext, params: wire.SendMessageRequest) -> AsyncGenerator[Frame, None]:
         """The task, then everything that happens to it, to its end or its first question."""
@@ -107,10 +117,16 @@ class Messages:
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
         with ExitStack() as held:
             sent = await self._deliver(context, params, held)
-        first = await self._seen(sent, params.configuration.history_length)
+        history_length = params.configuration.history_length
         head = sent.head
         view = View(head.id, sent.task_id, context_of(head), context.dialect)
-        frames = self._streams.a2a(head, view, head.version, first=first, until_input=True)
+        reading = Reading(context.owner, context.permit, context.dialect, history_length, is_told_anyway=True)
+        if sent.said is not None:
+            task = snapshot(head, sent.task_id, [sent.said], history_length=history_length)
+            first = Told(task.status.state, wire.StreamResponse(task=task))
+        else:
+            first = await self._snapshots.opening(head, sent.task_id, reading)
+        frames = self._streams.a2a(head, view, head.version, first=first, until_input=True, permit=context.permit)
         return frames if params.message.task_id else self._open(sent, view, frames)
 
     async def _open(
@@ -124,6 +140,7 @@ class Messages:
                 return
             async for frame in frames:
                 yield frame
+                del frame
 
     async def _reply(self, sent: Addressed) -> Recorded | None:
         """The direct reply, if there is one by now. Only a task on its own can give one, with its first word."""
@@ -131,7 +148,8 @@ class Messages:
         if head.size > 1:
             return None
         if sent.said is None:
-            words = await read_events(self._session.storage, head.id, 0, until=head.version, kinds=("message_sent",))
+            # The first word is the reply, if there is one.
+            words = await self._session.storage.events(head.id, until=head.version, kinds=("message_sent",), limit=1)
             for said in words:
                 if reply_message(said, context_of(head)):
                     return said
@@ -296,10 +314,13 @@ class Messages:
         spec = registry.get(task.executor) if task is not None and task.executor else None
         check_input_modes(message, tree_modes(registry) if spec is None else spec.input_modes)
 
-    async def _seen(self, sent: Addressed, history_length: int | None) -> wire.Task:
+    async def _seen(self, sent: Addressed, reading: Reading) -> wire.SendMessageResponse | Raw:
         if sent.said is not None:
-            return snapshot(sent.head, sent.task_id, [sent.said], history_length=history_length)
-        return await self._reader.snapshot(sent.head, sent.task_id, history_length)
+            task = snapshot(sent.head, sent.task_id, [sent.said], history_length=reading.history_length)
+            return wire.SendMessageResponse(task=task)
+        return await self._snapshots.tell(
+            sent.head, sent.task_id, reading, lambda task, _: wire.SendMessageResponse(task=task)
+        )
 
     async def _settled(self, head: TreeHead, task_id: str) -> TreeHead:
         """The head as soon as the task has ended or waits for its caller."""

@@ -17,7 +17,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
-from msgspec import Struct, UnsetType, ValidationError
+from msgspec import Raw, Struct, UnsetType, ValidationError
 from msgspec.structs import FieldInfo, replace
 
 from a2a_server.protocol.errors import InvalidParams
@@ -29,6 +29,7 @@ Reader = Callable[[Any], Any]
 MOST_PROBLEMS = 100  # reported of one request
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 
+_INSIDE = (Struct, list, tuple)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?")  # JSON's, as text
 _FRACTION = re.compile(r"\.([0-9]+)(?=[Zz+-])")  # of a timestamp's second
 _JSONS = {"NoneType": "null", "list": "array", "dict": "object"}  # msgspec's words for a tag of a wrong type
@@ -47,6 +48,21 @@ def one_line(data: bytes) -> bytes:
     if b"\xe2\x80" in data:
         data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return data
+
+
+def encode_in_pieces(value: Any, levels: int = 3) -> bytes:
+    """The same JSON, for a thread: encoded bit by bit, down to so many levels, so that the event loop goes on."""
+    if levels and isinstance(value, Struct):
+        # Fields at their defaults are left out of the JSON, and so are empty ones: they stay what they are.
+        inside = {name: each for name in value.__struct_fields__ if isinstance(each := getattr(value, name), _INSIDE)}
+        value = replace(value, **{name: _piece(each, levels) for name, each in inside.items() if each})
+    elif levels and isinstance(value, list | tuple):
+        value = [_piece(each, levels) for each in value]
+    return encode(value)
+
+
+def _piece(value: Any, levels: int) -> Raw:
+    return Raw(encode_in_pieces(value, levels - 1))
 
 
 def decode(params: Any, type_: type[T]) -> T:

@@ -4,16 +4,19 @@ By default the changes of the task's status, and its artifacts as they are when 
 every node of a root's tree, with `chunks` every piece of an artifact, message and progress as it comes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from msgspec import Raw
 from msgspec.structs import replace
 
+from a2a_server.dialect import A2ADialect
+from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.push.configs import PushConfig
-from a2a_server.streams import read_events, snapshot_events
-from a2a_server.translate import OUTPUT, artifacts, context_of, snapshot, updates
+from a2a_server.snapshots import Reading, Snapshots, latest, output_events
+from a2a_server.translate import artifacts, context_of, updates
 from core import events as e
 from core.events import Recorded
 from core.node_status import ENDS, node_status
@@ -23,7 +26,6 @@ from core.task import TaskStatus, TreeHead
 
 TASKS = "tasks"  # the version of webhooks that `tasks.*` registers
 PIECES = e.ArtifactAdded | e.TaskProgressed | e.MessageSent
-TaskBody = Callable[[wire.Task], bytes]
 
 
 class Told(NamedTuple):
@@ -34,11 +36,12 @@ class Told(NamedTuple):
 
 
 class Teller:
-    """Makes the bodies. `task_bodies`: versions of A2A whose webhooks get the whole task -> how they write it."""
+    """Makes the bodies. `whole`: versions of A2A whose webhooks get the whole task -> the dialects that write it."""
 
-    def __init__(self, session: Session, task_bodies: Mapping[str, TaskBody]) -> None:
+    def __init__(self, session: Session, whole: Mapping[str, A2ADialect]) -> None:
         self._session = session
-        self._task_bodies = task_bodies
+        self._snapshots = Snapshots(session)
+        self._whole = whole
 
     async def tell(self, config: PushConfig, head: TreeHead, recorded: Recorded, shown: str) -> Told:
         """What this webhook gets of the event, after it has seen the status `shown`."""
@@ -47,8 +50,8 @@ class Teller:
         is_wanted = self._is_wanted(config, recorded, is_change=is_change)
         if config.wire_version == TASKS:
             bodies = await self._task_event(recorded) if is_wanted else []
-        elif (task_body := self._task_bodies.get(config.wire_version)) is not None:
-            bodies = [task_body(await self._task(config, head, recorded))] if is_wanted else []
+        elif (dialect := self._whole.get(config.wire_version)) is not None:
+            bodies = [await self._task(config, head, recorded, dialect)] if is_wanted else []
         else:
             bodies = [encode(each) for each in await self._updates(config, head, recorded, with_status=is_wanted)]
         is_told = is_wanted and bodies and status is not None
@@ -57,10 +60,7 @@ class Teller:
     async def _task_event(self, recorded: Recorded) -> list[bytes]:
         ended = None
         if isinstance(recorded.event, e.TreeFinished):
-            ends = await read_events(
-                self._session.storage, recorded.tree_id, 0, until=recorded.seq, task_id=recorded.tree_id, kinds=ENDS
-            )
-            ended = ends[-1] if ends else None
+            ended = await latest(self._session.storage, recorded.tree_id, recorded.seq, recorded.tree_id, ENDS)
         event = stream_event(recorded, ended=ended)
         return [] if event is None else [encode(event)]
 
@@ -97,7 +97,7 @@ class Teller:
         has_heard = "chunks" in config.events and (is_node or head.size == 1 or "nodes" in config.events)
         if status is TaskStatus.COMPLETED and has_heard:
             return None
-        return (await self._task(config, head, recorded)).status.message
+        return await self._snapshots.said(_then(head, recorded), config.task_id, Reading(config.owner, Permit()))
 
     async def _artifacts(self, config: PushConfig, head: TreeHead, recorded: Recorded) -> list[wire.StreamResponse]:
         """Pieces as they come, or of a node that has ended what they amount to."""
@@ -109,9 +109,7 @@ class Teller:
         status = node_status(recorded.event)
         if status is None or not status.is_terminal:
             return []
-        events = await read_events(
-            self._session.storage, head.id, 0, until=recorded.seq, task_id=recorded.task_id, kinds=OUTPUT
-        )
+        events = await output_events(self._session.storage, head.id, recorded.seq, recorded.task_id)
         return [
             wire.StreamResponse(
                 artifact_update=wire.TaskArtifactUpdateEvent(
@@ -125,12 +123,22 @@ class Teller:
             for artifact in artifacts(config.task_id, events)
         ]
 
-    async def _task(self, config: PushConfig, head: TreeHead, recorded: Recorded) -> wire.Task:
+    async def _task(self, config: PushConfig, head: TreeHead, recorded: Recorded, dialect: A2ADialect) -> bytes:
         """The task as it was at that event."""
-        then = replace(head, version=recorded.seq, status=recorded.tree_status, updated_at=recorded.at)
-        task = snapshot(then, config.task_id, await snapshot_events(self._session.storage, then, config.task_id))
-        is_root = config.task_id == head.id
-        return replace(task, metadata={"seq": recorded.seq}) if is_root else task  # a root's progress is that of now
+        then = _then(head, recorded)
+        reading = Reading(config.owner, Permit(), dialect)
+        task = await self._snapshots.tell(then, config.task_id, reading, lambda task, _: _as_then(task))
+        return bytes(task) if isinstance(task, Raw) else encode(dialect.shape(task))
+
+
+def _then(head: TreeHead, recorded: Recorded) -> TreeHead:
+    """The tree as it was after that event."""
+    return replace(head, version=recorded.seq, status=recorded.tree_status, updated_at=recorded.at)
+
+
+def _as_then(task: wire.Task) -> wire.Task:
+    """Without a root's progress, which is that of now."""
+    return replace(task, metadata={name: value for name, value in task.metadata.items() if name != "progress"})
 
 
 def _concerns(config: PushConfig, recorded: Recorded) -> bool:

@@ -7,7 +7,7 @@ from a2a_server.protocol.codec import MOST_PROBLEMS, decode, encode
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.types import StreamResponse
 from a2a_server.v0_3.errors import error_object
-from a2a_server.v0_3.translate import event_of
+from a2a_server.v0_3.translate import bare_answer, event_of, shape_of
 from core.errors import Problem
 
 EXTENSIONS_HEADER = "X-A2A-Extensions"  # v1.0 dropped the X
@@ -43,4 +43,12 @@ def _event(event: StreamResponse, is_last: bool) -> bytes:
     return encode(event_of(event, is_last=is_last))
 
 
-A2A_0_3 = A2ADialect(version="0.3", mark="/", decode=decode_with_kinds, error_object=error_object, event=_event)
+A2A_0_3 = A2ADialect(
+    version="0.3",
+    mark="/",
+    decode=decode_with_kinds,
+    error_object=error_object,
+    event=_event,
+    shape=shape_of,
+    bare=bare_answer,
+)

@@ -1,9 +1,10 @@
 """The JSON-RPC methods of A2A v0.3: each one is a v1.0 method, with its params and its result in other words."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import Raw
 from msgspec.structs import replace as changed
 
 from a2a_server.context import RequestContext
@@ -25,6 +26,9 @@ from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.types import TaskPushNotificationConfig as PushConfig
 from core.errors import CallerError
+from core.task import TaskStatus
+
+Status = Callable[[RequestContext, str], Awaitable[TaskStatus]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +122,23 @@ LINES = (
 )
 
 
-def table(methods: Iterable[Method]) -> list[Method]:
-    """The v0.3 methods over these, among which are all of v1.0."""
+def table(methods: Iterable[Method], status: Status) -> list[Method]:
+    """The v0.3 methods over these, among which are all of v1.0. `status` tells that of a caller's task."""
     known = {method.name: method for method in methods}
     get, page = known["GetTaskPushNotificationConfig"], known["ListTaskPushNotificationConfigs"]
     configs = _PushConfigs(get.handler, page.handler)
     return [
-        *methods_of(LINES, known.values(), A2A_0_3),
+        *methods_of(LINES, known.values(), A2A_0_3, status),
         _method("tasks/pushNotificationConfig/get", get, configs.get, wire.GetPushConfigParams, PushConfig),
         _method("tasks/pushNotificationConfig/list", page, configs.all, wire.TaskIdParams, list[PushConfig]),
     ]
 
 
-def methods_of(lines: Iterable[Line], methods: Iterable[Method], dialect: A2ADialect) -> list[Method]:
-    """A method for each line, over those of v1.0."""
+def methods_of(lines: Iterable[Line], methods: Iterable[Method], dialect: A2ADialect, status: Status) -> list[Method]:
+    """A method for each line, over those of v1.0. `status` tells that of a caller's task."""
     known = {method.name: method for method in methods}
     cancel = known["CancelTask"]
-    known[cancel.name] = replace(cancel, handler=_cancel(cancel.handler, known["GetTask"].handler))
+    known[cancel.name] = replace(cancel, handler=_cancel(cancel.handler, status))
     # Over HTTP an error has its status, before a stream as elsewhere.
     opens_stream = dialect is A2A_0_3
     return [
@@ -170,7 +174,8 @@ def _method(name: str, of: Method, handler: Handler, params: Any, result: Any, d
 def _handler(line: Line, of: Method, *, opens_stream: bool) -> Handler:
     async def call(context: RequestContext, params: Any) -> Any:
         try:
-            return line.answer(await of.handler(context, line.request(params)))
+            answer = await of.handler(context, line.request(params))
+            return answer if isinstance(answer, Raw) else line.answer(answer)  # a large task is JSON of v0.3 already
         except (A2AError, CallerError) as error:
             told = translate(error)
             if isinstance(told, UnsupportedOperation):
@@ -188,12 +193,11 @@ async def _failed(error: A2AError) -> AsyncGenerator[Frame, None]:
     yield  # what makes it a generator
 
 
-def _cancel(cancel: Handler, get: Handler) -> Handler:
+def _cancel(cancel: Handler, status: Status) -> Handler:
     """In v0.3 a canceled task cannot be canceled again (v0.3 §7.4); in v1.0 that is no error (v1.0 §3.3.1)."""
 
     async def call(context: RequestContext, params: v1.CancelTaskRequest) -> Any:
-        task: v1.Task = await get(context, v1.GetTaskRequest(id=params.id, history_length=0))
-        if task.status.state is v1.TaskState.CANCELED:
+        if await status(context, params.id) is TaskStatus.CANCELLED:
             raise TaskNotCancelable(metadata={"taskId": params.id})
         return await cancel(context, params)
 

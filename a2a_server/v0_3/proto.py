@@ -6,8 +6,10 @@ Nothing but their shape, and the way from and to the values of v1.0. Pure.
 from typing import Annotated, Any
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from a2a_server.protocol import types as v1
+from a2a_server.protocol.bare import CUT, KEPT, NO_ROOM
 from a2a_server.protocol.wire import Required, Wire, check_one_of
 from a2a_server.v0_3 import translate as to
 from a2a_server.v0_3 import types as json
@@ -235,6 +237,30 @@ def event_of(event: v1.StreamResponse, *, is_last: bool) -> Response:
         )
         return Response(artifact_update=given)
     return response_of(v1.SendMessageResponse(task=event.task, message=event.message))
+
+
+def shape_of(value: v1.Task | v1.SendMessageResponse | v1.StreamResponse) -> Task | Response:
+    """The same of what a method answers, or of an event after which its stream goes on."""
+    if isinstance(value, v1.Task):
+        return task_of(value)
+    return response_of(value) if isinstance(value, v1.SendMessageResponse) else event_of(value, is_last=False)
+
+
+def bare_answer(answer: Task | Response) -> Task | Response:
+    """What is told of an answer for which there is no room (`protocol.bare`)."""
+    if isinstance(answer, Task):
+        return _bare_task(answer)
+    if answer.task is not None:
+        return Response(task=_bare_task(answer.task))
+    assert answer.message is not None, "an answer is a task or a message"
+    said = replace(answer.message, content=[Part(text=NO_ROOM)], metadata={"cut": ["parts"]})
+    return Response(message=said)
+
+
+def _bare_task(task: Task) -> Task:
+    known = {name: value for name, value in task.metadata.items() if name in KEPT}
+    status = replace(task.status, message=None)
+    return replace(task, status=status, artifacts=[], history=[], metadata=known | {"cut": [*CUT]})
 
 
 def task_of(task: v1.Task) -> Task:

@@ -20,7 +20,7 @@ from a2a_server.v0_3 import translate as to
 from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import decode_with_kinds
 from a2a_server.v0_3.errors import error_object
-from a2a_server.v0_3.methods import Line, methods_of, same
+from a2a_server.v0_3.methods import Line, Status, methods_of, same
 from a2a_server.v0_3.types import HistoryLength, MessageSendParams, NoParams, PushNotificationConfig
 from core.errors import Problem
 
@@ -150,9 +150,9 @@ LINES = (
 )
 
 
-def binding(methods: Iterable[Method]) -> Binding:
-    """The binding over the methods of v1.0."""
-    table = methods_of(LINES, methods, A2A_0_3_REST)
+def binding(methods: Iterable[Method], status: Status) -> Binding:
+    """The binding over the methods of v1.0. `status` tells that of a caller's task."""
+    table = methods_of(LINES, methods, A2A_0_3_REST, status)
     return Binding(PATHS, {method.name: method for method in table}, _error_body)
 
 
@@ -172,4 +172,12 @@ def _error_body(error: A2AError) -> bytes:
     return encode(error_object(error))
 
 
-A2A_0_3_REST = A2ADialect(version="0.3", form="rest", decode=_decode, error_object=error_object, event=_event)
+A2A_0_3_REST = A2ADialect(
+    version="0.3",
+    form="rest",
+    decode=_decode,
+    error_object=error_object,
+    event=_event,
+    shape=proto.shape_of,
+    bare=proto.bare_answer,
+)

@@ -6,8 +6,10 @@ comes back; a file name or media type of text or data is dropped.
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from a2a_server.protocol import types as v1
-from a2a_server.protocol.codec import encode
+from a2a_server.protocol.bare import CUT, KEPT, NO_ROOM
 from a2a_server.v0_3 import types as wire
 
 STATES: Mapping[v1.TaskState, wire.TaskState] = {
@@ -156,6 +158,22 @@ def event_of(event: v1.StreamResponse, *, is_last: bool) -> wire.Event:
     )
 
 
+def shape_of(value: v1.Task | v1.SendMessageResponse | v1.StreamResponse) -> wire.Task | wire.Message | wire.Event:
+    """The same of what a method answers, or of an event after which its stream goes on."""
+    if isinstance(value, v1.Task):
+        return task_of(value)
+    return send_result(value) if isinstance(value, v1.SendMessageResponse) else event_of(value, is_last=False)
+
+
+def bare_answer(answer: wire.Task | wire.Message) -> wire.Task | wire.Message:
+    """What is told of an answer for which there is no room (`protocol.bare`)."""
+    if isinstance(answer, wire.Message):
+        return replace(answer, parts=[wire.TextPart(text=NO_ROOM)], metadata={"cut": ["parts"]})
+    known = {name: value for name, value in (answer.metadata or {}).items() if name in KEPT}
+    status = replace(answer.status, message=None)
+    return replace(answer, status=status, artifacts=None, history=None, metadata=known | {"cut": [*CUT]})
+
+
 def task_of(task: v1.Task) -> wire.Task:
     return wire.Task(
         id=task.id,
@@ -221,8 +239,3 @@ def push_config_of(config: v1.TaskPushNotificationConfig) -> wire.TaskPushNotifi
         url=config.url, id=config.id or None, token=config.token or None, authentication=authentication
     )
     return wire.TaskPushNotificationConfig(task_id=config.task_id, push_notification_config=told)
-
-
-def push_body(task: v1.Task) -> bytes:
-    """What a webhook that was registered under v0.3 is sent: the bare task, as v0.3's own server sends it."""
-    return encode(task_of(task))

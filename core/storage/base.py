@@ -6,7 +6,7 @@ version is not the expected one, and appends of one owner resolve in the order i
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -115,6 +115,15 @@ class EndedTree(Struct, frozen=True):
     def key(self) -> tuple[float, str]:
         """Its place among the ended."""
         return self.head.updated_at, self.head.id
+
+
+class EventPlace(NamedTuple):
+    """An event as far as it is known without reading what it carries."""
+
+    seq: int
+    kind: str  # its tag
+    task_id: str
+    size: int  # bytes of its JSON
 
 
 class LogPart(Struct, frozen=True):
@@ -269,6 +278,35 @@ class Storage(Protocol):
         Of what is folded, those that remain. The page ends early, but never empty, behind the event with which it has
         `max_bytes` of JSON; where the log is held in memory anyway, it need not.
         """
+        ...
+
+    async def few_events(
+        self,
+        tree_id: str,
+        *,
+        until: int,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int,
+        max_bytes: int,
+    ) -> Sequence[Recorded] | None:
+        """All events with `seq <= until` that match, in order; None where they are more than so many, or larger."""
+        ...
+
+    async def event_places(
+        self,
+        tree_id: str,
+        *,
+        until: int,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int,
+    ) -> list[EventPlace]:
+        """The latest events with `seq <= until` that match, the latest first. What they carry is not read."""
+        ...
+
+    async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
+        """The tree's events of these numbers that are there, in order; decoded beside the event loop."""
         ...
 
     async def folded(self, tree_id: str) -> int:

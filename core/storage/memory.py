@@ -16,6 +16,7 @@ from core.errors import (
 )
 from core.events import KINDS, Recorded
 from core.fold import fold
+from core.jsonvalue import json_size
 from core.owners import is_of
 from core.storage.base import (
     COUNTED,
@@ -24,6 +25,7 @@ from core.storage.base import (
     DocumentQuery,
     EndedQuery,
     EndedTree,
+    EventPlace,
     LogPart,
     TaskQuery,
     TreePage,
@@ -164,6 +166,38 @@ class MemoryStorage:
                 break
             found.append(recorded)
         return found
+
+    async def few_events(
+        self,
+        tree_id: str,
+        *,
+        until: int,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int,
+        max_bytes: int,
+    ) -> Sequence[Recorded] | None:
+        found = await self.events(tree_id, until=until, task_id=task_id, kinds=kinds, limit=limit + 1)
+        return None if len(found) > limit or sum(map(json_size, found)) > max_bytes else found
+
+    async def event_places(
+        self,
+        tree_id: str,
+        *,
+        until: int,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int,
+    ) -> list[EventPlace]:
+        found = await self.events(tree_id, until=until, task_id=task_id, kinds=kinds, limit=until)
+        return [
+            EventPlace(each.seq, KINDS[type(each.event)], each.task_id, json_size(each))
+            for each in found[-1 : -limit - 1 : -1]
+        ]
+
+    async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
+        wanted = set(seqs)
+        return [recorded for recorded in self._events.get(tree_id, []) if recorded.seq in wanted]
 
     async def folded(self, tree_id: str) -> int:
         return self._folded.get(tree_id, 0)

@@ -4,9 +4,24 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Select, Table, bindparam, false, func, literal_column, or_, select, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.sql.elements import ColumnClause
 
 from core.owners import tenant_of
@@ -96,6 +111,14 @@ TENANTS = (
     "WITH RECURSIVE found(tenant) AS (SELECT min(tenant) FROM tasks UNION ALL "
     "SELECT (SELECT min(tenant) FROM tasks WHERE tenant > found.tenant) FROM found WHERE found.tenant IS NOT NULL) "
     "SELECT tenant FROM found WHERE tenant IS NOT NULL"
+)
+_IS_OF_TREE = events.c.tree_id == bindparam("tree_id")
+EVENTS_AT = compiled(
+    select(events.c.tree_id, events.c.seq, case((_IS_OF_TREE, events.c.body)), case((_IS_OF_TREE, events.c.crc)))
+    .where(tuple_(events.c.tree_id, events.c.seq) >= tuple_(bindparam("tree_id"), bindparam("first")))
+    .where(or_(events.c.seq.in_(_IDS), events.c.tree_id != bindparam("tree_id")))
+    .order_by(events.c.tree_id, events.c.seq)
+    .limit(bindparam("limit"))
 )
 LIVE_TREES = compiled(select(trees.c.id).where(trees.c.is_live == true()).order_by(trees.c.created_at, trees.c.id))
 
@@ -276,6 +299,62 @@ def _event_list(until: bool, task: bool, kinds: int | None) -> Statement:
     statement = statement.where(events.c.tree_id == bindparam("tree_id"), events.c.seq > bindparam("after"))
     if until:
         statement = statement.where(events.c.seq <= bindparam("until"))
+    if task:
+        statement = statement.where(events.c.task_id == bindparam("task_id"))
+    if kinds is not None:
+        statement = statement.where(_one_of(events.c.kind, "kind", kinds))
+    return compiled(statement.order_by(events.c.seq).limit(bindparam("limit")))
+
+
+def event_places(tree_id: str, until: int, task_id: str | None, kinds: Collection[str] | None, limit: int) -> Bound:
+    """A tree's latest events, the latest first, without what they carry: SQLite knows sizes without reading values."""
+    values = {"tree_id": tree_id, "until": until, "task_id": task_id, "limit": limit, **_many("kind", kinds or ())}
+    statement = _event_places(task_id is not None, None if kinds is None else len(set(kinds)))
+    return statement.sql, statement.parameters(values)
+
+
+@lru_cache(SHAPES)
+def _event_places(task: bool, kinds: int | None) -> Statement:
+    statement = select(events.c.tree_id, events.c.seq, events.c.kind, events.c.task_id, func.length(events.c.body))
+    first = tuple_(bindparam("tree_id"), bindparam("until"))
+    statement = statement.where(tuple_(events.c.tree_id, events.c.seq) <= first, _matching_or_others(task, kinds))
+    return compiled(statement.order_by(events.c.tree_id.desc(), events.c.seq.desc()).limit(bindparam("limit")))
+
+
+def _matching_or_others(task: bool, kinds: int | None) -> ColumnElement[bool]:
+    """Events of the tree that match, and any of the next tree, where the reader ends.
+
+    SQLite would read each row whole to compare its key with the end of a range, however large the row.
+    """
+    matching: ColumnElement[bool] = true()
+    if task:
+        matching = and_(matching, events.c.task_id == bindparam("task_id"))
+    if kinds is not None:
+        matching = and_(matching, _one_of(events.c.kind, "kind", kinds))
+    return or_(matching, events.c.tree_id != bindparam("tree_id"))
+
+
+def events_at(tree_id: str, seqs: Collection[int]) -> Bound:
+    """A tree's events of these numbers, in order, and then any of the next tree, where the reader ends."""
+    values = {"tree_id": tree_id, "first": min(seqs, default=0), "ids": msgspec.json.encode(list(seqs)).decode()}
+    return EVENTS_AT.sql, EVENTS_AT.parameters({**values, "limit": len(seqs)})
+
+
+def short_events(
+    tree_id: str, until: int, task_id: str | None, kinds: Collection[str] | None, limit: int, longest: int
+) -> Bound:
+    """A tree's events with `seq <= until`, in order; longer ones without what they carry, which is not read."""
+    values = {"tree_id": tree_id, "until": until, "task_id": task_id, "limit": limit, "longest": longest}
+    statement = _short_events(task_id is not None, None if kinds is None else len(set(kinds)))
+    return statement.sql, statement.parameters({**values, **_many("kind", kinds or ())})
+
+
+@lru_cache(SHAPES)
+def _short_events(task: bool, kinds: int | None) -> Statement:
+    is_short = func.length(events.c.body) <= bindparam("longest")
+    statement = select(
+        events.c.tree_id, events.c.seq, case((is_short, events.c.body)), case((is_short, events.c.crc))
+    ).where(events.c.tree_id == bindparam("tree_id"), events.c.seq <= bindparam("until"))
     if task:
         statement = statement.where(events.c.task_id == bindparam("task_id"))
     if kinds is not None:

@@ -102,6 +102,22 @@ class Reader:
         async with self._connection() as connection:
             return await _first_rows(connection, query, most)
 
+    async def decoded(self, query: Bound, decode: Callable[[Row], Value], tree_id: str) -> list[Value]:
+        """The tree's rows, up to the first one of another tree, decoded in the connection's thread."""
+        async with self._connection() as connection:
+            found: list[Value] = await connection._execute(  # type: ignore[no-untyped-call]
+                _decoded_rows, connection._conn, query, decode, tree_id
+            )
+            return found
+
+    async def short_rows(self, query: Bound, most: int, size: int) -> list[Row] | None:
+        """All rows of one statement; None where they are more than `most`, or have more than `size` bytes of text."""
+        async with self._connection() as connection:
+            rows: list[Row] | None = await connection._execute(  # type: ignore[no-untyped-call]
+                _short_rows, connection._conn, query, most, size
+            )
+            return rows
+
     async def list_page(self, query: Bound, most: int) -> "Page":
         """As `page`, for a list. Raises QueryTooLong."""
         async with self._list_connection() as connection:
@@ -183,12 +199,36 @@ class Page(NamedTuple):
 
     rows: list[Row]
     is_cut: bool
+    size: int = 0  # bytes of their JSON, where these are bounded
 
 
 async def _first_rows(connection: aiosqlite.Connection, query: Bound, most: int | None) -> Page:
     """In one visit to the connection's thread, for which aiosqlite has no public way but to fetch all rows."""
     page: Page = await connection._execute(_page, connection._conn, query, most)  # type: ignore[no-untyped-call]
     return page
+
+
+def _decoded_rows(
+    connection: sqlite3.Connection, query: Bound, decode: Callable[[Row], Value], tree_id: str
+) -> list[Value]:
+    values: list[Value] = []
+    with closing(connection.execute(*query)) as cursor:
+        for row in cursor:
+            if row[0] != tree_id:
+                break
+            values.append(decode(row))
+    return values
+
+
+def _short_rows(connection: sqlite3.Connection, query: Bound, most: int, size: int) -> list[Row] | None:
+    rows: list[Row] = []
+    with closing(connection.execute(*query)) as cursor:
+        for row in cursor:
+            rows.append(row)
+            size -= size + 1 if row[2] is None else len(row[2])  # one that is too long comes without its text
+            if size < 0 or len(rows) > most:
+                return None
+    return rows
 
 
 def _page(connection: sqlite3.Connection, query: Bound, most: int | None) -> Page:
@@ -199,10 +239,10 @@ def _page(connection: sqlite3.Connection, query: Bound, most: int | None) -> Pag
         size = 0
         for row in cursor:
             if size >= most:
-                return Page(rows, is_cut=True)
+                return Page(rows, is_cut=True, size=size)
             rows.append(row)
             size += _size(row)
-        return Page(rows, is_cut=False)
+        return Page(rows, is_cut=False, size=size)
 
 
 class _Chunk(NamedTuple):

@@ -37,6 +37,7 @@ from core.storage.base import (
     DocumentQuery,
     EndedQuery,
     EndedTree,
+    EventPlace,
     LogPart,
     TaskQuery,
     TreePage,
@@ -53,6 +54,8 @@ from core.storage.writer import CLOSED, Writer
 from core.task import Task, TreeHead
 
 # Where the JSON stands in the rows that codec reads.
+LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop
+CHECK_SECONDS = 5.0  # how long a start looks for damage in the file
 CHECK_SECONDS = 5.0  # how long a start looks for damage in a small file
 SMALL_FILE = 8 * 1024 * 1024  # bytes; a larger one is checked beside the work
 
@@ -292,7 +295,38 @@ class SqlStorage:
     ) -> Sequence[Recorded]:
         query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
         page = await self._reading().page(query, max_bytes)
+        if page.size > LARGE:
+            return await asyncio.to_thread(list, map(codec.read_event, page.rows))
         return await in_pieces(page.rows, codec.read_event)
+
+    async def few_events(
+        self,
+        tree_id: str,
+        *,
+        until: int,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int,
+        max_bytes: int,
+    ) -> Sequence[Recorded] | None:
+        query = queries.short_events(tree_id, until, task_id, kinds, limit + 1, max_bytes)
+        rows = await self._reading().short_rows(query, limit, max_bytes)
+        return None if rows is None else await in_pieces(rows, codec.read_event)
+
+    async def event_places(
+        self,
+        tree_id: str,
+        *,
+        until: int,
+        task_id: str | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int,
+    ) -> list[EventPlace]:
+        query = queries.event_places(tree_id, until, task_id, kinds, limit)
+        return await self._reading().decoded(query, lambda row: EventPlace._make(row[1:]), tree_id)
+
+    async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
+        return await self._reading().decoded(queries.events_at(tree_id, seqs), codec.read_event, tree_id)
 
     async def folded(self, tree_id: str) -> int:
         rows = await self._reading().rows(retire.fold_of(tree_id))

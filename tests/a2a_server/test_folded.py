@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_server import streams
-from a2a_server.streams import read_events
+from a2a_server import snapshots, streams
+from a2a_server.limits import Permit
 from a2a_server.translate import CONVERSATION, OUTPUT, snapshot
 from core import events as e
 from core.events import KINDS, Event, Recorded
@@ -244,6 +244,7 @@ async def test_a_task_that_is_removed_after_its_log_was_folded_under_a_reader_is
             1,
             first=None,
             until_input=False,
+            permit=Permit(),
         )
         monkeypatch.setattr(call.session.storage, "head", gone)
         with pytest.raises(Exception, match="not found"):
@@ -251,26 +252,26 @@ async def test_a_task_that_is_removed_after_its_log_was_folded_under_a_reader_is
 
 
 @pytest.mark.asyncio
-async def test_a_snapshot_of_many_pages_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folding between two pages would show the pieces twice, or not at all."""
+async def test_a_snapshot_of_a_long_log_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folding between the look at a log and its reading would show the pieces twice, or not at all."""
     async with calling() as call:
-        task_id = await slow_pages(call, monkeypatch)
-        head = await call.session.storage.head(task_id)
+        task_id = (await call.send("chunks"))["id"]
+        task = await call("GetTask", {"id": task_id})
         storage, keep = call.session.storage, keeper(call)
-        real, reads = storage.events, 0
+        monkeypatch.setattr(snapshots, "SHORT", 0)
+        real, reads = storage.event_places, 0
 
-        async def events(*args: Any, **named: Any) -> Any:
+        async def event_places(*args: Any, **named: Any) -> Any:
             nonlocal reads
-            page = await real(*args, **named)
+            places = await real(*args, **named)
             reads += 1
-            if reads == 2:
-                await keep.round()
-            return page
+            if reads == 1:
+                assert await keep.round() == (1, 0)
+            return places
 
-        monkeypatch.setattr(storage, "events", events)
-        found = await read_events(storage, task_id, 0, until=head.version)
-        assert reads > 2
-        assert [each.seq for each in found] == [each.seq for each in await real(task_id)]
+        monkeypatch.setattr(storage, "event_places", event_places)
+        assert await call("GetTask", {"id": task_id}) == task
+        assert reads == 2
 
 
 @pytest.mark.asyncio

@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.acceptance.process import ROOT, ServerProcess
 from tests.clients.agent import FACE, FILE, SEPARATORS
+from tests.clients.drivers.telling import PLAIN
 
 DRIVERS = Path(__file__).parent / "drivers"
 PAGE = ROOT / "docs" / "conformance.md"
@@ -34,6 +35,8 @@ NO_DATA = "shows no data of a part that is neither text nor file"
 NO_FILE = "shows no files"
 NO_STREAM_FAILURE = "shows no status message of a stream, so neither an error nor a reason"
 OWN_MESSAGE = "shows the last message of the history for a task without artifacts: the user's own"
+MIXED = "calls the methods of v0.3 and reads the answers of v1.0 (`result.task`), so it sees nothing of either"
+PLAIN_NAMES = tuple(text.partition(" ")[0] for text in PLAIN)
 SPACES = "puts a space between the pieces of one text"
 
 
@@ -83,7 +86,7 @@ CLIENTS = (
     ),
     Client("BeeAI", "client-beeai", "beeai_agent.py", faults={"file": NO_FILE}),
     Client("LiteLLM", "client-litellm", "litellm_client.py"),
-    Client("fasta2a", "client-fasta2a", "fasta2a_client.py"),
+    Client("fasta2a", "client-fasta2a", "fasta2a_client.py", faults=dict.fromkeys((*PLAIN_NAMES, "ask"), MIXED)),
     Client(
         "AI SDK",
         "js-ai-sdk",

@@ -14,7 +14,7 @@ from a2a_server.push.configs import ConfigStore, Standing, Vault
 from a2a_server.push.outbox import Outbox, Patience
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Caller, Enrolled, Webhooks
-from a2a_server.v0_3.translate import push_body
+from a2a_server.v0_3.dialect import A2A_0_3
 from core.egress import DestinationNotAllowed, EgressPolicy, FetchTimeout, Outgoing
 from core.errors import TaskNotFound
 from core.fetched import EgressError, Incoming
@@ -27,7 +27,7 @@ PATIENCE = Patience(initial=0.5, longest=30.0, max_age=60.0)
 TIMEOUT = 10.0
 LIMIT = 3  # webhooks of a task
 RECEIVERS = 4
-TASK_BODIES = {"0.3": push_body}
+TASK_BODIES = {"0.3": A2A_0_3}
 KINDS: Sequence[tuple[str, list[str]]] = (
     ("1.0", []), ("1.0", []), ("1.0", ["nodes"]), ("1.0", ["nodes", "chunks"]), ("0.3", []), (TASKS, []),
 )  # fmt: skip

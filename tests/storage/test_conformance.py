@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -627,3 +628,69 @@ async def test_a_storage_tells_what_it_holds_for_whom_and_whether_it_takes_write
     assert bool(storage.identity) is is_kept
     assert (storage.written("ann") > 0) is (await storage.stored("ann") > 0) is is_kept
     assert (storage.written("bob"), await storage.stored("bob")) == (0, 0)
+
+
+async def with_messages(storage: Storage, sizes: Sequence[int]) -> None:
+    """A tree "t" of two tasks; its second event and the following ones are messages of so many characters."""
+    for neighbour in ("s", "u"):  # in the order of keys before and behind it
+        await storage.append(created(neighbour))
+    first = created("t", 2)
+    await storage.append(first)
+    events = tuple(
+        recorded(first.head, seq, MessageReceived(task_id="t" if seq % 2 else "t.1", message={"x": "y" * size}))
+        for seq, size in enumerate(sizes, 2)
+    )
+    await storage.append(Append(head=replace(first.head, version=1 + len(events)), events=events, tasks=()))
+
+
+@pytest.mark.asyncio
+async def test_few_events_are_read_whole_or_not_at_all(storage: Storage) -> None:
+    await with_messages(storage, [10, 1_000, 10])
+    said = ["message_received"]
+
+    async def seqs(**bounds: object) -> list[int] | None:
+        bounds = {"until": 4, "limit": 10, "max_bytes": 10_000, **bounds}
+        found = await storage.few_events("t", **bounds)  # type: ignore[arg-type]
+        return None if found is None else [each.seq for each in found]
+
+    assert await seqs() == [1, 2, 3, 4]
+    assert await seqs(limit=4) == [1, 2, 3, 4]
+    assert await seqs(limit=3) is None
+    assert await seqs(max_bytes=1_000) is None, "one of them is larger"
+    assert await seqs(until=2, max_bytes=1_000) == [1, 2]
+    assert await seqs(until=3, kinds=said, max_bytes=1_100) is None, "the last of them is too large"
+    assert await seqs(task_id="t.1", kinds=said, max_bytes=1_000) == [2, 4]
+    assert await seqs(kinds=[]) == []
+    size = sum(place.size for place in await storage.event_places("t", until=4, limit=10))
+    assert await seqs(max_bytes=size) == [1, 2, 3, 4]
+    assert await seqs(max_bytes=size - 1) is None
+
+
+@pytest.mark.asyncio
+async def test_places_of_events_are_known_without_their_bodies(storage: Storage) -> None:
+    await with_messages(storage, [10, 1_000, 10])
+    said = ["message_received"]
+
+    places = await storage.event_places("t", until=4, limit=10)
+    assert [place[:3] for place in places] == [
+        (4, "message_received", "t.1"),
+        (3, "message_received", "t"),
+        (2, "message_received", "t.1"),
+        (1, "tree_created", "t"),
+    ]
+    assert [place.size > 1_000 for place in places] == [False, True, False, False]
+    assert places[1].size - places[2].size == 988, "990 more characters, and a shorter id"
+    assert await storage.event_places("t", until=4, limit=2) == places[:2]
+    assert await storage.event_places("t", until=3, limit=9, kinds=said, task_id="t.1") == [places[2]]
+    assert await storage.event_places("t", until=4, limit=9, kinds=[]) == []
+
+
+@pytest.mark.asyncio
+async def test_events_are_read_by_their_numbers(storage: Storage) -> None:
+    await with_messages(storage, [10, 1_000, 10])
+
+    assert [each.seq for each in await storage.events_at("t", [4, 2, 9])] == [2, 4]
+    assert await storage.events_at("t", [2, 4]) == [each for each in await storage.events("t") if each.seq in (2, 4)]
+    assert await storage.events_at("t", []) == []
+    assert [each.tree_id for each in await storage.events_at("u", [1, 2])] == ["u"]
+    assert await storage.events_at("v", [1]) == await storage.event_places("r", until=9, limit=9) == []

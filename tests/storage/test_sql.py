@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from core.storage import codec, queries, retire
 from core.storage import reader as reader_module
 from core.storage import sql as sql_module
 from core.storage.backup import back_up, restore
-from core.storage.base import Append, Document, DocumentQuery, LogPart, TaskQuery, TreeQuery
+from core.storage.base import LOG_BYTES, Append, Document, DocumentQuery, LogPart, TaskQuery, TreeQuery
 from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock, file_system
 from core.storage.reader import LIST_CONNECTIONS, Reader
@@ -970,3 +971,30 @@ async def test_children_that_are_too_large_together_are_refused(
 async def test_a_list_that_fails_for_another_reason_is_no_list_that_took_too_long(storage: SqlStorage) -> None:
     with pytest.raises(StorageError, match="SQLITE_ERROR"):
         await storage._reading().list_page(("SELECT nothing FROM nowhere", ()), 10)
+
+
+@pytest.mark.asyncio
+async def test_a_large_page_of_a_log_is_decoded_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = SqlStorage(str(tmp_path / "t.db"))
+    await storage.open()
+    first = created("t")
+    await storage.append(first)
+    message = {"x": "y" * sql_module.LARGE}
+    event = recorded(first.head, 2, MessageReceived(task_id="t", message=message))
+    await storage.append(Append(head=replace(first.head, version=2), events=(event,), tasks=()))
+    threads: list[int] = []
+    real = codec.read_event
+
+    def read_event(row: Any) -> Any:
+        threads.append(threading.get_ident())
+        return real(row)
+
+    monkeypatch.setattr(codec, "read_event", read_event)
+    assert (await storage.events("t", max_bytes=LOG_BYTES))[1] == event
+    assert threading.get_ident() not in threads
+    threads.clear()
+    assert (await storage.events("t", until=1, max_bytes=LOG_BYTES))[0].seq == 1
+    assert threads == [threading.get_ident()]
+    await storage.close()

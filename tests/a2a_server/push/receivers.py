@@ -10,7 +10,7 @@ from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import ConfigStore, PushConfig, Standing, Vault
 from a2a_server.push.outbox import Outbox, Patience
 from a2a_server.push.sender import Failed
-from a2a_server.v0_3.translate import push_body
+from a2a_server.v0_3.dialect import A2A_0_3
 from core.session import Session
 from tests.core.cores import LoopClock
 
@@ -69,7 +69,7 @@ class Post:
 
     def __post_init__(self) -> None:
         self.store = ConfigStore(self.session.storage, Vault(()))
-        teller = Teller(self.session, {"0.3": push_body})
+        teller = Teller(self.session, {"0.3": A2A_0_3})
         self.outbox = Outbox(
             self.session,
             self.store,

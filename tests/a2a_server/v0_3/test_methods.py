@@ -13,6 +13,7 @@ from a2a_server.protocol import types as v1
 from a2a_server.protocol.errors import Overloaded, PushNotificationNotSupported, TaskNotFound, UnsupportedOperation
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.methods import table
+from core.task import TaskStatus
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, running, somebody, until, unwrapped
 
 SAID = {"kind": "message", "messageId": "m1", "role": "user", "parts": [{"kind": "text", "text": "hi"}]}
@@ -308,7 +309,11 @@ def door_of(**handlers: Any) -> Door:
     names += ("ListTaskPushNotificationConfigs",)
     streams = ("SendStreamingMessage", "SubscribeToTask")
     v1_methods = [Method(name=name, handler=handlers.get(name, unused), is_stream=name in streams) for name in names]
-    return Door(table(v1_methods))
+
+    async def status(context: RequestContext, task_id: str) -> TaskStatus:
+        return TaskStatus.IN_PROGRESS
+
+    return Door(table(v1_methods, status))
 
 
 class Webhooks:

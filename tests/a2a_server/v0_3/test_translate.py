@@ -192,10 +192,6 @@ def test_task_says_what_it_is() -> None:
     }
 
 
-def test_webhook_gets_the_bare_task() -> None:
-    assert json.loads(to.push_body(TASK)) == told(to.task_of(TASK))
-
-
 @pytest.mark.parametrize("is_last", [True, False])
 def test_a_status_update_says_whether_the_stream_ends(is_last: bool) -> None:
     update = v1.TaskStatusUpdateEvent(

@@ -24,7 +24,16 @@ function shown(event) {
 async function say(text, sessionId) {
   const found = [];
   const newMessage = { role: "user", parts: [{ text }] };
-  for await (const event of runner.runAsync({ userId: "u", sessionId, newMessage })) found.push(...shown(event));
+  let pieces = []; // a chat shows the pieces of an answer as they come, and not again as a whole
+  for await (const event of runner.runAsync({ userId: "u", sessionId, newMessage })) {
+    const next = shown(event);
+    if (event.partial) pieces.push(...next);
+    else if (next.length && next.join("") === pieces.join("")) {
+      pieces = [];
+      continue;
+    }
+    found.push(...next);
+  }
   return found;
 }
 

@@ -1,0 +1,1 @@
+"""One program for each client; each runs in the environment of its client."""
