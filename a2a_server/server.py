@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import FrameType
 
 import uvicorn
@@ -106,6 +106,7 @@ class Server(uvicorn.Server):
         )
         self._application = application
         self._ready = ready
+        self._until_end = ExitStack()
         self.told_to_end = threading.Event()
         self._told_at: float | None = None
         self._clock_watch = ClockWatch(application.session.clock)
@@ -113,6 +114,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
         await self._application.start()
+        self._until_end.enter_context(self._application.session.family.owns_forks())
         if self.config.ssl is not None:  # we make the handshakes ourselves, and uvicorn none
             self.config.http_protocol_class, self.config.ssl = shaking(self._connection, self.config.ssl), None
         await super().startup(sockets)
@@ -145,6 +147,7 @@ class Server(uvicorn.Server):
             group.create_task(self._application.finish(drain, INTERRUPTING))
             await super().shutdown(sockets)
         await self._application.stop(max(INTERRUPTING, ends_at - time.monotonic()))
+        self._until_end.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for an orderly end, and then the exit code is 0; the second one ends the process.

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from a2a_server.cli.client import say
+from core.executors.family import Family
+from core.executors.marks import VARIABLE
 
 LOOK_EVERY = 0.3  # seconds
 OPTION = "--reload"
+
+_family = Family()
 
 Seen = dict[Path, tuple[int, int]]
 
@@ -62,9 +66,13 @@ def _is_environment(place: str, name: str) -> bool:
 
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """In a process group of its own: Ctrl-C on the terminal reaches this process only, which passes it on once."""
+    """In a process group of its own: Ctrl-C on the terminal reaches this process only, which passes it on once.
+
+    It has a mark, so that it ends when this process is killed.
+    """
     command = [sys.executable, "-P", "-m", "a2a_server", *(each for each in arguments if each != OPTION)]
-    return subprocess.Popen(command, process_group=0)
+    environment = {**os.environ, VARIABLE: _family.new_mark().text()}
+    return subprocess.Popen(command, process_group=0, env=environment)
 
 
 def _wait_for_a_change(

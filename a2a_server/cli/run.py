@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -105,8 +105,9 @@ async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool)
     session = build(config, storage=None if settings["database"] else MemoryStorage()).session
     plan = session.plan(items)
     received: list[int] = []
-    with _cancelled_by_signals(received):
+    with _cancelled_by_signals(received), ExitStack() as forks:
         async with session:
+            forks.enter_context(session.family.owns_forks())
             head = await session.create(plan, execute=True)
             view = tree_view(tree_object(head, plan.tasks))
             try:

@@ -1,18 +1,21 @@
 """The children of one session: each has a mark, and none outlives the process that started it.
 
 A warden, a process of its own, is started with the first child. When this process is gone, however it ended, the warden
-ends every process that carries its mark. Should the warden be killed as well, the next start does it.
+ends every process that carries its mark. Should the warden be killed as well, the next start does it. A process that
+does nothing but run tasks marks what its executors start and fork by themselves, too.
 """
 
 import asyncio
 import itertools
+import mmap
 import os
 import secrets
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from core.executors import marks
-from core.executors.marks import Mark
+from core.executors.marks import VARIABLE, Mark
 
 NO_DATABASE = "memory"
 
@@ -35,13 +38,52 @@ class Family:
             return 0
         own = _warden.process
         return await asyncio.to_thread(
-            marks.end_marked, lambda mark: mark.database == self.database and mark.process != own
+            marks.end_marked, lambda mark: mark.database == self.database and mark.process != own, forks=True
         )
+
+    @contextmanager
+    def owns_forks(self) -> Iterator[None]:
+        """Within it, whatever this process starts or forks has a mark: for one that does nothing but run tasks.
+
+        Raises OSError when the warden cannot be started.
+        """
+        mark = Mark(self.database or NO_DATABASE, _warden.process, str(os.getpid()))
+        _warden.start()
+        before = os.environ.get(VARIABLE)
+        os.environ[VARIABLE] = mark.text()
+        try:
+            with _mapped(mark):
+                yield
+        finally:
+            if before is None:
+                os.environ.pop(VARIABLE, None)
+            else:
+                os.environ[VARIABLE] = before
+            if mark.number == str(os.getpid()):  # not in a fork that ends by itself
+                # Now, and not after the end: `multiprocessing` would wait for its children there.
+                marks.end_marked(lambda found: found == mark, forks=True)
 
 
 async def end_all(mark: Mark) -> None:
     """End the child with this mark and whatever it started, wherever that went."""
     await asyncio.to_thread(marks.end_marked, lambda found: found == mark)
+
+
+@contextmanager
+def _mapped(mark: Mark) -> Iterator[None]:
+    """A mapping with the mark for a name. A forked child has it as well and cannot close it; exec ends it."""
+    try:
+        file = os.memfd_create(f"{VARIABLE}={mark.text()}")
+    except (AttributeError, OSError):  # another system, or a sandbox without it: forks are not found
+        yield
+        return
+    try:
+        os.truncate(file, mmap.PAGESIZE)
+        mapping = mmap.mmap(file, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
+    finally:
+        os.close(file)
+    with mapping:
+        yield
 
 
 class _Warden:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from a2a_server.cli.reload import look
@@ -86,3 +87,12 @@ def test_python_files_are_looked_at_but_those_of_environments(tmp_path: Path) ->
     seen = look([tmp_path], [tmp_path / "f.txt", tmp_path / "missing.toml"])
 
     assert sorted(str(path.relative_to(tmp_path)) for path in seen) == ["a.py", "f.txt", "sub/b.py"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="marks are read in /proc")
+def test_a_server_does_not_outlive_the_process_that_watches_its_files(process: subprocess.Popen[str]) -> None:
+    ready(process)
+    left = psutil.Process(process.pid).children(recursive=True)
+    assert any("serve" in each.cmdline() for each in left)
+    process.kill()
+    assert psutil.wait_procs(left, 30)[1] == []
