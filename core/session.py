@@ -262,10 +262,8 @@ class Session:
     ) -> TreeHead:
         """Store a tree with its documents, and with `execute` start it in the same transaction.
 
-        `is_large`: what it holds may have megabytes, and is counted beside the event loop.
-
-        Raises VersionConflict when one of the documents is there already, NoRoom when its inputs do not fit into
-        memory, and InvalidPlan for an input schema that cannot be used and was too large for `plan` to tell.
+        `is_large`: it may have megabytes, and is counted beside the event loop. Raises VersionConflict when one of the
+        documents is there, NoRoom when its inputs do not fit into memory, InvalidPlan for an unusable input schema.
         """
         root = next(task for task in plan.tasks if task.id == plan.root_id)
         if plan.unjudged and (problems := await judge_rest(plan.unjudged, root.owner, self.judges)):

@@ -80,17 +80,20 @@ async def test_the_events_of_a_task_are_for_operators(guarded: RunningServer) ->
 
 
 @pytest.mark.asyncio
-async def test_an_operator_sees_his_own_tasks_only(guarded: RunningServer) -> None:
+async def test_an_operator_sees_the_tasks_of_its_tenant_only(guarded: RunningServer) -> None:
     keys = guarded.application.keys
-    operators = [(await keys.create(Grant(principal=name, is_operator=True)))[1] for name in ("ann", "bob")]
+    people = (("ann", "one"), ("bob", "one"), ("eve", "two"))
+    operators = [
+        (await keys.create(Grant(principal=name, tenant=tenant, is_operator=True)))[1] for name, tenant in people
+    ]
     create = {"jsonrpc": "2.0", "id": 1, "method": "tasks.create", "params": [{"name": "echo"}]}
     async with guarded.client() as client:
         made = await client.post("/", json=create, headers={"X-API-Key": operators[0]})
         task_id = made.json()["result"]["root_task_id"]
         get = {"jsonrpc": "2.0", "id": 1, "method": "tasks.get", "params": {"task_id": task_id}}
         answers = [(await client.post("/", json=get, headers={"X-API-Key": key})).json() for key in operators]
-        assert answers[0]["result"]["id"] == task_id
-        assert answers[1]["error"]["code"] == -32001
+        assert [answer["result"]["id"] for answer in answers[:2]] == [task_id] * 2
+        assert answers[2]["error"]["code"] == -32001
 
 
 @pytest.mark.asyncio

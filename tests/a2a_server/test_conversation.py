@@ -64,7 +64,10 @@ TALKS = {  # what it says, and what its final status says of it
     returns_nothing: (["thinking", "said"], "said"),
     returns_no_parts: (["said"], "said"),
     streams_then_says: (["said"], "said"),
-    thinks_and_fails: (["thinking"], "broke"),
+    thinks_and_fails: (
+        ["thinking"],
+        f"ValueError: broke (test_conversation.py:{thinks_and_fails.__code__.co_firstlineno + 2})",
+    ),
 }
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from a2a_server.context import Principal, RequestContext
 from a2a_server.methods import a2a as methods_a2a
-from tests.a2a_server.conftest import Caller, RpcError, calling, message, somebody, tree_message
+from core.owners import owner_of
+from tests.a2a_server.conftest import Caller, RpcError, calling, message, tree_message
 
 FAN = (
     {"id": "root", "name": "folder"},
@@ -513,6 +514,7 @@ async def test_trees_of_the_task_methods_are_invisible(call: Caller) -> None:
 
 @pytest.mark.asyncio
 async def test_foreign_task_looks_exactly_like_a_missing_one(call: Caller) -> None:
+    mallory = Principal(id="mallory", tenant="other", owner=owner_of("other", "mallory"), is_operator=True)
     task = await call.send("ask")
     for method, params in (
         ("GetTask", {"id": task["id"]}),
@@ -529,11 +531,11 @@ async def test_foreign_task_looks_exactly_like_a_missing_one(call: Caller) -> No
         ("tasks.copy", {"task_id": task["id"]}),
         ("tasks.execute", {"task_id": task["id"]}),
     ):
-        error = await refused(call, method, params, principal=somebody("mallory"))
+        error = await refused(call, method, params, principal=mallory)
         assert (error.code, error.message) == (-32001, "Task not found"), method
-    assert (await call("ListTasks", {}, principal=somebody("mallory")))["totalSize"] == 0
-    assert await call("tasks.list", {}, principal=somebody("mallory")) == []
-    (answer,) = await call("tasks.cancel", {"task_ids": [task["id"]]}, principal=somebody("mallory"))
+    assert (await call("ListTasks", {}, principal=mallory))["totalSize"] == 0
+    assert await call("tasks.list", {}, principal=mallory) == []
+    (answer,) = await call("tasks.cancel", {"task_ids": [task["id"]]}, principal=mallory)
     assert answer["status"] == "failed"
     assert state(await call("GetTask", {"id": task["id"]})) == "INPUT_REQUIRED"
 
