@@ -6,7 +6,7 @@ Nothing else bounds the memory that small values take: an object without members
 from collections.abc import Iterator
 from itertools import accumulate
 
-PIECE = 64 * 1024  # bytes of a text that are taken apart at a time
+PIECE = 64 * 1024  # bytes of a text that are taken apart at a time; two at least
 
 LONGEST_NUMBER = 400  # digits: any float has fewer
 

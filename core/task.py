@@ -237,8 +237,7 @@ def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
             return status is TaskStatus.COMPLETED and not is_skipped
         case On.FAILURE:
             return status is not TaskStatus.COMPLETED
-        case On.ANY:
-            return True
+    return True
 
 
 def changed_task(task: Task, changes: dict[str, Any], at: float) -> Task:

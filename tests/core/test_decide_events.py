@@ -427,3 +427,24 @@ def test_a_late_report_is_refused_with_its_attempt() -> None:
     with pytest.raises(StaleAttempt) as refused:
         decide(c.CompleteTask("a", 7), tree, NOW)
     assert "a" in str(refused.value).split() and "7" in str(refused.value)
+
+
+def test_a_cancel_by_its_own_attempt_is_that_attempts_only() -> None:
+    tree = running(task("a"))
+    start(tree, "a")
+    with pytest.raises(StaleAttempt):
+        do(tree, c.Cancel("a", attempt=2))
+    do(tree, c.Cancel("a", attempt=1))
+    assert tree.tasks["a"].status is TaskStatus.CANCELLED
+
+
+@pytest.mark.parametrize(("keys", "answers"), [((), ("one", "two")), (("k1", "k2"), ("one",)), (("k1", "k2"), ())])
+def test_answers_are_as_many_as_the_questions(keys: tuple[str, ...], answers: tuple[str, ...]) -> None:
+    tree = running(task("a"))
+    start(tree, "a")
+    do(tree, c.RequestInput("a", 1, (), keys=keys))
+    with pytest.raises(InvalidPlan, match=r"answers: task a asks [12] question"):
+        do(tree, c.ProvideInput("a", None, each=answers, is_exact=True))
+    exact = ("one", "two")[: max(1, len(keys))]
+    (event,) = do(tree, c.ProvideInput("a", None, each=exact, is_exact=True))
+    assert event == e.InputProvided("a", "one", None, None, exact[1:])

@@ -182,3 +182,14 @@ def test_a_field_that_a_group_cannot_mean_is_refused(name: str, field: str, valu
         assert problem.message == "the group 'g' runs nothing; give it to the tasks below it"
     else:
         assert planned(name=name, **{field: value}).tasks[1].is_group == (name == "folder")
+
+
+def test_a_group_whose_time_is_over_ends_though_it_waits_for_a_task_elsewhere() -> None:
+    tree = running(task("far"), task("g", "far", executor=None, deadline=NOW + 5), task("a", parent="g"))
+    start(tree, "far", "a")
+    complete(tree, "a")
+    do(tree, c.ExpireTask("g"), NOW + 5)
+    assert tree.tasks["g"].status is FAILED
+    assert tree.tasks["g"].cause is Cause.DEADLINE
+    complete(tree, "far")
+    assert tree.status is FAILED

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from core.errors import StorageError
 from core.storage import integrity
 from core.storage.base import Document, TreeQuery
-from core.storage.integrity import MAX_PROBLEMS, Verdict, examine, require_whole
+from core.storage.integrity import MAX_PROBLEMS, Verdict, examine, require_commits, require_whole
 from core.storage.migrate import REVISIONS
 from core.storage.sql import SqlStorage
 from core.storage.witness import Witness, noted_commit, witness_path
@@ -296,3 +296,9 @@ async def test_a_check_that_cannot_be_made_is_told(
 def test_a_check_that_nobody_waits_for_ends(path: Path) -> None:
     assert not examine(path, goes_on=lambda: False).is_complete
     assert examine(path, goes_on=lambda: True) == WHOLE
+
+
+def test_commits_of_a_file_that_cannot_be_read_are_no_answer(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 1_000)
+    with pytest.raises(StorageError, match="cannot be read"):
+        require_commits(path)

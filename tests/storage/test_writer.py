@@ -422,7 +422,8 @@ async def test_a_long_log_begins_anew_although_reads_overlap(
         await storage.append(created(f"t{n}", 10))
     for reader in readers:
         reader.close()
-    assert log.stat().st_size < 250 * 4120
+    # 193 pages where each checkpoint gets its turn at once; a busy machine may miss one or two. Without: over 1,000.
+    assert log.stat().st_size < 500 * 4120
 
 
 @pytest.mark.parametrize("are_jobs", [False, True])
