@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 from core.errors import ConfigurationError
 from core.executors.process_worker import text_of, where
@@ -23,11 +24,13 @@ def load_executors(names: Iterable[str]) -> None:
     Modules are looked for in the current folder, too. Raises ConfigurationError that names the one that cannot be
     imported, with the reason and the line, or that registers nothing.
     """
+    loaded = set[str]()
     for name in names:
         is_file = name.endswith(".py")
         folder = Path(name).absolute().parent if is_file else Path.cwd()
         before = _registered()
-        is_new = (Path(name).stem if is_file else name) not in sys.modules
+        module = Path(name).stem if is_file else name
+        is_new = module not in sys.modules
         try:
             if name.endswith(".py"):
                 _import_file(Path(name))
@@ -41,10 +44,12 @@ def load_executors(names: Iterable[str]) -> None:
             raise ConfigurationError(f"executors {name}: {error} ({place})") from error
         except BaseException as error:  # foreign code (also SystemExit), and it is the operator who reads the reason
             raise ConfigurationError(f"executors {name}: {text_of(error)}{_hidden(error, folder)}") from error
-        if is_new and before == _registered():
+        imported = {each.__name__ for each in vars(sys.modules[module]).values() if isinstance(each, ModuleType)}
+        if is_new and before == _registered() and not imported & loaded:
             raise ConfigurationError(
                 f"executors {name}: it registers nothing; put @executor above a function (from core import executor)"
             )
+        loaded.add(module)
 
 
 def _registered() -> int:

@@ -210,9 +210,10 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason_in_one_line(
 )
 def test_a_file_that_registers_something_is_taken(tmp_path: Path, content: str, executors: list[str]) -> None:
     hooks = default_registry.hooks
-    (tmp_path / "good.py").write_text(content)
+    name = f"good_{len(executors)}.py"  # a module of its own: what was imported stays
+    (tmp_path / name).write_text(content)
     try:
-        load_executors([str(tmp_path / "good.py")])
+        load_executors([str(tmp_path / name)])
         assert all(each in default_registry for each in executors)
     finally:
         hooks.clear()

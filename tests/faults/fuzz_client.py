@@ -278,7 +278,7 @@ class Campaign:
 
     def _count(self, number: int, status: int, body: bytes) -> None:
         self.statuses[status] += 1
-        if status >= 500:
+        if status >= 500 and status != 501:  # an unknown method or transfer coding (RFC 9110 §15.6.2)
             self._fail(number, None, f"status {status}: {body[:500]!r}")
 
     def _fail(self, number: int, shot: Shot | None, text: str) -> None:

@@ -3,7 +3,7 @@
 What there was to tell is worked out from the stored log, afterwards and at once.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from core import events as e
 from core.events import Recorded
 from core.node_status import node_status
 from core.storage.memory import MemoryStorage
+from core.task import Task
 from tests.simulation.ledger import CUT, GONE, TAKEN, Attempt, Hook
 from tests.simulation.webhooks import PATIENCE, TASK_BODIES
 from tests.simulation.world import Violation, World
@@ -31,9 +32,10 @@ class _Due(NamedTuple):
     bodies: tuple[bytes, ...]
 
 
-def _whole(log: list[Recorded]) -> MemoryStorage:
-    """A storage that has it, without what was folded, and answers at once."""
+def _whole(log: list[Recorded], tasks: Iterable[Task]) -> MemoryStorage:
+    """A storage that has it, without what was folded, and answers at once. Of the tasks only their place counts."""
     storage = MemoryStorage()
+    storage._tasks = {task.id: task for task in tasks}
     storage._events[log[0].tree_id] = log
     return storage
 
@@ -94,7 +96,8 @@ class _Case:
     def _what_is_due(self) -> list[_Due]:
         """What is to be told from the beginning of the registration to the end of the log, by the log alone."""
         config, shown = self._hook.config, self._hook.standing.shown
-        teller = Teller(SimpleNamespace(storage=_whole(self._log)), TASK_BODIES)  # type: ignore[arg-type]
+        feed = SimpleNamespace(told=lambda tree_id, version: None)
+        teller = Teller(SimpleNamespace(storage=_whole(self._log, self._kept.tasks), feed=feed), TASK_BODIES)  # type: ignore[arg-type]
         head = self._kept.head
         due = []
         statuses = [shown]

@@ -212,6 +212,9 @@ class SimulatedStorage(MemoryStorage):
         self._failed = {}
         await super().open()
 
+    def abandon(self) -> None:
+        """Nothing: a session that is collected is of a process that has died, and another one has the medium now."""
+
     async def close(self) -> None:
         while self._waiting:
             await self._written.wait()
