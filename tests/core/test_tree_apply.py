@@ -9,7 +9,7 @@ from core import commands as c
 from core import events as e
 from core.task import Cause, Question, Task, TaskStatus, TreeHead
 from core.tree import TaskTree
-from tests.core.trees import NOW, do, group, ready, running, start, task, tree_of
+from tests.core.trees import NOW, complete, do, group, ready, running, start, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
 PENDING, WORKING, REJECTED = TaskStatus.PENDING, TaskStatus.IN_PROGRESS, TaskStatus.REJECTED
@@ -304,3 +304,12 @@ def test_what_only_the_log_remembers_changes_nothing_but_the_number(event: e.Eve
     assert tree.head == replace(before, version=before.version + 1)
     assert (tree.tasks, tree.changed_at) == (tasks, LATER)
     tree.check()
+
+
+def test_a_move_that_is_not_legal_is_a_bug_that_is_told() -> None:
+    """The table of legal moves holds for events, too: nothing ends that has ended."""
+    tree = running(task("a"))
+    start(tree, "a")
+    complete(tree, "a")
+    with pytest.raises(ValueError, match="task a cannot go from completed to failed"):
+        tree.apply(e.TaskFailed("a", 1, "too late", Cause.EXECUTOR_ERROR), NOW)
