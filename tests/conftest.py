@@ -1,12 +1,25 @@
 """For all tests: a slow machine is no failure of a property, and what a test logs can be told by another process."""
 
-from collections.abc import Generator
+import sys
+import tempfile
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def nothing_imported_stays() -> Iterator[None]:
+    """Files of executors that a test wrote are gone from the path and the modules after it: names come again."""
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in sys.modules.keys() - modules:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(tempfile.gettempdir()):
+            del sys.modules[name]
 
 
 def encodable(text: str) -> str:
