@@ -1,7 +1,6 @@
 """`a2a-server tasks …` beside what test_cli has of it: run again, since when, how long, what went wrong."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,22 +8,12 @@ import pytest
 import typer
 
 from a2a_server.cli.times import duration_of, moment
-from tests.a2a_server.test_cli import Cli, cli
+from tests.a2a_server.test_cli import Cli, cli, server
 from tests.acceptance.process import ServerProcess
 
-__all__ = ["cli"]  # the fixture
+__all__ = ["cli", "server"]  # the fixtures
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = ServerProcess(tmp_path_factory.mktemp("server")).start()
-    try:
-        yield process
-        assert process.terminate() == 0
-    finally:
-        process.close()
 
 
 def test_a_list_shows_how_long_each_took_and_what_went_wrong(cli: Cli, server: ServerProcess) -> None:

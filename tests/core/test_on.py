@@ -8,10 +8,10 @@ from core import commands as c
 from core import events as e
 from core.errors import InvalidPlan, Problem
 from core.inputs import results_of
-from core.plan import Plan, make_plan, parse_changes
+from core.plan import Plan, parse_changes
 from core.task import Cause, Dependency, On, TaskStatus
 from core.tree import TaskTree
-from tests.core.trees import NOW, complete, do, fail, group, ready, running, start, statuses, task, tree_of
+from tests.core.trees import NOW, complete, do, fail, group, plan_of, ready, running, start, statuses, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
 PENDING, SKIPPED = TaskStatus.PENDING, Cause.SKIPPED
@@ -191,16 +191,7 @@ def test_a_run_of_a_part_skips_at_once_what_it_finds_unmet() -> None:
 def planned(*dependencies: Any, name: str = "work", more: Any = ()) -> Plan:
     first = [{"id": "root", "name": "group"}, {"id": "a", "name": "work", "parent_id": "root"}]
     second = {"id": "b", "name": name, "parent_id": "root", "dependencies": list(dependencies)}
-    ids = iter(range(1000))
-    return make_plan(
-        [*first, second, *more],
-        new_id=lambda: f"n{next(ids)}",
-        now=NOW,
-        resolve=lambda name, schemas, params: "work" if name == "work" else None,
-        known=lambda: ["work"],
-        owner="o",
-        limits=None,
-    )
+    return plan_of([*first, second, *more])
 
 
 @pytest.mark.parametrize(

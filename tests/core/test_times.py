@@ -7,10 +7,10 @@ import pytest
 from core import commands as c
 from core import events as e
 from core.errors import IllegalCommand, InvalidPlan
-from core.plan import Plan, make_plan
+from core.plan import Plan
 from core.task import Cause, TaskStatus
 from core.times import deadline_of, ready_at
-from tests.core.trees import NOW, complete, do, fail, group, ready, running, start, statuses, task
+from tests.core.trees import NOW, complete, do, fail, group, plan_of, ready, running, start, statuses, task
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
 
@@ -142,17 +142,8 @@ def test_only_the_wait_for_a_slot_counts() -> None:
 
 def planned(**fields: Any) -> Plan:
     """A group, or where the fields name the executor a task, with these fields; and a task."""
-    ids = iter(range(9))
-    first = {"id": "g", "name": "folder"} | fields
-    return make_plan(
-        [{"id": "root", "name": "all"}, first | {"parent_id": "root"}, {"id": "a", "name": "work", "parent_id": "g"}],
-        new_id=lambda: f"n{next(ids)}",
-        now=NOW,
-        resolve=lambda name, schemas, params: "work" if name == "work" else None,
-        known=lambda: ["work"],
-        owner="o",
-        limits=None,
-    )
+    first = {"id": "g", "name": "folder", "parent_id": "root"} | fields
+    return plan_of([{"id": "root", "name": "all"}, first, {"id": "a", "name": "work", "parent_id": "g"}])
 
 
 @pytest.mark.parametrize(

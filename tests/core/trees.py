@@ -1,12 +1,15 @@
 """Small trees for the tests of the pure core, and a way to play them without a runner."""
 
 from collections.abc import Iterable
+from itertools import count
+from typing import Any
 
 from msgspec.structs import replace
 
 from core import commands as c
 from core import events as e
 from core.decide import decide
+from core.plan import Plan, make_plan
 from core.task import Dependency, On, Task, TaskStatus, TreeHead
 from core.tree import TaskTree
 
@@ -84,3 +87,17 @@ def fail(tree: TaskTree, name: str, error: str = "boom", now: float = NOW) -> li
 
 def statuses(tree: TaskTree, names: Iterable[str]) -> list[TaskStatus]:
     return [tree.tasks[name].status for name in names]
+
+
+def plan_of(items: list[dict[str, Any]]) -> Plan:
+    """The plan of what a caller wrote, where only the executor `work` is known."""
+    ids = count()
+    return make_plan(
+        items,
+        new_id=lambda: f"n{next(ids)}",
+        now=NOW,
+        resolve=lambda name, schemas, params: "work" if name == "work" else None,
+        known=lambda: ["work"],
+        owner="o",
+        limits=None,
+    )

@@ -6,28 +6,7 @@ import uuid
 from typing import Any
 
 from fasta2a.client import A2AClient
-from telling import ANSWER, PLAIN, Shown, finish, play, told
-
-
-def parts(of: list[Any]) -> list[Any]:
-    found: list[Any] = []
-    for part in of:
-        if "text" in part:
-            found.append(part["text"])
-        elif "data" in part:
-            found.append({"data": part["data"]})
-        else:
-            found.append({"part": repr(part)})
-    return found
-
-
-def shown(result: Any) -> list[Any]:
-    if "parts" in result:
-        return parts(result["parts"])
-    status = result["status"].get("message")
-    return [text for artifact in result.get("artifacts") or () for text in parts(artifact["parts"])] + (
-        parts(status["parts"]) if status else []
-    )
+from telling import ANSWER, PLAIN, Shown, finish, json_shown, play, told
 
 
 async def main(url: str) -> None:
@@ -43,11 +22,11 @@ async def main(url: str) -> None:
         return result.get("task") or result.get("message") or result if isinstance(result, dict) else result
 
     async def plain(text: str) -> Shown:
-        return told(shown(await say(text)))
+        return told(json_shown(await say(text)))
 
     async def ask(text: str) -> Shown:
         first = await say(text)
-        return told(shown(await say(ANSWER, task_id=first["id"])), question=shown(first))
+        return told(json_shown(await say(ANSWER, task_id=first["id"])), question=json_shown(first))
 
     report: dict[str, Any] = {}
     await play(plain, PLAIN, report)

@@ -1,37 +1,13 @@
 """LiteLLM's A2A client: the task that its call returns, and the events of its stream."""
 
 import asyncio
-import base64
 import sys
 import uuid
 from typing import Any
 
 from a2a.compat.v0_3.types import MessageSendParams, SendMessageRequest, SendStreamingMessageRequest
 from litellm.a2a_protocol import asend_message, asend_message_streaming, create_a2a_client
-from telling import ANSWER, PLAIN, Shown, finish, play, told
-
-
-def parts(of: list[Any]) -> list[Any]:
-    found: list[Any] = []
-    for part in of:
-        if "text" in part:
-            found.append(part["text"])
-        elif "data" in part:
-            found.append({"data": part["data"]})
-        else:
-            found.append({"file": base64.b64decode(part["file"]["bytes"]).hex()})
-    return found
-
-
-def shown(result: Any) -> list[Any]:
-    """Of a task, a message or an event, as JSON."""
-    if "parts" in result:
-        return parts(result["parts"])
-    found = [each for artifact in result.get("artifacts") or () for each in parts(artifact["parts"])]
-    if "artifact" in result:
-        found += parts(result["artifact"]["parts"])
-    message = (result.get("status") or {}).get("message")
-    return found + (parts(message["parts"]) if message else [])
+from telling import ANSWER, PLAIN, Shown, finish, json_shown, play, told
 
 
 def request(kind: Any, text: str, **more: Any) -> Any:
@@ -53,18 +29,18 @@ async def main(url: str) -> None:
         return plainly(given["result"])
 
     async def plain(text: str) -> Shown:
-        return told(shown(await say(text)))
+        return told(json_shown(await say(text)))
 
     async def ask(text: str) -> Shown:
         first = await say(text)
-        return told(shown(await say(ANSWER, taskId=first["id"])), question=shown(first))
+        return told(json_shown(await say(ANSWER, taskId=first["id"])), question=json_shown(first))
 
     async def streamed(text: str) -> Shown:
         found: list[Any] = []
         stream = asend_message_streaming(a2a_client=client, request=request(SendStreamingMessageRequest, text))
         async for event in stream:
             given = plainly(event)
-            found += shown(given.get("result", given))
+            found += json_shown(given.get("result", given))
         return told(found)
 
     report: dict[str, Any] = {}

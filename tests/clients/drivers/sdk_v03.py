@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.types import DataPart, Message, Part, Role, Task, TaskIdParams, TaskQueryParams, TextPart
-from telling import ANSWER, PLAIN, Shown, finish, play, told
+from telling import Shown, Told, converse, finish, told
 
 
 def parts(of: Any) -> list[Any]:
@@ -30,21 +30,12 @@ def said(text: str, task_id: str | None = None) -> Message:
     return Message(message_id=uuid.uuid4().hex, role=Role.user, parts=[part], task_id=task_id)
 
 
-class Told:
-    """What a user who reads the events in order is shown: each artifact's pieces and each status message."""
+class Seen(Told):
+    """What the events of one call show."""
 
-    def __init__(self) -> None:
-        self.shown: list[Any] = []
-        self.task_id = self.state = ""
-        self.question: list[Any] = []
-
-    def status(self, status: Any) -> None:
-        self.state = status.state.value.replace("-", "_").upper()
-        found = parts(status.message.parts) if status.message else []
-        if self.state == "INPUT_REQUIRED":
-            self.question = found
-        else:
-            self.shown += found
+    def changed(self, status: Any) -> None:
+        state = status.state.value.replace("-", "_").upper()
+        self.status(state, parts(status.message.parts) if status.message else [])
 
     def take(self, event: Any) -> None:
         if isinstance(event, Message):
@@ -55,9 +46,9 @@ class Told:
         if update is None:
             for artifact in task.artifacts or ():
                 self.shown += parts(artifact.parts)
-            self.status(task.status)
+            self.changed(task.status)
         elif update.kind == "status-update":
-            self.status(update.status)
+            self.changed(update.status)
         else:
             self.shown += parts(update.artifact.parts)
 
@@ -72,21 +63,15 @@ async def main(url: str, binding: str) -> None:
         client = ClientFactory(config).create(card)
         polling = ClientFactory(ClientConfig(httpx_client=http, streaming=False, polling=True)).create(card)
 
-        async def plain(text: str, client: Any = client) -> Shown:
-            seen = Told()
-            async for event in client.send_message(said(text)):
+        async def say(text: str, task_id: str | None = None, client: Any = client) -> Seen:
+            seen = Seen()
+            async for event in client.send_message(said(text, task_id)):
                 seen.take(event)
-            return told(seen.shown, state=seen.state)
+            return seen
 
-        async def ask(text: str, client: Any = client) -> Shown:
-            first, second = Told(), Told()
-            async for event in client.send_message(said(text)):
-                first.take(event)
-            async for event in client.send_message(said(ANSWER, first.task_id)):
-                second.take(event)
-            task = await client.get_task(TaskQueryParams(id=first.task_id))
-            history = [parts(each.parts)[0] for each in task.history or ()]
-            return told(second.shown, state=second.state, question=first.question, history=history)
+        async def history(task_id: str, client: Any = client) -> list[Any]:
+            task = await client.get_task(TaskQueryParams(id=task_id))
+            return [parts(each.parts)[0] for each in task.history or ()]
 
         async def wait(text: str, client: Any = client, polling: Any = polling) -> Shown:
             async for event in polling.send_message(said(text)):
@@ -96,11 +81,7 @@ async def main(url: str, binding: str) -> None:
                 return told([], state=ended.status.state.value.upper())
             return told([])
 
-        found: dict[str, Any] = {}
-        await play(plain, PLAIN, found)
-        await play(ask, ("ask",), found)
-        await play(wait, ("wait",), found)
-        report |= {name + suffix: value for name, value in found.items()}
+        await converse(say, history, wait, report, suffix)
         await http.aclose()
     finish(report)
 

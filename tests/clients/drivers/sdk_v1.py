@@ -9,7 +9,7 @@ import httpx
 from a2a.client import ClientConfig, create_client
 from a2a.types import CancelTaskRequest, GetTaskRequest, Message, Part, Role, SendMessageRequest, TaskState
 from google.protobuf.json_format import MessageToDict
-from telling import ANSWER, PLAIN, Shown, finish, play, told
+from telling import Shown, Told, converse, finish, told
 
 FINAL = {"COMPLETED", "FAILED", "REJECTED", "CANCELED"}
 
@@ -36,21 +36,11 @@ def said(text: str, task_id: str | None = None) -> SendMessageRequest:
     return SendMessageRequest(message=message)
 
 
-class Told:
-    """What a user who reads the events in order is shown: each artifact's pieces and each status message."""
+class Seen(Told):
+    """What the events of one call show."""
 
-    def __init__(self) -> None:
-        self.shown: list[Any] = []
-        self.task_id = self.state = ""
-        self.question: list[Any] = []
-
-    def status(self, status: Any) -> None:
-        self.state = state(status)
-        found = parts(status.message.parts)
-        if self.state == "INPUT_REQUIRED":
-            self.question = found
-        else:
-            self.shown += found
+    def changed(self, status: Any) -> None:
+        self.status(state(status), parts(status.message.parts))
 
     def take(self, event: Any) -> None:
         match event.WhichOneof("payload"):
@@ -58,11 +48,11 @@ class Told:
                 self.task_id = event.task.id
                 for artifact in event.task.artifacts:
                     self.shown += parts(artifact.parts)
-                self.status(event.task.status)
+                self.changed(event.task.status)
             case "message":
                 self.shown += parts(event.message.parts)
             case "status_update":
-                self.status(event.status_update.status)
+                self.changed(event.status_update.status)
             case "artifact_update":
                 self.shown += parts(event.artifact_update.artifact.parts)
 
@@ -75,38 +65,28 @@ async def main(url: str, binding: str) -> None:
         config = ClientConfig(httpx_client=http, streaming=streaming, supported_protocol_bindings=[binding])
         client = await create_client(url, config)
 
-        async def plain(text: str, client: Any = client) -> Shown:
-            seen = Told()
-            async for event in client.send_message(said(text)):
+        async def say(text: str, task_id: str | None = None, client: Any = client) -> Seen:
+            seen = Seen()
+            async for event in client.send_message(said(text, task_id)):
                 seen.take(event)
-            return told(seen.shown, state=seen.state)
+            return seen
 
-        async def ask(text: str, client: Any = client) -> Shown:
-            first, second = Told(), Told()
-            async for event in client.send_message(said(text)):
-                first.take(event)
-            async for event in client.send_message(said(ANSWER, first.task_id)):
-                second.take(event)
-            task = await client.get_task(GetTaskRequest(id=first.task_id))
-            history = [parts(each.parts)[0] for each in task.history]
-            return told(second.shown, state=second.state, question=first.question, history=history)
+        async def history(task_id: str, client: Any = client) -> list[Any]:
+            task = await client.get_task(GetTaskRequest(id=task_id))
+            return [parts(each.parts)[0] for each in task.history]
 
         async def wait(text: str, client: Any = client) -> Shown:
             request = said(text)
             request.configuration.return_immediately = True
             async for event in client.send_message(request):
-                seen = Told()
+                seen = Seen()
                 seen.take(event)
                 if seen.task_id:
                     task = await client.cancel_task(CancelTaskRequest(id=seen.task_id))
                     return told([], state=state(task.status))
             return told([])
 
-        found: dict[str, Any] = {}
-        await play(plain, PLAIN, found)
-        await play(ask, ("ask",), found)
-        await play(wait, ("wait",), found)
-        report |= {name + suffix: value for name, value in found.items()}
+        await converse(say, history, wait, report, suffix)
         await http.aclose()
     finish(report)
 
