@@ -113,12 +113,12 @@ class Config(PushSettings, frozen=True, kw_only=True):
     # identified; for those who are not, and so count as one, 5,000 streams, and no limit on the others.
     max_rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     max_burst: Count | None = None  # requests at once; None: as many as come in two seconds
-    max_calls: Count | None = None
-    max_streams: Count | None = None
+    max_calls: Count | None = None  # calls of one caller at the same time; None: as `max_rate` says
+    max_streams: Count | None = None  # streams of one caller at the same time; None: as `max_rate` says
 
     # When so many as the hard one want something at once, no more work is in hand than the soft one.
     overload_soft: Count = 150
-    overload_hard: Count = 512
+    overload_hard: Count = 512  # calls that want something at once, from which on `overload_soft` holds
 
     max_running: Count = 100  # tasks of this process
     # Of one caller, who may also have the same part of the threads and of the processes. None: half of `max_running`
@@ -127,12 +127,13 @@ class Config(PushSettings, frozen=True, kw_only=True):
     tenant_weights: Weights = msgspec.field(default_factory=dict)  # tenant -> what each of its callers weighs; else 1
     max_task_seconds: Kept = 3_600.0  # of one attempt, also where its task's `timeout` is longer; 0: for ever
     max_threads: Count = 512  # plain functions that run, and those that hang after their attempt's end
+    # Functions at a time that run in a process of their own.
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
-    max_running_per_tree: Count | None = None
+    max_running_per_tree: Count | None = None  # tasks of one tree; None: no limit
     max_artifact: Count = MAX_BYTES  # bytes of JSON that an executor gives at once: an artifact, a message, the result
     max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
     max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory that open tasks and the answers they fetch may take
-    max_in_flight_per_caller: Count = 128 * 1024 * 1024
+    max_in_flight_per_caller: Count = 128 * 1024 * 1024  # the same, of one caller
     # What callers are told of an executor's exceptions. None: the type where callers are identified, else all.
     error_texts: ErrorTexts | None = None
 

@@ -47,7 +47,10 @@ def document() -> str:
 
 
 def comments_of(kind: type) -> dict[str, str]:
-    """Each setting that the class itself has, with the comment on its lines, else the one above its paragraph."""
+    """Each setting that the class itself has, with the comment on its lines, else the one above it.
+
+    Raises ValueError for a setting without a comment.
+    """
     text = inspect.getsource(kind)
     source = text.splitlines()
     comments = {
@@ -62,12 +65,14 @@ def comments_of(kind: type) -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             own = [comments[line] for line in range(node.lineno, (node.end_lineno or 0) + 1) if line in comments]
             told[node.target.id] = " ".join(own or _above(node.lineno - 1, source, comments))
+            if not told[node.target.id]:
+                raise ValueError(f"the setting {node.target.id} has no comment that says what it means")
     return told
 
 
 def _above(line: int, source: list[str], comments: dict[int, str]) -> list[str]:
-    """The comment lines that stand before the paragraph in which this line is."""
-    while source[line - 1].strip() and not source[line - 1].lstrip().startswith("#"):
+    """The comment lines above this line, and above settings between that have no comment of their own."""
+    while source[line - 1].strip() and line not in comments:
         line -= 1
     above: list[str] = []
     while source[line - 1].lstrip().startswith("#"):

@@ -32,7 +32,7 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
     # Which claims say what; `a.b` is b in the object a.
     jwt_principal_claim: Name = "sub"
     jwt_tenant_claim: Name | None = None  # none: all principals are of one tenant
-    jwt_roles_claim: Name = "scope"
+    jwt_roles_claim: Name = "scope"  # the claim with a caller's roles
     jwt_operator_role: Name = "a2a:operator"  # who has it is an operator
     jwt_skills_claim: Name | None = None  # none: every skill
 
