@@ -182,9 +182,7 @@ def _take_history(places: Sequence[EventPlace], length: int | None, budget: _Bud
             continue
         if count == length:
             return history_from
-        if (
-            place.seq not in budget.seqs
-        ):  # else the status tells it, and the history, unless there was an error, does not
+        if place.seq not in budget.seqs:  # else the status tells it; the history does only where there was an error
             left -= place.size
             if (count and left < 0) or not budget.take([place], "history"):
                 budget.cut.add("history")

@@ -166,8 +166,8 @@ async def perform(
     found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
     inputs = copied(found)
     if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
-        told = "; ".join(map(str, lost[:MOST_TOLD])) + (f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD))
-        logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, told)
+        names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
+        logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, names)
     for schema in (spec.input_schema, own):
         if schema is not None and (
             problem := await _violation(means.judges, task, schema, inputs, "inputs", is_brought=schema is own)

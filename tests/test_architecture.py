@@ -70,7 +70,8 @@ LAYERS = (
     ("core.manager",),
     ("core",),
     (
-        *("a2a_server.allocator", "a2a_server.distribution", "a2a_server.forks", "a2a_server.init_process"),
+        *("a2a_server.allocator", "a2a_server.base64url", "a2a_server.distribution", "a2a_server.forks"),
+        "a2a_server.init_process",
         "a2a_server.overload",
         "a2a_server.targets",
     ),

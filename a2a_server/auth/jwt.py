@@ -5,7 +5,6 @@ issuer's.
 """
 
 import binascii
-from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jws import JWSRegistry
 from msgspec import UNSET, Struct, UnsetType
 
+from a2a_server import base64url
 from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.settings import AuthSettings
@@ -89,8 +89,7 @@ class JwtVerifier:
         if len(parts) != 3:
             raise BadCredential("it does not have the form of a token")
         try:
-            given = urlsafe_b64decode(parts[0].encode("ascii") + b"=" * (-len(parts[0]) % 4))
-            header = msgspec.json.decode(given, type=_Header)
+            header = msgspec.json.decode(base64url.decoded(parts[0]), type=_Header)
         except (ValueError, binascii.Error, RecursionError):
             raise BadCredential("its header cannot be read") from None
         if header.alg not in self._allowed:

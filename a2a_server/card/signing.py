@@ -12,7 +12,6 @@ We sign so that each of them finds a signature that holds, verify all three, and
 """
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from a2a_server.base64url import decoded, encoded
 from a2a_server.card.document import canonical, read_document
 from a2a_server.card.keys import NAMES, Key
 from a2a_server.protocol import types
@@ -56,9 +56,9 @@ def sign(document: Mapping[str, Any], key: Key, *, jku: str | None = None) -> ty
     """
     content = {name: value for name, value in document.items() if name != SIGNATURES}
     header = {"alg": key.alg, "kid": key.kid, "typ": "JOSE"} | ({"jku": jku} if jku else {})
-    protected = _encoded(msgspec.json.encode(header))
+    protected = encoded(msgspec.json.encode(header))
     signature = key.sign(_signing_input(protected, canonical(content)))
-    return types.AgentCardSignature(protected=protected, signature=_encoded(signature))
+    return types.AgentCardSignature(protected=protected, signature=encoded(signature))
 
 
 def signatures(card: types.AgentCard, keys: Sequence[Key], *, jku: str | None = None) -> list[types.AgentCardSignature]:
@@ -184,19 +184,15 @@ def _beyond(value: Any, covered: Any, path: str) -> Iterator[str]:
 
 def _signing_input(protected: str, payload: bytes) -> bytes:
     """RFC 7515 §5.1, step 8."""
-    return f"{protected}.{_encoded(payload)}".encode("ascii")
-
-
-def _encoded(data: bytes) -> str:
-    return urlsafe_b64encode(data).decode().rstrip("=")
+    return f"{protected}.{encoded(payload)}".encode("ascii")
 
 
 def _decoded(text: Any) -> bytes:
     """The bytes of a base64url text, which has one spelling only. Raises ValueError."""
     if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
         raise ValueError("is not base64url")
-    data = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) % 4 != 1 else b""
-    if _encoded(data) != text:
+    data = decoded(text) if len(text) % 4 != 1 else b""
+    if encoded(data) != text:
         raise ValueError("is not base64url")
     return data
 

@@ -3,12 +3,12 @@
 import asyncio
 import hmac
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 
 import msgspec
 from msgspec import Struct
 
+from a2a_server import base64url
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import InvalidParams
@@ -37,12 +37,12 @@ class Pages:
     def token(self, last: TreeHead) -> str:
         """The token of the page that ends with this tree."""
         cursor = msgspec.json.encode(_Cursor(last.updated_at, last.id))
-        return urlsafe_b64encode(self._seal(cursor) + cursor).decode().rstrip("=")
+        return base64url.encoded(self._seal(cursor) + cursor)
 
     def read(self, token: str) -> tuple[float, str]:
         """Where the page ended. Raises InvalidParams for anything that was not given for this very query."""
         try:
-            data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+            data = base64url.decoded(token)
         except ValueError:  # not ASCII, not base64
             data = b""
         seal, cursor = data[:SEAL], data[SEAL:]

@@ -1,15 +1,14 @@
 """The push methods: A2A's four for webhooks (§3.1.7-3.1.10), and our two for what could not be delivered."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.methods.access import caller_of
 from a2a_server.methods.reading import TaskReader
+from a2a_server.methods.task_pages import from_token, to_token
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.configs import PushConfig
@@ -111,7 +110,7 @@ class PushMethods:
         after = _from_token(params.after) if params.after else None
         read = self._webhooks.dead if params.status == "dead" else self._webhooks.waiting
         deliveries, last = await read(context.owner, after, params.limit)
-        return {"deliveries": deliveries, "next": _to_token(last) if last else None}
+        return {"deliveries": deliveries, "next": to_token(last) if last else None}
 
     async def resend(self, context: RequestContext, params: ResendParams) -> list[dict[str, Any]]:
         return await self._webhooks.resend(context.owner, params.delivery_ids)
@@ -128,13 +127,8 @@ def _shown(config: PushConfig) -> wire.TaskPushNotificationConfig:
     )
 
 
-def _to_token(last: tuple[float, str]) -> str:
-    return urlsafe_b64encode(msgspec.json.encode(last)).decode().rstrip("=")
-
-
 def _from_token(token: str) -> tuple[float, str]:
     try:
-        data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
-        return msgspec.json.decode(data, type=tuple[float, str])
+        return from_token(token)
     except ValueError:
         raise InvalidParams.of([Problem("after", "is not the `next` of a page")]) from None

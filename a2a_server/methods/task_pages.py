@@ -3,10 +3,9 @@
 A page begins behind a row, whatever was added or removed since: no row comes twice, and none that stays is left out.
 """
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-
 import msgspec
 
+from a2a_server import base64url
 from a2a_server.protocol.errors import InvalidParams
 from core.errors import Problem
 from core.task import Task
@@ -16,7 +15,7 @@ FIELD = "page_token"
 
 def token_of(task: Task) -> str:
     """The token of the page behind this task, the newest first."""
-    return urlsafe_b64encode(msgspec.json.encode((task.created_at, task.id))).decode().rstrip("=")
+    return to_token((task.created_at, task.id))
 
 
 def place_of(token: str | None) -> tuple[float, str] | None:
@@ -24,7 +23,16 @@ def place_of(token: str | None) -> tuple[float, str] | None:
     if token is None:
         return None
     try:
-        data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
-        return msgspec.json.decode(data, type=tuple[float, str])
-    except ValueError:  # not ASCII, not base64, not what it holds
+        return from_token(token)
+    except ValueError:
         raise InvalidParams.of([Problem(FIELD, f"must be the {FIELD} of the last task of a page")]) from None
+
+
+def to_token(place: tuple[float, str]) -> str:
+    """The place behind a row, by a time and an id, as text."""
+    return base64url.encoded(msgspec.json.encode(place))
+
+
+def from_token(token: str) -> tuple[float, str]:
+    """The place that the text stands for. Raises ValueError: not ASCII, not base64, not what it holds."""
+    return msgspec.json.decode(base64url.decoded(token), type=tuple[float, str])

@@ -56,9 +56,8 @@ from core.tree import TaskTree
 logger = logging.getLogger(__name__)
 
 A2A, OURS = "a2a", "tasks"  # where a tree comes from: A2A clients see the first ones only
-CANCELS_AT_A_TIME = (
-    50  # of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped
-)
+# Of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped.
+CANCELS_AT_A_TIME = 50
 
 
 class TasksMethods:

@@ -1,5 +1,6 @@
 """What is told of an answer for which there is no room, when what it tells of has been done. Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,12 +12,15 @@ KEPT = ("progress", "rootTaskId", "parentTaskId", "seq")  # of its metadata
 NO_ROOM = "There is no room for this answer at the moment: send the message again under the same key"
 
 
+def bare_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bare task keeps of its metadata, and that the rest of it was cut."""
+    return {name: metadata[name] for name in KEPT if name in metadata} | {"cut": [*CUT]}
+
+
 def bare_task(task: wire.Task) -> wire.Task:
     """The task in a few bytes: what an end or a cancel is answered with where there is no room for more."""
     status = replace(task.status, message=None)
-    metadata = {name: task.metadata[name] for name in KEPT if name in task.metadata}
-    cut = {"cut": [*CUT]}
-    return replace(task, status=status, artifacts=None, history=[], metadata=metadata | cut)
+    return replace(task, status=status, artifacts=None, history=[], metadata=bare_metadata(task.metadata))
 
 
 def bare_answer(answer: Any) -> Any:

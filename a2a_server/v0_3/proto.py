@@ -9,7 +9,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from a2a_server.protocol import types as v1
-from a2a_server.protocol.bare import CUT, KEPT, NO_ROOM
+from a2a_server.protocol.bare import NO_ROOM, bare_metadata
 from a2a_server.protocol.wire import Required, Wire, check_one_of
 from a2a_server.v0_3 import translate as to
 from a2a_server.v0_3 import types as json
@@ -258,9 +258,8 @@ def bare_answer(answer: Task | Response) -> Task | Response:
 
 
 def _bare_task(task: Task) -> Task:
-    known = {name: value for name, value in task.metadata.items() if name in KEPT}
     status = replace(task.status, message=None)
-    return replace(task, status=status, artifacts=[], history=[], metadata=known | {"cut": [*CUT]})
+    return replace(task, status=status, artifacts=[], history=[], metadata=bare_metadata(task.metadata))
 
 
 def task_of(task: v1.Task) -> Task:

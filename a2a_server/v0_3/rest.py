@@ -78,8 +78,7 @@ def _create_push(params: CreatePushParams) -> v1.TaskPushNotificationConfig:
     given = params.config.push_notification_config if params.config else params.push_notification_config
     if given is None:
         raise InvalidParams.of([Problem("pushNotificationConfig", "is required")])
-    made = to.push_config(params.id, given)
-    return made
+    return to.push_config(params.id, given)
 
 
 def _list_push(params: ListPushParams) -> v1.ListTaskPushNotificationConfigsRequest:

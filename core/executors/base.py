@@ -249,15 +249,15 @@ class TaskContext:
         message = None if message is None else _text(message, "message", self.max_artifact)
         if self.replay is not None and not self.replay.is_over and fraction <= self.stored_task.progress:
             return  # it was told before the question
-        await self._tell(ReportProgress(self.task_id, self.attempt, fraction, message))
+        await self.report(self.stored_task.tree_id, ReportProgress(self.task_id, self.attempt, fraction, message))
 
     async def message(
         self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()
     ) -> None:
         """Say something to the caller: text, `Parts`, or a JSON value. It becomes the task's status message.
 
-        `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6). A message is
-        told once: before the last answered question, `ask` runs the executor over what it has said already.
+        `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6). What was
+        said before a question is not told again when the executor runs again with the answer.
         """
         await self._say(SendMessage(self.task_id, self.attempt, self._message(content, metadata, extensions)))
 
@@ -364,9 +364,6 @@ class TaskContext:
     def told(self) -> Told:
         """What this attempt has said, for the one after the answer."""
         return told(self._messages, self._artifacts, None if self.replay is None else self.replay.left())
-
-    async def _tell(self, command: Command) -> None:
-        await self.report(self.stored_task.tree_id, command)
 
     async def stored(self) -> None:
         """Wait until every piece of the output is stored. Raises StorageError when one could not be."""

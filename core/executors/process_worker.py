@@ -255,6 +255,12 @@ def text_of(error: BaseException) -> str:
     return f"{len(each)} errors: {'; '.join(named + more)}"
 
 
+def kinds_of(error: BaseException) -> str:
+    """The name of the exception's type; of a group those of what is in it."""
+    kinds = dict.fromkeys(type(each).__name__ for each in leaves(error))
+    return ", ".join([*kinds][:MOST_NAMED])
+
+
 def _described(error: BaseException, most: int) -> str:
     """One exception: its type, its text up to so many characters, and the line of the user's code."""
     kind = type(error).__name__
@@ -313,8 +319,7 @@ def run(channel: Channel) -> dict[str, Any]:
             return {"unfit": str(error)}
         if isinstance(error, Refused):
             return {"refused": str(error)}
-        kinds = dict.fromkeys(type(each).__name__ for each in leaves(error))
-        return {"raised": text_of(error), "kind": ", ".join([*kinds][:MOST_NAMED])}
+        return {"raised": text_of(error), "kind": kinds_of(error)}
     return {"result": wrapped(result)}
 
 

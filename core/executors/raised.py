@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from core.errors import CoreError
-from core.executors.process_worker import MOST_NAMED, is_ours, leaves, text_of
+from core.executors.process_worker import is_ours, kinds_of, text_of
 
 ErrorTexts = Literal["full", "type", "none"]
 
@@ -42,15 +42,9 @@ def told(error: BaseException, texts: ErrorTexts) -> Told:
     full = str(error) if isinstance(error, ForeignError) else text_of(error)
     if texts == "full":
         return Told(full)
-    return Told(_kind(error) if texts == "type" else UNTOLD, full)
-
-
-def _kind(error: BaseException) -> str:
-    """The type's name; of a group those of what is in it."""
-    if isinstance(error, ForeignError):
-        return error.kind
-    kinds = dict.fromkeys(type(each).__name__ for each in leaves(error))
-    return ", ".join([*kinds][:MOST_NAMED])
+    if texts == "none":
+        return Told(UNTOLD, full)
+    return Told(error.kind if isinstance(error, ForeignError) else kinds_of(error), full)
 
 
 def theirs(traceback: TracebackType | None) -> TracebackType | None:

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from core.storage.integrity import examine
+from core.storage.integrity import examine, first_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,8 @@ class Inspection:
                 logger.error("the check of %s broke off; `a2a-server db check` repeats it", self._path)
             return
         if problems := json.loads(told):
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             self.damage = (
-                f"The database {self._path.name} is damaged: {problems[0]}{more}; stop the server, look with "
+                f"The database {self._path.name} is damaged: {first_of(problems)}; stop the server, look with "
                 "`a2a-server db check`, restore a backup with `a2a-server db restore`"
             )
             logger.error(self.damage)

@@ -70,9 +70,13 @@ def require_whole(path: Path, seconds: float | None = None) -> bool:
     """Whether all was looked at in that time. Raises StorageError when something is wrong."""
     verdict = examine(path, seconds)
     if verdict.problems:
-        more = f" (and {len(verdict.problems) - 1} more)" if len(verdict.problems) > 1 else ""
-        raise StorageError(_damaged(path, f"{verdict.problems[0]}{more}"))
+        raise StorageError(_damaged(path, first_of(verdict.problems)))
     return verdict.is_complete
+
+
+def first_of(problems: Sequence[str]) -> str:
+    """The first problem, and how many more there are."""
+    return problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
 
 
 def require_commits(path: Path) -> None:
