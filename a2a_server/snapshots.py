@@ -179,7 +179,10 @@ class Snapshots:
             return Excerpt([recorded for recorded in told if KINDS[type(recorded.event)] in wanted])
         wanted = kinds(head, task_id, with_artifacts=reading.with_artifacts, with_history=has_history)
         only = None if task_id == head.id else task_id
-        events = await few(self._session.storage, head.id, head.version, only, wanted)
+        # As `few` does, without a call more for each task of a list.
+        events = await self._session.storage.few_events(
+            head.id, until=head.version, task_id=only, kinds=wanted, limit=FEW, max_bytes=SHORT
+        )
         if events is None:
             return None
         if not reading.with_artifacts and only is None and head.status.is_terminal and last_word(events, is_over=True):
