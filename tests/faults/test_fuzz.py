@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,16 @@ def server(tmp_path: Path) -> Iterator[Target]:
     process.close()
 
 
-def is_alarming(line: str) -> bool:
-    """An executor's own failure is none of the server's."""
-    is_an_executors = " INFO core.attempt: " in line
-    return " ERROR " in line or " CRITICAL " in line or ("Traceback" in line and not is_an_executors)
+def alarming(log: Iterable[str]) -> list[str]:
+    """The lines of the server's failures. An executor's own is none: its traceback belongs to the record above it."""
+    found: list[str] = []
+    of_an_executor = False
+    for line in log:
+        if not line.startswith(" "):  # a record; the lines of its traceback are indented
+            of_an_executor = " core.attempt: " in line
+        if " ERROR " in line or " CRITICAL " in line or ("Traceback" in line and not of_an_executor):
+            found.append(line)
+    return found
 
 
 def the_seed() -> int:
@@ -126,7 +132,7 @@ def test_hostile_requests_find_nothing_and_leave_nothing(server: Target) -> None
         assert told[-1]["probes"] > 0 and told[-1]["probes_failed"] == 0
         held.append(server.at_rest())
         print(held[-1])
-    said = [line for line in server.log if is_alarming(line)]
+    said = alarming(server.log)
     assert not said, said[:5]
     before, after = held[0], held[-1]
     assert abs(after["fds"] - before["fds"]) <= 2, held
@@ -159,6 +165,19 @@ def _tell(told: list[dict[str, Any]], before: dict[str, int], after: dict[str, i
         f"files {after['fds'] - before['fds']:+d}, asyncio tasks {after['asyncio_tasks'] - before['asyncio_tasks']:+d}",
         seed=seed,
     )
+
+
+def test_only_the_servers_own_failures_are_alarming() -> None:
+    executors = [
+        "... WARNING core.attempt: attempt 1 of task 1 failed: ValueError\n",
+        "  Traceback (most recent call last):\n",
+    ]
+    own = ["... WARNING a2a_server.push: not sent\n", "  Traceback (most recent call last):\n"]
+    errors = ["... ERROR core.attempt: what cannot be\n"]
+
+    assert alarming(executors) == []
+    assert alarming([*executors, *own]) == own[1:]
+    assert alarming([*executors, *errors]) == errors
 
 
 def test_a_method_that_raises_on_some_input_is_found(server: Target) -> None:
