@@ -108,6 +108,7 @@ class Server(uvicorn.Server):
         self._ready = ready
         self._until_end = ExitStack()
         self.told_to_end = threading.Event()
+        self._is_asked = False  # to end, by SIGTERM or SIGINT
         self._told_at: float | None = None
         self._clock_watch = ClockWatch(application.session.clock)
 
@@ -152,10 +153,15 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for an orderly end, and then the exit code is 0; the second one ends the process.
 
-        What was durable stays so: an end in the middle is what the next start recovers from.
+        What was durable stays so: an end in the middle is what the next start recovers from. A SIGHUP does not count:
+        a terminal that is closed sends two (the shell and the kernel), a service manager one beside its SIGTERM.
         """
+        if sig != signal.SIGHUP:
+            if self._is_asked:
+                os._exit(128 + sig)
+            self._is_asked = True
         if self.should_exit:
-            os._exit(128 + sig)
+            return
         self.should_exit = True
         self._told_at = time.monotonic()
         self.told_to_end.set()

@@ -24,11 +24,21 @@ Seen = dict[Path, tuple[int, int]]
 
 
 def serve_again_and_again(arguments: Sequence[str], folders: Iterable[Path], files: Iterable[Path]) -> int:
-    """Run `a2a-server` with these arguments, and again after each change, until a signal ends it; the exit code."""
+    """Run `a2a-server` with these arguments, and again after each change, until a signal ends it; the exit code.
+
+    A second signal ends the server at once, as it does without `--reload`.
+    """
     folders, files = list(folders), list(files)
     told_to_end = threading.Event()
+    child: subprocess.Popen[bytes] | None = None
+
+    def end(number: int, frame: object) -> None:
+        if told_to_end.is_set() and child is not None:
+            child.send_signal(number)
+        told_to_end.set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: told_to_end.set())
+        signal.signal(number, end)
     while True:
         seen = look(folders, files)
         child = _start(arguments)

@@ -125,18 +125,19 @@ async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool)
 
 @contextmanager
 def _cancelled_by_signals(received: list[int]) -> Iterator[None]:
-    """SIGTERM and SIGHUP cancel the running task and are noted; the next one ends the process at once.
+    """SIGTERM and SIGHUP cancel the running task and are noted; a second SIGTERM ends the process at once.
 
-    One that is ignored (nohup) stays so.
+    One that is ignored (nohup) stays so. A terminal that is closed sends two SIGHUPs, from the shell and the kernel.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
     def end(number: int) -> None:
-        if received:
-            os._exit(128 + number)  # what it started ends with it
         received.append(number)
-        task.cancel()
+        if len(received) == 1:
+            task.cancel()
+        elif received.count(signal.SIGTERM) > 1:
+            os._exit(128 + number)  # what it started ends with it
 
     with kept_from_children(), _handled(lambda number: loop.add_signal_handler(number, end, number)):
         yield
@@ -157,6 +158,7 @@ def _handled(handle: Callable[[int], object]) -> Iterator[None]:
 
 
 def _raise(number: int, frame: object) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the second one of a closed terminal would break the cancel off
     raise Interrupted(number)
 
 

@@ -79,6 +79,28 @@ def test_a_change_starts_the_server_again_with_its_database(
         os.kill(third["pid"], 0)
 
 
+ENDLESS = "import asyncio\n" + EXECUTOR.replace("return WORD", "print('began', flush=True); await asyncio.sleep(600)")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_the_server_at_once(
+    process: subprocess.Popen[str], tmp_path: Path, number: int, code: int
+) -> None:
+    ready(process)
+    (tmp_path / "ex.py").write_text(ENDLESS)
+    second = ready(process)
+    call(second["url"], "tasks.execute", {"tasks": [{"name": "e"}]})
+    assert "began" in said(process, "began")
+
+    process.send_signal(number)
+    said(process, "1 attempts may end within 30 s")
+    process.send_signal(number)
+
+    assert process.wait(20) == code
+    with pytest.raises(ProcessLookupError):
+        os.kill(second["pid"], 0)
+
+
 def test_python_files_are_looked_at_but_those_of_environments(tmp_path: Path) -> None:
     for name in ("a.py", "sub/b.py", ".hidden/c.py", "__pycache__/d.py", "venv/lib/e.py", "venv/pyvenv.cfg", "f.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

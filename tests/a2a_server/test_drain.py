@@ -149,7 +149,7 @@ async def test_what_is_left_after_the_drain_is_interrupted_and_the_process_ends_
         it.process.kill()
 
 
-@pytest.mark.parametrize("second", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.asyncio
 async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, second: signal.Signals) -> None:
     async with server(tmp_path, drain_delay=30, drain=30) as it:
@@ -159,3 +159,15 @@ async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, second: 
             pass
         it.process.send_signal(second)
         assert await it.ended() == 128 + second
+
+
+@pytest.mark.parametrize("first", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.asyncio
+async def test_a_hangup_is_no_second_signal(tmp_path: Path, first: signal.Signals) -> None:
+    """A closed terminal hangs up twice, the shell and the kernel; systemd's SendSIGHUP does behind its SIGTERM."""
+    async with server(tmp_path, drain=10) as it:
+        task_id = await it.begin(1)
+        for number in (signal.SIGHUP, first, signal.SIGHUP):
+            it.process.send_signal(number)
+        assert await it.ended() == 0
+    assert await stored(tmp_path, task_id) == ("completed", 1)
