@@ -32,6 +32,13 @@ logger = logging.getLogger(__name__)
 PREFIX = "A2A_SERVER_"
 FILE_NAME = "a2a-server.toml"
 FILE_SETTING = "config"  # not a setting: it says where the settings are
+# Settings whose option is not called as they are: it is given once for each item.
+OPTIONS = {
+    "allowed_hosts": "--allowed-host",
+    "trusted_proxies": "--trusted-proxy",
+    "cors_origins": "--cors-origin",
+    "commands": "--command",
+}
 
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^/]*@")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?|\*")
@@ -242,7 +249,7 @@ def _settings(command_line: Mapping[str, Any], environ: Mapping[str, str], file:
             raise ConfigurationError(f"{source}: no such setting{f'; did you mean {close[0]}?' if close else ''}")
 
     for name, value in command_line.items():
-        source = "--" + name.replace("_", "-")
+        source = OPTIONS.get(name) or "--" + name.replace("_", "-")
         known(name, source)
         yield source, name, _converted(value, fields[name].type, source)
     for variable, text in environ.items():
@@ -303,7 +310,12 @@ def _converted(value: Any, annotation: Any, source: str) -> Any:
         return msgspec.convert(value, annotation)
     except ValidationError as error:
         words = str(error).split(" - at `")[0]
-        raise ConfigurationError(f"{source}: {words[:1].lower()}{words[1:]}") from None
+        words = f"{words[:1].lower()}{words[1:]}"
+        if words.startswith("invalid enum value"):
+            words += f"; it is one of {', '.join(_choices(annotation))}"
+        elif _holds(annotation, bool):
+            words = "must be true or false"
+        raise ConfigurationError(f"{source}: {words}") from None
 
 
 def _check(config: Config, source: Callable[[str], str]) -> None:
@@ -395,6 +407,13 @@ def _holds(annotation: Any, kind: type) -> bool:
     if annotation is kind or get_origin(annotation) is kind:
         return True
     return get_origin(annotation) is not Literal and any(_holds(part, kind) for part in get_args(annotation)[:2])
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words that a setting may be, or that its items may be."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for part in get_args(annotation) for word in _choices(part)]
 
 
 def _mask(annotation: Any) -> Callable[[Any], Any] | None:

@@ -43,7 +43,8 @@ def load_executors(names: Iterable[str]) -> None:
                 raise
             raise ConfigurationError(f"executors {name}: {error} ({place})") from error
         except BaseException as error:  # foreign code (also SystemExit), and it is the operator who reads the reason
-            raise ConfigurationError(f"executors {name}: {text_of(error)}{_hidden(error, folder)}") from error
+            told = _not_there(error, name) or f"{text_of(error)}{_hidden(error, folder)}"
+            raise ConfigurationError(f"executors {name}: {told}") from error
         imported = {each.__name__ for each in vars(sys.modules[module]).values() if isinstance(each, ModuleType)}
         if is_new and before == _registered() and not imported & loaded:
             raise ConfigurationError(
@@ -104,6 +105,15 @@ def _other(name: str, file: Path) -> str | None:
     if found is not None and Path(found).exists() and Path(found).samefile(file):
         return None
     return found or "built into Python"
+
+
+def _not_there(error: BaseException, name: str) -> str | None:
+    """For a name that is neither a file nor a module; None where what it imports is missing, or anything else."""
+    is_missing = isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
+    if name.endswith(".py") or (all(part.isidentifier() for part in name.split(".")) and not is_missing):
+        return None
+    what = "it is a file, but no Python file" if Path(name).is_file() else "there is no such module"
+    return f"{what}; give a file that ends in .py, or a module such as package.module"
 
 
 def _hidden(error: BaseException, folder: Path) -> str:

@@ -528,7 +528,13 @@ def test_port_that_is_taken_is_one_line(tmp_path: Path, capfd: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("no_such_module_of_ours", None, "ModuleNotFoundError: No module named 'no_such_module_of_ours'"),
+        ("no_such_module_of_ours", None, "there is no such module; give a file that ends in .py, or a module"),
+        ("no_such_package.module", None, "there is no such module; "),
+        ("folder/no_such_file", None, "there is no such module; give a file that ends in .py"),
+        ("no_such_file.txt", None, "there is no such module; give a file that ends in .py"),
+        ("text.txt", "", "it is a file, but no Python file; give a file that ends in .py"),
+        ("", None, "there is no such module; give a file that ends in .py"),
+        ("needs.py", "import need", "ModuleNotFoundError: No module named 'need'"),
         ("broken.py", "1 +", "SyntaxError"),
         ("raises.py", "raise RuntimeError('because')", "RuntimeError: because"),
         ("exits.py", "raise SystemExit(0)", "SystemExit: 0"),

@@ -1,11 +1,14 @@
 """The settings: where they come from, which of them wins, and how a wrong one is told."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from a2a_server.config import Config, effective, load
+from a2a_server.cli.serve import serve
+from a2a_server.config import OPTIONS, Config, effective, load
 from core.errors import ConfigurationError
 
 
@@ -147,6 +150,41 @@ def test_a_wrong_value_names_its_option_or_its_place_in_the_file(tmp_path: Path)
     assert refusal(tmp_path, line={"max_batch": 0}) == "--max-batch: expected `int` >= 1"
     write(tmp_path, 'port = "8000"')
     assert refusal(tmp_path) == "port in a2a-server.toml: expected `int`, got `str`"
+
+
+def test_the_option_that_is_named_is_one_that_serve_has(tmp_path: Path) -> None:
+    """Most are called as their setting; an option that is given once for each item is not."""
+    parameters = inspect.signature(serve).parameters
+    settings = {field.name for field in msgspec.structs.fields(Config)} & set(parameters) - {"executors"}
+    assert settings > set(OPTIONS)
+    for name in settings:
+        (option,) = parameters[name].annotation.__metadata__
+        given = [each for each in (option.default, *(option.param_decls or ())) if str(each).startswith("--")]
+        assert refusal(tmp_path, line={name: object()}).startswith(f"{given[0] if given else _usual(name)}: "), name
+
+
+def _usual(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("log_level", "loud", "invalid enum value 'loud'; it is one of debug, info, warning, error"),
+        ("tls_client_auth", "maybe", "invalid enum value 'maybe'; it is one of none, optional, required"),
+        ("card_mode", "x", "invalid enum value 'x'; it is one of auto, strict, hybrid"),
+        ("error_texts", "x", "invalid enum value 'x'; it is one of full, type, none"),
+        ("auth", ["keys", "x"], "invalid enum value 'x'; it is one of keys, jwt"),
+        ("insecure", "maybe", "must be true or false"),
+        ("log_json", 1, "must be true or false"),
+    ],
+)
+def test_a_word_that_is_none_of_a_setting_is_told_with_those_that_are(
+    tmp_path: Path, name: str, value: Any, told: str
+) -> None:
+    assert refusal(tmp_path, line={name: value}) == f"{_usual(name)}: {told}"
+    if isinstance(value, str):
+        assert refusal(tmp_path, environ={f"A2A_SERVER_{name.upper()}": value}).endswith(told)
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
