@@ -259,7 +259,7 @@ def test_who_waits_comes_before_a_thread_that_makes_loop_after_loop(monkeypatch:
         order.append(name)
         if name == "first":
             thread.start()
-            await asyncio.to_thread(watched.waits.wait)
+            assert await asyncio.to_thread(watched.waits.wait, 30), "nobody waits"
 
     thread = threading.Thread(target=lambda: asyncio.run(use("waits")))
     for name in ("first", "second"):
