@@ -224,8 +224,10 @@ class Clocked:
         self.check(status == 401, f"an expired key: {status}")
 
     def deletion(self) -> None:
-        """An ended task is there until its time is over, and not much longer. What cannot be undone waits for both
-        clocks: one that is set back puts it off until it is right again."""
+        """An ended task is there until its time is over, and not much longer.
+
+        What cannot be undone waits for both clocks: one that is set back puts it off until it is right again.
+        """
         put_off, self.put_off = self.put_off, []
         began = time.monotonic()
         task = self.execute("noop")["id"]
