@@ -9,7 +9,7 @@ from inspect import isawaitable
 from typing import Any
 
 from core.clock import Clock
-from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput
+from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
 from core.errors import CoreError, NoRoom
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
@@ -23,7 +23,7 @@ from core.executors.threads import ExecutorExit, exit_text
 from core.fetch_room import FetchRooms
 from core.hooks import Hooks
 from core.in_flight import PER_TASK, Holdings, memory_of
-from core.inputs import resolve_inputs
+from core.inputs import resolve_inputs, results_of, sources_of
 from core.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
 from core.plan import unknown_executor
 from core.room import Claim
@@ -122,6 +122,13 @@ class Attempt:
             self.job.cancel()
 
 
+def start_of(tasks: Mapping[str, Task], task: Task, spec: ExecutorSpec | None) -> StartTask:
+    """What starts the next attempt of one of a tree's tasks, and records where its inputs come from."""
+    if not task.dependencies:
+        return StartTask(task.id)
+    return StartTask(task.id, sources_of(task.inputs, results_of(tasks, task)[0], _first_schema(task, spec)))
+
+
 def overdue(attempt: Attempt, chance: float) -> FailAttempt:
     """Its time is up."""
     task = attempt.task
@@ -162,8 +169,7 @@ async def perform(
     if spec is None:
         return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
     own = _own_schema(task)
-    first = own if spec.input_schema is None else spec.input_schema
-    found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
+    found, replaced = resolve_inputs(task.inputs, context.stored_results, _first_schema(task, spec))
     inputs = copied(found)
     if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
         names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
@@ -316,6 +322,11 @@ def _own_schema(task: Task) -> Mapping[str, Any] | None:
     """The schema that the task itself brings; it narrows the executor's and never replaces it."""
     schema = (task.schemas or {}).get("input_schema")
     return schema if isinstance(schema, dict) else None
+
+
+def _first_schema(task: Task, spec: ExecutorSpec | None) -> Mapping[str, Any] | None:
+    """The schema whose properties are the inputs that dependencies may give: the executor's, else the task's own."""
+    return _own_schema(task) if spec is None or spec.input_schema is None else spec.input_schema
 
 
 def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:

@@ -289,7 +289,7 @@ def _start(command: c.StartTask, tree: TaskTree, now: float) -> list[e.Event]:
     groups = [group for group in tree.ancestors(task.id) if group.is_group and group.status is TaskStatus.PENDING]
     absent = tuple(d.id for d in task.dependencies if not tree.tasks[d.id].has_result)
     started = [e.GroupStarted(group.id) for group in groups if tree.is_open(group.id)]
-    return [*started, e.TaskStarted(task.id, task.attempt + 1, absent)]
+    return [*started, e.TaskStarted(task.id, task.attempt + 1, absent, command.inputs_from)]
 
 
 def _progress(command: c.ReportProgress, tree: TaskTree, now: float) -> list[e.Event]:

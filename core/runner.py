@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 from core import events as e
-from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_ended
+from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, start_of, wait_until_ended
 from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
 from core.clock import Clock
-from core.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
+from core.commands import Cancel, Command, FailAttempt, LoseAttempt
 from core.due import Due
 from core.egress import Egress
 from core.errors import CoreError
@@ -253,7 +253,8 @@ class Runner:
             return
         if (tree_id, task_id) in self._attempts or (tree_id, task_id) in self._starting:
             return  # an earlier attempt is still coming to its beginning or its end, which offers the task again
-        self._orchestrator.decide_now(tree, StartTask(task_id))
+        spec = self._registry.get(task.executor or "")
+        self._orchestrator.decide_now(tree, start_of(tree.tasks, task, spec))
         task = tree.tasks[task_id]
         if task.is_running:
             caller, lane = tree.head.owner, task.executor or ""
