@@ -60,7 +60,7 @@ def sources_of(own: Mapping[str, Any], results: Mapping[str, Any], schema: Mappi
     declared, is_closed = _rules(schema)
     whole = {key for key in results if not is_closed or (declared and key in declared)}
     found: dict[str, str] = {}
-    for key, result in reversed(results.items()):
+    for key, result in reversed(list(results.items())):
         if isinstance(result, dict):
             for name in result if declared is None else declared:
                 if len(found) == MOST_SOURCES:
