@@ -79,6 +79,7 @@ class ProvideInput(Struct, frozen=True, gc=False):
     by: str | None = None
     each: tuple[Any, ...] = ()
     is_exact: bool = False
+    extensions: tuple[str, ...] | None = None  # that the A2A request activated; None: it came by none
 
 
 class CompleteTask(Struct, frozen=True, gc=False):

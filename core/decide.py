@@ -329,7 +329,8 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
         what = "asks 1 question" if asked == 1 else f"asks {asked} questions"
         raise InvalidPlan([Problem("answers", f"task {task.id} {what}, so give {asked}, not {len(command.each)}")])
     answers = command.each if asked == len(command.each) and (asked > 1 or command.is_exact) else (command.answer,)
-    return [*received, e.InputProvided(task.id, answers[0], command.message, command.by, answers[1:])]
+    given = (answers[0], command.message, command.by, answers[1:], command.extensions)
+    return [*received, e.InputProvided(task.id, *given)]
 
 
 def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:

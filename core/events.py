@@ -99,6 +99,7 @@ class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="inpu
     message: dict[str, Any] | None = None  # the A2A message that brought it
     by: str | None = None
     rest: tuple[Any, ...] = ()
+    extensions: tuple[str, ...] | None = None  # that the A2A request activated; None: it came by none
 
 
 class AttemptFailed(Struct, frozen=True, gc=False, tag="attempt_failed"):
