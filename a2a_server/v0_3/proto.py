@@ -9,7 +9,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from a2a_server.protocol import types as v1
-from a2a_server.protocol.bare import NO_ROOM, bare_metadata
+from a2a_server.protocol.bare import NO_ROOM, bare_metadata, is_short
 from a2a_server.protocol.wire import Required, Wire, check_one_of
 from a2a_server.v0_3 import translate as to
 from a2a_server.v0_3 import types as json
@@ -258,8 +258,10 @@ def bare_answer(answer: Task | Response) -> Task | Response:
 
 
 def _bare_task(task: Task) -> Task:
-    status = replace(task.status, message=None)
-    return replace(task, status=status, artifacts=[], history=[], metadata=bare_metadata(task.metadata))
+    said = task.status.message
+    kept = said if said is not None and is_short(said.content, said.metadata) else None
+    about = bare_metadata(task.metadata, keeps_message=kept is not None)
+    return replace(task, status=replace(task.status, message=kept), artifacts=[], history=[], metadata=about)
 
 
 def task_of(task: v1.Task) -> Task:
