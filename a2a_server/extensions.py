@@ -57,8 +57,14 @@ def _registered() -> int:
 
 
 def _import_file(path: Path) -> None:
-    if not path.is_file():
+    if path.is_dir():
+        raise ConfigurationError(
+            f"executors {path}: it is a folder; name a file in it, such as {path / 'executors.py'}"
+        )
+    if not path.exists():
         raise ConfigurationError(f"executors {path}: there is no such file")
+    if not path.is_file():
+        raise ConfigurationError(f"executors {path}: it is no regular file")
     name, file = path.stem, path.absolute()
     if "." in name:
         raise ConfigurationError(

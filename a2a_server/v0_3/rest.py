@@ -24,7 +24,7 @@ from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import decode_with_kinds
 from a2a_server.v0_3.errors import error_object
 from a2a_server.v0_3.methods import Line, Status, methods_of, same
-from a2a_server.v0_3.types import HistoryLength, MessageSendParams, NoParams, PushNotificationConfig
+from a2a_server.v0_3.types import HistoryLength, MessageSendParams, NoParams
 from core.errors import Problem
 
 MOST_LISTED = 100  # tasks of one list, without their history and artifacts
@@ -84,7 +84,7 @@ class CreatePushParams(Wire, frozen=True, kw_only=True):
     id: Required
     config_id: str = ""
     config: proto.PushConfig | None = None
-    push_notification_config: PushNotificationConfig | None = None
+    push_notification_config: proto.PushNotificationConfig | None = None
 
 
 def _list(params: ListParams) -> v1.ListTasksRequest:
@@ -107,7 +107,7 @@ def _create_push(params: CreatePushParams) -> v1.TaskPushNotificationConfig:
         raise InvalidParams.of([Problem("pushNotificationConfig", "is required")])
     if params.config_id and params.config_id != (given.id or params.config_id):
         raise InvalidParams.of([Problem("configId", "must be pushNotificationConfig.id, or one of the two left out")])
-    return to.push_config(params.id, replace(given, id=given.id or params.config_id or None))
+    return proto.push_config(params.id, replace(given, id=given.id or params.config_id))
 
 
 def _list_push(params: ListPushParams) -> v1.ListTaskPushNotificationConfigsRequest:

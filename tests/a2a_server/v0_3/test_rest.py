@@ -193,6 +193,50 @@ async def test_a_webhook_has_the_id_that_stands_beside_it(
             assert (await client.get(f"{path}/{made}")).status_code == 200
 
 
+AUTHENTICATIONS: list[tuple[Any, Any]] = [
+    ({}, None),
+    (None, None),
+    ({"schemes": []}, None),
+    ({"schemes": [], "credentials": ""}, None),
+    ({"schemes": ["Bearer"], "credentials": "x"}, ["Bearer"]),
+    ({"schemes": ["Bearer"]}, ["Bearer"]),
+]
+
+
+@pytest.mark.parametrize(("given", "schemes"), AUTHENTICATIONS)
+@pytest.mark.asyncio
+async def test_what_is_empty_in_a_webhook_is_not_there(server: RunningServer, given: Any, schemes: Any) -> None:
+    """In ProtoJSON; v0.3's own kit sends `authentication: {}` with every webhook."""
+    webhook = {"url": "https://example.com/", "id": "", "token": "", "authentication": given}
+    async with server.client() as client:
+        task = await sent(client, said("echo"))
+        path = f"/v1/tasks/{task.id}/pushNotificationConfigs"
+        for body in ({"config": {"push_notification_config": webhook}}, {"pushNotificationConfig": webhook}):
+            made = read(official.TaskPushNotificationConfig, await client.post(path, json=body))
+        along = await client.post("/v1/message:send", json=said("echo", pushNotification=webhook))
+    assert list(made.push_notification_config.authentication.schemes) == (schemes or [])
+    assert made.push_notification_config.HasField("authentication") is (schemes is not None)
+    assert along.status_code == 200, along.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"authentication": {"credentials": "x"}}, "schemes is required beside credentials"),
+        ({"authentication": {"schemes": [""]}}, "authentication.schemes[0]"),
+        ({"authentication": "Bearer"}, "authentication"),
+        ({"url": ""}, "pushNotificationConfig.url"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_webhook_that_cannot_be_meant_is_refused_by_name(server: RunningServer, wrong: Any, field: str) -> None:
+    async with server.client() as client:
+        task = await sent(client, said("echo"))
+        body = {"pushNotificationConfig": {"url": "https://example.com/"} | wrong}
+        refused = await client.post(f"/v1/tasks/{task.id}/pushNotificationConfigs", json=body)
+    assert (refused.status_code, refused.json()["code"], field in refused.text) == (400, -32602, True), refused.text
+
+
 @pytest.mark.asyncio
 async def test_two_ids_of_one_webhook_are_refused_by_name(server: RunningServer) -> None:
     async with server.client() as client:
