@@ -17,6 +17,7 @@ from core.executors.files import encoded
 from core.executors.judges import Judges, Undecided
 from core.executors.process_worker import leaves
 from core.executors.raised import ErrorTexts, theirs, told
+from core.executors.registry import ExecutorRegistry
 from core.executors.schema import TooCostly, quick_violation
 from core.executors.signature import InputsRefused
 from core.executors.threads import ExecutorExit, exit_text
@@ -122,10 +123,9 @@ class Attempt:
             self.job.cancel()
 
 
-def start_of(tasks: Mapping[str, Task], task: Task, spec: ExecutorSpec | None) -> StartTask:
+def start_of(tasks: Mapping[str, Task], task: Task, registry: ExecutorRegistry) -> StartTask:
     """What starts the next attempt of one of a tree's tasks, and records where its inputs come from."""
-    if not task.dependencies:
-        return StartTask(task.id)
+    spec = registry.get(task.executor or "")
     return StartTask(task.id, sources_of(task.inputs, results_of(tasks, task)[0], _first_schema(task, spec)))
 
 

@@ -15,7 +15,7 @@ from core import events as e
 from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, start_of, wait_until_ended
 from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
 from core.clock import Clock
-from core.commands import Cancel, Command, FailAttempt, LoseAttempt
+from core.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
 from core.due import Due
 from core.egress import Egress
 from core.errors import CoreError
@@ -253,8 +253,8 @@ class Runner:
             return
         if (tree_id, task_id) in self._attempts or (tree_id, task_id) in self._starting:
             return  # an earlier attempt is still coming to its beginning or its end, which offers the task again
-        spec = self._registry.get(task.executor or "")
-        self._orchestrator.decide_now(tree, start_of(tree.tasks, task, spec))
+        start = start_of(tree.tasks, task, self._registry) if task.dependencies else StartTask(task_id)
+        self._orchestrator.decide_now(tree, start)
         task = tree.tasks[task_id]
         if task.is_running:
             caller, lane = tree.head.owner, task.executor or ""
