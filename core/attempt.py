@@ -126,7 +126,8 @@ class Attempt:
 def start_of(tasks: Mapping[str, Task], task: Task, registry: ExecutorRegistry) -> StartTask:
     """What starts the next attempt of one of a tree's tasks, and records where its inputs come from."""
     spec = registry.get(task.executor or "")
-    return StartTask(task.id, sources_of(task.inputs, results_of(tasks, task)[0], _first_schema(task, spec)))
+    first = _own_schema(task) if spec is None or spec.input_schema is None else spec.input_schema
+    return StartTask(task.id, sources_of(task.inputs, results_of(tasks, task)[0], first))
 
 
 def overdue(attempt: Attempt, chance: float) -> FailAttempt:
@@ -169,7 +170,8 @@ async def perform(
     if spec is None:
         return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
     own = _own_schema(task)
-    found, replaced = resolve_inputs(task.inputs, context.stored_results, _first_schema(task, spec))
+    first = own if spec.input_schema is None else spec.input_schema
+    found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
     inputs = copied(found)
     if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
         names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
@@ -322,11 +324,6 @@ def _own_schema(task: Task) -> Mapping[str, Any] | None:
     """The schema that the task itself brings; it narrows the executor's and never replaces it."""
     schema = (task.schemas or {}).get("input_schema")
     return schema if isinstance(schema, dict) else None
-
-
-def _first_schema(task: Task, spec: ExecutorSpec | None) -> Mapping[str, Any] | None:
-    """The schema whose properties are the inputs that dependencies may give: the executor's, else the task's own."""
-    return _own_schema(task) if spec is None or spec.input_schema is None else spec.input_schema
 
 
 def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:

@@ -31,6 +31,8 @@ def resolve_inputs(
     then each whole result under its dependency's key, unless the schema forbids additional properties; then the own
     inputs. Told beside: what of a dependency was replaced by something of another one, or by a whole result.
     """
+    if not results:
+        return dict(own), []
     declared, is_closed = _rules(schema)
     merged: dict[str, Any] = {}
     fields_of: dict[str, dict[str, Any]] = {}
