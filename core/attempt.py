@@ -9,7 +9,7 @@ from inspect import isawaitable
 from typing import Any
 
 from core.clock import Clock
-from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput
+from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
 from core.errors import CoreError, NoRoom
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
@@ -17,13 +17,14 @@ from core.executors.files import encoded
 from core.executors.judges import Judges, Undecided
 from core.executors.process_worker import leaves
 from core.executors.raised import ErrorTexts, theirs, told
+from core.executors.registry import ExecutorRegistry
 from core.executors.schema import TooCostly, quick_violation
 from core.executors.signature import InputsRefused
 from core.executors.threads import ExecutorExit, exit_text
 from core.fetch_room import FetchRooms
 from core.hooks import Hooks
 from core.in_flight import PER_TASK, Holdings, memory_of
-from core.inputs import resolve_inputs
+from core.inputs import resolve_inputs, results_of, sources_of
 from core.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
 from core.plan import unknown_executor
 from core.room import Claim
@@ -120,6 +121,13 @@ class Attempt:
             logger.exception("cancel() of executor %s failed", self.claim.lane)
         if self.job is not None and not self.is_over:
             self.job.cancel()
+
+
+def start_of(tasks: Mapping[str, Task], task: Task, registry: ExecutorRegistry) -> StartTask:
+    """What starts the next attempt of one of a tree's tasks, and records where its inputs come from."""
+    spec = registry.get(task.executor or "")
+    first = _own_schema(task) if spec is None or spec.input_schema is None else spec.input_schema
+    return StartTask(task.id, sources_of(task.inputs, results_of(tasks, task)[0], first))
 
 
 def overdue(attempt: Attempt, chance: float) -> FailAttempt:

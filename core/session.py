@@ -322,7 +322,6 @@ class Session:
         """Cancel the task, its subtree and all that requires them; answers when the work has stopped, or after 5 s.
 
         What cannot be interrupted is asked to stop (`context.cancelled`) and runs to its end.
-
         The executors that are stopped see the `metadata` as `context.cancel_metadata`.
 
         Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
@@ -377,15 +376,16 @@ class Session:
         by: str | None = None,
         each: tuple[Any, ...] = (),
         is_exact: bool = False,
+        extensions: tuple[str, ...] | None = None,
     ) -> None:
         """Answer the task's open question; of as many as `each` has values each gets its own.
 
-        Raises IllegalCommand when it asks nothing, InvalidPlan when `is_exact` and `each` has more or fewer values than
-        there are questions, TaskNotFound, NoRoom.
+        Raises IllegalCommand (it asks nothing), InvalidPlan (`is_exact`: not one for each), TaskNotFound, NoRoom.
         """
         tree_id = await self._tree_of(task_id)
         self.holdings.add(tree_id, memory_of(msgspec.json.encode((answer, message))))
-        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by, each, is_exact), documents)
+        given = ProvideInput(task_id, answer, message, by, each, is_exact, extensions)
+        await self.orchestrator.handle(tree_id, given, documents)
 
     async def receive_message(
         self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()

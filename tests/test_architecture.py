@@ -17,6 +17,7 @@ MAX_FUNCTION_LINES = 60
 LAYERS = (
     (
         "core.errors",
+        "core.integral",
         "core.owners",
         "core.retry",
         "core.timestamps",

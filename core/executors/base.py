@@ -188,8 +188,13 @@ class TaskContext:
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """The A2A extensions that the request which began the tree activated: named by its caller and in the card."""
-        return tuple(self.stored_request.get("extensions", ()))
+        """The A2A extensions that the request which this attempt serves activated: named by its caller and in the card.
+
+        That is the request which brought the latest answer, else the one that began the tree. An answer that came by
+        no A2A request changes nothing.
+        """
+        activated = self.stored_task.extensions
+        return tuple(self.stored_request.get("extensions", ())) if activated is None else activated
 
     @property
     def answer_message(self) -> dict[str, Any] | None:
