@@ -76,6 +76,12 @@ class Frame(NamedTuple):
     is_response: bool = True
 
 
+class Large(NamedTuple):
+    """A result that is encoded beside the event loop, as its method knows it to be large."""
+
+    value: Any
+
+
 class Event(NamedTuple):
     """One event of a stream, as the caller gets it: JSON, and the sequence number for its SSE id."""
 
@@ -380,10 +386,15 @@ async def _run(
     result = await method.handler(context, params)
     if streams:
         return cast("AsyncGenerator[Frame, None]", result)
-    if context.aside is None:
-        told = encode(result)
-    else:
+    is_large = result.__class__ is Large
+    if is_large:
+        result = result.value
+    if context.aside is not None:
         told = await context.aside.run(context.owner, encode_in_pieces, result)
+    elif is_large:
+        told = await asyncio.to_thread(encode_in_pieces, result)
+    else:
+        told = encode(result)
     return told if len(told) <= SMALL else _with_room(method, context, result, told)
 
 

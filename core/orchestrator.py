@@ -313,12 +313,12 @@ class Orchestrator:
         stored = await self._storage.load(tree_id)
         if stored is None:
             raise TaskNotFound(tree_id)
-        tree = self._trees.get(tree_id)
-        if tree is None:
-            tree = TaskTree(*stored)
-            if tree.is_live:
-                self._take_up(tree)
-        return tree
+        made = await asyncio.to_thread(TaskTree, *stored) if len(stored[1]) > LARGE_TREE else TaskTree(*stored)
+        if (tree := self._trees.get(tree_id)) is not None:
+            return tree
+        if made.is_live:
+            self._take_up(made)
+        return made
 
     def _drop(self, tree_id: str) -> None:
         del self._trees[tree_id]

@@ -124,7 +124,7 @@ async def test_a_large_tree_is_built_and_told_beside_the_loop(server: RunningSer
     async with server.client() as client:
         copied = (await client.post("/", json=rpc("tasks.copy", {"task_id": made["id"]}))).json()["result"]
     assert len(copied["children"]) == MANY
-    assert used == ["copies", "memory_of_tasks", "new_tree", "nested"]
+    assert used == ["TaskTree", "copies", "memory_of_tasks", "new_tree", "nested", "encode_in_pieces"]
 
 
 # Turns
