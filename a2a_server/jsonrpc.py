@@ -212,7 +212,7 @@ class Door:
                 await call.frames.aclose()
                 call.frames = None
         elif call.result is not None:
-            call.response = _HEAD + encode(call.request_id) + b',"result":' + call.result + b"}"
+            call.response = b'%b%b,"result":%b}' % (_HEAD, encode(call.request_id), call.result)
         elif call.frames is None:
             # An error of the dispatcher itself carries the text of an exception: what the caller is told is ours alone.
             call.error = call.error or (Internal() if request.method in self._targets else MethodNotFound())
@@ -390,7 +390,8 @@ async def _run(
     if is_large:
         result = result.value
     if context.aside is not None:
-        told = await context.aside.run(context.owner, encode_in_pieces, result)
+        is_whole = result.__class__ is dict and not is_large
+        told = await context.aside.run(context.owner, encode if is_whole else encode_in_pieces, result)
     elif is_large:
         told = await asyncio.to_thread(encode_in_pieces, result)
     else:

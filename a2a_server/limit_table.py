@@ -25,6 +25,7 @@ from core import (
     fetched,
     in_flight,
     jsonscan,
+    large_values,
     lending,
     names,
     plan,
@@ -123,6 +124,7 @@ _OUT: Final[Group] = "outbound calls and names"
 _WHO: Final[Group] = "callers' credentials"
 _DATA: Final[Group] = "stored data and the process"
 
+_BESIDE: Final = "a piece at a time in a thread"
 _MET: Final = "a2a_server/test_limit_table.py::test_what_is_at_the_limit_passes_and_one_more_does_not"
 _GIVEN: Final = "a2a_server/test_limit_table.py::test_an_executor_may_give_so_much_and_a_byte_more_fails_its_task"
 _BURST: Final = "a2a_server/test_limits.py::test_burst_passes_at_once_and_then_the_rate_holds"
@@ -291,6 +293,11 @@ LIMITS: Final[tuple[Limit, ...]] = (
            "bytes", FAILS, "core/test_in_flight.py::test_small_result_may_use_the_reserve"),
     _setting(_RUNNING, "max_artifact", "what an executor gives at once", "bytes", FAILS, _GIVEN),
     _setting(_RUNNING, "max_output", "all artifacts of one attempt", "bytes", FAILS, _GIVEN),
+    _fixed(_RUNNING, "values_on_loop", large_values.VALUES,
+           "values of inputs, results, artifacts, messages and `tasks.*` answers that the event loop handles", "",
+           _BESIDE, "core/test_large_values.py::test_what_is_large_is_known_as_such_and_told_as_ever"),
+    _fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "the texts in them", "characters", _BESIDE,
+           "a2a_server/test_beside.py::test_answers_are_encoded_beside_the_loop_where_they_are_large"),
     _fixed(_RUNNING, "suspects_hold", quarantine.LONGEST_HOLD,
            "time after a start that others wait for tasks that ran in several crashes", "seconds", "others start, too",
            "core/test_quarantine.py::test_others_wait_for_suspects_but_not_for_ever"),

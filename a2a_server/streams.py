@@ -80,7 +80,9 @@ class FrameCache:
         return frames
 
     def put(self, key: Key, frames: tuple[bytes, ...]) -> None:
-        size = _size(frames)
+        size = ENTRY
+        for frame in frames:
+            size += len(frame)
         if size > LARGEST_KEPT or key in self._frames:
             return
         self._frames[key] = frames
@@ -239,7 +241,13 @@ class Streams:
             ending = await self._ending(recorded, view) if isinstance(event, e.TreeFinished) else None
             told = updates(recorded, view.task_id, view.context_id, ending=ending)
             made = (view.dialect.event(update, closes) for update in told)
-            frames = tuple(made) if _is_quick(event) else await self._shared(key, made)
+            match event:
+                # A short text by itself, as most pieces are, is not looked at twice.
+                case e.ArtifactAdded(artifact={"parts": [{"text": text}]} as artifact) if "metadata" not in artifact:
+                    is_quick = len(text) <= CHARACTERS
+                case _:
+                    is_quick = is_small(astuple(event))
+            frames = tuple(made) if is_quick else await self._shared(key, made)
             self._cache.put(key, frames)
         return frames
 
@@ -262,7 +270,7 @@ class Streams:
         if (frames := self._cache.get(key)) is None:
             ended = await self._end_of_root(recorded) if isinstance(recorded.event, e.TreeFinished) else None
             told = stream_event(recorded, ended=ended)
-            if told is None or _is_quick(recorded.event):
+            if told is None or is_small(astuple(recorded.event)):
                 frames = () if told is None else (encode(told),)
             else:
                 frames = await self._shared(key, map(encode_in_pieces, (told,)))
@@ -272,14 +280,6 @@ class Streams:
     async def _end_of_root(self, finished: Recorded) -> Recorded | None:
         tree_id = finished.tree_id
         return await latest(self._session.storage, tree_id, finished.seq, tree_id, ENDS)
-
-
-def _is_quick(event: e.Event) -> bool:
-    """Whether the event is quickly encoded. A short text by itself, as most pieces are, is not looked at twice."""
-    match event:
-        case e.ArtifactAdded(artifact={"parts": [{"text": text}]} as artifact) if "metadata" not in artifact:
-            return len(text) <= CHARACTERS
-    return is_small(astuple(event))
 
 
 def _is_told(recorded: Recorded, view: View) -> bool:

@@ -15,7 +15,7 @@ CHARACTERS: Final = 256 * 1024  # of its texts
 ITEMS: Final = 500  # of an array or object that are taken together
 
 _LARGE: Final = (str, dict, list, tuple)
-_KNOWN: Final = frozenset({*_LARGE, int, float, bool, type(None)})
+_SCALARS: Final = frozenset({int, float, bool, type(None)})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -33,17 +33,19 @@ def is_small(value: Any) -> bool:
     left, seen = CHARACTERS, 1
     for each in inner:
         kind = each.__class__
-        if kind not in _KNOWN:  # of classes that are made from these it is what they are made from
+        if kind in _SCALARS:
+            continue
+        if kind not in _LARGE:  # of classes that are made from these it is what they are made from
             kind = next((known for known in _LARGE if isinstance(each, known)), kind)
         if kind is str:
             left -= len(each)
-        elif kind is dict or kind is list or kind is tuple:
+            if left < 0:
+                return False
+        elif each and kind in _LARGE:
             seen += len(each)
             if seen > VALUES:
                 return False
             inner += each.values() if kind is dict else each
-        if left < 0:
-            return False
     return True
 
 

@@ -291,7 +291,9 @@ class TaskContext:
         there, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
         """
         self._spoke = True
-        parts = await self._parts_beside(content)
+        # A short text, as most pieces are, costs no call more.
+        is_short = content.__class__ is str and len(content) <= CHARACTERS
+        parts = self._parts(content) if is_short else await self._parts_beside(content)
         task = self.stored_task
         artifact_id = task.id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
         appends = artifact_id in self._artifacts if append is None else append
@@ -337,7 +339,7 @@ class TaskContext:
 
     async def _parts_beside(self, content: Any) -> list[dict[str, Any]]:
         """The same; what is large is judged beside the event loop."""
-        if len(content) <= CHARACTERS if content.__class__ is str else is_small(content):
+        if is_small(content):
             return self._parts(content)
         parts = isinstance(content, Parts)
         value = await asyncio.to_thread(
