@@ -167,7 +167,7 @@ async def perform(
     own = _own_schema(task)
     first = own if spec.input_schema is None else spec.input_schema
     found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
-    inputs = await _copied(found) if found else {}
+    inputs = copied(found) if not found or is_small(found) else await asyncio.to_thread(copied_in_pieces, found)
     if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
         names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
         logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, names)
@@ -189,7 +189,10 @@ async def perform(
             raise
         await context.stored()
         attempt.end()
-        command, data = await _completed(task, spec, result, context.max_artifact, clock.chance())
+        if result is None:
+            command, data = _completion(task, spec, result, context.max_artifact, clock.chance())
+        else:
+            command, data = await _completed(task, spec, result, context.max_artifact, clock.chance())
         size = len(data)
         if size > SMALL_RESULT and context.is_full(task.owner):
             command, data = await _completed(task, spec, result, SMALL_RESULT, clock.chance())
@@ -327,24 +330,17 @@ def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:
     holdings.add(attempt.tree_id, size)
 
 
-async def _copied(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs in objects of their own; large ones are copied beside the event loop."""
-    if is_small(inputs):
-        return dict(copied(inputs))
-    return dict(await asyncio.to_thread(copied_in_pieces, inputs))
-
-
 async def _completed(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
     """Judge what the executor returned; what is large is judged beside the event loop."""
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
-    if result is None or is_small(result.value if result.__class__ is Verified else result):
-        return _completion(task, spec, result, most, chance, measured)
+    if is_small(result.value if result.__class__ is Verified else result):
+        return _completion(task, spec, result, most, chance)
     return await asyncio.to_thread(_completion, task, spec, result, most, chance, measured_in_pieces)
 
 
 def _completion(
-    task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float, measure: Measure
+    task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float, measure: Measure = measured
 ) -> tuple[Command, bytes]:
     """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
     try:

@@ -121,7 +121,17 @@ PURE = frozenset(
     for name in (
         *("task", "commands", "events", "tree", "decide", "graph", "plan", "times", "tolerance"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "quarantine", "queue", "room", "shares"),
-        *("content_coding", "copies", "in_flight", "owners", "jsonscan", "node_status", "streaming", "replay", "large_values"),
+        *(
+            "content_coding",
+            "copies",
+            "in_flight",
+            "owners",
+            "jsonscan",
+            "node_status",
+            "streaming",
+            "replay",
+            "large_values",
+        ),
     )
 )
 IMPURE_LIBRARIES = frozenset(
