@@ -190,7 +190,7 @@ async def perform(
         await context.stored()
         attempt.end()
         if result is None:
-            command, data = _completion(task, spec, result, context.max_artifact, clock.chance())
+            command, data = _completion(task, spec, result, context.max_artifact, clock.chance(), measured)
         else:
             command, data = await _completed(task, spec, result, context.max_artifact, clock.chance())
         size = len(data)
@@ -335,12 +335,12 @@ async def _completed(task: Task, spec: ExecutorSpec, result: Any, most: int, cha
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
     if is_small(result.value if result.__class__ is Verified else result):
-        return _completion(task, spec, result, most, chance)
+        return _completion(task, spec, result, most, chance, measured)
     return await asyncio.to_thread(_completion, task, spec, result, most, chance, measured_in_pieces)
 
 
 def _completion(
-    task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float, measure: Measure = measured
+    task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float, measure: Measure
 ) -> tuple[Command, bytes]:
     """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
     try:
