@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import FrameType
 
+import anyio
 import uvicorn
 from sse_starlette.sse import EventSourceResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -183,6 +184,8 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
 
 
 async def _serve(config: Config, ready: Callable[[str], None], containment: Containment) -> None:
+    # The library loads its part for asyncio when it is first used: in the first fetch, for up to 0.5 s of the loop.
+    anyio.Event()
     with listen(config.host, config.port, config.send_buffer) as listener:
         port = listener.getsockname()[1]
         application = build(config, port=port)

@@ -8,11 +8,18 @@ all that they have in line.
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 MANY_AHEAD = 1_000  # owners without items; from here on those are forgotten who have had no more than others
 
 Item = TypeVar("Item")
+
+
+class Weighed(NamedTuple):
+    """What an item costs, a number above 0; of one that is not whole yet, what its next piece has cost."""
+
+    weight: int
+    is_whole: bool = True
 
 
 class _Line(Generic[Item]):
@@ -26,9 +33,11 @@ class _Line(Generic[Item]):
 
 
 class Backlog(Generic[Item]):
-    """Items by owner. `weigh` says what one costs, a number above 0; it is asked once, when the item's turn comes."""
+    """Items by owner. `weigh` is asked when an item's turn comes, and of one in pieces again at each turn, until it is
+    whole.
+    """
 
-    def __init__(self, weigh: Callable[[Item], int]) -> None:
+    def __init__(self, weigh: Callable[[Item], Weighed]) -> None:
         self._weigh = weigh
         self._lines: dict[str, _Line[Item]] = {}
         self._turns: list[tuple[float, int, str]] = []  # a heap of the lines: virtual time, number, owner
@@ -56,14 +65,22 @@ class Backlog(Generic[Item]):
             self._where[name] = (key, count + 1)
 
     def take(self, items: int, weight: int) -> list[Item]:
-        """At most so many of the next items, which weigh no more together, unless the first one alone does."""
+        """At most so many of the next items, which weigh no more together, unless the first one alone does.
+
+        None of them where the next one was only weighed by a piece more: others may come before its next piece.
+        """
         taken: list[Item] = []
         while self._turns and len(taken) < items and weight > 0:
             time, number, key = self._turns[0]
             line = self._lines[key]
             item, names = line.items[0]
             if line.weight is None:
-                line.weight = self._weigh(item)
+                cost, is_whole = self._weigh(item)
+                if not is_whole:
+                    self._now, line.time = time, time + cost
+                    heapreplace(self._turns, (line.time, number, key))
+                    break
+                line.weight = cost
             if taken and line.weight > weight:
                 break
             weight -= line.weight

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from core.errors import StorageError, VersionConflict
-from core.events import TaskUpdated
+from core.events import Recorded, TaskUpdated
 from core.storage import codec, statements
 from core.storage.base import Append
 from core.storage.codec import Row
@@ -16,14 +17,25 @@ class RowsMissed(StorageError):
     """A statement did not change as many rows as it should have: an append of the batch met another version."""
 
 
+class RowMaker(Protocol):
+    """Makes rows as `codec` does."""
+
+    def event_row(self, recorded: Recorded, /) -> Row: ...
+
+    def task_row(self, task: Task, /) -> Row: ...
+
+    def task_state_row(self, task: Task, /) -> Row: ...
+
+
 class Batch:
     """The rows of appends that go into one transaction.
 
-    `stored` are heads that the database is known to have.
+    `stored` are heads that the database is known to have, `rows` makes the rows or has them.
     """
 
-    def __init__(self, appends: Iterable[Append], stored: dict[str, TreeHead]) -> None:
+    def __init__(self, appends: Iterable[Append], stored: dict[str, TreeHead], rows: RowMaker = codec) -> None:
         self._stored = stored
+        self._rows = rows
         self.heads: dict[str, TreeHead] = {}
         self._expected: dict[str, int] = {}  # first version of each tree that exists already
         self._tasks: dict[str, Task] = {}
@@ -51,7 +63,7 @@ class Batch:
         self.heads[head.id] = head
         before_size = self.size
         for recorded in append.events:
-            row = codec.event_row(recorded)
+            row = self._rows.event_row(recorded)
             self.size += len(row[codec.EVENT_BODY])
             self._events.append(row)
             if type(recorded.event) is TaskUpdated:
@@ -88,7 +100,7 @@ class Batch:
                 changed.append(codec.head_change_row(head, expected))
             if stored is None or not codec.same_bulk(stored, head):
                 bulks.append(codec.head_bulk_row(head))
-        new = [codec.task_row(task) for task in self._tasks.values() if task.id in self._new_tasks]
+        new = [self._rows.task_row(task) for task in self._tasks.values() if task.id in self._new_tasks]
         for row in new:
             self.sizes[row[codec.TASK_OWNER]] += len(row[codec.TASK_SPEC])
         updated = [task for task in self._tasks.values() if task.id not in self._new_tasks]
@@ -99,7 +111,7 @@ class Batch:
             (statements.UPDATE_TREE_BULKS, bulks),
             (statements.INSERT_EVENTS, self._events),
             (statements.PUT_TASKS, new),
-            (statements.UPDATE_TASK_STATES, [codec.task_state_row(task) for task in updated]),
+            (statements.UPDATE_TASK_STATES, [self._rows.task_state_row(task) for task in updated]),
             (
                 statements.UPDATE_TASK_SPECS,
                 [codec.task_spec_row(task) for task in updated if task.id in self._respecified],

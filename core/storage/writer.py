@@ -20,12 +20,13 @@ from sqlalchemy import Connection, create_engine, exc
 from sqlalchemy.pool import NullPool
 
 from core.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable, VersionConflict
+from core.storage import codec
 from core.storage.backlog import Backlog
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
 from core.storage.guard import Guard
 from core.storage.witness import NUMBERS, Witness
-from core.storage.writes import UNSTORABLE, Job, Write, is_one_batch, next_batch, weight
+from core.storage.writes import UNSTORABLE, Job, Rows, Write, is_one_batch, next_batch
 from core.task import TreeHead
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ class Writer:
         # of the thread; others may read it
         self.written: defaultdict[str, int] = defaultdict(int)  # owner -> bytes of its events and tasks, an upper bound
         # of the thread
-        self._backlog: Backlog[Write] = Backlog(weight)
+        self._rows = Rows()  # of what waits, as far as they are made
+        self._backlog: Backlog[Write] = Backlog(self._rows.weigh)
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
         self._failures = 0
         self._stored: dict[str, TreeHead] = {}
@@ -224,6 +226,8 @@ class Writer:
         try:
             while items := self._take():
                 outcomes = self._write(items)
+                if self._rows.making:
+                    self._rows.forget(items)
                 self._call(self._settle, outcomes, self._failures)
                 self._checkpoint_if_due()
             self._checkpoint("TRUNCATE")
@@ -254,6 +258,17 @@ class Writer:
 
     def _take(self) -> list[Write]:
         """What waits, up to a batch; blocks until there is something. Empty at the end."""
+        while (handed := self._handed()) is not None:
+            if not self._backlog and is_one_batch(handed, self._rows):
+                return handed
+            for item in handed:
+                self._backlog.add(item, *item.line)
+            if batch := next_batch(self._backlog):
+                return batch
+        return []
+
+    def _handed(self) -> list[Write] | None:
+        """What has been handed over; blocks while nothing waits. None at the end."""
         handed: list[Write] | None = []
         while not handed and not self._backlog:
             try:
@@ -263,7 +278,7 @@ class Writer:
                 self._idle()
                 continue
             if handed is None:
-                return []
+                return None
         items = list(handed or ())
         try:
             while (handed := self._queue.get_nowait()) is not None:
@@ -271,11 +286,7 @@ class Writer:
             self._queue.put(None)  # the end comes after what waits
         except queue.Empty:
             pass
-        if not self._backlog and is_one_batch(items):
-            return items
-        for item in items:
-            self._backlog.add(item, *item.line)
-        return next_batch(self._backlog)
+        return items
 
     def _idle(self) -> None:
         """Nothing was written for a second: shorten the log, and see whether writes would succeed."""
@@ -425,7 +436,7 @@ class Writer:
         return job(self._connection)
 
     def _write_batch(self, appends: list[Append]) -> None:
-        batch = Batch(appends, self._stored)
+        batch = Batch(appends, self._stored, self._rows if self._rows.making else codec)
         self._guard.require_room(batch.size, is_new=batch.is_new)
         rows = batch.write(self._driver.execute, lambda: self._driver.total_changes)
         for owner, size in batch.sizes.items():

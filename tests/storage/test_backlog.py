@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.storage import backlog
-from core.storage.backlog import Backlog
+from core.storage.backlog import Backlog, Weighed
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Thing:
 
 
 def backlog_of(*things: Thing) -> Backlog[Thing]:
-    made: Backlog[Thing] = Backlog(lambda thing: thing.weight)
+    made: Backlog[Thing] = Backlog(lambda thing: Weighed(thing.weight))
     for thing in things:
         made.add(thing, thing.owner, thing.names)
     return made
@@ -66,11 +66,29 @@ def test_a_batch_has_a_bounded_weight_unless_its_first_item_alone_has_more() -> 
 
 def test_an_item_is_weighed_once() -> None:
     weighed = []
-    made: Backlog[int] = Backlog(lambda item: weighed.append(item) or 6)  # type: ignore[func-returns-value]
+    made: Backlog[int] = Backlog(lambda item: weighed.append(item) or Weighed(6))  # type: ignore[func-returns-value]
     for item in range(3):
         made.add(item, "a", ())
     assert [made.take(9, 10) for _ in range(3)] == [[0], [1], [2]]
     assert weighed == [0, 1, 2]
+
+
+def test_others_come_between_the_pieces_of_an_item_that_is_not_whole_yet() -> None:
+    """A tree of 10,000 tasks kept the small writes of others waiting while its rows were made."""
+    pieces = {"large": 5}
+
+    def weigh(item: str) -> Weighed:
+        left = pieces[item] = pieces.get(item, 0) - 1
+        return Weighed(10, is_whole=left <= 0)
+
+    made: Backlog[str] = Backlog(weigh)
+    made.add("large", "a", ("t",))
+    made.add("of the same", "a", ("t",))
+    assert made.take(9, 100) == []
+    made.add("small", "b", ())
+    assert made.take(9, 10) == ["small"]
+    assert [made.take(9, 10) for _ in range(5)] == [[], [], [], ["large"], ["of the same"]]
+    assert not made
 
 
 def test_what_concerns_the_same_thing_stays_in_its_order_whoever_writes_it() -> None:
@@ -139,7 +157,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_nothing_is_lost_order_stays_and_nobody_starves(steps: list[tuple[object, ...]]) -> None:
     """Whatever comes and is taken: each item once, in the order of its names, in batches within the bounds."""
-    made: Backlog[Thing] = Backlog(lambda thing: thing.weight)
+    made: Backlog[Thing] = Backlog(lambda thing: Weighed(thing.weight))
     added: list[Thing] = []
     found: list[Thing] = []
     for step in [*steps, *[("take", 5, 40)] * 60]:
