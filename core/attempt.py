@@ -26,9 +26,12 @@ from core.hooks import Hooks
 from core.in_flight import PER_TASK, Holdings, memory_of
 from core.inputs import resolve_inputs, results_of, sources_of
 from core.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
+from core.large_values import copied_in_pieces, is_small, measured_in_pieces
 from core.plan import unknown_executor
 from core.room import Claim
 from core.task import Cause, Task
+
+Measure = Callable[[Any, str, int], tuple[Any, bytes]]
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +175,7 @@ async def perform(
     own = _own_schema(task)
     first = own if spec.input_schema is None else spec.input_schema
     found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
-    inputs = copied(found)
+    inputs = copied(found) if not found or is_small(found) else await asyncio.to_thread(copied_in_pieces, found)
     if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
         names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
         logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, names)
@@ -194,10 +197,13 @@ async def perform(
             raise
         await context.stored()
         attempt.end()
-        command, data = _completion(task, spec, result, context.max_artifact, clock.chance())
+        if result is None:
+            command, data = _completion(task, spec, result, context.max_artifact, clock.chance(), measured)
+        else:
+            command, data = await _completed(task, spec, result, context.max_artifact, clock.chance())
         size = len(data)
         if size > SMALL_RESULT and context.is_full(task.owner):
-            command, data = _completion(task, spec, result, SMALL_RESULT, clock.chance())
+            command, data = await _completed(task, spec, result, SMALL_RESULT, clock.chance())
         if hooks.wants_results:
             await _after(hooks, context.task, inputs, result.value if type(result) is Verified else result)
         if command.__class__ is not CompleteTask:
@@ -332,14 +338,23 @@ def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:
     holdings.add(attempt.tree_id, size)
 
 
-def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
-    """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
+async def _completed(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
+    """Judge what the executor returned; what is large is judged beside the event loop."""
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
+    if is_small(result.value if result.__class__ is Verified else result):
+        return _completion(task, spec, result, most, chance, measured)
+    return await asyncio.to_thread(_completion, task, spec, result, most, chance, measured_in_pieces)
+
+
+def _completion(
+    task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float, measure: Measure
+) -> tuple[Command, bytes]:
+    """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
     try:
         if task.dependencies[1:]:  # it may give back the results of many tasks
             refuse_large(result, "result", most)
-        value, data = measured(result, "result", most)
+        value, data = measure(result, "result", most)
     except NotJson as refusal:
         return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True), b""
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):

@@ -20,6 +20,7 @@ from msgspec import Raw, Struct, UnsetType, ValidationError
 from msgspec.structs import FieldInfo, replace
 
 from a2a_server.protocol.errors import InvalidParams
+from core import large_values
 from core.errors import Problem
 from core.integral import enum_words, integral, plain_type
 
@@ -29,7 +30,7 @@ Reader = Callable[[Any], Any]
 MOST_PROBLEMS = 100  # reported of one request
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 
-_INSIDE = (Struct, list, tuple)
+_INSIDE = (Struct, list, tuple, dict)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?")  # JSON's, as text
 _FRACTION = re.compile(r"\.([0-9]+)(?=[Zz+-])")  # of a timestamp's second
 _JSONS = {"NoneType": "null", "list": "array", "dict": "object"}  # msgspec's words for a tag of a wrong type
@@ -58,7 +59,7 @@ def encode_in_pieces(value: Any, levels: int = 3) -> bytes:
         value = replace(value, **{name: _piece(each, levels) for name, each in inside.items() if each})
     elif levels and isinstance(value, list | tuple):
         value = [_piece(each, levels) for each in value]
-    return encode(value)
+    return large_values.encoded(value)
 
 
 def _piece(value: Any, levels: int) -> Raw:
