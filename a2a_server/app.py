@@ -61,6 +61,7 @@ from a2a_server.proxies import BehindProxy
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import ConfigStore, Vault, unread_trees
 from a2a_server.push.outbox import Outbox, Patience
+from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Webhooks
 from a2a_server.rest import Rest, RestRoute, json_type, status_reply
@@ -127,11 +128,10 @@ class Application:
         patience = Patience(
             initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
         )
-        teller = Teller(session, {A2A_0_3.version: A2A_0_3})
         outbox = Outbox(
             session,
             store,
-            teller,
+            Parcels(session.storage, Teller(session, {A2A_0_3.version: A2A_0_3})),
             sender,
             patience,
             concurrency=config.push_concurrency,
@@ -141,7 +141,6 @@ class Application:
             session,
             store,
             outbox,
-            teller,
             policy,
             limit=config.max_push_configs,
             most_active=config.max_webhooks,

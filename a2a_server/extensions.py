@@ -58,8 +58,14 @@ def _registered() -> int:
 
 
 def _import_file(path: Path) -> None:
-    if not path.is_file():
+    if path.is_dir():
+        raise ConfigurationError(
+            f"executors {path}: it is a folder; name a file in it, such as {path / 'executors.py'}"
+        )
+    if not path.exists():
         raise ConfigurationError(f"executors {path}: there is no such file")
+    if not path.is_file():
+        raise ConfigurationError(f"executors {path}: it is no regular file")
     name, file = path.stem, path.absolute()
     if "." in name:
         raise ConfigurationError(
@@ -77,6 +83,11 @@ def _import_file(path: Path) -> None:
 
 
 def _import_module(name: str, folder: Path) -> None:
+    if "/" in name:
+        what = "it is a folder" if Path(name).is_dir() else "it is neither a file that ends in .py nor a module"
+        raise ConfigurationError(
+            f"executors {name}: {what}; name a file such as agent.py, or a module such as my.agent"
+        )
     _search(folder)
     first = name.partition(".")[0]
     if (own := _beside(folder, first)) is not None and (other := _other(first, own)) is not None:

@@ -76,6 +76,12 @@ class Frame(NamedTuple):
     is_response: bool = True
 
 
+class Large(NamedTuple):
+    """A result that is encoded beside the event loop, as its method knows it to be large."""
+
+    value: Any
+
+
 class Event(NamedTuple):
     """One event of a stream, as the caller gets it: JSON, and the sequence number for its SSE id."""
 
@@ -206,7 +212,7 @@ class Door:
                 await call.frames.aclose()
                 call.frames = None
         elif call.result is not None:
-            call.response = _HEAD + encode(call.request_id) + b',"result":' + call.result + b"}"
+            call.response = b'%b%b,"result":%b}' % (_HEAD, encode(call.request_id), call.result)
         elif call.frames is None:
             # An error of the dispatcher itself carries the text of an exception: what the caller is told is ours alone.
             call.error = call.error or (Internal() if request.method in self._targets else MethodNotFound())
@@ -380,10 +386,16 @@ async def _run(
     result = await method.handler(context, params)
     if streams:
         return cast("AsyncGenerator[Frame, None]", result)
-    if context.aside is None:
-        told = encode(result)
+    is_large = result.__class__ is Large
+    if is_large:
+        result = result.value
+    if context.aside is not None:
+        is_whole = result.__class__ is dict and not is_large
+        told = await context.aside.run(context.owner, encode if is_whole else encode_in_pieces, result)
+    elif is_large:
+        told = await asyncio.to_thread(encode_in_pieces, result)
     else:
-        told = await context.aside.run(context.owner, encode_in_pieces, result)
+        told = encode(result)
     return told if len(told) <= SMALL else _with_room(method, context, result, told)
 
 

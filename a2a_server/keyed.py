@@ -19,7 +19,7 @@ READS: Final = frozenset(
     {
         *("GetTask", "ListTasks", "SubscribeToTask", "GetExtendedAgentCard"),
         *("GetTaskPushNotificationConfig", "ListTaskPushNotificationConfigs"),
-        *("tasks/get", "tasks/resubscribe", "agent/getAuthenticatedExtendedCard"),
+        *("tasks/get", "tasks/list", "tasks/resubscribe", "agent/getAuthenticatedExtendedCard"),
         *("tasks/pushNotificationConfig/get", "tasks/pushNotificationConfig/list"),
         *("tasks.get", "tasks.detail", "tasks.tree", "tasks.children", "tasks.list", "tasks.events"),
         *("tasks.running.list", "tasks.running.status", "tasks.running.count"),

@@ -14,7 +14,7 @@ from a2a_server.auth import jwks
 from a2a_server.config import Config
 from a2a_server.limits import CallerLimits
 from a2a_server.methods import idempotency, push, task_params, tasks, turns
-from a2a_server.push import configs, outbox, webhooks
+from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
 from core import (
@@ -24,7 +24,9 @@ from core import (
     fetch_room,
     fetched,
     in_flight,
+    inputs,
     jsonscan,
+    large_values,
     lending,
     names,
     plan,
@@ -123,6 +125,7 @@ _OUT: Final[Group] = "outbound calls and names"
 _WHO: Final[Group] = "callers' credentials"
 _DATA: Final[Group] = "stored data and the process"
 
+_BESIDE: Final = "a piece at a time in a thread"
 _MET: Final = "a2a_server/test_limit_table.py::test_what_is_at_the_limit_passes_and_one_more_does_not"
 _GIVEN: Final = "a2a_server/test_limit_table.py::test_an_executor_may_give_so_much_and_a_byte_more_fails_its_task"
 _BURST: Final = "a2a_server/test_limits.py::test_burst_passes_at_once_and_then_the_rate_holds"
@@ -137,6 +140,7 @@ _IN_TURN: Final = (
 _HOLES: Final = (
     "a2a_server/push/test_outbox.py::test_receivers_of_one_caller_that_never_answer_delay_no_delivery_of_another"
 )
+_ON_THEIR_WAY: Final = "a2a_server/push/test_parcels.py::test_so_many_bytes_are_on_their_way_and_the_others_wait"
 _NAMES: Final = "core/test_names.py::test_slow_names_of_one_caller_delay_no_other_caller"
 
 # fmt: off
@@ -288,8 +292,16 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "test_inputs_beyond_what_the_process_may_hold_are_refused_as_overload"),
     _fixed(_RUNNING, "small_result", in_flight.SMALL, "a result that may use a reserve of a fourth beyond these",
            "bytes", FAILS, "core/test_in_flight.py::test_small_result_may_use_the_reserve"),
+    _fixed(_RUNNING, "inputs_from", inputs.MOST_SOURCES, "inputs of an attempt of which its start tells the source",
+           "", "the others are not named",
+           "core/test_inputs.py::test_as_many_sources_are_recorded_as_are_worth_reading"),
     _setting(_RUNNING, "max_artifact", "what an executor gives at once", "bytes", FAILS, _GIVEN),
     _setting(_RUNNING, "max_output", "all artifacts of one attempt", "bytes", FAILS, _GIVEN),
+    _fixed(_RUNNING, "values_on_loop", large_values.VALUES,
+           "values of inputs, results, artifacts, messages and `tasks.*` answers that the event loop handles", "",
+           _BESIDE, "core/test_large_values.py::test_what_is_large_is_known_as_such_and_told_as_ever"),
+    _fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "the texts in them", "characters", _BESIDE,
+           "a2a_server/test_beside.py::test_answers_are_encoded_beside_the_loop_where_they_are_large"),
     _fixed(_RUNNING, "suspects_hold", quarantine.LONGEST_HOLD,
            "time after a start that others wait for tasks that ran in several crashes", "seconds", "others start, too",
            "core/test_quarantine.py::test_others_wait_for_suspects_but_not_for_ever"),
@@ -326,7 +338,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
            "a2a_server/test_selection.py::test_the_latest_messages_are_kept_and_one_at_least"),
     _fixed(_LISTS, "long_logs", snapshots.AT_A_TIME, "tasks with long logs (1 MiB) read at the same time", "", WAITS,
            "a2a_server/test_snapshots.py::test_of_one_caller_one_long_log_is_read_at_a_time"),
-    _fixed(_LISTS, "log_page", base.LOG_BYTES, "JSON of one page of a log", "bytes", "the page ends early", _LOGS),
+    _fixed(_LISTS, "log_page", base.LOG_BYTES, "JSON of one page of a log, unless of one event", "bytes",
+           "the page ends early", _LOGS),
 
     _setting("streams", "sse_ping", "silence of a stream", "seconds", "a comment is sent",
              "a2a_server/test_streams.py::test_quiet_stream_is_kept_alive_by_comments"),
@@ -357,6 +370,19 @@ LIMITS: Final[tuple[Limit, ...]] = (
            WAITS,
            "a2a_server/push/test_outbox.py::"
            "test_a_webhook_with_much_to_send_gives_its_place_to_the_next_one_of_its_caller"),
+    _fixed(_PUSH, "delivery_bytes", parcels.ON_THEIR_WAY, "bytes on their way to webhooks, each counted twice", "bytes",
+           WAITS, _ON_THEIR_WAY),
+    _fixed(_PUSH, "delivery_bytes_per_caller", parcels.OF_ONE_CALLER, "of these, to one caller's webhooks", "bytes",
+           WAITS, "a2a_server/push/test_parcels.py::"
+           "test_large_deliveries_of_one_caller_leave_room_for_anothers_and_small_ones_need_none"),
+    _fixed(_PUSH, "small_delivery", parcels.SMALL, "what is told of one event and is not counted there", "bytes",
+           "counted", "a2a_server/push/test_parcels.py::"
+           "test_large_deliveries_of_one_caller_leave_room_for_anothers_and_small_ones_need_none"),
+    _fixed(_PUSH, "delivery_ahead", parcels.AHEAD, "events read ahead for one webhook", "bytes",
+           "read when their turn has come",
+           "a2a_server/push/test_parcels.py::test_events_are_read_ahead_in_small_pages"),
+    _fixed(_PUSH, "deliveries_made", parcels.MADE_AT_A_TIME, "events of which bodies are made at the same time", "",
+           WAITS, "a2a_server/push/test_parcels.py::test_bodies_are_made_so_many_at_a_time"),
     _setting(_PUSH, "push_timeout", "one delivery", "seconds", "tried again",
              "core/test_egress.py::test_time_limit_counts_the_whole_call"),
     _setting(_PUSH, "push_retry_initial", "the longest wait after the first failure", "seconds", "doubles", _WAITS),

@@ -154,11 +154,15 @@ class Rest:
         self._paths = [
             _Path(_pattern(path), calls, each) for each in (*older, current) for path, calls in each.paths.items()
         ]
+        # What is below an older version's root (`/v1`) is that version's, and no tenant's.
+        self._roots = tuple({"/" + path.split("/")[1] + "/" for each in older for path in each.paths})
 
     def call(self, scope: Scope) -> RestCall | None:
         """What the request asks of this binding; None where that is served elsewhere, or nowhere."""
         path = _unreserved(_raw_path(scope))
         fitting = [(found, each) for each in self._paths if (found := each.pattern.fullmatch(path))]
+        if path.startswith(self._roots):
+            fitting = [each for each in fitting if "tenant" not in each[0].groupdict()]
         if not fitting:
             return None
         verb = "GET" if scope["method"] == "HEAD" else scope["method"]  # uvicorn leaves the content out

@@ -18,7 +18,7 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode_in_pieces
 from a2a_server.protocol.errors import TurnedAway
-from a2a_server.selection import PLACES, Selection, last_said, select, select_output
+from a2a_server.selection import PLACES, SNAPSHOT_BYTES, Selection, last_said, select, select_output
 from a2a_server.translate import OUTPUT, WHOLE, Shown, is_output, kinds, last_word, snapshot
 from core.events import KINDS, Recorded
 from core.node_status import FAILURES
@@ -29,6 +29,7 @@ from core.turns import Turns
 
 FEW: Final = 10_000  # events of a log that is read whole
 SHORT: Final = 1024 * 1024  # bytes of JSON that it may have
+WORD_BYTES: Final = 16 * 1024  # of JSON of what says the status of a bare task, each error of which is shorter
 AT_A_TIME: Final = 2  # long logs that are read at a time
 MANY: Final = 500  # events from which on they are judged, or told, beside the event loop
 MOST_NODES: Final = 100  # of a tree that its root's metadata tells
@@ -142,15 +143,20 @@ class Snapshots:
         return {"nodes": nodes} | ({"nodesLeftOut": left_out} if left_out else {})
 
     async def _bare(self, head: TreeHead, task_id: str, about: dict[str, Any]) -> wire.Task:
-        """The task without what may be large."""
+        """The task without what may be large; its status's message where that is short."""
         if task_id == head.id or (task := await self._session.storage.task(task_id)) is None:
-            return bare_task(snapshot(head, head.id, ()))
-        then = replace(head, status=task.status, updated_at=task.updated_at)
-        told = replace(snapshot(then, head.id, ()), id=task_id)
-        return bare_task(replace(told, metadata={"rootTaskId": head.id, "seq": head.version} | about))
+            told = snapshot(head, head.id, ())
+        else:
+            then = replace(head, status=task.status, updated_at=task.updated_at)
+            own = {"rootTaskId": head.id, "seq": head.version}
+            told = replace(snapshot(then, head.id, ()), id=task_id, metadata=own | about)
+        reading = Reading("", Permit(), history_length=0, with_artifacts=False)
+        word = await self._excerpt(head, task_id, reading, WORD_BYTES)
+        said = snapshot(head, task_id, word.events, history_length=0, with_artifacts=False, shown=word.shown).status
+        return bare_task(replace(told, status=replace(told.status, message=said.message)))
 
-    async def _excerpt(self, head: TreeHead, task_id: str, reading: Reading) -> Excerpt:
-        """What a snapshot of a long log is made of, for which room is taken."""
+    async def _excerpt(self, head: TreeHead, task_id: str, reading: Reading, most: int = SNAPSHOT_BYTES) -> Excerpt:
+        """What a snapshot of a long log is made of, for which room is taken; at most so many bytes."""
         is_root = task_id == head.id
 
         def choose(places: Sequence[EventPlace]) -> Selection:
@@ -160,6 +166,7 @@ class Snapshots:
                 status=head.status if is_root else None,
                 history_length=reading.history_length,
                 with_artifacts=reading.with_artifacts,
+                most=most,
             )
 
         def reserve(selection: Selection) -> None:

@@ -6,11 +6,12 @@ followers of the same task: the frames are kept, within a bound, as JSON that th
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, cast
 
 from msgspec import Raw
+from msgspec.structs import astuple
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
@@ -21,7 +22,7 @@ from a2a_server.jsonrpc import Event, Frame
 from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
-from a2a_server.protocol.codec import encode, one_line
+from a2a_server.protocol.codec import encode, encode_in_pieces, one_line
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.snapshots import Reading, Snapshots, Told, latest, tree_errors
 from a2a_server.translate import STATUSES, tree_error_message, updates
@@ -29,6 +30,7 @@ from core import events as e
 from core.errors import LogFolded, TaskNotFound
 from core.events import Recorded
 from core.feed import log_page
+from core.large_values import CHARACTERS, is_small
 from core.node_status import ENDS, node_status
 from core.session import Session, has_ended
 from core.streaming import folded_event, stream_event
@@ -36,6 +38,7 @@ from core.task import TaskStatus, TreeHead
 
 CACHE_BYTES = 16 * 1024 * 1024
 LARGEST_KEPT = 4 * 1024 * 1024  # bytes; larger frames are encoded for each follower
+ENTRY = 200  # bytes that a cache entry costs beside the frames, roughly
 PAGE = 500
 ENVELOPE = 1024  # bytes around a frame, at most
 
@@ -77,7 +80,9 @@ class FrameCache:
         return frames
 
     def put(self, key: Key, frames: tuple[bytes, ...]) -> None:
-        size = _size(frames)
+        size = ENTRY
+        for frame in frames:
+            size += len(frame)
         if size > LARGEST_KEPT or key in self._frames:
             return
         self._frames[key] = frames
@@ -88,7 +93,7 @@ class FrameCache:
 
 
 def _size(frames: tuple[bytes, ...]) -> int:
-    return sum(map(len, frames)) + 200  # what a cache entry costs beside the frames, roughly
+    return sum(map(len, frames)) + ENTRY
 
 
 class Streams:
@@ -97,6 +102,7 @@ class Streams:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._cache = FrameCache()
+        self._making: dict[Key, asyncio.Task[tuple[bytes, ...]]] = {}
         self.snapshots = Snapshots(session)
 
     async def a2a(
@@ -231,11 +237,26 @@ class Streams:
     async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
         key = (view.dialect.version + view.dialect.form, recorded.seq, view.task_id, closes)
         if (frames := self._cache.get(key)) is None:
-            ending = await self._ending(recorded, view) if isinstance(recorded.event, e.TreeFinished) else None
+            event = recorded.event
+            ending = await self._ending(recorded, view) if isinstance(event, e.TreeFinished) else None
             told = updates(recorded, view.task_id, view.context_id, ending=ending)
-            frames = tuple(view.dialect.event(update, closes) for update in told)
+            made = (view.dialect.event(update, closes) for update in told)
+            match event:
+                # A short text by itself, as most pieces are, is not looked at twice.
+                case e.ArtifactAdded(artifact={"parts": [{"text": text}]} as artifact) if "metadata" not in artifact:
+                    is_quick = len(text) <= CHARACTERS
+                case _:
+                    is_quick = is_small(astuple(event))
+            frames = tuple(made) if is_quick else await self._shared(key, made)
             self._cache.put(key, frames)
         return frames
+
+    async def _shared(self, key: Key, made: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Large frames, made beside the event loop and once for all followers who come to them at the same time."""
+        if (making := self._making.get(key)) is None:
+            making = self._making[key] = asyncio.create_task(asyncio.to_thread(tuple, made))
+            making.add_done_callback(lambda _: self._making.pop(key, None))
+        return await asyncio.shield(making)
 
     async def _ending(self, recorded: Recorded, view: View) -> wire.Message | None:
         """Why the tree failed. What its executors said was told when they did."""
@@ -249,7 +270,10 @@ class Streams:
         if (frames := self._cache.get(key)) is None:
             ended = await self._end_of_root(recorded) if isinstance(recorded.event, e.TreeFinished) else None
             told = stream_event(recorded, ended=ended)
-            frames = () if told is None else (encode(told),)
+            if told is None or is_small(astuple(recorded.event)):
+                frames = () if told is None else (encode(told),)
+            else:
+                frames = await self._shared(key, map(encode_in_pieces, (told,)))
             self._cache.put(key, frames)
         return frames
 

@@ -60,7 +60,7 @@ def told(name: str, taken: list[float], alone: list[float] | None = None) -> Non
 
 async def beside(session: Session, name: str, times: RetentionTimes, alone: list[float]) -> None:
     """Calls while one round of retention does its work."""
-    retention = Retention(session.storage, session.feed, session.steady, times)
+    retention = Retention(session.storage, session.feed, session.clock, times)
     begin = time.perf_counter()
     rounds = asyncio.ensure_future(retention.round())
     taken = await calls(session, rounds)

@@ -9,7 +9,7 @@ from inspect import isawaitable
 from typing import Any
 
 from core.clock import Clock
-from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput
+from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
 from core.errors import CoreError, NoRoom
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
@@ -17,17 +17,21 @@ from core.executors.files import encoded
 from core.executors.judges import Judges, Undecided
 from core.executors.process_worker import leaves
 from core.executors.raised import ErrorTexts, theirs, told
+from core.executors.registry import ExecutorRegistry
 from core.executors.schema import TooCostly, quick_violation
 from core.executors.signature import InputsRefused
 from core.executors.threads import ExecutorExit, exit_text
 from core.fetch_room import FetchRooms
 from core.hooks import Hooks
 from core.in_flight import PER_TASK, Holdings, memory_of
-from core.inputs import resolve_inputs
+from core.inputs import resolve_inputs, results_of, sources_of
 from core.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
+from core.large_values import copied_in_pieces, is_small, measured_in_pieces
 from core.plan import unknown_executor
 from core.room import Claim
 from core.task import Cause, Task
+
+Measure = Callable[[Any, str, int], tuple[Any, bytes]]
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +126,13 @@ class Attempt:
             self.job.cancel()
 
 
+def start_of(tasks: Mapping[str, Task], task: Task, registry: ExecutorRegistry) -> StartTask:
+    """What starts the next attempt of one of a tree's tasks, and records where its inputs come from."""
+    spec = registry.get(task.executor or "")
+    first = _own_schema(task) if spec is None or spec.input_schema is None else spec.input_schema
+    return StartTask(task.id, sources_of(task.inputs, results_of(tasks, task)[0], first))
+
+
 def overdue(attempt: Attempt, chance: float) -> FailAttempt:
     """Its time is up."""
     task = attempt.task
@@ -164,7 +175,7 @@ async def perform(
     own = _own_schema(task)
     first = own if spec.input_schema is None else spec.input_schema
     found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
-    inputs = copied(found)
+    inputs = copied(found) if not found or is_small(found) else await asyncio.to_thread(copied_in_pieces, found)
     if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
         names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
         logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, names)
@@ -186,10 +197,13 @@ async def perform(
             raise
         await context.stored()
         attempt.end()
-        command, data = _completion(task, spec, result, context.max_artifact, clock.chance())
+        if result is None:
+            command, data = _completion(task, spec, result, context.max_artifact, clock.chance(), measured)
+        else:
+            command, data = await _completed(task, spec, result, context.max_artifact, clock.chance())
         size = len(data)
         if size > SMALL_RESULT and context.is_full(task.owner):
-            command, data = _completion(task, spec, result, SMALL_RESULT, clock.chance())
+            command, data = await _completed(task, spec, result, SMALL_RESULT, clock.chance())
         if hooks.wants_results:
             await _after(hooks, context.task, inputs, result.value if type(result) is Verified else result)
         if command.__class__ is not CompleteTask:
@@ -324,14 +338,23 @@ def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:
     holdings.add(attempt.tree_id, size)
 
 
-def _completion(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
-    """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
+async def _completed(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
+    """Judge what the executor returned; what is large is judged beside the event loop."""
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
+    if is_small(result.value if result.__class__ is Verified else result):
+        return _completion(task, spec, result, most, chance, measured)
+    return await asyncio.to_thread(_completion, task, spec, result, most, chance, measured_in_pieces)
+
+
+def _completion(
+    task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float, measure: Measure
+) -> tuple[Command, bytes]:
+    """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
     try:
         if task.dependencies[1:]:  # it may give back the results of many tasks
             refuse_large(result, "result", most)
-        value, data = measured(result, "result", most)
+        value, data = measure(result, "result", most)
     except NotJson as refusal:
         return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True), b""
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):

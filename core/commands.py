@@ -19,9 +19,10 @@ class Execute(Struct, frozen=True, gc=False):
 
 
 class StartTask(Struct, frozen=True, gc=False):
-    """Give the task to a new attempt."""
+    """Give the task to a new attempt. `inputs_from`: which dependency's result gives which input, for the record."""
 
     task_id: str
+    inputs_from: dict[str, str] = {}
 
 
 class ReportProgress(Struct, frozen=True, gc=False):
@@ -78,6 +79,7 @@ class ProvideInput(Struct, frozen=True, gc=False):
     by: str | None = None
     each: tuple[Any, ...] = ()
     is_exact: bool = False
+    extensions: tuple[str, ...] | None = None  # that the A2A request activated; None: it came by none
 
 
 class CompleteTask(Struct, frozen=True, gc=False):

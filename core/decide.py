@@ -289,7 +289,7 @@ def _start(command: c.StartTask, tree: TaskTree, now: float) -> list[e.Event]:
     groups = [group for group in tree.ancestors(task.id) if group.is_group and group.status is TaskStatus.PENDING]
     absent = tuple(d.id for d in task.dependencies if not tree.tasks[d.id].has_result)
     started = [e.GroupStarted(group.id) for group in groups if tree.is_open(group.id)]
-    return [*started, e.TaskStarted(task.id, task.attempt + 1, absent)]
+    return [*started, e.TaskStarted(task.id, task.attempt + 1, absent, command.inputs_from)]
 
 
 def _progress(command: c.ReportProgress, tree: TaskTree, now: float) -> list[e.Event]:
@@ -329,7 +329,8 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
         what = "asks 1 question" if asked == 1 else f"asks {asked} questions"
         raise InvalidPlan([Problem("answers", f"task {task.id} {what}, so give {asked}, not {len(command.each)}")])
     answers = command.each if asked == len(command.each) and (asked > 1 or command.is_exact) else (command.answer,)
-    return [*received, e.InputProvided(task.id, answers[0], command.message, command.by, answers[1:])]
+    given = (answers[0], command.message, command.by, answers[1:], command.extensions)
+    return [*received, e.InputProvided(task.id, *given)]
 
 
 def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Event]:

@@ -37,12 +37,17 @@ class RunStarted(Struct, frozen=True, gc=False, omit_defaults=True, tag="run_sta
     by: str | None = None
 
 
-class TaskStarted(Struct, frozen=True, gc=False, tag="task_started"):
-    """An attempt owns the task. Its resolved inputs are the results of the dependencies but the `absent` ones."""
+class TaskStarted(Struct, frozen=True, gc=False, omit_defaults=True, tag="task_started"):
+    """An attempt owns the task. Its resolved inputs are the results of the dependencies but the `absent` ones.
+
+    `inputs_from`: of inputs that are not the task's own, the key of the dependency whose result gave each, as
+    `core.inputs.sources_of` bounds them.
+    """
 
     task_id: str
     attempt: int
     absent: tuple[str, ...] = ()
+    inputs_from: dict[str, str] = {}
 
 
 class TaskProgressed(Struct, frozen=True, gc=False, tag="task_progressed"):
@@ -94,6 +99,7 @@ class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="inpu
     message: dict[str, Any] | None = None  # the A2A message that brought it
     by: str | None = None
     rest: tuple[Any, ...] = ()
+    extensions: tuple[str, ...] | None = None  # that the A2A request activated; None: it came by none
 
 
 class AttemptFailed(Struct, frozen=True, gc=False, tag="attempt_failed"):

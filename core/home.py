@@ -7,12 +7,14 @@ finds it closed properly and opens it anew; what keeps it from that is told befo
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from core.errors import CoreError, DatabaseInUse, StorageUnavailable
 
-PATIENCE = 5.0  # seconds to wait for another loop of this process, or for a forgotten session, to let go
+PATIENCE = 5.0  # seconds to wait for one other loop of this process, or for a forgotten session, to let go
 LOOK = 0.02  # seconds between two looks at that
+ABSENT = 1.0  # seconds without a look after which who waits has lost its place: its loop is stopped, or held
 LINGER = 5.0  # seconds after its last use in which a session is not thrown away: the next call finds it open
 
 
@@ -29,6 +31,30 @@ class Place:
             threading.Thread(target=abandon, name="let-go", daemon=True).start()
 
 
+class _Queue:
+    """Who waits for another loop, in the order of coming: else a thread that makes loop after loop is always first.
+
+    Not for two threads at a time.
+    """
+
+    def __init__(self) -> None:
+        self._looked_at: dict[asyncio.AbstractEventLoop, float] = {}  # in seconds of `time.monotonic`
+
+    def wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take a place behind the others, or keep the one that it has."""
+        self._looked_at[loop] = time.monotonic()
+
+    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """May be called twice."""
+        self._looked_at.pop(loop, None)
+
+    def is_first(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether nobody has come before."""
+        now = time.monotonic()
+        self._looked_at = {one: at for one, at in self._looked_at.items() if one is loop or now - at < ABSENT}
+        return next(iter(self._looked_at), loop) is loop
+
+
 class Home:
     """Opens and closes one session.
 
@@ -42,6 +68,7 @@ class Home:
         self._close = close
         self._abandon = abandon
         self._claim = threading.Lock()  # two threads may want it at the same time
+        self._queue = _Queue()
         self._opening: asyncio.Future[None] | None = None
         self._opener: asyncio.Task[None] | None = None
         self._keeper: AsyncGenerator[None, None] | None = None
@@ -57,18 +84,31 @@ class Home:
     async def enter(self, *, until_loop_ends: bool) -> None:
         """Open, unless that was done in this loop, and wait for it. With `until_loop_ends` the loop's end closes it.
 
-        Raises what `open` raises, and StorageUnavailable while another running loop has it.
+        Raises what `open` raises, and StorageUnavailable while another running loop has it and keeps it.
         """
         loop = asyncio.get_running_loop()
-        gives_up_at = loop.time() + PATIENCE
-        while (opening := self._claimed(loop, until_loop_ends=until_loop_ends)) is None:
-            if loop.time() >= gives_up_at:
-                raise StorageUnavailable(
-                    "this session belongs to another event loop, which runs in another thread: use it there "
-                    "(asyncio.run_coroutine_threadsafe), or end that loop first"
-                )
-            await asyncio.sleep(LOOK)
+        opening = self._claimed(loop, until_loop_ends=until_loop_ends)
+        if opening is None:
+            opening = await self._awaited(loop, until_loop_ends=until_loop_ends)
         await asyncio.shield(opening)
+
+    async def _awaited(self, loop: asyncio.AbstractEventLoop, *, until_loop_ends: bool) -> asyncio.Future[None]:
+        """The opening in this loop, as soon as it is its turn."""
+        holder, gives_up_at = self.place.loop, loop.time() + PATIENCE
+        try:
+            while (opening := self._claimed(loop, until_loop_ends=until_loop_ends)) is None:
+                if holder is not self.place.loop:  # it goes from hand to hand
+                    holder, gives_up_at = self.place.loop, loop.time() + PATIENCE
+                elif loop.time() >= gives_up_at:
+                    raise StorageUnavailable(
+                        "this session belongs to another event loop, which runs in another thread: use it there "
+                        "(asyncio.run_coroutine_threadsafe), or end that loop first"
+                    )
+                await asyncio.sleep(LOOK)
+            return opening
+        finally:
+            with self._claim:
+                self._queue.leave(loop)
 
     def linger(self, owner: object) -> None:
         """Keep the owner alive for a while: a program that makes a session in each call has one of them open."""
@@ -97,14 +137,18 @@ class Home:
             await keeper.aclose()
 
     def _claimed(self, loop: asyncio.AbstractEventLoop, *, until_loop_ends: bool) -> asyncio.Future[None] | None:
-        """The opening in this loop, which begins here where there is none; None while another loop has it."""
+        """The opening in this loop, which begins here where there is none; None while it is another loop's turn."""
         with self._claim:
             opening, place = self._opening, self.place
             if opening is not None and place.process == os.getpid() and place.loop is not None:
                 if place.loop is loop:
                     return opening
                 if place.loop.is_running():
+                    self._queue.wait(loop)
                     return None
+            if not self._queue.is_first(loop):
+                self._queue.wait(loop)
+                return None
             is_stale = opening is not None  # of a loop that is gone, or of this process's parent
             self._opening = opening = loop.create_future()
             place.loop, place.process = loop, os.getpid()

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 from core.jsonvalue import plain
 from core.task import Task
 
+MOST_SOURCES = 100  # inputs of one attempt of which is recorded where they came from
+LONGEST_SOURCE = 200  # characters of the name of such an input
+
 
 class Replaced(NamedTuple):
     """An input of one dependency that another one's took the place of."""
@@ -28,8 +31,9 @@ def resolve_inputs(
     then each whole result under its dependency's key, unless the schema forbids additional properties; then the own
     inputs. Told beside: what of a dependency was replaced by something of another one, or by a whole result.
     """
-    declared = schema.get("properties") if schema is not None else None
-    is_closed = schema is not None and schema.get("additionalProperties") is False
+    if not results:
+        return dict(own), []
+    declared, is_closed = _rules(schema)
     merged: dict[str, Any] = {}
     fields_of: dict[str, dict[str, Any]] = {}
     replaced: list[Replaced] = []
@@ -41,12 +45,44 @@ def resolve_inputs(
             fields_of[key] = fields
             merged.update(fields)
     for key, result in results.items():
-        if not is_closed or (declared is not None and key in declared):
+        if not is_closed or (declared and key in declared):
             if key in merged:
                 replaced.append(Replaced(key, _giver(fields_of, key), key))
             merged[key] = result
     merged.update(own)
     return merged, replaced
+
+
+def sources_of(own: Mapping[str, Any], results: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[str, str]:
+    """Of each input that `resolve_inputs` takes from a dependency, the key of that dependency.
+
+    Where name and key are the same it is the whole result, else a field of it. Fields come first, those of the last
+    dependency before the others, MOST_SOURCES at most; names of more than LONGEST_SOURCE characters are left out.
+    """
+    declared, is_closed = _rules(schema)
+    whole = {key for key in results if not is_closed or (declared and key in declared)}
+    found: dict[str, str] = {}
+    for key, result in reversed(list(results.items())):
+        if isinstance(result, dict):
+            for name in result if declared is None else declared:
+                if len(found) == MOST_SOURCES:
+                    return found
+                if name in result and len(name) <= LONGEST_SOURCE and not (name in own or name in whole):
+                    found.setdefault(name, key)
+    for key in results:
+        if len(found) == MOST_SOURCES:
+            break
+        if key in whole and key not in own:
+            found[key] = key
+    return found
+
+
+def _rules(schema: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, bool]:
+    """The declared properties (None: any will do), and whether there may be no others."""
+    if schema is None:
+        return None, False
+    is_closed = schema.get("additionalProperties") is False
+    return schema.get("properties", {} if is_closed else None), is_closed
 
 
 def _giver(fields_of: dict[str, dict[str, Any]], name: str) -> str:

@@ -22,7 +22,7 @@ from core.feed import Feed
 from core.in_flight import Holdings, memory_of_tasks
 from core.plan import Plan
 from core.storage.base import Append, Document, Storage
-from core.task import TreeHead
+from core.task import Task, TreeHead
 from core.tree import TaskTree
 
 MAX_CONFLICTS = 20
@@ -313,12 +313,12 @@ class Orchestrator:
         stored = await self._storage.load(tree_id)
         if stored is None:
             raise TaskNotFound(tree_id)
-        tree = self._trees.get(tree_id)
-        if tree is None:
-            tree = TaskTree(*stored)
-            if tree.is_live:
-                self._take_up(tree)
-        return tree
+        made = await asyncio.to_thread(TaskTree, *stored) if len(stored[1]) > LARGE_TREE else TaskTree(*stored)
+        if (tree := self._trees.get(tree_id)) is not None:
+            return tree
+        if made.is_live:
+            self._take_up(made)
+        return made
 
     def _drop(self, tree_id: str) -> None:
         del self._trees[tree_id]
@@ -329,6 +329,12 @@ class Orchestrator:
         self._holdings.force(tree.id, tree.head.owner, memory_of_tasks(tree.tasks.values(), tree.head.metadata))
         if self.observer is not None:
             self.observer.loaded(tree)
+
+
+async def memory_needed(tasks: Sequence[Task], head: TreeHead, *, is_large: bool = False) -> int:
+    """About how much memory they take; counted beside the event loop where they are many, or may have megabytes."""
+    counted = partial(memory_of_tasks, tasks, head.metadata)
+    return await asyncio.to_thread(counted) if is_large or len(tasks) > LARGE_TREE else counted()
 
 
 def new_tree(

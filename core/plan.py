@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from core.errors import InvalidPlan, Problem
 from core.graph import check_graph
+from core.integral import enum_words, integral, plain_type, struct_of
 from core.retry import PositiveSeconds, RetryPolicy
 from core.task import Dependency, On, Task
 from core.timestamps import from_timestamp
@@ -184,6 +185,10 @@ def convert_fields(item: Any, kind: type[Struct], path: str) -> tuple[Any | None
     """The item as a Struct of that kind, or every one of its fields that is wrong."""
     try:
         return msgspec.convert(item, kind), []
+    except msgspec.ValidationError:
+        item = integral(item, kind)
+    try:
+        return msgspec.convert(item, kind), []
     except msgspec.ValidationError as error:
         first = error
     if not isinstance(item, dict):
@@ -210,11 +215,14 @@ def _value_problems(value: Any, kind: Any, path: str) -> list[Problem]:
     item_kind = next((get_args(each)[0] for each in (kind, *get_args(kind)) if get_origin(each) is list), None)
     if isinstance(value, list) and item_kind is not None:
         return [p for n, item in enumerate(value) for p in _value_problems(item, item_kind, f"{path}[{n}]")]
+    plain = plain_type(kind)
+    if isinstance(value, dict) and (struct := struct_of(plain)) is not None:
+        return convert_fields(value, struct, path)[1]
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         where, text = _where(error)
-        return [Problem(f"{path}{where}", text)]
+        return [Problem(f"{path}{where}", enum_words(plain) or text)]
     return []
 
 
@@ -244,7 +252,7 @@ def readable(item: Any, kind: type[Struct]) -> Any:
     for field in msgspec.structs.fields(kind):
         if isinstance(item, Mapping) and field.name in item:
             with suppress(msgspec.ValidationError):
-                found[field.name] = msgspec.convert(item[field.name], field.type)
+                found[field.name] = msgspec.convert(integral(item[field.name], field.type), field.type)
     return kind(**found)
 
 

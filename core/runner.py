@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from core import events as e
-from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, wait_until_ended
+from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, start_of, wait_until_ended
 from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
 from core.clock import Clock
 from core.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
@@ -253,7 +253,8 @@ class Runner:
             return
         if (tree_id, task_id) in self._attempts or (tree_id, task_id) in self._starting:
             return  # an earlier attempt is still coming to its beginning or its end, which offers the task again
-        self._orchestrator.decide_now(tree, StartTask(task_id))
+        start = start_of(tree.tasks, task, self._registry) if task.dependencies else StartTask(task_id)
+        self._orchestrator.decide_now(tree, start)
         task = tree.tasks[task_id]
         if task.is_running:
             caller, lane = tree.head.owner, task.executor or ""

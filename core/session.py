@@ -42,8 +42,8 @@ from core.feed import Feed
 from core.fetch_room import FetchRooms
 from core.graph import check_graph
 from core.home import Home
-from core.in_flight import ByteBudget, Holdings, memory_of, memory_of_tasks
-from core.orchestrator import LARGE_TREE, Orchestrator
+from core.in_flight import ByteBudget, Holdings, memory_of
+from core.orchestrator import LARGE_TREE, Orchestrator, memory_needed
 from core.plan import (
     Limits,
     Plan,
@@ -282,8 +282,7 @@ class Session:
         )
         if execute:
             await self.registry.hooks.before_tree(head)
-        counted = partial(memory_of_tasks, plan.tasks, head.metadata)
-        self.holdings.hold(head.id, head.owner, await asyncio.to_thread(counted) if is_large else counted())
+        self.holdings.hold(head.id, head.owner, await memory_needed(plan.tasks, head, is_large=is_large))
         try:
             tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents, by=by)
         except CoreError:
@@ -299,8 +298,9 @@ class Session:
         tree_id = await self._tree_of(task_id)
         tree = await self.orchestrator.load(tree_id)
         await self.registry.hooks.before_tree(tree.head)
+        size = 0 if tree_id in self.holdings else await memory_needed(tuple(tree.tasks.values()), tree.head)
         if is_new := tree_id not in self.holdings:
-            self.holdings.hold(tree_id, tree.head.owner, memory_of_tasks(tree.tasks.values(), tree.head.metadata))
+            self.holdings.hold(tree_id, tree.head.owner, size)
         try:
             command = Execute(None if task_id == tree_id else task_id, force, by)
             decision = await self.orchestrator.handle(tree_id, command)
@@ -322,7 +322,6 @@ class Session:
         """Cancel the task, its subtree and all that requires them; answers when the work has stopped, or after 5 s.
 
         What cannot be interrupted is asked to stop (`context.cancelled`) and runs to its end.
-
         The executors that are stopped see the `metadata` as `context.cancel_metadata`.
 
         Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
@@ -377,15 +376,16 @@ class Session:
         by: str | None = None,
         each: tuple[Any, ...] = (),
         is_exact: bool = False,
+        extensions: tuple[str, ...] | None = None,
     ) -> None:
         """Answer the task's open question; of as many as `each` has values each gets its own.
 
-        Raises IllegalCommand when it asks nothing, InvalidPlan when `is_exact` and `each` has more or fewer values than
-        there are questions, TaskNotFound, NoRoom.
+        Raises IllegalCommand (it asks nothing), InvalidPlan (`is_exact`: not one for each), TaskNotFound, NoRoom.
         """
         tree_id = await self._tree_of(task_id)
         self.holdings.add(tree_id, memory_of(msgspec.json.encode((answer, message))))
-        await self.orchestrator.handle(tree_id, ProvideInput(task_id, answer, message, by, each, is_exact), documents)
+        given = ProvideInput(task_id, answer, message, by, each, is_exact, extensions)
+        await self.orchestrator.handle(tree_id, given, documents)
 
     async def receive_message(
         self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()

@@ -91,7 +91,8 @@ def folded_event(head: TreeHead, until: int) -> dict[str, Any]:
 def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
     match event:
         case e.TaskStarted():
-            return {"progress": 0.0, "attempt": event.attempt}
+            given = {"inputs_from": event.inputs_from} if event.inputs_from else {}
+            return {"progress": 0.0, "attempt": event.attempt} | given
         case e.TaskProgressed():
             return {"progress": event.fraction, "message": event.message}
         case e.MessageSent():

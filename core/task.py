@@ -151,6 +151,7 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     answers: tuple[Any, ...] = ()
     answer_messages: tuple[dict[str, Any] | None, ...] = ()  # what brought each of them, where that was a message
     asked: tuple[str, ...] = ()  # of each answer, the key of its question
+    extensions: tuple[str, ...] | None = None  # that the latest answer's request activated; None: none came by A2A
     told: Told | None = None  # what was said before the last question
     result: Any = None
     error: str | None = None
@@ -197,6 +198,7 @@ def reset(task: Task, at: float) -> Task:
         answers=(),
         answer_messages=(),
         asked=(),
+        extensions=None,
         told=None,
         result=None,
         error=None,

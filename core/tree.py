@@ -303,6 +303,7 @@ class TaskTree:
             "answers": (*task.answers, event.answer, *event.rest),
             "answer_messages": (*task.answer_messages, *(event.message,) * count),
             "asked": (*task.asked, *(keys[:count] or ("",))),
+            "extensions": task.extensions if event.extensions is None else event.extensions,
         }
         self._put(replace(task, status=TaskStatus.IN_PROGRESS, question=None, **answers, updated_at=at))
         del self.questions[task.id]

@@ -17,6 +17,7 @@ MAX_FUNCTION_LINES = 60
 LAYERS = (
     (
         "core.errors",
+        "core.integral",
         "core.owners",
         "core.retry",
         "core.timestamps",
@@ -34,7 +35,7 @@ LAYERS = (
     ("core.tree",),
     ("core.graph", "core.times"),
     ("core.decide", "core.plan"),
-    ("core.pieces", "core.turns"),
+    ("core.byte_turns", "core.large_values", "core.pieces", "core.turns"),
     ("core.names",),
     (
         "core.clock",
@@ -121,7 +122,17 @@ PURE = frozenset(
     for name in (
         *("task", "commands", "events", "tree", "decide", "graph", "plan", "times", "tolerance"),
         *("fold", "retry", "errors", "inputs", "timestamps", "jsonvalue", "quarantine", "queue", "room", "shares"),
-        *("content_coding", "copies", "in_flight", "owners", "jsonscan", "node_status", "streaming", "replay"),
+        *(
+            "content_coding",
+            "copies",
+            "in_flight",
+            "owners",
+            "jsonscan",
+            "node_status",
+            "streaming",
+            "replay",
+            "large_values",
+        ),
     )
 )
 IMPURE_LIBRARIES = frozenset(

@@ -171,12 +171,14 @@ def cancel(
 
 
 def _roots_with(server: Server, status: str, earliest: datetime | None) -> list[str]:
-    """The ids of trees whose status is this one, newest first.
+    """The ids of trees whose status is this one, newest first; of those made since then, root and tasks alike.
 
     A root's own status may be another: a group does not run, what is below it does. Some task of the tree has it.
     """
     found: dict[str, None] = {}
     params: dict[str, Any] = {"status": status, "root_only": False, "limit": LISTED_AT_ONCE}
+    if earliest is not None:
+        params["since"] = earliest.isoformat()
     while page := server.call("tasks.list", params):
         found |= dict.fromkeys(task["root_task_id"] for task in page)
         params["page_token"] = page[-1]["page_token"]
@@ -191,20 +193,28 @@ def _roots_with(server: Server, status: str, earliest: datetime | None) -> list[
 @app.command()
 def answer(
     task_id: TaskId,
-    text: Annotated[str, typer.Argument(metavar="ANSWER", help="Text, or with --json any JSON value.")],
-    is_json: Annotated[bool, typer.Option("--json", help="The answer is a JSON value.")] = False,
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ANSWER…",
+            help="Text, or with --json any JSON value. Where several questions were asked at once: one for each, in "
+            "their order; a single one answers the first, and the others are asked again.",
+        ),
+    ],
+    is_json: Annotated[bool, typer.Option("--json", help="Each answer is a JSON value.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Answer the open question of a task; a root stands for the oldest one of its tree."""
+    """Answer the open question of a task, or all that it asked at once; a root stands for the oldest of its tree."""
     try:
-        given = json.loads(text) if is_json else text
+        given = [json.loads(text) for text in texts] if is_json else texts
     except ValueError as error:
         raise typer.BadParameter(f"not a JSON value: {error}", param_hint="ANSWER") from None
+    params = {"answer": given[0]} if len(given) == 1 else {"answers": given}
     with Server(url, token, ca=ca) as server:
-        task = server.call("tasks.answer", {"task_id": task_id, "answer": given})
+        task = server.call("tasks.answer", {"task_id": task_id, **params})
     if output is Format.JSON:
         print_json(task)
     else:

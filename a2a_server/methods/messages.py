@@ -214,7 +214,7 @@ class Messages:
                 params.metadata,
                 references=references,
                 accepted_output_modes=modes,
-                extensions=sorted(self._rules.extensions.intersection(context.extensions)),
+                extensions=self._activated(context),
             ),
             execute=True,
             message=value,
@@ -232,6 +232,10 @@ class Messages:
             tree_id=head.id, seq=2, at=head.created_at, name="", tree_status=TaskStatus.PENDING, event=received
         )
         return Addressed(start, head.id, said)
+
+    def _activated(self, context: RequestContext) -> tuple[str, ...]:
+        """The extensions that the request names and the card, too."""
+        return tuple(sorted(self._rules.extensions.intersection(context.extensions)))
 
     def _enrolled(self, context: RequestContext, params: wire.SendMessageRequest, task_id: str) -> Enrolled | None:
         """The webhook that the message brings for its new task."""
@@ -303,7 +307,10 @@ class Messages:
         documents = _documents(claim, head.id, task_id)
         try:
             each = answer_values(message)
-            await self._session.provide_input(task_id, answer_value(message), value, documents, each=each)
+            active = self._activated(context)
+            await self._session.provide_input(
+                task_id, answer_value(message), value, documents, each=each, extensions=active
+            )
         except IllegalCommand:  # nothing is asked, or the question was answered a moment ago
             await self._session.receive_message(task_id, value, documents)
         return Addressed(await self._reader.find(context.owner, task_id), task_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from a2a_server.aside import MANY
 from a2a_server.context import Principal, RequestContext
-from a2a_server.jsonrpc import Method
+from a2a_server.jsonrpc import Large, Method
 from a2a_server.keyed import HEADER
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
 from a2a_server.methods.idempotency import Idempotency
@@ -45,6 +45,7 @@ from a2a_server.task_view import nested, task_object, tree_node
 from core.commands import Execute
 from core.decide import decide
 from core.errors import Problem, TaskNotFound
+from core.large_values import is_small
 from core.pieces import in_pieces, some_at_a_time
 from core.plan import Limits
 from core.session import Session, needs_caller
@@ -111,7 +112,7 @@ class TasksMethods:
 
     # Making and running
 
-    async def create(self, context: RequestContext, params: Any) -> dict[str, Any]:
+    async def create(self, context: RequestContext, params: Any) -> Any:
         """Raises InvalidPlan with everything that is wrong; then nothing is stored."""
         items = params
         if isinstance(params, dict):
@@ -217,7 +218,8 @@ class TasksMethods:
 
     async def _judge(self, tree_id: str, task_id: str, *, force: bool) -> None:
         """Raise what a run would be refused with, judged by the tree itself."""
-        tree = TaskTree(*await self._load(tree_id))
+        head, tasks = await self._load(tree_id)
+        tree = TaskTree(head, tasks) if len(tasks) < MANY else await asyncio.to_thread(TaskTree, head, tasks)
         decide(Execute(None if task_id == tree_id else task_id, force), tree, self._session.clock.now())
 
     async def _copy_of_ended(
@@ -265,7 +267,7 @@ class TasksMethods:
 
         return await some_at_a_time(CANCELS_AT_A_TIME, _ids(params.task_ids), cancel)
 
-    async def answer(self, context: RequestContext, params: AnswerParams) -> dict[str, Any]:
+    async def answer(self, context: RequestContext, params: AnswerParams) -> Any:
         """The task, which goes on with the answer.
 
         Raises IllegalCommand when it asks nothing, InvalidPlan for `answers` that are not as many as its questions.
@@ -281,7 +283,7 @@ class TasksMethods:
             await self._session.provide_input(params.task_id, params.answers, by=by, each=each, is_exact=True)
         return await self.get(context, TaskParams(task_id=params.task_id))
 
-    async def update(self, context: RequestContext, params: Any) -> dict[str, Any]:
+    async def update(self, context: RequestContext, params: Any) -> Any:
         """Raises InvalidPlan with every field that is wrong, TreeIsRunning when the task cannot be changed any more."""
         changes = dict(params) if isinstance(params, dict) else {}
         task_id = changes.pop("task_id", None)
@@ -291,7 +293,7 @@ class TasksMethods:
             raise InvalidParams.of([Problem("params", "name at least one field to change")])
         head = await seen_head(self._session, context.principal.scope, task_id)
         task = await self._session.update(task_id, changes, by=context.acts_for(head.owner))
-        return task_object(task, head, with_detail=_sees_details(context.principal))
+        return as_told(task_object(task, head, with_detail=_sees_details(context.principal)), (task,))
 
     async def delete(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
         """Raises TreeIsRunning while anything in the tree runs, and for a task that is not a root."""
@@ -301,7 +303,7 @@ class TasksMethods:
             logger.info("tree %s of %s was deleted by %s", task.id, task.owner, by)
         return {"success": True, "task_id": params.task_id, "message": f"Task {params.task_id} was deleted"}
 
-    async def copy(self, context: RequestContext, params: CopyParams) -> dict[str, Any]:
+    async def copy(self, context: RequestContext, params: CopyParams) -> Any:
         """A pending tree; `original_task_id` says where each task comes from."""
         head = await seen_head(self._session, context.principal.scope, params.task_id)
         await self._open_tasks.admit(head.owner, head.size if params.children else 1)
@@ -311,13 +313,13 @@ class TasksMethods:
 
     # Reading
 
-    async def get(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
+    async def get(self, context: RequestContext, params: TaskParams) -> Any:
         """The task's own status, and its tree's as `tree_status`."""
         task = await seen_task(self._session, context.principal.scope, params.task_id)
         head = await self._session.storage.head(task.tree_id) if task.tree_id else None
-        return task_object(task, head, with_detail=_sees_details(context.principal))
+        return as_told(task_object(task, head, with_detail=_sees_details(context.principal)), (task,))
 
-    async def tree(self, context: RequestContext, params: TreeParams) -> dict[str, Any]:
+    async def tree(self, context: RequestContext, params: TreeParams) -> Any:
         """The root with its `children` and theirs."""
         given = [value for value in (params.task_id, params.root_id) if value is not None]
         if len(given) != 1:
@@ -325,12 +327,13 @@ class TasksMethods:
         head = await seen_head(self._session, context.principal.scope, given[0])
         return await self._tree(context, head.id)
 
-    async def children(self, context: RequestContext, params: ChildrenParams) -> list[dict[str, Any]]:
+    async def children(self, context: RequestContext, params: ChildrenParams) -> Any:
         await seen_task(self._session, context.principal.scope, params.parent_id)
         shown = partial(task_object, with_detail=_sees_details(context.principal))
-        return await in_pieces(await self._session.storage.children(params.parent_id), shown)
+        tasks = await self._session.storage.children(params.parent_id)
+        return as_told(await in_pieces(tasks, shown), tasks)
 
-    async def list_tasks(self, context: RequestContext, params: ListParams) -> list[dict[str, Any]]:
+    async def list_tasks(self, context: RequestContext, params: ListParams) -> Any:
         """Roots come with their tree's status."""
         scope = context.principal.scope
         query = TaskQuery(
@@ -349,12 +352,13 @@ class TasksMethods:
         tasks = await storage.tasks(query)
         heads = [await readable(storage.head(task.id)) if task.tree_id == task.id else None for task in tasks]
         row = partial(_row, with_detail=_sees_details(context.principal))
-        return await in_pieces(zip(tasks, heads, strict=True), lambda shown: row(*shown))
+        return as_told(await in_pieces(zip(tasks, heads, strict=True), lambda shown: row(*shown)), tasks)
 
-    async def running_list(self, context: RequestContext, params: RunningParams) -> list[dict[str, Any]]:
+    async def running_list(self, context: RequestContext, params: RunningParams) -> Any:
         query = replace(_running(context, params), before=place_of(params.page_token), limit=params.limit)
         row = partial(_row, with_detail=_sees_details(context.principal))
-        return await in_pieces(await self._session.storage.tasks(query), row)
+        tasks = await self._session.storage.tasks(query)
+        return as_told(await in_pieces(tasks, row), tasks)
 
     async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
         return {"count": await self._session.storage.count(_running(context, params))}
@@ -369,7 +373,7 @@ class TasksMethods:
                 answers.append({"task_id": task_id, "status": "not_found", "is_running": False})
         return answers
 
-    async def events(self, context: RequestContext, params: EventsParams) -> list[dict[str, Any]]:
+    async def events(self, context: RequestContext, params: EventsParams) -> Any:
         """As the streams tell them, a root's for its whole tree; at most `limit`, and none only behind the last one.
 
         What is folded is told as one.
@@ -390,20 +394,32 @@ class TasksMethods:
                 break
             after = page[-1].seq
             frames = [frame for recorded in page if (frame := stream_event(recorded)) is not None]
-        return told + frames
+        # A page has LOG_BYTES, unless of one event: all others are quickly encoded.
+        return Large(told + frames) if len(frames) == 1 and not is_small(frames) else told + frames
 
-    async def _tree(self, context: RequestContext, tree_id: str) -> dict[str, Any]:
+    async def _tree(self, context: RequestContext, tree_id: str) -> Any:
         head, tasks = await self._load(tree_id, LIST_BYTES)
         node = partial(tree_node, head=head, with_detail=_sees_details(context.principal))
         nodes = await in_pieces(tasks, node)
         made = nested(head.id, nodes) if len(nodes) < MANY else await asyncio.to_thread(nested, head.id, nodes)
-        return made | {"root_task_id": head.id}
+        return as_told(made | {"root_task_id": head.id}, tasks)
 
     async def _load(self, tree_id: str, most: int | None = None) -> tuple[TreeHead, list[Task]]:
         stored = await self._session.storage.load(tree_id, most=most)
         if stored is None:
             raise TaskNotFound(tree_id)
         return stored
+
+
+def as_told(told: Any, tasks: Sequence[Task]) -> Any:
+    """What is told of these tasks; marked as large where it has much of what callers and executors gave."""
+    return Large(told) if len(tasks) >= MANY or not is_small(list(map(_given, tasks))) else told
+
+
+def _given(task: Task) -> tuple[Any, ...]:
+    """What of it may be large."""
+    asked = task.question.parts if task.question else ()
+    return task.inputs, task.result, task.schemas, task.params, asked
 
 
 def check_resume(head: TreeHead, last_event_id: int | None) -> int:

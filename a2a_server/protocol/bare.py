@@ -1,26 +1,39 @@
 """What is told of an answer for which there is no room, when what it tells of has been done. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from a2a_server.protocol import types as wire
 
-CUT = ("artifacts", "history", "message")  # what a bare task is without
+CUT = ("artifacts", "history", "message")  # what a bare task is without; a short message of its status is kept
+MOST_SAID = 1_000  # characters of text of such a message
+MOST_PARTS = 10  # of it
 KEPT = ("progress", "rootTaskId", "parentTaskId", "seq")  # of its metadata
 NO_ROOM = "There is no room for this answer at the moment: send the message again under the same key"
 
 
-def bare_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def bare_metadata(metadata: Mapping[str, Any], *, keeps_message: bool) -> dict[str, Any]:
     """What a bare task keeps of its metadata, and that the rest of it was cut."""
-    return {name: metadata[name] for name in KEPT if name in metadata} | {"cut": [*CUT]}
+    cut = [what for what in CUT if what != "message" or not keeps_message]
+    return {name: metadata[name] for name in KEPT if name in metadata} | {"cut": cut}
+
+
+def is_short(parts: Sequence[Any], metadata: Mapping[str, Any] | None) -> bool:
+    """Whether a message of these parts, in any version of A2A, is a few words of text and nothing else."""
+    if metadata or len(parts) > MOST_PARTS:
+        return False
+    texts = [getattr(part, "text", None) for part in parts if not part.metadata]
+    return None not in texts and len(texts) == len(parts) and sum(map(len, filter(None, texts))) <= MOST_SAID
 
 
 def bare_task(task: wire.Task) -> wire.Task:
     """The task in a few bytes: what an end or a cancel is answered with where there is no room for more."""
-    status = replace(task.status, message=None)
-    return replace(task, status=status, artifacts=None, history=[], metadata=bare_metadata(task.metadata))
+    said = task.status.message
+    kept = said if said is not None and is_short(said.parts, said.metadata) else None
+    about = bare_metadata(task.metadata, keeps_message=kept is not None)
+    return replace(task, status=replace(task.status, message=kept), artifacts=None, history=[], metadata=about)
 
 
 def bare_answer(answer: Any) -> Any:

@@ -3,8 +3,8 @@
 `decode` reads the ProtoJSON of A2A, `from_query` makes it of a query string: it takes snake_case names, enum numbers
 and every way to write an integer for the fields it knows, reads null as unset, ignores unknown fields, and looks at
 nothing inside user JSON.
-`decode_strict` reads the params of our own methods: the names as they are, and nothing else. Both say everything that
-is wrong at once.
+`decode_strict` reads the params of our own methods: the names as they are, `2.0` for an integer as JSON Schema has it,
+and nothing else. Both say everything that is wrong at once.
 """
 
 import re
@@ -13,15 +13,16 @@ from datetime import datetime
 from enum import Enum
 from functools import cache
 from itertools import islice
-from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Raw, Struct, UnsetType, ValidationError
 from msgspec.structs import FieldInfo, replace
 
 from a2a_server.protocol.errors import InvalidParams
+from core import large_values
 from core.errors import Problem
+from core.integral import enum_words, integral, plain_type
 
 T = TypeVar("T", bound=Struct)
 Reader = Callable[[Any], Any]
@@ -29,7 +30,7 @@ Reader = Callable[[Any], Any]
 MOST_PROBLEMS = 100  # reported of one request
 LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 
-_INSIDE = (Struct, list, tuple)
+_INSIDE = (Struct, list, tuple, dict)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?")  # JSON's, as text
 _FRACTION = re.compile(r"\.([0-9]+)(?=[Zz+-])")  # of a timestamp's second
 _JSONS = {"NoneType": "null", "list": "array", "dict": "object"}  # msgspec's words for a tag of a wrong type
@@ -58,7 +59,7 @@ def encode_in_pieces(value: Any, levels: int = 3) -> bytes:
         value = replace(value, **{name: _piece(each, levels) for name, each in inside.items() if each})
     elif levels and isinstance(value, list | tuple):
         value = [_piece(each, levels) for each in value]
-    return encode(value)
+    return large_values.encoded(value)
 
 
 def _piece(value: Any, levels: int) -> Raw:
@@ -85,7 +86,7 @@ def from_query(pairs: Iterable[tuple[str, str]], type_: type[Struct]) -> dict[st
     for name, text in pairs:
         if name in fields:
             given.setdefault(fields[name].encode_name, []).append(text)
-    return {name: _from_texts(texts, _plain(fields[name].type)) for name, texts in given.items()}
+    return {name: _from_texts(texts, plain_type(fields[name].type)) for name, texts in given.items()}
 
 
 def decode_strict(params: Any, type_: type[T]) -> T:
@@ -103,6 +104,10 @@ def _convert(value: Any, type_: type[T]) -> T:
     """Decode in one step; only when that fails, go through the fields one by one to name all that are wrong."""
     try:
         return msgspec.convert(value, type_)
+    except ValidationError:
+        value = integral(value, type_)
+    try:
+        return msgspec.convert(value, type_)
     except ValidationError as error:
         problems = list(islice(_problems(value, type_, ""), MOST_PROBLEMS)) or [Problem("", _words(error))]
         # What is wrong with the params as a whole has no path within them.
@@ -114,7 +119,7 @@ def _convert(value: Any, type_: type[T]) -> T:
 
 @cache
 def _reader(annotation: Any) -> Reader | None:
-    kind = _plain(annotation)
+    kind = plain_type(annotation)
     if get_origin(kind) is list:
         return _list_reader(_reader(get_args(kind)[0]))
     if get_origin(kind) is dict:
@@ -213,7 +218,7 @@ _READERS: dict[Any, Reader] = {int: _integer, datetime: _microseconds, bytes: _s
 
 def _from_texts(texts: list[str], kind: Any) -> Any:
     if get_origin(kind) is list:
-        item = _plain(get_args(kind)[0])
+        item = plain_type(get_args(kind)[0])
         return [_from_text(part, item) for text in texts for part in text.split(",")]
     return _from_text(texts[0], kind) if len(texts) == 1 else texts
 
@@ -227,7 +232,7 @@ def _from_text(text: str, kind: Any) -> Any:
 
 def _problems(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
     """Every field of `value` that does not fit, innermost first; one that holds wrong fields is not named itself."""
-    kind = _plain(annotation)
+    kind = plain_type(annotation)
     is_fine = True
     for problem in _problems_within(value, kind, path):
         is_fine = False
@@ -239,10 +244,8 @@ def _problems(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
     except ValidationError as error:
         if isinstance(value, _Twice):
             yield Problem(path, "is given twice, under both of its names")
-        elif isinstance(kind, type) and issubclass(kind, Enum):
-            yield Problem(path, f"must be one of {', '.join(str(member.value) for member in kind)}")
         else:
-            yield Problem(path, _words(error))
+            yield Problem(path, enum_words(kind) or _words(error))
 
 
 def _problems_within(value: Any, kind: Any, path: str) -> Iterator[Problem]:
@@ -262,7 +265,7 @@ def _problems_within(value: Any, kind: Any, path: str) -> Iterator[Problem]:
 
 def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
     """Every field in `value` that its type does not have."""
-    kind = _plain(annotation)
+    kind = plain_type(annotation)
     if _is_struct(kind) and isinstance(value, dict):
         fields = _fields(kind)
         for name, item in value.items():
@@ -284,17 +287,6 @@ def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
 def _fields(type_: type[Struct]) -> dict[str, FieldInfo]:
     """The fields of a type by their names in JSON."""
     return {field.encode_name: field for field in msgspec.structs.fields(type_)}
-
-
-@cache
-def _plain(annotation: Any) -> Any:
-    """The type without its constraints, and without None and UNSET where these are the only alternatives."""
-    if get_origin(annotation) is Annotated:
-        return _plain(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        options = [option for option in get_args(annotation) if option not in (NoneType, UnsetType)]
-        return _plain(options[0]) if len(options) == 1 else annotation
-    return annotation
 
 
 def _is_struct(kind: Any) -> bool:

@@ -22,7 +22,6 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import (
     AT_REST,
     PAGE,
@@ -34,14 +33,16 @@ from a2a_server.push.configs import (
     standing_of,
     unread_trees,
 )
+from a2a_server.push.parcels import Ahead, Parcel, Parcels, head_of
 from a2a_server.push.sender import Failed, Sender
 from core import events as e
 from core.clock import Clock
 from core.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.events import Recorded
+from core.origin import CALLER
 from core.session import Session, has_ended
 from core.shares import FairShares
-from core.storage.base import LOG_BYTES, Document, DocumentQuery
+from core.storage.base import Document, DocumentQuery
 from core.task import Cause, TreeHead
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Outbox:
         self,
         session: Session,
         store: ConfigStore,
-        teller: Teller,
+        parcels: Parcels,
         sender: Sender,
         patience: Patience,
         *,
@@ -90,7 +91,7 @@ class Outbox:
     ) -> None:
         self._session = session
         self._store = store
-        self._teller = teller
+        self.parcels = parcels
         self._sender = sender
         self._patience = patience
         self._shares: FairShares[_Reader] = FairShares(concurrency, concurrency_per_caller)  # by owner
@@ -334,20 +335,22 @@ class Outbox:
     async def _read_on(self, reader: _Reader) -> None:
         """Send what comes after the cursor, up to the end of the log, of its turn, or to the first failure."""
         ends_at = asyncio.get_running_loop().time() + TURN
+        CALLER.set(reader.config.owner)  # in whose name storage is read
         try:
             if reader.is_gone:
                 await self._remove(reader)
                 return
-            while page := await self._session.storage.events(
-                reader.config.tree_id, reader.standing.cursor, limit=PAGE, max_bytes=LOG_BYTES
-            ):
-                head = await self._head(reader)
-                for recorded in page:
-                    if not await self._deliver(reader, head, recorded):
+            ahead = Ahead()
+            while True:
+                async with self.parcels.next(reader.config, reader.standing, ahead) as parcel:
+                    if parcel is None:
+                        break
+                    if not await self._deliver(reader, parcel):
                         return
-                    if self._shares.waiting and asyncio.get_running_loop().time() >= ends_at:
-                        self._wake(reader)
-                        return
+                del parcel  # it may be large, and has given its room back
+                if self._shares.waiting and asyncio.get_running_loop().time() >= ends_at:
+                    self._wake(reader)
+                    return
             await self._rest(reader)
         except TaskNotFound:  # the tree is gone, and its webhooks with it
             self._forget(reader)
@@ -357,21 +360,14 @@ class Outbox:
             logger.error("webhook %s is left alone: %s", reader.config.key, error)
             self._forget(reader)
 
-    async def _head(self, reader: _Reader) -> TreeHead:
-        head = await self._session.storage.head(reader.config.tree_id)
-        if head is None:
-            raise TaskNotFound(reader.config.tree_id)
-        return head
-
-    async def _deliver(self, reader: _Reader, head: TreeHead, recorded: Recorded) -> bool:
+    async def _deliver(self, reader: _Reader, parcel: Parcel) -> bool:
         """Tell one event, and move the cursor behind it. False when the reader has to wait, or is no more."""
         config, standing = reader.config, reader.standing
-        told = await self._teller.tell(config, head, recorded, standing.shown)
-        after = Standing(cursor=recorded.seq, shown=told.shown)
-        if not told.bodies:  # nothing to be remembered: looking at it again would find nothing again
+        after = Standing(cursor=parcel.seq, shown=parcel.shown)
+        if not parcel.bodies:  # nothing to be remembered: looking at it again would find nothing again
             reader.standing = after
             return True
-        failed = await self.send_all(config, recorded.seq, told.bodies)
+        failed = await self.send_all(config, parcel)
         if failed is None:
             await self._keep(reader, after)
             return True
@@ -381,7 +377,7 @@ class Outbox:
             await self._remove(reader)
             return False
         waiting = self._after_failure(standing, failed)
-        if failed.is_final or self._time.now() - recorded.at > self._patience.max_age:
+        if failed.is_final or self._time.now() - parcel.at > self._patience.max_age:
             await self._give_up(reader, waiting, after)
             return True
         await self._keep(reader, waiting)
@@ -396,10 +392,10 @@ class Outbox:
         await self._session.storage.put_documents(self._store.standing_document(reader.config, standing))
         reader.standing = standing
 
-    async def send_all(self, config: PushConfig, seq: int, bodies: Sequence[bytes]) -> Failed | None:
+    async def send_all(self, config: PushConfig, parcel: Parcel) -> Failed | None:
         """Send the bodies of one event, in order, up to the first failure. Their ids are the same every time."""
-        for n, body in enumerate(bodies):
-            if failed := await self._sender.send(config, f"{config.digest}_{seq}_{n}", body):
+        for n, body in enumerate(parcel.bodies):
+            if failed := await self._sender.send(config, f"{config.digest}_{parcel.seq}_{n}", body):
                 return failed
         return None
 
@@ -435,7 +431,7 @@ class Outbox:
 
     async def _rest(self, reader: _Reader) -> None:
         """The end of the log: of a tree that has ended nothing is left to do; of any other the reader is woken."""
-        head = await self._head(reader)
+        head = await head_of(self._session.storage, reader.config.tree_id)
         if has_ended(head) and reader.standing.cursor >= head.version:
             document = self._store.standing_document(reader.config, reader.standing, at_rest=True)
             await self._session.storage.put_documents(document)

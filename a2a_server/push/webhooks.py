@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, Overloaded, RateLimited
-from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import (
     DEAD,
     NOT_AT_REST,
@@ -38,6 +37,7 @@ MOST_ACTIVE = (
 FULL_RETRY = 5.0  # seconds, told to those who have as many webhooks as they may have
 RESENT_AT_A_TIME = 10  # dead letters, of the process
 RESENT_PER_CALLER = 5
+GONE = "its webhook or its task is gone"
 
 
 class Caller(Struct, frozen=True):
@@ -63,7 +63,6 @@ class Webhooks:
         session: Session,
         store: ConfigStore,
         outbox: Outbox,
-        teller: Teller,
         policy: EgressPolicy,
         *,
         limit: int,
@@ -72,7 +71,6 @@ class Webhooks:
         self._session = session
         self._store = store
         self._outbox = outbox
-        self._teller = teller
         self._policy = policy
         self._limit = limit
         self._most_active = most_active
@@ -250,13 +248,14 @@ class Webhooks:
             return "there is no such dead letter"
         letter = msgspec.json.decode(document.body, type=DeadLetter)
         found, head = await self._store.read(letter.config_key), await storage.head(letter.tree_id)
-        page = await storage.events(letter.tree_id, letter.seq - 1, until=letter.seq)
         if found is not None and head is not None and letter.seq <= await storage.folded(letter.tree_id):
             return "its event is folded into its task by now"
-        if found is None or head is None or not page:
-            return "its webhook or its task is gone"
-        told = await self._teller.tell(found[0], head, page[0], letter.shown)
-        failed = await self._outbox.send_all(found[0], letter.seq, told.bodies)
+        if found is None or head is None:
+            return GONE
+        async with self._outbox.parcels.of(found[0], head, letter.seq, letter.shown) as parcel:
+            if parcel is None:
+                return GONE
+            failed = await self._outbox.send_all(found[0], parcel)
         if failed is not None:
             return failed.error
         await storage.delete_documents((DEAD, delivery_id))

@@ -9,7 +9,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from a2a_server.protocol import types as v1
-from a2a_server.protocol.bare import NO_ROOM, bare_metadata
+from a2a_server.protocol.bare import NO_ROOM, bare_metadata, is_short
 from a2a_server.protocol.wire import Required, Wire, check_one_of
 from a2a_server.v0_3 import translate as to
 from a2a_server.v0_3 import types as json
@@ -66,11 +66,31 @@ class Message(Wire, frozen=True, kw_only=True):
     extensions: list[str] = []
 
 
+class AuthenticationInfo(Wire, frozen=True, kw_only=True):
+    """How a webhook wants to be authenticated: by the first of the schemes; without any it does not."""
+
+    schemes: list[Required] = []
+    credentials: str = ""
+
+    def __post_init__(self) -> None:
+        if self.credentials and not self.schemes:
+            raise ValueError("schemes is required beside credentials")
+
+
+class PushNotificationConfig(Wire, frozen=True, kw_only=True):
+    """Where events are to be sent. In the proto an empty object or text is the same as none."""
+
+    url: Required
+    id: str = ""
+    token: str = ""
+    authentication: AuthenticationInfo | None = None
+
+
 class Configuration(Wire, frozen=True, kw_only=True):
     """How the answer to a message is wanted."""
 
     accepted_output_modes: list[str] = []
-    push_notification: json.PushNotificationConfig | None = None
+    push_notification: PushNotificationConfig | None = None
     history_length: HistoryLength = 0
     blocking: bool = False
 
@@ -147,7 +167,7 @@ class PushConfig(Wire, frozen=True, kw_only=True):
     """Where the events of a task are to be sent."""
 
     name: str = ""
-    push_notification_config: json.PushNotificationConfig | None = None
+    push_notification_config: PushNotificationConfig | None = None
 
 
 class PushConfigs(Wire, frozen=True, kw_only=True):
@@ -198,11 +218,24 @@ def send_request(given: SendMessageRequest) -> v1.SendMessageRequest:
     push = wanted.push_notification
     configuration = v1.SendMessageConfiguration(
         accepted_output_modes=wanted.accepted_output_modes,
-        task_push_notification_config=None if push is None else to.push_config("", push),
+        task_push_notification_config=None if push is None else push_config("", push),
         history_length=wanted.history_length or None,
         return_immediately=not wanted.blocking,
     )
     return v1.SendMessageRequest(message=message(given.message), configuration=configuration, metadata=given.metadata)
+
+
+def push_config(task_id: str, given: PushNotificationConfig) -> v1.TaskPushNotificationConfig:
+    asked = given.authentication
+    authentication = None
+    if asked is not None and asked.schemes:
+        authentication = json.PushNotificationAuthenticationInfo(
+            schemes=asked.schemes, credentials=asked.credentials or None
+        )
+    webhook = json.PushNotificationConfig(
+        url=given.url, id=given.id or None, token=given.token or None, authentication=authentication
+    )
+    return to.push_config(task_id, webhook)
 
 
 # Out
@@ -258,8 +291,10 @@ def bare_answer(answer: Task | Response) -> Task | Response:
 
 
 def _bare_task(task: Task) -> Task:
-    status = replace(task.status, message=None)
-    return replace(task, status=status, artifacts=[], history=[], metadata=bare_metadata(task.metadata))
+    said = task.status.message
+    kept = said if said is not None and is_short(said.content, said.metadata) else None
+    about = bare_metadata(task.metadata, keeps_message=kept is not None)
+    return replace(task, status=replace(task.status, message=kept), artifacts=[], history=[], metadata=about)
 
 
 def task_of(task: v1.Task) -> Task:
@@ -316,9 +351,15 @@ def part_of(given: v1.Part) -> Part:
 
 
 def push_config_of(config: v1.TaskPushNotificationConfig) -> PushConfig:
-    told = to.push_config_of(config)
-    name = f"tasks/{told.task_id}/pushNotificationConfigs/{config.id}"
-    return PushConfig(name=name, push_notification_config=told.push_notification_config)
+    told = to.push_config_of(config).push_notification_config
+    authentication = None
+    if (asked := told.authentication) is not None:
+        authentication = AuthenticationInfo(schemes=asked.schemes, credentials=asked.credentials or "")
+    webhook = PushNotificationConfig(
+        url=told.url, id=told.id or "", token=told.token or "", authentication=authentication
+    )
+    name = f"tasks/{config.task_id}/pushNotificationConfigs/{config.id}"
+    return PushConfig(name=name, push_notification_config=webhook)
 
 
 def push_configs_of(page: v1.ListTaskPushNotificationConfigsResponse) -> PushConfigs:

@@ -5,7 +5,10 @@ read.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
+
+from msgspec import Raw, json
+from msgspec.structs import replace
 
 from a2a_server.dialect import A2ADialect
 from a2a_server.jsonrpc import Method
@@ -21,13 +24,16 @@ from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import decode_with_kinds
 from a2a_server.v0_3.errors import error_object
 from a2a_server.v0_3.methods import Line, Status, methods_of, same
-from a2a_server.v0_3.types import HistoryLength, MessageSendParams, NoParams, PushNotificationConfig
+from a2a_server.v0_3.types import HistoryLength, MessageSendParams, NoParams
 from core.errors import Problem
+
+MOST_LISTED = 100  # tasks of one list, without their history and artifacts
 
 PATHS: Mapping[str, Calls] = {
     "/v1/message:send": {"POST": "message/send"},
     "/v1/message:stream": {"POST": "message/stream"},
     "/v1/card": {"GET": "agent/getAuthenticatedExtendedCard"},
+    "/v1/tasks": {"GET": "tasks/list"},
     "/v1/tasks/{id}": {"GET": "tasks/get"},
     "/v1/tasks/{id}:cancel": {"POST": "tasks/cancel"},
     "/v1/tasks/{id}:subscribe": {"GET": "tasks/resubscribe", "POST": "tasks/resubscribe"},  # Python's client, Node's
@@ -48,6 +54,13 @@ class TaskParams(Wire, frozen=True, kw_only=True):
     id: Required
     history_length: HistoryLength = 0
     metadata: dict[str, Any] = {}
+
+
+class ListParams(Wire, frozen=True, kw_only=True):
+    """Which of the caller's tasks; v0.3 itself has no params here (§3.5.6, after §7.3)."""
+
+    page_size: v1.PageSize | None = None
+    page_token: str = ""
 
 
 class PushParams(Wire, frozen=True, kw_only=True):
@@ -71,14 +84,30 @@ class CreatePushParams(Wire, frozen=True, kw_only=True):
     id: Required
     config_id: str = ""
     config: proto.PushConfig | None = None
-    push_notification_config: PushNotificationConfig | None = None
+    push_notification_config: proto.PushNotificationConfig | None = None
+
+
+def _list(params: ListParams) -> v1.ListTasksRequest:
+    size = MOST_LISTED if params.page_size is None else params.page_size
+    return v1.ListTasksRequest(page_size=size, page_token=params.page_token, history_length=0)
+
+
+def _listed(page: v1.ListTasksResponse) -> list[proto.Task]:
+    """An array has no place for the token of the next page: the last task's metadata has it, where there is one."""
+    told = cast("list[v1.Task | Raw]", page.tasks)
+    tasks = [json.decode(each, type=proto.Task) if isinstance(each, Raw) else proto.task_of(each) for each in told]
+    if tasks and page.next_page_token:
+        tasks[-1] = replace(tasks[-1], metadata=tasks[-1].metadata | {"nextPageToken": page.next_page_token})
+    return tasks
 
 
 def _create_push(params: CreatePushParams) -> v1.TaskPushNotificationConfig:
     given = params.config.push_notification_config if params.config else params.push_notification_config
     if given is None:
         raise InvalidParams.of([Problem("pushNotificationConfig", "is required")])
-    return to.push_config(params.id, given)
+    if params.config_id and params.config_id != (given.id or params.config_id):
+        raise InvalidParams.of([Problem("configId", "must be pushNotificationConfig.id, or one of the two left out")])
+    return proto.push_config(params.id, replace(given, id=given.id or params.config_id))
 
 
 def _list_push(params: ListPushParams) -> v1.ListTaskPushNotificationConfigsRequest:
@@ -110,6 +139,7 @@ LINES = (
     Line("message/send", "SendMessage", proto.SendMessageRequest, proto.Response, _send, proto.response_of),
     Line("message/stream", "SendStreamingMessage", proto.SendMessageRequest, proto.Response, _send, same),
     Line("tasks/get", "GetTask", TaskParams, proto.Task, _get, proto.task_of),
+    Line("tasks/list", "ListTasks", ListParams, list[proto.Task], _list, _listed),
     Line("tasks/cancel", "CancelTask", TaskParams, proto.Task, _cancel, proto.task_of),
     Line("tasks/resubscribe", "SubscribeToTask", TaskParams, proto.Response, _subscribe, same),
     Line(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from a2a_server.protocol import types as v1
-from a2a_server.protocol.bare import NO_ROOM, bare_metadata
+from a2a_server.protocol.bare import NO_ROOM, bare_metadata, is_short
 from a2a_server.v0_3 import types as wire
 
 STATES: Mapping[v1.TaskState, wire.TaskState] = {
@@ -169,8 +169,10 @@ def bare_answer(answer: wire.Task | wire.Message) -> wire.Task | wire.Message:
     """What is told of an answer for which there is no room (`protocol.bare`)."""
     if isinstance(answer, wire.Message):
         return replace(answer, parts=[wire.TextPart(text=NO_ROOM)], metadata={"cut": ["parts"]})
-    status = replace(answer.status, message=None)
-    return replace(answer, status=status, artifacts=None, history=None, metadata=bare_metadata(answer.metadata or {}))
+    said = answer.status.message
+    kept = said if said is not None and is_short(said.parts, said.metadata) else None
+    about = bare_metadata(answer.metadata or {}, keeps_message=kept is not None)
+    return replace(answer, status=replace(answer.status, message=kept), artifacts=None, history=None, metadata=about)
 
 
 def task_of(task: v1.Task) -> wire.Task:

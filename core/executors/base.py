@@ -21,6 +21,7 @@ from core.executors.family import Family
 from core.executors.files import encoded, read_file
 from core.fetched import Room
 from core.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, to_json_value
+from core.large_values import CHARACTERS, is_small, measured_in_pieces
 from core.replay import Replay, key_of, told
 from core.task import Task, Told
 
@@ -188,8 +189,13 @@ class TaskContext:
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """The A2A extensions that the request which began the tree activated: named by its caller and in the card."""
-        return tuple(self.stored_request.get("extensions", ()))
+        """The A2A extensions that the request which this attempt serves activated: named by its caller and in the card.
+
+        That is the request which brought the latest answer, else the one that began the tree. An answer that came by
+        no A2A request changes nothing.
+        """
+        activated = self.stored_task.extensions
+        return tuple(self.stored_request.get("extensions", ())) if activated is None else activated
 
     @property
     def answer_message(self) -> dict[str, Any] | None:
@@ -259,7 +265,7 @@ class TaskContext:
         `extensions`: the URIs of those that the message uses; their data stands in `metadata` (A2A §4.6). What was
         said before a question is not told again when the executor runs again with the answer.
         """
-        await self._say(SendMessage(self.task_id, self.attempt, self._message(content, metadata, extensions)))
+        await self._say(SendMessage(self.task_id, self.attempt, await self._message(content, metadata, extensions)))
 
     async def reply(
         self, content: Any, *, metadata: dict[str, Any] | None = None, extensions: Sequence[str] = ()
@@ -267,7 +273,8 @@ class TaskContext:
         """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
             raise CallerError("reply() comes first or not at all: this task has already said something")
-        await self._say(SendMessage(self.task_id, self.attempt, self._message(content, metadata, extensions), True))
+        said = await self._message(content, metadata, extensions)
+        await self._say(SendMessage(self.task_id, self.attempt, said, True))
 
     async def artifact(
         self,
@@ -289,13 +296,16 @@ class TaskContext:
         there, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
         """
         self._spoke = True
+        # A short text, as most pieces are, costs no call more.
+        is_short = content.__class__ is str and len(content) <= CHARACTERS
+        parts = self._parts(content) if is_short else await self._parts_beside(content)
         task = self.stored_task
         artifact_id = task.id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
         appends = artifact_id in self._artifacts if append is None else append
         # A later attempt may go on with what an earlier one gave.
         if appends and artifact_id not in self._artifacts and task.attempt == 1:
             raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
-        artifact = {"artifactId": artifact_id, "parts": self._parts(content)}
+        artifact = {"artifactId": artifact_id, "parts": parts}
         artifact["name"] = task.name if name is None else _text(name, "name", self.max_artifact)
         if description is not None:
             artifact["description"] = _text(description, "description", self.max_artifact)
@@ -332,8 +342,20 @@ class TaskContext:
             return to_parts(Parts(to_json_value(encoded(content), "content", self.max_artifact)))
         return to_parts(to_json_value(content, "content", self.max_artifact))
 
-    def _message(self, content: Any, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> dict[str, Any]:
-        return {"parts": self._parts(content), **self._marks(metadata, extensions)}
+    async def _parts_beside(self, content: Any) -> list[dict[str, Any]]:
+        """The same; what is large is judged beside the event loop."""
+        if is_small(content):
+            return self._parts(content)
+        parts = isinstance(content, Parts)
+        value = await asyncio.to_thread(
+            measured_in_pieces, encoded(content) if parts else content, "content", self.max_artifact
+        )
+        return to_parts(Parts(value[0]) if parts else value[0])
+
+    async def _message(
+        self, content: Any, metadata: dict[str, Any] | None, extensions: Sequence[str]
+    ) -> dict[str, Any]:
+        return {"parts": await self._parts_beside(content), **self._marks(metadata, extensions)}
 
     async def _say(self, said: SendMessage) -> None:
         self._spoke = True

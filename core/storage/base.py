@@ -20,7 +20,7 @@ READS_PER_CALLER = 2  # at the same time: fewer than there are connections for t
 TRANSACTION_ROWS = 2_048  # of one transaction, unless its first write alone has more: about 50 ms
 LIST_SECONDS = 1.0  # that one read of a list may take
 COUNTED = 10_000  # rows that a list counts: what it finds beyond them does not change its total
-LOG_BYTES = 1024 * 1024  # of JSON, behind which a page of a log ends for those who read it one by one
+LOG_BYTES = 1024 * 1024  # of JSON, that a page of a log has, or of its only event
 
 
 class Document(Struct, frozen=True, kw_only=True):
@@ -286,8 +286,8 @@ class Storage(Protocol):
     ) -> Sequence[Recorded]:
         """The tree's events with `after < seq <= until`, in order; `kinds` are event tags.
 
-        Of what is folded, those that remain. The page ends early, but never empty, behind the event with which it has
-        `max_bytes` of JSON; where the log is held in memory anyway, it need not.
+        Of what is folded, those that remain. The page ends early, but never empty, before the event with which it would
+        have more than `max_bytes` of JSON; where the log is held in memory anyway, it need not.
         """
         ...
 

@@ -98,9 +98,9 @@ class Reader:
             return list(await connection.execute_fetchall(*query))
 
     async def page(self, query: Bound, most: int | None) -> "Page":
-        """The first rows of one statement, up to the one with which they have `most` bytes of text."""
+        """The first rows of one statement: those that have `most` bytes of text together, and one at least."""
         async with self._connection() as connection:
-            return await _first_rows(connection, query, most)
+            return await _first_rows(connection, query, most, is_within=True)
 
     async def decoded(self, query: Bound, decode: Callable[[Row], Value], tree_id: str) -> list[Value]:
         """The tree's rows, up to the first one of another tree, decoded in the connection's thread."""
@@ -119,7 +119,7 @@ class Reader:
             return rows
 
     async def list_page(self, query: Bound, most: int) -> "Page":
-        """As `page`, for a list. Raises QueryTooLong."""
+        """The first rows of a list, up to the one with which they have `most` bytes of text. Raises QueryTooLong."""
         async with self._list_connection() as connection:
             return await _first_rows(connection, query, most)
 
@@ -202,9 +202,13 @@ class Page(NamedTuple):
     size: int = 0  # bytes of their JSON, where these are bounded
 
 
-async def _first_rows(connection: aiosqlite.Connection, query: Bound, most: int | None) -> Page:
+async def _first_rows(
+    connection: aiosqlite.Connection, query: Bound, most: int | None, *, is_within: bool = False
+) -> Page:
     """In one visit to the connection's thread, for which aiosqlite has no public way but to fetch all rows."""
-    page: Page = await connection._execute(_page, connection._conn, query, most)  # type: ignore[no-untyped-call]
+    page: Page = await connection._execute(  # type: ignore[no-untyped-call]
+        _page, connection._conn, query, most, is_within
+    )
     return page
 
 
@@ -231,17 +235,19 @@ def _short_rows(connection: sqlite3.Connection, query: Bound, most: int, size: i
     return rows
 
 
-def _page(connection: sqlite3.Connection, query: Bound, most: int | None) -> Page:
+def _page(connection: sqlite3.Connection, query: Bound, most: int | None, is_within: bool) -> Page:
+    """Rows up to the one with which they have `most` bytes; `is_within`: without that one, unless it is the first."""
     with closing(connection.execute(*query)) as cursor:
         if most is None:
             return Page(cursor.fetchall(), is_cut=False)
         rows: list[Row] = []
         size = 0
         for row in cursor:
-            if size >= most:
+            more = _size(row)
+            if size >= most or (is_within and rows and size + more > most):
                 return Page(rows, is_cut=True, size=size)
             rows.append(row)
-            size += _size(row)
+            size += more
         return Page(rows, is_cut=False, size=size)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from a2a_server import jsonrpc, rest
 from a2a_server.aside import LARGE, MANY, Aside
-from core import attempt, session
+from core import attempt, orchestrator, session
 from core.attempt import LARGE_RESULT
 from core.in_flight import memory_of
 from core.orchestrator import LARGE_TREE
@@ -48,7 +48,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     watch(jsonrpc, "parse")
     watch(rest, "parse")
     watch(session, "make_plan")
-    watch(session, "memory_of_tasks")
+    watch(orchestrator, "memory_of_tasks")
     return seen
 
 
@@ -124,7 +124,11 @@ async def test_a_large_tree_is_built_and_told_beside_the_loop(server: RunningSer
     async with server.client() as client:
         copied = (await client.post("/", json=rpc("tasks.copy", {"task_id": made["id"]}))).json()["result"]
     assert len(copied["children"]) == MANY
-    assert used == ["copies", "memory_of_tasks", "new_tree", "nested"]
+    assert used == ["TaskTree", "copies", "memory_of_tasks", "new_tree", "nested", "encode_in_pieces"]
+    used.clear()
+    async with server.client() as client:
+        await client.post("/", json=rpc("tasks.execute", {"task_id": copied["id"]}))
+    assert used[:2] == ["TaskTree", "memory_of_tasks"]
 
 
 # Turns

@@ -4,9 +4,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 import typer
 
+from a2a_server.cli.client import Server
 from a2a_server.cli.times import duration_of, moment
 from tests.a2a_server.test_cli import Cli, cli, server
 from tests.acceptance.process import ServerProcess
@@ -66,6 +68,93 @@ def test_cancel_takes_every_tree_with_a_status(cli: Cli, server: ServerProcess) 
     assert {answer["task_id"] for answer in done.json()} == set(running)
     assert server.call("tasks.get", {"task_id": waiting})["status"] == "pending"
     assert cli("tasks", "cancel", "--status", "in_progress", *url, "-o", "json").json() == []
+
+
+def asking(server: ServerProcess) -> str:
+    started = server.call("tasks.execute", {"tasks": [{"name": "form"}], "wait": True})
+    assert started["status"] == "input_required"
+    return str(started["id"])
+
+
+def result_of(cli: Cli, server: ServerProcess, task_id: str) -> Any:
+    cli("watch", task_id, "--url", server.url)
+    return server.call("tasks.get", {"task_id": task_id})["result"]
+
+
+@pytest.mark.parametrize(
+    ("given", "result"),
+    [
+        (["Ada", "Oslo", "36"], ["Ada", "Oslo", "36"]),
+        (["--json", '"Ada"', '{"town": null}', "36"], ["Ada", {"town": None}, 36]),
+        (["", "a b", "--", "-1"], ["", "a b", "-1"]),
+    ],
+)
+def test_several_questions_are_answered_in_their_order(
+    cli: Cli, server: ServerProcess, given: list[str], result: list[Any]
+) -> None:
+    task_id = asking(server)
+
+    done = cli("tasks", "answer", task_id, "--url", server.url, *given)
+
+    assert (done.code, done.out.split()[0]) == (0, task_id), done.err
+    assert result_of(cli, server, task_id) == result
+
+
+def test_one_answer_is_the_first_questions(cli: Cli, server: ServerProcess) -> None:
+    task_id = asking(server)
+    for number, answer in enumerate(("Ada", "Oslo", "36"), 1):
+        with httpx2.stream("GET", f"{server.url}/tasks/{task_id}/events", trust_env=False, timeout=60) as events:
+            asked = (line for line in events.iter_lines() if '"input_required"' in line and line.startswith("data"))
+            for _ in range(number):
+                next(asked)
+        assert cli("tasks", "answer", task_id, answer, "--url", server.url).code == 0
+
+    assert result_of(cli, server, task_id) == ["Ada", "Oslo", "36"]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "told"),
+    [
+        (["a", "b"], 1, "asks 3 questions, so give 3, not 2"),
+        (["a", "b", "c", "d"], 1, "asks 3 questions, so give 3, not 4"),
+        ([], 2, "ANSWER"),
+        (["--json", "1", "2", "{"], 2, "not a JSON value"),
+    ],
+)
+def test_answers_that_do_not_fit_are_told_and_change_nothing(
+    cli: Cli, server: ServerProcess, given: list[str], code: int, told: str
+) -> None:
+    task_id = asking(server)
+
+    done = cli("tasks", "answer", task_id, *given, "--url", server.url)
+
+    assert (done.code, done.err.count("\n"), told in done.err) == (code, 1, True), done.err
+    assert server.call("tasks.get", {"task_id": task_id})["status"] == "input_required"
+
+
+def test_cancel_since_asks_the_server_for_what_is_new_only(
+    cli: Cli, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = server.call("tasks.create", {"tasks": [{"name": "noop"}]})["id"]
+    asked: list[Any] = []
+    call = Server.call
+
+    def recorded(self: Server, method: str, params: Any = None) -> Any:
+        asked.append((method, params if params is None else dict(params)))
+        return call(self, method, params)
+
+    monkeypatch.setattr(Server, "call", recorded)
+    url = ("--url", server.url, "-o", "json")
+
+    assert cli("tasks", "cancel", "--status", "pending", "--since", "2999-01-01T00:00:00Z", *url).json() == []
+    assert asked == [
+        (
+            "tasks.list",
+            {"status": "pending", "root_only": False, "limit": 1000, "since": "2999-01-01T00:00:00+00:00"},
+        )
+    ]
+    done = cli("tasks", "cancel", "--status", "pending", "--since", "1h", *url)
+    assert made in [answer["task_id"] for answer in done.json()]
 
 
 @pytest.mark.parametrize("given", [[], ["t", "--status", "pending"], ["--status", "completed"], ["t", "--since", "1h"]])

@@ -12,7 +12,7 @@ import pytest_asyncio
 from a2a_server.snapshots import MOST_NODES
 from core.executors.base import ExecutorSpec, Parts, TaskContext
 from core.executors.function import Declared, make_spec
-from core.session import has_ended
+from core.session import has_ended, needs_caller
 from tests.a2a_server.conftest import Caller, RunningServer, _Executor, calling, message, running, tree_message
 from tests.a2a_server.test_methods_a2a import state
 from tests.core.executors import functions
@@ -259,12 +259,12 @@ async def test_an_executor_sees_and_sets_extensions_and_metadata(tmp_path: Path,
     async with calling(card=str(template)) as call:
         function: Any = marks if isolation == "task" else functions.marks
         call.lab.registry.register(make_spec("marks", function, Declared(isolation=isolation)))
-        activated = (URI, "https://a.example/unknown")
+        activated = (URI, "https://a.example/other", "https://a.example/unknown")
         asked = (await call("SendMessage", message("marks"), extensions=activated))["task"]
         answers = [message(text=text, task=asked["id"]) for text in ("one", "two")]
         for number, answer in enumerate(answers):
             answer["message"] |= {"metadata": {"n": number}, "extensions": [URI]}
-            done = (await call("SendMessage", answer))["task"]
+            done = (await call("SendMessage", answer, extensions=activated[number:]))["task"]
 
     question = asked["status"]["message"]
     assert (question["metadata"], question["extensions"]) == ({"q": 1}, ["https://a.example/q"])
@@ -279,7 +279,82 @@ async def test_an_executor_sees_and_sets_extensions_and_metadata(tmp_path: Path,
         ([{"text": "one"}], {"n": 0}, [URI]),
         ([{"text": "two"}], {"n": 1}, [URI]),
     ]
-    assert result["extensions"] == [URI], "activated by the caller and known by the card"
+    assert result["extensions"] == ["https://a.example/other"], "activated with the last answer and known by the card"
+
+
+A, B = "https://a.example/a", "https://a.example/b"
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> str:
+    template = tmp_path / "card.json"
+    extensions = [{"uri": uri} for uri in (A, B)]
+    template.write_text(json.dumps(CARD | {"capabilities": {"extensions": extensions}}))
+    return str(template)
+
+
+async def sees(inputs: dict[str, Any], context: TaskContext) -> list[list[str]]:
+    """What each of its attempts sees, from the second one on in their answers' place."""
+    for n in range(2):
+        await context.message(f"{context.attempt}: {' '.join(context.extensions)}")
+        await context.ask(f"{n}?")
+    return list(context.extensions)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("begins", "answers", "seen"),
+    [
+        ((), [(A,), (B,)], [[], [A], [B]]),
+        ((A,), [(B, A), ()], [[A], [A, B], []]),
+        ((A,), [(), (A,)], [[A], [], [A]]),
+        ((A, "https://a.example/unknown"), [("https://a.example/unknown",), (B,)], [[A], [], [B]]),
+        ((A,), [None, None], [[A], [A], [A]]),
+        ((A,), [(B,), None], [[A], [B], [B]]),
+    ],
+)
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.asyncio
+async def test_an_attempt_sees_the_extensions_of_the_request_that_it_serves(
+    card: str, begins: tuple[str, ...], answers: list[tuple[str, ...] | None], seen: list[list[str]], is_stream: bool
+) -> None:
+    """None: an answer through `tasks.answer`, which is no A2A request and activates nothing."""
+    async with calling(card=card) as call:
+        call.lab.registry.register(ExecutorSpec(id="sees", make=lambda: _Executor(sees)))
+        task_id = (await call("SendMessage", message("sees"), extensions=begins))["task"]["id"]
+        for activated in answers:
+            answer = message(text="x", task=task_id)
+            if activated is None:
+                await call("tasks.answer", {"task_id": task_id, "answer": "x"})
+                await call.session.wait(task_id, needs_caller)
+            elif is_stream:
+                await call.frames("SendStreamingMessage", answer, extensions=activated)
+            else:
+                await call("SendMessage", answer, extensions=activated)
+        stored = await call.session.storage.task(task_id)
+        log = await call.session.storage.events(task_id, 0, kinds=("message_sent",))
+    said = [each.event.message["parts"][0]["text"] for each in log]  # type: ignore[union-attr]
+    assert said == [text for n, uris in enumerate(seen, 1) for text in [f"{n}: {' '.join(uris)}"] * min(n, 2)]
+    assert stored is not None and stored.result == seen[-1]
+
+
+@pytest.mark.asyncio
+async def test_extensions_of_an_answer_are_those_of_the_node_that_asked(card: str) -> None:
+    """Its siblings go on serving the request that began the tree; a new run has only that one."""
+
+    async def shows(inputs: dict[str, Any], context: TaskContext) -> Any:
+        await context.ask("?")
+        return list(context.extensions)
+
+    async with calling(card=card) as call:
+        call.lab.registry.register(ExecutorSpec(id="shows", make=lambda: _Executor(shows)))
+        items = [{"id": "r", "name": "g"}, *({"id": key, "name": "shows", "parent_id": "r"} for key in "xy")]
+        root = (await call("SendMessage", tree_message(*items), extensions=(A,)))["task"]
+        nodes = (await call("GetTask", {"id": root["id"]}))["metadata"]["nodes"]
+        await call("SendMessage", message(text="x", task=nodes[0]["id"]), extensions=(B,))
+        await call("tasks.answer", {"task_id": nodes[1]["id"], "answer": "y"})
+        await call.session.wait(root["id"], has_ended)
+        results = [(await call("tasks.get", {"task_id": node["id"]}))["result"] for node in nodes]
+    assert results == [[B], [A]]
 
 
 @pytest.mark.asyncio

@@ -87,6 +87,29 @@ def test_files_and_modules_find_what_lies_beside_them(
         assert json.loads(done.stdout)["result"] == result
 
 
+@pytest.mark.parametrize(
+    ("made", "name", "told"),
+    [
+        ("dir.py/x", "dir.py", "executors dir.py: it is a folder; name a file in it, such as dir.py/executors.py"),
+        ("sub/dir.py/x", "sub/dir.py/", "executors sub/dir.py/: it is a folder; name a file"),
+        ("dir/x", "./dir", "executors ./dir: it is a folder; name a file"),
+        ("dir/x", "dir/x", "executors dir/x: it is neither a file that ends in .py nor a module"),
+        ("dir/x", "dir/y.py", "executors dir/y.py: there is no such file"),
+        ("dir/x", "dir/x/y.py", "executors dir/x/y.py: there is no such file"),
+        ("dir/x", "/dev/null", "executors /dev/null: it is neither a file that ends in .py nor a module"),
+        ("dir/x", "fifo.py", "executors fifo.py: it is no regular file"),
+    ],
+)
+def test_what_is_no_file_of_executors_is_told_for_what_it_is(tmp_path: Path, made: str, name: str, told: str) -> None:
+    write(tmp_path, {made: e("1")})
+    os.mkfifo(tmp_path / "fifo.py")
+
+    done = run(tmp_path, name)
+
+    assert (done.returncode, done.stderr.count("\n")) == (78, 1), done.stderr
+    assert done.stderr.startswith(f"a2a-server: {told}"), done.stderr
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("name", ["ex.py", "sub/ex.py"])
 def test_what_a_file_defines_can_be_pickled(tmp_path: Path, method: str, name: str) -> None:

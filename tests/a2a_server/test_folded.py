@@ -18,7 +18,16 @@ from core.fold import KEPT, fold
 from core.retention import Retention, RetentionTimes
 from core.session import has_ended
 from core.task import Cause, TaskStatus, TreeHead
-from tests.a2a_server.conftest import Caller, Frame, RunningServer, calling, message, running, somebody
+from tests.a2a_server.conftest import (
+    Caller,
+    Frame,
+    RunningServer,
+    calling,
+    message,
+    running,
+    somebody,
+    tree_message,
+)
 from tests.a2a_server.test_streams import TREE, frames_of, rpc
 
 NODES = ("r", "b", "c")
@@ -134,6 +143,46 @@ async def test_a_v0_3_reader_gets_the_task_too() -> None:
         frames = await call.frames("tasks/resubscribe", {"id": task_id}, last_event_id=2)
         assert [frame.result["kind"] for frame in frames] == ["task"]
         assert frames[0].result["status"]["state"] == "completed"
+
+
+# How a task is asked for and followed again, in each version and binding, and where the task is in a frame.
+FOLLOWED: dict[str, tuple[str, str, dict[str, str]]] = {
+    "1.0": ("SubscribeToTask", "/", {"A2A-Version": "1.0"}),
+    "0.3": ("tasks/resubscribe", "/", {"A2A-Version": "0.3"}),
+    "1.0 over HTTP": ("", "/tasks/{id}:subscribe", {"A2A-Version": "1.0"}),
+    "0.3 over HTTP": ("", "/v1/tasks/{id}:subscribe", {"A2A-Version": "0.3"}),
+}
+
+
+@pytest.mark.parametrize("is_long", [False, True], ids=["short log", "long log"])
+@pytest.mark.parametrize("how", FOLLOWED)
+@pytest.mark.asyncio
+async def test_a_node_says_where_it_is_also_in_place_of_what_is_folded(
+    how: str, is_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One below the root, and one below another node."""
+    method, path, version = FOLLOWED[how]
+    async with running() as server, server.client() as client:
+        below = {"id": "a", "name": "group", "parent_id": "r"}, {"id": "b", "name": "chunks", "parent_id": "a"}
+        tree = tree_message({"id": "r", "name": "root"}, *below, {"name": "echo", "parent_id": "r"})
+        sent = await client.post("/", json=rpc("SendMessage", tree), headers={"A2A-Version": "1.0"})
+        root = sent.json()["result"]["task"]["id"]
+        parents = {task.id: task.parent_id for task in (await server.application.session.storage.load(root))[1]}
+        await keeper(server).round()
+        monkeypatch.setattr(snapshots, "SHORT", 0 if is_long else snapshots.SHORT)
+        for node, parent in parents.items():
+            headers = version | {"Last-Event-ID": "1"}
+            if method:
+                answer = await client.post("/", json=rpc(method, {"id": node}), headers=headers)
+            else:
+                answer = await client.get(path.format(id=node), headers=headers)
+            (frame,) = frames_of(answer.text)
+            told = frame.data.get("result", frame.data)
+            about = told.get("task", told)["metadata"]
+            if parent is None:
+                assert not about.keys() & {"parentTaskId", "rootTaskId"}
+            else:
+                assert (about["parentTaskId"], about["rootTaskId"]) == (parent, root)
 
 
 @pytest.mark.asyncio

@@ -16,8 +16,9 @@ from a2a.types import a2a_pb2
 from google.protobuf import json_format
 
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.codec import _plain, decode
+from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams
+from core.integral import plain_type
 from tests.a2a_server.conftest import Caller, RunningServer, message
 from tests.a2a_server.test_methods_a2a import refused
 
@@ -79,10 +80,10 @@ def fields(kind: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[t
     for field in msgspec.structs.fields(kind):
         if field.name in OURS:
             continue
-        here, plain = (*path, field.name), _plain(field.type)
+        here, plain = (*path, field.name), plain_type(field.type)
         yield here, plain, field.required
         if get_origin(plain) is list:
-            plain, here = _plain(get_args(plain)[0]), (*here, "[]")
+            plain, here = plain_type(get_args(plain)[0]), (*here, "[]")
         if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
             yield from fields(plain, here)
 
@@ -97,9 +98,9 @@ def placed(kind: type[msgspec.Struct], path: tuple[str, ...], value: Any, *, sna
     needed = json.loads(json.dumps(NEEDED[kind])) if kind in NEEDED else {}
     name, *rest = path
     field = next(each for each in msgspec.structs.fields(kind) if each.name == name)
-    plain = _plain(field.type)
+    plain = plain_type(field.type)
     if rest:
-        inner = _plain(get_args(plain)[0]) if rest[0] == "[]" else plain
+        inner = plain_type(get_args(plain)[0]) if rest[0] == "[]" else plain
         value = placed(inner, tuple(rest[rest[0] == "[]" :]), value, snake=snake)
         value = [value] if rest[0] == "[]" else value
     if kind is wire.Part and name not in ("text", "raw", "url", "data"):
@@ -120,7 +121,7 @@ def samples(plain: Any) -> tuple[list[Any], list[Any]]:
         return enum_values(plain)
     origin = get_origin(plain) or plain
     if origin is list:
-        item = _plain(get_args(plain)[0])
+        item = plain_type(get_args(plain)[0])
         return ([["x"], ["x", "y"], [], None], BAD[list] + [["x", 5]]) if item is str else ([], BAD[list])
     if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
         return [], [5, "x", [], True]

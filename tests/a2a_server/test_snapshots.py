@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from a2a_server import selection, snapshots
+from core.executors.base import ExecutorSpec, Rejected, TaskContext
 from core.task import ANONYMOUS
-from tests.a2a_server.conftest import RunningServer, message, running, until
+from tests.a2a_server.conftest import RunningServer, _Executor, message, running, tree_message, until
 from tests.a2a_server.test_streams import rpc
 
 MIB = 1024 * 1024
@@ -173,8 +174,11 @@ async def test_what_ends_or_begins_work_is_told_in_few_bytes_without_room(
             if how == "tasks/cancel":  # the second time it is refused, as v0.3 has it
                 break
             task = found(answer.json())
-            assert task["id"] == it.task and task["metadata"]["cut"] == ["artifacts", "history", "message"]
             is_cancel = "cancel" in how.lower()
+            said = task["status"].get("message")
+            assert task["id"] == it.task
+            assert task["metadata"]["cut"] == ["artifacts", "history"] + ["message"] * (not is_cancel)
+            assert said["parts"][0]["text"].startswith("cancelled") if is_cancel else said is None
             assert (task["status"]["state"] == "TASK_STATE_CANCELED") == is_cancel or how == "message/send"
 
 
@@ -246,3 +250,38 @@ async def test_of_one_caller_one_long_log_is_read_at_a_time(monkeypatch: pytest.
         monkeypatch.setattr(storage, "events_at", events_at)
         answers = await asyncio.gather(*(it.ask(READS["GetTask"][0](it.task)) for _ in range(10)))
         assert {answer.status_code for answer in answers} == {200} and most == 1
+
+
+@pytest.mark.parametrize("text", ["not my job", "x" * 20_000], ids=["short", "long"])
+@pytest.mark.parametrize("is_node", [False, True], ids=["root", "node"])
+@pytest.mark.asyncio
+async def test_why_a_task_ended_is_told_without_room_where_it_is_short(
+    monkeypatch: pytest.MonkeyPatch, text: str, is_node: bool
+) -> None:
+    """A message under the same key again: its task has ended meanwhile."""
+    monkeypatch.setattr(snapshots, "SHORT", 0)
+    async with running() as server, server.client() as client:
+
+        async def fails(inputs: dict[str, Any], context: TaskContext) -> Any:
+            await context.artifact("y" * 60_000)
+            await context.ask("why?")
+            raise Rejected(text)
+
+        server.lab.registry.register(ExecutorSpec(id="fails", make=lambda: _Executor(fails)))
+        below = tree_message({"id": "r", "name": "g"}, {"name": "fails", "parent_id": "r"})
+        asked = (
+            await client.post("/", json=rpc("SendMessage", below if is_node else message("fails")), headers=V1)
+        ).json()
+        task_id = asked["result"]["task"]["id"]
+        if is_node:
+            root = (await client.get(f"/tasks/{task_id}", headers=V1)).json()
+            task_id = root["metadata"]["nodes"][0]["id"]
+        inflight = server.application.inflight
+        inflight.take(ANONYMOUS, 64 * MIB - 30_000)
+        answer = await client.post("/", json=rpc("SendMessage", message(text="because", task=task_id)), headers=V1)
+        told = answer.json()["result"]["task"]
+    assert (told["id"], told["status"]["state"], len(answer.content) < 1000) == (task_id, "TASK_STATE_REJECTED", True)
+    assert told["metadata"]["cut"] == ["artifacts", "history"] + ["message"] * (len(text) > 100)
+    assert ("parentTaskId" in told["metadata"]) is is_node
+    said = told["status"].get("message")
+    assert said is None if len(text) > 100 else said["parts"] == [{"text": text}]

@@ -50,6 +50,12 @@ async def effect_once(inputs: dict[str, Any], context: TaskContext) -> Any:
     return {"nonce": secrets.token_hex(8)}
 
 
+@executor("form")
+async def form(inputs: dict[str, Any], context: TaskContext) -> Any:
+    """Asks three questions at once."""
+    return await asyncio.gather(*(context.ask(f"{name}?") for name in ("name", "town", "age")))
+
+
 @executor("nap")
 async def nap(inputs: dict[str, Any], context: TaskContext) -> Any:
     """An effect that takes its time."""

@@ -15,6 +15,8 @@ import httpx2
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTORS = ROOT / "tests" / "acceptance" / "executors.py"
+# Shorter than the server's `keep_alive` (5 s): else a call may go out on a connection that is closed at that moment.
+LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)
 
 
 def free_port() -> int:
@@ -40,7 +42,7 @@ class ServerProcess:
         self.process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self.log: list[str] = []
-        self.client = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
+        self.client = httpx2.Client(base_url=self.url, timeout=60, trust_env=False, limits=LIMITS)
 
     @property
     def pid(self) -> int:

@@ -32,6 +32,10 @@ HELD_WRONG = {
         "§4.1.6: a part's type is in mediaType, not in metadata.contentType",
         "send: no error came but {'task': ",
     ),
+    "CORE-HIST-005": (
+        "§4.1.1, §3.7: the history holds the interactions, so the agent's questions are between the user's messages",
+        "get: any of [{'text': 'tck-multi-turn chronological second'}] does not fit {'text': {'contains': 'done'}}",
+    ),
     "CORE-CAP-001": ("§3.3.4: PushNotificationNotSupportedError, not UnsupportedOperationError", NO_PUSH),
     "PUSH-CFG-004": ("§3.3.4: PushNotificationNotSupportedError, not UnsupportedOperationError", NO_PUSH),
     "CORE-ERR-007": (

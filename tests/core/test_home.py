@@ -3,14 +3,20 @@
 Real programs in processes of their own, since what Python says at their end is part of it.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core.home import PATIENCE
+from core import home
+from core.errors import StorageUnavailable
+from core.home import PATIENCE, Home
+from tests.core.cores import virtual_time
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -221,3 +227,87 @@ def test_a_loop_that_goes_on_in_another_thread_is_one_clear_line(tmp_path: Path)
     assert done.stdout.startswith("StorageUnavailable this session belongs to another event loop"), done.stderr
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, 1, "")
     assert PATIENCE <= 10
+
+
+# Whose turn it is
+
+
+async def nothing() -> None:
+    """Opens, and closes."""
+
+
+class Watched(Home):
+    """Tells when somebody had to wait."""
+
+    def __init__(self) -> None:
+        super().__init__(nothing, nothing, lambda: None)
+        self.waits = threading.Event()
+
+    def _claimed(self, *arguments: Any, **named: Any) -> asyncio.Future[None] | None:
+        if (opening := super()._claimed(*arguments, **named)) is None:
+            self.waits.set()
+        return opening
+
+
+def test_who_waits_comes_before_a_thread_that_makes_loop_after_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it waits until that thread has nothing left to do, and gives up."""
+    monkeypatch.setattr(home, "ABSENT", 60.0)
+    watched, order = Watched(), []
+
+    async def use(name: str) -> None:
+        await watched.enter(until_loop_ends=True)
+        order.append(name)
+        if name == "first":
+            thread.start()
+            assert await asyncio.to_thread(watched.waits.wait, 30), "nobody waits"
+
+    thread = threading.Thread(target=lambda: asyncio.run(use("waits")))
+    for name in ("first", "second"):
+        asyncio.run(use(name))
+    thread.join()
+    assert order == ["first", "waits", "second"]
+
+
+def test_a_loop_that_stopped_while_it_waited_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "ABSENT", 0.1)
+    watched, stopped = Watched(), asyncio.new_event_loop()
+
+    async def hold() -> None:
+        await watched.enter(until_loop_ends=True)
+        await asyncio.to_thread(wait_and_stop)
+
+    def wait_and_stop() -> None:
+        left.append(stopped.create_task(watched.enter(until_loop_ends=True)))
+        stopped.call_soon(stopped.stop)
+        stopped.run_forever()
+        assert watched.waits.is_set()
+
+    left: list[asyncio.Task[None]] = []
+    asyncio.run(hold())
+    asyncio.run(watched.enter(until_loop_ends=True))
+    left[0].cancel()
+    stopped.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    stopped.close()
+
+
+class Busy:
+    """Stands for a loop that goes on in another thread."""
+
+    def is_running(self) -> bool:
+        return True
+
+
+@virtual_time
+async def test_patience_is_with_one_loop_not_with_all_that_come_before() -> None:
+    watched, now = Watched(), asyncio.get_running_loop().time
+    watched._opening = asyncio.get_running_loop().create_future()
+    watched.place.process = os.getpid()
+    waiting = asyncio.create_task(watched.enter(until_loop_ends=False))
+    for _ in range(5):
+        watched.place.loop = Busy()  # type: ignore[assignment]
+        await asyncio.wait([waiting], timeout=PATIENCE - 1)
+        assert not waiting.done()
+    since = now() - (PATIENCE - 1)
+    with pytest.raises(StorageUnavailable, match="another event loop"):
+        await waiting
+    assert now() - since == pytest.approx(PATIENCE, abs=0.1)

@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from core.inputs import resolve_inputs, results_of
+from core import events as e
+from core.executors.base import TaskContext
+from core.inputs import LONGEST_SOURCE, MOST_SOURCES, resolve_inputs, results_of, sources_of
+from core.session import has_ended
+from core.streaming import stream_event
 from core.task import Dependency, On, Task, TaskStatus
-from tests.core.cores import Bench, finish, item, virtual_time
+from tests.core.cores import Bench, begin, finish, item, virtual_time
 
 OPEN = {"type": "object", "properties": {"x": {}, "y": {}}}
 CLOSED = OPEN | {"additionalProperties": False}
@@ -51,7 +55,7 @@ def test_a_closed_schema_gets_no_whole_results_but_declared_ones() -> None:
 
 
 def test_a_closed_schema_without_properties_gets_only_own_inputs() -> None:
-    assert merged({}, {"one": 1}, {"additionalProperties": False}) == {}
+    assert merged({}, {"one": 1, "two": {"x": 1}}, {"additionalProperties": False}) == {}
 
 
 def test_nothing_given_is_changed() -> None:
@@ -108,3 +112,84 @@ async def test_inputs_with_one_name_are_a_warning_that_names_both_dependencies(
     assert record.getMessage().endswith(
         "have the same name: the field 'x' of 'one' is replaced by the field 'x' of 'two'"
     )
+
+
+@pytest.mark.parametrize("schema", [None, OPEN, CLOSED, {"additionalProperties": False}, {"properties": {"z": {}}}])
+@pytest.mark.parametrize("own", [{}, {"x": "own"}, {"one": "own", "two": "own"}])
+@pytest.mark.parametrize(
+    "results",
+    [
+        {},
+        {"one": {"x": "one"}},
+        {"one": {"x": "one", "y": "one"}, "two": {"x": "two", "z": "two"}},
+        {"one": {"two": "one", "z": "one"}, "two": ["whole"]},
+        {"x": {"x": "field", "y": "x"}, "one": None},
+        {"one": "text", "two": {"one": "two"}},
+    ],
+)
+def test_the_source_of_each_input_is_the_dependency_that_gave_its_value(
+    own: dict[str, Any], results: dict[str, Any], schema: dict[str, Any] | None
+) -> None:
+    found = merged(own, results, schema)
+    sources = sources_of(own, results, schema)
+    assert set(sources) == set(found) - set(own)
+    for name, key in sources.items():
+        assert found[name] == (results[key] if name == key else results[key][name])
+
+
+def test_as_many_sources_are_recorded_as_are_worth_reading() -> None:
+    wide = {f"n{n}": n for n in range(MOST_SOURCES - 1)}
+    assert len(sources_of({}, {"one": wide}, None)) == MOST_SOURCES
+    assert len(sources_of({}, {"one": wide, "two": {"x": 1, "y": 2}}, None)) == MOST_SOURCES
+    assert sources_of({}, {f"d{n}": None for n in range(MOST_SOURCES + 1)}, None).keys() >= {
+        "d0",
+        f"d{MOST_SOURCES - 1}",
+    }
+    assert len(sources_of({}, {f"d{n}": None for n in range(MOST_SOURCES + 1)}, None)) == MOST_SOURCES
+    long = "n" * LONGEST_SOURCE
+    assert sources_of({}, {"one": {long: 1, long + "n": 2}}, None) == {long: "one", "one": "one"}
+
+
+@virtual_time
+async def test_the_record_of_each_attempt_tells_where_its_inputs_came_from() -> None:
+    """Of each attempt, also of a repeated one, as the stored events tell it to a client."""
+    bench = Bench()
+
+    async def twice(inputs: dict[str, Any], context: TaskContext) -> None:
+        if context.attempt == 1:
+            raise RuntimeError("once more")
+
+    bench.add("twice", twice)
+    async with bench.session() as session:
+        one, two = item("one", result={"x": 1, "y": 1}), item("two", result={"x": 2, "y": 2})
+        both = item("both", "twice", "one", "two", inputs={"y": "own"}, max_attempts=2)
+        head = await begin(session, one, two, both)
+        await session.wait(head.id, has_ended)
+        log = await session.storage.events(head.id, 0)
+    starts = [each for each in log if isinstance(each.event, e.TaskStarted)]
+    told = [(each.name, (stream_event(each) or {}).get("inputs_from")) for each in starts]
+    given = {"x": "two", "one": "one", "two": "two"}
+    assert told == [("work", None), ("work", None), ("twice", given), ("twice", given)]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, {"x": "one", "y": "one", "one": "one"}),
+        (OPEN, {"x": "one", "y": "one", "one": "one"}),
+        (CLOSED, {"x": "one", "y": "one"}),
+    ],
+)
+@virtual_time
+async def test_a_tasks_own_schema_decides_what_is_recorded_as_it_decides_what_it_gets(
+    own: dict[str, Any] | None, expected: dict[str, str]
+) -> None:
+    bench = Bench()
+    schemas = {} if own is None else {"schemas": {"input_schema": own}}
+    async with bench.session() as session:
+        head = await begin(session, item("one", result={"x": 1, "y": 2}), item("two", "work", "one", **schemas))
+        await session.wait(head.id, has_ended)
+        log = await session.storage.events(head.id, 0)
+    starts = [each.event for each in log if isinstance(each.event, e.TaskStarted)]
+    assert starts[-1].inputs_from == expected
+    assert bench.inputs["two"].keys() == expected.keys()

@@ -150,6 +150,15 @@ async def test_fields_beside_the_guide_are_kept() -> None:
 
 
 @virtual_time
+async def test_integers_may_be_written_with_a_point() -> None:
+    repository = new_manager().task_repository
+    task = await repository.create_task(name="work", priority=3.0, max_attempts=2.0)  # type: ignore[arg-type]
+    assert repr((task.priority, task.max_attempts)) == "(3, 2)"
+    with pytest.raises(InvalidPlan, match="priority"):
+        await repository.create_task(name="work", priority=2.5)  # type: ignore[arg-type]
+
+
+@virtual_time
 async def test_unknown_ids_and_statuses_are_told() -> None:
     repository = new_manager().task_repository
     assert await repository.get_task_by_id("nowhere") is None

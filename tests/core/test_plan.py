@@ -226,7 +226,7 @@ def test_a_wrong_value_names_its_field(field: str, value: Any) -> None:
         ({"dependencies": ["", 3]}, "tasks[0].dependencies"),
         ({"dependencies": [{"required": True}]}, "tasks[0].dependencies"),
         ({"retry": {"factor": 0.1}}, "tasks[0].retry.factor"),
-        ({"retry": {"tries": 1}}, "tasks[0].retry"),
+        ({"retry": {"tries": 1}}, "tasks[0].retry.tries"),
     ],
 )
 def test_a_wrong_value_further_down_names_its_path(value: dict[str, Any], where: str) -> None:

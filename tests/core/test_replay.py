@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from core import events as e
 from core.executors.base import TaskContext
 from core.replay import MOST_TOLD, Replay, key_of, told
-from core.session import Session
-from core.task import Told
-from tests.core.cores import Bench, begin, item, tasks_of, until_event, virtual_time
+from core.session import Session, has_ended
+from core.task import Task, TaskStatus, Told
+from tests.core.cores import Bench, begin, item, kill, settle, tasks_of, until_event, virtual_time
 
 Work = Callable[[TaskContext], Awaitable[Any]]
 
@@ -193,20 +194,135 @@ async def test_one_answer_of_two_leaves_what_the_other_branch_said_told() -> Non
         assert await said(session, head.id) == [*BESIDE, "asked"]
 
 
+async def answered(session: Session, tree_id: str, questions: int, asked: int = 0) -> None:
+    """Answer each question of the run, of which there were some before it, and wait for its end."""
+    for n in range(questions):
+        await until_asked(session, tree_id, asked + n + 1)
+        await session.provide_input(tree_id, str(n))
+    await session.wait(tree_id, has_ended)
+
+
+AGAIN = {
+    "in a row": SEQUENCE,
+    "other words": ["message attempt 3", "message thinking", "asked", "message attempt 4"],
+    "beside": ["message y", "message x", "piece y:y", "piece x:x", "asked", "asked"],  # the fourth attempt
+}
+
+
+@pytest.mark.parametrize("case", AGAIN)
 @virtual_time
-async def test_a_new_run_tells_everything_again() -> None:
-    async with bench_of(other_words).session() as session:
+async def test_a_new_run_tells_everything_again(case: str) -> None:
+    work, first, _ = CASES[case]
+    first = first + ["asked"] * (case == "beside")  # one answer at a time
+    questions = first.count("asked")
+    async with bench_of(work).session() as session:
         head = await begin(session, item("a"))
-        for _ in range(2):
-            await until_asked(session, head.id, 1)
-            await session.provide_input(head.id, "x")
-            await until_event(session, head.id, e.TreeFinished)
-            break
-        task = (await tasks_of(session, head.id))["a"]
-        assert task.told is not None
+        await answered(session, head.id, questions)
+        assert await said(session, head.id) == first
+        assert (await tasks_of(session, head.id))["a"].told is not None, "else there is nothing to forget"
+
         await session.execute(head.id, force=True)
+        await until_asked(session, head.id, questions + 1)
+        until_first = AGAIN[case][: AGAIN[case].index("asked") + 1]
+        assert await said(session, head.id) == first + until_first
+        await answered(session, head.id, questions, questions)
+
+        assert await said(session, head.id) == first + AGAIN[case]
         task = (await tasks_of(session, head.id))["a"]
-        assert task.told is None or task.attempt > 2
+        assert (task.status, task.attempt) == (TaskStatus.COMPLETED, 2 * (questions + 1))
+
+
+@virtual_time
+async def test_a_run_after_a_cancelled_question_tells_everything_again() -> None:
+    async with bench_of(sequence).session() as session:
+        head = await begin(session, item("a"))
+        await until_asked(session, head.id, 1)
+        await session.cancel(head.id)
+        until_first = SEQUENCE[: SEQUENCE.index("asked") + 1]
+        await session.execute(head.id)
+        await answered(session, head.id, 2, 1)
+        assert await said(session, head.id) == until_first + SEQUENCE
+
+
+# A kill between
+
+
+async def next_process(bench: Bench, session: Session) -> Session:
+    """The process is killed; the one after it has taken up what there was."""
+    await settle()
+    kill(session)
+    following = bench.session()
+    await following.start()
+    await following.resume()
+    return following
+
+
+@pytest.mark.parametrize("case", CASES)
+@virtual_time
+async def test_what_was_told_before_the_question_is_told_once_over_a_kill_while_it_waits(case: str) -> None:
+    """What is known is in the task, as the next process reads it."""
+    work, expected, questions = CASES[case]
+    bench = bench_of(work)
+    session = bench.session()
+    await session.start()
+    head = await begin(session, item("a"))
+    for n in range(questions if case != "beside" else 1):
+        await until_asked(session, head.id, n + 1)
+        task = (await tasks_of(session, head.id))["a"]
+        assert msgspec.json.decode(msgspec.json.encode(task), type=Task).told == task.told is not None
+        session = await next_process(bench, session)
+        await session.provide_input(head.id, str(n), each=("0", "1") if case == "beside" else ())
+    await session.wait(head.id, has_ended)
+    assert await said(session, head.id) == expected
+    assert (await tasks_of(session, head.id))["a"].status is TaskStatus.COMPLETED
+    await session.close()
+
+
+@pytest.mark.parametrize("kills", [1, 3])
+@pytest.mark.parametrize("where", ["first", "within", "asks", "answered", "after"])
+@virtual_time
+async def test_an_attempt_that_is_lost_while_it_repeats_leaves_the_next_one_as_much_to_repeat(
+    where: str, kills: int
+) -> None:
+    """What it said that was new is said again, as after any crash; what was told before the question is not."""
+    bench = Bench()
+    stopped: list[int] = []
+
+    async def run(inputs: dict[str, Any], context: TaskContext) -> Any:
+        async def stop(here: str) -> None:
+            if here == where and 1 < context.attempt < 2 + kills:
+                stopped.append(context.attempt)
+                await bench.gate("never").wait()
+
+        await stop("first")
+        await context.message("before")
+        await context.artifact("ans")
+        await stop("within")
+        await context.artifact("wer", last_chunk=True)
+        await stop("asks")
+        answer = await context.ask("one?")
+        await stop("answered")
+        await context.message("after")
+        await context.artifact("more", artifact_id="b")
+        await stop("after")
+        return answer
+
+    bench.add("work", run)
+    session = bench.session()
+    await session.start()
+    head = await begin(session, item("a"))
+    await until_asked(session, head.id, 1)
+    await session.provide_input(head.id, "x")
+    for _ in range(kills):
+        session = await next_process(bench, session)
+    await session.wait(head.id, has_ended)
+
+    before, after = ["message before", "piece ans", "piece +wer", "asked"], ["message after", "piece b:more"]
+    assert await said(session, head.id) == before + after * (kills + 1 if where == "after" else 1)
+    task = (await tasks_of(session, head.id))["a"]
+    assert (task.status, task.result, task.attempt) == (TaskStatus.COMPLETED, "x", 2 + kills)
+    assert stopped == [*range(2, 2 + kills)]
+    await session.close()
 
 
 def test_a_message_is_repeated_as_often_as_it_was_said() -> None:

@@ -17,6 +17,7 @@ def told(event: e.Event) -> dict[str, Any] | None:
 
 CASES: list[tuple[e.Event, str, str, dict[str, Any]]] = [
     (e.TaskStarted("t", 2), "task_start", "in_progress", {"attempt": 2}),
+    (e.TaskStarted("t", 1, (), {"x": "a"}), "task_start", "in_progress", {"inputs_from": {"x": "a"}}),
     (e.GroupStarted("t"), "task_start", "in_progress", {}),
     (e.TaskProgressed("t", 1, 0.5, "half"), "progress", "in_progress", {"progress": 0.5, "message": "half"}),
     (e.MessageSent("t", 1, {"parts": []}), "progress", "in_progress", {"message": []}),

@@ -160,7 +160,12 @@ async def test_damage_is_told_or_harmless(stopped: Path, tmp_path: Path, caplog:
 
     silent = [each for each in found if each not in VERDICTS]
     counts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS)
-    report("R13", "damage while stopped", f"{len(found)} damages: {counts}, {len(silent)} silently wrong", seed=seed)
+    report(
+        "R13",
+        "damage while stopped, of a file that is checked at the start (8 MiB at most)",
+        f"{len(found)} damages: {counts}, {len(silent)} silently wrong",
+        seed=seed,
+    )
     assert silent == []
     assert found.count("refused") > DAMAGES / 4
 

@@ -12,6 +12,7 @@ from a2a_server.protocol.types import AuthenticationInfo, TaskPushNotificationCo
 from a2a_server.push.bodies import TASKS, Teller
 from a2a_server.push.configs import ConfigStore, Standing, Vault
 from a2a_server.push.outbox import Outbox, Patience
+from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Caller, Enrolled, Webhooks
 from a2a_server.v0_3.dialect import A2A_0_3
@@ -38,13 +39,13 @@ def make_webhooks(world: World, session: Session) -> Webhooks:
     store = ConfigStore(session.storage, Vault(()))
     receivers: Any = Receivers(world)
     sender = Sender(receivers, store.vault, session.clock, timeout=TIMEOUT, secret=None)
-    teller = Teller(session, TASK_BODIES)
+    parcels = Parcels(session.storage, Teller(session, TASK_BODIES))
     concurrency = world.chance.choice([2, 50])
     outbox = Outbox(
-        session, store, teller, sender, PATIENCE, concurrency=concurrency, concurrency_per_caller=concurrency
+        session, store, parcels, sender, PATIENCE, concurrency=concurrency, concurrency_per_caller=concurrency
     )
     receivers.most = concurrency
-    return Webhooks(session, store, outbox, teller, EgressPolicy(), limit=LIMIT, most_active=1_000)
+    return Webhooks(session, store, outbox, EgressPolicy(), limit=LIMIT, most_active=1_000)
 
 
 @dataclass(slots=True)

@@ -514,7 +514,8 @@ async def test_pages_of_a_log_end_early_where_they_are_large(storage: SqlStorage
         return [each.seq for each in await storage.events("t", after, max_bytes=max_bytes)]
 
     assert await seqs(0, None) == await seqs(0, 10_000) == [1, 2, 3, 4, 5, 6]
-    assert await seqs(1, 1_500) == [2, 3]
+    assert await seqs(1, 1_500) == [2], "two of them have more"
+    assert await seqs(1, 3_000) == [2, 3]
     assert await seqs(3, 1) == [4]
     assert await seqs(6, 1) == []
 
@@ -992,7 +993,7 @@ async def test_a_large_page_of_a_log_is_decoded_beside_the_event_loop(
         return real(row)
 
     monkeypatch.setattr(codec, "read_event", read_event)
-    assert (await storage.events("t", max_bytes=LOG_BYTES))[1] == event
+    assert await storage.events("t", 1, max_bytes=LOG_BYTES) == [event]
     assert threading.get_ident() not in threads
     threads.clear()
     assert (await storage.events("t", until=1, max_bytes=LOG_BYTES))[0].seq == 1

@@ -48,9 +48,11 @@ class Issuer:
         return jwks(RSA, EC, ED)
 
 
-def verifier(settings: AuthSettings = SETTINGS, issuer: Issuer | None = None) -> JwtVerifier:
+def verifier(
+    settings: AuthSettings = SETTINGS, issuer: Issuer | None = None, clock: SetClock | None = None
+) -> JwtVerifier:
     keys = PublicKeys((issuer or Issuer()).read, lambda: 0.0)
-    return JwtVerifier(settings, keys, SetClock())
+    return JwtVerifier(settings, keys, clock or SetClock())
 
 
 @pytest.mark.asyncio
@@ -59,6 +61,54 @@ async def test_a_good_token_is_its_principal(key: Any) -> None:
     assert await verifier().principal(token(key=key)) == Principal(
         id="ann", expires_at=NOW + 600 + 30, owner=owner_of("", "ann")
     )
+
+
+# Seconds by which the machine's clock was set forward or back since the process began.
+SET = [sign * size for size in (1, 29, 31, 3_600, 86_400, 10 * 365 * 86_400) for sign in (1, -1)]
+
+
+async def left(judge: JwtVerifier, clock: SetClock, good: str) -> float:
+    """Seconds for which what was opened with the token may last."""
+    expires_at = (await judge.principal(good)).expires_at
+    assert expires_at is not None
+    return expires_at - clock.now()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ahead", [0, *SET])
+async def test_a_token_is_judged_by_the_machines_clock_and_lasts_by_the_processs_time(ahead: int) -> None:
+    """The issuer's clock is one that is set, too; what is open with the token lasts as long as it has left."""
+    clock = SetClock(NOW - ahead, ahead)  # the machine says NOW
+    judge = verifier(clock=clock)
+
+    assert await left(judge, clock, token()) == 600 + 30
+    assert await left(judge, clock, token(claims(exp=NOW - 29))) == 1
+    assert (await judge.principal(token(claims(nbf=NOW + 30)))).id == "ann"
+    for bad, told in ((claims(exp=NOW - 30), "has expired"), (claims(nbf=NOW + 31), "not valid yet")):
+        with pytest.raises(BadCredential, match=told):
+            await judge.principal(token(bad))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("jump", SET)
+async def test_a_clock_that_is_set_between_two_calls_changes_what_a_token_proves_and_not_what_is_open(
+    jump: int,
+) -> None:
+    clock = SetClock()
+    judge = verifier(clock=clock)
+    good = token(claims(nbf=NOW))
+    before = await judge.principal(good)
+    clock.ahead = jump
+
+    if -30 <= jump < 630:
+        assert await left(judge, clock, good) == 630 - jump
+    else:
+        with pytest.raises(BadCredential, match="has expired" if jump > 0 else "not valid yet"):
+            await judge.principal(good)
+    assert before.expires_at is not None
+    assert before.expires_at - clock.now() == 630, "by the process's time, which nobody sets"
+    clock.ahead = 0
+    assert await judge.principal(good) == before
 
 
 @pytest.mark.asyncio

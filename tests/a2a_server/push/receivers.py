@@ -9,6 +9,7 @@ from typing import Any
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import ConfigStore, PushConfig, Standing, Vault
 from a2a_server.push.outbox import Outbox, Patience
+from a2a_server.push.parcels import OF_ONE_CALLER, ON_THEIR_WAY, Parcels
 from a2a_server.push.sender import Failed
 from a2a_server.v0_3.dialect import A2A_0_3
 from core.session import Session
@@ -66,14 +67,19 @@ class Post:
     patience: Patience = PATIENCE
     concurrency: int = 50
     concurrency_per_caller: int = 50
+    on_their_way: int = ON_THEIR_WAY  # bytes
+    of_one_caller: int = OF_ONE_CALLER
 
     def __post_init__(self) -> None:
         self.store = ConfigStore(self.session.storage, Vault(()))
         teller = Teller(self.session, {"0.3": A2A_0_3})
+        parcels = Parcels(
+            self.session.storage, teller, on_their_way=self.on_their_way, of_one_caller=self.of_one_caller
+        )
         self.outbox = Outbox(
             self.session,
             self.store,
-            teller,
+            parcels,
             self.receiver,  # type: ignore[arg-type]
             self.patience,
             concurrency=self.concurrency,

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from a2a_server import snapshots
 from core.executors.base import Parts, TaskContext
 from core.session import Session, has_ended
 from core.task import TaskStatus
@@ -143,6 +146,25 @@ async def test_a_node_has_webhooks_of_its_own() -> None:
         assert {next(iter(body.values()))["taskId"] for body in told} == {node.id}
         assert told[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
         assert told[-2]["artifactUpdate"]["artifact"]["parts"] == [{"text": "B"}]
+
+
+@pytest.mark.parametrize("is_long", [False, True], ids=["short log", "long log"])
+@virtual_time
+async def test_each_task_that_a_node_s_v0_3_webhook_gets_says_where_it_is(
+    is_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "SHORT", 0 if is_long else snapshots.SHORT)
+    async with bench().session() as session:
+        head = await begin(session, item("g", "group"), {"id": "a", "name": "chunks", "parent_id": "g"})
+        await session.wait(head.id, has_ended)
+        stored = await session.storage.load(head.id)
+        assert stored is not None
+        by_ref = {task.ref: task for task in stored[1]}
+
+        for ref in ("g", "a"):
+            told = await bodies(session, head.id, "completed", by_ref[ref].id, wire_version="0.3", config_id=ref)
+            place = [(body["metadata"]["parentTaskId"], body["metadata"]["rootTaskId"]) for body in told]
+            assert place == [(by_ref[ref].parent_id, head.id)] * len(told)
 
 
 @virtual_time

@@ -173,6 +173,136 @@ async def test_webhooks_are_made_read_listed_and_deleted(server: RunningServer, 
 
 
 @pytest.mark.parametrize(
+    ("beside", "within", "made"),
+    [("c", "c", "c"), ("c", None, "c"), ("c", "", "c"), ("", "c", "c"), (None, "c", "c")],
+)
+@pytest.mark.parametrize("name", ["configId", "config_id"])
+@pytest.mark.asyncio
+async def test_a_webhook_has_the_id_that_stands_beside_it(
+    server: RunningServer, name: str, beside: str | None, within: str | None, made: str
+) -> None:
+    """Python's client says it twice; the proto has it beside the webhook (v0.3, a2a.proto)."""
+    webhook = {"url": "https://example.com/"} | ({} if within is None else {"id": within})
+    for body in ({"config": {"pushNotificationConfig": webhook}}, {"pushNotificationConfig": webhook}):
+        async with server.client() as client:
+            task = await sent(client, said("echo"))
+            path = f"/v1/tasks/{task.id}/pushNotificationConfigs"
+            body |= {} if beside is None else {name: beside}  # type: ignore[dict-item]
+            told = read(official.TaskPushNotificationConfig, await client.post(path, json=body))
+            assert told.push_notification_config.id == made
+            assert (await client.get(f"{path}/{made}")).status_code == 200
+
+
+AUTHENTICATIONS: list[tuple[Any, Any]] = [
+    ({}, None),
+    (None, None),
+    ({"schemes": []}, None),
+    ({"schemes": [], "credentials": ""}, None),
+    ({"schemes": ["Bearer"], "credentials": "x"}, ["Bearer"]),
+    ({"schemes": ["Bearer"]}, ["Bearer"]),
+]
+
+
+@pytest.mark.parametrize(("given", "schemes"), AUTHENTICATIONS)
+@pytest.mark.asyncio
+async def test_what_is_empty_in_a_webhook_is_not_there(server: RunningServer, given: Any, schemes: Any) -> None:
+    """In ProtoJSON; v0.3's own kit sends `authentication: {}` with every webhook."""
+    webhook = {"url": "https://example.com/", "id": "", "token": "", "authentication": given}
+    async with server.client() as client:
+        task = await sent(client, said("echo"))
+        path = f"/v1/tasks/{task.id}/pushNotificationConfigs"
+        for body in ({"config": {"push_notification_config": webhook}}, {"pushNotificationConfig": webhook}):
+            made = read(official.TaskPushNotificationConfig, await client.post(path, json=body))
+        along = await client.post("/v1/message:send", json=said("echo", pushNotification=webhook))
+    assert list(made.push_notification_config.authentication.schemes) == (schemes or [])
+    assert made.push_notification_config.HasField("authentication") is (schemes is not None)
+    assert along.status_code == 200, along.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"authentication": {"credentials": "x"}}, "schemes is required beside credentials"),
+        ({"authentication": {"schemes": [""]}}, "authentication.schemes[0]"),
+        ({"authentication": "Bearer"}, "authentication"),
+        ({"url": ""}, "pushNotificationConfig.url"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_webhook_that_cannot_be_meant_is_refused_by_name(server: RunningServer, wrong: Any, field: str) -> None:
+    async with server.client() as client:
+        task = await sent(client, said("echo"))
+        body = {"pushNotificationConfig": {"url": "https://example.com/"} | wrong}
+        refused = await client.post(f"/v1/tasks/{task.id}/pushNotificationConfigs", json=body)
+    assert (refused.status_code, refused.json()["code"], field in refused.text) == (400, -32602, True), refused.text
+
+
+@pytest.mark.asyncio
+async def test_two_ids_of_one_webhook_are_refused_by_name(server: RunningServer) -> None:
+    async with server.client() as client:
+        task = await sent(client, said("echo"))
+        body = {"configId": "a", "config": {"pushNotificationConfig": {"id": "b", "url": "https://example.com/"}}}
+        refused = await client.post(f"/v1/tasks/{task.id}/pushNotificationConfigs", json=body)
+        listed = await client.get(f"/v1/tasks/{task.id}/pushNotificationConfigs")
+    assert (refused.status_code, refused.json()["code"], "configId" in refused.text) == (400, -32602, True)
+    assert listed.json() == {}
+
+
+@pytest.mark.asyncio
+async def test_tasks_are_listed_as_an_array_latest_first(server: RunningServer) -> None:
+    """v0.3 §3.5.6 and after §7.3: no params, and `[Task]`."""
+    async with server.client() as client:
+        assert (await client.get("/v1/tasks")).json() == []
+        one, two = await sent(client, said("echo")), await sent(client, said("ask"))
+        answer = await client.get("/v1/tasks")
+        tasks = [json_format.ParseDict(each, official.Task()) for each in answer.json()]
+        read_alone = (await client.get("/tasks", headers={"A2A-Version": "1.0"})).json()["tasks"]
+    assert [task.id for task in tasks] == [two.id, one.id] == [task["id"] for task in read_alone]
+    assert tasks[0].status == two.status
+    assert not any(task.history or task.artifacts or "nextPageToken" in task.metadata for task in tasks)
+
+
+@pytest.mark.asyncio
+async def test_a_list_goes_on_with_the_token_of_its_last_task(server: RunningServer) -> None:
+    async with server.client() as client:
+        made = [(await sent(client, said("echo"))).id for _ in range(3)]
+        found, token = [], ""
+        for size in (2, 1):
+            page = (await client.get("/v1/tasks", params={"pageSize": size, "pageToken": token})).json()
+            found += [task["id"] for task in page]
+            token = page[-1]["metadata"].get("nextPageToken", "")
+            assert not any("nextPageToken" in task["metadata"] for task in page[:-1])
+        wrong = [await client.get("/v1/tasks", params=each) for each in ({"pageSize": 101}, {"pageToken": "x"})]
+    assert (found, token) == (made[::-1], "")
+    assert [(each.status_code, each.json()["code"]) for each in wrong] == [(400, -32602)] * 2
+    assert "pageSize" in wrong[0].text and "pageToken" in wrong[1].text
+
+
+@pytest.mark.parametrize("path", ["/v1/extendedAgentCard", "/v1/tasks/t/nothing", "/v1/nothing", "/v1/v1/tasks"])
+@pytest.mark.parametrize("version", [None, "0.3", "1.0"])
+@pytest.mark.asyncio
+async def test_what_v0_3_does_not_have_is_not_read_as_of_a_tenant(
+    server: RunningServer, path: str, version: str | None
+) -> None:
+    """`v1` is v0.3's root, so no tenant of v1.0's paths; such a one is named in `tenant`."""
+    async with server.client() as client:
+        answer = await client.get(path, headers={} if version is None else {"A2A-Version": version})
+        nothing = await client.get("/nothing")
+        other = await client.get("/acme/extendedAgentCard", headers={"A2A-Version": "1.0"})
+    assert (answer.status_code, answer.content) == (404, nothing.content), answer.text
+    assert other.content != nothing.content, "where a tenant may stand it is looked for"
+
+
+@pytest.mark.asyncio
+async def test_a_list_of_a_version_that_the_path_does_not_speak_is_refused(server: RunningServer) -> None:
+    async with server.client() as client:
+        answer = await client.get("/v1/tasks", headers={"A2A-Version": "1.0"})
+        posted = await client.post("/v1/tasks", json={})
+    assert (answer.status_code, answer.json()["code"]) == (400, -32004)
+    assert posted.status_code == 405
+
+
+@pytest.mark.parametrize(
     ("verb", "path", "body", "status", "code"),
     [
         ("GET", "/v1/tasks/nope", None, 404, -32001),
@@ -183,6 +313,7 @@ async def test_webhooks_are_made_read_listed_and_deleted(server: RunningServer, 
         ("POST", "/v1/message:stream", said(task="nope"), 404, -32001),
         ("POST", "/v1/message:send", as_json_rpc("echo", {"text": "a", "data": {}}), 400, -32602),
         ("POST", "/v1/message:send", as_json_rpc("echo", {}), 400, -32602),
+        ("POST", "/v1/message:send", as_json_rpc("echo", {"type": "other", "text": "a"}), 400, -32602),
         ("GET", "/v1/card", None, 400, -32007),
         ("DELETE", "/v1/tasks/nope", None, 405, -32601),
         ("GET", "/v1/message:send", None, 405, -32601),
