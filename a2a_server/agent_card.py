@@ -16,9 +16,9 @@ from a2a_server.protocol.codec import decode_strict
 from a2a_server.protocol.errors import InvalidParams, Unauthenticated
 from a2a_server.protocol.security import SecurityRequirement, SecurityScheme
 from a2a_server.protocol.versions import SUPPORTED
-from core.errors import ConfigurationError, Problem
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
+from core.model.errors import ConfigurationError, Problem
 
 FILE_NAME = "agent_card.json"
 

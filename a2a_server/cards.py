@@ -12,8 +12,8 @@ from a2a_server.card.signing import signatures
 from a2a_server.config import Config
 from a2a_server.context import Principal
 from a2a_server.protocol import types
-from core.errors import ConfigurationError
 from core.executors.registry import ExecutorRegistry
+from core.model.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

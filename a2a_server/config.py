@@ -23,9 +23,9 @@ from a2a_server.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.origins import ANY, origin_of
 from a2a_server.push.settings import PushSettings, check_push
 from a2a_server.service_links import service_links, told_of
-from core.errors import ConfigurationError
 from core.executors.raised import ErrorTexts
-from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
+from core.model.errors import ConfigurationError
+from core.model.jsonvalue import MAX_BYTES, MAX_OUTPUT
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.types import Message, Part
-from core.errors import Problem
+from core.model.errors import Problem
 
 MOST_PARTS = 1_000
 MOST_REFERENCES = 100

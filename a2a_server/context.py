@@ -7,9 +7,9 @@ from msgspec import Struct
 from a2a_server.aside import Aside
 from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.limits import Permit
-from core.errors import Problem
-from core.owners import tenant_of
-from core.task import ANONYMOUS
+from core.model.errors import Problem
+from core.model.owners import tenant_of
+from core.model.task import ANONYMOUS
 
 
 class Principal(Struct, frozen=True, kw_only=True):

@@ -13,9 +13,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from core.errors import ConfigurationError
 from core.executors.process_worker import text_of, where
 from core.executors.registry import default_registry
+from core.model.errors import ConfigurationError
 
 
 def load_executors(names: Iterable[str]) -> None:

@@ -9,10 +9,10 @@ from a2a_server.context import Principal
 from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
 from a2a_server.protocol.types import Message
 from a2a_server.translate import part_values
-from core.errors import Problem
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
-from core.plan import Plan
+from core.model.errors import Problem
+from core.model.plan import Plan
 
 TREE_MODES = ("application/json", "text/plain")  # what a message that brings a tree may hold beside it
 

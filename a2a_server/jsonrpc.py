@@ -36,8 +36,8 @@ from a2a_server.protocol.errors import (
     translate,
 )
 from a2a_server.protocol.versions import check_version
-from core.errors import Problem
-from core.jsonscan import LONGEST_NUMBER, has_few_values, has_short_numbers, is_shallow, most_values
+from core.model.errors import Problem
+from core.model.jsonscan import LONGEST_NUMBER, has_few_values, has_short_numbers, is_shallow, most_values
 from core.origin import CALLER
 
 DEFAULT_MAX_BATCH = 50

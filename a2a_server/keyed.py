@@ -6,7 +6,7 @@ No method that makes or changes something ignores it: a caller who sends it reli
 from typing import Final
 
 from a2a_server.protocol.errors import InvalidParams
-from core.errors import Problem
+from core.model.errors import Problem
 
 HEADER: Final = "Idempotency-Key"
 

@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from core import events as e
-from core.events import Recorded
-from core.task import TreeHead
+from core.model import events as e
+from core.model.events import Recorded
+from core.model.task import TreeHead
 
 REFUSED: Final = "a2a_server.refused"  # in the scope of a request that is to be refused
 TAKEN: Final = "a2a_server.taken"  # in the scope: what to call when the request waits for others than the server

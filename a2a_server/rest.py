@@ -28,7 +28,7 @@ from a2a_server.jsonrpc import (
 )
 from a2a_server.protocol.codec import encode, from_query
 from a2a_server.protocol.errors import A2AError, HttpMethodNotAllowed, InvalidParams, to_status
-from core.errors import Problem
+from core.model.errors import Problem
 
 JSON = "application/json"
 A2A_JSON = "application/a2a+json"

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from a2a_server.translate import OUTPUT, Shown
-from core.events import KINDS
-from core.node_status import ENDS, FAILURES, TELLING
+from core.model.events import KINDS
+from core.model.node_status import ENDS, FAILURES, TELLING
+from core.model.task import TaskStatus
 from core.storage.base import EventPlace
-from core.task import TaskStatus
 
 SNAPSHOT_BYTES: Final = 30 * 1024 * 1024  # of JSON: the longest question or last word, result and message fit together
 HISTORY_BYTES: Final = 8 * 1024 * 1024  # of the messages of its history; the latest one may be larger

@@ -33,8 +33,8 @@ from a2a_server.proxies import exempt
 from a2a_server.watchdog import Watchdog
 from core import trust
 from core.clock import ClockWatch
-from core.errors import ConfigurationError, DatabaseInUse, StorageError
 from core.library_hooks import require
+from core.model.errors import ConfigurationError, DatabaseInUse, StorageError
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What the settings say of running tasks, as the core wants it: limits, and how callers share them."""
 
 from a2a_server.config import Config
-from core.owners import tenant_of
+from core.model.owners import tenant_of
 from core.runner_limits import RunnerLimits
 
 SHARE = 2  # a caller who is identified may hold one slot of so many

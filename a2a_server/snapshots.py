@@ -20,11 +20,11 @@ from a2a_server.protocol.codec import encode_in_pieces
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.selection import PLACES, SNAPSHOT_BYTES, Selection, last_said, select, select_output
 from a2a_server.translate import OUTPUT, WHOLE, Shown, is_output, kinds, last_word, snapshot
-from core.events import KINDS, Recorded
-from core.node_status import FAILURES
+from core.model.events import KINDS, Recorded
+from core.model.node_status import FAILURES
+from core.model.task import TaskStatus, TreeHead
 from core.session import Session
 from core.storage.base import EventPlace, Storage
-from core.task import TaskStatus, TreeHead
 from core.turns import Turns
 
 FEW: Final = 10_000  # events of a log that is read whole

@@ -26,15 +26,15 @@ from a2a_server.protocol.codec import encode, encode_in_pieces, one_line
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.snapshots import Reading, Snapshots, Told, latest, tree_errors
 from a2a_server.translate import STATUSES, tree_error_message, updates
-from core import events as e
-from core.errors import LogFolded, TaskNotFound
-from core.events import Recorded
 from core.feed import log_page
 from core.large_values import CHARACTERS, is_small
-from core.node_status import ENDS, node_status
+from core.model import events as e
+from core.model.errors import LogFolded, TaskNotFound
+from core.model.events import Recorded
+from core.model.node_status import ENDS, node_status
+from core.model.streaming import folded_event, stream_event
+from core.model.task import TaskStatus, TreeHead
 from core.session import Session, has_ended
-from core.streaming import folded_event, stream_event
-from core.task import TaskStatus, TreeHead
 
 CACHE_BYTES = 16 * 1024 * 1024
 LARGEST_KEPT = 4 * 1024 * 1024  # bytes; larger frames are encoded for each follower

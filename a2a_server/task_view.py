@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from a2a_server.protocol.errors import UnsupportedOperation
-from core.jsonvalue import plain
-from core.task import Dependency, On, Task, TreeHead
-from core.timestamps import to_timestamp
+from core.model.jsonvalue import plain
+from core.model.task import Dependency, On, Task, TreeHead
+from core.model.timestamps import to_timestamp
 
 MAX_NESTED = 500  # levels of a tree that is told as nested objects; JSON readers give up soon after
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from a2a_server.config import Config
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 # TLS 1.2 with forward secrecy and authenticated encryption; the suites of TLS 1.3 are all of that kind.
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"

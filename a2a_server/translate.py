@@ -15,13 +15,13 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.types import Role, StreamResponse, TaskState
-from core import events as e
-from core.events import Recorded
 from core.executors.base import Parts, to_parts
-from core.jsonvalue import PARTS
-from core.node_status import FAILURES, error_of, node_status, tree_error
-from core.task import TaskStatus, TreeHead
-from core.timestamps import to_timestamp
+from core.model import events as e
+from core.model.events import Recorded
+from core.model.jsonvalue import PARTS
+from core.model.node_status import FAILURES, error_of, node_status, tree_error
+from core.model.task import TaskStatus, TreeHead
+from core.model.timestamps import to_timestamp
 
 STATES: Mapping[TaskStatus, TaskState] = {
     TaskStatus.PENDING: TaskState.SUBMITTED,

@@ -25,7 +25,7 @@ from a2a_server.auth.errors import BadCredential
 from a2a_server.config import Config
 from a2a_server.context import Principal, RequestContext
 from core.executors.registry import ExecutorRegistry
-from core.owners import owner_of
+from core.model.owners import owner_of
 
 MOST = 3.0
 FOREIGN_TREES = 200

@@ -29,11 +29,11 @@ from msgspec.structs import replace
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import default_registry
 from core.manager import TaskManager, TaskTreeNode, create_session
+from core.model.task import TaskStatus
 from core.session import Session, has_ended
 from core.storage import codec
 from core.storage.migrate import migrate
 from core.storage.queries import TASK_COLUMNS
-from core.task import TaskStatus
 
 BATCH = 100  # tasks in one commit of the floor
 SHAPES = ("fan", "pure chain", "chain")

@@ -1,14 +1,14 @@
 """Trees of tasks that run for real: durable, ordered by dependencies and priorities, cancelled for real."""
 
-from core.errors import CoreError, InvalidPlan, TaskNotFound
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.executors.files import FileUnreadable
 from core.executors.function import executor, register_executor
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.manager import TaskManager, TaskRepository, TaskTreeNode, create_session
+from core.model.errors import CoreError, InvalidPlan, TaskNotFound
+from core.model.task import Dependency, Task, TaskStatus
 from core.runner_limits import RunnerLimits
 from core.session import Session
-from core.task import Dependency, Task, TaskStatus
 
 __all__ = [
     "CoreError",

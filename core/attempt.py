@@ -9,8 +9,6 @@ from inspect import isawaitable
 from typing import Any
 
 from core.clock import Clock
-from core.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
-from core.errors import CoreError, NoRoom
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
 from core.executors.files import encoded
@@ -23,13 +21,15 @@ from core.executors.signature import InputsRefused
 from core.executors.threads import ExecutorExit, exit_text
 from core.fetch_room import FetchRooms
 from core.hooks import Hooks
-from core.in_flight import PER_TASK, Holdings, memory_of
-from core.inputs import resolve_inputs, results_of, sources_of
-from core.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
 from core.large_values import copied_in_pieces, is_small, measured_in_pieces
-from core.plan import unknown_executor
-from core.room import Claim
-from core.task import Cause, Task
+from core.model.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
+from core.model.errors import CoreError, NoRoom
+from core.model.in_flight import PER_TASK, Holdings, memory_of
+from core.model.inputs import resolve_inputs, results_of, sources_of
+from core.model.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
+from core.model.plan import unknown_executor
+from core.model.room import Claim
+from core.model.task import Cause, Task
 
 Measure = Callable[[Any, str, int], tuple[Any, bytes]]
 

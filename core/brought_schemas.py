@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
-from core.errors import Problem
 from core.executors.judges import Judges, Undecided
 from core.executors.schema import QUICK_PARTS, is_quickly_checked, judge_schema
-from core.plan import Plan, Unjudged
-from core.task import Task
+from core.model.errors import Problem
+from core.model.plan import Plan, Unjudged
+from core.model.task import Task
 
 MAX_BYTES: Final = 64 * 1024  # of one schema
 MAX_PARTS: Final = 10_000  # of all different schemas of one request

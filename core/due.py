@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from core.clock import Clock
-from core.commands import ExpireTask
+from core.model.commands import ExpireTask
+from core.model.task import Task
+from core.model.times import limits_of, passed, ready_at
+from core.model.tree import TaskTree
 from core.orchestrator import Orchestrator
-from core.task import Task
 from core.timers import Timer, Timers
-from core.times import limits_of, passed, ready_at
-from core.tree import TaskTree
 
 
 class Due:

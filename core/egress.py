@@ -18,8 +18,8 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from core.errors import ConfigurationError
 from core.fetched import EgressError, Incoming, ResponseTooLarge, Room, read_body
+from core.model.errors import ConfigurationError
 from core.names import NameLookups, Resolver, system_resolver
 from core.trust import trusting
 from core.wire import MAX_HEAD, Metered, Wire

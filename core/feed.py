@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from core.errors import LogFolded, StorageError, TaskNotFound
-from core.events import Recorded
-from core.jsonvalue import json_size
+from core.model.errors import LogFolded, StorageError, TaskNotFound
+from core.model.events import Recorded
+from core.model.jsonvalue import json_size
+from core.model.task import TreeHead
 from core.storage.base import LOG_BYTES, Storage
-from core.task import TreeHead
 
 PAGE = 64  # events read at once: a follower who does not read holds so many
 Watcher = Callable[[TreeHead, Sequence[Recorded]], None]

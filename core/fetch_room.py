@@ -7,7 +7,7 @@ announced. When everybody who could give room back waits for more, the last one 
 import asyncio
 from typing import Final
 
-from core.in_flight import ByteBudget
+from core.model.in_flight import ByteBudget
 
 FREE: Final = 64 * 1024  # bytes of an answer that need no room
 GROWTH: Final = 4  # times the room that it had, when an answer outgrows it

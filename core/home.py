@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from core.errors import CoreError, DatabaseInUse, StorageUnavailable
+from core.model.errors import CoreError, DatabaseInUse, StorageUnavailable
 
 PATIENCE = 5.0  # seconds to wait for one other loop of this process, or for a forgotten session, to let go
 LOOK = 0.02  # seconds between two looks at that

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
 
-from core.task import Task, TreeHead
+from core.model.task import Task, TreeHead
 
 logger = logging.getLogger(__name__)
 

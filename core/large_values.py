@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from core.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, measured
+from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, measured
 
 VALUES: Final = 5_000  # of a value that is small, at most: a millisecond, whatever is done with it
 CHARACTERS: Final = 256 * 1024  # of its texts
@@ -85,7 +85,7 @@ def encoded(value: Any) -> bytes:
 
 
 def measured_in_pieces(value: Any, what: str, limit: int) -> tuple[Any, bytes]:
-    """What `core.jsonvalue.measured` says, a piece at a time. Raises NotJson as soon as it is too large."""
+    """What `core.model.jsonvalue.measured` says, a piece at a time. Raises NotJson as soon as it is too large."""
     found, data = _measured(value, what, limit, 0)
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and is_too_deep(found):
         raise NotJson(f"the {what} is nested more than {MAX_DEPTH} levels deep")
@@ -125,7 +125,7 @@ def _measured(value: Any, what: str, limit: int, level: int) -> tuple[Any, bytes
 
 
 def copied_in_pieces(value: Any) -> Any:
-    """A JSON value in objects and arrays of its own (`core.jsonvalue.copied`), a piece at a time."""
+    """A JSON value in objects and arrays of its own (`core.model.jsonvalue.copied`), a piece at a time."""
     if is_small(value) or not isinstance(value, dict | list | tuple):
         return copied(value)
     if isinstance(value, dict):

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from core.room import Claim, Room
-from core.task import Task
+from core.model.room import Claim, Room
+from core.model.task import Task
 
 logger = logging.getLogger(__name__)
 

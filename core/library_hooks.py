@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from inspect import getattr_static
 
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 _MISSING = object()
 

@@ -9,23 +9,31 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from core.egress import EgressPolicy
-from core.errors import ConfigurationError, InvalidPlan, NothingToRun, Problem, TaskNotFound
-from core.events import Recorded, TreeFinished
 from core.executors.builtin import register_builtins
 from core.executors.registry import default_registry, wanted_executor
 from core.executors.schema import judge_schema
-from core.graph import check_graph
-from core.jsonvalue import NotJson, to_json_value
-from core.plan import Plan, TaskInput, convert_fields, deadline_of, dependency_of, extras_problems, names_executor
-from core.retry import RetryPolicy
+from core.model.errors import ConfigurationError, InvalidPlan, NothingToRun, Problem, TaskNotFound
+from core.model.events import Recorded, TreeFinished
+from core.model.graph import check_graph
+from core.model.jsonvalue import NotJson, to_json_value
+from core.model.plan import (
+    Plan,
+    TaskInput,
+    convert_fields,
+    deadline_of,
+    dependency_of,
+    extras_problems,
+    names_executor,
+)
+from core.model.retry import RetryPolicy
+from core.model.streaming import stream_event
+from core.model.task import ANONYMOUS, Cause, Task, TaskStatus, TreeHead
+from core.model.tree import TaskTree
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage
 from core.storage.sql import SqlStorage, database_path
-from core.streaming import stream_event
-from core.task import ANONYMOUS, Cause, Task, TaskStatus, TreeHead
-from core.tree import TaskTree
 
 DEFAULT_DATABASE = "sqlite:///a2a-server.db"
 

@@ -14,16 +14,16 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from core.clock import Clock
-from core.commands import Cancel, Command, Execute
-from core.decide import decide
-from core.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
-from core.events import Event, MessageReceived, Recorded, TreeCreated
 from core.feed import Feed
-from core.in_flight import Holdings, memory_of_tasks
-from core.plan import Plan
+from core.model.commands import Cancel, Command, Execute
+from core.model.decide import decide
+from core.model.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
+from core.model.events import Event, MessageReceived, Recorded, TreeCreated
+from core.model.in_flight import Holdings, memory_of_tasks
+from core.model.plan import Plan
+from core.model.task import Task, TreeHead
+from core.model.tree import TaskTree
 from core.storage.base import Append, Document, Storage
-from core.task import Task, TreeHead
-from core.tree import TaskTree
 
 MAX_CONFLICTS = 20
 LARGE_TREE = 500  # tasks from which on a new tree is put together in a thread

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from core.errors import CallerError, StorageError, StorageUnavailable
+from core.model.errors import CallerError, StorageError, StorageUnavailable
+from core.model.quarantine import LONGEST_HOLD, Quarantine
+from core.model.task import Task
+from core.model.tree import TaskTree
 from core.orchestrator import Orchestrator
-from core.quarantine import LONGEST_HOLD, Quarantine
-from core.task import Task
-from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ import asyncio
 import logging
 
 from core.attempt import Attempt
-from core.commands import Command, FailAttempt
-from core.errors import CallerError, StaleAttempt, StorageError, StorageUnavailable
+from core.model.commands import Command, FailAttempt
+from core.model.errors import CallerError, StaleAttempt, StorageError, StorageUnavailable
+from core.model.task import Cause
 from core.orchestrator import Orchestrator
-from core.task import Cause
 
 logger = logging.getLogger(__name__)
 

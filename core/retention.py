@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from msgspec import Struct
 
 from core.clock import Clock
-from core.errors import StorageError, StorageUnavailable
 from core.feed import Feed
+from core.model.errors import StorageError, StorageUnavailable
+from core.model.task import TreeHead
 from core.storage.base import EndedQuery, EndedTree, LogPart, Storage
-from core.task import TreeHead
 
 logger = logging.getLogger(__name__)
 

@@ -11,33 +11,33 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from core import events as e
 from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, start_of, wait_until_ended
 from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
 from core.clock import Clock
-from core.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
 from core.due import Due
 from core.egress import Egress
-from core.errors import CoreError
-from core.events import Recorded
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
-from core.inputs import results_of
 from core.leftovers import Leftovers
 from core.lending import Lending
+from core.model import events as e
+from core.model.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
+from core.model.errors import CoreError
+from core.model.events import Recorded
+from core.model.inputs import results_of
+from core.model.quarantine import is_suspect
+from core.model.queue import ReadyQueue
+from core.model.replay import Replay
+from core.model.room import Claim, Room
+from core.model.task import Cause, Task
+from core.model.times import deadline_of
+from core.model.tree import TaskTree
 from core.orchestrator import Decision, Orchestrator
 from core.origin import ORIGIN, Origin
-from core.quarantine import is_suspect
-from core.queue import ReadyQueue
 from core.recovery import Recovery, load_again
-from core.replay import Replay
 from core.reports import Reports
-from core.room import Claim, Room
 from core.runner_limits import RunnerLimits
-from core.task import Cause, Task
 from core.time_limits import TimeLimits
-from core.times import deadline_of
-from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from core.executors.raised import ErrorTexts
-from core.jsonvalue import MAX_BYTES, MAX_OUTPUT
-from core.room import RoomLimits
+from core.model.jsonvalue import MAX_BYTES, MAX_OUTPUT
+from core.model.room import RoomLimits
 
 
 class RunnerLimits(Struct, frozen=True, kw_only=True):

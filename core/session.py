@@ -20,10 +20,17 @@ from core.attempt import Means
 from core.brought_schemas import BroughtSchemas, judge_rest
 from core.cancelling import STOP_LIMIT
 from core.clock import Clock, SystemClock
-from core.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
-from core.copies import copies, own_ids
 from core.egress import Egress, EgressPolicy
-from core.errors import (
+from core.executors.family import Family
+from core.executors.judges import Judges
+from core.executors.process import refuse_while_loading
+from core.executors.registry import ExecutorRegistry, default_registry
+from core.feed import Feed
+from core.fetch_room import FetchRooms
+from core.home import Home
+from core.model.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
+from core.model.copies import copies, own_ids
+from core.model.errors import (
     CallerError,
     CoreError,
     InvalidPlan,
@@ -33,18 +40,10 @@ from core.errors import (
     TaskNotFound,
     TreeIsRunning,
 )
-from core.events import Recorded, TaskCancelled
-from core.executors.family import Family
-from core.executors.judges import Judges
-from core.executors.process import refuse_while_loading
-from core.executors.registry import ExecutorRegistry, default_registry
-from core.feed import Feed
-from core.fetch_room import FetchRooms
-from core.graph import check_graph
-from core.home import Home
-from core.in_flight import ByteBudget, Holdings, memory_of
-from core.orchestrator import LARGE_TREE, Orchestrator, memory_needed
-from core.plan import (
+from core.model.events import Recorded, TaskCancelled
+from core.model.graph import check_graph
+from core.model.in_flight import ByteBudget, Holdings, memory_of
+from core.model.plan import (
     Limits,
     Plan,
     executor_field,
@@ -54,11 +53,12 @@ from core.plan import (
     parse_changes,
     unknown_executor,
 )
+from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
+from core.orchestrator import LARGE_TREE, Orchestrator, memory_needed
 from core.runner import Runner
 from core.runner_limits import RunnerLimits
 from core.storage.base import Document, Storage
 from core.stored import StoredBytes
-from core.task import ANONYMOUS, Task, TaskStatus, TreeHead
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from core.errors import QuotaExceeded
+from core.model.errors import QuotaExceeded
 from core.storage.base import Storage
 
 RECOUNT = 10.0  # seconds between two counts of one owner

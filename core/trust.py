@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import httpx2
 
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 FILE, FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"  # OpenSSL's names
 

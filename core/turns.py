@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from core.shares import FairShares
+from core.model.shares import FairShares
 
 
 class Turns:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from core.task import INTERRUPTED, TERMINAL, TRANSITIONS, TaskStatus
+from core.model.task import INTERRUPTED, TERMINAL, TRANSITIONS, TaskStatus
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "states.md"
 
@@ -25,7 +25,7 @@ A2A = {
 
 HEAD = """# The states of a task
 
-Made by `scripts/state_diagram.py` from `TRANSITIONS` in [`core/task.py`](../core/task.py); a test compares the two.
+Made by `scripts/state_diagram.py` from `TRANSITIONS` in [`core/model/task.py`](../core/model/task.py); a test compares the two.
 Nothing else changes a status. Within one run a terminal status is final, also for a late worker. When a tree is
 executed again, the tasks that run again begin
 as pending.
@@ -75,7 +75,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         if DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == document():
             return 0
-        print(f"{DOCUMENT} is not what core/task.py says: run scripts/state_diagram.py", file=sys.stderr)
+        print(f"{DOCUMENT} is not what core/model/task.py says: run scripts/state_diagram.py", file=sys.stderr)
         return 1
     DOCUMENT.write_text(document(), "utf-8")
     return 0

@@ -1,4 +1,4 @@
-"""Writes docs/task.schema.json, the JSON Schema of a task, from core.plan.TaskInput. `--check` only compares."""
+"""Writes docs/task.schema.json, the JSON Schema of a task, from core.model.plan.TaskInput. `--check` only compares."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from a2a_server.schemas import schema_components
-from core.plan import TaskInput
+from core.model.plan import TaskInput
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "task.schema.json"
 
@@ -53,7 +53,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         if DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == document():
             return 0
-        print(f"{DOCUMENT} is not what core/plan.py says: run scripts/task_schema.py", file=sys.stderr)
+        print(f"{DOCUMENT} is not what core/model/plan.py says: run scripts/task_schema.py", file=sys.stderr)
         return 1
     DOCUMENT.write_text(document(), "utf-8")
     return 0

@@ -16,25 +16,33 @@ MAX_FUNCTION_LINES = 60
 # From the ground up: a module imports modules of its own line or of lines before it. A name stands for all below it.
 LAYERS = (
     (
-        "core.errors",
-        "core.integral",
-        "core.owners",
-        "core.retry",
-        "core.timestamps",
-        "core.jsonvalue",
+        "core.model.errors",
+        "core.model.integral",
+        "core.model.owners",
+        "core.model.retry",
+        "core.model.timestamps",
+        "core.model.jsonvalue",
         "core.content_coding",
-        "core.jsonscan",
+        "core.model.jsonscan",
     ),
     ("core.fetched",),
     ("core.wire",),
-    ("core.task",),
-    ("core.commands", "core.copies", "core.events", "core.hooks", "core.library_hooks"),
-    ("core.fold", "core.in_flight", "core.node_status"),
-    ("core.inputs", "core.quarantine", "core.queue", "core.replay", "core.room", "core.shares", "core.streaming"),
-    ("core.tolerance",),
-    ("core.tree",),
-    ("core.graph", "core.times"),
-    ("core.decide", "core.plan"),
+    ("core.model.task",),
+    ("core.model.commands", "core.model.copies", "core.model.events", "core.hooks", "core.library_hooks"),
+    ("core.model.fold", "core.model.in_flight", "core.model.node_status"),
+    (
+        "core.model.inputs",
+        "core.model.quarantine",
+        "core.model.queue",
+        "core.model.replay",
+        "core.model.room",
+        "core.model.shares",
+        "core.model.streaming",
+    ),
+    ("core.model.tolerance",),
+    ("core.model.tree",),
+    ("core.model.graph", "core.model.times"),
+    ("core.model.decide", "core.model.plan"),
     ("core.byte_turns", "core.large_values", "core.pieces", "core.turns"),
     ("core.names",),
     (
@@ -359,38 +367,42 @@ def test_rule_holds_everywhere(rule: Rule) -> None:
 
 
 BAD: tuple[tuple[Rule, str, str], ...] = (
-    (core_stays_below_the_server, "core.task", "from a2a_server.context import RequestContext"),
+    (core_stays_below_the_server, "core.model.task", "from a2a_server.context import RequestContext"),
     (core_stays_below_the_server, "core.session", "import uvicorn"),
     (core_stays_below_the_server, "core.session", "from starlette.responses import Response"),
-    (pure_modules_stay_pure, "core.tree", "import asyncio"),
-    (pure_modules_stay_pure, "core.plan", "from time import time"),
+    (pure_modules_stay_pure, "core.model.tree", "import asyncio"),
+    (pure_modules_stay_pure, "core.model.plan", "from time import time"),
     (pure_modules_stay_pure, "a2a_server.translate", '"""Says that it is Pure."""\nimport random'),
-    (pure_modules_stay_pure, "core.plan", "from sqlalchemy.sql import select"),
-    (pure_modules_stay_pure, "core.timestamps", "from datetime import datetime\nstarted = datetime.now()"),
-    (imports_point_downwards, "core.task", "from core.tree import TaskTree"),
+    (pure_modules_stay_pure, "core.model.plan", "from sqlalchemy.sql import select"),
+    (pure_modules_stay_pure, "core.model.timestamps", "from datetime import datetime\nstarted = datetime.now()"),
+    (imports_point_downwards, "core.model.task", "from core.model.tree import TaskTree"),
     (imports_point_downwards, "core.storage.base", "from core import session"),
     (imports_point_downwards, "a2a_server.protocol.codec", "import a2a_server.app"),
-    (files_are_short, "core.task", "\n" * MAX_FILE_LINES + "x = 1"),
-    (functions_are_short, "core.task", "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES),
-    (imports_stand_at_the_top, "core.task", "def f():\n    import json"),
+    (files_are_short, "core.model.task", "\n" * MAX_FILE_LINES + "x = 1"),
+    (functions_are_short, "core.model.task", "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES),
+    (imports_stand_at_the_top, "core.model.task", "def f():\n    import json"),
     (imports_stand_at_the_top, "a2a_server.cli", "class A:\n    async def f(self):\n        from json import loads"),
-    (imports_are_absolute, "core.task", "from . import events"),
+    (imports_are_absolute, "core.model.task", "from . import events"),
     (core_parameters_are_visible, "core.session", "async def f(*, a, **rest): ..."),
-    (broad_excepts_stand_at_named_boundaries, "core.task", "try:\n    x()\nexcept:\n    pass"),
-    (broad_excepts_stand_at_named_boundaries, "core.task", "try:\n    x()\nexcept (OSError, Exception):\n    pass"),
+    (broad_excepts_stand_at_named_boundaries, "core.model.task", "try:\n    x()\nexcept:\n    pass"),
     (
         broad_excepts_stand_at_named_boundaries,
-        "core.task",
+        "core.model.task",
+        "try:\n    x()\nexcept (OSError, Exception):\n    pass",
+    ),
+    (
+        broad_excepts_stand_at_named_boundaries,
+        "core.model.task",
         "def f():\n try:\n  x()\n except BaseException:\n  raise A()",
     ),
-    (nothing_dangerous_is_called, "core.task", "import pickle"),
-    (nothing_dangerous_is_called, "core.task", "eval('1')"),
-    (nothing_dangerous_is_called, "core.task", "subprocess.run(x, shell=True)"),
-    (nothing_dangerous_is_called, "core.task", "yaml.load(x)"),
+    (nothing_dangerous_is_called, "core.model.task", "import pickle"),
+    (nothing_dangerous_is_called, "core.model.task", "eval('1')"),
+    (nothing_dangerous_is_called, "core.model.task", "subprocess.run(x, shell=True)"),
+    (nothing_dangerous_is_called, "core.model.task", "yaml.load(x)"),
     (storages_are_named_where_things_are_built, "core.runner", "from core.storage.sql import SqlStorage"),
     (the_old_version_is_known_in_one_package, "a2a_server.streams", "from a2a_server.v0_3.translate import event_of"),
     (the_old_version_is_known_in_one_package, "a2a_server.methods.a2a", "from a2a_server import v0_3"),
-    (modules_say_what_they_are_for, "core.task", "x = 1"),
+    (modules_say_what_they_are_for, "core.model.task", "x = 1"),
 )
 
 
@@ -410,7 +422,7 @@ def test_a_module_without_a_place_is_refused() -> None:
 
 def test_good_code_passes_every_rule() -> None:
     """What the rules allow on purpose: catching all and raising it on, and imports of what lies below."""
-    source = '"""Doc."""\nfrom core.task import Task\ntry:\n    x()\nexcept BaseException:\n    y()\n    raise\n'
+    source = '"""Doc."""\nfrom core.model.task import Task\ntry:\n    x()\nexcept BaseException:\n    y()\n    raise\n'
     assert [what for rule in RULES for what in rule("core.session", ast.parse(source))] == []
 
 

@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from a2a_server.auth.errors import BadCredential
 from a2a_server.context import Principal
 from core.clock import Clock
-from core.errors import CallerError
-from core.owners import owner_of
+from core.model.errors import CallerError
+from core.model.owners import owner_of
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
 KIND = "api_key"

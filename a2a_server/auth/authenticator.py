@@ -14,7 +14,7 @@ from a2a_server.context import NOBODY, Principal
 from a2a_server.protocol.errors import Unauthenticated, translate
 from core.clock import Clock
 from core.egress import Egress, EgressPolicy
-from core.errors import StorageError
+from core.model.errors import StorageError
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey, import_key
 from a2a_server.auth.settings import AuthSettings, check_address, is_address
 from a2a_server.protocol.errors import Overloaded
 from core.egress import Egress, Outgoing
-from core.errors import ConfigurationError
 from core.fetched import EgressError
-from core.jsonscan import has_few_values
+from core.model.errors import ConfigurationError
+from core.model.jsonscan import has_few_values
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.settings import AuthSettings
 from a2a_server.context import Principal
 from core.clock import Clock
-from core.owners import owner_of
+from core.model.owners import owner_of
 
 LONGEST_TOKEN = 16 * 1024
 LONGEST_NAME = 300  # characters of a principal or a tenant

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 KEYS, JWT = "keys", "jwt"
 KEY_HEADER = "X-API-Key"  # a key is taken as a bearer token too

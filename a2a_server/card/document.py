@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import rfc8785
 
-from core.jsonvalue import is_too_deep
+from core.model.jsonvalue import is_too_deep
 
 MAX_BYTES = 1024 * 1024  # of a card or a key set
 MAX_DIGITS = 20  # of an integer that is looked at as one

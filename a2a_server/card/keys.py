@@ -20,7 +20,7 @@ from joserfc.jwk import ECKey, OKPKey
 from joserfc.jws import JWSRegistry
 
 from a2a_server.card.document import read_document
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 ES256: Final = "ES256"
 EDDSA: Final = "EdDSA"

@@ -15,7 +15,7 @@ from a2a_server.card.keys import Key, public_set
 from a2a_server.card.signing import SIGNATURES, sign, signatures
 from a2a_server.protocol import types
 from a2a_server.protocol.codec import encode
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 CARD_PATH = "/.well-known/agent-card.json"
 CATALOG_PATH = "/.well-known/ai-catalog.json"

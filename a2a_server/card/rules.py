@@ -12,7 +12,7 @@ from msgspec import Struct
 from a2a_server.protocol import types
 from a2a_server.protocol.codec import decode_strict
 from a2a_server.protocol.errors import InvalidParams
-from core.errors import Problem
+from core.model.errors import Problem
 
 BINDINGS = ("JSONRPC", "GRPC", "HTTP+JSON")
 

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from a2a_server.cli.output import Failure, fail
 from a2a_server.cli.version import versions_line
-from core.errors import CallerError, ConfigurationError, CoreError
+from core.model.errors import CallerError, ConfigurationError, CoreError
 
 PROGRAM = "a2a-server"
 FAILED, USAGE, CONFIGURATION, INTERRUPTED = 1, 2, 78, 130  # 78 is EX_CONFIG

@@ -18,7 +18,7 @@ import typer
 from a2a_server.cli import unreachable
 from a2a_server.cli.output import Failure, clean
 from core.content_coding import Decoder, NotDecodable, coding_of
-from core.errors import Problem
+from core.model.errors import Problem
 from core.trust import trusting
 
 DEFAULT_URL = "http://127.0.0.1:8000/"

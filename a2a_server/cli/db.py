@@ -8,7 +8,7 @@ import typer
 
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json
 from a2a_server.config import load
-from core.errors import DatabaseInUse
+from core.model.errors import DatabaseInUse
 from core.storage import backup as copies
 from core.storage.integrity import examine
 from core.storage.sql import database_path

@@ -16,7 +16,7 @@ from a2a_server.cli.output import Failure, Format, Output, clean, print_json, pr
 from a2a_server.config import load
 from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
 from core.clock import SystemClock
-from core.errors import DatabaseInUse
+from core.model.errors import DatabaseInUse
 from core.storage.sql import SqlStorage
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Make API keys, list them, renew and revoke them.")

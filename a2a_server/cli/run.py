@@ -22,10 +22,10 @@ from a2a_server.extensions import load_executors
 from a2a_server.forks import kept_from_children
 from a2a_server.init_process import run_below_init
 from a2a_server.task_view import tree_object
-from core.errors import InvalidPlan, TaskNotCancelable
+from core.model.errors import InvalidPlan, TaskNotCancelable
+from core.model.streaming import stream_event
 from core.session import Session
 from core.storage.memory import MemoryStorage
-from core.streaming import stream_event
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

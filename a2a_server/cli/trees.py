@@ -10,8 +10,8 @@ import msgspec
 
 from a2a_server.cli import yamlfile
 from a2a_server.cli.output import Failure
-from core.errors import Problem
-from core.jsonvalue import NotJson, to_json_value
+from core.model.errors import Problem
+from core.model.jsonvalue import NotJson, to_json_value
 
 USAGE = 2
 STDIN = "-"

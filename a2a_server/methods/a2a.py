@@ -29,12 +29,12 @@ from a2a_server.protocol.errors import (
 from a2a_server.snapshots import Reading
 from a2a_server.streams import Streams, View
 from a2a_server.translate import STATES, STATUSES, context_of
-from core.errors import Problem
-from core.events import Recorded
+from core.model.errors import Problem
+from core.model.events import Recorded
+from core.model.task import TreeHead
 from core.pieces import PIECE
 from core.session import Session
 from core.storage.base import TreeQuery
-from core.task import TreeHead
 
 DEFAULT_PAGE = 50
 PAGE_BYTES = 4 * 1024 * 1024  # of JSON, behind which a page of tasks ends; at least one is in it

@@ -11,10 +11,10 @@ from a2a_server.context import Principal, RequestContext, Scope
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from a2a_server.push.webhooks import Caller
-from core.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.task import TERMINAL, Task, TaskStatus, TreeHead
 from core.session import Session
 from core.storage.base import TaskQuery
-from core.task import TERMINAL, Task, TaskStatus, TreeHead
 
 Value = TypeVar("Value")
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from a2a_server.context import RequestContext
 from a2a_server.keyed import HEADER, no_key
 from a2a_server.protocol.errors import InvalidParams
-from core.errors import Problem, VersionConflict
+from core.model.errors import Problem, VersionConflict
 from core.session import Session
 from core.storage.base import Document, DocumentQuery
 

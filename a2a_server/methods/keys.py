@@ -11,7 +11,7 @@ from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method, NoParams
 from a2a_server.protocol.errors import PermissionDenied
 from core.clock import Clock
-from core.timestamps import to_timestamp
+from core.model.timestamps import to_timestamp
 
 logger = logging.getLogger(__name__)
 

@@ -30,13 +30,13 @@ from a2a_server.translate import (
     reply_message,
     snapshot,
 )
-from core import events as e
-from core.errors import IllegalCommand, InvalidPlan, Problem, TaskNotFound
-from core.events import Recorded
-from core.plan import Limits, Plan
+from core.model import events as e
+from core.model.errors import IllegalCommand, InvalidPlan, Problem, TaskNotFound
+from core.model.events import Recorded
+from core.model.plan import Limits, Plan
+from core.model.task import TaskStatus, TreeHead
 from core.session import Session, has_ended, needs_caller
 from core.storage.base import TreeQuery
-from core.task import TaskStatus, TreeHead
 
 REPLY_GRACE = 0.25  # seconds that a stream waits for a direct Message before it opens with the Task
 

@@ -12,9 +12,9 @@ from a2a_server import base64url
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import InvalidParams
-from core.errors import Problem
+from core.model.errors import Problem
+from core.model.task import TreeHead
 from core.storage.base import Document, Storage
-from core.task import TreeHead
 
 KIND, KEY_ID = "secret", "page_tokens"
 SEAL = 16  # bytes of the seal that a token carries

@@ -13,7 +13,7 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.configs import PushConfig
 from a2a_server.push.webhooks import Webhooks
-from core.errors import Problem, TaskNotFound
+from core.model.errors import Problem, TaskNotFound
 from core.session import Session
 
 MOST_RESENT = 100  # dead letters of one call

@@ -2,8 +2,8 @@
 
 from a2a_server.context import RequestContext
 from a2a_server.methods.access import owned_head
+from core.model.task import TaskStatus, TreeHead
 from core.session import Session
-from core.task import TaskStatus, TreeHead
 
 ORIGIN = "a2a"  # of the trees that A2A methods make, and see
 

@@ -7,8 +7,8 @@ import msgspec
 
 from a2a_server import base64url
 from a2a_server.protocol.errors import InvalidParams
-from core.errors import Problem
-from core.task import Task
+from core.model.errors import Problem
+from core.model.task import Task
 
 FIELD = "page_token"
 

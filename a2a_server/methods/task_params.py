@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from a2a_server.protocol.types import Timestamp
-from core.plan import TaskInput
-from core.task import TaskStatus
+from core.model.plan import TaskInput
+from core.model.task import TaskStatus
 
 MOST_IDS = 1_000  # of one call
 

@@ -42,17 +42,17 @@ from a2a_server.push.configs import Standing
 from a2a_server.push.webhooks import Caller, Webhooks
 from a2a_server.streams import Streams, View
 from a2a_server.task_view import nested, task_object, tree_node
-from core.commands import Execute
-from core.decide import decide
-from core.errors import Problem, TaskNotFound
 from core.large_values import is_small
+from core.model.commands import Execute
+from core.model.decide import decide
+from core.model.errors import Problem, TaskNotFound
+from core.model.plan import Limits
+from core.model.streaming import folded_event, stream_event
+from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
+from core.model.tree import TaskTree
 from core.pieces import in_pieces, some_at_a_time
-from core.plan import Limits
 from core.session import Session, needs_caller
 from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
-from core.streaming import folded_event, stream_event
-from core.task import ANONYMOUS, Task, TaskStatus, TreeHead
-from core.tree import TaskTree
 
 logger = logging.getLogger(__name__)
 

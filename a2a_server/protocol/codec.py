@@ -21,8 +21,8 @@ from msgspec.structs import FieldInfo, replace
 
 from a2a_server.protocol.errors import InvalidParams
 from core import large_values
-from core.errors import Problem
-from core.integral import enum_words, integral, plain_type
+from core.model.errors import Problem
+from core.model.integral import enum_words, integral, plain_type
 
 T = TypeVar("T", bound=Struct)
 Reader = Callable[[Any], Any]

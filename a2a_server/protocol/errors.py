@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
-from core import errors as core_errors
-from core.errors import Problem
+from core.model import errors as core_errors
+from core.model.errors import Problem
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from a2a_server.protocol.codec import encode
 from a2a_server.push.configs import PushConfig
 from a2a_server.snapshots import Reading, Snapshots, latest, output_events
 from a2a_server.translate import artifacts, context_of, updates
-from core import events as e
-from core.events import Recorded
-from core.node_status import ENDS, node_status
+from core.model import events as e
+from core.model.events import Recorded
+from core.model.node_status import ENDS, node_status
+from core.model.streaming import stream_event
+from core.model.task import TaskStatus, TreeHead
 from core.session import Session
-from core.streaming import stream_event
-from core.task import TaskStatus, TreeHead
 
 TASKS = "tasks"  # the version of webhooks that `tasks.*` registers
 PIECES = e.ArtifactAdded | e.TaskProgressed | e.MessageSent

@@ -17,7 +17,7 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.signature import secret_bytes
 from core.egress import EgressPolicy
-from core.errors import Problem, StorageError
+from core.model.errors import Problem, StorageError
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
 CONFIG, STANDING, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents

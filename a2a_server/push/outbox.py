@@ -4,7 +4,7 @@ What is committed only wakes a reader up. A reader sends what comes after its cu
 stores the cursor when the receiver has taken it: an event is sent again after a crash, under the same id, and none is
 left out. No task waits for any of this.
 
-The places for deliveries are shared by caller (`core.shares`), then by webhook: receivers of one caller that never
+The places for deliveries are shared by caller (`core.model.shares`), then by webhook: receivers of one caller that never
 answer delay no delivery of another caller, and each of a caller's webhooks gives its place back after a while.
 """
 
@@ -35,15 +35,15 @@ from a2a_server.push.configs import (
 )
 from a2a_server.push.parcels import Ahead, Parcel, Parcels, head_of
 from a2a_server.push.sender import Failed, Sender
-from core import events as e
 from core.clock import Clock
-from core.errors import StorageError, StorageUnavailable, TaskNotFound
-from core.events import Recorded
+from core.model import events as e
+from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.events import Recorded
+from core.model.shares import FairShares
+from core.model.task import Cause, TreeHead
 from core.origin import CALLER
 from core.session import Session, has_ended
-from core.shares import FairShares
 from core.storage.base import Document, DocumentQuery
-from core.task import Cause, TreeHead
 
 logger = logging.getLogger(__name__)
 

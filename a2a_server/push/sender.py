@@ -9,8 +9,8 @@ from a2a_server.push.configs import SIGNING_SCHEME, PushConfig, Secrets, Vault
 from a2a_server.push.signature import signature_headers
 from core.clock import Clock
 from core.egress import DestinationNotAllowed, Egress, Outgoing
-from core.errors import StorageError
 from core.fetched import EgressError
+from core.model.errors import StorageError
 
 GONE = 410  # the receiver wants no more (RFC 9110 §15.5.11)
 LONGEST_RETRY_AFTER = 3_600.0  # seconds

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from a2a_server.auth.settings import AuthSettings
 from a2a_server.push.signature import secret_bytes
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 
 def _hidden(value: Any) -> Any:

@@ -24,11 +24,11 @@ from a2a_server.push.configs import (
 )
 from a2a_server.push.outbox import Outbox
 from core.egress import EgressPolicy
-from core.errors import Problem
+from core.model.errors import Problem
+from core.model.task import TaskStatus, TreeHead
+from core.model.timestamps import to_timestamp
 from core.session import Session
 from core.storage.base import Document, DocumentQuery
-from core.task import TaskStatus, TreeHead
-from core.timestamps import to_timestamp
 from core.turns import Turns
 
 MOST_ACTIVE = (

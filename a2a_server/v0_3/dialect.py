@@ -8,7 +8,7 @@ from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.types import StreamResponse
 from a2a_server.v0_3.errors import error_object
 from a2a_server.v0_3.translate import bare_answer, event_of, shape_of
-from core.errors import Problem
+from core.model.errors import Problem
 
 EXTENSIONS_HEADER = "X-A2A-Extensions"  # v1.0 dropped the X
 

@@ -25,8 +25,8 @@ from a2a_server.v0_3 import types as wire
 from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.types import TaskPushNotificationConfig as PushConfig
-from core.errors import CallerError
-from core.task import TaskStatus
+from core.model.errors import CallerError
+from core.model.task import TaskStatus
 
 Status = Callable[[RequestContext, str], Awaitable[TaskStatus]]
 

@@ -25,7 +25,7 @@ from a2a_server.v0_3.dialect import decode_with_kinds
 from a2a_server.v0_3.errors import error_object
 from a2a_server.v0_3.methods import Line, Status, methods_of, same
 from a2a_server.v0_3.types import HistoryLength, MessageSendParams, NoParams
-from core.errors import Problem
+from core.model.errors import Problem
 
 MOST_LISTED = 100  # tasks of one list, without their history and artifacts
 

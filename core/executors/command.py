@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import ConfigurationError, CoreError
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.process_group import GRACE, ProcessGroup, start, uninterrupted
+from core.model.errors import ConfigurationError, CoreError
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DRAIN_TIME = 1.0  # seconds for the rest of the output when the program has ended

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from core.egress import Egress, Outgoing
-from core.errors import CallerError
 from core.fetched import EgressError, Room
+from core.model.errors import CallerError
 
 
 class FileUnreadable(CallerError):

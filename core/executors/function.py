@@ -10,13 +10,13 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Literal, TypeVar, overload
 
-from core.errors import ConfigurationError
 from core.executors.base import Executor, ExecutorSpec, TaskContext
 from core.executors.process import ProcessExecutor, locate
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.executors.schema import check_schema
 from core.executors.signature import Signature, is_async, signature_of, unwrapped
 from core.executors.threads import ThreadContext, ThreadPool, contained
+from core.model.errors import ConfigurationError
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 Isolation = Literal["task", "thread", "process"]

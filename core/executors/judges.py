@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import msgspec
 
-from core.errors import NoRoom
 from core.executors.family import Family
 from core.executors.process_group import ProcessGroup, start, uninterrupted
 from core.executors.process_worker import HEADER
+from core.model.errors import NoRoom
 
 PROCESSES: Final = 2
 SECONDS: Final = 5.0  # that one job may take

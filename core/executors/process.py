@@ -13,12 +13,12 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from core.errors import CallerError, ConfigurationError
 from core.executors import process_worker
 from core.executors.base import Parts, Rejected, TaskContext
 from core.executors.process_group import ProcessGroup, start, uninterrupted
 from core.executors.raised import ForeignError
 from core.executors.signature import InputsRefused, Signature
+from core.model.errors import CallerError, ConfigurationError
 
 HEADER = process_worker.HEADER
 MAX_FRAME = 64 * 1024 * 1024  # bytes, at least

@@ -111,8 +111,8 @@ class ProcessContext:
 
     @property
     def task(self) -> Any:
-        """The `core.task.Task` as it was when the attempt began. Only who looks at it pays for the core's import."""
-        return importlib.import_module("msgspec").convert(self._task, importlib.import_module("core.task").Task)
+        """The `core.model.task.Task` as it was when the attempt began. Only who looks at it pays for the core's import."""
+        return importlib.import_module("msgspec").convert(self._task, importlib.import_module("core.model.task").Task)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """See TaskContext.progress."""

@@ -6,8 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from core.errors import CoreError
 from core.executors.process_worker import is_ours, kinds_of, text_of
+from core.model.errors import CoreError
 
 ErrorTexts = Literal["full", "type", "none"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
-from core.errors import ConfigurationError
 from core.executors.base import ExecutorSpec
 from core.hooks import Hooks
+from core.model.errors import ConfigurationError
 
 
 class ExecutorRegistry:

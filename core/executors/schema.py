@@ -13,7 +13,7 @@ from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_ERRORS = 10  # named in one text

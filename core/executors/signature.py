@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from core.errors import CallerError, ConfigurationError
+from core.model.errors import CallerError, ConfigurationError
 
 WHOLE = frozenset({"inputs", "_inputs", "input", "i", "_i", "_"})  # a first parameter so named gets all inputs
 CONTEXT = frozenset({"context", "_context", "ctx", "_ctx"})

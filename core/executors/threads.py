@@ -16,7 +16,7 @@ from typing import Any
 from core.executors.base import TaskContext
 from core.executors.process_worker import text_of
 from core.executors.raised import ForeignError
-from core.task import Task
+from core.model.task import Task
 
 LOOP_SIGNALS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, CancelledError, asyncio.CancelledError)
 

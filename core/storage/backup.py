@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from glob import escape
 from pathlib import Path
 
-from core.errors import StorageError
+from core.model.errors import StorageError
 from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock
 from core.storage.migrate import REVISIONS

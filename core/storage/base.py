@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.errors import TreeIsRunning
-from core.events import Recorded
-from core.task import Task, TaskStatus, TreeHead
+from core.model.errors import TreeIsRunning
+from core.model.events import Recorded
+from core.model.task import Task, TaskStatus, TreeHead
 
 LIST_BYTES = 24 * 1024 * 1024  # of JSON, that a page of a list may have: more than one task's inputs and result
 READS_PER_CALLER = 2  # at the same time: fewer than there are connections for them
@@ -321,7 +321,7 @@ class Storage(Protocol):
         ...
 
     async def folded(self, tree_id: str) -> int:
-        """The number up to which the tree's log is folded (`core.fold`): only events after it can be followed."""
+        """The number up to which the tree's log is folded (`core.model.fold`): only events after it can be followed."""
         ...
 
     async def document(self, kind: str, document_id: str) -> Document | None:

@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from core.errors import StorageError, VersionConflict
-from core.events import Recorded, TaskUpdated
+from core.model.errors import StorageError, VersionConflict
+from core.model.events import Recorded, TaskUpdated
+from core.model.task import Task, TreeHead
 from core.storage import codec, statements
 from core.storage.base import Append
 from core.storage.codec import Row
 from core.storage.statements import Execute
-from core.task import Task, TreeHead
 
 
 class RowsMissed(StorageError):

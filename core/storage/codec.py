@@ -14,11 +14,11 @@ from zlib import crc32
 import msgspec
 from msgspec.structs import FieldInfo
 
-from core.errors import StorageError
-from core.events import KINDS, Recorded
-from core.owners import tenant_of
+from core.model.errors import StorageError
+from core.model.events import KINDS, Recorded
+from core.model.owners import tenant_of
+from core.model.task import Task, TaskStatus, TreeHead
 from core.storage.base import Document, Node
-from core.task import Task, TaskStatus, TreeHead
 
 Row = tuple[Any, ...]
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import DatabaseLost, DiskReserved
+from core.model.errors import DatabaseLost, DiskReserved
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Column, Select, Table, func, literal_column, select, true
 
-from core.errors import StorageError
-from core.events import KINDS, Recorded
-from core.owners import tenant_of
+from core.model.errors import StorageError
+from core.model.events import KINDS, Recorded
+from core.model.owners import tenant_of
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.reader import readable_text

@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from core.errors import DatabaseInUse, StorageError
+from core.model.errors import DatabaseInUse, StorageError
 from core.storage.held import HeldFile
 
 _NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs")

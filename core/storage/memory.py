@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from core.errors import (
+from core.model.errors import (
     CoreError,
     InvalidPlan,
     Problem,
@@ -14,10 +14,11 @@ from core.errors import (
     TreeIsRunning,
     VersionConflict,
 )
-from core.events import KINDS, Recorded
-from core.fold import fold
-from core.jsonvalue import json_size
-from core.owners import is_of
+from core.model.events import KINDS, Recorded
+from core.model.fold import fold
+from core.model.jsonvalue import json_size
+from core.model.owners import is_of
+from core.model.task import Task, TaskStatus, TreeHead
 from core.storage.base import (
     COUNTED,
     Append,
@@ -33,7 +34,6 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
-from core.task import Task, TaskStatus, TreeHead
 
 
 class MemoryStorage:

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from core.errors import StorageError
+from core.model.errors import StorageError
 from core.storage.tables import metadata
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")  # oldest first; the last one is what this program needs

@@ -24,11 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnClause
 
-from core.owners import tenant_of
+from core.model.owners import tenant_of
+from core.model.task import TERMINAL
 from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
 from core.storage.statements import DIALECT
 from core.storage.tables import documents, events, in_a_tree, is_open, tasks, trees
-from core.task import TERMINAL
 
 AFTER_SLASH = "0"  # the character after a slash: ids with a prefix that ends with one come before it
 SHAPES = 512  # compiled statements kept of each kind

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import aiosqlite
 
-from core.errors import AnswerTooLarge, QueryTooLong, StorageError, StorageUnavailable
 from core.library_hooks import require
+from core.model.errors import AnswerTooLarge, QueryTooLong, StorageError, StorageUnavailable
 from core.origin import CALLER
 from core.pieces import in_pieces
 from core.storage.base import LIST_SECONDS, LOG_BYTES, READS_PER_CALLER

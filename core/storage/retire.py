@@ -25,16 +25,16 @@ from sqlalchemy import (
     tuple_,
 )
 
-from core.errors import StorageError
-from core.events import Recorded
-from core.fold import fold
+from core.model.errors import StorageError
+from core.model.events import Recorded
+from core.model.fold import fold
+from core.model.task import TreeHead
 from core.storage import codec
 from core.storage.base import EndedQuery, EndedTree, LogPart
 from core.storage.codec import Row
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, Bound, compiled, event_list
 from core.storage.statements import INSERT_EVENTS, put
 from core.storage.tables import documents, events, folds, has_ended, tasks, trees
-from core.task import TreeHead
 
 MAX_EVENTS = 2_000  # of a dropped tree that go with it; those of a longer log are swept
 

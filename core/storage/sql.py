@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 
-from core.errors import (
+from core.model.errors import (
     AnswerTooLarge,
     ConfigurationError,
     InvalidPlan,
@@ -24,7 +24,8 @@ from core.errors import (
     StorageUnavailable,
     TaskNotFound,
 )
-from core.events import Recorded
+from core.model.events import Recorded
+from core.model.task import Task, TreeHead
 from core.origin import CALLER
 from core.pieces import in_pieces
 from core.storage import codec, queries, retire, statements, tables
@@ -52,7 +53,6 @@ from core.storage.lock import DatabaseLock
 from core.storage.migrate import migrate
 from core.storage.reader import Reader, Row
 from core.storage.writer import CLOSED, Writer
-from core.task import Task, TreeHead
 
 # Where the JSON stands in the rows that codec reads.
 LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop

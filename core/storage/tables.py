@@ -19,7 +19,7 @@ from sqlalchemy import (
     true,
 )
 
-from core.task import TERMINAL, TaskStatus
+from core.model.task import TERMINAL, TaskStatus
 
 metadata = MetaData()
 

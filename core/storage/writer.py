@@ -19,7 +19,8 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, exc
 from sqlalchemy.pool import NullPool
 
-from core.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable, VersionConflict
+from core.model.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable, VersionConflict
+from core.model.task import TreeHead
 from core.storage import codec
 from core.storage.backlog import Backlog
 from core.storage.base import Append
@@ -27,7 +28,6 @@ from core.storage.batch import Batch, RowsMissed
 from core.storage.guard import Guard
 from core.storage.witness import NUMBERS, Witness
 from core.storage.writes import UNSTORABLE, Job, Rows, Write, is_one_batch, next_batch
-from core.task import TreeHead
 
 logger = logging.getLogger(__name__)
 

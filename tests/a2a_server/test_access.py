@@ -7,7 +7,7 @@ import pytest
 
 from a2a_server.auth.apikeys import Grant
 from a2a_server.context import Principal
-from core.owners import owner_of
+from core.model.owners import owner_of
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, running, tree_message
 
 OPEN = {"system.health", "system.limits", "rpc.discover"}

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from a2a_server.auth.apikeys import Grant
-from core.owners import owner_of
-from core.task import TreeHead
+from core.model.owners import owner_of
+from core.model.task import TreeHead
 from tests.a2a_server.conftest import RunningServer, message, running
 from tests.a2a_server.push.receivers import Receiver
 

@@ -12,9 +12,9 @@ from a2a_server.context import NOBODY, Principal
 from a2a_server.protocol.errors import Unauthenticated
 from a2a_server.protocol.security import HTTPAuthSecurityScheme, SecurityRequirement, SecurityScheme, StringList
 from a2a_server.protocol.types import AgentCard
-from core.errors import ConfigurationError
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
+from core.model.errors import ConfigurationError
 
 URL = "http://127.0.0.1:8000/"
 TEMPLATE: dict[str, Any] = {

@@ -11,7 +11,7 @@ from a2a_server import jsonrpc, rest
 from a2a_server.aside import LARGE, MANY, Aside
 from core import attempt, orchestrator, session
 from core.attempt import LARGE_RESULT
-from core.in_flight import memory_of
+from core.model.in_flight import memory_of
 from core.orchestrator import LARGE_TREE
 from tests.a2a_server.conftest import RunningServer, message
 from tests.a2a_server.test_streams import rpc

@@ -12,8 +12,8 @@ from a2a_server.card.signing import to_document, verify
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.context import Principal
-from core.errors import ConfigurationError
 from core.executors.registry import ExecutorRegistry
+from core.model.errors import ConfigurationError
 from tests.a2a_server.card.cards import as_v0_3, key_file
 from tests.a2a_server.test_agent_card import BEARER, NOTHING, TEMPLATE, registry_of, spec, write
 

@@ -9,7 +9,7 @@ import pytest
 
 from a2a_server.cli.serve import serve
 from a2a_server.config import OPTIONS, Config, effective, load
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 
 def write(directory: Path, text: str, name: str = "a2a-server.toml") -> Path:

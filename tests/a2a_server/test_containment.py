@@ -12,9 +12,9 @@ from a2a_server.containment import Containment
 from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
+from core.model.task import Task, TaskStatus
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
-from core.task import Task, TaskStatus
 from tests.core.cores import begin, item, tasks_of
 
 

@@ -13,9 +13,9 @@ from a2a_server.auth.apikeys import Grant
 from a2a_server.config import Config
 from a2a_server.extensions import load_executors
 from a2a_server.shares import runner_limits
-from core.errors import ConfigurationError
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import default_registry
+from core.model.errors import ConfigurationError
 from tests.a2a_server.conftest import Lab, RunningServer, _Executor, running, tree_message, until
 from tests.a2a_server.push.receivers import Receiver
 

@@ -9,8 +9,8 @@ import pytest
 from a2a_server.protocol import errors
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.versions import check_version
-from core import errors as core_errors
-from core.errors import Problem
+from core.model import errors as core_errors
+from core.model.errors import Problem
 
 # A2A v1.0.1 §5.4, and our own two.
 TABLE = [

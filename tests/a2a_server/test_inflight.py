@@ -13,8 +13,8 @@ from a2a_server.inflight import PIECE, SMALL, VALUE, InFlight
 from a2a_server.limits import NO_LIMITS, Callers, Permit
 from a2a_server.protocol.errors import Overloaded, RateLimited
 from a2a_server.streams import CROWDED
-from core.errors import ConfigurationError
-from core.task import ANONYMOUS
+from core.model.errors import ConfigurationError
+from core.model.task import ANONYMOUS
 from tests.a2a_server.conftest import RunningServer, message, running, until
 from tests.a2a_server.test_deadlines import HEAD, LENGTH
 from tests.a2a_server.test_streams import rpc

@@ -18,8 +18,8 @@ from a2a_server.dialect import A2A_1_0
 from a2a_server.jsonrpc import Door, Event, Frame, JsonLimits, Method, Reply, error_reply, parse
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
-from core import jsonscan
-from core.errors import Problem, TaskNotFound
+from core.model import jsonscan
+from core.model.errors import Problem, TaskNotFound
 
 SECRET = "password=hunter2"
 

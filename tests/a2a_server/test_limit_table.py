@@ -13,8 +13,8 @@ from a2a_server.context import RequestContext
 from a2a_server.limit_table import LIMITS, limits_in_force
 from a2a_server.methods.push import MOST_RESENT
 from a2a_server.methods.task_params import MOST_IDS
-from core.errors import ConfigurationError
-from core.jsonvalue import MAX_BYTES, json_size
+from core.model.errors import ConfigurationError
+from core.model.jsonvalue import MAX_BYTES, json_size
 from tests.a2a_server.conftest import Caller, calling, message, somebody
 
 TESTS = Path(__file__).parent.parent

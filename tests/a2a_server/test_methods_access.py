@@ -14,11 +14,11 @@ from a2a_server.context import Principal, RequestContext, Scope
 from a2a_server.methods.access import OpenTasks, caller_of, check_tenant, owned_head, readable, seen_head, seen_task
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
-from core.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.task import TERMINAL, Task
 from core.storage.base import COUNTED
 from core.storage.memory import MemoryStorage
 from core.stored import StoredBytes
-from core.task import TERMINAL, Task
 from tests.storage.samples import created, finished
 
 ANN = Principal(id="ann", tenant="acme", owner="o-ann")

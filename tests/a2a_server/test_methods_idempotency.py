@@ -9,7 +9,7 @@ import pytest
 from a2a_server.context import RequestContext
 from a2a_server.keyed import READS, TAKES
 from a2a_server.methods.idempotency import KIND, PURGE_EVERY, Idempotency
-from core.errors import VersionConflict
+from core.model.errors import VersionConflict
 from core.storage.base import Document, DocumentQuery
 from tests.a2a_server.conftest import (
     Caller,

@@ -12,9 +12,9 @@ from a2a_server.methods.tasks import CANCELS_AT_A_TIME
 from a2a_server.protocol.errors import UnsupportedOperation
 from a2a_server.task_view import MAX_NESTED, tree_object
 from core.executors.base import ExecutorSpec, TaskContext
+from core.model.task import Task, TreeHead
 from core.session import Session, has_ended, needs_caller
 from core.storage.base import TaskQuery
-from core.task import Task, TreeHead
 from tests.a2a_server.conftest import Caller, Frame, RpcError, _Executor, calling, message, somebody, tree_message
 
 PAIR = (

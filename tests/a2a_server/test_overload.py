@@ -20,7 +20,7 @@ from a2a_server.overload import (
     kind_of_body,
     kind_of_path,
 )
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 from tests.a2a_server.conftest import Caller, calling
 
 SOFT, HARD = 4, 8

@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams
-from core.integral import plain_type
+from core.model.integral import plain_type
 from tests.a2a_server.conftest import Caller, RunningServer, message
 from tests.a2a_server.test_methods_a2a import refused
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from core.errors import StorageUnavailable
+from core.model.errors import StorageUnavailable
 from tests.a2a_server.conftest import RunningServer, message, running
 from tests.a2a_server.test_rest import SECRET, fields_of, reason_of
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from a2a_server import selection
 from a2a_server.selection import select, select_output
 from a2a_server.translate import artifacts, kinds, snapshot
-from core import events as e
-from core.events import KINDS, Event, Recorded
-from core.jsonvalue import json_size
+from core.model import events as e
+from core.model.events import KINDS, Event, Recorded
+from core.model.jsonvalue import json_size
+from core.model.task import TaskStatus, TreeHead
 from core.storage.base import EventPlace
-from core.task import TaskStatus, TreeHead
 from tests.a2a_server.test_folded import artifacts as some_artifacts
 from tests.a2a_server.test_folded import others
 from tests.a2a_server.test_translate import head, log

@@ -8,7 +8,7 @@ from msgspec.structs import fields
 
 from a2a_server.config import PREFIX, Config, load
 from a2a_server.service_links import service_links, told_of
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 
 KUBERNETES = {
     "A2A_SERVER_SERVICE_HOST": "10.96.0.10",

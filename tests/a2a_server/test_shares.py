@@ -6,8 +6,8 @@ import pytest
 
 from a2a_server.config import Config
 from a2a_server.shares import part_per_caller, runner_limits, slots_per_caller
-from core.owners import owner_of, tenant_of
-from core.task import ANONYMOUS
+from core.model.owners import owner_of, tenant_of
+from core.model.task import ANONYMOUS
 
 
 @pytest.mark.parametrize(

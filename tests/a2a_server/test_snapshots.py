@@ -11,7 +11,7 @@ import pytest
 
 from a2a_server import selection, snapshots
 from core.executors.base import ExecutorSpec, Rejected, TaskContext
-from core.task import ANONYMOUS
+from core.model.task import ANONYMOUS
 from tests.a2a_server.conftest import RunningServer, _Executor, message, running, tree_message, until
 from tests.a2a_server.test_streams import rpc
 

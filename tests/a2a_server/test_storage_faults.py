@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from core.errors import StorageUnavailable
+from core.model.errors import StorageUnavailable
 from core.storage.sql import SqlStorage
 from tests.a2a_server.conftest import RunningServer, message, running
 

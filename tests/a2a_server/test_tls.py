@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from a2a_server.config import Config
 from a2a_server.server import EX_CONFIG
 from a2a_server.tls import check, key_password
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_app import HEALTH, serve_alone
 from tests.a2a_server.test_streams import rpc

@@ -8,10 +8,10 @@ import pytest
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.types import TaskState
 from a2a_server.translate import STATES, answer_value, result_parts, snapshot, updates, wire_parts
-from core import events as e
-from core.events import Event, Recorded
 from core.executors.base import Parts
-from core.task import Cause, TaskStatus, TreeHead
+from core.model import events as e
+from core.model.events import Event, Recorded
+from core.model.task import Cause, TaskStatus, TreeHead
 
 USER = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hi"}], "contextId": "ctx", "taskId": "root"}
 

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.events import Event, Recorded
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
+from core.model.events import Event, Recorded
+from core.model.task import Task, TreeHead
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Append, Storage
 from core.storage.memory import MemoryStorage
-from core.task import Task, TreeHead
 
 STUCK = 20.0  # real seconds without any work after which a test is given up
 EPOCH = 1_800_000_000.0

@@ -4,16 +4,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from core import commands as c
-from core import decide as decide_module
-from core import events as e
-from core.errors import CoreError, StaleAttempt
-from core.graph import check_graph
-from core.queue import ReadyQueue
-from core.retry import RetryPolicy
-from core.room import Room, RoomLimits
-from core.task import Cause, Dependency, On, Task, TaskStatus, TreeHead
-from core.tree import TaskTree
+from core.model import commands as c
+from core.model import decide as decide_module
+from core.model import events as e
+from core.model.errors import CoreError, StaleAttempt
+from core.model.graph import check_graph
+from core.model.queue import ReadyQueue
+from core.model.retry import RetryPolicy
+from core.model.room import Room, RoomLimits
+from core.model.task import Cause, Dependency, On, Task, TaskStatus, TreeHead
+from core.model.tree import TaskTree
 from tests.core.trees import NOW
 
 

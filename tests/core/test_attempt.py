@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from core.events import ArtifactAdded, MessageSent
 from core.executors.base import Parts, TaskContext
+from core.model.events import ArtifactAdded, MessageSent
+from core.model.task import Task, TaskStatus
 from core.session import has_ended, needs_caller
-from core.task import Task, TaskStatus
 from tests.core.cores import Bench, begin, finish, item, rooted, settle, tasks_of, until_event, virtual_time
 
 Look = Callable[[dict[str, Any], TaskContext], Any]  # finds, in what an executor gets, something that can be changed

@@ -8,12 +8,12 @@ import pytest
 
 from core import brought_schemas
 from core.brought_schemas import BroughtSchemas
-from core.errors import InvalidPlan
 from core.executors.judges import Judges
 from core.executors.schema import judge_schema
+from core.model.errors import InvalidPlan
+from core.model.task import Cause, TaskStatus
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
-from core.task import Cause, TaskStatus
 from tests.core.cores import Bench, begin, finish, item, tasks_of
 
 LARGE = {"properties": {f"p{n}": {"type": "integer"} for n in range(100)}}

@@ -2,12 +2,19 @@
 
 import pytest
 
-from core import commands as c
-from core import events as e
-from core.decide import MAX_CRASHES
-from core.errors import IllegalCommand, InvalidPlan, StaleAttempt, TaskNotCancelable, TaskNotFound, TreeIsRunning
-from core.retry import RetryPolicy
-from core.task import Cause, TaskStatus
+from core.model import commands as c
+from core.model import events as e
+from core.model.decide import MAX_CRASHES
+from core.model.errors import (
+    IllegalCommand,
+    InvalidPlan,
+    StaleAttempt,
+    TaskNotCancelable,
+    TaskNotFound,
+    TreeIsRunning,
+)
+from core.model.retry import RetryPolicy
+from core.model.task import Cause, TaskStatus
 from tests.core.trees import NOW, complete, do, fail, group, ready, running, start, statuses, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED

@@ -1,13 +1,13 @@
-"""What each command leads to, word for word: its events, its refusals, and who is blamed (`core.decide`)."""
+"""What each command leads to, word for word: its events, its refusals, and who is blamed (`core.model.decide`)."""
 
 import re
 
 import pytest
 
-from core import commands as c
-from core import events as e
-from core.decide import MAX_CRASHES, MAX_ERROR, decide
-from core.errors import (
+from core.model import commands as c
+from core.model import events as e
+from core.model.decide import MAX_CRASHES, MAX_ERROR, decide
+from core.model.errors import (
     IllegalCommand,
     InvalidPlan,
     NothingToRun,
@@ -16,7 +16,7 @@ from core.errors import (
     TaskNotFound,
     TreeIsRunning,
 )
-from core.task import Cause, TaskStatus
+from core.model.task import Cause, TaskStatus
 from tests.core.trees import NOW, complete, do, fail, group, running, start, statuses, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED

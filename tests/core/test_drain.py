@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from core.executors.base import TaskContext
+from core.model.task import Cause, TaskStatus
+from core.model.timestamps import to_timestamp
 from core.session import Session, has_ended
-from core.task import Cause, TaskStatus
-from core.timestamps import to_timestamp
 from tests.core.cores import EPOCH, Bench, begin, item, settle, tasks_of, virtual_time
 
 GRACE = 10.0

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from core import events as e
+from core.model import events as e
+from core.model.task import Cause, TaskStatus
+from core.model.timestamps import from_timestamp, to_timestamp
 from core.runner_limits import RunnerLimits
 from core.session import has_ended
-from core.task import Cause, TaskStatus
-from core.timestamps import from_timestamp, to_timestamp
 from tests.core.cores import EPOCH, Bench, begin, finish, item, kill, tasks_of, until_event, virtual_time
 from tests.core.test_runner import elapsed
 

@@ -22,8 +22,8 @@ from core.egress import (
     is_forbidden,
     parse_allowance,
 )
-from core.errors import ConfigurationError
 from core.fetched import AnswerNotReadable, EgressError, ResponseTooLarge
+from core.model.errors import ConfigurationError
 from core.names import NameLookups
 from core.wire import MAX_HEAD, Wire
 

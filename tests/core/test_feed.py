@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from core import events as e
-from core.errors import LogFolded, StorageError, TaskNotFound
-from core.events import Recorded
 from core.feed import PAGE, TAIL, TAIL_BYTES, Feed
+from core.model import events as e
+from core.model.errors import LogFolded, StorageError, TaskNotFound
+from core.model.events import Recorded
+from core.model.task import Task, TaskStatus, TreeHead
 from core.storage.base import Append, LogPart
 from core.storage.memory import MemoryStorage
-from core.task import Task, TaskStatus, TreeHead
 from tests.core.cores import settle, virtual_time
 
 

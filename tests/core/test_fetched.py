@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core import fetched
-from core.errors import CoreError
 from core.fetched import AnswerNotReadable, Incoming, ResponseTooLarge, read_body
+from core.model.errors import CoreError
 
 GZIP = {"content-encoding": "gzip"}
 

@@ -1,11 +1,11 @@
-"""Tests of core.fold: what remains of a log. That a task looks the same after it is tested where tasks are told."""
+"""Tests of core.model.fold: what remains of a log. That a task looks the same after it is tested where tasks are told."""
 
 from typing import Any, get_args
 
-from core import events as e
-from core.events import Event, Recorded
-from core.fold import KEPT, fold
-from core.task import Cause, TaskStatus
+from core.model import events as e
+from core.model.events import Event, Recorded
+from core.model.fold import KEPT, fold
+from core.model.task import Cause, TaskStatus
 
 
 def log(*events: Event) -> list[Recorded]:

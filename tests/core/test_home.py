@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from core import home
-from core.errors import StorageUnavailable
 from core.home import PATIENCE, Home
+from core.model.errors import StorageUnavailable
 from tests.core.cores import virtual_time
 
 ROOT = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from core.errors import CallerError
+from core.model.errors import CallerError
+from core.model.task import Cause, Task, TaskStatus, TreeHead
 from core.session import has_ended
-from core.task import Cause, Task, TaskStatus, TreeHead
 from tests.core.cores import Bench, begin, finish, item, settle, virtual_time
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import IllegalCommand, NoRoom, StorageUnavailable
-from core.in_flight import SMALL, ByteBudget, Holdings, memory_of, memory_of_tasks
+from core.model.errors import IllegalCommand, NoRoom, StorageUnavailable
+from core.model.in_flight import SMALL, ByteBudget, Holdings, memory_of, memory_of_tasks
+from core.model.task import Cause, Task, TaskStatus
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
-from core.task import Cause, Task, TaskStatus
 from tests.core.cores import Bench, begin, finish, item, tasks_of, virtual_time
 
 BIG = "x" * 10_000

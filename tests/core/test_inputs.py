@@ -1,16 +1,16 @@
-"""Tests of core.inputs (semantics §4; guide, "Dependency Resolution")."""
+"""Tests of core.model.inputs (semantics §4; guide, "Dependency Resolution")."""
 
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from core import events as e
 from core.executors.base import TaskContext
-from core.inputs import LONGEST_SOURCE, MOST_SOURCES, resolve_inputs, results_of, sources_of
+from core.model import events as e
+from core.model.inputs import LONGEST_SOURCE, MOST_SOURCES, resolve_inputs, results_of, sources_of
+from core.model.streaming import stream_event
+from core.model.task import Dependency, On, Task, TaskStatus
 from core.session import has_ended
-from core.streaming import stream_event
-from core.task import Dependency, On, Task, TaskStatus
 from tests.core.cores import Bench, begin, finish, item, virtual_time
 
 OPEN = {"type": "object", "properties": {"x": {}, "y": {}}}

@@ -1,4 +1,4 @@
-"""Tests of core.integral: `2.0` is an integer where one is wanted, and only there."""
+"""Tests of core.model.integral: `2.0` is an integer where one is wanted, and only there."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from core.integral import enum_words, integral, plain_type, struct_of
+from core.model.integral import enum_words, integral, plain_type, struct_of
 
 
 class Inner(Struct):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import jsonscan
-from core.jsonscan import (
+from core.model import jsonscan
+from core.model.jsonscan import (
     LONGEST_NUMBER,
     has_few_values,
     has_short_numbers,

@@ -1,4 +1,4 @@
-"""Tests of core.jsonvalue."""
+"""Tests of core.model.jsonvalue."""
 
 import enum
 import json
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.events import Recorded, TaskCompleted
-from core.jsonvalue import MAX_SINGLE, PARTS, NotJson, json_size, plain, refuse_large, to_json_value
-from core.task import TaskStatus
+from core.model.events import Recorded, TaskCompleted
+from core.model.jsonvalue import MAX_SINGLE, PARTS, NotJson, json_size, plain, refuse_large, to_json_value
+from core.model.task import TaskStatus
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -164,7 +164,7 @@ def test_nothing_is_encoded_behind_what_is_too_large(limit: int, monkeypatch: py
         encoded.append(part)
         return json.dumps(part).encode()
 
-    monkeypatch.setattr("core.jsonvalue.msgspec.json.encode", encode)
+    monkeypatch.setattr("core.model.jsonvalue.msgspec.json.encode", encode)
     with pytest.raises(NotJson):
         refuse_large({"results": {f"t{n}": [1] * 600 for n in range(100)}}, "result", limit)
     assert len(encoded) == 1

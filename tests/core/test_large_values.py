@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import large_values
-from core.jsonvalue import MAX_DEPTH, NotJson, copied, measured
 from core.large_values import CHARACTERS, ITEMS, VALUES, copied_in_pieces, encoded, is_small, measured_in_pieces
+from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, measured
 
 
 class Word(StrEnum):

@@ -12,8 +12,8 @@ from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.lending import MAX_NESTED
 from core.manager import TaskManager, TaskTreeNode
+from core.model.task import Task, TaskStatus
 from core.runner_limits import RunnerLimits
-from core.task import Task, TaskStatus
 from tests.core.cores import Bench, VirtualLoop, settle, virtual_time
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import aiosqlite
 import pytest
 
-from core.errors import ConfigurationError
 from core.library_hooks import require
+from core.model.errors import ConfigurationError
 from core.storage.sql import SqlStorage
 
 

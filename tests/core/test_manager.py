@@ -19,9 +19,9 @@ from core import (
     default_registry,
     register_executor,
 )
-from core.errors import ConfigurationError, IllegalCommand, StorageError, StorageUnavailable, TreeIsRunning
+from core.model.errors import ConfigurationError, IllegalCommand, StorageError, StorageUnavailable, TreeIsRunning
+from core.model.task import Task, TreeHead
 from core.runner_limits import RunnerLimits
-from core.task import Task, TreeHead
 from tests.core.cores import Bench, kill, settle, virtual_time
 
 

@@ -1,11 +1,11 @@
-"""Tests of core.node_status: what each event says about its task, and why a tree ended as it did."""
+"""Tests of core.model.node_status: what each event says about its task, and why a tree ended as it did."""
 
 import pytest
 
-from core import events as e
-from core.events import Event, Recorded
-from core.node_status import ENDS, FAILURES, error_of, node_status, tree_error
-from core.task import Cause, TaskStatus
+from core.model import events as e
+from core.model.events import Event, Recorded
+from core.model.node_status import ENDS, FAILURES, error_of, node_status, tree_error
+from core.model.task import Cause, TaskStatus
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
 WORKING, REJECTED = TaskStatus.IN_PROGRESS, TaskStatus.REJECTED

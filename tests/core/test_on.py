@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from core import commands as c
-from core import events as e
-from core.errors import InvalidPlan, Problem
-from core.inputs import results_of
-from core.plan import Plan, parse_changes
-from core.task import Cause, Dependency, On, TaskStatus
-from core.tree import TaskTree
+from core.model import commands as c
+from core.model import events as e
+from core.model.errors import InvalidPlan, Problem
+from core.model.inputs import results_of
+from core.model.plan import Plan, parse_changes
+from core.model.task import Cause, Dependency, On, TaskStatus
+from core.model.tree import TaskTree
 from tests.core.trees import NOW, complete, do, fail, group, plan_of, ready, running, start, statuses, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED

@@ -5,17 +5,24 @@ from collections.abc import Sequence
 
 import pytest
 
-from core import commands as c
-from core import events as e
-from core.errors import IllegalCommand, StaleAttempt, StorageError, StorageUnavailable, TaskNotFound, VersionConflict
-from core.events import Recorded
 from core.feed import Feed
-from core.in_flight import ByteBudget, Holdings
+from core.model import commands as c
+from core.model import events as e
+from core.model.errors import (
+    IllegalCommand,
+    StaleAttempt,
+    StorageError,
+    StorageUnavailable,
+    TaskNotFound,
+    VersionConflict,
+)
+from core.model.events import Recorded
+from core.model.in_flight import ByteBudget, Holdings
+from core.model.plan import Plan
+from core.model.task import Task, TaskStatus, TreeHead
+from core.model.tree import TaskTree
 from core.orchestrator import MAX_CONFLICTS, Orchestrator
-from core.plan import Plan
 from core.storage.base import Document
-from core.task import Task, TaskStatus, TreeHead
-from core.tree import TaskTree
 from tests.core.cores import FaultyStorage, LoopClock, settle, virtual_time
 
 

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from core import attempt
-from core import events as e
-from core.errors import StaleAttempt, StorageError, StorageUnavailable
 from core.executors import base
 from core.executors.aggregate import aggregate_results_spec
 from core.executors.base import Rejected, TaskContext
-from core.jsonvalue import measured
+from core.model import events as e
+from core.model.errors import StaleAttempt, StorageError, StorageUnavailable
+from core.model.jsonvalue import measured
+from core.model.task import TaskStatus
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
-from core.task import TaskStatus
 from tests.core.cores import Bench, FaultyStorage, begin, finish, item, settle, tasks_of, virtual_time
 
 

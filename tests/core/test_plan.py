@@ -1,4 +1,4 @@
-"""Tests of core.plan: every error of an array (semantics §3, §9), all at once, in linear time."""
+"""Tests of core.model.plan: every error of an array (semantics §3, §9), all at once, in linear time."""
 
 import math
 import re
@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.errors import InvalidPlan, Problem
 from core.executors.registry import ExecutorRegistry, wanted_executor
-from core.graph import called, check_graph, find_cycle
-from core.plan import (
+from core.model.errors import InvalidPlan, Problem
+from core.model.graph import called, check_graph, find_cycle
+from core.model.plan import (
     LONGEST_NAME,
     MAX_KEPT,
     MAX_PROBLEMS,
@@ -24,8 +24,8 @@ from core.plan import (
     make_plan,
     parse_changes,
 )
-from core.retry import RetryPolicy
-from core.task import Dependency, On, Task
+from core.model.retry import RetryPolicy
+from core.model.task import Dependency, On, Task
 
 KNOWN = {"work", "fetch"}
 NOW = 1_000.0

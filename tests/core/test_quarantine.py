@@ -1,12 +1,12 @@
-"""Which suspects of a crash may start (`core.quarantine`), and that the guilty one is found among innocents."""
+"""Which suspects of a crash may start (`core.model.quarantine`), and that the guilty one is found among innocents."""
 
 import random
 
 import pytest
 
-from core.decide import MAX_CRASHES
-from core.quarantine import FIRST_WATCH, LONGEST_HOLD, SUSPECTED_AFTER, Quarantine, is_suspect, watch_of
-from core.task import Task
+from core.model.decide import MAX_CRASHES
+from core.model.quarantine import FIRST_WATCH, LONGEST_HOLD, SUSPECTED_AFTER, Quarantine, is_suspect, watch_of
+from core.model.task import Task
 
 
 def suspect(task_id: str, started_at: float = 0.0, crashes: int = SUSPECTED_AFTER) -> Task:

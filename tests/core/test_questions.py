@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from core import events as e
-from core.commands import ProvideInput
-from core.errors import CallerError
 from core.executors.base import Rejected, Suspend, TaskContext
+from core.model import events as e
+from core.model.commands import ProvideInput
+from core.model.errors import CallerError
+from core.model.task import Task, TaskStatus
 from core.session import Session
-from core.task import Task, TaskStatus
 from tests.core.cores import Bench, begin, item, tasks_of, until_event, virtual_time
 from tests.core.executors.context import make_context
 

@@ -1,4 +1,4 @@
-"""Tests of core.queue: the order of start over all callers and trees of a process."""
+"""Tests of core.model.queue: the order of start over all callers and trees of a process."""
 
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core.executors.base import ExecutorSpec
-from core.queue import MANY_CALLERS, MANY_VOID, ReadyQueue
-from core.room import Claim, Demand, Fit, Room, RoomLimits
+from core.model.queue import MANY_CALLERS, MANY_VOID, ReadyQueue
+from core.model.room import Claim, Demand, Fit, Room, RoomLimits
 
 
 class Hall(Room):
@@ -545,7 +545,7 @@ def test_whoever_waits_is_passed_over_no_more_than_once_by_each_of_the_others(
 
 
 def test_a_start_of_a_caller_that_has_nothing_in_line_changes_nothing() -> None:
-    """A suspect starts without having stood in line (`core.quarantine`)."""
+    """A suspect starts without having stood in line (`core.model.quarantine`)."""
     queue = ReadyQueue(Hall())
     queue.started("nobody")
     queue.released("nobody", "tree")

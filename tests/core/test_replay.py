@@ -1,4 +1,4 @@
-"""What an executor says again when it runs again after an answer (core/replay.py)."""
+"""What an executor says again when it runs again after an answer (core/model/replay.py)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from core import events as e
 from core.executors.base import TaskContext
-from core.replay import MOST_TOLD, Replay, key_of, told
+from core.model import events as e
+from core.model.replay import MOST_TOLD, Replay, key_of, told
+from core.model.task import Task, TaskStatus, Told
 from core.session import Session, has_ended
-from core.task import Task, TaskStatus, Told
 from tests.core.cores import Bench, begin, item, kill, settle, tasks_of, until_event, virtual_time
 
 Work = Callable[[TaskContext], Awaitable[Any]]

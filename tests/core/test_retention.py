@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 import pytest
 from msgspec.structs import replace
 
-from core.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.task import TaskStatus, TreeHead
 from core.retention import BATCH_ROWS, DOUBLED_AFTER, LONGEST_PAUSE, MOST_ROWS, PAGE, Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import EndedQuery, EndedTree, LogPart, TreeQuery
 from core.storage.memory import MemoryStorage
-from core.task import TaskStatus, TreeHead
 from tests.core.cores import Bench, LoopClock, virtual_time
 
 HOUR = 3600.0

@@ -1,4 +1,4 @@
-"""Tests of core.retry."""
+"""Tests of core.model.retry."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.retry import RetryPolicy
+from core.model.retry import RetryPolicy
 
 
 def test_delays_grow_by_the_factor_up_to_the_maximum() -> None:

@@ -1,4 +1,4 @@
-"""Tests of core.room: who may start more, and that whatever is taken comes back."""
+"""Tests of core.model.room: who may start more, and that whatever is taken comes back."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core.executors.base import ExecutorSpec
-from core.room import Claim, Fit, Room, RoomLimits
+from core.model.room import Claim, Fit, Room, RoomLimits
 
 
 def spec(lane: str) -> ExecutorSpec | None:

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from core import events as e
 from core.attempt import STOP_GRACE
 from core.cancelling import STOP_LIMIT
-from core.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
-from core.quarantine import FIRST_WATCH, LONGEST_HOLD
+from core.model import events as e
+from core.model.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
+from core.model.quarantine import FIRST_WATCH, LONGEST_HOLD
+from core.model.task import Cause, Task, TaskStatus
+from core.model.timestamps import to_timestamp
 from core.runner_limits import RunnerLimits
 from core.session import has_ended
-from core.task import Cause, Task, TaskStatus
-from core.timestamps import to_timestamp
 from tests.core.cores import EPOCH, Bench, begin, finish, item, kill, settle, tasks_of, until_event, virtual_time
 
 RETRY_IN_AN_HOUR = {"initial": 3600, "maximum": 3600, "jitter": 0}

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from core import events as e
-from core.errors import ConfigurationError, StorageUnavailable
 from core.executors.base import ExecutorSpec, TaskContext
+from core.model import events as e
+from core.model.errors import ConfigurationError, StorageUnavailable
+from core.model.task import Cause, TaskStatus
+from core.model.tree import TaskTree
 from core.runner import MAX_UNSTORED
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
-from core.task import Cause, TaskStatus
-from core.tree import TaskTree
 from tests.core.cores import Bench, FaultyStorage, item, kill, rooted, settle, tasks_of, virtual_time
 
 COMPLETED = TaskStatus.COMPLETED

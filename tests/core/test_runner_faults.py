@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from core import events as e
-from core.commands import Execute
-from core.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
 from core.executors.base import TaskContext
+from core.model import events as e
+from core.model.commands import Execute
+from core.model.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
+from core.model.task import Cause, TaskStatus
+from core.model.timestamps import to_timestamp
 from core.runner import MAX_VOID
 from core.runner_limits import RunnerLimits
 from core.session import has_ended
 from core.storage.base import Append
-from core.task import Cause, TaskStatus
 from core.timers import MANY_TIMERS
-from core.timestamps import to_timestamp
 from tests.core.cores import (
     EPOCH,
     Bench,

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from core import events as e
-from core.errors import StorageUnavailable
 from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
+from core.model import events as e
+from core.model.errors import StorageUnavailable
+from core.model.task import Cause, TaskStatus
 from core.origin import ORIGIN
 from core.reports import FIRST_DELAY
 from core.runner import ABANDON_AFTER
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
-from core.task import Cause, TaskStatus
 from tests.core.cores import (
     Bench,
     FaultyStorage,

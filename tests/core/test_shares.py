@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.shares import FairShares
+from core.model.shares import FairShares
 
 
 def taken_by(shares: FairShares[int]) -> list[str]:

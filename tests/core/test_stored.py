@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import QuotaExceeded
+from core.model.errors import QuotaExceeded
 from core.storage.memory import MemoryStorage
 from core.storage.sql import SqlStorage
 from core.stored import RECOUNT, StoredBytes

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.errors import CallerError, StorageUnavailable
 from core.executors.base import TaskContext
+from core.model.errors import CallerError, StorageUnavailable
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Append

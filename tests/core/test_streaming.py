@@ -1,13 +1,13 @@
-"""Tests of core.streaming: each event as clients of `tasks.*` see it (semantics §7)."""
+"""Tests of core.model.streaming: each event as clients of `tasks.*` see it (semantics §7)."""
 
 from typing import Any, get_args
 
 import pytest
 
-from core import events as e
-from core.events import Recorded
-from core.streaming import stream_event
-from core.task import Cause, TaskStatus
+from core.model import events as e
+from core.model.events import Recorded
+from core.model.streaming import stream_event
+from core.model.task import Cause, TaskStatus
 
 
 def told(event: e.Event) -> dict[str, Any] | None:

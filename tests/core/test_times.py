@@ -1,15 +1,15 @@
-"""Tests of core.times: deadlines and timeouts of groups, and the time that a task may wait for a slot."""
+"""Tests of core.model.times: deadlines and timeouts of groups, and the time that a task may wait for a slot."""
 
 from typing import Any
 
 import pytest
 
-from core import commands as c
-from core import events as e
-from core.errors import IllegalCommand, InvalidPlan
-from core.plan import Plan
-from core.task import Cause, TaskStatus
-from core.times import deadline_of, ready_at
+from core.model import commands as c
+from core.model import events as e
+from core.model.errors import IllegalCommand, InvalidPlan
+from core.model.plan import Plan
+from core.model.task import Cause, TaskStatus
+from core.model.times import deadline_of, ready_at
 from tests.core.trees import NOW, complete, do, fail, group, plan_of, ready, running, start, statuses, task
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED

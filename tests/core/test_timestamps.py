@@ -1,10 +1,10 @@
-"""Tests of core.timestamps."""
+"""Tests of core.model.timestamps."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.timestamps import from_timestamp, to_timestamp
+from core.model.timestamps import from_timestamp, to_timestamp
 
 
 def test_timestamps_are_utc_with_milliseconds() -> None:

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from msgspec.structs import replace
 
-from core import decide as decide_module
-from core import events as e
-from core import queue as queue_module
-from core.task import TaskStatus, TreeHead
-from core.tree import _APPLY, TaskTree
+from core.model import decide as decide_module
+from core.model import events as e
+from core.model import queue as queue_module
+from core.model.task import TaskStatus, TreeHead
+from core.model.tree import _APPLY, TaskTree
 from tests.core.machine import TreeMachine
 from tests.core.trees import NOW, running, start, task
 

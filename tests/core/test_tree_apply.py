@@ -1,14 +1,14 @@
-"""What each event leaves behind: of its task every field, and of the tree its head (`core.tree`)."""
+"""What each event leaves behind: of its task every field, and of the tree its head (`core.model.tree`)."""
 
 import re
 
 import pytest
 from msgspec.structs import replace
 
-from core import commands as c
-from core import events as e
-from core.task import Cause, Question, Task, TaskStatus, TreeHead
-from core.tree import TaskTree
+from core.model import commands as c
+from core.model import events as e
+from core.model.task import Cause, Question, Task, TaskStatus, TreeHead
+from core.model.tree import TaskTree
 from tests.core.trees import NOW, complete, do, group, ready, running, start, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED

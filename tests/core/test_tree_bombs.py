@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidPlan
 from core.executors.schema import judge_schema
-from core.plan import Limits, make_plan
+from core.model.errors import InvalidPlan
+from core.model.plan import Limits, make_plan
+from core.model.task import TaskStatus
 from core.session import has_ended
-from core.task import TaskStatus
 from tests.core.cores import Bench, virtual_time
 from tests.core.test_plan import plan, problems
 from tests.faults.report import report

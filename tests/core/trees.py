@@ -6,12 +6,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from core import commands as c
-from core import events as e
-from core.decide import decide
-from core.plan import Plan, make_plan
-from core.task import Dependency, On, Task, TaskStatus, TreeHead
-from core.tree import TaskTree
+from core.model import commands as c
+from core.model import events as e
+from core.model.decide import decide
+from core.model.plan import Plan, make_plan
+from core.model.task import Dependency, On, Task, TaskStatus, TreeHead
+from core.model.tree import TaskTree
 
 NOW = 1_000.0
 

@@ -18,12 +18,13 @@ from sqlalchemy import Engine, event
 from a2a_server.deadlines import TimedConnection
 from a2a_server.push.outbox import Outbox
 from a2a_server.server import Server
-from core import decide as decide_module
-from core import plan as plan_module
 from core.attempt import Attempt
-from core.commands import Cancel, CompleteTask
 from core.executors.function import executor
 from core.feed import Feed
+from core.model import decide as decide_module
+from core.model import plan as plan_module
+from core.model.commands import Cancel, CompleteTask
+from core.model.timestamps import from_timestamp
 from core.orchestrator import Orchestrator
 from core.storage import migrate as migrate_module
 from core.storage import writer as writer_module
@@ -31,7 +32,6 @@ from core.storage.base import Append
 from core.storage.lock import DatabaseLock
 from core.storage.witness import Witness
 from core.storage.writer import Writer
-from core.timestamps import from_timestamp
 
 VARIABLE = "SABOTAGE"
 SLOW_DISK = 0.3  # seconds: on a busy machine a client needs as long to hear what it is told

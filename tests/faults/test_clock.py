@@ -21,7 +21,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from core.timestamps import to_timestamp
+from core.model.timestamps import to_timestamp
 from tests.acceptance.process import ServerProcess
 from tests.acceptance.threads import serving
 from tests.faults.report import report

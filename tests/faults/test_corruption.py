@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import StorageError
+from core.model.errors import StorageError
 from core.storage import sql
 from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
 from core.storage.sql import SqlStorage

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 import pytest
 
-from core.errors import StorageUnavailable
+from core.model.errors import StorageUnavailable
 from core.storage import writer as writer_module
 from core.storage.migrate import migrate
 from core.storage.sql import SqlStorage

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
+from core.model.task import TaskStatus
 from core.session import Session, has_ended
 from core.storage.sql import SqlStorage
-from core.task import TaskStatus
 
 PER_TASK = 12  # statements, BEGIN and COMMIT among them, when every task of a chain is committed by itself
 

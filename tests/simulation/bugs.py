@@ -6,24 +6,24 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from core import commands as c
-from core import decide as decide_module
-from core import events as e
 from core import feed as feed_module
-from core import fold as fold_module
 from core import retention as retention_module
 from core.attempt import Attempt
-from core.commands import LoseAttempt
 from core.executors.base import TaskContext
 from core.feed import Feed, _Topic
+from core.model import commands as c
+from core.model import decide as decide_module
+from core.model import events as e
+from core.model import fold as fold_module
+from core.model.commands import LoseAttempt
+from core.model.room import Claim, Room
+from core.model.tree import _APPLY, TaskTree
 from core.orchestrator import Decision, Orchestrator, new_tree
 from core.retention import Retention
-from core.room import Claim, Room
 from core.runner import Runner
 from core.session import Session
 from core.storage.memory import MemoryStorage
 from core.timers import Timers
-from core.tree import _APPLY, TaskTree
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Remake = Callable[[Any], Any]  # the function as it is -> the function with the bug

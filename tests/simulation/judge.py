@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 
 from msgspec.structs import replace
 
-from core import events as e
-from core.decide import MAX_CRASHES
-from core.events import Recorded
-from core.task import Cause, On, Task, TaskStatus
-from core.tree import TaskTree
+from core.model import events as e
+from core.model.decide import MAX_CRASHES
+from core.model.events import Recorded
+from core.model.task import Cause, On, Task, TaskStatus
+from core.model.tree import TaskTree
 from tests.simulation.judge_webhooks import judge_late_calls, judge_webhooks
 from tests.simulation.work import sum_of
 from tests.simulation.world import Violation, World

@@ -12,11 +12,11 @@ import msgspec
 
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import AT_REST, STANDING, Standing
-from core import events as e
-from core.events import Recorded
-from core.node_status import node_status
+from core.model import events as e
+from core.model.events import Recorded
+from core.model.node_status import node_status
+from core.model.task import Task
 from core.storage.memory import MemoryStorage
-from core.task import Task
 from tests.simulation.ledger import CUT, GONE, TAKEN, Attempt, Hook
 from tests.simulation.webhooks import PATIENCE, TASK_BODIES
 from tests.simulation.world import Violation, World

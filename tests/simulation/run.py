@@ -10,8 +10,8 @@ from typing import Protocol
 
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.webhooks import Webhooks
-from core.errors import CallerError, CoreError, LogFolded, StorageUnavailable, TaskNotFound
-from core.plan import Plan
+from core.model.errors import CallerError, CoreError, LogFolded, StorageUnavailable, TaskNotFound
+from core.model.plan import Plan
 from core.retention import Retention
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended

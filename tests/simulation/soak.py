@@ -19,7 +19,7 @@ CRASHES = 1e-4  # at a commit, with a tree a second: some crashes an hour
 TIMES = RetentionTimes(fold_after=8.0, drop_after=30.0)  # what it leaves is deleted by callers
 PACKAGES = ("core.", "a2a_server.")
 # What is kept on purpose: for each executor, and for each of a bounded number of callers.
-KEPT = frozenset({"core.queue._Line", "core.queue._Caller", "ReadyQueue._lines", "ReadyQueue._callers"})
+KEPT = frozenset({"core.model.queue._Line", "core.model.queue._Caller", "ReadyQueue._lines", "ReadyQueue._callers"})
 MEBIBYTE = 2**20
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from core.errors import InvalidPlan, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
-from core.events import Recorded
-from core.plan import Plan
+from core.model.errors import InvalidPlan, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
+from core.model.events import Recorded
+from core.model.plan import Plan
+from core.model.task import Task, TaskStatus, TreeHead
 from core.retention import RetentionTimes
 from core.storage.base import Append, Document, DocumentQuery, LogPart
 from core.storage.memory import MemoryStorage
-from core.task import Task, TaskStatus, TreeHead
 from tests.core.cores import EPOCH, VirtualLoop
 from tests.simulation.ledger import Ledger
 

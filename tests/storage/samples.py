@@ -6,9 +6,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from core.events import Event, Recorded, TaskStarted, TaskUpdated, TreeCreated, TreeFinished
+from core.model.events import Event, Recorded, TaskStarted, TaskUpdated, TreeCreated, TreeFinished
+from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.storage.base import Append
-from core.task import ANONYMOUS, Task, TaskStatus, TreeHead
 
 
 def make_tasks(tree_id: str, size: int, *, owner: str = ANONYMOUS, created_at: float = 1000.0) -> tuple[Task, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import DatabaseInUse
+from core.model.errors import DatabaseInUse
 from core.storage.base import Storage
 from core.storage.memory import MemoryStorage
 from core.storage.sql import SqlStorage

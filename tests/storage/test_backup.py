@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import DatabaseInUse, StorageError
+from core.model.errors import DatabaseInUse, StorageError
 from core.storage import backup
 from core.storage.backup import back_up, restore
 from core.storage.integrity import examine

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import StorageError
+from core.model.errors import StorageError
 from core.storage.base import Document
 from core.storage.codec import (
     document_row,

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from core.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
-from core.events import MessageReceived
-from core.owners import owner_of
-from core.retry import RetryPolicy
+from core.model.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
+from core.model.events import MessageReceived
+from core.model.owners import owner_of
+from core.model.retry import RetryPolicy
+from core.model.task import Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
 from core.storage.base import Append, Document, Node, Storage, TaskQuery, TreeQuery
 from core.storage.memory import MemoryStorage
-from core.task import Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
 from tests.storage.samples import created, finished, make_tasks, recorded, started, updated
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from core.errors import StorageError, StorageUnavailable, TaskNotFound, VersionConflict
+from core.model.errors import StorageError, StorageUnavailable, TaskNotFound, VersionConflict
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 from tests.storage.samples import created, finished, started
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import DatabaseLost, DiskReserved, StorageUnavailable
+from core.model.errors import DatabaseLost, DiskReserved, StorageUnavailable
 from core.storage import writer as writer_module
 from core.storage.guard import COPIES, SMALL, Guard
 from core.storage.migrate import migrate

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import DatabaseInUse, DatabaseLost, StorageError
+from core.model.errors import DatabaseInUse, DatabaseLost, StorageError
 from core.storage.held import HeldFile
 from core.storage.lock import DatabaseLock
 from core.storage.sql import SqlStorage
@@ -18,7 +18,7 @@ from tests.storage.samples import created
 HOLD = """
 import sys
 from pathlib import Path
-from core.errors import DatabaseInUse
+from core.model.errors import DatabaseInUse
 from core.storage.lock import DatabaseLock
 try:
     DatabaseLock(Path(sys.argv[1]), creates=True).acquire()

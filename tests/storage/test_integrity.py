@@ -8,14 +8,14 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from core.errors import StorageError
+from core.model.errors import StorageError
+from core.model.task import Task, TaskStatus
 from core.storage import integrity
 from core.storage.base import Document, TreeQuery
 from core.storage.integrity import MAX_PROBLEMS, Verdict, examine, require_commits, require_whole
 from core.storage.migrate import REVISIONS
 from core.storage.sql import SqlStorage
 from core.storage.witness import Witness, noted_commit, witness_path
-from core.task import Task, TaskStatus
 from tests.storage.samples import created, harm, started
 
 WHOLE = Verdict(problems=(), is_complete=True, schema=REVISIONS[-1])

@@ -13,14 +13,14 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from core.errors import StorageError
-from core.owners import owner_of
+from core.model.errors import StorageError
+from core.model.owners import owner_of
+from core.model.task import Dependency, On
 from core.storage import migrate as migrate_module
 from core.storage.integrity import examine
 from core.storage.migrate import REVISIONS, migrate, stored_revision
 from core.storage.migrations.run import upgrade
 from core.storage.sql import SqlStorage
-from core.task import Dependency, On
 from tests.storage.samples import created, harm
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from core.model.task import TERMINAL, TaskStatus
 from core.storage import queries
 from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
 from core.storage.migrate import migrate
-from core.task import TERMINAL, TaskStatus
 
 BEFORE = (2.0, "x")
 ONE, SOME, OPEN = {TaskStatus.FAILED}, {TaskStatus.FAILED, TaskStatus.COMPLETED}, set(TaskStatus) - TERMINAL

@@ -9,16 +9,16 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from core import events as e
-from core.errors import TaskNotFound, VersionConflict
-from core.events import Event, Recorded
-from core.fold import fold
+from core.model import events as e
+from core.model.errors import TaskNotFound, VersionConflict
+from core.model.events import Event, Recorded
+from core.model.fold import fold
+from core.model.task import TaskStatus, TreeHead
 from core.storage import retire
 from core.storage.base import Append, Document, EndedQuery, EndedTree, LogPart, Storage
 from core.storage.integrity import examine
 from core.storage.sql import SqlStorage
 from core.storage.statements import DIALECT
-from core.task import TaskStatus, TreeHead
 from tests.storage.samples import created, finished, recorded, started
 
 ALL = EndedQuery(until=1e9)

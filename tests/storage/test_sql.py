@@ -20,7 +20,7 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from core.errors import (
+from core.model.errors import (
     AnswerTooLarge,
     ConfigurationError,
     DatabaseInUse,
@@ -28,8 +28,9 @@ from core.errors import (
     StorageError,
     StorageUnavailable,
 )
-from core.events import MessageReceived
-from core.owners import owner_of
+from core.model.events import MessageReceived
+from core.model.owners import owner_of
+from core.model.task import Task, TaskStatus, TreeHead
 from core.storage import codec, queries, retire
 from core.storage import reader as reader_module
 from core.storage import sql as sql_module
@@ -39,7 +40,6 @@ from core.storage.integrity import examine
 from core.storage.lock import DatabaseLock, file_system
 from core.storage.reader import LIST_CONNECTIONS, Reader
 from core.storage.sql import SqlStorage, database_path
-from core.task import Task, TaskStatus, TreeHead
 from tests.storage.samples import created, recorded, started
 
 
@@ -159,7 +159,7 @@ async def test_nobody_else_may_read_the_files(storage: SqlStorage) -> None:
 OPEN_AND_TELL = """
 import asyncio, sys
 from core.storage.sql import SqlStorage
-from core.errors import DatabaseInUse
+from core.model.errors import DatabaseInUse
 async def main():
     try:
         await SqlStorage(sys.argv[1]).open()

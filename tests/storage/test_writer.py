@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects.sqlite import insert
 
-from core.errors import StorageError, StorageUnavailable, VersionConflict
+from core.model.errors import StorageError, StorageUnavailable, VersionConflict
 from core.storage import statements, tables, writer, writes
 from core.storage.base import Append, TaskQuery
 from core.storage.sql import SqlStorage

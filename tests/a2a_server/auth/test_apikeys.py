@@ -8,7 +8,7 @@ import pytest
 from a2a_server.auth.apikeys import KIND, ApiKeys, Grant, KeyNotFound, TooManyKeys
 from a2a_server.auth.errors import BadCredential
 from a2a_server.context import Principal
-from core.owners import owner_of
+from core.model.owners import owner_of
 from core.storage.base import Document
 from core.storage.memory import MemoryStorage
 from tests.a2a_server.auth.clocks import SetClock

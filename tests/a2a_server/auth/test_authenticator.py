@@ -16,7 +16,7 @@ from a2a_server.auth.jwt import JwtVerifier
 from a2a_server.context import NOBODY
 from a2a_server.protocol.errors import Overloaded, Unauthenticated
 from core.egress import EgressPolicy
-from core.errors import ConfigurationError, StorageUnavailable
+from core.model.errors import ConfigurationError, StorageUnavailable
 from core.storage.base import Document
 from core.storage.memory import MemoryStorage
 from tests.a2a_server.auth.clocks import SetClock

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from a2a_server.auth.jwks import BETWEEN, FRESH, MOST_KEYS, STALE, PublicKeys, make_public_keys, parse_keys
 from a2a_server.protocol.errors import Overloaded
 from core.egress import DestinationNotAllowed, Egress, EgressPolicy, Outgoing
-from core.errors import ConfigurationError
 from core.fetched import EgressError, Incoming
+from core.model.errors import ConfigurationError
 from tests.a2a_server.auth.tokens import EC, ED, ISSUER, RSA, SETTINGS, jwks
 
 

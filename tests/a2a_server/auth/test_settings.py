@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from a2a_server.config import Config, load
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 from tests.a2a_server.auth.tokens import RSA, jwks
 
 JWT = {"auth": ["jwt"], "jwt_issuer": "https://issuer.example", "jwt_audience": ["me"]}

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from a2a_server.card.keys import ALGORITHMS, EDDSA, ES256, generate, load_keys, public_set, read_key_set
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 from tests.a2a_server.card.cards import key_file, keys
 
 PKCS8 = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -11,7 +11,7 @@ from a2a_server.card.keys import Key, read_key_set
 from a2a_server.card.published import CardMode, Document, Hybrid, Published, precondition, publish
 from a2a_server.card.rules import card_problems
 from a2a_server.card.signing import protected_header, verify
-from core.errors import ConfigurationError
+from core.model.errors import ConfigurationError
 from tests.a2a_server.card.cards import as_v0_3, card, keys
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z

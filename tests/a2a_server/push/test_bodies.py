@@ -6,8 +6,8 @@ import pytest
 
 from a2a_server import snapshots
 from core.executors.base import Parts, TaskContext
+from core.model.task import TaskStatus
 from core.session import Session, has_ended
-from core.task import TaskStatus
 from tests.a2a_server.push.receivers import Post, Receiver, SteadyClock, until
 from tests.core.cores import Bench, begin, item, virtual_time
 

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, PushConfig, Standing, unread_trees
 from a2a_server.push.outbox import Patience
 from a2a_server.push.sender import Failed
-from core.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.task import TreeHead
 from core.session import Session, has_ended
 from core.storage.base import Document, DocumentQuery
-from core.task import TreeHead
 from tests.a2a_server.push.receivers import DOWN, Post, Receiver, SteadyClock, until
 from tests.core.cores import Bench, begin, item, settle, virtual_time
 

@@ -13,7 +13,7 @@ from a2a_server.protocol import types as v1
 from a2a_server.protocol.errors import Overloaded, PushNotificationNotSupported, TaskNotFound, UnsupportedOperation
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.methods import table
-from core.task import TaskStatus
+from core.model.task import TaskStatus
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, running, somebody, until, unwrapped
 
 SAID = {"kind": "message", "messageId": "m1", "role": "user", "parts": [{"kind": "text", "text": "hi"}]}

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.executors.base import TaskContext
-from core.task import Dependency, Task
+from core.model.commands import AddArtifact, Command, ReportProgress, SendMessage
+from core.model.task import Dependency, Task
 
 
 @dataclass

@@ -9,12 +9,12 @@ from typing import Any
 import psutil
 import pytest
 
-from core.errors import ConfigurationError
 from core.executors import command, process_group
 from core.executors.command import CommandFailed, CommandPolicy, command_executor_spec
 from core.executors.family import Family
 from core.executors.process_group import ProcessGroup, living_members, start, uninterrupted
 from core.executors.schema import check_schema, violation
+from core.model.errors import ConfigurationError
 from tests.core.executors.context import make_context
 
 SHELL = CommandPolicy(programs=("sh",))

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from core.commands import AddArtifact
 from core.egress import Egress, EgressPolicy
-from core.errors import CallerError
 from core.executors.base import OutputRefused, Parts
 from core.executors.files import FileUnreadable, read_file
 from core.executors.function import executor, register_executor
 from core.executors.registry import ExecutorRegistry
-from core.jsonvalue import NotJson
+from core.model.commands import AddArtifact
+from core.model.errors import CallerError
+from core.model.jsonvalue import NotJson
+from core.model.task import TaskStatus
 from core.session import Session
 from core.storage.memory import MemoryStorage
-from core.task import TaskStatus
 from tests.core.executors import functions
 from tests.core.executors.context import Said, make_context
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from core.commands import AddArtifact
-from core.errors import CallerError, ConfigurationError
 from core.executors.base import ExecutorSpec, Suspend
 from core.executors.function import THREADS, Declared, executor, make_spec, register_executor
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.executors.threads import ExecutorExit, ThreadContext, ThreadPool
+from core.model.commands import AddArtifact
+from core.model.errors import CallerError, ConfigurationError
 from tests.core.executors.context import Said, make_context
 
 REQUEST = contextvars.ContextVar[str]("REQUEST")

@@ -8,11 +8,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from core.errors import NoRoom
 from core.executors import judges as module
 from core.executors.judges import Judges, Undecided
 from core.executors.schema import violation
 from core.executors.schema_worker import NICENESS
+from core.model.errors import NoRoom
 
 INTEGERS = {"items": {"type": "integer"}}
 ENDLESS: tuple[dict[str, Any], str] = ({"pattern": "^(a|aa)+$"}, "a" * 60 + "b")

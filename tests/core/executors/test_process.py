@@ -15,14 +15,14 @@ import psutil
 import pytest
 from msgspec import to_builtins
 
-from core.commands import ReportProgress
-from core.errors import CallerError, ConfigurationError, StaleAttempt
 from core.executors import process_worker
 from core.executors.base import Parts, Rejected, Suspend, TaskContext
 from core.executors.function import Declared, make_spec
 from core.executors.process import MAX_FRAME, Channel, ProcessExecutor, ProcessFailed, answer, locate
 from core.executors.process_group import living_members
 from core.executors.signature import InputsRefused, Signature
+from core.model.commands import ReportProgress
+from core.model.errors import CallerError, ConfigurationError, StaleAttempt
 from tests.core.executors import functions
 from tests.core.executors.context import Said, make_context
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from core.errors import CallerError
 from core.executors.process_worker import MOST_NAMED, MOST_TOLD, leaves, where
 from core.executors.raised import UNTOLD, ErrorTexts, ForeignError, Told, theirs, told
+from core.model.errors import CallerError
 from tests.core.executors import functions
 
 

@@ -7,15 +7,15 @@ import msgspec
 import pytest
 
 from core.egress import DestinationNotAllowed, Egress, EgressPolicy
-from core.errors import CoreError
 from core.executors.registry import ExecutorRegistry
 from core.executors.rest import INPUT_SCHEMA, CallFailed, RestExecutor, rest_executor_spec
 from core.executors.schema import check_schema, violation
 from core.fetched import AnswerNotReadable
+from core.model.errors import CoreError
+from core.model.task import Cause, TaskStatus
 from core.runner_limits import RunnerLimits
 from core.session import Session
 from core.storage.memory import MemoryStorage
-from core.task import Cause, TaskStatus
 from tests.core.cores import finish, item
 from tests.core.executors.context import make_context
 from tests.core.test_egress import OPEN, canary, replies, silent

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from core.errors import ConfigurationError
 from core.executors.schema import (
     MAX_ERRORS,
     TooCostly,
@@ -15,6 +14,7 @@ from core.executors.schema import (
     quick_violation,
     violation,
 )
+from core.model.errors import ConfigurationError
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDic
 import msgspec
 import pytest
 
-from core.errors import ConfigurationError
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.function import Declared, executor, make_spec
 from core.executors.registry import ExecutorRegistry
 from core.executors.schema import violation
 from core.executors.signature import InputsRefused, signature_of, unwrapped
+from core.model.errors import ConfigurationError
 from tests.core.executors.context import make_context
 
 if TYPE_CHECKING:

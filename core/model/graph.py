@@ -3,9 +3,9 @@
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 
-from core.errors import Problem
-from core.retry import RetryPolicy
-from core.task import On, Task
+from core.model.errors import Problem
+from core.model.retry import RetryPolicy
+from core.model.task import On, Task
 
 MAX_STEPS = 20  # of a cycle that are named
 

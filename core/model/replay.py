@@ -8,7 +8,7 @@ nothing. Values are compared by their length and CRC-32.
 from typing import Generic, TypeVar
 from zlib import crc32
 
-from core.task import Told
+from core.model.task import Told
 
 MOST_TOLD = 1_000  # messages, and artifacts, that are known after an answer; what is beyond is told again
 

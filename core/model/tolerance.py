@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from core.task import On, Task
+from core.model.task import On, Task
 
 
 def tolerated(tasks: Mapping[str, Task], dependents: Mapping[str, Sequence[tuple[str, On]]]) -> dict[str, bool]:

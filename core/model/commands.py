@@ -1,13 +1,13 @@
 """What may be asked of a tree: imperative, and may be refused. Pure data.
 
-`by` is the owner-like name of who asks (`core.owners`), where that is not the tree's owner.
+`by` is the owner-like name of who asks (`core.model.owners`), where that is not the tree's owner.
 """
 
 from typing import Any
 
 from msgspec import Struct
 
-from core.task import Cause, Told
+from core.model.task import Cause, Told
 
 
 class Execute(Struct, frozen=True, gc=False):

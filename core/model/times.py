@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from core.task import Cause, Task
-from core.tree import TaskTree
+from core.model.task import Cause, Task
+from core.model.tree import TaskTree
 
 
 class Limit(NamedTuple):

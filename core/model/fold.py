@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from core import events as e
-from core.events import Recorded
+from core.model import events as e
+from core.model.events import Recorded
 
 # What is said of a task that has ended is made of these; all other events are steps on the way to them.
 KEPT = (

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from core import commands as c
-from core import events as e
-from core.errors import (
+from core.model import commands as c
+from core.model import events as e
+from core.model.errors import (
     IllegalCommand,
     InvalidPlan,
     NothingToRun,
@@ -22,10 +22,10 @@ from core.errors import (
     TaskNotFound,
     TreeIsRunning,
 )
-from core.graph import check_graph
-from core.task import Cause, On, Task, TaskStatus, changed_task, is_met
-from core.times import Limit, deadline_of, of_group, passed
-from core.tree import TaskTree
+from core.model.graph import check_graph
+from core.model.task import Cause, On, Task, TaskStatus, changed_task, is_met
+from core.model.times import Limit, deadline_of, of_group, passed
+from core.model.tree import TaskTree
 
 MAX_CRASHES = 5  # while one task ran alone, in one run; then it is taken for the cause (semantics §9, "poison")
 MAX_ERROR = 4_000  # characters of an error that are kept

@@ -11,12 +11,12 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from core.errors import InvalidPlan, Problem
-from core.graph import check_graph
-from core.integral import enum_words, integral, plain_type, struct_of
-from core.retry import PositiveSeconds, RetryPolicy
-from core.task import Dependency, On, Task
-from core.timestamps import from_timestamp
+from core.model.errors import InvalidPlan, Problem
+from core.model.graph import check_graph
+from core.model.integral import enum_words, integral, plain_type, struct_of
+from core.model.retry import PositiveSeconds, RetryPolicy
+from core.model.task import Dependency, On, Task
+from core.model.timestamps import from_timestamp
 
 MAX_PROBLEMS = 100  # told in one answer; the rest is only counted
 MAX_KEPT = 1_000  # that are kept until then, so that what is told once is not told again

@@ -9,7 +9,7 @@ an executor at its limit holds up nobody else. A start costs O(log n) for each l
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 
-from core.room import Fit, Room
+from core.model.room import Fit, Room
 
 MANY_CALLERS = 1_000  # from here on callers that have nothing in line are forgotten
 MANY_VOID = 64  # void entries of a heap, beside as many as there are valid ones, after which it is made anew

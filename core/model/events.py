@@ -1,7 +1,7 @@
 """What has happened to a tree: the log's entries, in the past tense. They may not be refused.
 
 Pure data. `TaskTree.apply` is the only reader that changes anything because of them. `by` is who asked for it, where
-that was not the tree's owner (`core.owners`).
+that was not the tree's owner (`core.model.owners`).
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from core.task import Cause, TaskStatus, Told
+from core.model.task import Cause, TaskStatus, Told
 
 
 class TreeCreated(Struct, frozen=True, gc=False, omit_defaults=True, tag="tree_created"):
@@ -41,7 +41,7 @@ class TaskStarted(Struct, frozen=True, gc=False, omit_defaults=True, tag="task_s
     """An attempt owns the task. Its resolved inputs are the results of the dependencies but the `absent` ones.
 
     `inputs_from`: of inputs that are not the task's own, the key of the dependency whose result gave each, as
-    `core.inputs.sources_of` bounds them.
+    `core.model.inputs.sources_of` bounds them.
     """
 
     task_id: str

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from core.errors import NoRoom
-from core.jsonscan import most_values
-from core.task import Task
+from core.model.errors import NoRoom
+from core.model.jsonscan import most_values
+from core.model.task import Task
 
 SMALL: Final = 4 * 1024  # bytes: a result of so many may use the reserve
 RESERVE: Final = 0.25  # of each limit, beyond it

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from core.jsonvalue import plain
-from core.task import Task
+from core.model.jsonvalue import plain
+from core.model.task import Task
 
 MOST_SOURCES = 100  # inputs of one attempt of which is recorded where they came from
 LONGEST_SOURCE = 200  # characters of the name of such an input

@@ -1,7 +1,7 @@
 """The task-tree state machine. Pure: no clock, no I/O, no asyncio, no randomness.
 
 A tree changes in one way only: `apply(event)`. What may happen is worked out beforehand, without changing anything,
-by `core.decide`. Beside the tasks the tree keeps what can be derived from them, so that an event costs O(edges
+by `core.model.decide`. Beside the tasks the tree keeps what can be derived from them, so that an event costs O(edges
 it touches).
 """
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from core import events as e
-from core.task import (
+from core.model import events as e
+from core.model.task import (
     TERMINAL,
     TRANSITIONS,
     Cause,
@@ -25,7 +25,7 @@ from core.task import (
     is_met,
     reset,
 )
-from core.tolerance import tolerated
+from core.model.tolerance import tolerated
 
 
 class TaskTree:

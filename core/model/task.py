@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.retry import RetryPolicy
+from core.model.retry import RetryPolicy
 
 ANONYMOUS = "anonymous"  # the owner of everything while the server knows no callers
 
@@ -104,7 +104,7 @@ class Question(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Told(Struct, frozen=True, gc=False):
-    """What a task's executor said before it asked, as `core.replay` knows it again."""
+    """What a task's executor said before it asked, as `core.model.replay` knows it again."""
 
     messages: tuple[int, ...] = ()  # in order
     artifacts: dict[str, tuple[int, int]] = {}  # id -> number and CRC of its pieces

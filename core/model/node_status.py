@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from core import events as e
-from core.events import Event, Recorded
-from core.task import TaskStatus
+from core.model import events as e
+from core.model.events import Event, Recorded
+from core.model.task import TaskStatus
 
 # The status of the task after an event of this type. None: the event itself says it. Types that are absent say nothing.
 _STATUS: Mapping[type, TaskStatus | None] = {

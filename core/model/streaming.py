@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from core import events as e
-from core.events import Recorded
-from core.jsonvalue import plain
-from core.node_status import error_of, node_status
-from core.owners import principal_of, tenant_of
-from core.task import Cause, TaskStatus, TreeHead
-from core.timestamps import to_timestamp
+from core.model import events as e
+from core.model.events import Recorded
+from core.model.jsonvalue import plain
+from core.model.node_status import error_of, node_status
+from core.model.owners import principal_of, tenant_of
+from core.model.task import Cause, TaskStatus, TreeHead
+from core.model.timestamps import to_timestamp
 
 # Events that are absent concern nobody outside.
 _TYPES: Mapping[type, str] = {

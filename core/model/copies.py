@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from core.task import Dependency, Task, TaskStatus
+from core.model.task import Dependency, Task, TaskStatus
 
 _WRITTEN = (
     "id", "owner", "name", "ref", "executor", "user_id", "priority", "inputs", "schemas", "params", "timeout",

@@ -9,7 +9,7 @@ Other tasks wait meanwhile, but no longer than `LONGEST_HOLD` after the start of
 
 from collections.abc import Callable
 
-from core.task import Task
+from core.model.task import Task
 
 SUSPECTED_AFTER = 2  # crashes: most have a cause outside (a kill, a power cut), and happen once
 FIRST_WATCH = 2.0  # seconds
