@@ -77,13 +77,13 @@ from core.egress import Egress, EgressPolicy
 from core.executors.builtin import register_builtins
 from core.executors.command import CommandPolicy
 from core.executors.registry import ExecutorRegistry, default_registry
+from core.loop.turns import Turns
 from core.model.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.model.plan import Limits
 from core.retention import Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import Storage
 from core.storage.sql import SqlStorage
-from core.turns import Turns
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from core.origin import Origin, origin_of_traceback
+from core.loop.origin import Origin, origin_of_traceback
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from core.forks import let_go
+from core.loop.forks import let_go
 
 _ports: list[int | None] = []  # one for each server or command of this process
 _DEFAULTS: dict[int, Any] = {

@@ -36,9 +36,9 @@ from a2a_server.protocol.errors import (
     translate,
 )
 from a2a_server.protocol.versions import check_version
+from core.loop.origin import CALLER
 from core.model.errors import Problem
 from core.model.jsonscan import LONGEST_NUMBER, has_few_values, has_short_numbers, is_shallow, most_values
-from core.origin import CALLER
 
 DEFAULT_MAX_BATCH = 50
 BATCH_BYTES = 16 * 1024 * 1024  # of the responses of one batch, after which its reads are refused

@@ -33,7 +33,7 @@ from a2a_server.proxies import exempt
 from a2a_server.watchdog import Watchdog
 from core import trust
 from core.clock import ClockWatch
-from core.library_hooks import require
+from core.loop.library_hooks import require
 from core.model.errors import ConfigurationError, DatabaseInUse, StorageError
 
 logger = logging.getLogger(__name__)

@@ -20,12 +20,12 @@ from a2a_server.protocol.codec import encode_in_pieces
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.selection import PLACES, SNAPSHOT_BYTES, Selection, last_said, select, select_output
 from a2a_server.translate import OUTPUT, WHOLE, Shown, is_output, kinds, last_word, snapshot
+from core.loop.turns import Turns
 from core.model.events import KINDS, Recorded
 from core.model.node_status import FAILURES
 from core.model.task import TaskStatus, TreeHead
 from core.session import Session
 from core.storage.base import EventPlace, Storage
-from core.turns import Turns
 
 FEW: Final = 10_000  # events of a log that is read whole
 SHORT: Final = 1024 * 1024  # bytes of JSON that it may have

@@ -27,7 +27,7 @@ from a2a_server.protocol.errors import TurnedAway
 from a2a_server.snapshots import Reading, Snapshots, Told, latest, tree_errors
 from a2a_server.translate import STATUSES, tree_error_message, updates
 from core.feed import log_page
-from core.large_values import CHARACTERS, is_small
+from core.loop.large_values import CHARACTERS, is_small
 from core.model import events as e
 from core.model.errors import LogFolded, TaskNotFound
 from core.model.events import Recorded

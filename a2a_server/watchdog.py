@@ -10,7 +10,7 @@ from pathlib import PurePath
 from time import monotonic
 from types import FrameType, TracebackType
 
-from core.origin import callback_of, callers, origin_of
+from core.loop.origin import callback_of, callers, origin_of
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from core.executors.signature import InputsRefused
 from core.executors.threads import ExecutorExit, exit_text
 from core.fetch_room import FetchRooms
 from core.hooks import Hooks
-from core.large_values import copied_in_pieces, is_small, measured_in_pieces
+from core.loop.large_values import copied_in_pieces, is_small, measured_in_pieces
 from core.model.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
 from core.model.errors import CoreError, NoRoom
 from core.model.in_flight import PER_TASK, Holdings, memory_of

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from threading import Thread
 
-from core.turns import Turns
+from core.loop.turns import Turns
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]  # (host, port) -> every address of it, as text
 

@@ -20,6 +20,7 @@ from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.leftovers import Leftovers
 from core.lending import Lending
+from core.loop.origin import ORIGIN, Origin
 from core.model import events as e
 from core.model.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
 from core.model.errors import CoreError
@@ -33,7 +34,6 @@ from core.model.task import Cause, Task
 from core.model.times import deadline_of
 from core.model.tree import TaskTree
 from core.orchestrator import Decision, Orchestrator
-from core.origin import ORIGIN, Origin
 from core.recovery import Recovery, load_again
 from core.reports import Reports
 from core.runner_limits import RunnerLimits

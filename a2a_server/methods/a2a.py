@@ -29,10 +29,10 @@ from a2a_server.protocol.errors import (
 from a2a_server.snapshots import Reading
 from a2a_server.streams import Streams, View
 from a2a_server.translate import STATES, STATUSES, context_of
+from core.loop.pieces import PIECE
 from core.model.errors import Problem
 from core.model.events import Recorded
 from core.model.task import TreeHead
-from core.pieces import PIECE
 from core.session import Session
 from core.storage.base import TreeQuery
 

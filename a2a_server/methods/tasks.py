@@ -42,7 +42,8 @@ from a2a_server.push.configs import Standing
 from a2a_server.push.webhooks import Caller, Webhooks
 from a2a_server.streams import Streams, View
 from a2a_server.task_view import nested, task_object, tree_node
-from core.large_values import is_small
+from core.loop.large_values import is_small
+from core.loop.pieces import in_pieces, some_at_a_time
 from core.model.commands import Execute
 from core.model.decide import decide
 from core.model.errors import Problem, TaskNotFound
@@ -50,7 +51,6 @@ from core.model.plan import Limits
 from core.model.streaming import folded_event, stream_event
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
-from core.pieces import in_pieces, some_at_a_time
 from core.session import Session, needs_caller
 from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Handler, Method
-from core.turns import Turns
+from core.loop.turns import Turns
 
 # What reads many rows, or a whole tree. Each reads from one connection at a time, of which the storage has more.
 LISTS: Final = frozenset(

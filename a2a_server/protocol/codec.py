@@ -20,7 +20,7 @@ from msgspec import Raw, Struct, UnsetType, ValidationError
 from msgspec.structs import FieldInfo, replace
 
 from a2a_server.protocol.errors import InvalidParams
-from core import large_values
+from core.loop import large_values
 from core.model.errors import Problem
 from core.model.integral import enum_words, integral, plain_type
 

@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import PAGE, PushConfig, Standing
-from core.byte_turns import ByteTurns
+from core.loop.byte_turns import ByteTurns
+from core.loop.turns import Turns
 from core.model.errors import TaskNotFound
 from core.model.events import Recorded
 from core.model.task import TreeHead
 from core.storage.base import Storage
-from core.turns import Turns
 
 ON_THEIR_WAY: Final = 128 * 1024 * 1024  # bytes of all deliveries together
 OF_ONE_CALLER: Final = 64 * 1024 * 1024

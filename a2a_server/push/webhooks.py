@@ -24,12 +24,12 @@ from a2a_server.push.configs import (
 )
 from a2a_server.push.outbox import Outbox
 from core.egress import EgressPolicy
+from core.loop.turns import Turns
 from core.model.errors import Problem
 from core.model.task import TaskStatus, TreeHead
 from core.model.timestamps import to_timestamp
 from core.session import Session
 from core.storage.base import Document, DocumentQuery
-from core.turns import Turns
 
 MOST_ACTIVE = (
     20_000  # webhooks that have something to be told: each is in memory, with up to 10 KiB of what was written

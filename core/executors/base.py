@@ -18,7 +18,7 @@ from core.egress import Egress, EgressPolicy
 from core.executors.family import Family
 from core.executors.files import encoded, read_file
 from core.fetched import Room
-from core.large_values import CHARACTERS, is_small, measured_in_pieces
+from core.loop.large_values import CHARACTERS, is_small, measured_in_pieces
 from core.model.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.model.errors import CallerError, ConfigurationError, StorageError
 from core.model.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, to_json_value

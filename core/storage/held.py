@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from core.forks import let_go
+from core.loop.forks import let_go
 from core.model.errors import DatabaseInUse, StorageError
 
 LOGS = ("-wal", "-shm")  # SQLite's files beside the database; what is in the first one may be nowhere else

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import aiosqlite
 
-from core.library_hooks import require
+from core.loop.library_hooks import require
+from core.loop.origin import CALLER
+from core.loop.pieces import in_pieces
 from core.model.errors import AnswerTooLarge, QueryTooLong, StorageError, StorageUnavailable
-from core.origin import CALLER
-from core.pieces import in_pieces
 from core.storage.base import LIST_SECONDS, LOG_BYTES, READS_PER_CALLER
 from core.storage.connections import SharedConnections
 from core.storage.queries import Bound

@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 
+from core.loop.origin import CALLER
+from core.loop.pieces import in_pieces
 from core.model.errors import (
     AnswerTooLarge,
     ConfigurationError,
@@ -26,8 +28,6 @@ from core.model.errors import (
 )
 from core.model.events import Recorded
 from core.model.task import Task, TreeHead
-from core.origin import CALLER
-from core.pieces import in_pieces
 from core.storage import codec, queries, retire, statements, tables
 from core.storage.base import (
     COUNTED,

@@ -10,7 +10,7 @@ import pytest
 from a2a_server import jsonrpc, streams
 from core import attempt
 from core.executors import base
-from core.large_values import CHARACTERS, VALUES
+from core.loop.large_values import CHARACTERS, VALUES
 from core.session import has_ended
 from tests.a2a_server.conftest import Caller, message
 from tests.core.cores import settle

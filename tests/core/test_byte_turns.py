@@ -1,11 +1,11 @@
-"""Bytes shared by key (`core.byte_turns`): who may hold how many, whose turn it is, and who goes away meanwhile."""
+"""Bytes shared by key (`core.loop.byte_turns`): who may hold how many, whose turn it is, and who goes away meanwhile."""
 
 import asyncio
 from contextlib import suppress
 
 import pytest
 
-from core.byte_turns import ByteTurns
+from core.loop.byte_turns import ByteTurns
 from tests.core.cores import settle, virtual_time
 
 

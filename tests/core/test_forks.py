@@ -1,4 +1,4 @@
-"""What a forked child lets go of (`core.forks`), and that a database is among it."""
+"""What a forked child lets go of (`core.loop.forks`), and that a database is among it."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.forks import let_go
+from core.loop.forks import let_go
 from core.storage.sql import SqlStorage
 from tests.storage.samples import created
 

@@ -1,4 +1,4 @@
-"""Large values a piece at a time (`core.large_values`): the same as in one call, and no call that takes long."""
+"""Large values a piece at a time (`core.loop.large_values`): the same as in one call, and no call that takes long."""
 
 import json
 from collections import OrderedDict
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import large_values
-from core.large_values import CHARACTERS, ITEMS, VALUES, copied_in_pieces, encoded, is_small, measured_in_pieces
+from core.loop import large_values
+from core.loop.large_values import CHARACTERS, ITEMS, VALUES, copied_in_pieces, encoded, is_small, measured_in_pieces
 from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, measured
 
 

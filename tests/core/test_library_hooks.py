@@ -5,7 +5,7 @@ from pathlib import Path
 import aiosqlite
 import pytest
 
-from core.library_hooks import require
+from core.loop.library_hooks import require
 from core.model.errors import ConfigurationError
 from core.storage.sql import SqlStorage
 

@@ -1,4 +1,4 @@
-"""Tests of core.origin: for which attempt something runs, seen from a frame and from a traceback."""
+"""Tests of core.loop.origin: for which attempt something runs, seen from a frame and from a traceback."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-from core.origin import ORIGIN, Origin, callback_of, origin_of, origin_of_traceback
+from core.loop.origin import ORIGIN, Origin, callback_of, origin_of, origin_of_traceback
 
 ME = Origin("tree", "task", 2, "work")
 

@@ -1,12 +1,12 @@
-"""Work over many values in pieces (`core.pieces`)."""
+"""Work over many values in pieces (`core.loop.pieces`)."""
 
 import asyncio
 from itertools import pairwise
 
 import pytest
 
-from core import pieces
-from core.pieces import PIECE, in_pieces, some_at_a_time
+from core.loop import pieces
+from core.loop.pieces import PIECE, in_pieces, some_at_a_time
 
 
 class Watch:

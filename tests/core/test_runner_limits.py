@@ -11,10 +11,10 @@ import pytest
 from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
+from core.loop.origin import ORIGIN
 from core.model import events as e
 from core.model.errors import StorageUnavailable
 from core.model.task import Cause, TaskStatus
-from core.origin import ORIGIN
 from core.reports import FIRST_DELAY
 from core.runner import ABANDON_AFTER
 from core.runner_limits import RunnerLimits

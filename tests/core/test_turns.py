@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from core.turns import Turns
+from core.loop.turns import Turns
 
 
 async def held(turns: Turns, key: str, began: asyncio.Queue[str], end: asyncio.Event) -> None:
