@@ -57,7 +57,7 @@ def _part_problems(part: Part, max_file: int) -> Iterator[Problem]:
 
 
 def _wrong_url(url: str) -> str | None:
-    """What keeps it from being fetched whatever is there; where it leads is judged when it is (core.egress)."""
+    """What keeps it from being fetched whatever is there; where it leads is judged when it is (core.outside.egress)."""
     if len(url) > LONGEST_URL:
         return f"is longer than {LONGEST_URL} characters"
     try:

@@ -31,10 +31,10 @@ from a2a_server.forks import kept_from_children
 from a2a_server.handshake import shaking
 from a2a_server.proxies import exempt
 from a2a_server.watchdog import Watchdog
-from core import trust
-from core.clock import ClockWatch
 from core.loop.library_hooks import require
 from core.model.errors import ConfigurationError, DatabaseInUse, StorageError
+from core.outside import trust
+from core.outside.clock import ClockWatch
 
 logger = logging.getLogger(__name__)
 

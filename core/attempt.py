@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
-from core.clock import Clock
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
 from core.executors.files import encoded
@@ -19,7 +18,6 @@ from core.executors.registry import ExecutorRegistry
 from core.executors.schema import TooCostly, quick_violation
 from core.executors.signature import InputsRefused
 from core.executors.threads import ExecutorExit, exit_text
-from core.fetch_room import FetchRooms
 from core.hooks import Hooks
 from core.loop.large_values import copied_in_pieces, is_small, measured_in_pieces
 from core.model.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
@@ -30,6 +28,8 @@ from core.model.jsonvalue import PARTS, NotJson, Verified, copied, measured, ref
 from core.model.plan import unknown_executor
 from core.model.room import Claim
 from core.model.task import Cause, Task
+from core.outside.clock import Clock
+from core.outside.fetch_room import FetchRooms
 
 Measure = Callable[[Any, str, int], tuple[Any, bytes]]
 

@@ -8,7 +8,6 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
-from core.egress import EgressPolicy
 from core.executors.builtin import register_builtins
 from core.executors.registry import default_registry, wanted_executor
 from core.executors.schema import judge_schema
@@ -29,6 +28,7 @@ from core.model.retry import RetryPolicy
 from core.model.streaming import stream_event
 from core.model.task import ANONYMOUS, Cause, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
+from core.outside.egress import EgressPolicy
 from core.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import TaskQuery

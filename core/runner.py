@@ -13,9 +13,7 @@ from typing import Any
 
 from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, start_of, wait_until_ended
 from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
-from core.clock import Clock
 from core.due import Due
-from core.egress import Egress
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.leftovers import Leftovers
@@ -34,6 +32,8 @@ from core.model.task import Cause, Task
 from core.model.times import deadline_of
 from core.model.tree import TaskTree
 from core.orchestrator import Decision, Orchestrator
+from core.outside.clock import Clock
+from core.outside.egress import Egress
 from core.recovery import Recovery, load_again
 from core.reports import Reports
 from core.runner_limits import RunnerLimits

@@ -19,14 +19,11 @@ from msgspec.structs import replace
 from core.attempt import Means
 from core.brought_schemas import BroughtSchemas, judge_rest
 from core.cancelling import STOP_LIMIT
-from core.clock import Clock, SystemClock
-from core.egress import Egress, EgressPolicy
 from core.executors.family import Family
 from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.feed import Feed
-from core.fetch_room import FetchRooms
 from core.home import Home
 from core.model.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.copies import copies, own_ids
@@ -55,6 +52,9 @@ from core.model.plan import (
 )
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.orchestrator import LARGE_TREE, Orchestrator, memory_needed
+from core.outside.clock import Clock, SystemClock
+from core.outside.egress import Egress, EgressPolicy
+from core.outside.fetch_room import FetchRooms
 from core.runner import Runner
 from core.runner_limits import RunnerLimits
 from core.storage.base import Document, Storage

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 
-from core.clock import Clock
+from core.outside.clock import Clock
 
 MANY_TIMERS = 1_000  # from here on timers that nobody needs any more are thrown away
 RUNG_TOGETHER = 200  # timers; those that are due with them ring in the next turns of the event loop

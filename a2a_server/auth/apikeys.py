@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from a2a_server.auth.errors import BadCredential
 from a2a_server.context import Principal
-from core.clock import Clock
 from core.model.errors import CallerError
 from core.model.owners import owner_of
+from core.outside.clock import Clock
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
 KIND = "api_key"

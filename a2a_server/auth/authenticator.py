@@ -12,9 +12,9 @@ from a2a_server.auth.jwt import JwtVerifier
 from a2a_server.auth.settings import JWT, KEY_HEADER, KEYS, AuthSettings
 from a2a_server.context import NOBODY, Principal
 from a2a_server.protocol.errors import Unauthenticated, translate
-from core.clock import Clock
-from core.egress import Egress, EgressPolicy
 from core.model.errors import StorageError
+from core.outside.clock import Clock
+from core.outside.egress import Egress, EgressPolicy
 
 logger = logging.getLogger(__name__)
 

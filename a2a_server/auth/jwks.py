@@ -14,10 +14,10 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey, import_key
 
 from a2a_server.auth.settings import AuthSettings, check_address, is_address
 from a2a_server.protocol.errors import Overloaded
-from core.egress import Egress, Outgoing
-from core.fetched import EgressError
 from core.model.errors import ConfigurationError
 from core.model.jsonscan import has_few_values
+from core.outside.egress import Egress, Outgoing
+from core.outside.fetched import EgressError
 
 logger = logging.getLogger(__name__)
 

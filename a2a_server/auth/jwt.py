@@ -19,8 +19,8 @@ from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.settings import AuthSettings
 from a2a_server.context import Principal
-from core.clock import Clock
 from core.model.owners import owner_of
+from core.outside.clock import Clock
 
 LONGEST_TOKEN = 16 * 1024
 LONGEST_NAME = 300  # characters of a principal or a tenant

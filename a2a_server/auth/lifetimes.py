@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from a2a_server.context import Principal
-from core.clock import Clock
+from core.outside.clock import Clock
 
 Item = TypeVar("Item")
 

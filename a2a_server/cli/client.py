@@ -17,9 +17,9 @@ import typer
 
 from a2a_server.cli import unreachable
 from a2a_server.cli.output import Failure, clean
-from core.content_coding import Decoder, NotDecodable, coding_of
 from core.model.errors import Problem
-from core.trust import trusting
+from core.outside.content_coding import Decoder, NotDecodable, coding_of
+from core.outside.trust import trusting
 
 DEFAULT_URL = "http://127.0.0.1:8000/"
 CALL_TIMEOUT = 60.0  # seconds

@@ -10,8 +10,8 @@ from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method, NoParams
 from a2a_server.protocol.errors import PermissionDenied
-from core.clock import Clock
 from core.model.timestamps import to_timestamp
+from core.outside.clock import Clock
 
 logger = logging.getLogger(__name__)
 

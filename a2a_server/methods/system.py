@@ -5,7 +5,7 @@ from typing import Any
 
 from a2a_server.context import NOBODY, RequestContext
 from a2a_server.jsonrpc import Method, NoParams
-from core.clock import Clock
+from core.outside.clock import Clock
 from core.session import Session
 
 

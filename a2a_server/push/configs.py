@@ -16,8 +16,8 @@ from msgspec import Struct
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.signature import secret_bytes
-from core.egress import EgressPolicy
 from core.model.errors import Problem, StorageError
+from core.outside.egress import EgressPolicy
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
 CONFIG, STANDING, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents

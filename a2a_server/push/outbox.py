@@ -35,13 +35,13 @@ from a2a_server.push.configs import (
 )
 from a2a_server.push.parcels import Ahead, Parcel, Parcels, head_of
 from a2a_server.push.sender import Failed, Sender
-from core.clock import Clock
 from core.loop.origin import CALLER
 from core.model import events as e
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.events import Recorded
 from core.model.shares import FairShares
 from core.model.task import Cause, TreeHead
+from core.outside.clock import Clock
 from core.session import Session, has_ended
 from core.storage.base import Document, DocumentQuery
 

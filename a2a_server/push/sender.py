@@ -7,10 +7,10 @@ from msgspec import Struct
 from a2a_server.push.bodies import TASKS
 from a2a_server.push.configs import SIGNING_SCHEME, PushConfig, Secrets, Vault
 from a2a_server.push.signature import signature_headers
-from core.clock import Clock
-from core.egress import DestinationNotAllowed, Egress, Outgoing
-from core.fetched import EgressError
 from core.model.errors import StorageError
+from core.outside.clock import Clock
+from core.outside.egress import DestinationNotAllowed, Egress, Outgoing
+from core.outside.fetched import EgressError
 
 GONE = 410  # the receiver wants no more (RFC 9110 §15.5.11)
 LONGEST_RETRY_AFTER = 3_600.0  # seconds

@@ -23,11 +23,11 @@ from a2a_server.push.configs import (
     check_config,
 )
 from a2a_server.push.outbox import Outbox
-from core.egress import EgressPolicy
 from core.loop.turns import Turns
 from core.model.errors import Problem
 from core.model.task import TaskStatus, TreeHead
 from core.model.timestamps import to_timestamp
+from core.outside.egress import EgressPolicy
 from core.session import Session
 from core.storage.base import Document, DocumentQuery
 

@@ -14,16 +14,16 @@ from zlib import crc32
 import msgspec
 from msgspec.structs import replace
 
-from core.egress import Egress, EgressPolicy
 from core.executors.family import Family
 from core.executors.files import encoded, read_file
-from core.fetched import Room
 from core.loop.large_values import CHARACTERS, is_small, measured_in_pieces
 from core.model.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.model.errors import CallerError, ConfigurationError, StorageError
 from core.model.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, to_json_value
 from core.model.replay import Replay, key_of, told
 from core.model.task import Task, Told
+from core.outside.egress import Egress, EgressPolicy
+from core.outside.fetched import Room
 
 _OWN = ("inputs", "schemas", "params", "answers", "answer_messages")  # what of a task an executor gets as a copy
 MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk

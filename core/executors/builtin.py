@@ -1,11 +1,11 @@
 """Which executors come with the core."""
 
-from core.egress import EgressPolicy
 from core.executors.aggregate import aggregate_results_spec
 from core.executors.command import CommandPolicy, command_executor_spec
 from core.executors.registry import ExecutorRegistry
 from core.executors.rest import rest_executor_spec
 from core.executors.system_info import system_info_spec
+from core.outside.egress import EgressPolicy
 
 
 def register_builtins(registry: ExecutorRegistry, *, egress: EgressPolicy, command: CommandPolicy | None) -> None:

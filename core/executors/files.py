@@ -5,9 +5,9 @@ from binascii import Error, a2b_base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from core.egress import Egress, Outgoing
-from core.fetched import EgressError, Room
 from core.model.errors import CallerError
+from core.outside.egress import Egress, Outgoing
+from core.outside.fetched import EgressError, Room
 
 
 class FileUnreadable(CallerError):

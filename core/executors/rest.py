@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from core.egress import Egress, EgressPolicy, Outgoing
 from core.executors.base import ExecutorSpec, TaskContext
-from core.fetched import Incoming
 from core.model.errors import CoreError
 from core.model.jsonvalue import Verified
+from core.outside.egress import Egress, EgressPolicy, Outgoing
+from core.outside.fetched import Incoming
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # they change nothing (RFC 9110 §9.2.1), so they need no key

@@ -6,10 +6,10 @@ from msgspec.structs import replace
 from a2a_server.auth import jwks
 from a2a_server.push.configs import PushConfig, Vault
 from a2a_server.push.sender import Failed, Sender
-from core.clock import SystemClock
-from core.egress import Egress
 from core.executors.files import FileUnreadable, read_file
-from core.fetched import EgressError
+from core.outside.clock import SystemClock
+from core.outside.egress import Egress
+from core.outside.fetched import EgressError
 from tests.core.test_ssrf_matrix import Sink, Way, arrive_unguarded, cells, try_every_form
 
 CONFIG = PushConfig(id="c", task_id="t", tree_id="t", owner="o", url="", created_at=0.0)

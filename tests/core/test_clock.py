@@ -1,4 +1,4 @@
-"""Tests of core.clock."""
+"""Tests of core.outside.clock."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from core.clock import ClockWatch, SystemClock, boot_nanoseconds
+from core.outside.clock import ClockWatch, SystemClock, boot_nanoseconds
 
 
 def test_ids_are_version_7_and_carry_the_time() -> None:

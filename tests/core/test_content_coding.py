@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from core.content_coding import STEP, Decoder, NotDecodable, coding_of
+from core.outside.content_coding import STEP, Decoder, NotDecodable, coding_of
 
 TEXT = b"hello " * 1000
 RAW = zlib.compressobj(wbits=-zlib.MAX_WBITS)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from core import egress, trust
-from core.egress import (
+from core.model.errors import ConfigurationError
+from core.outside import egress, trust
+from core.outside.egress import (
     DestinationNotAllowed,
     Egress,
     EgressPolicy,
@@ -22,10 +23,9 @@ from core.egress import (
     is_forbidden,
     parse_allowance,
 )
-from core.fetched import AnswerNotReadable, EgressError, ResponseTooLarge
-from core.model.errors import ConfigurationError
-from core.names import NameLookups
-from core.wire import MAX_HEAD, Wire
+from core.outside.fetched import AnswerNotReadable, EgressError, ResponseTooLarge
+from core.outside.names import NameLookups
+from core.outside.wire import MAX_HEAD, Wire
 
 FORBIDDEN_ADDRESSES = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.255 127.0.0.1 127.1.2.3 168.63.129.16

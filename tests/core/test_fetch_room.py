@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from core.fetch_room import COPIES, FREE, FetchRoom, FetchRooms
 from core.model.errors import NoRoom
 from core.model.in_flight import ByteBudget
+from core.outside.fetch_room import COPIES, FREE, FetchRoom, FetchRooms
 from tests.core.cores import virtual_time
 
 LARGE = 1024 * 1024

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from core import fetched
-from core.fetched import AnswerNotReadable, Incoming, ResponseTooLarge, read_body
 from core.model.errors import CoreError
+from core.outside import fetched
+from core.outside.fetched import AnswerNotReadable, Incoming, ResponseTooLarge, read_body
 
 GZIP = {"content-encoding": "gzip"}
 

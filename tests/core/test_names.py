@@ -1,4 +1,4 @@
-"""Look-ups of host names: bounded, timed, and shared fairly by caller (`core.names`)."""
+"""Look-ups of host names: bounded, timed, and shared fairly by caller (`core.outside.names`)."""
 
 import asyncio
 import socket
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.egress import Egress, EgressError, EgressPolicy, Outgoing
-from core.names import NameLookups, system_resolver
+from core.outside.egress import Egress, EgressError, EgressPolicy, Outgoing
+from core.outside.names import NameLookups, system_resolver
 
 
 class SlowNames:

@@ -17,10 +17,10 @@ import httpcore2
 import httpx2
 import pytest
 
-from core.egress import Egress, EgressPolicy, Outgoing
 from core.executors.rest import RestExecutor
-from core.fetched import EgressError
 from core.model.errors import CoreError
+from core.outside.egress import Egress, EgressPolicy, Outgoing
+from core.outside.fetched import EgressError
 from tests.core.executors.context import make_context
 
 PUBLIC = "93.184.216.34"  # an address that the guard lets through; the front server answers for it

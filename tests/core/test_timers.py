@@ -8,7 +8,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clock import SystemClock
+from core.outside.clock import SystemClock
 from core.timers import RUNG_TOGETHER, Timer, Timers
 
 NOW = 1_000_000.0

@@ -3,8 +3,8 @@
 import httpcore2
 import pytest
 
-from core.fetched import ResponseTooLarge
-from core.wire import HEAD_PIECE, MAX_HEAD, Metered, Wire
+from core.outside.fetched import ResponseTooLarge
+from core.outside.wire import HEAD_PIECE, MAX_HEAD, Metered, Wire
 
 
 class Stream(httpcore2.AsyncNetworkStream):

@@ -16,10 +16,10 @@ from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Caller, Enrolled, Webhooks
 from a2a_server.v0_3.dialect import A2A_0_3
-from core.egress import DestinationNotAllowed, EgressPolicy, FetchTimeout, Outgoing
-from core.fetched import EgressError, Incoming
 from core.model.errors import TaskNotFound
 from core.model.task import ANONYMOUS, TaskStatus
+from core.outside.egress import DestinationNotAllowed, EgressPolicy, FetchTimeout, Outgoing
+from core.outside.fetched import EgressError, Incoming
 from core.session import Session
 from tests.simulation.ledger import CUT, GONE, TAKEN, Attempt, Hook
 from tests.simulation.world import Crash, Violation, World

@@ -15,8 +15,8 @@ from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.jwt import JwtVerifier
 from a2a_server.context import NOBODY
 from a2a_server.protocol.errors import Overloaded, Unauthenticated
-from core.egress import EgressPolicy
 from core.model.errors import ConfigurationError, StorageUnavailable
+from core.outside.egress import EgressPolicy
 from core.storage.base import Document
 from core.storage.memory import MemoryStorage
 from tests.a2a_server.auth.clocks import SetClock

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from a2a_server.auth.jwks import BETWEEN, FRESH, MOST_KEYS, STALE, PublicKeys, make_public_keys, parse_keys
 from a2a_server.protocol.errors import Overloaded
-from core.egress import DestinationNotAllowed, Egress, EgressPolicy, Outgoing
-from core.fetched import EgressError, Incoming
 from core.model.errors import ConfigurationError
+from core.outside.egress import DestinationNotAllowed, Egress, EgressPolicy, Outgoing
+from core.outside.fetched import EgressError, Incoming
 from tests.a2a_server.auth.tokens import EC, ED, ISSUER, RSA, SETTINGS, jwks
 
 

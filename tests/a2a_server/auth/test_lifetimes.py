@@ -7,7 +7,7 @@ import pytest
 
 from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.context import Principal
-from core.clock import SystemClock
+from core.outside.clock import SystemClock
 from tests.a2a_server.auth.clocks import SetClock
 
 

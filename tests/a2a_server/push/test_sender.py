@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from a2a_server.push.configs import PushConfig, Secrets, Vault
 from a2a_server.push.sender import Failed, Sender
 from a2a_server.push.signature import signature
-from core.egress import DestinationNotAllowed, Outgoing
-from core.fetched import EgressError, Incoming
+from core.outside.egress import DestinationNotAllowed, Outgoing
+from core.outside.fetched import EgressError, Incoming
 
 SECRET = "whsec_" + b64encode(b"k" * 32).decode()
 CONFIG = PushConfig(id="c", task_id="t", tree_id="t", owner="o", url="https://example.com/hook", created_at=1.0)

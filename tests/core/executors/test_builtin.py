@@ -1,11 +1,11 @@
 """Which executors come with the core."""
 
-from core.egress import EgressPolicy
 from core.executors.builtin import register_builtins
 from core.executors.command import CommandPolicy
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
 from core.executors.schema import check_schema
+from core.outside.egress import EgressPolicy
 
 WITHOUT_COMMANDS = ["aggregate_results_executor", "rest_executor", "system_info_executor"]
 

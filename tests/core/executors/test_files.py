@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from core.egress import Egress, EgressPolicy
 from core.executors.base import OutputRefused, Parts
 from core.executors.files import FileUnreadable, read_file
 from core.executors.function import executor, register_executor
@@ -17,6 +16,7 @@ from core.model.commands import AddArtifact
 from core.model.errors import CallerError
 from core.model.jsonvalue import NotJson
 from core.model.task import TaskStatus
+from core.outside.egress import Egress, EgressPolicy
 from core.session import Session
 from core.storage.memory import MemoryStorage
 from tests.core.executors import functions

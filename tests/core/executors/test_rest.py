@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.egress import DestinationNotAllowed, Egress, EgressPolicy
 from core.executors.registry import ExecutorRegistry
 from core.executors.rest import INPUT_SCHEMA, CallFailed, RestExecutor, rest_executor_spec
 from core.executors.schema import check_schema, violation
-from core.fetched import AnswerNotReadable
 from core.model.errors import CoreError
 from core.model.task import Cause, TaskStatus
+from core.outside.egress import DestinationNotAllowed, Egress, EgressPolicy
+from core.outside.fetched import AnswerNotReadable
 from core.runner_limits import RunnerLimits
 from core.session import Session
 from core.storage.memory import MemoryStorage

@@ -18,11 +18,11 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from core.fetched import EgressError, Incoming, ResponseTooLarge, Room, read_body
 from core.model.errors import ConfigurationError
-from core.names import NameLookups, Resolver, system_resolver
-from core.trust import trusting
-from core.wire import MAX_HEAD, Metered, Wire
+from core.outside.fetched import EgressError, Incoming, ResponseTooLarge, Room, read_body
+from core.outside.names import NameLookups, Resolver, system_resolver
+from core.outside.trust import trusting
+from core.outside.wire import MAX_HEAD, Metered, Wire
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

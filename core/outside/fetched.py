@@ -12,10 +12,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from core.content_coding import STEP, Decoder, NotDecodable, coding_of
 from core.model.errors import CoreError
 from core.model.jsonscan import LONGEST_NUMBER, has_short_numbers, most_values, values_by_piece
 from core.model.jsonvalue import MAX_DEPTH, is_too_deep
+from core.outside.content_coding import STEP, Decoder, NotDecodable, coding_of
 
 MAX_PARTS: Final = 80_000  # of one body as it comes: each costs time, however small it is
 PARTS_AT_ONCE: Final = 32  # that are read before others have their turn

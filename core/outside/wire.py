@@ -5,7 +5,7 @@ from typing import Any
 
 import httpcore2
 
-from core.fetched import ResponseTooLarge
+from core.outside.fetched import ResponseTooLarge
 
 MAX_HEAD = 32 * 1024  # bytes of an answer's head, and of what comes before it
 HEAD_PIECE = 8 * 1024  # bytes of it that are read at once: each may be full of messages, which cost time
