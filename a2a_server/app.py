@@ -73,8 +73,8 @@ from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.v0_3.rest import binding as v0_3_binding
 from a2a_server.well_known import WellKnown
-from core.executors.builtin import register_builtins
-from core.executors.command import CommandPolicy
+from core.executors.builtins.command import CommandPolicy
+from core.executors.builtins.registration import register_builtins
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.loop.turns import Turns
 from core.model.errors import CallerError, ConfigurationError, Problem, StorageError

@@ -11,6 +11,7 @@ from typing import Any
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
 from core.executors.files import encoded
+from core.executors.hooks import Hooks
 from core.executors.judges import Judges, Undecided
 from core.executors.process_worker import leaves
 from core.executors.raised import ErrorTexts, theirs, told
@@ -18,7 +19,6 @@ from core.executors.registry import ExecutorRegistry
 from core.executors.schema import TooCostly, quick_violation
 from core.executors.signature import InputsRefused
 from core.executors.threads import ExecutorExit, exit_text
-from core.hooks import Hooks
 from core.loop.large_values import copied_in_pieces, is_small, measured_in_pieces
 from core.model.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
 from core.model.errors import CoreError, NoRoom

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
-from core.executors.builtin import register_builtins
+from core.executors.builtins.registration import register_builtins
 from core.executors.registry import default_registry, wanted_executor
 from core.executors.schema import judge_schema
 from core.model.errors import ConfigurationError, InvalidPlan, NothingToRun, Problem, TaskNotFound

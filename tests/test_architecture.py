@@ -28,7 +28,13 @@ LAYERS = (
     ("core.outside.fetched",),
     ("core.outside.wire",),
     ("core.model.task",),
-    ("core.model.commands", "core.model.copies", "core.model.events", "core.hooks", "core.loop.library_hooks"),
+    (
+        "core.model.commands",
+        "core.model.copies",
+        "core.model.events",
+        "core.executors.hooks",
+        "core.loop.library_hooks",
+    ),
     ("core.model.fold", "core.model.in_flight", "core.model.node_status"),
     (
         "core.model.inputs",
@@ -173,7 +179,7 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("core.executors.process_worker", "run"): "a function in a process of its own: raised again in the parent",
     ("core.executors.process_worker", "_described"): "a foreign exception's `__str__`: its type is told",
     ("core.executors.threads", "_tell_of"): "a function in a thread: raised again where it is awaited",
-    ("core.hooks", "_call_safely"): "a user's post hook: what has happened must not change",
+    ("core.executors.hooks", "_call_safely"): "a user's post hook: what has happened must not change",
     ("core.runner", "_run"): "the runner: a bug of ours must not leave a task running for ever",
     ("core.storage.writer", "_write"): "the writer's thread: callers must not wait for ever",
 }

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from core.executors.base import ExecutorSpec
-from core.hooks import Hooks
+from core.executors.hooks import Hooks
 from core.model.errors import ConfigurationError
 
 

@@ -1,4 +1,4 @@
-"""Tests of core.hooks, in whole cores."""
+"""Tests of core.executors.hooks, in whole cores."""
 
 import asyncio
 import logging

@@ -7,8 +7,8 @@ import pytest
 
 from core import attempt
 from core.executors import base
-from core.executors.aggregate import aggregate_results_spec
 from core.executors.base import Rejected, TaskContext
+from core.executors.builtins.aggregate import aggregate_results_spec
 from core.model import events as e
 from core.model.errors import StaleAttempt, StorageError, StorageUnavailable
 from core.model.jsonvalue import measured

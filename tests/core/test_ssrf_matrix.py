@@ -17,7 +17,7 @@ import httpcore2
 import httpx2
 import pytest
 
-from core.executors.rest import RestExecutor
+from core.executors.builtins.rest import RestExecutor
 from core.model.errors import CoreError
 from core.outside.egress import Egress, EgressPolicy, Outgoing
 from core.outside.fetched import EgressError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.executors.aggregate import INPUT_SCHEMA, OUTPUT_SCHEMA, AggregateExecutor
+from core.executors.builtins.aggregate import INPUT_SCHEMA, OUTPUT_SCHEMA, AggregateExecutor
 from core.executors.schema import check_schema, violation
 from tests.core.executors.context import make_context
 

@@ -1,7 +1,7 @@
 """Which executors come with the core."""
 
-from core.executors.builtin import register_builtins
-from core.executors.command import CommandPolicy
+from core.executors.builtins.command import CommandPolicy
+from core.executors.builtins.registration import register_builtins
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
 from core.executors.schema import check_schema

@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from core.executors import command, process_group
-from core.executors.command import CommandFailed, CommandPolicy, command_executor_spec
+from core.executors import process_group
+from core.executors.builtins import command
+from core.executors.builtins.command import CommandFailed, CommandPolicy, command_executor_spec
 from core.executors.family import Family
 from core.executors.process_group import ProcessGroup, living_members, start, uninterrupted
 from core.executors.schema import check_schema, violation

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from core.executors.builtins.rest import INPUT_SCHEMA, CallFailed, RestExecutor, rest_executor_spec
 from core.executors.registry import ExecutorRegistry
-from core.executors.rest import INPUT_SCHEMA, CallFailed, RestExecutor, rest_executor_spec
 from core.executors.schema import check_schema, violation
 from core.model.errors import CoreError
 from core.model.task import Cause, TaskStatus

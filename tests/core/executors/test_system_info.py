@@ -5,9 +5,9 @@ from typing import Any
 import psutil
 import pytest
 
-from core.executors import system_info
+from core.executors.builtins import system_info
+from core.executors.builtins.system_info import INPUT_SCHEMA, OUTPUT_SCHEMA, SystemInfoExecutor
 from core.executors.schema import check_schema, violation
-from core.executors.system_info import INPUT_SCHEMA, OUTPUT_SCHEMA, SystemInfoExecutor
 from tests.core.executors.context import make_context
 
 

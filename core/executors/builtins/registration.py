@@ -1,10 +1,10 @@
 """Which executors come with the core."""
 
-from core.executors.aggregate import aggregate_results_spec
-from core.executors.command import CommandPolicy, command_executor_spec
+from core.executors.builtins.aggregate import aggregate_results_spec
+from core.executors.builtins.command import CommandPolicy, command_executor_spec
+from core.executors.builtins.rest import rest_executor_spec
+from core.executors.builtins.system_info import system_info_spec
 from core.executors.registry import ExecutorRegistry
-from core.executors.rest import rest_executor_spec
-from core.executors.system_info import system_info_spec
 from core.outside.egress import EgressPolicy
 
 
