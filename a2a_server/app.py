@@ -80,7 +80,7 @@ from core.loop.turns import Turns
 from core.model.errors import CallerError, ConfigurationError, Problem, StorageError
 from core.model.plan import Limits
 from core.outside.egress import Egress, EgressPolicy
-from core.retention import Retention, RetentionTimes
+from core.run.retention import Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import Storage
 from core.storage.sql import SqlStorage

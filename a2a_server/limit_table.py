@@ -17,12 +17,12 @@ from a2a_server.methods import idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.streams import CACHE_BYTES
-from core import brought_schemas, feed, lending, runner
 from core.executors import judges, schema
 from core.loop import large_values
 from core.model import in_flight, inputs, jsonscan, plan, quarantine, replay
 from core.model.decide import MAX_CRASHES
 from core.outside import egress, fetch_room, fetched, names, wire
+from core.run import brought_schemas, feed, lending, runner
 from core.storage import base
 
 Group = Literal[

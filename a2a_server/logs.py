@@ -15,7 +15,7 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO core.runner: …`; the lines of a traceback follow, indented.
+    """`2026-01-31T12:00:00.000Z INFO core.run.runner: …`; the lines of a traceback follow, indented.
 
     A line that is not indented begins a record: no text of a caller can look like one.
     """

@@ -2,7 +2,7 @@
 
 from a2a_server.config import Config
 from core.model.owners import tenant_of
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 
 SHARE = 2  # a caller who is identified may hold one slot of so many
 

@@ -26,7 +26,6 @@ from a2a_server.protocol.codec import encode, encode_in_pieces, one_line
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.snapshots import Reading, Snapshots, Told, latest, tree_errors
 from a2a_server.translate import STATUSES, tree_error_message, updates
-from core.feed import log_page
 from core.loop.large_values import CHARACTERS, is_small
 from core.model import events as e
 from core.model.errors import LogFolded, TaskNotFound
@@ -34,6 +33,7 @@ from core.model.events import Recorded
 from core.model.node_status import ENDS, node_status
 from core.model.streaming import folded_event, stream_event
 from core.model.task import TaskStatus, TreeHead
+from core.run.feed import log_page
 from core.session import Session, has_ended
 
 CACHE_BYTES = 16 * 1024 * 1024

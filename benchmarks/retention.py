@@ -14,7 +14,7 @@ from typing import Any
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.model.plan import Limits
-from core.retention import Retention, RetentionTimes
+from core.run.retention import Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import TreeQuery
 from core.storage.sql import SqlStorage

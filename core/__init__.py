@@ -7,7 +7,7 @@ from core.executors.registry import ExecutorRegistry, default_registry
 from core.manager import TaskManager, TaskRepository, TaskTreeNode, create_session
 from core.model.errors import CoreError, InvalidPlan, TaskNotFound
 from core.model.task import Dependency, Task, TaskStatus
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 from core.session import Session
 
 __all__ = [

@@ -29,7 +29,7 @@ from core.model.streaming import stream_event
 from core.model.task import ANONYMOUS, Cause, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
 from core.outside.egress import EgressPolicy
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage

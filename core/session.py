@@ -16,14 +16,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.attempt import Means
-from core.brought_schemas import BroughtSchemas, judge_rest
-from core.cancelling import STOP_LIMIT
 from core.executors.family import Family
 from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
-from core.feed import Feed
 from core.home import Home
 from core.model.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.copies import copies, own_ids
@@ -51,14 +47,18 @@ from core.model.plan import (
     unknown_executor,
 )
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
-from core.orchestrator import LARGE_TREE, Orchestrator, memory_needed
 from core.outside.clock import Clock, SystemClock
 from core.outside.egress import Egress, EgressPolicy
 from core.outside.fetch_room import FetchRooms
-from core.runner import Runner
-from core.runner_limits import RunnerLimits
+from core.run.attempt import Means
+from core.run.brought_schemas import BroughtSchemas, judge_rest
+from core.run.cancelling import STOP_LIMIT
+from core.run.feed import Feed
+from core.run.orchestrator import LARGE_TREE, Orchestrator, memory_needed
+from core.run.runner import Runner
+from core.run.runner_limits import RunnerLimits
+from core.run.stored import StoredBytes
 from core.storage.base import Document, Storage
-from core.stored import StoredBytes
 
 logger = logging.getLogger(__name__)
 

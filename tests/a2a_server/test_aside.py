@@ -9,10 +9,11 @@ import pytest
 
 from a2a_server import jsonrpc, rest
 from a2a_server.aside import LARGE, MANY, Aside
-from core import attempt, orchestrator, session
-from core.attempt import LARGE_RESULT
+from core import session
 from core.model.in_flight import memory_of
-from core.orchestrator import LARGE_TREE
+from core.run import attempt, orchestrator
+from core.run.attempt import LARGE_RESULT
+from core.run.orchestrator import LARGE_TREE
 from tests.a2a_server.conftest import RunningServer, message
 from tests.a2a_server.test_streams import rpc
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from a2a_server import jsonrpc, streams
-from core import attempt
 from core.executors import base
 from core.loop.large_values import CHARACTERS, VALUES
+from core.run import attempt
 from core.session import has_ended
 from tests.a2a_server.conftest import Caller, message
 from tests.core.cores import settle

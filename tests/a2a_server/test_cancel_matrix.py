@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from core import cancelling
 from core.executors.base import TaskContext
 from core.executors.function import executor
+from core.run import cancelling
 from tests.a2a_server import cancelled_functions
 from tests.a2a_server.conftest import RunningServer, message, running
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from a2a_server import snapshots, streams
 from a2a_server.limits import Permit
 from a2a_server.translate import CONVERSATION, OUTPUT, snapshot
-from core.feed import Feed
 from core.model import events as e
 from core.model.events import KINDS, Event, Recorded
 from core.model.fold import KEPT, fold
 from core.model.task import Cause, TaskStatus, TreeHead
-from core.retention import Retention, RetentionTimes
+from core.run.feed import Feed
+from core.run.retention import Retention, RetentionTimes
 from core.session import has_ended
 from tests.a2a_server.conftest import (
     Caller,

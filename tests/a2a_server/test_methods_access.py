@@ -16,9 +16,9 @@ from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.task import TERMINAL, Task
+from core.run.stored import StoredBytes
 from core.storage.base import COUNTED
 from core.storage.memory import MemoryStorage
-from core.stored import StoredBytes
 from tests.storage.samples import created, finished
 
 ANN = Principal(id="ann", tenant="acme", owner="o-ann")

@@ -11,7 +11,7 @@ from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.model.events import Event, Recorded
 from core.model.task import Task, TreeHead
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Append, Storage
 from core.storage.memory import MemoryStorage

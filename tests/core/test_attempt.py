@@ -1,4 +1,4 @@
-"""Tests of core.attempt: executors get copies of what is stored, and keep nothing of what is stored of theirs."""
+"""Tests of core.run.attempt: executors get copies of what is stored, and keep nothing of what is stored of theirs."""
 
 from collections.abc import Callable
 from typing import Any

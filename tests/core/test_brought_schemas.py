@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from core import brought_schemas
-from core.brought_schemas import BroughtSchemas
 from core.executors.judges import Judges
 from core.executors.schema import judge_schema
 from core.model.errors import InvalidPlan
 from core.model.task import Cause, TaskStatus
+from core.run import brought_schemas
+from core.run.brought_schemas import BroughtSchemas
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
 from tests.core.cores import Bench, begin, finish, item, tasks_of

@@ -1,4 +1,4 @@
-"""Tests of core.due: the times of groups and of those that wait for a slot, in whole cores."""
+"""Tests of core.run.due: the times of groups and of those that wait for a slot, in whole cores."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from core.model import events as e
 from core.model.task import Cause, TaskStatus
 from core.model.timestamps import from_timestamp, to_timestamp
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 from core.session import has_ended
 from tests.core.cores import EPOCH, Bench, begin, finish, item, kill, tasks_of, until_event, virtual_time
 from tests.core.test_runner import elapsed

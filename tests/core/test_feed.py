@@ -1,14 +1,14 @@
-"""Tests of core.feed: followers read the log from their own cursors."""
+"""Tests of core.run.feed: followers read the log from their own cursors."""
 
 import asyncio
 
 import pytest
 
-from core.feed import PAGE, TAIL, TAIL_BYTES, Feed
 from core.model import events as e
 from core.model.errors import LogFolded, StorageError, TaskNotFound
 from core.model.events import Recorded
 from core.model.task import Task, TaskStatus, TreeHead
+from core.run.feed import PAGE, TAIL, TAIL_BYTES, Feed
 from core.storage.base import Append, LogPart
 from core.storage.memory import MemoryStorage
 from tests.core.cores import settle, virtual_time
@@ -290,7 +290,7 @@ async def test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_any
 ) -> None:
     log = await new_log()
     await log.write(1, publish=False)
-    monkeypatch.setattr("core.feed.TAILS_BYTES", 10_000)
+    monkeypatch.setattr("core.run.feed.TAILS_BYTES", 10_000)
     with log.feed.held("other"):
         other = Recorded(
             tree_id="other", seq=1, at=0.0, name="o", tree_status=TaskStatus.IN_PROGRESS,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from core.model.errors import IllegalCommand, NoRoom, StorageUnavailable
 from core.model.in_flight import SMALL, ByteBudget, Holdings, memory_of, memory_of_tasks
 from core.model.task import Cause, Task, TaskStatus
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from tests.core.cores import Bench, begin, finish, item, tasks_of, virtual_time
 

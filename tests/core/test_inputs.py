@@ -108,7 +108,7 @@ async def test_inputs_with_one_name_are_a_warning_that_names_both_dependencies(
     async with Bench().session() as session:
         one, two = item("one", result={"x": 1, "y": 1}), item("two", result={"x": 2, "y": 2})
         await finish(session, one, two, item("both", "work", "one", "two", inputs={"y": "own"}))
-    (record,) = [each for each in caplog.records if each.name == "core.attempt" and each.levelname == "WARNING"]
+    (record,) = [each for each in caplog.records if each.name == "core.run.attempt" and each.levelname == "WARNING"]
     assert record.getMessage().endswith(
         "have the same name: the field 'x' of 'one' is replaced by the field 'x' of 'two'"
     )

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from core.executors.base import TaskContext
 from core.executors.function import executor
-from core.lending import MAX_NESTED
 from core.manager import TaskManager, TaskTreeNode
 from core.model.task import Task, TaskStatus
-from core.runner_limits import RunnerLimits
+from core.run.lending import MAX_NESTED
+from core.run.runner_limits import RunnerLimits
 from tests.core.cores import Bench, VirtualLoop, settle, virtual_time
 
 

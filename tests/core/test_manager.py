@@ -21,7 +21,7 @@ from core import (
 )
 from core.model.errors import ConfigurationError, IllegalCommand, StorageError, StorageUnavailable, TreeIsRunning
 from core.model.task import Task, TreeHead
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 from tests.core.cores import Bench, kill, settle, virtual_time
 
 

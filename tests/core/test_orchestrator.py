@@ -1,11 +1,10 @@
-"""Tests of core.orchestrator: decide, append, apply, tell; and what happens when an append fails."""
+"""Tests of core.run.orchestrator: decide, append, apply, tell; and what happens when an append fails."""
 
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from core.feed import Feed
 from core.model import commands as c
 from core.model import events as e
 from core.model.errors import (
@@ -21,7 +20,8 @@ from core.model.in_flight import ByteBudget, Holdings
 from core.model.plan import Plan
 from core.model.task import Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
-from core.orchestrator import MAX_CONFLICTS, Orchestrator
+from core.run.feed import Feed
+from core.run.orchestrator import MAX_CONFLICTS, Orchestrator
 from core.storage.base import Document
 from tests.core.cores import FaultyStorage, LoopClock, settle, virtual_time
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from core import attempt
 from core.executors import base
 from core.executors.base import Rejected, TaskContext
 from core.executors.builtins.aggregate import aggregate_results_spec
@@ -13,7 +12,8 @@ from core.model import events as e
 from core.model.errors import StaleAttempt, StorageError, StorageUnavailable
 from core.model.jsonvalue import measured
 from core.model.task import TaskStatus
-from core.runner_limits import RunnerLimits
+from core.run import attempt
+from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from tests.core.cores import Bench, FaultyStorage, begin, finish, item, settle, tasks_of, virtual_time
 

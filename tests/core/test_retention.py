@@ -1,4 +1,4 @@
-"""Tests of core.retention, in virtual time: trees that have ended are folded and removed, and nothing else is."""
+"""Tests of core.run.retention, in virtual time: trees that have ended are folded and removed, and nothing else is."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.task import TaskStatus, TreeHead
-from core.retention import BATCH_ROWS, DOUBLED_AFTER, LONGEST_PAUSE, MOST_ROWS, PAGE, Retention, RetentionTimes
+from core.run.retention import BATCH_ROWS, DOUBLED_AFTER, LONGEST_PAUSE, MOST_ROWS, PAGE, Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import EndedQuery, EndedTree, LogPart, TreeQuery
 from core.storage.memory import MemoryStorage

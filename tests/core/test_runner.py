@@ -1,19 +1,19 @@
-"""Tests of core.runner and core.attempt: whole cores in virtual time; timers cost nothing and nothing is slept."""
+"""Tests of core.run.runner and core.run.attempt: whole cores in virtual time; timers cost nothing and nothing is slept."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from core.attempt import STOP_GRACE
-from core.cancelling import STOP_LIMIT
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.model import events as e
 from core.model.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
 from core.model.quarantine import FIRST_WATCH, LONGEST_HOLD
 from core.model.task import Cause, Task, TaskStatus
 from core.model.timestamps import to_timestamp
-from core.runner_limits import RunnerLimits
+from core.run.attempt import STOP_GRACE
+from core.run.cancelling import STOP_LIMIT
+from core.run.runner_limits import RunnerLimits
 from core.session import has_ended
 from tests.core.cores import EPOCH, Bench, begin, finish, item, kill, settle, tasks_of, until_event, virtual_time
 

@@ -10,8 +10,8 @@ from core.model import events as e
 from core.model.errors import ConfigurationError, StorageUnavailable
 from core.model.task import Cause, TaskStatus
 from core.model.tree import TaskTree
-from core.runner import MAX_UNSTORED
-from core.runner_limits import RunnerLimits
+from core.run.runner import MAX_UNSTORED
+from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from tests.core.cores import Bench, FaultyStorage, item, kill, rooted, settle, tasks_of, virtual_time
 

@@ -12,11 +12,11 @@ from core.model.commands import Execute
 from core.model.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
 from core.model.task import Cause, TaskStatus
 from core.model.timestamps import to_timestamp
-from core.runner import MAX_VOID
-from core.runner_limits import RunnerLimits
+from core.run.runner import MAX_VOID
+from core.run.runner_limits import RunnerLimits
+from core.run.timers import MANY_TIMERS
 from core.session import has_ended
 from core.storage.base import Append
-from core.timers import MANY_TIMERS
 from tests.core.cores import (
     EPOCH,
     Bench,

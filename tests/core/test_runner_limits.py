@@ -1,4 +1,4 @@
-"""Tests of core.runner with core.leftovers, core.time_limits and core.reports: shares, time, and what does not stop."""
+"""Tests of core.run.runner with core.run.leftovers, core.run.time_limits and core.run.reports: shares, time, and what does not stop."""
 
 import asyncio
 import logging
@@ -15,9 +15,9 @@ from core.loop.origin import ORIGIN
 from core.model import events as e
 from core.model.errors import StorageUnavailable
 from core.model.task import Cause, TaskStatus
-from core.reports import FIRST_DELAY
-from core.runner import ABANDON_AFTER
-from core.runner_limits import RunnerLimits
+from core.run.reports import FIRST_DELAY
+from core.run.runner import ABANDON_AFTER
+from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
 from tests.core.cores import (

@@ -9,7 +9,7 @@ from core.model import events as e
 from core.model.copies import copies
 from core.model.errors import IllegalCommand, InvalidPlan, TaskNotCancelable, TaskNotFound, TreeIsRunning
 from core.model.task import Dependency, Task, TaskStatus, TreeHead
-from core.orchestrator import LARGE_TREE
+from core.run.orchestrator import LARGE_TREE
 from core.session import Session, has_ended, needs_caller
 from tests.core.cores import Bench, begin, item, rooted, settle, tasks_of, until_event, virtual_time
 

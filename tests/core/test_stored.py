@@ -1,4 +1,4 @@
-"""The quota of stored bytes (`core.stored`): counted once, added to, and counted again only where it matters."""
+"""The quota of stored bytes (`core.run.stored`): counted once, added to, and counted again only where it matters."""
 
 import asyncio
 from collections import Counter
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import QuotaExceeded
+from core.run.stored import RECOUNT, StoredBytes
 from core.storage.memory import MemoryStorage
 from core.storage.sql import SqlStorage
-from core.stored import RECOUNT, StoredBytes
 from tests.storage.samples import created
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from core.executors.base import TaskContext
 from core.model.errors import CallerError, StorageUnavailable
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Append
 from tests.core.cores import Bench, FaultyStorage, item, rooted, settle, virtual_time

@@ -1,4 +1,4 @@
-"""Tests of core.timers: each timer rings once, in order, and many at one moment leave the event loop free."""
+"""Tests of core.run.timers: each timer rings once, in order, and many at one moment leave the event loop free."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.outside.clock import SystemClock
-from core.timers import RUNG_TOGETHER, Timer, Timers
+from core.run.timers import RUNG_TOGETHER, Timer, Timers
 
 NOW = 1_000_000.0
 

@@ -19,10 +19,10 @@ import psutil
 from a2a_server.app import Application, build
 from a2a_server.config import Config
 from a2a_server.context import RequestContext
-from core import retention
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.outside.clock import SystemClock
+from core.run import retention
 from core.session import has_ended
 from core.storage.base import TreeQuery
 

@@ -18,14 +18,14 @@ from sqlalchemy import Engine, event
 from a2a_server.deadlines import TimedConnection
 from a2a_server.push.outbox import Outbox
 from a2a_server.server import Server
-from core.attempt import Attempt
 from core.executors.function import executor
-from core.feed import Feed
 from core.model import decide as decide_module
 from core.model import plan as plan_module
 from core.model.commands import Cancel, CompleteTask
 from core.model.timestamps import from_timestamp
-from core.orchestrator import Orchestrator
+from core.run.attempt import Attempt
+from core.run.feed import Feed
+from core.run.orchestrator import Orchestrator
 from core.storage import migrate as migrate_module
 from core.storage import writer as writer_module
 from core.storage.base import Append

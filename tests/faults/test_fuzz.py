@@ -106,7 +106,7 @@ def alarming(log: Iterable[str]) -> list[str]:
     of_an_executor = False
     for line in log:
         if not line.startswith(" "):  # a record; the lines of its traceback are indented
-            of_an_executor = " core.attempt: " in line
+            of_an_executor = " core.run.attempt: " in line
         if " ERROR " in line or " CRITICAL " in line or ("Traceback" in line and not of_an_executor):
             found.append(line)
     return found
@@ -169,11 +169,11 @@ def _tell(told: list[dict[str, Any]], before: dict[str, int], after: dict[str, i
 
 def test_only_the_servers_own_failures_are_alarming() -> None:
     executors = [
-        "... WARNING core.attempt: attempt 1 of task 1 failed: ValueError\n",
+        "... WARNING core.run.attempt: attempt 1 of task 1 failed: ValueError\n",
         "  Traceback (most recent call last):\n",
     ]
     own = ["... WARNING a2a_server.push: not sent\n", "  Traceback (most recent call last):\n"]
-    errors = ["... ERROR core.attempt: what cannot be\n"]
+    errors = ["... ERROR core.run.attempt: what cannot be\n"]
 
     assert alarming(executors) == []
     assert alarming([*executors, *own]) == own[1:]

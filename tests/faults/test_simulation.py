@@ -12,7 +12,7 @@ from subprocess import run
 
 import pytest
 
-from core.feed import Feed
+from core.run.feed import Feed
 from tests.faults.report import report
 from tests.simulation.bugs import PLANTED, in_place_of, nothing
 from tests.simulation.outbox_bugs import OUTBOX_BUGS

@@ -6,11 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from core import feed as feed_module
-from core import retention as retention_module
-from core.attempt import Attempt
 from core.executors.base import TaskContext
-from core.feed import Feed, _Topic
 from core.model import commands as c
 from core.model import decide as decide_module
 from core.model import events as e
@@ -18,12 +14,16 @@ from core.model import fold as fold_module
 from core.model.commands import LoseAttempt
 from core.model.room import Claim, Room
 from core.model.tree import _APPLY, TaskTree
-from core.orchestrator import Decision, Orchestrator, new_tree
-from core.retention import Retention
-from core.runner import Runner
+from core.run import feed as feed_module
+from core.run import retention as retention_module
+from core.run.attempt import Attempt
+from core.run.feed import Feed, _Topic
+from core.run.orchestrator import Decision, Orchestrator, new_tree
+from core.run.retention import Retention
+from core.run.runner import Runner
+from core.run.timers import Timers
 from core.session import Session
 from core.storage.memory import MemoryStorage
-from core.timers import Timers
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Remake = Callable[[Any], Any]  # the function as it is -> the function with the bug

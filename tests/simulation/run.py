@@ -12,8 +12,8 @@ from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.webhooks import Webhooks
 from core.model.errors import CallerError, CoreError, LogFolded, StorageUnavailable, TaskNotFound
 from core.model.plan import Plan
-from core.retention import Retention
-from core.runner_limits import RunnerLimits
+from core.run.retention import Retention
+from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from tests.core.cores import settle
 from tests.simulation.judge import judge, judge_so_far

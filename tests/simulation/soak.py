@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from core.retention import RetentionTimes
+from core.run.retention import RetentionTimes
 from tests.simulation.run import HOUR, Server, simulate
 from tests.simulation.world import Faults, Pace, Violation, World
 

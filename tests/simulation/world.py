@@ -19,7 +19,7 @@ from core.model.errors import InvalidPlan, StorageUnavailable, TaskNotFound, Tre
 from core.model.events import Recorded
 from core.model.plan import Plan
 from core.model.task import Task, TaskStatus, TreeHead
-from core.retention import RetentionTimes
+from core.run.retention import RetentionTimes
 from core.storage.base import Append, Document, DocumentQuery, LogPart
 from core.storage.memory import MemoryStorage
 from tests.core.cores import EPOCH, VirtualLoop

@@ -13,7 +13,7 @@ from core.model.errors import CoreError
 from core.model.task import Cause, TaskStatus
 from core.outside.egress import DestinationNotAllowed, Egress, EgressPolicy
 from core.outside.fetched import AnswerNotReadable
-from core.runner_limits import RunnerLimits
+from core.run.runner_limits import RunnerLimits
 from core.session import Session
 from core.storage.memory import MemoryStorage
 from tests.core.cores import finish, item

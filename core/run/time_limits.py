@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from core.attempt import Attempt
+from core.run.attempt import Attempt
 
 
 class TimeLimits:

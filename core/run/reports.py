@@ -3,11 +3,11 @@
 import asyncio
 import logging
 
-from core.attempt import Attempt
 from core.model.commands import Command, FailAttempt
 from core.model.errors import CallerError, StaleAttempt, StorageError, StorageUnavailable
 from core.model.task import Cause
-from core.orchestrator import Orchestrator
+from core.run.attempt import Attempt
+from core.run.orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
 

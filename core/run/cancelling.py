@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from core.attempt import Attempt
 from core.model import events as e
 from core.model.commands import Cancel
 from core.model.tree import TaskTree
-from core.orchestrator import Decision, Orchestrator
+from core.run.attempt import Attempt
+from core.run.orchestrator import Decision, Orchestrator
 
 STOP_LIMIT = 5.0  # seconds that a cancel waits for the work to stop (semantics §9)
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from core.feed import Feed
 from core.model.commands import Cancel, Command, Execute
 from core.model.decide import decide
 from core.model.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
@@ -23,6 +22,7 @@ from core.model.plan import Plan
 from core.model.task import Task, TreeHead
 from core.model.tree import TaskTree
 from core.outside.clock import Clock
+from core.run.feed import Feed
 from core.storage.base import Append, Document, Storage
 
 MAX_CONFLICTS = 20

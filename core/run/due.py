@@ -6,9 +6,9 @@ from core.model.commands import ExpireTask
 from core.model.task import Task
 from core.model.times import limits_of, passed, ready_at
 from core.model.tree import TaskTree
-from core.orchestrator import Orchestrator
 from core.outside.clock import Clock
-from core.timers import Timer, Timers
+from core.run.orchestrator import Orchestrator
+from core.run.timers import Timer, Timers
 
 
 class Due:

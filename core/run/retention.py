@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from msgspec import Struct
 
-from core.feed import Feed
 from core.model.errors import StorageError, StorageUnavailable
 from core.model.task import TreeHead
 from core.outside.clock import Clock
+from core.run.feed import Feed
 from core.storage.base import EndedQuery, EndedTree, LogPart, Storage
 
 logger = logging.getLogger(__name__)

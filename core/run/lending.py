@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from core.attempt import Attempt
 from core.loop.origin import ORIGIN, Origin
 from core.model.errors import CallerError
 from core.model.room import Claim, Room
+from core.run.attempt import Attempt
 
 MAX_NESTED = 50  # trees that are run by an executor of a tree that is run by an executor, and so on
 

@@ -13,7 +13,7 @@ from core.model.errors import CallerError, StorageError, StorageUnavailable
 from core.model.quarantine import LONGEST_HOLD, Quarantine
 from core.model.task import Task
 from core.model.tree import TaskTree
-from core.orchestrator import Orchestrator
+from core.run.orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
 

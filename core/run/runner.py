@@ -11,13 +11,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from core.attempt import Attempt, Job, Means, broken_off, overdue, perform, start_of, wait_until_ended
-from core.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
-from core.due import Due
 from core.executors.base import TaskContext
 from core.executors.registry import ExecutorRegistry
-from core.leftovers import Leftovers
-from core.lending import Lending
 from core.loop.origin import ORIGIN, Origin
 from core.model import events as e
 from core.model.commands import Cancel, Command, FailAttempt, LoseAttempt, StartTask
@@ -31,13 +26,18 @@ from core.model.room import Claim, Room
 from core.model.task import Cause, Task
 from core.model.times import deadline_of
 from core.model.tree import TaskTree
-from core.orchestrator import Decision, Orchestrator
 from core.outside.clock import Clock
 from core.outside.egress import Egress
-from core.recovery import Recovery, load_again
-from core.reports import Reports
-from core.runner_limits import RunnerLimits
-from core.time_limits import TimeLimits
+from core.run.attempt import Attempt, Job, Means, broken_off, overdue, perform, start_of, wait_until_ended
+from core.run.cancelling import STOP_LIMIT, Cancelling, wait_until_stopped
+from core.run.due import Due
+from core.run.leftovers import Leftovers
+from core.run.lending import Lending
+from core.run.orchestrator import Decision, Orchestrator
+from core.run.recovery import Recovery, load_again
+from core.run.reports import Reports
+from core.run.runner_limits import RunnerLimits
+from core.run.time_limits import TimeLimits
 
 logger = logging.getLogger(__name__)
 
