@@ -83,7 +83,7 @@ from core.outside.egress import Egress, EgressPolicy
 from core.run.retention import Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import Storage
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")

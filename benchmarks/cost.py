@@ -30,7 +30,7 @@ from a2a_server.server import Server, listen
 from benchmarks.cost_page import Cost, held, keep
 from benchmarks.load import http_request
 from benchmarks.wire import call, events, message, open_stream, rpc, task_of
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 AGENTS = Path(__file__).parent / "agents.py"
 OWN = tuple(str(Path(__file__).parent.parent / room) + "/" for room in ("core", "a2a_server"))

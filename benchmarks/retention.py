@@ -17,7 +17,7 @@ from core.model.plan import Limits
 from core.run.retention import Retention, RetentionTimes
 from core.session import Session, has_ended
 from core.storage.base import TreeQuery
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 CREATED_TOGETHER = 64
 

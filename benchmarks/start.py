@@ -14,7 +14,7 @@ from typing import Any
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.session import Session
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 
 class Waits:

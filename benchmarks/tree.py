@@ -32,8 +32,8 @@ from core.manager import TaskManager, TaskTreeNode, create_session
 from core.model.task import TaskStatus
 from core.session import Session, has_ended
 from core.storage import codec
-from core.storage.migrate import migrate
 from core.storage.queries import TASK_COLUMNS
+from core.storage.sqlite.migrate import migrate
 
 BATCH = 100  # tasks in one commit of the floor
 SHAPES = ("fan", "pure chain", "chain")

@@ -33,7 +33,7 @@ from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage
-from core.storage.sql import SqlStorage, database_path
+from core.storage.sqlite.sql import SqlStorage, database_path
 
 DEFAULT_DATABASE = "sqlite:///a2a-server.db"
 

@@ -181,7 +181,7 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("core.executors.threads", "_tell_of"): "a function in a thread: raised again where it is awaited",
     ("core.executors.hooks", "_call_safely"): "a user's post hook: what has happened must not change",
     ("core.run.runner", "_run"): "the runner: a bug of ours must not leave a task running for ever",
-    ("core.storage.writer", "_write"): "the writer's thread: callers must not wait for ever",
+    ("core.storage.sqlite.writer", "_write"): "the writer's thread: callers must not wait for ever",
 }
 
 # An older version of A2A, translated at the edge: nothing below may know that there is one.
@@ -405,7 +405,7 @@ BAD: tuple[tuple[Rule, str, str], ...] = (
     (nothing_dangerous_is_called, "core.model.task", "eval('1')"),
     (nothing_dangerous_is_called, "core.model.task", "subprocess.run(x, shell=True)"),
     (nothing_dangerous_is_called, "core.model.task", "yaml.load(x)"),
-    (storages_are_named_where_things_are_built, "core.run.runner", "from core.storage.sql import SqlStorage"),
+    (storages_are_named_where_things_are_built, "core.run.runner", "from core.storage.sqlite.sql import SqlStorage"),
     (the_old_version_is_known_in_one_package, "a2a_server.streams", "from a2a_server.v0_3.translate import event_of"),
     (the_old_version_is_known_in_one_package, "a2a_server.methods.a2a", "from a2a_server import v0_3"),
     (modules_say_what_they_are_for, "core.model.task", "x = 1"),

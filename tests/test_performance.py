@@ -19,7 +19,7 @@ from benchmarks.floors.echo import app as echo
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.session import has_ended
-from core.storage.witness import Witness
+from core.storage.sqlite.witness import Witness
 
 pytestmark = pytest.mark.performance
 

@@ -9,9 +9,9 @@ import typer
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json
 from a2a_server.config import load
 from core.model.errors import DatabaseInUse
-from core.storage import backup as copies
-from core.storage.integrity import examine
-from core.storage.sql import database_path
+from core.storage.sqlite import backup as copies
+from core.storage.sqlite.integrity import examine
+from core.storage.sqlite.sql import database_path
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Check the database, copy it, put a copy back.")
 

@@ -17,7 +17,7 @@ from a2a_server.config import load
 from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
 from core.model.errors import DatabaseInUse
 from core.outside.clock import SystemClock
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Make API keys, list them, renew and revoke them.")
 

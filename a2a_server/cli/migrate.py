@@ -9,8 +9,8 @@ import typer
 
 from a2a_server.cli.output import Format, Output, print_json
 from a2a_server.config import load
-from core.storage.migrate import REVISIONS
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.migrate import REVISIONS
+from core.storage.sqlite.sql import SqlStorage
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -21,7 +21,7 @@ from core.executors.function import executor
 from core.model.errors import ConfigurationError
 from core.session import has_ended
 from core.storage.memory import MemoryStorage
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.a2a_server.conftest import Lab, RunningServer, message, running
 from tests.core.cores import settle
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 EXECUTORS = """

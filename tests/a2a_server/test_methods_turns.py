@@ -10,7 +10,7 @@ from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method
 from a2a_server.methods.turns import LISTS, MOST_LISTS, in_turns
 from core.loop.turns import Turns
-from core.storage.reader import CONNECTIONS, LIST_CONNECTIONS
+from core.storage.sqlite.reader import CONNECTIONS, LIST_CONNECTIONS
 from tests.a2a_server.conftest import calling, somebody
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from core.model.errors import StorageUnavailable
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.a2a_server.conftest import RunningServer, message, running
 
 CORRUPT_HEAD = "UPDATE trees SET body = x'7b22' WHERE id = ?"

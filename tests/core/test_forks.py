@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.loop.forks import let_go
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.storage.samples import created
 
 

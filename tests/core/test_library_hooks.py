@@ -7,7 +7,7 @@ import pytest
 
 from core.loop.library_hooks import require
 from core.model.errors import ConfigurationError
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 
 class Owner:

@@ -9,7 +9,7 @@ import pytest
 from core.model.errors import QuotaExceeded
 from core.run.stored import RECOUNT, StoredBytes
 from core.storage.memory import MemoryStorage
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.storage.samples import created
 
 

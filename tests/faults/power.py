@@ -15,8 +15,8 @@ from typing import Any
 
 import apsw
 
-from core.storage.witness import witness_path
-from core.storage.writer import Writer
+from core.storage.sqlite.witness import witness_path
+from core.storage.sqlite.writer import Writer
 
 SECTOR = 512
 VFS = "power"

@@ -26,12 +26,12 @@ from core.model.timestamps import from_timestamp
 from core.run.attempt import Attempt
 from core.run.feed import Feed
 from core.run.orchestrator import Orchestrator
-from core.storage import migrate as migrate_module
-from core.storage import writer as writer_module
 from core.storage.base import Append
-from core.storage.lock import DatabaseLock
-from core.storage.witness import Witness
-from core.storage.writer import Writer
+from core.storage.sqlite import migrate as migrate_module
+from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite.lock import DatabaseLock
+from core.storage.sqlite.witness import Witness
+from core.storage.sqlite.writer import Writer
 
 VARIABLE = "SABOTAGE"
 SLOW_DISK = 0.3  # seconds: on a busy machine a client needs as long to hear what it is told

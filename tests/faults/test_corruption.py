@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from core.model.errors import StorageError
-from core.storage import sql
 from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
-from core.storage.sql import SqlStorage
+from core.storage.sqlite import sql
+from core.storage.sqlite.sql import SqlStorage
 from tests.faults.report import report
 from tests.faults.test_failpoints import seeded
 
@@ -32,7 +32,7 @@ PAGE = 4096
 WORK = """
 import asyncio, os, sys
 from core.storage.base import Document
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.storage.samples import created, finished, started
 
 async def main():

@@ -15,10 +15,10 @@ import apsw
 import pytest
 
 from core.model.errors import StorageUnavailable
-from core.storage import writer as writer_module
-from core.storage.migrate import migrate
-from core.storage.sql import SqlStorage
-from core.storage.writer import EXIT_CODE
+from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite.migrate import migrate
+from core.storage.sqlite.sql import SqlStorage
+from core.storage.sqlite.writer import EXIT_CODE
 from tests.acceptance.process import ServerProcess
 from tests.faults.power import Cut, Disk, PoweredWriter, PowerVfs
 from tests.faults.report import report

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.a2a_server.conftest import message, running
 from tests.a2a_server.test_streams import rpc
 from tests.faults.report import report

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from core.storage import writer as writer_module
-from core.storage.migrate import migrate
-from core.storage.sql import SqlStorage
+from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite.migrate import migrate
+from core.storage.sqlite.sql import SqlStorage
 from tests.faults.power import Cut, Disk, PoweredWriter, PowerVfs
 from tests.faults.report import report
 from tests.storage.samples import created, finished, started

@@ -12,7 +12,7 @@ from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.model.task import TaskStatus
 from core.session import Session, has_ended
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 PER_TASK = 12  # statements, BEGIN and COMMIT among them, when every task of a chain is committed by itself
 

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from core.storage.base import Storage
 from core.storage.memory import MemoryStorage
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 
 
 @pytest_asyncio.fixture(params=["memory", "sql"])

@@ -1,4 +1,4 @@
-"""Copies of a database and their return (`core.storage.backup`)."""
+"""Copies of a database and their return (`core.storage.sqlite.backup`)."""
 
 import asyncio
 import errno
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from core.model.errors import DatabaseInUse, StorageError
-from core.storage import backup
-from core.storage.backup import back_up, restore
-from core.storage.integrity import examine
-from core.storage.sql import SqlStorage
+from core.storage.sqlite import backup
+from core.storage.sqlite.backup import back_up, restore
+from core.storage.sqlite.integrity import examine
+from core.storage.sqlite.sql import SqlStorage
 from tests.faults.report import report
 from tests.storage.samples import created, harm
 

@@ -1,4 +1,4 @@
-"""Whether a database may be written (`core.storage.guard`), and what the writer makes of it."""
+"""Whether a database may be written (`core.storage.sqlite.guard`), and what the writer makes of it."""
 
 import asyncio
 import sqlite3
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import DatabaseLost, DiskReserved, StorageUnavailable
-from core.storage import writer as writer_module
-from core.storage.guard import COPIES, SMALL, Guard
-from core.storage.migrate import migrate
-from core.storage.writer import Writer
+from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite.guard import COPIES, SMALL, Guard
+from core.storage.sqlite.migrate import migrate
+from core.storage.sqlite.writer import Writer
 from tests.storage.samples import created, started
 
 RESERVE = 1_000_000

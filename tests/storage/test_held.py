@@ -1,4 +1,4 @@
-"""The database's file held by its inode (`core.storage.held`): by whatever name, once; and its loss is seen."""
+"""The database's file held by its inode (`core.storage.sqlite.held`): by whatever name, once; and its loss is seen."""
 
 import fcntl
 import os
@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import DatabaseInUse, DatabaseLost, StorageError
-from core.storage.held import HeldFile
-from core.storage.lock import DatabaseLock
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.held import HeldFile
+from core.storage.sqlite.lock import DatabaseLock
+from core.storage.sqlite.sql import SqlStorage
 from tests.storage.samples import created
 
 HOLD = """
 import sys
 from pathlib import Path
 from core.model.errors import DatabaseInUse
-from core.storage.lock import DatabaseLock
+from core.storage.sqlite.lock import DatabaseLock
 try:
     DatabaseLock(Path(sys.argv[1]), creates=True).acquire()
 except DatabaseInUse as error:

@@ -1,4 +1,4 @@
-"""What an examination of a database file finds (`core.storage.integrity`)."""
+"""What an examination of a database file finds (`core.storage.sqlite.integrity`)."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from core.model.errors import StorageError
 from core.model.task import Task, TaskStatus
-from core.storage import integrity
 from core.storage.base import Document, TreeQuery
-from core.storage.integrity import MAX_PROBLEMS, Verdict, examine, require_commits, require_whole
-from core.storage.migrate import REVISIONS
-from core.storage.sql import SqlStorage
-from core.storage.witness import Witness, noted_commit, witness_path
+from core.storage.sqlite import integrity
+from core.storage.sqlite.integrity import MAX_PROBLEMS, Verdict, examine, require_commits, require_whole
+from core.storage.sqlite.migrate import REVISIONS
+from core.storage.sqlite.sql import SqlStorage
+from core.storage.sqlite.witness import Witness, noted_commit, witness_path
 from tests.storage.samples import created, harm, started
 
 WHOLE = Verdict(problems=(), is_complete=True, schema=REVISIONS[-1])
@@ -225,7 +225,7 @@ async def test_what_a_start_does_not_check_is_checked_beside_the_work(
     path: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None, why: tuple[str, float]
 ) -> None:
     """A start takes the same time however large the file is; what is found later makes the server unready."""
-    monkeypatch.setattr(f"core.storage.sql.{why[0]}", why[1])
+    monkeypatch.setattr(f"core.storage.sqlite.sql.{why[0]}", why[1])
     if damage is not None:
         harm(path, damage)
     storage = SqlStorage(str(path))
@@ -242,7 +242,7 @@ async def test_a_large_file_that_lost_its_last_commits_is_refused_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next commit would be noted, and nobody could tell any more."""
-    monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
+    monkeypatch.setattr("core.storage.sqlite.sql.SMALL_FILE", 0)
     noted = noted_commit(path)
     assert noted is not None
     witness = Witness(path)
@@ -256,7 +256,7 @@ async def test_a_large_file_that_lost_its_last_commits_is_refused_at_once(
 async def test_a_large_file_that_is_no_database_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
+    monkeypatch.setattr("core.storage.sqlite.sql.SMALL_FILE", 0)
     (tmp_path / "tasks.db").write_bytes(b"\7" * 9_000)
     with pytest.raises(StorageError, match="cannot be read"):
         await SqlStorage(str(tmp_path / "tasks.db")).open()
@@ -264,8 +264,8 @@ async def test_a_large_file_that_is_no_database_is_refused_at_once(
 
 @pytest.mark.asyncio
 async def test_a_check_that_goes_on_ends_with_the_storage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
-    monkeypatch.setattr("core.storage.inspection._PROGRAM", "import signal; signal.pause()")
+    monkeypatch.setattr("core.storage.sqlite.sql.SMALL_FILE", 0)
+    monkeypatch.setattr("core.storage.sqlite.inspection._PROGRAM", "import signal; signal.pause()")
     storage = SqlStorage(str(path))
     await storage.open()
     await storage.close()
@@ -281,10 +281,10 @@ async def test_a_check_that_goes_on_ends_with_the_storage(path: Path, monkeypatc
 async def test_a_check_that_cannot_be_made_is_told(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, program: str | None, told: str
 ) -> None:
-    monkeypatch.setattr("core.storage.sql.SMALL_FILE", 0)
-    monkeypatch.setattr("core.storage.inspection._PROGRAM", program or "")
+    monkeypatch.setattr("core.storage.sqlite.sql.SMALL_FILE", 0)
+    monkeypatch.setattr("core.storage.sqlite.inspection._PROGRAM", program or "")
     if program is None:
-        monkeypatch.setattr("core.storage.inspection.sys.executable", str(path.parent / "missing"))
+        monkeypatch.setattr("core.storage.sqlite.inspection.sys.executable", str(path.parent / "missing"))
     storage = SqlStorage(str(path))
     await storage.open()
     await asyncio.to_thread(storage.inspection.ended)

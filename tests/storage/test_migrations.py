@@ -1,4 +1,4 @@
-"""The schema's history (`core.storage.migrate`)."""
+"""The schema's history (`core.storage.sqlite.migrate`)."""
 
 import re
 import sqlite3
@@ -16,11 +16,11 @@ from alembic.script import ScriptDirectory
 from core.model.errors import StorageError
 from core.model.owners import owner_of
 from core.model.task import Dependency, On
-from core.storage import migrate as migrate_module
-from core.storage.integrity import examine
-from core.storage.migrate import REVISIONS, migrate, stored_revision
 from core.storage.migrations.run import upgrade
-from core.storage.sql import SqlStorage
+from core.storage.sqlite import migrate as migrate_module
+from core.storage.sqlite.integrity import examine
+from core.storage.sqlite.migrate import REVISIONS, migrate, stored_revision
+from core.storage.sqlite.sql import SqlStorage
 from tests.storage.samples import created, harm
 
 
@@ -145,7 +145,7 @@ def test_alembic_is_loaded_for_old_databases_only_and_a_current_one_is_left_alon
         migrate(path)
     before = None if is_new else path.read_bytes()
     program = (
-        "import sys; from pathlib import Path; from core.storage.migrate import migrate;"
+        "import sys; from pathlib import Path; from core.storage.sqlite.migrate import migrate;"
         f"migrate(Path({str(path)!r})); print('alembic' in sys.modules)"
     )
 

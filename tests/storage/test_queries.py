@@ -11,7 +11,7 @@ import pytest
 from core.model.task import TERMINAL, TaskStatus
 from core.storage import queries
 from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
-from core.storage.migrate import migrate
+from core.storage.sqlite.migrate import migrate
 
 BEFORE = (2.0, "x")
 ONE, SOME, OPEN = {TaskStatus.FAILED}, {TaskStatus.FAILED, TaskStatus.COMPLETED}, set(TaskStatus) - TERMINAL

@@ -16,8 +16,8 @@ from core.model.fold import fold
 from core.model.task import TaskStatus, TreeHead
 from core.storage import retire
 from core.storage.base import Append, Document, EndedQuery, EndedTree, LogPart, Storage
-from core.storage.integrity import examine
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.integrity import examine
+from core.storage.sqlite.sql import SqlStorage
 from core.storage.statements import DIALECT
 from tests.storage.samples import created, finished, recorded, started
 

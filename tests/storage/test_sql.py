@@ -1,4 +1,4 @@
-"""What only the database in a file does: its lock, its durability, its checks (`core.storage.sql`)."""
+"""What only the database in a file does: its lock, its durability, its checks (`core.storage.sqlite.sql`)."""
 
 import asyncio
 import fcntl
@@ -32,14 +32,14 @@ from core.model.events import MessageReceived
 from core.model.owners import owner_of
 from core.model.task import Task, TaskStatus, TreeHead
 from core.storage import codec, queries, retire
-from core.storage import reader as reader_module
-from core.storage import sql as sql_module
-from core.storage.backup import back_up, restore
 from core.storage.base import LOG_BYTES, Append, Document, DocumentQuery, LogPart, TaskQuery, TreeQuery
-from core.storage.integrity import examine
-from core.storage.lock import DatabaseLock, file_system
-from core.storage.reader import LIST_CONNECTIONS, Reader
-from core.storage.sql import SqlStorage, database_path
+from core.storage.sqlite import reader as reader_module
+from core.storage.sqlite import sql as sql_module
+from core.storage.sqlite.backup import back_up, restore
+from core.storage.sqlite.integrity import examine
+from core.storage.sqlite.lock import DatabaseLock, file_system
+from core.storage.sqlite.reader import LIST_CONNECTIONS, Reader
+from core.storage.sqlite.sql import SqlStorage, database_path
 from tests.storage.samples import created, recorded, started
 
 
@@ -158,7 +158,7 @@ async def test_nobody_else_may_read_the_files(storage: SqlStorage) -> None:
 
 OPEN_AND_TELL = """
 import asyncio, sys
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from core.model.errors import DatabaseInUse
 async def main():
     try:
@@ -239,7 +239,7 @@ async def test_a_failed_open_gives_the_lock_back(tmp_path: Path) -> None:
 
 FORGETFUL = """
 import asyncio, sys
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.storage.samples import created
 async def main():
     storage = SqlStorage(sys.argv[1])
@@ -260,7 +260,7 @@ def test_a_program_that_forgets_close_ends_all_the_same(tmp_path: Path) -> None:
 
 FORKING = """
 import asyncio, os, sys
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 async def main():
     storage = SqlStorage(sys.argv[1])
     await storage.open()
@@ -308,7 +308,7 @@ def test_a_lock_that_was_given_back_is_not_kept(tmp_path: Path) -> None:
 
 APPENDING = """
 import asyncio, sys
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.storage.samples import created, started
 async def one(storage, name):
     append = created(name, 3)
@@ -756,7 +756,7 @@ def test_the_file_system_of_a_directory_is_that_of_its_nearest_mount(tmp_path: P
 
 @pytest.mark.asyncio
 async def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.storage.lock.file_system", lambda directory: "nfs4")
+    monkeypatch.setattr("core.storage.sqlite.lock.file_system", lambda directory: "nfs4")
     with pytest.raises(StorageError, match="network file system"):
         await SqlStorage(str(tmp_path / "tasks.db")).open()
 

@@ -1,4 +1,4 @@
-"""The note of the last commit, beside the database (`core.storage.witness`)."""
+"""The note of the last commit, beside the database (`core.storage.sqlite.witness`)."""
 
 import sqlite3
 import stat
@@ -9,7 +9,7 @@ from zlib import crc32
 
 import pytest
 
-from core.storage.witness import NUMBERS, Note, Witness, noted_commit, witness_path
+from core.storage.sqlite.witness import NUMBERS, Note, Witness, noted_commit, witness_path
 
 
 def test_the_last_number_noted_is_read(tmp_path: Path) -> None:

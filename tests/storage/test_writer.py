@@ -1,4 +1,4 @@
-"""Group commit, faults of the disk, and the order of writes (`core.storage.writer`)."""
+"""Group commit, faults of the disk, and the order of writes (`core.storage.sqlite.writer`)."""
 
 import asyncio
 import gc
@@ -18,11 +18,12 @@ from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects.sqlite import insert
 
 from core.model.errors import StorageError, StorageUnavailable, VersionConflict
-from core.storage import statements, tables, writer, writes
+from core.storage import statements, tables
 from core.storage.base import Append, TaskQuery
-from core.storage.sql import SqlStorage
-from core.storage.witness import Note, noted_commit
-from core.storage.writer import Writer
+from core.storage.sqlite import writer, writes
+from core.storage.sqlite.sql import SqlStorage
+from core.storage.sqlite.witness import Note, noted_commit
+from core.storage.sqlite.writer import Writer
 from tests.storage.samples import created, finished, make_tasks, started
 
 
@@ -350,8 +351,8 @@ async def test_an_unexpected_error_fails_the_batch_and_the_writer_lives_on(
 
 FULL_FILE_SYSTEM = """
 import asyncio, resource, sys
-from core.storage.sql import SqlStorage
-from core.storage.witness import Note, noted_commit
+from core.storage.sqlite.sql import SqlStorage
+from core.storage.sqlite.witness import Note, noted_commit
 from tests.storage.samples import created
 
 async def main():

@@ -1,4 +1,4 @@
-"""What one write weighs (`core.storage.writes`)."""
+"""What one write weighs (`core.storage.sqlite.writes`)."""
 
 import asyncio
 from contextlib import suppress
@@ -6,10 +6,10 @@ from contextlib import suppress
 import pytest
 from msgspec.structs import replace
 
-from core.storage import writes
 from core.storage.base import TRANSACTION_ROWS, Append
 from core.storage.batch import Batch, RowsMissed
-from core.storage.writes import Rows, Write, is_one_batch
+from core.storage.sqlite import writes
+from core.storage.sqlite.writes import Rows, Write, is_one_batch
 from tests.storage.samples import created
 
 

@@ -1,1 +1,1 @@
-"""The schema's history, run by alembic (`core.storage.migrate`)."""
+"""The schema's history, run by alembic (`core.storage.sqlite.migrate`)."""

@@ -10,7 +10,7 @@ from a2a_server.push.configs import DEAD, PushConfig
 from a2a_server.push.parcels import AHEAD, COPIES, MADE_AT_A_TIME, SMALL, Parcels
 from a2a_server.push.sender import Failed
 from core.session import Session
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.a2a_server.push.receivers import Post, Receiver, SteadyClock, until
 from tests.a2a_server.push.test_outbox import documents, finish
 from tests.core.cores import Bench, virtual_time

@@ -11,7 +11,7 @@ from core.executors import family as family_module
 from core.executors.family import Family, end_all
 from core.executors.marks import VARIABLE, Mark
 from core.session import Session
-from core.storage.sql import SqlStorage
+from core.storage.sqlite.sql import SqlStorage
 from tests.core.executors.test_marks import child
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="marks are read in /proc")

@@ -20,11 +20,11 @@ from core.model.events import KINDS, Recorded
 from core.model.owners import tenant_of
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
-from core.storage.reader import readable_text
 from core.storage.retire import read_fold
+from core.storage.sqlite.reader import readable_text
+from core.storage.sqlite.uri import read_only
+from core.storage.sqlite.witness import Note, noted_commit, witness_path
 from core.storage.tables import documents, events, folds, tasks, trees
-from core.storage.uri import read_only
-from core.storage.witness import Note, noted_commit, witness_path
 
 MAX_PROBLEMS = 20  # of one report
 STEPS = 20_000  # of SQLite's machine between two looks at the clock

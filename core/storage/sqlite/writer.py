@@ -22,12 +22,12 @@ from sqlalchemy.pool import NullPool
 from core.model.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable, VersionConflict
 from core.model.task import TreeHead
 from core.storage import codec
-from core.storage.backlog import Backlog
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
-from core.storage.guard import Guard
-from core.storage.witness import NUMBERS, Witness
-from core.storage.writes import UNSTORABLE, Job, Rows, Write, is_one_batch, next_batch
+from core.storage.sqlite.backlog import Backlog
+from core.storage.sqlite.guard import Guard
+from core.storage.sqlite.witness import NUMBERS, Witness
+from core.storage.sqlite.writes import UNSTORABLE, Job, Rows, Write, is_one_batch, next_batch
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,14 @@ import sys
 import threading
 from pathlib import Path
 
-from core.storage.integrity import examine, first_of
+from core.storage.sqlite.integrity import examine, first_of
 
 logger = logging.getLogger(__name__)
 
 NICENESS = 10
-_PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from core.storage.inspection import main; main()"
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from core.storage.sqlite.inspection import main; main()"
+)
 
 
 class Inspection:

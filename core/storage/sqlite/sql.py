@@ -46,13 +46,13 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
-from core.storage.guard import RESERVE, Guard
-from core.storage.inspection import Inspection
-from core.storage.integrity import require_commits, require_whole
-from core.storage.lock import DatabaseLock
-from core.storage.migrate import migrate
-from core.storage.reader import Reader, Row
-from core.storage.writer import CLOSED, Writer
+from core.storage.sqlite.guard import RESERVE, Guard
+from core.storage.sqlite.inspection import Inspection
+from core.storage.sqlite.integrity import require_commits, require_whole
+from core.storage.sqlite.lock import DatabaseLock
+from core.storage.sqlite.migrate import migrate
+from core.storage.sqlite.reader import Reader, Row
+from core.storage.sqlite.writer import CLOSED, Writer
 
 # Where the JSON stands in the rows that codec reads.
 LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, exc
 from core.model.events import Recorded
 from core.model.task import Task
 from core.storage import codec
-from core.storage.backlog import Backlog, Weighed
 from core.storage.base import TRANSACTION_ROWS, Append
 from core.storage.codec import Row
+from core.storage.sqlite.backlog import Backlog, Weighed
 
 MAX_BATCH = 512  # items of one transaction
 PIECE = 256  # rows that are made at a time of a write with more than a transaction's: about 3 ms

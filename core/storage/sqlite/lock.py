@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from core.model.errors import DatabaseInUse, StorageError
-from core.storage.held import HeldFile
+from core.storage.sqlite.held import HeldFile
 
 _NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs")
 _MOUNTS = Path("/proc/self/mounts")  # Linux
