@@ -11,12 +11,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 from msgspec import Raw
 from msgspec.structs import replace
 
-from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.inflight import SMALL
 from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode_in_pieces
+from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.selection import PLACES, SNAPSHOT_BYTES, Selection, last_said, select, select_output
 from a2a_server.translate import OUTPUT, WHOLE, Shown, is_output, kinds, last_word, snapshot

@@ -15,7 +15,6 @@ from msgspec.structs import astuple
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
-from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.framing import HALF_CLOSED
 from a2a_server.inflight import PIECE, SMALL
 from a2a_server.jsonrpc import Event, Frame
@@ -23,6 +22,7 @@ from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode, encode_in_pieces, one_line
+from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.snapshots import Reading, Snapshots, Told, latest, tree_errors
 from a2a_server.translate import STATUSES, tree_error_message, updates

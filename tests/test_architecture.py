@@ -85,7 +85,7 @@ LAYERS = (
     ("core.manager",),
     ("core",),
     (
-        *("a2a_server.allocator", "a2a_server.base64url", "a2a_server.distribution", "a2a_server.forks"),
+        *("a2a_server.allocator", "a2a_server.protocol.base64url", "a2a_server.distribution", "a2a_server.forks"),
         "a2a_server.init_process",
         "a2a_server.overload",
         "a2a_server.targets",
@@ -101,7 +101,7 @@ LAYERS = (
         "a2a_server.context",
         "a2a_server.inflight",
         "a2a_server.keyed",
-        "a2a_server.dialect",
+        "a2a_server.protocol.dialect",
         "a2a_server.extensions",
         "a2a_server.limits",
         "a2a_server.logs",

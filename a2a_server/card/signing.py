@@ -19,10 +19,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from a2a_server.base64url import decoded, encoded
 from a2a_server.card.document import canonical, read_document
 from a2a_server.card.keys import NAMES, Key
 from a2a_server.protocol import types
+from a2a_server.protocol.base64url import decoded, encoded
 from a2a_server.protocol.codec import decode, encode
 from a2a_server.protocol.errors import InvalidParams
 

@@ -10,7 +10,6 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from a2a_server.context import Principal, RequestContext
-from a2a_server.dialect import A2A_1_0
 from a2a_server.jsonrpc import Frame, Handler, Method
 from a2a_server.methods.access import check_tenant, readable
 from a2a_server.methods.messages import Messages
@@ -19,6 +18,7 @@ from a2a_server.methods.push import PushMethods
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
+from a2a_server.protocol.dialect import A2A_1_0
 from a2a_server.protocol.errors import (
     ExtensionSupportRequired,
     InvalidParams,

@@ -8,7 +8,7 @@ from hashlib import sha256
 import msgspec
 from msgspec import Struct
 
-from a2a_server import base64url
+from a2a_server.protocol import base64url
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import InvalidParams

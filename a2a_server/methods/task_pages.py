@@ -5,7 +5,7 @@ A page begins behind a row, whatever was added or removed since: no row comes tw
 
 import msgspec
 
-from a2a_server import base64url
+from a2a_server.protocol import base64url
 from a2a_server.protocol.errors import InvalidParams
 from core.model.errors import Problem
 from core.model.task import Task

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from msgspec import Raw
 from msgspec.structs import replace
 
-from a2a_server.dialect import A2ADialect
 from a2a_server.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
+from a2a_server.protocol.dialect import A2ADialect
 from a2a_server.push.configs import PushConfig
 from a2a_server.snapshots import Reading, Snapshots, latest, output_events
 from a2a_server.translate import artifacts, context_of, updates

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from a2a_server.dialect import A2ADialect
 from a2a_server.protocol.codec import MOST_PROBLEMS, decode, encode
+from a2a_server.protocol.dialect import A2ADialect
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.types import StreamResponse
 from a2a_server.v0_3.errors import error_object

@@ -10,10 +10,10 @@ from typing import Any, cast
 from msgspec import Raw, json
 from msgspec.structs import replace
 
-from a2a_server.dialect import A2ADialect
 from a2a_server.jsonrpc import Method
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.codec import decode, encode
+from a2a_server.protocol.dialect import A2ADialect
 from a2a_server.protocol.errors import A2AError, ExtendedAgentCardNotConfigured, InvalidParams
 from a2a_server.protocol.types import StreamResponse
 from a2a_server.protocol.wire import Required, Wire

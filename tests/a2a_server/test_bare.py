@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from a2a_server.dialect import A2A_1_0, A2ADialect
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import MOST_PARTS, MOST_SAID, NO_ROOM, bare_object
+from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.rest import A2A_0_3_REST
 

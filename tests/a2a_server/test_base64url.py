@@ -1,10 +1,10 @@
-"""Tests of a2a_server.base64url."""
+"""Tests of a2a_server.protocol.base64url."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_server.base64url import decoded, encoded
+from a2a_server.protocol.base64url import decoded, encoded
 
 
 @given(st.binary(max_size=40))
