@@ -24,7 +24,6 @@ from a2a_server.auth.settings import KEYS
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.context import NOBODY, RequestContext
-from a2a_server.distribution import version
 from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.headers import AnswerHeaders
 from a2a_server.inflight import InFlight
@@ -46,6 +45,7 @@ from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.openrpc import discover_method
 from a2a_server.origins import Origins
 from a2a_server.overload import Load, Thresholds
+from a2a_server.process.distribution import version
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
     A2AError,

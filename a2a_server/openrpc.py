@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec import Raw
 
-from a2a_server import distribution
 from a2a_server.context import RequestContext
 from a2a_server.jsonrpc import Method, NoParams
+from a2a_server.process import distribution
 from a2a_server.protocol.codec import encode
 from a2a_server.schemas import schema_components
 

@@ -85,8 +85,13 @@ LAYERS = (
     ("core.manager",),
     ("core",),
     (
-        *("a2a_server.allocator", "a2a_server.protocol.base64url", "a2a_server.distribution", "a2a_server.forks"),
-        "a2a_server.init_process",
+        *(
+            "a2a_server.process.allocator",
+            "a2a_server.protocol.base64url",
+            "a2a_server.process.distribution",
+            "a2a_server.process.forks",
+        ),
+        "a2a_server.process.init_process",
         "a2a_server.overload",
         "a2a_server.targets",
     ),
@@ -94,7 +99,12 @@ LAYERS = (
     ("a2a_server.turnstile",),
     ("a2a_server.deadlines", "a2a_server.headers", "a2a_server.origins", "a2a_server.proxies"),
     ("a2a_server.aside",),
-    ("a2a_server.auth.errors", "a2a_server.auth.settings", "a2a_server.push.signature", "a2a_server.service_links"),
+    (
+        "a2a_server.auth.errors",
+        "a2a_server.auth.settings",
+        "a2a_server.push.signature",
+        "a2a_server.process.service_links",
+    ),
     ("a2a_server.push.settings",),
     (
         "a2a_server.config",
@@ -125,7 +135,7 @@ LAYERS = (
     ("a2a_server.rest",),
     ("a2a_server.v0_3.rest",),
     ("a2a_server.limit_table",),
-    ("a2a_server.app", "a2a_server.containment", "a2a_server.tls", "a2a_server.watchdog"),
+    ("a2a_server.app", "a2a_server.process.containment", "a2a_server.tls", "a2a_server.process.watchdog"),
     ("a2a_server.server",),
     ("a2a_server.cli",),
     ("a2a_server",),

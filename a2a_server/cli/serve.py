@@ -12,7 +12,7 @@ import typer
 from a2a_server.cli.output import Format, print_json_line, stdout_kept
 from a2a_server.cli.reload import OPTION, serve_again_and_again
 from a2a_server.config import FILE_NAME, FILE_SETTING, PREFIX, Config, load
-from a2a_server.init_process import run_below_init
+from a2a_server.process.init_process import run_below_init
 from a2a_server.server import serve as run_server
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -4,8 +4,8 @@ from platform import python_version
 
 import typer
 
-from a2a_server import distribution
 from a2a_server.cli.output import Format, Output, print_json
+from a2a_server.process import distribution
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from a2a_server.allocator import LARGE, give_large_back
+from a2a_server.process.allocator import LARGE, give_large_back
 
 PROGRAM = f"""
 import sys
-from a2a_server.allocator import give_large_back
+from a2a_server.process.allocator import give_large_back
 
 def taken():
     with open("/proc/self/statm") as file:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.containment import Containment
+from a2a_server.process.containment import Containment
 from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry

@@ -1,4 +1,4 @@
-"""A forked child of the server (`a2a_server.forks`) has neither its sockets nor its way to take signals."""
+"""A forked child of the server (`a2a_server.process.forks`) has neither its sockets nor its way to take signals."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from a2a_server.forks import kept_from_children
+from a2a_server.process.forks import kept_from_children
 from tests.core.test_forks import told_by_child
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from a2a_server.init_process import run_below_init
+from a2a_server.process.init_process import run_below_init
 
 PROGRAM = """
 import os, signal, subprocess, sys
-from a2a_server.init_process import run_below_init
+from a2a_server.process.init_process import run_below_init
 run_below_init()
 assert os.getpid() != 1 and os.getppid() == 1
 """

@@ -7,7 +7,7 @@ import pytest
 
 import a2a_server
 import core
-from a2a_server import distribution
+from a2a_server.process import distribution
 
 
 @pytest.mark.parametrize("name", core.__all__)
@@ -22,7 +22,7 @@ def test_nothing_else_can(name: str) -> None:
 
 
 def test_the_core_is_imported_when_it_is_asked_for() -> None:
-    script = "import sys, a2a_server, a2a_server.distribution; print('core' in sys.modules)"
+    script = "import sys, a2a_server, a2a_server.process.distribution; print('core' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
 

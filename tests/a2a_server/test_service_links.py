@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import fields
 
 from a2a_server.config import PREFIX, Config, load
-from a2a_server.service_links import service_links, told_of
+from a2a_server.process.service_links import service_links, told_of
 from core.model.errors import ConfigurationError
 
 KUBERNETES = {

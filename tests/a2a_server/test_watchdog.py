@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.watchdog import DEPTH, REPORT_EVERY, Watchdog
+from a2a_server.process.watchdog import DEPTH, REPORT_EVERY, Watchdog
 from core.executors.base import TaskContext
 from core.executors.function import executor
 from core.executors.registry import ExecutorRegistry
@@ -41,7 +41,7 @@ class Heard(logging.Handler):
 
 @pytest.fixture
 def heard() -> Iterator[Heard]:
-    handler, logger = Heard(), logging.getLogger("a2a_server.watchdog")
+    handler, logger = Heard(), logging.getLogger("a2a_server.process.watchdog")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
