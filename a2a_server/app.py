@@ -24,13 +24,16 @@ from a2a_server.auth.settings import KEYS
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.context import NOBODY, RequestContext
+from a2a_server.edge.headers import AnswerHeaders
+from a2a_server.edge.inflight import InFlight
+from a2a_server.edge.limits import PERMIT, Admission, Callers, Permit
+from a2a_server.edge.origins import Origins
+from a2a_server.edge.overload import Load, Thresholds
+from a2a_server.edge.proxies import BehindProxy
 from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
-from a2a_server.headers import AnswerHeaders
-from a2a_server.inflight import InFlight
 from a2a_server.intake import skills
 from a2a_server.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
 from a2a_server.limit_table import limits_in_force
-from a2a_server.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, seen_head
 from a2a_server.methods.idempotency import Idempotency
@@ -43,8 +46,6 @@ from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.openrpc import discover_method
-from a2a_server.origins import Origins
-from a2a_server.overload import Load, Thresholds
 from a2a_server.process.distribution import version
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
@@ -57,7 +58,6 @@ from a2a_server.protocol.errors import (
     PermissionDenied,
     translate,
 )
-from a2a_server.proxies import BehindProxy
 from a2a_server.push.bodies import Teller
 from a2a_server.push.configs import ConfigStore, Vault, unread_trees
 from a2a_server.push.outbox import Outbox, Patience

@@ -19,8 +19,8 @@ import msgspec
 from msgspec import Meta, ValidationError
 
 from a2a_server.auth.settings import check_auth, is_loopback
-from a2a_server.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
-from a2a_server.origins import ANY, origin_of
+from a2a_server.edge.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
+from a2a_server.edge.origins import ANY, origin_of
 from a2a_server.process.service_links import service_links, told_of
 from a2a_server.push.settings import PushSettings, check_push
 from core.executors.raised import ErrorTexts

@@ -11,10 +11,11 @@ from typing import Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.context import RequestContext
-from a2a_server.inflight import PIECE, SMALL
+from a2a_server.edge.inflight import PIECE, SMALL
+from a2a_server.edge.origins import Origins
+from a2a_server.edge.overload import REFUSED, RETRY_AFTER
+from a2a_server.edge.targets import SCHEME, host_name, is_host
 from a2a_server.jsonrpc import Reply
-from a2a_server.origins import Origins
-from a2a_server.overload import REFUSED, RETRY_AFTER
 from a2a_server.protocol.errors import (
     A2AError,
     BadHeaders,
@@ -26,7 +27,6 @@ from a2a_server.protocol.errors import (
     UnsupportedCoding,
     UnsupportedMediaType,
 )
-from a2a_server.targets import SCHEME, host_name, is_host
 
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing

@@ -9,10 +9,11 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from a2a_server import aside, connection, content, framing, inflight, jsonrpc, selection, snapshots
+from a2a_server import aside, content, jsonrpc, selection, snapshots
 from a2a_server.auth import jwks
 from a2a_server.config import Config
-from a2a_server.limits import CallerLimits
+from a2a_server.edge import connection, framing, inflight
+from a2a_server.edge.limits import CallerLimits
 from a2a_server.methods import idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller

@@ -22,15 +22,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
-from a2a_server.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
-from a2a_server.deadlines import Deadlines, TimedConnection
+from a2a_server.edge.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
+from a2a_server.edge.deadlines import Deadlines, TimedConnection
+from a2a_server.edge.handshake import shaking
+from a2a_server.edge.proxies import exempt
 from a2a_server.extensions import load_executors
-from a2a_server.handshake import shaking
 from a2a_server.process.allocator import give_large_back
 from a2a_server.process.containment import Containment
 from a2a_server.process.forks import kept_from_children
 from a2a_server.process.watchdog import Watchdog
-from a2a_server.proxies import exempt
 from core.loop.library_hooks import require
 from core.model.errors import ConfigurationError, DatabaseInUse, StorageError
 from core.outside import trust

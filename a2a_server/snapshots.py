@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from msgspec import Raw
 from msgspec.structs import replace
 
-from a2a_server.inflight import SMALL
-from a2a_server.limits import Permit
+from a2a_server.edge.inflight import SMALL
+from a2a_server.edge.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode_in_pieces

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec import Raw
 from msgspec.structs import replace
 
-from a2a_server.limits import Permit
+from a2a_server.edge.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.dialect import A2ADialect

@@ -14,9 +14,9 @@ import pytest
 
 from a2a_server.app import build
 from a2a_server.config import Config
+from a2a_server.edge.targets import host_name, is_host
 from a2a_server.extensions import load_executors
 from a2a_server.server import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, SWITCH, listen, serve
-from a2a_server.targets import host_name, is_host
 from core.executors.function import executor
 from core.model.errors import ConfigurationError
 from core.session import has_ended

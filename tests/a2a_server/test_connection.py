@@ -10,8 +10,8 @@ import pytest
 from uvicorn.server import ServerState
 
 from a2a_server.config import Config
-from a2a_server.connection import FEW_CHUNKS, FRAMING, Connection, Connections, room
-from a2a_server.proxies import exempt
+from a2a_server.edge.connection import FEW_CHUNKS, FRAMING, Connection, Connections, room
+from a2a_server.edge.proxies import exempt
 from tests.a2a_server.conftest import RunningServer, running, until
 from tests.a2a_server.test_app import HEALTH, raw
 from tests.faults.framing import Server, Wire

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from a2a_server.deadlines import RATE_AFTER, Deadlines, TimedConnection
+from a2a_server.edge.deadlines import RATE_AFTER, Deadlines, TimedConnection
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_app import raw
 from tests.a2a_server.test_streams import rpc
@@ -271,7 +271,7 @@ async def test_slow_clients_are_closed_while_an_answer_is_waited_for() -> None:
 
 @pytest.mark.asyncio
 async def test_body_below_the_rate_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("a2a_server.deadlines.RATE_AFTER", 0.1)
+    monkeypatch.setattr("a2a_server.edge.deadlines.RATE_AFTER", 0.1)
     async with running() as server:
         assert (await raw(server, HEAD + LENGTH % 1000 + b"{")).startswith("HTTP/1.1 408 ")
         await until(lambda: not server.server.server_state.connections)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2a_server import snapshots, streams
-from a2a_server.limits import Permit
+from a2a_server.edge.limits import Permit
 from a2a_server.translate import CONVERSATION, OUTPUT, snapshot
 from core.model import events as e
 from core.model.events import KINDS, Event, Recorded

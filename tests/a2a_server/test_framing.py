@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.framing import SENT_AHEAD
+from a2a_server.edge.framing import SENT_AHEAD
 from tests.a2a_server.conftest import RunningServer, message, running
 from tests.a2a_server.test_app import HEALTH, raw
 from tests.a2a_server.test_deadlines import GET, HEAD, LENGTH, Bench

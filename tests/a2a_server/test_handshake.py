@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.connection import Connection, Connections
+from a2a_server.edge.connection import Connection, Connections
 from tests.a2a_server.conftest import RunningServer, running, until
 from tests.a2a_server.test_app import HEALTH
 from tests.a2a_server.test_deadlines import GET

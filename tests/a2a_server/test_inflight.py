@@ -9,8 +9,8 @@ import pytest
 
 from a2a_server.aside import LARGE
 from a2a_server.config import Config, load
-from a2a_server.inflight import PIECE, SMALL, VALUE, InFlight
-from a2a_server.limits import NO_LIMITS, Callers, Permit
+from a2a_server.edge.inflight import PIECE, SMALL, VALUE, InFlight
+from a2a_server.edge.limits import NO_LIMITS, Callers, Permit
 from a2a_server.protocol.errors import Overloaded, RateLimited
 from a2a_server.streams import CROWDED
 from core.model.errors import ConfigurationError

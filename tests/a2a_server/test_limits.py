@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from a2a_server.config import Config
-from a2a_server.limits import NO_LIMITS, OF_THE_IDENTIFIED, CallerLimits, Callers, Permit
+from a2a_server.edge.limits import NO_LIMITS, OF_THE_IDENTIFIED, CallerLimits, Callers, Permit
 from a2a_server.protocol.errors import RateLimited
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_app import HEALTH

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.origins import Origins, origin_of
+from a2a_server.edge.origins import Origins, origin_of
 from tests.a2a_server.conftest import message, running
 from tests.a2a_server.test_app import HEALTH
 

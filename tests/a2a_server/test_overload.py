@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from a2a_server.config import load
-from a2a_server.overload import (
+from a2a_server.edge.overload import (
     CALL,
     LATELY,
     METHODS,

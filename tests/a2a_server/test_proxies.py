@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from a2a_server.proxies import BehindProxy
+from a2a_server.edge.proxies import BehindProxy
 from tests.a2a_server.conftest import running
 from tests.a2a_server.test_app import HEALTH, raw
 

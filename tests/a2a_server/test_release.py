@@ -12,8 +12,8 @@ import httptools
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from a2a_server.connection import Connection
-from a2a_server.handshake import Handshake
+from a2a_server.edge.connection import Connection
+from a2a_server.edge.handshake import Handshake
 from a2a_server.protocol import types as wire
 from tests.a2a_server.conftest import RunningServer, message, running, until
 from tests.a2a_server.test_deadlines import GET, HEAD, LENGTH

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message, Scope
 
 from a2a_server.cli.output import print_json_line
-from a2a_server.inflight import PIECE
+from a2a_server.edge.inflight import PIECE
 from a2a_server.protocol.codec import one_line
 from a2a_server.streams import PING, EventStream, _Ping
 from tests.a2a_server.conftest import message, running, until

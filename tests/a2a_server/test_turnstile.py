@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from a2a_server import overload
-from a2a_server.turnstile import HELD
+from a2a_server.edge import overload
+from a2a_server.edge.turnstile import HELD
 from tests.a2a_server.conftest import RunningServer, message, running, until
 
 HEAD = "Host: localhost\r\nContent-Type: application/json\r\nA2A-Version: 1.0\r\n"

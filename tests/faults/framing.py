@@ -16,10 +16,10 @@ import h11
 import uvicorn
 from uvicorn.server import ServerState
 
-from a2a_server.connection import Connections, HeadLimits, limited
-from a2a_server.deadlines import Deadlines
-from a2a_server.framing import Framed
-from a2a_server.overload import Load, Thresholds
+from a2a_server.edge.connection import Connections, HeadLimits, limited
+from a2a_server.edge.deadlines import Deadlines
+from a2a_server.edge.framing import Framed
+from a2a_server.edge.overload import Load, Thresholds
 
 INNER = b"POST /inner HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -15,7 +15,7 @@ from typing import Any
 from alembic import command as alembic
 from sqlalchemy import Engine, event
 
-from a2a_server.deadlines import TimedConnection
+from a2a_server.edge.deadlines import TimedConnection
 from a2a_server.push.outbox import Outbox
 from a2a_server.server import Server
 from core.executors.function import executor

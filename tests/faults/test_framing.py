@@ -15,8 +15,8 @@ import httptools
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from a2a_server.connection import Connection
-from a2a_server.framing import Framed
+from a2a_server.edge.connection import Connection
+from a2a_server.edge.framing import Framed
 from tests.faults.framing import Read, Server, Stream, fault, splits, stream, theirs
 from tests.faults.report import report
 
@@ -105,7 +105,7 @@ def read_on_behind_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def take_other_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("a2a_server.framing._VERSIONS", ("0.9", "1.0", "1.1", "2.0"))
+    monkeypatch.setattr("a2a_server.edge.framing._VERSIONS", ("0.9", "1.0", "1.1", "2.0"))
 
 
 BUGS = (stop_at_upgrade, forget_the_rest, take_other_codings, read_on_behind_an_error, take_other_versions)

@@ -13,8 +13,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from a2a_server.inflight import InFlight
-from a2a_server.overload import TAKEN
+from a2a_server.edge.inflight import InFlight
+from a2a_server.edge.overload import TAKEN
 from a2a_server.protocol.errors import RateLimited
 
 PERMIT: Final = "a2a_server.permit"  # in the scope

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from a2a_server.turnstile import Turnstile
+from a2a_server.edge.turnstile import Turnstile
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from a2a_server.framing import Ending, Framed
-from a2a_server.overload import REFUSED, RETRY_AFTER, TAKEN, Kind, Load, kind_of_body, kind_of_path
+from a2a_server.edge.framing import Ending, Framed
+from a2a_server.edge.overload import REFUSED, RETRY_AFTER, TAKEN, Kind, Load, kind_of_body, kind_of_path
 
 TURN: Final = 0.01  # seconds, at least, between two times at which connections are heard again
 HELD: Final = 64 * 1024  # bytes of a body until which it is judged by its method

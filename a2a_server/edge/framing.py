@@ -12,7 +12,7 @@ import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from a2a_server.targets import origin_form
+from a2a_server.edge.targets import origin_form
 
 HALF_CLOSED: Final = "a2a_server.half_closed"  # in the scope: the client sends nothing more, or is gone
 SENT_AHEAD: Final = 64  # requests that may wait on one connection until those before them are answered

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from a2a_server.origins import Headers, Origins
+from a2a_server.edge.origins import Headers, Origins
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 NO_STORE = (b"cache-control", b"no-store")  # unless the route knows better: answers are one caller's own

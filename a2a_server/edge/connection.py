@@ -14,12 +14,12 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from a2a_server.deadlines import Deadlines, TimedConnection
-from a2a_server.framing import HeadNotTaken
-from a2a_server.headers import NO_STORE, NOSNIFF
-from a2a_server.overload import RETRY_AFTER, Load
+from a2a_server.edge.deadlines import Deadlines, TimedConnection
+from a2a_server.edge.framing import HeadNotTaken
+from a2a_server.edge.headers import NO_STORE, NOSNIFF
+from a2a_server.edge.overload import RETRY_AFTER, Load
+from a2a_server.edge.turnstile import Bench, Refusals
 from a2a_server.protocol.errors import Overloaded, to_object, to_status
-from a2a_server.turnstile import Bench, Refusals
 
 FEW_CHUNKS: Final = 4096  # of a body, however small; of more the average must have LEAST_CHUNK bytes
 LEAST_CHUNK: Final = 16

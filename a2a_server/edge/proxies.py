@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from a2a_server.targets import replace_host
+from a2a_server.edge.targets import replace_host
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

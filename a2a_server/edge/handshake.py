@@ -13,7 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from a2a_server.connection import Connection
+from a2a_server.edge.connection import Connection
 
 
 class Handshake(asyncio.Protocol):
