@@ -15,24 +15,26 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.agent_card import Offer
-from a2a_server.aside import LARGE, Aside
 from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import make_authenticator
 from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import KEYS
+from a2a_server.bindings.aside import LARGE, Aside
+from a2a_server.bindings.context import NOBODY, RequestContext
+from a2a_server.bindings.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
+from a2a_server.bindings.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
+from a2a_server.bindings.openrpc import discover_method
+from a2a_server.bindings.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
-from a2a_server.context import NOBODY, RequestContext
 from a2a_server.edge.headers import AnswerHeaders
 from a2a_server.edge.inflight import InFlight
 from a2a_server.edge.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.edge.origins import Origins
 from a2a_server.edge.overload import Load, Thresholds
 from a2a_server.edge.proxies import BehindProxy
-from a2a_server.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.intake import skills
-from a2a_server.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
 from a2a_server.limit_table import limits_in_force
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, seen_head
@@ -45,7 +47,6 @@ from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.system import SystemMethods
 from a2a_server.methods.tasks import TasksMethods, check_resume
 from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
-from a2a_server.openrpc import discover_method
 from a2a_server.process.distribution import version
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import (
@@ -64,7 +65,6 @@ from a2a_server.push.outbox import Outbox, Patience
 from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Webhooks
-from a2a_server.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.shares import runner_limits
 from a2a_server.streams import EventStream, Streams, View, sse
 from a2a_server.v0_3.card import hybrid

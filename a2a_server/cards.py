@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from a2a_server.agent_card import Offer, extended_card, load_template, make_card, template_path
+from a2a_server.bindings.context import Principal
 from a2a_server.card.keys import load_keys
 from a2a_server.card.published import KEYS_PATH, Hybrid, Published, publish
 from a2a_server.card.signing import signatures
 from a2a_server.config import Config
-from a2a_server.context import Principal
 from a2a_server.protocol import types
 from core.executors.registry import ExecutorRegistry
 from core.model.errors import ConfigurationError

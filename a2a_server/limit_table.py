@@ -9,8 +9,9 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from a2a_server import aside, content, jsonrpc, selection, snapshots
+from a2a_server import content, selection, snapshots
 from a2a_server.auth import jwks
+from a2a_server.bindings import aside, jsonrpc
 from a2a_server.config import Config
 from a2a_server.edge import connection, framing, inflight
 from a2a_server.edge.limits import CallerLimits

@@ -15,10 +15,10 @@ from msgspec.structs import astuple
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
+from a2a_server.bindings.jsonrpc import Event, Frame
 from a2a_server.edge.framing import HALF_CLOSED
 from a2a_server.edge.inflight import PIECE, SMALL
 from a2a_server.edge.limits import Permit
-from a2a_server.jsonrpc import Event, Frame
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode, encode_in_pieces, one_line

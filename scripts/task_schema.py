@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from a2a_server.schemas import schema_components
+from a2a_server.bindings.schemas import schema_components
 from core.model.plan import TaskInput
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "task.schema.json"

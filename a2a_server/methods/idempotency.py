@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary
 import msgspec
 from msgspec import Struct
 
-from a2a_server.context import RequestContext
-from a2a_server.keyed import HEADER, no_key
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.keyed import HEADER, no_key
 from a2a_server.protocol.errors import InvalidParams
 from core.model.errors import Problem, VersionConflict
 from core.session import Session

@@ -7,8 +7,8 @@ from msgspec import Meta, Struct
 
 from a2a_server.auth.apikeys import ApiKey, ApiKeys, Grant
 from a2a_server.auth.lifetimes import Lifetimes
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Method, NoParams
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Method, NoParams
 from a2a_server.protocol.errors import PermissionDenied
 from core.model.timestamps import to_timestamp
 from core.outside.clock import Clock

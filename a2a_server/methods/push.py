@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Method
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Method
 from a2a_server.methods.access import caller_of
 from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.task_pages import from_token, to_token

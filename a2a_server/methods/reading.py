@@ -1,6 +1,6 @@
 """What an A2A client sees of a task: found by its id, in its status."""
 
-from a2a_server.context import RequestContext
+from a2a_server.bindings.context import RequestContext
 from a2a_server.methods.access import owned_head
 from core.model.task import TaskStatus, TreeHead
 from core.session import Session

@@ -11,10 +11,10 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from a2a_server.aside import MANY
-from a2a_server.context import Principal, RequestContext
-from a2a_server.jsonrpc import Large, Method
-from a2a_server.keyed import HEADER
+from a2a_server.bindings.aside import MANY
+from a2a_server.bindings.context import Principal, RequestContext
+from a2a_server.bindings.jsonrpc import Large, Method
+from a2a_server.bindings.keyed import HEADER
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
 from a2a_server.methods.idempotency import Idempotency
 from a2a_server.methods.task_pages import FIELD, place_of, token_of

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Handler, Method
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Handler, Method
 from core.loop.turns import Turns
 
 # What reads many rows, or a whole tree. Each reads from one connection at a time, of which the storage has more.

@@ -7,8 +7,8 @@ from typing import Any
 from msgspec import Raw
 from msgspec.structs import replace as changed
 
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Frame, Handler, Method
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Frame, Handler, Method
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.dialect import A2ADialect
 from a2a_server.protocol.errors import (

@@ -10,14 +10,14 @@ from typing import Any, cast
 from msgspec import Raw, json
 from msgspec.structs import replace
 
-from a2a_server.jsonrpc import Method
+from a2a_server.bindings.jsonrpc import Method
+from a2a_server.bindings.rest import Binding, Calls
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.codec import decode, encode
 from a2a_server.protocol.dialect import A2ADialect
 from a2a_server.protocol.errors import A2AError, ExtendedAgentCardNotConfigured, InvalidParams
 from a2a_server.protocol.types import StreamResponse
 from a2a_server.protocol.wire import Required, Wire
-from a2a_server.rest import Binding, Calls
 from a2a_server.v0_3 import proto
 from a2a_server.v0_3 import translate as to
 from a2a_server.v0_3.card import hybrid

@@ -9,7 +9,7 @@ import pytest_asyncio
 from starlette.routing import BaseRoute, Route
 
 from a2a_server.auth.apikeys import Grant
-from a2a_server.rest import PATHS, RestRoute
+from a2a_server.bindings.rest import PATHS, RestRoute
 from tests.a2a_server.auth.tokens import ISSUER, RSA, claims, jwks, token
 from tests.a2a_server.conftest import RunningServer, running
 

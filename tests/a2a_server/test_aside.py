@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server import jsonrpc, rest
-from a2a_server.aside import LARGE, MANY, Aside
+from a2a_server.bindings import jsonrpc, rest
+from a2a_server.bindings.aside import LARGE, MANY, Aside
 from core import session
 from core.model.in_flight import memory_of
 from core.run import attempt, orchestrator

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from a2a_server.agent_card import Offer
+from a2a_server.bindings.context import Principal
 from a2a_server.card.keys import read_key_set
 from a2a_server.card.signing import to_document, verify
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
-from a2a_server.context import Principal
 from core.executors.registry import ExecutorRegistry
 from core.model.errors import ConfigurationError
 from tests.a2a_server.card.cards import as_v0_3, key_file

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.aside import LARGE
+from a2a_server.bindings.aside import LARGE
 from a2a_server.config import Config, load
 from a2a_server.edge.inflight import PIECE, SMALL, VALUE, InFlight
 from a2a_server.edge.limits import NO_LIMITS, Callers, Permit

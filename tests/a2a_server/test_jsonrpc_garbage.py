@@ -6,7 +6,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from a2a_server.context import RequestContext
+from a2a_server.bindings.context import RequestContext
 from tests.a2a_server.test_jsonrpc import Server, events_of
 
 json_values = st.recursive(

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from a2a_server.bindings.context import RequestContext
 from a2a_server.config import Config, load
-from a2a_server.context import RequestContext
 from a2a_server.limit_table import LIMITS, limits_in_force
 from a2a_server.methods.push import MOST_RESENT
 from a2a_server.methods.task_params import MOST_IDS

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server.context import RequestContext
-from a2a_server.keyed import READS, TAKES
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.keyed import READS, TAKES
 from a2a_server.methods.idempotency import KIND, PURGE_EVERY, Idempotency
 from core.model.errors import VersionConflict
 from core.storage.base import Document, DocumentQuery

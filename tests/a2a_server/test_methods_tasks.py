@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.context import RequestContext
+from a2a_server.bindings.context import RequestContext
 from a2a_server.methods.tasks import CANCELS_AT_A_TIME
 from a2a_server.protocol.errors import UnsupportedOperation
 from a2a_server.task_view import MAX_NESTED, tree_object

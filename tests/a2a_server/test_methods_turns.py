@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Method
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Method
 from a2a_server.methods.turns import LISTS, MOST_LISTS, in_turns
 from core.loop.turns import Turns
 from core.storage.sqlite.reader import CONNECTIONS, LIST_CONNECTIONS

@@ -7,9 +7,9 @@ import jsonschema
 import msgspec
 import pytest
 
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Door, Method
-from a2a_server.openrpc import describe, discover_method
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Door, Method
+from a2a_server.bindings.openrpc import describe, discover_method
 from a2a_server.protocol import types
 from a2a_server.protocol.dialect import A2A_1_0
 

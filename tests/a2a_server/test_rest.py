@@ -10,10 +10,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Frame, Method, Reply
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Frame, Method, Reply
+from a2a_server.bindings.rest import A2A_JSON, JSON, Rest
 from a2a_server.protocol import errors
-from a2a_server.rest import A2A_JSON, JSON, Rest
 from tests.a2a_server.conftest import calling, message
 
 SECRET = "password=hunter2"

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_server.context import RequestContext
+from a2a_server.bindings.context import RequestContext
 from tests.a2a_server.conftest import calling
 from tests.a2a_server.test_rest import scope_of
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from a2a_server.schemas import schema_components
+from a2a_server.bindings.schemas import schema_components
 
 TIDY = {
     "type": "object",

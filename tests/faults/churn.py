@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 
 from a2a_server.app import Application, build
+from a2a_server.bindings.context import RequestContext
 from a2a_server.config import Config
-from a2a_server.context import RequestContext
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.outside.clock import SystemClock

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from a2a_server.rest import PATHS
+from a2a_server.bindings.rest import PATHS
 
 KINDS = {"grammar": 40, "mutation": 30, "dictionary": 20, "raw": 10}  # per cent
 SKILLS = ("noop", "noop", "noop", "boom", "greet", "direct", "system_info_executor", "no-such", "")

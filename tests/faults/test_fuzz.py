@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from a2a_server.jsonrpc import parse
+from a2a_server.bindings.jsonrpc import parse
 from a2a_server.protocol.errors import A2AError
 from tests.a2a_server.conftest import calling
 from tests.acceptance.process import ROOT

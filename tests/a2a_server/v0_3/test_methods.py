@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Door, Method
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Door, Method
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.errors import Overloaded, PushNotificationNotSupported, TaskNotFound, UnsupportedOperation
 from a2a_server.v0_3.dialect import A2A_0_3

@@ -18,10 +18,10 @@ from jsonrpcserver.request import Request
 from jsonrpcserver.sentinels import NOID
 from msgspec import Raw, Struct
 
-from a2a_server.context import RequestContext
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.keyed import HEADER, refuse_key
 from a2a_server.edge.inflight import SMALL, VALUE
 from a2a_server.edge.overload import METHODS, Kind
-from a2a_server.keyed import HEADER, refuse_key
 from a2a_server.protocol.codec import encode, encode_in_pieces
 from a2a_server.protocol.dialect import OWN, Dialect
 from a2a_server.protocol.errors import (

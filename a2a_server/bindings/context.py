@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from a2a_server.aside import Aside
+from a2a_server.bindings.aside import Aside
 from a2a_server.edge.limits import Permit
 from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
 from core.model.errors import Problem

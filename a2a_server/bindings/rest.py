@@ -13,9 +13,9 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from a2a_server.context import RequestContext
-from a2a_server.gate import Face, media_type
-from a2a_server.jsonrpc import (
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.gate import Face, media_type
+from a2a_server.bindings.jsonrpc import (
     JSON_LIMITS,
     JsonLimits,
     Method,

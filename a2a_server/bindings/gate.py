@@ -10,12 +10,12 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from a2a_server.context import RequestContext
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Reply
 from a2a_server.edge.inflight import PIECE, SMALL
 from a2a_server.edge.origins import Origins
 from a2a_server.edge.overload import REFUSED, RETRY_AFTER
 from a2a_server.edge.targets import SCHEME, host_name, is_host
-from a2a_server.jsonrpc import Reply
 from a2a_server.protocol.errors import (
     A2AError,
     BadHeaders,

@@ -5,11 +5,11 @@ from typing import Any
 
 from msgspec import Raw
 
-from a2a_server.context import RequestContext
-from a2a_server.jsonrpc import Method, NoParams
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Method, NoParams
+from a2a_server.bindings.schemas import schema_components
 from a2a_server.process import distribution
 from a2a_server.protocol.codec import encode
-from a2a_server.schemas import schema_components
 
 OPENRPC_VERSION = "1.3.2"
 NAME = "rpc.discover"
