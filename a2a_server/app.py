@@ -66,12 +66,12 @@ from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Webhooks
 from a2a_server.shares import runner_limits
-from a2a_server.streams import EventStream, Streams, View, sse
 from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.v0_3.rest import binding as v0_3_binding
+from a2a_server.views.streams import EventStream, Streams, View, sse
 from a2a_server.well_known import WellKnown
 from core.executors.builtins.command import CommandPolicy
 from core.executors.builtins.registration import register_builtins

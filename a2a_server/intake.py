@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct
 from a2a_server.bindings.context import Principal
 from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
 from a2a_server.protocol.types import Message
-from a2a_server.translate import part_values
+from a2a_server.views.translate import part_values
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
 from core.model.errors import Problem

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from a2a_server import content, selection, snapshots
+from a2a_server import content
 from a2a_server.auth import jwks
 from a2a_server.bindings import aside, jsonrpc
 from a2a_server.config import Config
@@ -18,7 +18,8 @@ from a2a_server.edge.limits import CallerLimits
 from a2a_server.methods import idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
-from a2a_server.streams import CACHE_BYTES
+from a2a_server.views import selection, snapshots
+from a2a_server.views.streams import CACHE_BYTES
 from core.executors import judges, schema
 from core.loop import large_values
 from core.model import in_flight, inputs, jsonscan, plan, quarantine, replay

@@ -21,7 +21,7 @@ from a2a_server.config import load
 from a2a_server.extensions import load_executors
 from a2a_server.process.forks import kept_from_children
 from a2a_server.process.init_process import run_below_init
-from a2a_server.task_view import tree_object
+from a2a_server.views.task_view import tree_object
 from core.model.errors import InvalidPlan, TaskNotCancelable
 from core.model.streaming import stream_event
 from core.session import Session

@@ -26,9 +26,9 @@ from a2a_server.protocol.errors import (
     TaskNotCancelable,
     UnsupportedOperation,
 )
-from a2a_server.snapshots import Reading
-from a2a_server.streams import Streams, View
-from a2a_server.translate import STATES, STATUSES, context_of
+from a2a_server.views.snapshots import Reading
+from a2a_server.views.streams import Streams, View
+from a2a_server.views.translate import STATES, STATUSES, context_of
 from core.loop.pieces import PIECE
 from core.model.errors import Problem
 from core.model.events import Recorded

@@ -40,8 +40,8 @@ from a2a_server.protocol.types import TaskPushNotificationConfig
 from a2a_server.push.bodies import TASKS
 from a2a_server.push.configs import Standing
 from a2a_server.push.webhooks import Caller, Webhooks
-from a2a_server.streams import Streams, View
-from a2a_server.task_view import nested, task_object, tree_node
+from a2a_server.views.streams import Streams, View
+from a2a_server.views.task_view import nested, task_object, tree_node
 from core.loop.large_values import is_small
 from core.loop.pieces import in_pieces, some_at_a_time
 from core.model.commands import Execute

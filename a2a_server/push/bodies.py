@@ -15,8 +15,8 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.dialect import A2ADialect
 from a2a_server.push.configs import PushConfig
-from a2a_server.snapshots import Reading, Snapshots, latest, output_events
-from a2a_server.translate import artifacts, context_of, updates
+from a2a_server.views.snapshots import Reading, Snapshots, latest, output_events
+from a2a_server.views.translate import artifacts, context_of, updates
 from core.model import events as e
 from core.model.events import Recorded
 from core.model.node_status import ENDS, node_status

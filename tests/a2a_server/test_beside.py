@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server import streams
 from a2a_server.bindings import jsonrpc
+from a2a_server.views import streams
 from core.executors import base
 from core.loop.large_values import CHARACTERS, VALUES
 from core.run import attempt

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from a2a_server.snapshots import MOST_NODES
+from a2a_server.views.snapshots import MOST_NODES
 from core.executors.base import ExecutorSpec, Parts, TaskContext
 from core.executors.function import Declared, make_spec
 from core.session import has_ended, needs_caller

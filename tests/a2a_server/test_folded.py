@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_server import snapshots, streams
 from a2a_server.edge.limits import Permit
-from a2a_server.translate import CONVERSATION, OUTPUT, snapshot
+from a2a_server.views import snapshots, streams
+from a2a_server.views.translate import CONVERSATION, OUTPUT, snapshot
 from core.model import events as e
 from core.model.events import KINDS, Event, Recorded
 from core.model.fold import KEPT, fold

@@ -10,7 +10,7 @@ import pytest
 from a2a_server.bindings.context import RequestContext
 from a2a_server.methods.tasks import CANCELS_AT_A_TIME
 from a2a_server.protocol.errors import UnsupportedOperation
-from a2a_server.task_view import MAX_NESTED, tree_object
+from a2a_server.views.task_view import MAX_NESTED, tree_object
 from core.executors.base import ExecutorSpec, TaskContext
 from core.model.task import Task, TreeHead
 from core.session import Session, has_ended, needs_caller

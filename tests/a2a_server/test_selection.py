@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2a_server import selection
-from a2a_server.selection import select, select_output
-from a2a_server.translate import artifacts, kinds, snapshot
+from a2a_server.views import selection
+from a2a_server.views.selection import select, select_output
+from a2a_server.views.translate import artifacts, kinds, snapshot
 from core.model import events as e
 from core.model.events import KINDS, Event, Recorded
 from core.model.jsonvalue import json_size

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server import selection, snapshots
+from a2a_server.views import selection, snapshots
 from core.executors.base import ExecutorSpec, Rejected, TaskContext
 from core.model.task import ANONYMOUS
 from tests.a2a_server.conftest import RunningServer, _Executor, message, running, tree_message, until

@@ -10,7 +10,7 @@ from starlette.types import Message, Scope
 from a2a_server.cli.output import print_json_line
 from a2a_server.edge.inflight import PIECE
 from a2a_server.protocol.codec import one_line
-from a2a_server.streams import PING, EventStream, _Ping
+from a2a_server.views.streams import PING, EventStream, _Ping
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_rfc9112 import exchange
 from tests.a2a_server.test_streams import frames_of, rpc

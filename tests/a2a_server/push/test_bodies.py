@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server import snapshots
+from a2a_server.views import snapshots
 from core.executors.base import Parts, TaskContext
 from core.model.task import TaskStatus
 from core.session import Session, has_ended

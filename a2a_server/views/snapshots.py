@@ -18,8 +18,8 @@ from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode_in_pieces
 from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
 from a2a_server.protocol.errors import TurnedAway
-from a2a_server.selection import PLACES, SNAPSHOT_BYTES, Selection, last_said, select, select_output
-from a2a_server.translate import OUTPUT, WHOLE, Shown, is_output, kinds, last_word, snapshot
+from a2a_server.views.selection import PLACES, SNAPSHOT_BYTES, Selection, last_said, select, select_output
+from a2a_server.views.translate import OUTPUT, WHOLE, Shown, is_output, kinds, last_word, snapshot
 from core.loop.turns import Turns
 from core.model.events import KINDS, Recorded
 from core.model.node_status import FAILURES

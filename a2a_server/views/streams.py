@@ -24,8 +24,8 @@ from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode, encode_in_pieces, one_line
 from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
 from a2a_server.protocol.errors import TurnedAway
-from a2a_server.snapshots import Reading, Snapshots, Told, latest, tree_errors
-from a2a_server.translate import STATUSES, tree_error_message, updates
+from a2a_server.views.snapshots import Reading, Snapshots, Told, latest, tree_errors
+from a2a_server.views.translate import STATUSES, tree_error_message, updates
 from core.loop.large_values import CHARACTERS, is_small
 from core.model import events as e
 from core.model.errors import LogFolded, TaskNotFound

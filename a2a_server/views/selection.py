@@ -6,7 +6,7 @@ It is decided by what is known without reading what the events carry: their numb
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from a2a_server.translate import OUTPUT, Shown
+from a2a_server.views.translate import OUTPUT, Shown
 from core.model.events import KINDS
 from core.model.node_status import ENDS, FAILURES, TELLING
 from core.model.task import TaskStatus
