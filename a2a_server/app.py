@@ -34,11 +34,11 @@ from a2a_server.edge.limits import PERMIT, Admission, Callers, Permit
 from a2a_server.edge.origins import Origins
 from a2a_server.edge.overload import Load, Thresholds
 from a2a_server.edge.proxies import BehindProxy
-from a2a_server.intake import skills
 from a2a_server.limit_table import limits_in_force
 from a2a_server.methods.a2a import A2AMethods
 from a2a_server.methods.access import OpenTasks, seen_head
 from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.intake import skills
 from a2a_server.methods.keys import KeysMethods
 from a2a_server.methods.messages import MessageRules, Messages
 from a2a_server.methods.pages import PageTokens

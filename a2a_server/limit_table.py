@@ -9,13 +9,12 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from a2a_server import content
 from a2a_server.auth import jwks
 from a2a_server.bindings import aside, jsonrpc
 from a2a_server.config import Config
 from a2a_server.edge import connection, framing, inflight
 from a2a_server.edge.limits import CallerLimits
-from a2a_server.methods import idempotency, push, task_params, tasks, turns
+from a2a_server.methods import content, idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots

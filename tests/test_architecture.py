@@ -120,7 +120,7 @@ LAYERS = (
     ),
     ("a2a_server.auth",),
     ("a2a_server.views.task_view", "a2a_server.views.translate", "a2a_server.v0_3"),
-    ("a2a_server.card", "a2a_server.content", "a2a_server.intake", "a2a_server.shares"),
+    ("a2a_server.card", "a2a_server.methods.content", "a2a_server.methods.intake", "a2a_server.shares"),
     ("a2a_server.agent_card",),
     ("a2a_server.cards", "a2a_server.well_known"),
     ("a2a_server.views.selection",),

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from a2a_server.bindings.context import Principal, RequestContext
 from a2a_server.bindings.jsonrpc import Frame
-from a2a_server.content import check_message
-from a2a_server.intake import check_input_modes, check_output_modes, request_of, tree_modes, usable, work_of
 from a2a_server.methods.access import OpenTasks, caller_of
+from a2a_server.methods.content import check_message
 from a2a_server.methods.idempotency import Claim, Documents, Idempotency
+from a2a_server.methods.intake import check_input_modes, check_output_modes, request_of, tree_modes, usable, work_of
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.content import (
+from a2a_server.methods.content import (
     LONGEST_CONTEXT_ID,
     LONGEST_FILENAME,
     LONGEST_MEDIA_TYPE,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.intake import accepts, request_of, work_of
+from a2a_server.methods.intake import accepts, request_of, work_of
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
 from a2a_server.protocol.types import Message
