@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from a2a_server.agent_card import Offer
 from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import make_authenticator
 from a2a_server.auth.lifetimes import Lifetimes
@@ -26,6 +25,8 @@ from a2a_server.bindings.gate import LINGER, Face, Gate, read_body, send_refusal
 from a2a_server.bindings.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
 from a2a_server.bindings.openrpc import discover_method
 from a2a_server.bindings.rest import Rest, RestRoute, json_type, status_reply
+from a2a_server.card.agent_card import Offer
+from a2a_server.card.well_known import WellKnown
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.edge.headers import AnswerHeaders
@@ -72,7 +73,6 @@ from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.v0_3.rest import binding as v0_3_binding
 from a2a_server.views.streams import EventStream, Streams, View, sse
-from a2a_server.well_known import WellKnown
 from core.executors.builtins.command import CommandPolicy
 from core.executors.builtins.registration import register_builtins
 from core.executors.registry import ExecutorRegistry, default_registry

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server.agent_card import Offer, extended_card, load_template, make_card, template_path
 from a2a_server.bindings.context import NOBODY, Principal
+from a2a_server.card.agent_card import Offer, extended_card, load_template, make_card, template_path
 from a2a_server.card.signing import to_document
 from a2a_server.protocol.errors import Unauthenticated
 from a2a_server.protocol.security import HTTPAuthSecurityScheme, SecurityRequirement, SecurityScheme, StringList

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from a2a_server.card.keys import Key, read_key_set
 from a2a_server.card.published import Published, publish
 from a2a_server.card.signing import verify
-from a2a_server.well_known import CARD_PATHS, WellKnown
+from a2a_server.card.well_known import CARD_PATHS, WellKnown
 from tests.a2a_server.card.cards import as_v0_3, card, key_file, keys
 from tests.a2a_server.conftest import running
 
