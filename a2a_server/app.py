@@ -17,10 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import make_authenticator
 from a2a_server.auth.lifetimes import Lifetimes
+from a2a_server.auth.principal import NOBODY
 from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import KEYS
 from a2a_server.bindings.aside import LARGE, Aside
-from a2a_server.bindings.context import NOBODY, RequestContext
+from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
 from a2a_server.bindings.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
 from a2a_server.bindings.openrpc import discover_method

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from a2a_server.bindings.context import Principal
+from a2a_server.auth.principal import Principal
 from a2a_server.card.agent_card import Offer, extended_card, load_template, make_card, template_path
 from a2a_server.card.keys import load_keys
 from a2a_server.card.published import KEYS_PATH, Hybrid, Published, publish

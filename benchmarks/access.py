@@ -22,7 +22,8 @@ from math import sqrt
 from a2a_server.app import Application, build
 from a2a_server.auth.apikeys import ApiKeys, Grant
 from a2a_server.auth.errors import BadCredential
-from a2a_server.bindings.context import Principal, RequestContext
+from a2a_server.auth.principal import Principal
+from a2a_server.bindings.context import RequestContext
 from a2a_server.config import Config
 from core.executors.registry import ExecutorRegistry
 from core.model.owners import owner_of

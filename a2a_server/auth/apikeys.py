@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from a2a_server.auth.errors import BadCredential
-from a2a_server.bindings.context import Principal
+from a2a_server.auth.principal import Principal
 from core.model.errors import CallerError
 from core.model.owners import owner_of
 from core.outside.clock import Clock

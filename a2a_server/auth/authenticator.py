@@ -9,8 +9,8 @@ from a2a_server.auth.apikeys import PREFIX, ApiKeys
 from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwks import FETCH_TIMEOUT, MOST_BYTES, make_public_keys
 from a2a_server.auth.jwt import JwtVerifier
+from a2a_server.auth.principal import NOBODY, Principal
 from a2a_server.auth.settings import JWT, KEY_HEADER, KEYS, AuthSettings
-from a2a_server.bindings.context import NOBODY, Principal
 from a2a_server.protocol.errors import Unauthenticated, translate
 from core.model.errors import StorageError
 from core.outside.clock import Clock

@@ -16,8 +16,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwks import PublicKeys
+from a2a_server.auth.principal import Principal
 from a2a_server.auth.settings import AuthSettings
-from a2a_server.bindings.context import Principal
 from a2a_server.protocol import base64url
 from core.model.owners import owner_of
 from core.outside.clock import Clock

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
-from a2a_server.bindings.context import Principal
+from a2a_server.auth.principal import Principal
 from core.outside.clock import Clock
 
 Item = TypeVar("Item")

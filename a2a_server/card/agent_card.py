@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from a2a_server.bindings.context import NOBODY, Principal
+from a2a_server.auth.principal import NOBODY, Principal
 from a2a_server.card.document import read_document
 from a2a_server.card.rules import content_problems
 from a2a_server.process.distribution import version

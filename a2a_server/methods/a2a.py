@@ -9,7 +9,8 @@ from typing import Any, cast
 from msgspec import Raw
 from msgspec.structs import replace
 
-from a2a_server.bindings.context import Principal, RequestContext
+from a2a_server.auth.principal import Principal
+from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Frame, Handler, Method
 from a2a_server.methods.access import check_tenant, readable
 from a2a_server.methods.messages import Messages

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from a2a_server.bindings.context import Principal, RequestContext, Scope
+from a2a_server.auth.principal import Principal, Scope
+from a2a_server.bindings.context import RequestContext
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from a2a_server.push.webhooks import Caller

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from a2a_server.bindings.context import Principal
+from a2a_server.auth.principal import Principal
 from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
 from a2a_server.protocol.types import Message
 from a2a_server.views.translate import part_values

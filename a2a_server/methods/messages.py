@@ -8,7 +8,8 @@ from typing import NamedTuple
 from msgspec import Raw
 from msgspec.structs import replace
 
-from a2a_server.bindings.context import Principal, RequestContext
+from a2a_server.auth.principal import Principal
+from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Frame
 from a2a_server.methods.access import OpenTasks, caller_of
 from a2a_server.methods.content import check_message

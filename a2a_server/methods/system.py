@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from a2a_server.bindings.context import NOBODY, RequestContext
+from a2a_server.auth.principal import NOBODY
+from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method, NoParams
 from core.outside.clock import Clock
 from core.session import Session

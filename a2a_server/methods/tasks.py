@@ -11,8 +11,9 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from a2a_server.auth.principal import Principal
 from a2a_server.bindings.aside import MANY
-from a2a_server.bindings.context import Principal, RequestContext
+from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Large, Method
 from a2a_server.bindings.keyed import HEADER
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task

@@ -13,7 +13,8 @@ import httpx2
 import pytest_asyncio
 
 from a2a_server.app import Application, build
-from a2a_server.bindings.context import Principal, RequestContext
+from a2a_server.auth.principal import Principal
+from a2a_server.bindings.context import RequestContext
 from a2a_server.config import Config
 from a2a_server.server import Server, listen
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext

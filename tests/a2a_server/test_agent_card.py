@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.bindings.context import NOBODY, Principal
+from a2a_server.auth.principal import NOBODY, Principal
 from a2a_server.card.agent_card import Offer, extended_card, load_template, make_card, template_path
 from a2a_server.card.signing import to_document
 from a2a_server.protocol.errors import Unauthenticated

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.bindings.context import Principal
+from a2a_server.auth.principal import Principal
 from a2a_server.card.agent_card import Offer
 from a2a_server.card.keys import read_key_set
 from a2a_server.card.signing import to_document, verify

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from a2a_server.auth.principal import Principal
 from a2a_server.bindings import jsonrpc
-from a2a_server.bindings.context import Principal, RequestContext
+from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Door, Event, Frame, JsonLimits, Method, Reply, error_reply, parse
 from a2a_server.protocol.dialect import A2A_1_0
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server.bindings.context import Principal, RequestContext
+from a2a_server.auth.principal import Principal
+from a2a_server.bindings.context import RequestContext
 from a2a_server.methods import a2a as methods_a2a
 from core.model.owners import owner_of
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, tree_message

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from a2a_server.bindings.context import Principal, RequestContext, Scope
+from a2a_server.auth.principal import Principal, Scope
+from a2a_server.bindings.context import RequestContext
 from a2a_server.methods.access import OpenTasks, caller_of, check_tenant, owned_head, readable, seen_head, seen_task
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited

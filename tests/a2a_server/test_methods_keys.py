@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from a2a_server.auth.apikeys import Grant
-from a2a_server.bindings.context import Principal
+from a2a_server.auth.principal import Principal
 from tests.a2a_server.conftest import Caller, Frame, RpcError, RunningServer, calling, message, running
 
 

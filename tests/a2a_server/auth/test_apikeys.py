@@ -7,7 +7,7 @@ import pytest
 
 from a2a_server.auth.apikeys import KIND, ApiKeys, Grant, KeyNotFound, TooManyKeys
 from a2a_server.auth.errors import BadCredential
-from a2a_server.bindings.context import Principal
+from a2a_server.auth.principal import Principal
 from core.model.owners import owner_of
 from core.storage.base import Document
 from core.storage.memory import MemoryStorage

@@ -13,7 +13,7 @@ from a2a_server.auth.apikeys import ApiKeys, Grant
 from a2a_server.auth.authenticator import CHALLENGE, INVALID_TOKEN, Authenticator, make_authenticator
 from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.jwt import JwtVerifier
-from a2a_server.bindings.context import NOBODY
+from a2a_server.auth.principal import NOBODY
 from a2a_server.protocol.errors import Overloaded, Unauthenticated
 from core.model.errors import ConfigurationError, StorageUnavailable
 from core.outside.egress import EgressPolicy

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.jwks import PublicKeys
 from a2a_server.auth.jwt import LONGEST_TOKEN, JwtVerifier, _Algorithms
+from a2a_server.auth.principal import Principal
 from a2a_server.auth.settings import AuthSettings
-from a2a_server.bindings.context import Principal
 from core.model.owners import owner_of
 from tests.a2a_server.auth.clocks import SetClock
 from tests.a2a_server.auth.tokens import (

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from a2a_server.auth.lifetimes import Lifetimes
-from a2a_server.bindings.context import Principal
+from a2a_server.auth.principal import Principal
 from core.outside.clock import SystemClock
 from tests.a2a_server.auth.clocks import SetClock
 
