@@ -116,77 +116,77 @@ _DATA: Final[Group] = "stored data and the process"
 _BESIDE: Final = "a piece at a time in a thread"
 _MET: Final = "a2a_server/test_limit_table.py::test_what_is_at_the_limit_passes_and_one_more_does_not"
 _GIVEN: Final = "a2a_server/test_limit_table.py::test_an_executor_may_give_so_much_and_a_byte_more_fails_its_task"
-_BURST: Final = "a2a_server/test_limits.py::test_burst_passes_at_once_and_then_the_rate_holds"
-_CONTENT: Final = "a2a_server/test_content.py::test_every_limit_holds_at_its_value_and_not_beyond"
+_BURST: Final = "a2a_server/edge/test_limits.py::test_burst_passes_at_once_and_then_the_rate_holds"
+_CONTENT: Final = "a2a_server/methods/test_content.py::test_every_limit_holds_at_its_value_and_not_beyond"
 _WAITS: Final = "a2a_server/push/test_outbox.py::test_waits_double_with_full_jitter_up_to_the_longest"
-_RETIRED: Final = "core/test_retention.py::test_a_tree_is_folded_and_then_removed_each_after_its_time"
-_LOGS: Final = "storage/test_sql.py::test_pages_of_a_log_end_early_where_they_are_large"
-_TOO_LONG: Final = "storage/test_sql.py::test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next"
-_IN_TURN: Final = (
-    "a2a_server/test_methods_turns.py::test_a_caller_with_many_lists_reads_one_at_a_time_and_another_caller_is_served"
+_RETIRED: Final = "core/run/test_retention.py::test_a_tree_is_folded_and_then_removed_each_after_its_time"
+_LOGS: Final = "core/storage/sqlite/test_sql.py::test_pages_of_a_log_end_early_where_they_are_large"
+_TOO_LONG: Final = (
+    "core/storage/sqlite/test_sql.py::test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next"
 )
+_IN_TURN: Final = "a2a_server/methods/test_methods_turns.py::test_a_caller_with_many_lists_reads_one_at_a_time_and_another_caller_is_served"
 _HOLES: Final = (
     "a2a_server/push/test_outbox.py::test_receivers_of_one_caller_that_never_answer_delay_no_delivery_of_another"
 )
 _ON_THEIR_WAY: Final = "a2a_server/push/test_parcels.py::test_so_many_bytes_are_on_their_way_and_the_others_wait"
-_NAMES: Final = "core/test_names.py::test_slow_names_of_one_caller_delay_no_other_caller"
+_NAMES: Final = "core/outside/test_names.py::test_slow_names_of_one_caller_delay_no_other_caller"
 
 # fmt: off
 LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_REQUESTS, "max_connections", "open connections", "", "503, closed",
-             "a2a_server/test_connection.py::"
+             "a2a_server/edge/test_connection.py::"
              "test_one_connection_too_many_is_told_and_closed_and_its_place_is_found_again"),
     _setting(_REQUESTS, "max_connections_per_address", "open connections of one address", "", "503, closed",
-             "a2a_server/test_connection.py::test_connections_are_counted_in_all_and_by_address"),
+             "a2a_server/edge/test_connection.py::test_connections_are_counted_in_all_and_by_address"),
     _setting(_REQUESTS, "max_head", "head of a request", "bytes", "431; 414 for its target",
-             "a2a_server/test_connection.py::"
+             "a2a_server/edge/test_connection.py::"
              "test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_own"),
     _setting(_REQUESTS, "max_header_fields", "header fields of a request", "", "431",
-             "a2a_server/test_connection.py::test_fields_at_the_limit_pass_and_one_more_does_not"),
+             "a2a_server/edge/test_connection.py::test_fields_at_the_limit_pass_and_one_more_does_not"),
     _setting(_REQUESTS, "max_body", "body of a request", "bytes", "-32600 (413)",
              "a2a_server/test_app.py::test_body_up_to_the_limit_passes_and_one_byte_more_does_not"),
     _fixed(_REQUESTS, "body_framing", connection.FRAMING, "chunk headers and trailers of a request, beside `max_head` "
-           "and half of its body", "bytes", "413, closed", "a2a_server/test_connection.py::"
+           "and half of its body", "bytes", "413, closed", "a2a_server/edge/test_connection.py::"
            "test_what_is_around_a_body_and_behind_it_is_bounded"),
     _setting(_REQUESTS, "max_nesting", "nesting of a body's JSON", "levels", "-32700 (400)", _MET),
     _setting(_REQUESTS, "max_values", "values of a body's JSON", "", "-32700 (400)", _MET),
     _setting(_REQUESTS, "max_batch", "requests of a batch", "", "-32600 (400)", _MET),
     _setting(_REQUESTS, "head_timeout", "time for a head to arrive", "seconds", "closed",
-             "a2a_server/test_deadlines.py::test_connection_that_says_nothing_is_closed_without_a_word"),
+             "a2a_server/edge/test_deadlines.py::test_connection_that_says_nothing_is_closed_without_a_word"),
     _setting(_REQUESTS, "body_timeout", "time for a body to arrive", "seconds", "-32600 (408)",
-             "a2a_server/test_deadlines.py::test_body_is_late_after_its_time_however_fast_it_is"),
+             "a2a_server/edge/test_deadlines.py::test_body_is_late_after_its_time_however_fast_it_is"),
     _setting(_REQUESTS, "min_body_rate", "least rate of a body, after 5 seconds", "bytes a second", "-32600 (408)",
-             "a2a_server/test_deadlines.py::test_body_has_a_least_rate"),
+             "a2a_server/edge/test_deadlines.py::test_body_has_a_least_rate"),
     _setting(_REQUESTS, "keep_alive", "time that a connection may be idle", "seconds", "closed",
-             "a2a_server/test_connection.py::test_connection_that_is_idle_stays_until_its_time_has_come"),
+             "a2a_server/edge/test_connection.py::test_connection_that_is_idle_stays_until_its_time_has_come"),
     _setting(_REQUESTS, "max_http_bytes_per_caller", "bodies, their values and untaken answers of one caller", "bytes",
-             LIMITED, "a2a_server/test_inflight.py::test_one_caller_holds_so_many_bytes_and_no_more"),
+             LIMITED, "a2a_server/edge/test_inflight.py::test_one_caller_holds_so_many_bytes_and_no_more"),
     _setting(_REQUESTS, "max_http_bytes", "the same of all callers together", "bytes", OVERLOADED,
-             "a2a_server/test_inflight.py::test_all_callers_hold_so_many_bytes_and_no_more"),
+             "a2a_server/edge/test_inflight.py::test_all_callers_hold_so_many_bytes_and_no_more"),
     _fixed(_REQUESTS, "small_body", inflight.SMALL, "a body or an answer that is not counted there: cancels always fit",
-           "bytes", "counted", "a2a_server/test_inflight.py::"
+           "bytes", "counted", "a2a_server/edge/test_inflight.py::"
            "test_a_body_past_the_bound_is_refused_and_a_small_call_is_not"),
     _fixed(_REQUESTS, "body_on_loop", aside.LARGE, "a body that is decoded on the event loop", "bytes",
            "decoded and planned in a thread, one of each caller at a time",
-           "a2a_server/test_aside.py::test_a_large_body_is_decoded_and_planned_beside_the_loop"),
+           "a2a_server/bindings/test_aside.py::test_a_large_body_is_decoded_and_planned_beside_the_loop"),
     _fixed(_REQUESTS, "batch_size", jsonrpc.BATCH_BYTES, "responses of one batch, whose reads take turns", "bytes",
            "-32600 in place of each further read",
-           "a2a_server/test_jsonrpc.py::test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_large"),
+           "a2a_server/bindings/test_jsonrpc.py::test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_large"),
     _fixed(_REQUESTS, "number", jsonscan.LONGEST_NUMBER, "a number in a body or in fetched JSON", "digits",
            "-32700 (400); a fetched one fails its task",
-           "core/test_jsonscan.py::test_long_numbers_are_found_outside_of_strings"),
+           "core/model/test_jsonscan.py::test_long_numbers_are_found_outside_of_strings"),
     _fixed(_REQUESTS, "sent_ahead", framing.SENT_AHEAD, "requests that wait on one connection", "",
-           "the connection ends behind them", "a2a_server/test_framing.py::"
+           "the connection ends behind them", "a2a_server/edge/test_framing.py::"
            "test_so_many_requests_are_taken_ahead_and_one_more_ends_the_connection"),
     _setting(_REQUESTS, "send_buffer", "what the kernel keeps for a slow reader", "bytes", "the sender waits",
              "a2a_server/test_app.py::test_connections_keep_for_a_slow_reader_what_the_setting_says"),
     _setting(_REQUESTS, "send_timeout", "time that a reader may take nothing", "seconds", "reset; streams resume",
-             "a2a_server/test_deadlines.py::"
+             "a2a_server/edge/test_deadlines.py::"
              "test_reader_that_takes_nothing_is_reset_and_one_that_takes_little_is_not"),
     _setting(_REQUESTS, "overload_hard", "calls that want something at once", "", OVERLOADED,
-             "a2a_server/test_overload.py::test_burst_is_served_up_to_the_hard_threshold_and_then_hardly_anything"),
+             "a2a_server/edge/test_overload.py::test_burst_is_served_up_to_the_hard_threshold_and_then_hardly_anything"),
     _setting(_REQUESTS, "overload_soft", "calls in work while others are refused", "", OVERLOADED,
-             "a2a_server/test_overload.py::"
+             "a2a_server/edge/test_overload.py::"
              "test_work_is_held_to_the_soft_threshold_while_so_many_as_the_hard_one_want_something"),
 
     _of_caller("max_rate", "rate", "requests, in the long run", "a second", _BURST, "100; none for the unidentified"),
@@ -194,11 +194,11 @@ LIMITS: Final[tuple[Limit, ...]] = (
           value=lambda config, caller: None if caller.rate is None else caller.size,
           usual="as many as come in 2 seconds"),
     _of_caller("max_calls", "calls", "calls at the same time, waiting ones and items of batches included", "",
-               "a2a_server/test_limits.py::"
+               "a2a_server/edge/test_limits.py::"
                "test_calls_and_streams_at_the_same_time_are_counted_apart_and_given_back",
                "100; none for the unidentified, beside `max_connections` × `max_batch`"),
     _of_caller("max_streams", "streams", "open streams", "",
-               "a2a_server/test_limits.py::"
+               "a2a_server/edge/test_limits.py::"
                "test_one_stream_more_than_allowed_is_refused_and_nothing_is_begun_for_it",
                "100; 5,000 of all the unidentified"),
 
@@ -207,11 +207,11 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_TASKS, "max_depth", "depth of a tree", "levels", REFUSED, _MET),
     _setting(_TASKS, "max_file", "a file in a message", "bytes", REFUSED, _MET),
     _fixed(_TASKS, "schema", brought_schemas.MAX_BYTES, "an input schema that a task brings", "bytes", REFUSED,
-           "core/test_brought_schemas.py::test_schemas_of_one_request_are_bounded"),
+           "core/run/test_brought_schemas.py::test_schemas_of_one_request_are_bounded"),
     _fixed(_TASKS, "schema_parts", plan.MAX_SCHEMA_NODES, "parts of it", "", REFUSED,
-           "core/test_plan.py::test_the_words_of_what_is_wrong_with_a_tasks_extras"),
+           "core/model/test_plan.py::test_the_words_of_what_is_wrong_with_a_tasks_extras"),
     _fixed(_TASKS, "schemas_parts", brought_schemas.MAX_PARTS, "parts of all different schemas of one request", "",
-           REFUSED, "core/test_brought_schemas.py::test_schemas_of_one_request_are_bounded"),
+           REFUSED, "core/run/test_brought_schemas.py::test_schemas_of_one_request_are_bounded"),
     _fixed(_TASKS, "judged_at_once", schema.MOST_COST, "schema times values that are judged on the event loop", "",
            "judged in a process of its own",
            "core/executors/test_schema.py::test_what_could_take_long_is_not_judged_at_once"),
@@ -222,7 +222,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_TASKS, "judging_waits", judges.MOST_WAITING, "judgements of one caller that wait", "", LIMITED,
            "core/executors/test_judges.py::test_one_owner_may_have_so_many_waiting"),
     _fixed(_TASKS, "problems", plan.MAX_PROBLEMS, "problems of a tree that one answer names", "", "the rest is counted",
-           "core/test_plan.py::test_no_more_than_a_hundred_problems_are_told_and_the_others_are_counted"),
+           "core/model/test_plan.py::test_no_more_than_a_hundred_problems_are_told_and_the_others_are_counted"),
     _fixed(_TASKS, "parts", content.MOST_PARTS, "parts of a message", "", REFUSED, _CONTENT),
     _fixed(_TASKS, "references", content.MOST_REFERENCES, "`referenceTaskIds` of a message", "", REFUSED, _CONTENT),
     _fixed(_TASKS, "extensions", content.MOST_EXTENSIONS, "extensions of a message", "", REFUSED, _CONTENT),
@@ -230,125 +230,125 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_TASKS, "task_ids", task_params.MOST_IDS, "ids of one `tasks.cancel` or `tasks.running.status`", "", REFUSED,
            "a2a_server/test_limit_table.py::test_one_call_names_so_many_tasks_and_no_more"),
     _fixed(_TASKS, "cancels_at_a_time", tasks.CANCELS_AT_A_TIME, "ids of one `tasks.cancel` being cancelled", "", WAITS,
-           "a2a_server/test_methods_tasks.py::test_many_ids_are_cancelled_so_many_at_a_time"),
+           "a2a_server/methods/test_methods_tasks.py::test_many_ids_are_cancelled_so_many_at_a_time"),
     _fixed(_TASKS, "idempotency_key", idempotency.LONGEST_KEY, "an `Idempotency-Key`", "characters", REFUSED,
-           "a2a_server/test_methods_idempotency.py::test_a_key_is_printable_ascii_of_bounded_length"),
+           "a2a_server/methods/test_methods_idempotency.py::test_a_key_is_printable_ascii_of_bounded_length"),
     _setting(_TASKS, "idempotency_keep", "time that an `Idempotency-Key` is known", "seconds", "forgotten",
-             "a2a_server/test_methods_idempotency.py::"
+             "a2a_server/methods/test_methods_idempotency.py::"
              "test_a_key_is_forgotten_after_its_time_and_removed_with_later_ones"),
 
     _fixed(_RUNNING, "nested_runs", lending.MAX_NESTED, "trees run by an executor inside of each other", "", FAILS,
-           "core/test_lending.py::test_an_endless_nesting_is_told"),
+           "core/run/test_lending.py::test_an_endless_nesting_is_told"),
     _fixed(_RUNNING, "told_before_question", replay.MOST_TOLD,
            "messages, and artifacts, that are told once when an executor runs again after an answer", "",
-           "told again", "core/test_replay.py::test_what_is_known_is_bounded"),
+           "told again", "core/model/test_replay.py::test_what_is_known_is_bounded"),
     _setting(_RUNNING, "max_running", "running tasks of the process", "", WAITS,
-             "core/test_runner.py::test_a_process_runs_no_more_tasks_than_its_limit"),
+             "core/run/test_runner.py::test_a_process_runs_no_more_tasks_than_its_limit"),
     _setting(_RUNNING, "max_running_per_tree", "running tasks of one tree", "", WAITS,
-             "core/test_runner.py::test_a_tree_runs_no_more_tasks_than_its_limit"),
+             "core/run/test_runner.py::test_a_tree_runs_no_more_tasks_than_its_limit"),
     _setting(_RUNNING, "max_processes", "child processes", "", WAITS,
-             "core/test_runner.py::test_child_processes_are_limited_over_all_executors",
+             "core/run/test_runner.py::test_child_processes_are_limited_over_all_executors",
              usual="4 for each processor"),
     _setting(_RUNNING, "max_threads", "threads of plain functions, with those that hang after their attempt's end", "",
              WAITS + "; `/readyz` is 503 when half of them hang",
-             "core/test_runner_limits.py::test_threads_that_hang_are_counted_until_they_end"),
+             "core/run/test_runner_limits.py::test_threads_that_hang_are_counted_until_they_end"),
     Limit(group=_RUNNING, name="max_running_per_caller",
           what="running tasks of one caller, who may hold the same part of the threads and processes", beyond=WAITS,
           is_setting=True, value=lambda config, caller: slots_per_caller(config),
-          test="core/test_queue.py::test_a_caller_gets_no_more_than_its_share_and_others_start_at_once",
+          test="core/model/test_queue.py::test_a_caller_gets_no_more_than_its_share_and_others_start_at_once",
           usual="half of `max_running`; none where nobody is identified"),
     Limit(group=_RUNNING, name="concurrency_part_per_caller",
           what="part of an executor's `concurrency` that one caller may hold, rounded up", beyond=WAITS,
           value=lambda config, caller: part_per_caller(config),
-          test="core/test_room.py::test_a_caller_has_its_part_of_an_executors_concurrency_rounded_up",
+          test="core/model/test_room.py::test_a_caller_has_its_part_of_an_executors_concurrency_rounded_up",
           usual="`max_running_per_caller` / `max_running`"),
     _setting(_RUNNING, "max_task_seconds", "time of one attempt", "seconds", "it fails with the cause `timeout`",
-             "core/test_runner_limits.py::test_an_attempt_takes_no_longer_than_the_process_allows"),
+             "core/run/test_runner_limits.py::test_an_attempt_takes_no_longer_than_the_process_allows"),
     _fixed(_RUNNING, "abandoned_after", runner.ABANDON_AFTER, "time that a stopped coroutine is waited for", "seconds",
            "its executor's place stays taken; the task goes on",
-           "core/test_runner_limits.py::"
+           "core/run/test_runner_limits.py::"
            "test_a_coroutine_that_does_not_let_itself_be_stopped_holds_up_no_retry_for_ever"),
     _setting(_RUNNING, "watchdog", "time that one callback may hold the event loop", "seconds",
              "the log names the executor or request, with its stack",
-             "a2a_server/test_watchdog.py::test_an_executor_that_holds_the_loop_is_named_with_its_stack"),
+             "a2a_server/process/test_watchdog.py::test_an_executor_that_holds_the_loop_is_named_with_its_stack"),
     _setting(_RUNNING, "max_in_flight_per_caller", "memory of one caller's open tasks and fetched answers", "bytes",
              LIMITED + "; a result that does not fit fails its task (`no_room`)",
-             "a2a_server/test_methods_messages.py::"
+             "a2a_server/methods/test_methods_messages.py::"
              "test_inputs_beyond_the_caller_s_share_are_refused_until_others_have_ended"),
     _setting(_RUNNING, "max_in_flight", "the same of all callers together", "bytes", OVERLOADED,
-             "a2a_server/test_methods_messages.py::"
+             "a2a_server/methods/test_methods_messages.py::"
              "test_inputs_beyond_what_the_process_may_hold_are_refused_as_overload"),
     _fixed(_RUNNING, "small_result", in_flight.SMALL, "a result that may use a reserve of a fourth beyond these",
-           "bytes", FAILS, "core/test_in_flight.py::test_small_result_may_use_the_reserve"),
+           "bytes", FAILS, "core/model/test_in_flight.py::test_small_result_may_use_the_reserve"),
     _fixed(_RUNNING, "inputs_from", inputs.MOST_SOURCES, "inputs of an attempt of which its start tells the source",
            "", "the others are not named",
-           "core/test_inputs.py::test_as_many_sources_are_recorded_as_are_worth_reading"),
+           "core/model/test_inputs.py::test_as_many_sources_are_recorded_as_are_worth_reading"),
     _setting(_RUNNING, "max_artifact", "what an executor gives at once", "bytes", FAILS, _GIVEN),
     _setting(_RUNNING, "max_output", "all artifacts of one attempt", "bytes", FAILS, _GIVEN),
     _fixed(_RUNNING, "values_on_loop", large_values.VALUES,
            "values of inputs, results, artifacts, messages and `tasks.*` answers that the event loop handles", "",
-           _BESIDE, "core/test_large_values.py::test_what_is_large_is_known_as_such_and_told_as_ever"),
+           _BESIDE, "core/loop/test_large_values.py::test_what_is_large_is_known_as_such_and_told_as_ever"),
     _fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "the texts in them", "characters", _BESIDE,
            "a2a_server/test_beside.py::test_answers_are_encoded_beside_the_loop_where_they_are_large"),
     _fixed(_RUNNING, "suspects_hold", quarantine.LONGEST_HOLD,
            "time after a start that others wait for tasks that ran in several crashes", "seconds", "others start, too",
-           "core/test_quarantine.py::test_others_wait_for_suspects_but_not_for_ever"),
+           "core/model/test_quarantine.py::test_others_wait_for_suspects_but_not_for_ever"),
     _fixed(_RUNNING, "crashes", MAX_CRASHES, "times that a task may take the process down while nothing else runs", "",
            FAILS,
-           "core/test_runner.py::test_a_task_that_takes_five_processes_down_is_poison"),
+           "core/run/test_runner.py::test_a_task_that_takes_five_processes_down_is_poison"),
     _fixed(_RUNNING, "transaction", base.TRANSACTION_ROWS,
            "rows that several writes have in one transaction, in which callers take turns", "", WAITS,
-           "storage/test_writer.py::"
+           "core/storage/sqlite/test_writer.py::"
            "test_behind_one_callers_large_trees_another_callers_write_waits_for_one_of_them"),
 
     _fixed(_LISTS, "lists", turns.MOST_LISTS, "lists and whole trees read at the same time", "", WAITS, _IN_TURN),
     _fixed(_LISTS, "lists_per_caller", turns.MOST_LISTS_PER_CALLER, "of these, one caller's", "", WAITS, _IN_TURN),
     _fixed(_LISTS, "reads_per_caller", base.READS_PER_CALLER, "reads of one caller's at the same time", "", WAITS,
-           "storage/test_connections.py::test_a_caller_with_many_reads_leaves_a_connection_to_another"),
+           "core/storage/sqlite/test_connections.py::test_a_caller_with_many_reads_leaves_a_connection_to_another"),
     _fixed(_LISTS, "nodes", snapshots.MOST_NODES, "`metadata.nodes` of a tree's root", "", "counted in `nodesLeftOut`",
            "a2a_server/test_conversation.py::test_only_so_many_nodes_are_told_and_how_many_there_are_besides"),
     _fixed(_LISTS, "page", 100, "tasks of a page of `ListTasks`", "", REFUSED,
-           "a2a_server/test_methods_a2a.py::test_wrong_param_is_named"),
+           "a2a_server/methods/test_methods_a2a.py::test_wrong_param_is_named"),
     _fixed(_LISTS, "limit", 1_000, "`limit` of `tasks.list`, `tasks.running.list` and `push.deliveries`", "", REFUSED,
-           "a2a_server/test_methods_tasks.py::test_wrong_param_is_named"),
+           "a2a_server/methods/test_methods_tasks.py::test_wrong_param_is_named"),
     _fixed(_LISTS, "list_time", base.LIST_SECONDS, "one read of a list", "seconds", REFUSED, _TOO_LONG),
     _fixed(_LISTS, "list_size", base.LIST_BYTES, "JSON of a list", "bytes",
            "a page ends early, where there are pages; else " + REFUSED,
-           "storage/test_sql.py::test_a_list_of_tasks_that_is_too_large_is_refused"),
+           "core/storage/sqlite/test_sql.py::test_a_list_of_tasks_that_is_too_large_is_refused"),
     _fixed(_LISTS, "total_size", base.COUNTED, "rows that `totalSize` and `tasks.running.count` count", "",
            "the count ends there",
-           "storage/test_sql.py::test_lists_count_so_far_and_no_further"),
+           "core/storage/sqlite/test_sql.py::test_lists_count_so_far_and_no_further"),
     _fixed(_LISTS, "snapshot", selection.SNAPSHOT_BYTES, "JSON of one task as A2A tells it", "bytes",
            "artifacts and messages are left out, and `metadata.cut` says so",
-           "a2a_server/test_selection.py::test_what_is_worth_most_is_read"),
+           "a2a_server/views/test_selection.py::test_what_is_worth_most_is_read"),
     _fixed(_LISTS, "history", selection.HISTORY_BYTES, "of these, its history; the latest message may be larger",
            "bytes", "older ones are left out, and `metadata.cut` says so",
-           "a2a_server/test_selection.py::test_the_latest_messages_are_kept_and_one_at_least"),
+           "a2a_server/views/test_selection.py::test_the_latest_messages_are_kept_and_one_at_least"),
     _fixed(_LISTS, "long_logs", snapshots.AT_A_TIME, "tasks with long logs (1 MiB) read at the same time", "", WAITS,
-           "a2a_server/test_snapshots.py::test_of_one_caller_one_long_log_is_read_at_a_time"),
+           "a2a_server/views/test_snapshots.py::test_of_one_caller_one_long_log_is_read_at_a_time"),
     _fixed(_LISTS, "log_page", base.LOG_BYTES, "JSON of one page of a log, unless of one event", "bytes",
            "the page ends early", _LOGS),
 
     _setting("streams", "sse_ping", "silence of a stream", "seconds", "a comment is sent",
-             "a2a_server/test_streams.py::test_quiet_stream_is_kept_alive_by_comments"),
+             "a2a_server/views/test_streams.py::test_quiet_stream_is_kept_alive_by_comments"),
     _fixed("streams", "follower_events", feed.PAGE, "events that a follower who does not read holds", "",
            "the rest is read from the log later",
-           "core/test_feed.py::test_a_slow_follower_delays_nobody"),
+           "core/run/test_feed.py::test_a_slow_follower_delays_nobody"),
     _fixed("streams", "tail", feed.TAIL_BYTES, "JSON of a followed tree's latest events in memory", "bytes",
            "followers read the log",
-           "core/test_feed.py::test_large_events_outgrow_the_tail_and_are_read_from_the_storage"),
+           "core/run/test_feed.py::test_large_events_outgrow_the_tail_and_are_read_from_the_storage"),
     _fixed("streams", "tails", feed.TAILS_BYTES, "the same of all trees together", "bytes", "followers read the log",
-           "core/test_feed.py::test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_anything"),
+           "core/run/test_feed.py::test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_anything"),
     _fixed("streams", "frames", CACHE_BYTES, "encoded frames that followers share", "bytes", "encoded again",
-           "a2a_server/test_streams.py::test_cache_drops_what_was_used_longest_ago"),
+           "a2a_server/views/test_streams.py::test_cache_drops_what_was_used_longest_ago"),
 
     _setting(_PUSH, "max_push_configs", "webhooks of one task", "", REFUSED,
-             "a2a_server/test_methods_push.py::test_a_task_has_so_many_webhooks_and_no_more"),
+             "a2a_server/methods/test_methods_push.py::test_a_task_has_so_many_webhooks_and_no_more"),
     _setting(_PUSH, "max_webhooks", "webhooks of one caller that have something to be told", "", LIMITED,
-             "a2a_server/test_methods_push.py::"
+             "a2a_server/methods/test_methods_push.py::"
              "test_a_caller_has_so_many_webhooks_that_are_not_at_rest_and_no_more"),
     _fixed(_PUSH, "webhooks", webhooks.MOST_ACTIVE, "the same of all callers together", "", OVERLOADED,
-           "a2a_server/test_methods_push.py::test_all_callers_together_have_so_many_webhooks_that_are_not_at_rest"),
+           "a2a_server/methods/test_methods_push.py::test_all_callers_together_have_so_many_webhooks_that_are_not_at_rest"),
     _setting(_PUSH, "push_concurrency", "deliveries at the same time", "", WAITS,
              "a2a_server/push/test_outbox.py::test_no_more_deliveries_run_at_a_time_than_may"),
     Limit(group=_PUSH, name="push_concurrency_per_caller", what="of these, to one caller's webhooks", beyond=WAITS,
@@ -372,7 +372,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_PUSH, "deliveries_made", parcels.MADE_AT_A_TIME, "events of which bodies are made at the same time", "",
            WAITS, "a2a_server/push/test_parcels.py::test_bodies_are_made_so_many_at_a_time"),
     _setting(_PUSH, "push_timeout", "one delivery", "seconds", "tried again",
-             "core/test_egress.py::test_time_limit_counts_the_whole_call"),
+             "core/outside/test_egress.py::test_time_limit_counts_the_whole_call"),
     _setting(_PUSH, "push_retry_initial", "the longest wait after the first failure", "seconds", "doubles", _WAITS),
     _setting(_PUSH, "push_retry_longest", "the longest wait between two attempts", "seconds", "stays so", _WAITS),
     _setting(_PUSH, "push_max_age", "age of an event that is still tried", "seconds", "a dead letter",
@@ -381,35 +381,35 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_PUSH, "resent", push.MOST_RESENT, "dead letters of one `push.resend`", "", REFUSED,
            "a2a_server/test_limit_table.py::test_one_call_sends_so_many_dead_letters_again_and_no_more"),
     _fixed(_PUSH, "resent_at_a_time", webhooks.RESENT_AT_A_TIME, "dead letters being sent again", "", WAITS,
-           "a2a_server/test_methods_push.py::test_dead_letters_are_sent_again_so_many_at_a_time_by_caller"),
+           "a2a_server/methods/test_methods_push.py::test_dead_letters_are_sent_again_so_many_at_a_time_by_caller"),
     _fixed(_PUSH, "webhook_url", configs.LONGEST_URL, "a webhook's URL", "characters", REFUSED,
-           "a2a_server/test_methods_push.py::test_what_is_wrong_with_a_webhook_is_named_and_nothing_is_stored"),
+           "a2a_server/methods/test_methods_push.py::test_what_is_wrong_with_a_webhook_is_named_and_nothing_is_stored"),
     _fixed(_PUSH, "webhook_secret", configs.LONGEST_SECRET, "a webhook's token or credentials", "characters", REFUSED,
-           "a2a_server/test_methods_push.py::test_what_is_wrong_with_a_webhook_is_named_and_nothing_is_stored"),
+           "a2a_server/methods/test_methods_push.py::test_what_is_wrong_with_a_webhook_is_named_and_nothing_is_stored"),
 
     _fixed(_OUT, "fetched", egress.EgressPolicy().max_bytes, "a fetched answer, decoded", "bytes", FAILS,
-           "core/test_egress.py::test_body_beyond_the_limit_is_refused"),
+           "core/outside/test_egress.py::test_body_beyond_the_limit_is_refused"),
     _fixed(_OUT, "fetched_parts", fetched.MAX_PARTS, "parts in which it comes", "", FAILS,
-           "core/test_fetched.py::test_body_comes_in_a_bounded_number_of_parts"),
+           "core/outside/test_fetched.py::test_body_comes_in_a_bounded_number_of_parts"),
     _fixed(_OUT, "fetched_head", wire.MAX_HEAD, "head of a fetched answer", "bytes", FAILS,
-           "core/test_egress.py::test_answer_of_which_nothing_is_read_has_a_bounded_head_too"),
+           "core/outside/test_egress.py::test_answer_of_which_nothing_is_read_has_a_bounded_head_too"),
     _fixed(_OUT, "fetched_fields", egress.MAX_FIELDS, "its header fields", "", FAILS,
-           "core/test_egress.py::test_head_has_a_bounded_number_of_fields"),
+           "core/outside/test_egress.py::test_head_has_a_bounded_number_of_fields"),
     _fixed(_OUT, "fetched_values", fetched.MAX_VALUES, "values of a fetched JSON document", "", FAILS,
-           "core/test_fetched.py::test_json_has_a_bounded_number_of_values"),
+           "core/outside/test_fetched.py::test_json_has_a_bounded_number_of_values"),
     _fixed(_OUT, "fetched_free", fetch_room.FREE, "a fetched answer that needs no room in memory", "bytes",
-           "waits for room, else fails with the cause `no_room`", "core/test_fetch_room.py::"
+           "waits for room, else fails with the cause `no_room`", "core/outside/test_fetch_room.py::"
            "test_small_answers_need_no_room"),
     _fixed(_OUT, "fetch_time", egress.EgressPolicy().timeout, "one fetch, redirects included", "seconds", FAILS,
-           "core/test_egress.py::test_time_limit_counts_the_whole_call"),
+           "core/outside/test_egress.py::test_time_limit_counts_the_whole_call"),
     _fixed(_OUT, "redirects", egress.EgressPolicy().max_redirects, "redirects of one fetch", "", FAILS,
-           "core/test_egress.py::test_redirects_without_end_are_given_up"),
+           "core/outside/test_egress.py::test_redirects_without_end_are_given_up"),
     _fixed(_OUT, "lookups", names.LOOKUPS, "look-ups of names at a time, for executors and webhooks each", "",
            WAITS, _NAMES),
     _fixed(_OUT, "lookups_per_caller", names.LOOKUPS_PER_CALLER, "of these, one caller's", "", WAITS, _NAMES),
     _fixed(_OUT, "lookup_time", names.LOOKUP_SECONDS, "one look-up of a name", "seconds",
            "could not connect: the task fails, a delivery is tried again",
-           "core/test_names.py::test_a_name_that_is_not_found_in_time_could_not_be_connected_to"),
+           "core/outside/test_names.py::test_a_name_that_is_not_found_in_time_could_not_be_connected_to"),
 
     _setting(_WHO, "max_keys", "API keys of one tenant", "", REFUSED,
              "a2a_server/auth/test_apikeys.py::"
@@ -421,10 +421,10 @@ LIMITS: Final[tuple[Limit, ...]] = (
 
     _setting(_DATA, "max_stored_per_caller", "stored bytes of one caller's tasks and events; 0: no bound", "bytes",
              "-32050 (429), until tasks are deleted",
-             "core/test_stored.py::test_an_owner_at_its_quota_is_refused_and_others_are_not"),
+             "core/run/test_stored.py::test_an_owner_at_its_quota_is_refused_and_others_are_not"),
     _setting(_DATA, "disk_reserve", "free space of the disk that is kept for ends, cancels and deletes", "bytes",
              OVERLOADED + "; `/readyz` is 503",
-             "storage/test_guard.py::test_only_small_appends_to_what_is_there_may_use_the_reserve"),
+             "core/storage/sqlite/test_guard.py::test_only_small_appends_to_what_is_there_may_use_the_reserve"),
     _setting(_DATA, "fold_after", "time after its end at which a task's events are folded", "seconds", "folded",
              _RETIRED),
     _setting(_DATA, "delete_after", "time after its end at which a task is deleted", "seconds", "deleted", _RETIRED),

@@ -15,7 +15,7 @@ from a2a_server.config import Config
 from core.executors.registry import ExecutorRegistry
 from core.model.errors import ConfigurationError
 from tests.a2a_server.card.cards import as_v0_3, key_file
-from tests.a2a_server.test_agent_card import BEARER, NOTHING, TEMPLATE, registry_of, spec, write
+from tests.a2a_server.card.test_agent_card import BEARER, NOTHING, TEMPLATE, registry_of, spec, write
 
 URL = "https://a.example/"
 

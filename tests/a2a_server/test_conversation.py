@@ -14,7 +14,7 @@ from core.executors.base import ExecutorSpec, Parts, TaskContext
 from core.executors.function import Declared, make_spec
 from core.session import has_ended, needs_caller
 from tests.a2a_server.conftest import Caller, RunningServer, _Executor, calling, message, running, tree_message
-from tests.a2a_server.test_methods_a2a import state
+from tests.a2a_server.methods.test_methods_a2a import state
 from tests.core.executors import functions
 
 AGENT, USER = "agent", "user"

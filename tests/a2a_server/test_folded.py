@@ -28,7 +28,7 @@ from tests.a2a_server.conftest import (
     somebody,
     tree_message,
 )
-from tests.a2a_server.test_streams import TREE, frames_of, rpc
+from tests.a2a_server.views.test_streams import TREE, frames_of, rpc
 
 NODES = ("r", "b", "c")
 

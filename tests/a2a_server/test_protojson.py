@@ -20,7 +20,7 @@ from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams
 from core.model.integral import plain_type
 from tests.a2a_server.conftest import Caller, RunningServer, message
-from tests.a2a_server.test_methods_a2a import refused
+from tests.a2a_server.methods.test_methods_a2a import refused
 
 REQUESTS: dict[type[msgspec.Struct], dict[str, Any]] = {  # each, with what it cannot be without
     wire.SendMessageRequest: {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}]}},

@@ -10,11 +10,11 @@ import pytest
 from a2a_server.auth.apikeys import Grant
 from a2a_server.edge.inflight import SMALL
 from tests.a2a_server.conftest import RunningServer, message, running
-from tests.a2a_server.test_deadlines import LENGTH
-from tests.a2a_server.test_deadlines import Bench as TimedBench
+from tests.a2a_server.edge.test_deadlines import LENGTH
+from tests.a2a_server.edge.test_deadlines import Bench as TimedBench
 from tests.a2a_server.test_rfc9112 import BODY, GET, LOCAL, POST, Answer, answers, exchange, get
 from tests.a2a_server.test_rfc9112 import LENGTH as BODY_LENGTH
-from tests.a2a_server.test_streams import rpc
+from tests.a2a_server.views.test_streams import rpc
 
 CARD = b"/.well-known/agent-card.json"
 END = b"Connection: close"

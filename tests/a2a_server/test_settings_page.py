@@ -5,7 +5,7 @@ import pytest
 
 from a2a_server.config import Config
 from scripts.settings_page import comments_of
-from tests.a2a_server.test_cli import Cli, cli
+from tests.a2a_server.cli.test_cli import Cli, cli
 from tests.acceptance.process import ROOT
 
 __all__ = ["cli"]  # the fixture

@@ -13,7 +13,7 @@ from a2a_server.protocol.codec import one_line
 from a2a_server.views.streams import PING, EventStream, _Ping
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_rfc9112 import exchange
-from tests.a2a_server.test_streams import frames_of, rpc
+from tests.a2a_server.views.test_streams import frames_of, rpc
 
 SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what `str.splitlines` takes for a line's end, beside LF and CR
 NEIGHBOURS = "\u2027\u202a\x84\x86é\u2020\u0028…\U0001f600"

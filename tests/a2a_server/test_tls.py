@@ -24,7 +24,7 @@ from a2a_server.tls import check, key_password
 from core.model.errors import ConfigurationError
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_app import HEALTH, serve_alone
-from tests.a2a_server.test_streams import rpc
+from tests.a2a_server.views.test_streams import rpc
 
 
 @dataclass

@@ -33,7 +33,7 @@ WORK = """
 import asyncio, os, sys
 from core.storage.base import Document
 from core.storage.sqlite.sql import SqlStorage
-from tests.storage.samples import created, finished, started
+from tests.core.storage.samples import created, finished, started
 
 async def main():
     for half in (0, 1):

@@ -20,9 +20,9 @@ from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.sql import SqlStorage
 from core.storage.sqlite.writer import EXIT_CODE
 from tests.acceptance.process import ServerProcess
+from tests.core.storage.samples import created
 from tests.faults.power import Cut, Disk, PoweredWriter, PowerVfs
 from tests.faults.report import report
-from tests.storage.samples import created
 
 TIMES = int(os.environ.get("DISK_FAULTS", "100"))
 FILE = "tasks.db"

@@ -15,7 +15,7 @@ import pytest
 
 from core.storage.sqlite.sql import SqlStorage
 from tests.a2a_server.conftest import message, running
-from tests.a2a_server.test_streams import rpc
+from tests.a2a_server.views.test_streams import rpc
 from tests.faults.report import report
 
 PROMISED = 0.020  # seconds

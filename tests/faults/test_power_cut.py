@@ -10,9 +10,9 @@ import pytest
 from core.storage.sqlite import writer as writer_module
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.sql import SqlStorage
+from tests.core.storage.samples import created, finished, started
 from tests.faults.power import Cut, Disk, PoweredWriter, PowerVfs
 from tests.faults.report import report
-from tests.storage.samples import created, finished, started
 
 CUTS = int(os.environ.get("POWER_CUTS", "100"))
 TREES = 150

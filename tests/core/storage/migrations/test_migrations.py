@@ -1,0 +1,228 @@
+"""The schema's history (`core.storage.sqlite.migrate`)."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from core.model.errors import StorageError
+from core.model.owners import owner_of
+from core.model.task import Dependency, On
+from core.storage.migrations.run import upgrade
+from core.storage.sqlite import migrate as migrate_module
+from core.storage.sqlite.integrity import examine
+from core.storage.sqlite.migrate import REVISIONS, migrate, stored_revision
+from core.storage.sqlite.sql import SqlStorage
+from tests.core.storage.samples import created, harm
+
+
+def before_tenants(connection: sqlite3.Connection) -> None:
+    """Make it a database of the schema 0004, as far as tenants go."""
+    for index in ("tasks_by_tenant", "tasks_roots", "tasks_open"):
+        connection.execute(f"DROP INDEX {index}")
+    for index in ("tasks_by_owner", "tasks_roots", "tasks_open"):
+        connection.execute(f"CREATE INDEX {index} ON tasks (owner)")
+    for table in ("trees", "tasks"):
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN tenant")
+
+
+def schema(path: Path) -> tuple[dict[str, str], str | None]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    connection.close()
+    return {name: re.sub(r"\s", "", sql) for name, sql in rows}, stored_revision(path)
+
+
+def test_a_new_database_is_what_the_migrations_make_of_an_empty_one(tmp_path: Path) -> None:
+    migrated, made = tmp_path / "a%b.db", tmp_path / "made.db"
+    upgrade(migrated)
+    migrate(made)
+    assert schema(migrated) == schema(made)
+
+
+def test_the_known_revisions_are_those_of_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate_module.__file__).parent / "migrations"))
+    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(reversed(revisions)) == REVISIONS
+
+
+def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    migrate(path)
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE documents")
+    connection.execute("DROP TABLE folds")
+    before_tenants(connection)
+    for index in ("trees_ended", "trees_by_context", "tasks_by_owner", "tasks_open"):
+        connection.execute(f"DROP INDEX {index}")
+    connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.execute("INSERT INTO events VALUES ('t', 1, 'k', 't', 1.0, x'7b7d', 0)")
+    connection.commit()
+    connection.close()
+
+    migrate(path)
+
+    assert stored_revision(path) == REVISIONS[-1]
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT tree_id FROM events").fetchall() == [("t",)]
+    assert connection.execute("SELECT * FROM documents").fetchall() == []
+    assert connection.execute("SELECT * FROM folds").fetchall() == []
+    connection.close()
+
+
+@pytest.mark.asyncio
+async def test_rows_of_a_schema_without_tenants_get_theirs_and_optional_dependencies_say_any(tmp_path: Path) -> None:
+    """The rows are served as before, byte by byte but for the dependencies; `db check` finds nothing wrong."""
+    path = tmp_path / "tasks.db"
+    storage = SqlStorage(str(path))
+    owners = {owner_of("t", "ann"): "t", owner_of("", "root"): "", "anonymous": "", '["x"]': "", "[1, 2]": ""}
+    await storage.open()
+    for n, owner in enumerate(owners):
+        await storage.append(created(f"tree{n}", 2, owner=owner))
+    await storage.close()
+    text = '"required":false'
+    with closing(sqlite3.connect(path)) as connection:
+        before_tenants(connection)
+        (spec,) = connection.execute("SELECT spec FROM tasks WHERE id = 'tree0.1'").fetchone()
+        needs = f'"dependencies":[{{"id":"tree0",{text}}},{{"id":"x","required":true}}]'
+        spec = spec[:-1] + f',{needs},"inputs":{{"n":1.50,"a":{{{text}}}}}}}'.encode()
+        connection.execute("UPDATE tasks SET spec = ?, spec_crc = ? WHERE id = 'tree0.1'", (spec, crc32(spec)))
+        connection.execute("UPDATE alembic_version SET version_num = '0004'")
+        connection.commit()
+
+    await storage.open()
+    try:
+        for n, (owner, tenant) in enumerate(owners.items()):
+            head, task = await storage.head(f"tree{n}", tenant=tenant), await storage.task(f"tree{n}.1", tenant=tenant)
+            assert head is not None and task is not None and head.owner == task.owner == owner
+            assert await storage.head(f"tree{n}", tenant="other") is None
+        task = await storage.task("tree0.1")
+        assert task is not None
+        assert task.dependencies == (Dependency("tree0", On.ANY), Dependency("x"))
+        assert task.inputs == {"n": 1.5, "a": {"required": False}}
+    finally:
+        await storage.close()
+    with closing(sqlite3.connect(path)) as connection:
+        (spec,) = connection.execute("SELECT spec FROM tasks WHERE id = 'tree0.1'").fetchone()
+    assert b'"inputs":{"n":1.50,"a":{"required":false}}' in spec
+    assert not examine(path).problems
+    harm(path, "UPDATE tasks SET tenant = 'u' WHERE id = 'tree0'")
+    (problem,) = examine(path).problems
+    assert problem.startswith("the tenant of tree0 ")
+
+
+def test_no_connection_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the file of a server that ends, or that never began."""
+    connect, made = sqlite3.connect, []
+
+    def kept(*args: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connect(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", kept)
+    migrate(tmp_path / "tasks.db")
+    migrate(tmp_path / "tasks.db")
+
+    assert len(made) == 3
+    for connection in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_alembic_is_loaded_for_old_databases_only_and_a_current_one_is_left_alone(tmp_path: Path, is_new: bool) -> None:
+    path = tmp_path / "tasks.db"
+    if not is_new:
+        migrate(path)
+    before = None if is_new else path.read_bytes()
+    program = (
+        "import sys; from pathlib import Path; from core.storage.sqlite.migrate import migrate;"
+        f"migrate(Path({str(path)!r})); print('alembic' in sys.modules)"
+    )
+
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+
+    assert output.stdout.strip() == "False"
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    migrate(path)
+    harm(path, "UPDATE alembic_version SET version_num = '9999'")
+    before = path.read_bytes()
+
+    with pytest.raises(StorageError) as told:
+        migrate(path)
+
+    assert str(told.value) == (
+        f"The database {path} has schema 9999, unknown to this program (its own is {REVISIONS[-1]}): "
+        "it was written by a newer version of this program"
+    )
+    assert path.read_bytes() == before
+
+
+def test_a_database_that_does_not_tell_its_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    migrate(path)
+    harm(path, "DELETE FROM alembic_version")
+    before = path.read_bytes()
+    assert stored_revision(path) is None
+
+    with pytest.raises(StorageError, match="cannot be migrated: table alembic_version already exists"):
+        migrate(path)
+
+    assert path.read_bytes() == before
+
+
+def test_a_foreign_database_is_refused_and_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE something (x)")
+    connection.close()
+    before = path.read_bytes()
+
+    with pytest.raises(StorageError, match="another program"):
+        migrate(path)
+
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    path.write_bytes(b"hello, this is not a database at all" * 100)
+    with pytest.raises(StorageError, match="not a database"):
+        migrate(path)
+
+
+@pytest.mark.parametrize("revision", [None, "0001"])
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, revision: str | None) -> None:
+    path = tmp_path / "tasks.db"
+    path.touch()
+    if revision is not None:
+        migrate(path)
+        with sqlite3.connect(path) as connection:
+            connection.execute("DROP TABLE documents")
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        connection.close()
+    before = path.read_bytes()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    original = sqlite3.connect
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StorageError, match="locked"):
+        patch.setattr(sqlite3, "connect", lambda *args, **options: original(*args, **{**options, "timeout": 0}))
+        migrate(path)
+
+    holder.close()
+    assert stored_revision(path) == revision
+    assert path.read_bytes() == before
