@@ -124,7 +124,10 @@ _LOGS: Final = "core/storage/sqlite/test_sql.py::test_pages_of_a_log_end_early_w
 _TOO_LONG: Final = (
     "core/storage/sqlite/test_sql.py::test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next"
 )
-_IN_TURN: Final = "a2a_server/methods/test_methods_turns.py::test_a_caller_with_many_lists_reads_one_at_a_time_and_another_caller_is_served"
+_IN_TURN: Final = (
+    "a2a_server/methods/test_methods_turns.py"
+    "::test_a_caller_with_many_lists_reads_one_at_a_time_and_another_caller_is_served"
+)
 _HOLES: Final = (
     "a2a_server/push/test_outbox.py::test_receivers_of_one_caller_that_never_answer_delay_no_delivery_of_another"
 )

@@ -25,10 +25,9 @@ A2A = {
 
 HEAD = """# The states of a task
 
-Made by `scripts/state_diagram.py` from `TRANSITIONS` in [`core/model/task.py`](../core/model/task.py); a test compares the two.
-Nothing else changes a status. Within one run a terminal status is final, also for a late worker. When a tree is
-executed again, the tasks that run again begin
-as pending.
+Made by `scripts/state_diagram.py` from `TRANSITIONS` in [`core/model/task.py`](../core/model/task.py); a test compares
+the two. Nothing else changes a status. Within one run a terminal status is final, also for a late worker. When a tree
+is executed again, the tasks that run again begin as pending.
 """
 
 

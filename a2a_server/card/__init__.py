@@ -1,0 +1,1 @@
+"""The agent card: what it says, its signature and its keys."""

@@ -1,0 +1,1 @@
+"""The server as a process: memory, children, signals, its name and version. Knows no request."""

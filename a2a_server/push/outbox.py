@@ -4,8 +4,8 @@ What is committed only wakes a reader up. A reader sends what comes after its cu
 stores the cursor when the receiver has taken it: an event is sent again after a crash, under the same id, and none is
 left out. No task waits for any of this.
 
-The places for deliveries are shared by caller (`core.model.shares`), then by webhook: receivers of one caller that never
-answer delay no delivery of another caller, and each of a caller's webhooks gives its place back after a while.
+The places for deliveries are shared by caller (`core.model.shares`), then by webhook: receivers of one caller that
+never answer delay no delivery of another caller, and each of a caller's webhooks gives its place back after a while.
 """
 
 import asyncio

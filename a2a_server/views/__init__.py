@@ -1,0 +1,1 @@
+"""The log told to readers: tasks, snapshots and streams as A2A shows them. Changes nothing."""

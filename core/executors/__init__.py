@@ -1,0 +1,1 @@
+"""What runs an attempt's code: functions, threads, processes, and what they are given. Decides nothing about tasks."""

@@ -111,7 +111,7 @@ class ProcessContext:
 
     @property
     def task(self) -> Any:
-        """The `core.model.task.Task` as it was when the attempt began. Only who looks at it pays for the core's import."""
+        """The `core.model.task.Task` as it was when the attempt began. The core is imported for it when it is read."""
         return importlib.import_module("msgspec").convert(self._task, importlib.import_module("core.model.task").Task)
 
     def progress(self, fraction: float, message: str | None = None) -> None:

@@ -1,8 +1,8 @@
 """What waits for the writer: owners take turns, and what concerns one thing stays in its order. Pure.
 
 Each owner has a virtual time, which what is taken moves on by its weight; the owner with the earliest time is next
-(weighted fair queueing, as in `core.model.queue`). So whoever has little to write waits for one batch of others, not for
-all that they have in line.
+(weighted fair queueing, as in `core.model.queue`). So whoever has little to write waits for one batch of others, not
+for all that they have in line.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""Bytes shared by key (`core.loop.byte_turns`): who may hold how many, whose turn it is, and who goes away meanwhile."""
+"""Bytes shared by key (`core.loop.byte_turns`): who may hold how many, whose turn it is, and who goes away."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Tests of core.model.fold: what remains of a log. That a task looks the same after it is tested where tasks are told."""
+"""Tests of core.model.fold: what remains of a log. That a task looks the same then is tested where tasks are told."""
 
 from typing import Any, get_args
 

@@ -1,4 +1,4 @@
-"""Tests of core.run.runner and core.run.attempt: whole cores in virtual time; timers cost nothing and nothing is slept."""
+"""Tests of core.run.runner and core.run.attempt: whole cores in virtual time, in which timers cost nothing."""
 
 import asyncio
 from typing import Any

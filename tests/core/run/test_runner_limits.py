@@ -1,4 +1,4 @@
-"""Tests of core.run.runner with core.run.leftovers, core.run.time_limits and core.run.reports: shares, time, and what does not stop."""
+"""Tests of core.run.runner with leftovers, time_limits and reports: shares, time, and what does not stop."""
 
 import asyncio
 import logging
