@@ -18,12 +18,12 @@ MAX_FUNCTION_LINES = 60
 # one line know nothing of each other. The longest name that fits is a module's room.
 ROOMS = (
     ("core.model",),
-    ("core.loop", "core.storage", "a2a_server.protocol"),
-    ("core.outside", "core.storage.migrations", "core.storage.sqlite", "a2a_server.edge", "a2a_server.process"),
-    ("core.executors", "a2a_server.auth"),
-    ("core.executors.builtins", "core.run", "a2a_server.bindings", "a2a_server.card"),
-    ("core", "a2a_server.v0_3"),
-    ("a2a_server.views",),
+    ("core.loop", "core.storage"),
+    ("core.outside", "core.storage.migrations", "core.storage.sqlite", "a2a_server.protocol", "a2a_server.process"),
+    ("core.executors", "a2a_server.edge"),
+    ("core.executors.builtins", "core.run", "a2a_server.auth"),
+    ("core", "a2a_server.bindings", "a2a_server.card"),
+    ("a2a_server.v0_3", "a2a_server.views"),
     ("a2a_server.push",),
     ("a2a_server.methods",),
     ("a2a_server",),

@@ -60,7 +60,7 @@ def template_path(configured: str | None) -> Path:
     """Where the template is: as configured, else in the installed package, else at the root of the checkout."""
     if configured is not None:
         return Path(configured)
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     packaged = package / FILE_NAME
     return packaged if packaged.exists() else package.parent / FILE_NAME
 

@@ -55,7 +55,7 @@ def may_unshare() -> bool:
 )
 def test_process_1_does_what_is_its_duty(program: str, code: int) -> None:
     command = [*UNSHARE, sys.executable, "-c", PROGRAM + program]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     assert subprocess.run(command, env=env, timeout=60).returncode == code
 
 

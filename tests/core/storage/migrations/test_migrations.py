@@ -16,8 +16,8 @@ from alembic.script import ScriptDirectory
 from core.model.errors import StorageError
 from core.model.owners import owner_of
 from core.model.task import Dependency, On
+from core.storage import migrations
 from core.storage.migrations.run import upgrade
-from core.storage.sqlite import migrate as migrate_module
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.migrate import REVISIONS, migrate, stored_revision
 from core.storage.sqlite.sql import SqlStorage
@@ -50,7 +50,7 @@ def test_a_new_database_is_what_the_migrations_make_of_an_empty_one(tmp_path: Pa
 
 def test_the_known_revisions_are_those_of_alembic() -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(migrate_module.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(revisions)) == REVISIONS
 
