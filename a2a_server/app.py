@@ -22,8 +22,8 @@ from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import KEYS
 from a2a_server.bindings.aside import LARGE, Aside
 from a2a_server.bindings.context import RequestContext
-from a2a_server.bindings.gate import LINGER, Face, Gate, read_body, send_refusal, send_reply
-from a2a_server.bindings.jsonrpc import Door, Event, JsonLimits, Reply, error_reply, to_events
+from a2a_server.bindings.gate import LINGER, Endpoint, Gate, read_body, send_refusal, send_reply
+from a2a_server.bindings.jsonrpc import Event, JsonLimits, JsonRpcEndpoint, Reply, error_reply, to_events
 from a2a_server.bindings.openrpc import discover_method
 from a2a_server.bindings.rest import Rest, RestRoute, json_type, status_reply
 from a2a_server.card.agent_card import Offer
@@ -61,9 +61,9 @@ from a2a_server.protocol.errors import (
     PermissionDenied,
     translate,
 )
-from a2a_server.push.bodies import Teller
-from a2a_server.push.configs import ConfigStore, Vault, unread_trees
-from a2a_server.push.outbox import Outbox, Patience
+from a2a_server.push.bodies import Payloads
+from a2a_server.push.configs import ConfigStore, SecretBox, unread_trees
+from a2a_server.push.outbox import Outbox, RetryPolicy
 from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Webhooks
@@ -115,26 +115,30 @@ class Application:
         self._extensions = {extension.uri for extension in cards.extensions}
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self._status = TaskReader(session).status_for
-        self.door = self._make_door()
+        self.door = self._make_endpoint()
         self.rest = Rest(self.door.methods, self._json_limits, [v0_3_binding(self.door.methods.values(), self._status)])
         self.asgi = self._make_edge(self._make_routes())
 
     def _make_webhooks(self) -> Webhooks:
         config, session = self.config, self.session
         policy = EgressPolicy(config.egress_allow, timeout=config.push_timeout)
-        store = ConfigStore(session.storage, Vault(config.secret_keys))
+        store = ConfigStore(session.storage, SecretBox(config.secret_keys))
         sender = Sender(
-            Egress(policy), store.vault, session.clock, timeout=config.push_timeout, secret=config.push_signing_secret
+            Egress(policy),
+            store.box,
+            session.clock,
+            timeout=config.push_timeout,
+            secret=config.push_signing_secret,
         )
-        patience = Patience(
+        retry_policy = RetryPolicy(
             initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
         )
         outbox = Outbox(
             session,
             store,
-            Parcels(session.storage, Teller(session, {A2A_0_3.version: A2A_0_3})),
+            Parcels(session.storage, Payloads(session, {A2A_0_3.version: A2A_0_3})),
             sender,
-            patience,
+            retry_policy,
             concurrency=config.push_concurrency,
             concurrency_per_caller=config.deliveries_per_caller,
         )
@@ -161,7 +165,7 @@ class Application:
         session.feed.watch(load.committed)
         return load
 
-    def _make_door(self) -> Door:
+    def _make_endpoint(self) -> JsonRpcEndpoint:
         config, session = self.config, self.session
         limits = Limits(max_tasks=config.max_tree_tasks, max_depth=config.max_depth)
         open_tasks = OpenTasks(session, config.max_open_tasks)
@@ -196,7 +200,7 @@ class Application:
             keys = KeysMethods(self.keys, self.lifetimes, clock=session.clock)
             methods += in_turns(keys.table(), turns)
         methods += [discover_method(methods, version=version())]
-        return Door(methods, max_batch=config.max_batch, json=self._json_limits)
+        return JsonRpcEndpoint(methods, max_batch=config.max_batch, json=self._json_limits)
 
     def _make_routes(self) -> Starlette:
         app = Starlette(
@@ -223,7 +227,7 @@ class Application:
             opens_documents=config.is_exposed,
         )
         app: ASGIApp = Admission(self._make_shortcut(routes), Callers(inflight=self.inflight))
-        app = Gate(app, face=self._face, origins=origins, hosts=config.hosts(), max_body=config.max_body)
+        app = Gate(app, endpoint=self._endpoint, origins=origins, hosts=config.hosts(), max_body=config.max_body)
         app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
         return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
 
@@ -291,7 +295,7 @@ class Application:
 
     # HTTP
 
-    async def answer(self, face: Face, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """One request to the JSON-RPC door or to a path of the HTTP+JSON binding."""
         try:
             if not self.is_ready:
@@ -301,13 +305,13 @@ class Application:
         except A2AError as error:
             # The rest of a body that was waited for in vain is not waited for again.
             linger = 0.0 if isinstance(error, BodyTimeout) else LINGER
-            await send_refusal(face.refuse(error), receive, send, linger=linger)
+            await send_refusal(endpoint.refuse(error), receive, send, linger=linger)
             return
         except ConnectionError:
             return
         if len(body) > LARGE:
             context = replace(context, aside=self.aside)
-        reply = await face.handle(body, context)
+        reply = await endpoint.handle(body, context)
         del body
         if active := self._extensions.intersection(context.extensions):
             name = _extensions_header(Headers(scope=scope))
@@ -354,7 +358,7 @@ class Application:
             return JSONResponse({"status": "unready", "reason": reason}, status_code=503)
         return JSONResponse({"status": status}, status_code=200 if status == "ready" else 503)
 
-    def _face(self, scope: Scope) -> Face:
+    def _endpoint(self, scope: Scope) -> Endpoint:
         return self.rest.call(scope) or self.door
 
     def _not_ready(self) -> Overloaded:

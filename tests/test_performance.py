@@ -19,7 +19,7 @@ from benchmarks.floors.echo import app as echo
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.session import has_ended
-from core.storage.sqlite.witness import Witness
+from core.storage.sqlite.commit_marker import CommitMarker
 
 pytestmark = pytest.mark.performance
 
@@ -112,7 +112,7 @@ async def test_a_call_costs_a_few_bare_echoes(tmp_path: Path) -> None:
 async def test_pieces_of_output_share_their_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted, not timed: each commit is one sync of the disk."""
     commits = []
-    monkeypatch.setattr(Witness, "note", lambda *noted: commits.append(noted))
+    monkeypatch.setattr(CommitMarker, "note", lambda *noted: commits.append(noted))
     server = application(tmp_path)
     await server.start()
     await server.resume()

@@ -48,7 +48,7 @@ _SEEN = frozenset(
 )
 
 
-class Face(Protocol):
+class Endpoint(Protocol):
     """A way in: how requests to it are answered, and in which shape one is refused whose body has not been read."""
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
@@ -60,21 +60,21 @@ class Face(Protocol):
 class Gate:
     """The app behind the checks. `hosts` are the names that `Host` may have, lower case, without port and brackets.
 
-    `face` says whom a request was meant for: in that one's shape it is refused.
+    `endpoint` says whom a request was meant for: in that one's shape it is refused.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        face: Callable[[Scope], Face],
+        endpoint: Callable[[Scope], Endpoint],
         origins: Origins,
         hosts: frozenset[str],
         max_body: int,
     ) -> None:
         self._app = app
         self._origins = origins
-        self._face = face
+        self._endpoint = endpoint
         self._hosts = hosts
         self._max_body = max_body
 
@@ -85,7 +85,7 @@ class Gate:
         try:
             self._check(scope)
         except A2AError as error:
-            await send_refusal(self._face(scope).refuse(error), receive, send)
+            await send_refusal(self._endpoint(scope).refuse(error), receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -112,7 +112,7 @@ class Gate:
             raise ForeignOrigin("Requests of other origins are not taken")
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
-        if REFUSED in scope:  # judged at the turnstile
+        if REFUSED in scope:  # judged at the load_shedder
             raise Overloaded(retry_after=RETRY_AFTER)
 
 

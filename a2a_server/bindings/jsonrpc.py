@@ -121,7 +121,7 @@ class Reply:
     events: AsyncGenerator[Event, None] | None = None
 
 
-class Door:
+class JsonRpcEndpoint:
     """The methods behind one JSON-RPC endpoint."""
 
     def __init__(

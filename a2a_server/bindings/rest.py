@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from a2a_server.bindings.context import RequestContext
-from a2a_server.bindings.gate import Face, media_type
+from a2a_server.bindings.gate import Endpoint, media_type
 from a2a_server.bindings.jsonrpc import (
     JSON_LIMITS,
     JsonLimits,
@@ -184,10 +184,10 @@ class Rest:
 class RestRoute(BaseRoute):
     """The whole binding as one route: those of Starlette see decoded paths, where an id's %2F is a slash.
 
-    `answer` serves a request of a face.
+    `answer` serves a request of an endpoint.
     """
 
-    def __init__(self, rest: Rest, answer: Callable[[Face, Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, rest: Rest, answer: Callable[[Endpoint, Scope, Receive, Send], Awaitable[None]]) -> None:
         self._rest = rest
         self._answer = answer
 

@@ -17,8 +17,8 @@ import msgspec
 from a2a_server.edge.deadlines import Deadlines, TimedConnection
 from a2a_server.edge.framing import HeadNotTaken
 from a2a_server.edge.headers import NO_STORE, NOSNIFF
+from a2a_server.edge.load_shedder import PausedConnections, Refusals
 from a2a_server.edge.overload import RETRY_AFTER, Load
-from a2a_server.edge.turnstile import Bench, Refusals
 from a2a_server.protocol.errors import Overloaded, to_object, to_status
 
 FEW_CHUNKS: Final = 4096  # of a body, however small; of more the average must have LEAST_CHUNK bytes
@@ -175,7 +175,7 @@ class Connection(TimedConnection):
 
 
 def refusals() -> Refusals:
-    """What is said at the turnstile, as the gate says it too."""
+    """What is said at the load_shedder, as the gate says it too."""
     error = Overloaded(retry_after=RETRY_AFTER)
     head = b"HTTP/1.1 %d Service Unavailable\r\ncontent-type: application/json\r\n" % error.http_status
     told = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
@@ -193,6 +193,6 @@ def limited(connections: Connections, times: Deadlines, heads: HeadLimits, what_
         head = heads
         load = what_there_is
         refusals = refusals()
-        bench = Bench()
+        bench = PausedConnections()
 
     return Limited

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from a2a_server.edge.turnstile import Turnstile
+from a2a_server.edge.load_shedder import LoadShedder
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Deadlines:
     taking: float
 
 
-class TimedConnection(Turnstile):
+class TimedConnection(LoadShedder):
     """A connection which ends when its client is too slow. `enforce` is called once a second."""
 
     deadlines: ClassVar[Deadlines]
@@ -100,7 +100,7 @@ class TimedConnection(Turnstile):
     def _is_body_late(self, now: float) -> bool:
         if self._body_since is None or self._is_deaf:
             return False
-        cycle = self.cycle  # None for a first call that is held at the turnstile
+        cycle = self.cycle  # None for a first call that is held at the load_shedder
         if self.flow.read_paused or (cycle and cycle.waiting_for_100_continue and not cycle.response_started):
             self._body_since, self._size_before = now, self._body_size  # it waits for us
             return False

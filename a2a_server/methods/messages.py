@@ -18,7 +18,7 @@ from a2a_server.methods.intake import check_input_modes, check_output_modes, req
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
-from a2a_server.push.configs import Standing
+from a2a_server.push.configs import DeliveryState
 from a2a_server.push.webhooks import Enrolled, Webhooks
 from a2a_server.views.snapshots import Reading, Told
 from a2a_server.views.streams import Streams, View
@@ -243,8 +243,8 @@ class Messages:
         webhook = params.configuration.task_push_notification_config
         if webhook is None or self._webhooks is None:
             return None
-        begin = Standing(shown=TaskStatus.PENDING.value)
-        return self._webhooks.prepare(caller_of(context), webhook, task_id=task_id, tree_id=task_id, standing=begin)
+        begin = DeliveryState(shown=TaskStatus.PENDING.value)
+        return self._webhooks.prepare(caller_of(context), webhook, task_id=task_id, tree_id=task_id, delivery=begin)
 
     def _plan(self, caller: Principal, params: wire.SendMessageRequest) -> Plan:
         """The tasks that the message asks for. Raises InvalidPlan in the request's own paths, and A2AErrors."""

@@ -1,4 +1,4 @@
-"""The `tasks.*` methods (semantics §7). They see every tree of their caller, whichever face it came in through."""
+"""The `tasks.*` methods (semantics §7). They see every tree of their caller, whichever endpoint it came in through."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported
 from a2a_server.protocol.types import TaskPushNotificationConfig
 from a2a_server.push.bodies import TASKS
-from a2a_server.push.configs import Standing
+from a2a_server.push.configs import DeliveryState
 from a2a_server.push.webhooks import Caller, Webhooks
 from a2a_server.views.streams import Streams, View
 from a2a_server.views.task_view import nested, task_object, tree_node
@@ -193,9 +193,9 @@ class TasksMethods:
             )
             if webhook is None or self._webhooks is None:
                 return (await create(documents=documents)).id
-            root_id, begin = plan.root_id, Standing(shown=TaskStatus.PENDING.value)
+            root_id, begin = plan.root_id, DeliveryState(shown=TaskStatus.PENDING.value)
             enrolled = self._webhooks.prepare(
-                Caller(context.owner, TASKS), webhook, task_id=root_id, tree_id=root_id, standing=begin
+                Caller(context.owner, TASKS), webhook, task_id=root_id, tree_id=root_id, delivery=begin
             )
             await create(documents=documents + enrolled.documents)
             self._webhooks.enroll(enrolled)

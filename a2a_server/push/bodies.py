@@ -28,14 +28,14 @@ TASKS = "tasks"  # the version of webhooks that `tasks.*` registers
 PIECES = e.ArtifactAdded | e.TaskProgressed | e.MessageSent
 
 
-class Told(NamedTuple):
+class Payload(NamedTuple):
     """The bodies to be sent for one event, in their order, and the status that the receiver has seen then."""
 
     bodies: tuple[bytes, ...]
     shown: str
 
 
-class Teller:
+class Payloads:
     """Makes the bodies. `whole`: versions of A2A whose webhooks get the whole task -> the dialects that write it."""
 
     def __init__(self, session: Session, whole: Mapping[str, A2ADialect]) -> None:
@@ -43,7 +43,7 @@ class Teller:
         self._snapshots = Snapshots(session)
         self._whole = whole
 
-    async def tell(self, config: PushConfig, head: TreeHead, recorded: Recorded, shown: str) -> Told:
+    async def tell(self, config: PushConfig, head: TreeHead, recorded: Recorded, shown: str) -> Payload:
         """What this webhook gets of the event, after it has seen the status `shown`."""
         status = _status(config, recorded)
         is_change = status is not None and status.value != shown
@@ -55,7 +55,7 @@ class Teller:
         else:
             bodies = [encode(each) for each in await self._updates(config, head, recorded, with_status=is_wanted)]
         is_told = is_wanted and bodies and status is not None
-        return Told(tuple(bodies), status.value if is_told and status is not None else shown)
+        return Payload(tuple(bodies), status.value if is_told and status is not None else shown)
 
     async def _task_event(self, recorded: Recorded) -> list[bytes]:
         ended = None

@@ -21,8 +21,8 @@ from core.outside.egress import EgressPolicy
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
 CONFIG, STANDING, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents
-AT_REST = 1e12  # `at` of a standing that has nothing to deliver: far behind every real time
-NOT_AT_REST = AT_REST / 2  # what asks for standings until then finds the others
+AT_REST = 1e12  # `at` of a delivery state that has nothing to deliver: far behind every real time
+NOT_AT_REST = AT_REST / 2  # what asks for delivery states until then finds the others
 SIGNING_SCHEME = "hmac"  # the scheme whose credentials sign deliveries and are never sent
 EVENTS = ("nodes", "chunks")  # what can be asked for beside the root's changes of status and final artifacts
 LONGEST_URL = 2_048
@@ -67,7 +67,7 @@ class Secrets(Struct, frozen=True, kw_only=True):
     credentials: str = ""
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class DeliveryState(Struct, frozen=True, kw_only=True):
     """How far the receiver has been told."""
 
     cursor: int = 0  # the number of the last event that he has, or that was given up
@@ -91,7 +91,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     at: float
 
 
-class Vault:
+class SecretBox:
     """Encrypts secrets with the first key, reads them with any. Without keys they are stored as they are."""
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -168,11 +168,11 @@ def _url_problems(url: str, policy: EgressPolicy) -> list[Problem]:
 class ConfigStore:
     """The stored configurations."""
 
-    def __init__(self, storage: Storage, vault: Vault) -> None:
+    def __init__(self, storage: Storage, box: SecretBox) -> None:
         self._storage = storage
-        self.vault = vault
+        self.box = box
 
-    def documents(self, config: PushConfig, standing: Standing) -> tuple[Document, Document]:
+    def documents(self, config: PushConfig, delivery: DeliveryState) -> tuple[Document, Document]:
         """A configuration and where it stands, to be stored together."""
         written = Document(
             kind=CONFIG,
@@ -182,17 +182,17 @@ class ConfigStore:
             at=config.created_at,
             body=msgspec.json.encode(config),
         )
-        return written, self.standing_document(config, standing)
+        return written, self.delivery_document(config, delivery)
 
-    def standing_document(self, config: PushConfig, standing: Standing, *, at_rest: bool = False) -> Document:
+    def delivery_document(self, config: PushConfig, delivery: DeliveryState, *, at_rest: bool = False) -> Document:
         """Where the delivery stands; `at` is when it goes on."""
         return Document(
             kind=STANDING,
             id=config.key,
             owner=config.owner,
             tree_id=config.tree_id,
-            at=AT_REST if at_rest else standing.retry_at,
-            body=msgspec.json.encode(standing),
+            at=AT_REST if at_rest else delivery.retry_at,
+            body=msgspec.json.encode(delivery),
         )
 
     def dead_document(self, config: PushConfig, letter: DeadLetter) -> Document:
@@ -211,12 +211,12 @@ class ConfigStore:
         document = await self._storage.document(CONFIG, f"{task_id}/{config_id}")
         return _config(document) if document is not None and document.owner == owner else None
 
-    async def read(self, key: str) -> tuple[PushConfig, Standing] | None:
+    async def read(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
         """A configuration and where it stands, by its key."""
-        document, standing = await self._storage.document(CONFIG, key), await self._storage.document(STANDING, key)
-        if document is None or standing is None:
+        document, delivery = await self._storage.document(CONFIG, key), await self._storage.document(STANDING, key)
+        if document is None or delivery is None:
             return None
-        return _config(document), standing_of(standing)
+        return _config(document), delivery_state_of(delivery)
 
     async def of_task(self, owner: str, task_id: str) -> list[PushConfig]:
         """The configurations of a task, oldest first; there are few (`max_push_configs`)."""
@@ -239,9 +239,9 @@ async def unread_trees(storage: Storage) -> frozenset[str]:
     return frozenset([document.tree_id async for page in document_pages(storage, query) for document in page])
 
 
-def standing_of(document: Document) -> Standing:
+def delivery_state_of(document: Document) -> DeliveryState:
     """Where the delivery stands, of a document of that kind."""
-    return msgspec.json.decode(document.body, type=Standing)
+    return msgspec.json.decode(document.body, type=DeliveryState)
 
 
 def _config(document: Document) -> PushConfig:

@@ -28,9 +28,9 @@ from a2a_server.push.configs import (
     STANDING,
     ConfigStore,
     DeadLetter,
+    DeliveryState,
     PushConfig,
-    Standing,
-    standing_of,
+    delivery_state_of,
     unread_trees,
 )
 from a2a_server.push.parcels import Ahead, Parcel, Parcels, head_of
@@ -51,7 +51,7 @@ STORAGE_PAUSE = 1.0  # seconds after which a reader whose cursor could not be st
 TURN = 1.0  # seconds after which a reader gives its place to one that waits
 
 
-class Patience(Struct, frozen=True, kw_only=True):
+class RetryPolicy(Struct, frozen=True, kw_only=True):
     """How long an event is tried, in seconds."""
 
     initial: float
@@ -68,7 +68,7 @@ class _Reader:
     """One webhook that is not at rest."""
 
     config: PushConfig
-    standing: Standing
+    delivery: DeliveryState
     is_woken: bool = False  # stands in line, or runs once more when its job has ended
     job: asyncio.Task[None] | None = None
     waits_until: float = 0.0  # for the next attempt
@@ -84,7 +84,7 @@ class Outbox:
         store: ConfigStore,
         parcels: Parcels,
         sender: Sender,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         *,
         concurrency: int,
         concurrency_per_caller: int,
@@ -93,7 +93,7 @@ class Outbox:
         self._store = store
         self.parcels = parcels
         self._sender = sender
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._shares: FairShares[_Reader] = FairShares(concurrency, concurrency_per_caller)  # by owner
         self._time = session.clock
         self._clock: Clock = session.clock
@@ -126,7 +126,7 @@ class Outbox:
         return await unread_trees(self._session.storage)
 
     async def _take_all(self, query: DocumentQuery) -> None:
-        """Take up the standings that the query finds, one after the other, as soon as the storage can be read."""
+        """Take up the delivery states that the query finds, one after the other, as soon as the storage can be read."""
         while True:
             try:
                 page = await self._session.storage.documents(query)
@@ -149,11 +149,11 @@ class Outbox:
             is_at_rest = document.at >= AT_REST
             if is_at_rest:
                 head = await self._session.storage.head(document.tree_id)
-                if head is None or standing_of(document).cursor >= head.version:
+                if head is None or delivery_state_of(document).cursor >= head.version:
                     return
             found = await self._read_idle(document.id)
             if found is not None and is_at_rest:  # not any more, also for retention and the next process
-                await self._session.storage.put_documents(self._store.standing_document(*found))
+                await self._session.storage.put_documents(self._store.delivery_document(*found))
                 found = await self._read_idle(document.id)
             if found is not None:
                 self.enroll(*found)
@@ -164,14 +164,14 @@ class Outbox:
         except StorageError as error:
             logger.error("webhook %s is left alone: %s", document.id, error)
 
-    async def _read_idle(self, key: str) -> tuple[PushConfig, Standing] | None:
+    async def _read_idle(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
         """A webhook as it is stored; None for one that is being changed, or has a reader, too."""
         found = await self._read(key)
         if found is None or key in self._paused or self._reader_of(found[0]) is not None:
             return None
         return found
 
-    async def _read(self, key: str) -> tuple[PushConfig, Standing] | None:
+    async def _read(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
         """A webhook as it is stored, no older than what its last reader did; None, too, when another look has begun."""
         while True:
             look = self._looks[key] = object()
@@ -194,14 +194,14 @@ class Outbox:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
 
-    def enroll(self, config: PushConfig, standing: Standing) -> None:
+    def enroll(self, config: PushConfig, delivery: DeliveryState) -> None:
         """A stored webhook may have something to send."""
-        reader = _Reader(config, standing)
+        reader = _Reader(config, delivery)
         if self._readers.setdefault(config.tree_id, {}).setdefault(config.key, reader) is not reader:
             return
         self._active[config.owner] += 1
-        if standing.retry_at > self._time.now():
-            self._wait(reader, standing.retry_at)
+        if delivery.retry_at > self._time.now():
+            self._wait(reader, delivery.retry_at)
         else:
             self._wake(reader)
 
@@ -342,7 +342,7 @@ class Outbox:
                 return
             ahead = Ahead()
             while True:
-                async with self.parcels.next(reader.config, reader.standing, ahead) as parcel:
+                async with self.parcels.next(reader.config, reader.delivery, ahead) as parcel:
                     if parcel is None:
                         break
                     if not await self._deliver(reader, parcel):
@@ -362,10 +362,10 @@ class Outbox:
 
     async def _deliver(self, reader: _Reader, parcel: Parcel) -> bool:
         """Tell one event, and move the cursor behind it. False when the reader has to wait, or is no more."""
-        config, standing = reader.config, reader.standing
-        after = Standing(cursor=parcel.seq, shown=parcel.shown)
+        config, delivery = reader.config, reader.delivery
+        after = DeliveryState(cursor=parcel.seq, shown=parcel.shown)
         if not parcel.bodies:  # nothing to be remembered: looking at it again would find nothing again
-            reader.standing = after
+            reader.delivery = after
             return True
         failed = await self.send_all(config, parcel)
         if failed is None:
@@ -376,8 +376,8 @@ class Outbox:
             reader.is_gone = True
             await self._remove(reader)
             return False
-        waiting = self._after_failure(standing, failed)
-        if failed.is_final or self._time.now() - parcel.at > self._patience.max_age:
+        waiting = self._after_failure(delivery, failed)
+        if failed.is_final or self._time.now() - parcel.at > self._retry_policy.max_age:
             await self._give_up(reader, waiting, after)
             return True
         await self._keep(reader, waiting)
@@ -388,9 +388,9 @@ class Outbox:
         await self._store.delete(reader.config)
         self._forget(reader)
 
-    async def _keep(self, reader: _Reader, standing: Standing) -> None:
-        await self._session.storage.put_documents(self._store.standing_document(reader.config, standing))
-        reader.standing = standing
+    async def _keep(self, reader: _Reader, delivery: DeliveryState) -> None:
+        await self._session.storage.put_documents(self._store.delivery_document(reader.config, delivery))
+        reader.delivery = delivery
 
     async def send_all(self, config: PushConfig, parcel: Parcel) -> Failed | None:
         """Send the bodies of one event, in order, up to the first failure. Their ids are the same every time."""
@@ -399,17 +399,17 @@ class Outbox:
                 return failed
         return None
 
-    def _after_failure(self, standing: Standing, failed: Failed) -> Standing:
-        attempts = standing.attempts + 1
-        delay = max(failed.retry_after, self._patience.delay(attempts, self._clock.chance()))
+    def _after_failure(self, delivery: DeliveryState, failed: Failed) -> DeliveryState:
+        attempts = delivery.attempts + 1
+        delay = max(failed.retry_after, self._retry_policy.delay(attempts, self._clock.chance()))
         return replace(
-            standing,
+            delivery,
             attempts=attempts,
             error=failed.error,
-            retry_at=self._time.now() + min(delay, self._patience.longest),
+            retry_at=self._time.now() + min(delay, self._retry_policy.longest),
         )
 
-    async def _give_up(self, reader: _Reader, failed: Standing, after: Standing) -> None:
+    async def _give_up(self, reader: _Reader, failed: DeliveryState, after: DeliveryState) -> None:
         """The event becomes a dead letter; the next one has its turn."""
         config = reader.config
         letter = DeadLetter(
@@ -425,20 +425,20 @@ class Outbox:
         )
         logger.warning("event %d for webhook %s is given up: %s", letter.seq, config.key, letter.error)
         await self._session.storage.put_documents(
-            self._store.dead_document(config, letter), self._store.standing_document(config, after)
+            self._store.dead_document(config, letter), self._store.delivery_document(config, after)
         )
-        reader.standing = after
+        reader.delivery = after
 
     async def _rest(self, reader: _Reader) -> None:
         """The end of the log: of a tree that has ended nothing is left to do; of any other the reader is woken."""
         head = await head_of(self._session.storage, reader.config.tree_id)
-        if has_ended(head) and reader.standing.cursor >= head.version:
-            document = self._store.standing_document(reader.config, reader.standing, at_rest=True)
+        if has_ended(head) and reader.delivery.cursor >= head.version:
+            document = self._store.delivery_document(reader.config, reader.delivery, at_rest=True)
             await self._session.storage.put_documents(document)
             if not reader.is_woken:
                 self._forget(reader)
             else:  # a new run has begun meanwhile
-                await self._keep(reader, reader.standing)
+                await self._keep(reader, reader.delivery)
 
 
 def _may_go_on(events: Sequence[Recorded]) -> bool:

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from a2a_server.push.bodies import Teller
-from a2a_server.push.configs import PAGE, PushConfig, Standing
+from a2a_server.push.bodies import Payloads
+from a2a_server.push.configs import PAGE, DeliveryState, PushConfig
 from core.loop.byte_turns import ByteTurns
 from core.loop.turns import Turns
 from core.model.errors import TaskNotFound
@@ -53,18 +53,18 @@ class Parcels:
     def __init__(
         self,
         storage: Storage,
-        teller: Teller,
+        payloads: Payloads,
         *,
         on_their_way: int = ON_THEIR_WAY,
         of_one_caller: int = OF_ONE_CALLER,
     ) -> None:
         self._storage = storage
-        self._teller = teller
+        self._teller = payloads
         self._making = Turns(MADE_AT_A_TIME, MADE_AT_A_TIME)
         self.room = ByteTurns(on_their_way, of_one_caller)
 
     @asynccontextmanager
-    async def next(self, config: PushConfig, standing: Standing, ahead: Ahead) -> AsyncIterator[Parcel | None]:
+    async def next(self, config: PushConfig, delivery: DeliveryState, ahead: Ahead) -> AsyncIterator[Parcel | None]:
         """What the webhook gets of the event behind its cursor; None at the end of the log. It has room meanwhile.
 
         Raises TaskNotFound when the tree is gone, and StorageError.
@@ -73,12 +73,12 @@ class Parcels:
         async def make() -> Parcel | None:
             if not ahead.events:
                 ahead.events.extend(
-                    await self._storage.events(config.tree_id, standing.cursor, limit=PAGE, max_bytes=AHEAD)
+                    await self._storage.events(config.tree_id, delivery.cursor, limit=PAGE, max_bytes=AHEAD)
                 )
                 ahead.head = await head_of(self._storage, config.tree_id) if ahead.events else None
             if ahead.head is None:
                 return None
-            return await self._told(config, ahead.head, ahead.events.popleft(), standing.shown)
+            return await self._told(config, ahead.head, ahead.events.popleft(), delivery.shown)
 
         async with self._with_room(config.owner, make, ahead.events.clear) as parcel:
             yield parcel

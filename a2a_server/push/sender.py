@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from a2a_server.push.bodies import TASKS
-from a2a_server.push.configs import SIGNING_SCHEME, PushConfig, Secrets, Vault
+from a2a_server.push.configs import SIGNING_SCHEME, PushConfig, SecretBox, Secrets
 from a2a_server.push.signature import signature_headers
 from core.model.errors import StorageError
 from core.outside.clock import Clock
@@ -29,9 +29,9 @@ class Failed(Struct, frozen=True, kw_only=True):
 class Sender:
     """Sends bodies to webhooks. `secret` signs what goes to those without a signing secret of their own."""
 
-    def __init__(self, egress: Egress, vault: Vault, clock: Clock, *, timeout: float, secret: str | None) -> None:
+    def __init__(self, egress: Egress, box: SecretBox, clock: Clock, *, timeout: float, secret: str | None) -> None:
         self._egress = egress
-        self._vault = vault
+        self._box = box
         self._clock = clock
         self._timeout = timeout
         self._secret = secret
@@ -65,7 +65,7 @@ class Sender:
 
     def _headers(self, config: PushConfig, message_id: str, body: bytes) -> Mapping[str, str]:
         """Raises StorageError when the secrets cannot be read."""
-        secrets = self._vault.open(config) if config.sealed else Secrets()
+        secrets = self._box.open(config) if config.sealed else Secrets()
         signs = config.scheme.lower() == SIGNING_SCHEME
         signing = secrets.credentials if signs else self._secret
         headers = {

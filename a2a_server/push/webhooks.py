@@ -17,9 +17,9 @@ from a2a_server.push.configs import (
     STANDING,
     ConfigStore,
     DeadLetter,
+    DeliveryState,
     PushConfig,
     Secrets,
-    Standing,
     check_config,
 )
 from a2a_server.push.outbox import Outbox
@@ -51,7 +51,7 @@ class Enrolled(Struct, frozen=True):
     """A webhook that is being stored: its documents, and what the outbox has to know when they are."""
 
     config: PushConfig
-    standing: Standing
+    delivery: DeliveryState
     documents: tuple[Document, ...]
 
 
@@ -100,7 +100,7 @@ class Webhooks:
         *,
         task_id: str,
         tree_id: str,
-        standing: Standing,
+        delivery: DeliveryState,
     ) -> Enrolled:
         """A checked configuration as documents, for the transaction that makes its task.
 
@@ -108,7 +108,7 @@ class Webhooks:
         of all callers have.
         """
         self._check_room(caller.owner)
-        return self._prepared(caller, given, task_id, tree_id, standing)
+        return self._prepared(caller, given, task_id, tree_id, delivery)
 
     def _check_room(self, owner: str) -> None:
         if self._outbox.active(owner) >= self._most_active:
@@ -118,9 +118,14 @@ class Webhooks:
             raise Overloaded("Too many webhooks have something to be told", retry_after=FULL_RETRY)
 
     def _prepared(
-        self, caller: Caller, given: wire.TaskPushNotificationConfig, task_id: str, tree_id: str, standing: Standing
+        self,
+        caller: Caller,
+        given: wire.TaskPushNotificationConfig,
+        task_id: str,
+        tree_id: str,
+        delivery: DeliveryState,
     ) -> Enrolled:
-        clock, vault = self._session.clock, self._store.vault
+        clock, box = self._session.clock, self._store.box
         authentication = given.authentication
         secrets = Secrets(token=given.token, credentials=authentication.credentials if authentication else "")
         config = PushConfig(
@@ -130,17 +135,17 @@ class Webhooks:
             owner=caller.owner,
             url=given.url,
             scheme=authentication.scheme if authentication else "",
-            sealed=vault.seal(secrets) if secrets != Secrets() else "",
-            is_encrypted=vault.encrypts,
+            sealed=box.seal(secrets) if secrets != Secrets() else "",
+            is_encrypted=box.encrypts,
             wire_version=caller.wire_version,
             events=tuple(given.events),
             created_at=clock.now(),
         )
-        return Enrolled(config, standing, self._store.documents(config, standing))
+        return Enrolled(config, delivery, self._store.documents(config, delivery))
 
     def enroll(self, enrolled: Enrolled) -> None:
         """Its documents are stored: from now on it is told."""
-        self._outbox.enroll(enrolled.config, enrolled.standing)
+        self._outbox.enroll(enrolled.config, enrolled.delivery)
 
     async def add(
         self,
@@ -171,8 +176,8 @@ class Webhooks:
                 raise InvalidParams.of([Problem("taskId", text)])
             if before is None:
                 self._check_room(caller.owner)
-            standing = Standing(cursor=head.version, shown=status.value)
-            enrolled = self._prepared(caller, given, task_id, head.id, standing)
+            delivery = DeliveryState(cursor=head.version, shown=status.value)
+            enrolled = self._prepared(caller, given, task_id, head.id, delivery)
             async with self._outbox.paused(before or enrolled.config):
                 await self._session.storage.put_documents(*enrolled.documents)
             self.enroll(enrolled)
@@ -209,17 +214,17 @@ class Webhooks:
         for document in page:
             if (found := await self._store.read(document.id)) is None:
                 continue
-            config, standing = found
+            config, delivery = found
             told.append(
                 {
                     "status": "waiting",
                     "task_id": config.task_id,
                     "config_id": config.id,
                     "url": config.url,
-                    "after_seq": standing.cursor,
-                    "attempts": standing.attempts,
-                    "error": standing.error,
-                    "retry_at": to_timestamp(standing.retry_at),
+                    "after_seq": delivery.cursor,
+                    "attempts": delivery.attempts,
+                    "error": delivery.error,
+                    "retry_at": to_timestamp(delivery.retry_at),
                 }
             )
         return told, (page[-1].at, page[-1].id) if len(page) == limit else None

@@ -45,7 +45,7 @@ def with_leaks(lab: Lab) -> None:
 
 
 @dataclass
-class Faces:
+class Endpoints:
     """Asks a server in every way that tells errors."""
 
     server: RunningServer
@@ -83,7 +83,7 @@ def old_message() -> Any:
     return {"message": {"kind": "message", "messageId": "m", "role": "user", "parts": parts}}
 
 
-async def webhooks(faces: Faces) -> str:
+async def webhooks(faces: Endpoints) -> str:
     """What both kinds of webhooks are told."""
     assert faces.server.application.webhooks is not None
     receiver = Receiver()
@@ -96,10 +96,10 @@ async def webhooks(faces: Faces) -> str:
     return json.dumps(receiver.attempts)
 
 
-Face = Callable[[Faces], Awaitable[str]]
+Endpoint = Callable[[Endpoints], Awaitable[str]]
 
 
-FACES: dict[str, Face] = {
+ENDPOINTS: dict[str, Endpoint] = {
     "SendMessage": lambda it: it.rpc("SendMessage", tree_message(*TREE)),
     "SendStreamingMessage": lambda it: it.rpc("SendStreamingMessage", tree_message(*TREE)),
     "message:send": lambda it: it.ask("/message:send", tree_message(*TREE)),
@@ -109,7 +109,7 @@ FACES: dict[str, Face] = {
     "tasks.execute": lambda it: it.rpc("tasks.execute", {"tasks": TREE, "wait": True}),
     "tasks.execute, streaming": lambda it: it.rpc("tasks.execute", {"tasks": TREE, "use_streaming": True}),
 }
-OF_A_SENT_TASK: dict[str, Callable[[Faces, str], Awaitable[str]]] = {
+OF_A_SENT_TASK: dict[str, Callable[[Endpoints, str], Awaitable[str]]] = {
     "GetTask": lambda it, task: it.rpc("GetTask", {"id": task}),
     "ListTasks": lambda it, task: it.rpc("ListTasks", {"includeArtifacts": True}),
     "GET /tasks/id": lambda it, task: it.ask(f"/tasks/{task}"),
@@ -121,8 +121,8 @@ OF_A_SENT_TASK: dict[str, Callable[[Faces, str], Awaitable[str]]] = {
 }
 
 
-async def everything(faces: Faces) -> dict[str, str]:
-    told = {name: await face(faces) for name, face in FACES.items()}
+async def everything(faces: Endpoints) -> dict[str, str]:
+    told = {name: await face(faces) for name, face in ENDPOINTS.items()}
     task = await faces.sent()
     told |= {name: await face(faces, task) for name, face in OF_A_SENT_TASK.items()}
     node = await faces.node()
@@ -140,7 +140,7 @@ async def test_callers_are_told_as_much_as_the_setting_says(
     caplog.set_level(logging.WARNING)
     async with running(error_texts=texts) as server:
         with_leaks(server.lab)
-        told = await everything(Faces(server))
+        told = await everything(Endpoints(server))
     for face, text in told.items():
         assert said in text, (face, text)
         assert (SECRET in text) is (texts == "full"), (face, text)
@@ -153,7 +153,7 @@ async def test_an_operator_reads_the_whole_error_of_a_task() -> None:
         with_leaks(server.lab)
         assert server.application.keys is not None
         _, key = await server.application.keys.create(Grant(principal="ann", tenant="t", is_operator=True))
-        faces = Faces(server, key)
+        faces = Endpoints(server, key)
         task = json.loads(await faces.rpc("tasks.get", {"task_id": await faces.node()}))["result"]
         assert task["error"] == "LookupError" and task["error_detail"].startswith(SAID)
         told = await everything(faces)

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from a2a_server.auth import jwks
-from a2a_server.push.configs import PushConfig, Vault
+from a2a_server.push.configs import PushConfig, SecretBox
 from a2a_server.push.sender import Failed, Sender
 from core.executors.files import FileUnreadable, read_file
 from core.outside.clock import SystemClock
@@ -16,7 +16,7 @@ CONFIG = PushConfig(id="c", task_id="t", tree_id="t", owner="o", url="", created
 
 
 async def pushed(url: str, guard: Egress) -> None:
-    sender = Sender(guard, Vault(()), SystemClock(), timeout=5.0, secret=None)
+    sender = Sender(guard, SecretBox(()), SystemClock(), timeout=5.0, secret=None)
     if isinstance(failed := await sender.send(replace(CONFIG, url=url), "c/1.0", b"{}"), Failed):
         raise EgressError(failed.error)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from core.storage.sqlite.witness import witness_path
+from core.storage.sqlite.commit_marker import witness_path
 from core.storage.sqlite.writer import Writer
 
 SECTOR = 512

@@ -29,8 +29,8 @@ from core.run.orchestrator import Orchestrator
 from core.storage.base import Append
 from core.storage.sqlite import migrate as migrate_module
 from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite.commit_marker import CommitMarker
 from core.storage.sqlite.lock import DatabaseLock
-from core.storage.sqlite.witness import Witness
 from core.storage.sqlite.writer import Writer
 
 VARIABLE = "SABOTAGE"
@@ -83,7 +83,7 @@ def after_a_commit(passed: Passages) -> None:
 
 
 def between_a_commit_and_its_note(passed: Passages) -> None:
-    wrap(Witness, "note", lambda *_: passed())
+    wrap(CommitMarker, "note", lambda *_: passed())
 
 
 def in_a_checkpoint(passed: Passages) -> None:

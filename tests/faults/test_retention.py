@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from core.storage.sqlite.commit_marker import noted_commit
 from core.storage.sqlite.integrity import examine
-from core.storage.sqlite.witness import noted_commit
 from tests.faults.report import report
 
 KILLS = int(os.environ.get("RETENTION_KILLS", "3"))

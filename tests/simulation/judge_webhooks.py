@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from a2a_server.push.bodies import Teller
+from a2a_server.push.bodies import Payloads
 from a2a_server.push.configs import AT_REST, STANDING, Standing
 from core.model import events as e
 from core.model.events import Recorded
@@ -97,12 +97,12 @@ class _Case:
         """What is to be told from the beginning of the registration to the end of the log, by the log alone."""
         config, shown = self._hook.config, self._hook.standing.shown
         feed = SimpleNamespace(told=lambda tree_id, version: None)
-        teller = Teller(SimpleNamespace(storage=_whole(self._log, self._kept.tasks), feed=feed), TASK_BODIES)  # type: ignore[arg-type]
+        payloads = Payloads(SimpleNamespace(storage=_whole(self._log, self._kept.tasks), feed=feed), TASK_BODIES)  # type: ignore[arg-type]
         head = self._kept.head
         due = []
         statuses = [shown]
         for recorded in self._log[self._hook.standing.cursor :]:
-            told = _at_once(teller.tell(config, head, recorded, shown))  # type: ignore[arg-type]
+            told = _at_once(payloads.tell(config, head, recorded, shown))  # type: ignore[arg-type]
             shown = told.shown
             if told.bodies:
                 due.append(_Due(recorded.seq, recorded.at, told.bodies))

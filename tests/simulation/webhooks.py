@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from a2a_server.protocol.types import AuthenticationInfo, TaskPushNotificationConfig
-from a2a_server.push.bodies import TASKS, Teller
-from a2a_server.push.configs import ConfigStore, Standing, Vault
-from a2a_server.push.outbox import Outbox, Patience
+from a2a_server.push.bodies import TASKS, Payloads
+from a2a_server.push.configs import ConfigStore, SecretBox, Standing
+from a2a_server.push.outbox import Outbox, RetryPolicy
 from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
 from a2a_server.push.webhooks import Caller, Enrolled, Webhooks
@@ -24,7 +24,7 @@ from core.session import Session
 from tests.simulation.ledger import CUT, GONE, TAKEN, Attempt, Hook
 from tests.simulation.world import Crash, Violation, World
 
-PATIENCE = Patience(initial=0.5, longest=30.0, max_age=60.0)
+PATIENCE = RetryPolicy(initial=0.5, longest=30.0, max_age=60.0)
 TIMEOUT = 10.0
 LIMIT = 3  # webhooks of a task
 RECEIVERS = 4
@@ -36,10 +36,10 @@ KINDS: Sequence[tuple[str, list[str]]] = (
 
 def make_webhooks(world: World, session: Session) -> Webhooks:
     """Wired as in `a2a_server.app`, on the simulated network."""
-    store = ConfigStore(session.storage, Vault(()))
+    store = ConfigStore(session.storage, SecretBox(()))
     receivers: Any = Receivers(world)
-    sender = Sender(receivers, store.vault, session.clock, timeout=TIMEOUT, secret=None)
-    parcels = Parcels(session.storage, Teller(session, TASK_BODIES))
+    sender = Sender(receivers, store.box, session.clock, timeout=TIMEOUT, secret=None)
+    parcels = Parcels(session.storage, Payloads(session, TASK_BODIES))
     concurrency = world.chance.choice([2, 50])
     outbox = Outbox(
         session, store, parcels, sender, PATIENCE, concurrency=concurrency, concurrency_per_caller=concurrency

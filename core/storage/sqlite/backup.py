@@ -11,11 +11,11 @@ from glob import escape
 from pathlib import Path
 
 from core.model.errors import StorageError
+from core.storage.sqlite.commit_marker import noted_commit, witness_path
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.lock import DatabaseLock
 from core.storage.sqlite.migrate import REVISIONS
 from core.storage.sqlite.uri import read_only
-from core.storage.sqlite.witness import noted_commit, witness_path
 
 LOGS = ("-wal", "-shm")
 

@@ -21,9 +21,9 @@ from core.model.owners import tenant_of
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.retire import read_fold
+from core.storage.sqlite.commit_marker import Note, noted_commit, witness_path
 from core.storage.sqlite.reader import readable_text
 from core.storage.sqlite.uri import read_only
-from core.storage.sqlite.witness import Note, noted_commit, witness_path
 from core.storage.tables import documents, events, folds, tasks, trees
 
 MAX_PROBLEMS = 20  # of one report

@@ -25,8 +25,8 @@ from core.storage import codec
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
 from core.storage.sqlite.backlog import Backlog
+from core.storage.sqlite.commit_marker import NUMBERS, CommitMarker
 from core.storage.sqlite.guard import Guard
-from core.storage.sqlite.witness import NUMBERS, Witness
 from core.storage.sqlite.writes import UNSTORABLE, Job, Rows, Write, is_one_batch, next_batch
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Writer:
         self._number = 0  # of the last commit with a job
         self._has_job = False  # the open transaction
         self._last: TreeHead | None = None  # of the last append in it
-        self._witness = Witness(path)
+        self._commit_marker = CommitMarker(path)
 
     # --- on the event loop
 
@@ -237,7 +237,7 @@ class Writer:
                 logger.critical("the writer of %s has broken off; ending the process", self._path, exc_info=True)
                 self._exit(EXIT_CODE)
             connection.close()
-            self._witness.close()
+            self._commit_marker.close()
             self._call(self._settle_end, self._ended, None)
 
     def _open(self) -> Connection:
@@ -359,9 +359,9 @@ class Writer:
             raise
         self._number = number
         if self._has_job or self._last is None:  # a job may have removed the tree
-            self._witness.note(number)
+            self._commit_marker.note(number)
         else:
-            self._witness.note(number, self._last.id, self._last.version)
+            self._commit_marker.note(number, self._last.id, self._last.version)
 
     def _end_process(self, step: str, error: Exception) -> None:
         logger.critical("%s on %s failed (%s); ending the process", step, self._path, _code_name(error))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from a2a_server.auth.principal import Principal
 from a2a_server.bindings import jsonrpc
 from a2a_server.bindings.context import RequestContext
-from a2a_server.bindings.jsonrpc import Door, Event, Frame, JsonLimits, Method, Reply, error_reply, parse
+from a2a_server.bindings.jsonrpc import Event, Frame, JsonLimits, JsonRpcEndpoint, Method, Reply, error_reply, parse
 from a2a_server.protocol.dialect import A2A_1_0
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
@@ -40,7 +40,7 @@ class Server:
         self.calls: list[tuple[str, Any]] = []
         self.contexts: list[RequestContext] = []
         self.closed = 0
-        self.door = Door(
+        self.door = JsonRpcEndpoint(
             [
                 Method(name="echo", handler=self.kept("echo", self.echo), params_type=EchoParams),
                 Method(name="tasks.create", handler=self.kept("tasks.create", self.raw), is_raw=True),
@@ -402,7 +402,7 @@ async def test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_lar
         await all_work.wait()
         return "done"
 
-    door = Door([Method(name="tasks.get", handler=read), Method(name="tasks.execute", handler=work)])
+    door = JsonRpcEndpoint([Method(name="tasks.get", handler=read), Method(name="tasks.execute", handler=work)])
     reads = [{"jsonrpc": "2.0", "id": f"r{n}", "method": "tasks.get"} for n in range(4)]
     works = [{"jsonrpc": "2.0", "id": f"w{n}", "method": "tasks.execute"} for n in range(3)]
     silent = {"jsonrpc": "2.0", "method": "tasks.get"}
@@ -533,7 +533,7 @@ async def test_cancelling_the_request_cancels_the_method() -> None:
         finally:
             ended.set()
 
-    door = Door([Method(name="wait", handler=wait)])
+    door = JsonRpcEndpoint([Method(name="wait", handler=wait)])
     for body in (call("wait"), [call("wait")]):
         request = asyncio.create_task(door.handle(json.dumps(body).encode(), RequestContext()))
         await began.wait()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from a2a_server.bindings.context import RequestContext
-from a2a_server.bindings.jsonrpc import Door, Method
+from a2a_server.bindings.jsonrpc import JsonRpcEndpoint, Method
 from a2a_server.bindings.openrpc import describe, discover_method
 from a2a_server.protocol import types
 from a2a_server.protocol.dialect import A2A_1_0
@@ -47,7 +47,7 @@ METHODS = [
 
 @pytest.mark.asyncio
 async def test_the_document_lists_every_method_and_itself() -> None:
-    door = Door([*METHODS, discover_method(METHODS, version="1.2.3")])
+    door = JsonRpcEndpoint([*METHODS, discover_method(METHODS, version="1.2.3")])
     reply = await door.handle(b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}', RequestContext())
     document = json.loads(reply.body)["result"]
 

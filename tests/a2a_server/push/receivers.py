@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from a2a_server.push.bodies import Teller
-from a2a_server.push.configs import ConfigStore, PushConfig, Standing, Vault
-from a2a_server.push.outbox import Outbox, Patience
+from a2a_server.push.bodies import Payloads
+from a2a_server.push.configs import ConfigStore, DeliveryState, PushConfig, SecretBox
+from a2a_server.push.outbox import Outbox, RetryPolicy
 from a2a_server.push.parcels import OF_ONE_CALLER, ON_THEIR_WAY, Parcels
 from a2a_server.push.sender import Failed
 from a2a_server.v0_3.dialect import A2A_0_3
@@ -16,7 +16,7 @@ from core.session import Session
 from tests.core.cores import LoopClock
 
 DOWN = Failed(error="down")
-PATIENCE = Patience(initial=1.0, longest=60.0, max_age=600.0)
+PATIENCE = RetryPolicy(initial=1.0, longest=60.0, max_age=600.0)
 
 
 class SteadyClock(LoopClock):
@@ -64,24 +64,24 @@ class Post:
 
     session: Session
     receiver: Receiver
-    patience: Patience = PATIENCE
+    retry_policy: RetryPolicy = PATIENCE
     concurrency: int = 50
     concurrency_per_caller: int = 50
     on_their_way: int = ON_THEIR_WAY  # bytes
     of_one_caller: int = OF_ONE_CALLER
 
     def __post_init__(self) -> None:
-        self.store = ConfigStore(self.session.storage, Vault(()))
-        teller = Teller(self.session, {"0.3": A2A_0_3})
+        self.store = ConfigStore(self.session.storage, SecretBox(()))
+        payloads = Payloads(self.session, {"0.3": A2A_0_3})
         parcels = Parcels(
-            self.session.storage, teller, on_their_way=self.on_their_way, of_one_caller=self.of_one_caller
+            self.session.storage, payloads, on_their_way=self.on_their_way, of_one_caller=self.of_one_caller
         )
         self.outbox = Outbox(
             self.session,
             self.store,
             parcels,
             self.receiver,  # type: ignore[arg-type]
-            self.patience,
+            self.retry_policy,
             concurrency=self.concurrency,
             concurrency_per_caller=self.concurrency_per_caller,
         )
@@ -95,9 +95,9 @@ class Post:
             created_at=self.session.clock.now(),
             **{"owner": "anonymous", "url": "https://example.com", **fields},
         )
-        standing = Standing(shown="pending")
-        await self.session.storage.put_documents(*self.store.documents(config, standing))
-        self.outbox.enroll(config, standing)
+        delivery = DeliveryState(shown="pending")
+        await self.session.storage.put_documents(*self.store.documents(config, delivery))
+        self.outbox.enroll(config, delivery)
         return config
 
 

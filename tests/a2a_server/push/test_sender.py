@@ -10,7 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 from msgspec.structs import replace
 
-from a2a_server.push.configs import PushConfig, Secrets, Vault
+from a2a_server.push.configs import PushConfig, SecretBox, Secrets
 from a2a_server.push.sender import Failed, Sender
 from a2a_server.push.signature import signature
 from core.outside.egress import DestinationNotAllowed, Outgoing
@@ -50,18 +50,18 @@ class StillClock:
         return 0.0
 
 
-def sender(egress: FakeEgress, *, vault: Vault | None = None, secret: str | None = None) -> Sender:
-    return Sender(egress, vault or Vault(()), StillClock(), timeout=10.0, secret=secret)  # type: ignore[arg-type]
+def sender(egress: FakeEgress, *, box: SecretBox | None = None, secret: str | None = None) -> Sender:
+    return Sender(egress, box or SecretBox(()), StillClock(), timeout=10.0, secret=secret)  # type: ignore[arg-type]
 
 
-def sealed(vault: Vault, **given: Any) -> PushConfig:
+def sealed(box: SecretBox, **given: Any) -> PushConfig:
     scheme = given.pop("scheme", "")
-    return replace(CONFIG, scheme=scheme, sealed=vault.seal(Secrets(**given)), is_encrypted=vault.encrypts)
+    return replace(CONFIG, scheme=scheme, sealed=box.seal(Secrets(**given)), is_encrypted=box.encrypts)
 
 
-async def headers_of(config: PushConfig, vault: Vault | None = None, secret: str | None = None) -> Mapping[str, str]:
+async def headers_of(config: PushConfig, box: SecretBox | None = None, secret: str | None = None) -> Mapping[str, str]:
     egress = FakeEgress()
-    assert await sender(egress, vault=vault, secret=secret).send(config, "c/1.0", b'{"a":1}') is None
+    assert await sender(egress, box=box, secret=secret).send(config, "c/1.0", b'{"a":1}') is None
     return egress.calls[0].headers
 
 
@@ -78,8 +78,8 @@ async def test_an_attempt_is_one_post_without_redirects_that_reads_no_answer() -
 
 @pytest.mark.asyncio
 async def test_the_scheme_and_the_token_are_sent_as_they_were_given() -> None:
-    vault = Vault(())
-    headers = await headers_of(sealed(vault, scheme="Bearer", credentials="abc", token="tok"), vault)
+    box = SecretBox(())
+    headers = await headers_of(sealed(box, scheme="Bearer", credentials="abc", token="tok"), box)
 
     assert headers["Authorization"] == "Bearer abc"
     assert headers["X-A2A-Notification-Token"] == "tok"
@@ -101,9 +101,9 @@ async def test_other_versions_are_plain_json(version: str, told: str | None) -> 
 @pytest.mark.asyncio
 async def test_a_receiver_can_check_the_signature_and_every_changed_byte_breaks_it() -> None:
     """As Standard Webhooks says it: HMAC-SHA256 over id, timestamp and body."""
-    vault = Vault(())
-    config = sealed(vault, scheme="HMAC", credentials=SECRET)
-    headers = await headers_of(config, vault)
+    box = SecretBox(())
+    config = sealed(box, scheme="HMAC", credentials=SECRET)
+    headers = await headers_of(config, box)
 
     def accepts(message_id: str, timestamp: str, body: bytes) -> bool:
         key = b64decode(SECRET.removeprefix("whsec_"))
@@ -150,13 +150,13 @@ async def test_outcomes(egress: FakeEgress, failed: Failed) -> None:
 @pytest.mark.asyncio
 async def test_sealed_secrets_are_read_with_any_key_and_nothing_is_sent_without_one() -> None:
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
-    config = sealed(Vault((old,)), scheme="Bearer", credentials="abc")
+    config = sealed(SecretBox((old,)), scheme="Bearer", credentials="abc")
     assert "abc" not in config.sealed
 
-    assert (await headers_of(config, Vault((new, old))))["Authorization"] == "Bearer abc"
+    assert (await headers_of(config, SecretBox((new, old))))["Authorization"] == "Bearer abc"
 
-    for vault in (Vault((new,)), Vault(())):
+    for box in (SecretBox((new,)), SecretBox(())):
         egress = FakeEgress()
-        failed = await sender(egress, vault=vault).send(config, "c/1.0", b"{}")
+        failed = await sender(egress, box=box).send(config, "c/1.0", b"{}")
         assert failed is not None and "secret_keys" in failed.error
         assert egress.calls == []

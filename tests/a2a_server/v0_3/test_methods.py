@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from a2a_server.bindings.context import RequestContext
-from a2a_server.bindings.jsonrpc import Door, Method
+from a2a_server.bindings.jsonrpc import JsonRpcEndpoint, Method
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.errors import Overloaded, PushNotificationNotSupported, TaskNotFound, UnsupportedOperation
 from a2a_server.v0_3.dialect import A2A_0_3
@@ -302,7 +302,7 @@ def body(method: str, params: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
 
 
-def door_of(**handlers: Any) -> Door:
+def door_of(**handlers: Any) -> JsonRpcEndpoint:
     """A door with the v0.3 methods over these v1.0 handlers."""
 
     async def unused(context: RequestContext, params: Any) -> Any:
@@ -317,7 +317,7 @@ def door_of(**handlers: Any) -> Door:
     async def status(context: RequestContext, task_id: str) -> TaskStatus:
         return TaskStatus.IN_PROGRESS
 
-    return Door(table(v1_methods, status))
+    return JsonRpcEndpoint(table(v1_methods, status))
 
 
 class Webhooks:

@@ -12,10 +12,10 @@ from core.model.errors import StorageError
 from core.model.task import Task, TaskStatus
 from core.storage.base import Document, TreeQuery
 from core.storage.sqlite import integrity
+from core.storage.sqlite.commit_marker import CommitMarker, noted_commit, witness_path
 from core.storage.sqlite.integrity import MAX_PROBLEMS, Verdict, examine, require_commits, require_whole
 from core.storage.sqlite.migrate import REVISIONS
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.sqlite.witness import Witness, noted_commit, witness_path
 from tests.core.storage.samples import created, harm, started
 
 WHOLE = Verdict(problems=(), is_complete=True, schema=REVISIONS[-1])
@@ -173,7 +173,7 @@ def test_commits_that_are_gone_are_told(path: Path, lost: tuple[int, str, int]) 
     noted = noted_commit(path)
     assert noted is not None and examine(path).problems == ()
     later, *tree = lost
-    witness = Witness(path)
+    witness = CommitMarker(path)
     witness.note(noted.number + later, *tree)
     witness.close()
     (problem,) = examine(path).problems
@@ -245,7 +245,7 @@ async def test_a_large_file_that_lost_its_last_commits_is_refused_at_once(
     monkeypatch.setattr("core.storage.sqlite.sql.SMALL_FILE", 0)
     noted = noted_commit(path)
     assert noted is not None
-    witness = Witness(path)
+    witness = CommitMarker(path)
     witness.note(noted.number, "t", 99)
     witness.close()
     with pytest.raises(StorageError, match="its last commits are missing"):

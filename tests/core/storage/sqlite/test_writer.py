@@ -21,8 +21,8 @@ from core.model.errors import StorageError, StorageUnavailable, VersionConflict
 from core.storage import statements, tables
 from core.storage.base import Append, TaskQuery
 from core.storage.sqlite import writer, writes
+from core.storage.sqlite.commit_marker import Note, noted_commit
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.sqlite.witness import Note, noted_commit
 from core.storage.sqlite.writer import Writer
 from tests.core.storage.samples import created, finished, make_tasks, started
 
@@ -352,7 +352,7 @@ async def test_an_unexpected_error_fails_the_batch_and_the_writer_lives_on(
 FULL_FILE_SYSTEM = """
 import asyncio, resource, sys
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.sqlite.witness import Note, noted_commit
+from core.storage.sqlite.commit_marker import Note, noted_commit
 from tests.core.storage.samples import created
 
 async def main():

@@ -36,12 +36,12 @@ class Refusals(NamedTuple):
         return b"%bcontent-length: %d\r\n\r\n%b" % (self.head, len(body), body)
 
 
-class Turnstile(Framed):
+class LoadShedder(Framed):
     """uvicorn's connection, which counts what it lets in as the load."""
 
     load: ClassVar[Load | None] = None
     refusals: ClassVar[Refusals]
-    bench: ClassVar["Bench"]
+    bench: ClassVar["PausedConnections"]
     _unheard: bytearray | None = None  # what came while it rests
     _has_ended_unheard = False  # the client's end came while it rests
     _held: bytearray | None = None  # the body of a call of which it is not known whether it may pass
@@ -181,16 +181,16 @@ class Turnstile(Framed):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
 
-class Bench:
+class PausedConnections:
     """Connections that rest after a refusal: who asks again and again must not take work's time.
 
     They are heard again many at a time: a turn of the loop for each one would cost more than the refusal.
     """
 
     def __init__(self) -> None:
-        self._resting: deque[tuple[float, Turnstile]] = deque()
+        self._resting: deque[tuple[float, LoadShedder]] = deque()
 
-    def rest(self, connection: Turnstile, seconds: float) -> None:
+    def rest(self, connection: LoadShedder, seconds: float) -> None:
         loop = connection.loop
         if not self._resting:
             loop.call_later(max(seconds, TURN), self._ring, loop)

@@ -43,7 +43,7 @@ def witness_path(database: Path) -> Path:
     return file.with_name(file.name + ".commits")
 
 
-class Witness:
+class CommitMarker:
     """The note, open for writing. A note that cannot be written is an old one, which accuses nobody wrongly."""
 
     def __init__(self, database: Path) -> None:

@@ -1,4 +1,4 @@
-"""The note of the last commit, beside the database (`core.storage.sqlite.witness`)."""
+"""The note of the last commit, beside the database (`core.storage.sqlite.commit_marker`)."""
 
 import sqlite3
 import stat
@@ -9,13 +9,13 @@ from zlib import crc32
 
 import pytest
 
-from core.storage.sqlite.witness import NUMBERS, Note, Witness, noted_commit, witness_path
+from core.storage.sqlite.commit_marker import NUMBERS, CommitMarker, Note, noted_commit, witness_path
 
 
 def test_the_last_number_noted_is_read(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     assert noted_commit(path) is None
-    witness = Witness(path)
+    witness = CommitMarker(path)
     assert not witness_path(path).exists(), "nothing was noted yet"
     for note in (Note(1), Note(2, "a long name \xe4", 7), Note(NUMBERS - 1), Note(2, "t", 2**40), Note(7)):
         witness.note(note.number, note.tree_id, note.version)
@@ -32,7 +32,7 @@ def test_the_last_number_noted_is_read(tmp_path: Path) -> None:
 def test_a_note_has_the_bytes_by_which_the_next_program_reads_it(tmp_path: Path) -> None:
     """A checksum of the rest, the number, the version, the length of the id, and the id."""
     path = tmp_path / "tasks.db"
-    witness = Witness(path)
+    witness = CommitMarker(path)
     witness.note(5, "t", 3)
     witness.close()
     rest = b"\0\0\0\5" + b"\0\0\0\0\0\0\0\3" + b"\0\1" + b"t"
@@ -48,7 +48,7 @@ def test_the_note_lies_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> N
 @pytest.mark.parametrize("harm", [lambda note: note[:-1], lambda note: note[:5], lambda note: b"\1" + note[1:]])
 def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, harm: object) -> None:
     path = tmp_path / "tasks.db"
-    witness = Witness(path)
+    witness = CommitMarker(path)
     witness.note(5, "t", 1)
     witness.close()
     note = witness_path(path)
@@ -57,7 +57,7 @@ def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, harm: object) -> Non
 
 
 def test_a_note_that_cannot_be_written_hinders_nobody(tmp_path: Path) -> None:
-    witness = Witness(tmp_path / "no such folder" / "tasks.db")
+    witness = CommitMarker(tmp_path / "no such folder" / "tasks.db")
     witness.note(1)
     witness.close()
 
