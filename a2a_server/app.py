@@ -153,7 +153,7 @@ class Application:
 
     def _make_retention(self) -> Retention:
         config, session = self.config, self.session
-        times = RetentionTimes(fold_after=config.fold_after or None, drop_after=config.delete_after or None)
+        times = RetentionTimes(compact_after=config.compact_after or None, drop_after=config.delete_after or None)
         # With or without webhooks at present: what waits for its delivery waits.
         unread = partial(unread_trees, session.storage) if self.webhooks is None else self.webhooks.unread
         return Retention(session.storage, session.feed, session.clock, times, unread)

@@ -112,7 +112,9 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
     client_context_ids: bool = True  # whether clients may make contexts by naming new ones
     idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is known
-    fold_after: Kept = 86_400.0  # seconds after its end at which a task's events are folded into what it is; 0: never
+    compact_after: Kept = (
+        86_400.0  # seconds after its end at which a task's events are compacted into what it is; 0: never
+    )
     delete_after: Kept = 30 * 86_400.0  # seconds after its end at which a task is deleted; 0: never
     idempotency_by_message_id: bool = False  # a message without the header has its messageId for a key
 

@@ -119,7 +119,7 @@ _GIVEN: Final = "a2a_server/test_limit_table.py::test_an_executor_may_give_so_mu
 _BURST: Final = "a2a_server/edge/test_limits.py::test_burst_passes_at_once_and_then_the_rate_holds"
 _CONTENT: Final = "a2a_server/methods/test_content.py::test_every_limit_holds_at_its_value_and_not_beyond"
 _WAITS: Final = "a2a_server/push/test_outbox.py::test_waits_double_with_full_jitter_up_to_the_longest"
-_RETIRED: Final = "core/run/test_retention.py::test_a_tree_is_folded_and_then_removed_each_after_its_time"
+_RETIRED: Final = "core/run/test_retention.py::test_a_tree_is_compacted_and_then_removed_each_after_its_time"
 _LOGS: Final = "core/storage/sqlite/test_sql.py::test_pages_of_a_log_end_early_where_they_are_large"
 _TOO_LONG: Final = (
     "core/storage/sqlite/test_sql.py::test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next"
@@ -428,8 +428,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_DATA, "disk_reserve", "free space of the disk that is kept for ends, cancels and deletes", "bytes",
              OVERLOADED + "; `/readyz` is 503",
              "core/storage/sqlite/test_guard.py::test_only_small_appends_to_what_is_there_may_use_the_reserve"),
-    _setting(_DATA, "fold_after", "time after its end at which a task's events are folded", "seconds", "folded",
-             _RETIRED),
+    _setting(_DATA, "compact_after", "time after its end at which a task's events are compacted", "seconds",
+             "compacted", _RETIRED),
     _setting(_DATA, "delete_after", "time after its end at which a task is deleted", "seconds", "deleted", _RETIRED),
     _setting(_DATA, "drain_delay", "time after the signal to end in which calls are served", "seconds",
              "the listener closes", "a2a_server/test_drain.py::test_calls_are_served_while_readyz_says_draining"),

@@ -1,4 +1,4 @@
-"""What callers notice while many ended trees are folded and removed beside them: nothing, or the ratio says how much.
+"""What callers notice while many ended trees are compacted and removed beside them, as a ratio.
 
 One caller makes a task and waits for its end, again and again, first alone and then beside retention; also beside the
 removal of one large tree. Ratios count, not the milliseconds.
@@ -64,9 +64,9 @@ async def beside(session: Session, name: str, times: RetentionTimes, alone: list
     begin = time.perf_counter()
     rounds = asyncio.ensure_future(retention.round())
     taken = await calls(session, rounds)
-    folded, removed = rounds.result()
+    compacted, removed = rounds.result()
     seconds = time.perf_counter() - begin
-    told(f"{name}: {folded + removed} in {seconds:.1f} s", taken, alone)
+    told(f"{name}: {compacted + removed} in {seconds:.1f} s", taken, alone)
 
 
 async def main(trees: int, large: int, seconds: float) -> None:
@@ -80,12 +80,12 @@ async def main(trees: int, large: int, seconds: float) -> None:
             alone = await calls(session, asyncio.ensure_future(asyncio.sleep(seconds)))
             told("alone", alone)
             for name, times in (
-                ("beside folding", RetentionTimes(fold_after=0.0, drop_after=None)),
-                ("beside removing", RetentionTimes(fold_after=None, drop_after=0.0)),
+                ("beside compacting", RetentionTimes(compact_after=0.0, drop_after=None)),
+                ("beside removing", RetentionTimes(compact_after=None, drop_after=0.0)),
             ):
                 await beside(session, name, times, alone)
             await run(session, large)
-            await beside(session, f"a tree of {large} tasks", RetentionTimes(fold_after=None, drop_after=0.0), alone)
+            await beside(session, f"a tree of {large} tasks", RetentionTimes(compact_after=None, drop_after=0.0), alone)
             print(f"{(await session.storage.trees(TreeQuery(owner=None))).total} trees are left")
 
 

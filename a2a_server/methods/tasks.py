@@ -49,7 +49,7 @@ from core.model.commands import Execute
 from core.model.decide import decide
 from core.model.errors import Problem, TaskNotFound
 from core.model.plan import Limits
-from core.model.streaming import folded_event, stream_event
+from core.model.streaming import compacted_event, stream_event
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
 from core.session import Session, needs_caller
@@ -377,16 +377,16 @@ class TasksMethods:
     async def events(self, context: RequestContext, params: EventsParams) -> Any:
         """As the streams tell them, a root's for its whole tree; at most `limit`, and none only behind the last one.
 
-        What is folded is told as one.
+        What is compacted is told as one.
         """
         head = await seen_head(self._session, context.principal.scope, params.task_id)
         storage = self._session.storage
         only = None if params.task_id == head.id else params.task_id
         told: list[dict[str, Any]] = []
         after = params.after
-        if after < (folded := await storage.folded(head.id)):
-            told.append(folded_event(head, folded))
-            after = folded
+        if after < (compacted := await storage.compacted(head.id)):
+            told.append(compacted_event(head, compacted))
+            after = compacted
         room = params.limit - len(told)
         frames: list[dict[str, Any]] = []
         while room and not frames:

@@ -253,8 +253,8 @@ class Webhooks:
             return "there is no such dead letter"
         letter = msgspec.json.decode(document.body, type=DeadLetter)
         found, head = await self._store.read(letter.config_key), await storage.head(letter.tree_id)
-        if found is not None and head is not None and letter.seq <= await storage.folded(letter.tree_id):
-            return "its event is folded into its task by now"
+        if found is not None and head is not None and letter.seq <= await storage.compacted(letter.tree_id):
+            return "its event is compacted into its task by now"
         if found is None or head is None:
             return GONE
         async with self._outbox.parcels.of(found[0], head, letter.seq, letter.shown) as parcel:

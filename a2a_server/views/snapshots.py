@@ -235,13 +235,13 @@ async def chosen(
 ) -> Excerpt:
     """The events that are chosen among those that match. `reserve` is told of the choice before they are read."""
     while True:
-        folded = await storage.folded(tree_id)
+        compacted = await storage.compacted(tree_id)
         places = await storage.event_places(tree_id, until=until, task_id=task_id, kinds=kinds, limit=PLACES)
         selection = choose(places) if len(places) < MANY else await asyncio.to_thread(choose, places)
         if reserve is not None:
             reserve(selection)
         found = await storage.events_at(tree_id, selection.seqs)
-        if await storage.folded(tree_id) == folded:  # else what was looked at is not what was read
+        if await storage.compacted(tree_id) == compacted:  # else what was looked at is not what was read
             return Excerpt(found, selection.shown)
 
 

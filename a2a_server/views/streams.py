@@ -28,10 +28,10 @@ from a2a_server.views.snapshots import Reading, Snapshots, Told, latest, tree_er
 from a2a_server.views.translate import STATUSES, tree_error_message, updates
 from core.loop.large_values import CHARACTERS, is_small
 from core.model import events as e
-from core.model.errors import LogFolded, TaskNotFound
+from core.model.errors import LogCompacted, TaskNotFound
 from core.model.events import Recorded
 from core.model.node_status import ENDS, node_status
-from core.model.streaming import folded_event, stream_event
+from core.model.streaming import compacted_event, stream_event
 from core.model.task import TaskStatus, TreeHead
 from core.run.feed import log_page
 from core.session import Session, has_ended
@@ -137,12 +137,12 @@ class Streams:
                     frames, frame = (), b""
                     if closes:
                         return
-        except LogFolded:
+        except LogCompacted:
             now = await self._head(view.tree_id)
             task = await self.snapshots.opening(now, view.task_id, Reading(now.owner, permit, view.dialect))
         else:
             return
-        # In place of the events that are folded: the task as they left it.
+        # In place of the events that are compacted: the task as they left it.
         following = self.a2a(now, view, now.version, first=task, until_input=until_input, permit=permit)
         del task
         async with aclosing(following) as rest:
@@ -165,9 +165,9 @@ class Streams:
                     for frame in frames:
                         yield Frame(Raw(frame), seq, is_response=False)
                     frames, frame = (), b""
-        except LogFolded as gap:
-            folded = folded_event(await self._head(view.tree_id), gap.until)
-            yield Frame(Raw(encode(folded)), gap.until, is_response=False)
+        except LogCompacted as gap:
+            compacted = compacted_event(await self._head(view.tree_id), gap.until)
+            yield Frame(Raw(encode(compacted)), gap.until, is_response=False)
             async with aclosing(self.tasks(head, view, gap.until)) as rest:
                 async for frame_of_rest in rest:
                     yield frame_of_rest
@@ -177,7 +177,7 @@ class Streams:
 
     async def peek_reply(self, tree_id: str, after: int) -> Recorded | None:
         """The direct reply, when that is the first thing the tree's executor says; waits until it says something."""
-        with suppress(LogFolded):
+        with suppress(LogCompacted):
             async with aclosing(self._follow(tree_id, after)) as log:
                 async for recorded in log:
                     match recorded.event:
@@ -192,7 +192,7 @@ class Streams:
     async def until_settled(self, head: TreeHead, task_id: str) -> None:
         """Wait until that node has ended or asks, or its tree has ended, or the server stops."""
         view = View(head.id, task_id, "")
-        with suppress(LogFolded):  # it has ended
+        with suppress(LogCompacted):  # it has ended
             async with aclosing(self._log(head, head.version)) as log:
                 async for recorded, _ in log:
                     asks = recorded.task_id == task_id and isinstance(recorded.event, e.InputRequested)
@@ -203,7 +203,7 @@ class Streams:
         """The tree's events after that one, each with whether it is the last of the latest run.
 
         Of a tree at rest what is there; of a live or pending tree everything up to the end of its run, or, when the
-        server stops, up to there. Raises LogFolded where an event is not to be had any more.
+        server stops, up to there. Raises LogCompacted where an event is not to be had any more.
         """
         if has_ended(head):
             while after < head.version:

@@ -59,13 +59,15 @@ class TreeIsRunning(IllegalCommand):
     """The tree runs at this moment, and what was asked needs it at rest."""
 
 
-class LogFolded(CallerError):
-    """The events after the given number are folded into the task's state; later ones follow `until`."""
+class LogCompacted(CallerError):
+    """The events after the given number are compacted into the task's state; later ones follow `until`."""
 
     def __init__(self, tree_id: str, until: int) -> None:
         self.tree_id = tree_id
         self.until = until
-        super().__init__(f"The events of task {tree_id} up to number {until} are folded into its state: read the task")
+        super().__init__(
+            f"The events of task {tree_id} up to number {until} are compacted into its state: read the task"
+        )
 
 
 class QuotaExceeded(CallerError):

@@ -71,10 +71,10 @@ def stream_event(recorded: Recorded, *, ended: Recorded | None = None) -> dict[s
     return told
 
 
-def folded_event(head: TreeHead, until: int) -> dict[str, Any]:
+def compacted_event(head: TreeHead, until: int) -> dict[str, Any]:
     """What a follower is told in place of events that are not to be had any more; the next one comes after `until`."""
     return {
-        "type": "folded",
+        "type": "compacted",
         "task_id": head.id,
         "root_task_id": head.id,
         "name": "",
@@ -84,7 +84,7 @@ def folded_event(head: TreeHead, until: int) -> dict[str, Any]:
         "error": None,
         "seq": until,
         "timestamp": to_timestamp(head.updated_at),
-        "message": f"events up to number {until} are folded into the task: read it with tasks.tree",
+        "message": f"events up to number {until} are compacted into the task: read it with tasks.tree",
     }
 
 

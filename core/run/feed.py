@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from core.model.errors import LogFolded, StorageError, TaskNotFound
+from core.model.errors import LogCompacted, StorageError, TaskNotFound
 from core.model.events import Recorded
 from core.model.jsonvalue import json_size
 from core.model.task import TreeHead
@@ -127,7 +127,7 @@ class Feed:
     async def follow(self, tree_id: str, after: int = 0) -> AsyncIterator[Recorded]:
         """Every event of the tree after that sequence number, in order, none left out, until the feed closes.
 
-        Raises LogFolded where one of them is not to be had any more.
+        Raises LogCompacted where one of them is not to be had any more.
         """
         topic = self._enter(tree_id)
         cursor = after
@@ -231,13 +231,13 @@ class Feed:
 async def log_page(
     storage: Storage, tree_id: str, after: int, *, until: int | None = None, limit: int
 ) -> Sequence[Recorded]:
-    """The next events of the tree, none left out. Raises LogFolded where one of them is not to be had any more."""
+    """The next events of the tree, none left out. Raises LogCompacted where one of them is not to be had any more."""
     page = await storage.events(tree_id, after, until=until, limit=limit, max_bytes=LOG_BYTES)
     if page and page[-1].seq - max(after, 0) != len(page):
-        folded = await storage.folded(tree_id)
-        if folded <= after:
+        compacted = await storage.compacted(tree_id)
+        if compacted <= after:
             if await storage.head(tree_id) is None:
                 return ()  # it was deleted between the two looks
             raise StorageError(f"The log of tree {tree_id} has gaps after event {after}")
-        raise LogFolded(tree_id, folded)
+        raise LogCompacted(tree_id, compacted)
     return page

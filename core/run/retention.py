@@ -1,4 +1,4 @@
-"""Retention: logs of trees that have ended are folded, and trees removed, each after its time, in small batches.
+"""Retention: logs of trees that have ended are compacted, and trees removed, each after its time, in small batches.
 
 Nobody waits for it: a batch is one short job of the storage's writer, and three quarters of the time it rests. Only a
 round that lasts takes more at a time. A tree that goes on meanwhile is left alone.
@@ -32,15 +32,15 @@ Unread = Callable[[], Awaitable[Collection[str]]]
 
 
 class RetentionTimes(Struct, frozen=True, kw_only=True):
-    """Seconds after its end at which a tree's log is folded, and at which the tree is removed. None: never."""
+    """Seconds after its end at which a tree's log is compacted, and at which the tree is removed. None: never."""
 
-    fold_after: float | None
+    compact_after: float | None
     drop_after: float | None
 
     @property
     def pause(self) -> float:
         """Seconds between two rounds: short where the times are."""
-        given = [each / 4 for each in (self.fold_after, self.drop_after) if each is not None]
+        given = [each / 4 for each in (self.compact_after, self.drop_after) if each is not None]
         return max(SHORTEST_PAUSE, min([LONGEST_PAUSE, *given]))
 
 
@@ -51,7 +51,7 @@ async def _nothing() -> Collection[str]:
 class Retention:
     """Keeps what one storage holds within the times.
 
-    `unread` names the trees whose logs somebody has yet to read; they are neither folded nor removed.
+    `unread` names the trees whose logs somebody has yet to read; they are neither compacted nor removed.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Retention:
         self._clock = clock
         self._times = times
         self._unread = unread
-        self._folded_up_to: Key | None = None  # trees that ended before are folded, save those put off
+        self._compacted_up_to: Key | None = None  # trees that ended before are compacted, save those put off
         self._put_off: set[str] = set()  # were unread when their turn came
         self._began = 0.0  # the present round
         self._run: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Work beside everything else, until `close`."""
-        if self._times.fold_after is not None or self._times.drop_after is not None:
+        if self._times.compact_after is not None or self._times.drop_after is not None:
             self._run = asyncio.create_task(self._work())
             self._run.add_done_callback(_tell)
 
@@ -91,17 +91,17 @@ class Retention:
             await asyncio.sleep(self._times.pause)
 
     async def round(self) -> tuple[int, int]:
-        """Fold and remove everything whose time has come; how many trees were folded, and how many removed."""
+        """Compact and remove everything whose time has come; how many trees were compacted, and how many removed."""
         self._began = asyncio.get_running_loop().time()
         # What ends later may have readers that are not among these. What cannot be undone waits for both clocks: this
         # process may have begun while the machine's was set wrong.
         now = min(self._clock.now(), self._clock.wall())
         unread = await self._unread()
         removed = await self._remove(unread, now)
-        folded = await self._fold(unread, now)
-        if folded or removed:
-            logger.info("retention: %d logs folded, %d trees removed", folded, removed)
-        return folded, removed
+        compacted = await self._compact(unread, now)
+        if compacted or removed:
+            logger.info("retention: %d logs compacted, %d trees removed", compacted, removed)
+        return compacted, removed
 
     def _rows(self) -> int:
         """How many rows a batch may have at this moment."""
@@ -131,19 +131,19 @@ class Retention:
             await asyncio.sleep(rest.seconds)
         return removed
 
-    async def _fold(self, unread: Collection[str], now: float) -> int:
-        if self._times.fold_after is None:
+    async def _compact(self, unread: Collection[str], now: float) -> int:
+        if self._times.compact_after is None:
             return 0
-        until = now - self._times.fold_after
+        until = now - self._times.compact_after
         ready = sorted(self._put_off.difference(unread))
-        folded = await self._fold_trees(await self._still_due(ready, until))
+        compacted = await self._compact_trees(await self._still_due(ready, until))
         self._put_off.difference_update(ready)
-        while page := await self._storage.ended(EndedQuery(until=until, after=self._folded_up_to, limit=PAGE)):
+        while page := await self._storage.ended(EndedQuery(until=until, after=self._compacted_up_to, limit=PAGE)):
             due = [each for each in page if _has_ended(each.head, until)]
-            folded += await self._fold_trees([each for each in due if each.head.id not in unread])
+            compacted += await self._compact_trees([each for each in due if each.head.id not in unread])
             self._put_off.update(each.head.id for each in due if each.head.id in unread)
-            self._folded_up_to = page[-1].key
-        return folded
+            self._compacted_up_to = page[-1].key
+        return compacted
 
     async def _still_due(self, tree_ids: Collection[str], until: float) -> list[EndedTree]:
         """Those of the trees that are. The turn of one that has run since comes again, after its new end."""
@@ -151,16 +151,16 @@ class Retention:
         for tree_id in tree_ids:
             head = await self._storage.head(tree_id)
             if head is not None and _has_ended(head, until):
-                found.append(EndedTree(head, await self._storage.folded(tree_id)))
+                found.append(EndedTree(head, await self._storage.compacted(tree_id)))
         return found
 
-    async def _fold_trees(self, ended: Sequence[EndedTree]) -> int:
-        """Fold all but the last event of each log, which followers are told as the end."""
+    async def _compact_trees(self, ended: Sequence[EndedTree]) -> int:
+        """Compact all but the last event of each log, which followers are told as the end."""
         parts: list[LogPart] = []
         room = self._rows()
         trees = 0
         for each in ended:
-            head, after = each.head, each.folded
+            head, after = each.head, each.compacted
             trees += after < head.version - 1
             while after < head.version - 1:
                 until = min(head.version - 1, after + room)
@@ -168,21 +168,21 @@ class Retention:
                 room -= until - after
                 after = until
                 if room == 0:
-                    await self._fold_parts(parts)
+                    await self._compact_parts(parts)
                     parts, room = [], self._rows()
         if parts:
-            await self._fold_parts(parts)
+            await self._compact_parts(parts)
         return trees
 
-    async def _fold_parts(self, parts: Sequence[LogPart]) -> None:
+    async def _compact_parts(self, parts: Sequence[LogPart]) -> None:
         with _Rest() as rest:
-            await self._storage.fold(parts)
+            await self._storage.compact(parts)
         await asyncio.sleep(rest.seconds)
 
 
 def _tell(run: asyncio.Task[None]) -> None:
     if not run.cancelled() and (bug := run.exception()) is not None:
-        logger.error("retention has ended: nothing is folded or removed any more", exc_info=bug)
+        logger.error("retention has ended: nothing is compacted or removed any more", exc_info=bug)
 
 
 class _Rest:

@@ -116,10 +116,10 @@ class EndedQuery(Struct, frozen=True, kw_only=True):
 
 
 class EndedTree(Struct, frozen=True):
-    """A tree at rest, and the number up to which its log is folded (0: not at all)."""
+    """A tree at rest, and the number up to which its log is compacted (0: not at all)."""
 
     head: TreeHead
-    folded: int
+    compacted: int
 
     @property
     def key(self) -> tuple[float, str]:
@@ -137,7 +137,7 @@ class EventPlace(NamedTuple):
 
 
 class LogPart(Struct, frozen=True):
-    """The events of a tree at rest, which has that version, with `after < seq <= until`. Those before are folded."""
+    """The events of a tree at rest, which has that version, with `after < seq <= until`. Those before are compacted."""
 
     tree_id: str
     version: int
@@ -286,8 +286,8 @@ class Storage(Protocol):
     ) -> Sequence[Recorded]:
         """The tree's events with `after < seq <= until`, in order; `kinds` are event tags.
 
-        Of what is folded, those that remain. The page ends early, but never empty, before the event with which it would
-        have more than `max_bytes` of JSON; where the log is held in memory anyway, it need not.
+        Of what is compacted, those that remain. The page ends early, but never empty, before the event with which it
+        would have more than `max_bytes` of JSON; where the log is held in memory anyway, it need not.
         """
         ...
 
@@ -320,8 +320,8 @@ class Storage(Protocol):
         """The tree's events of these numbers that are there, in order; decoded beside the event loop."""
         ...
 
-    async def folded(self, tree_id: str) -> int:
-        """The number up to which the tree's log is folded (`core.model.fold`): only events after it can be followed."""
+    async def compacted(self, tree_id: str) -> int:
+        """The number up to which the tree's log is compacted: only events after it can be followed."""
         ...
 
     async def document(self, kind: str, document_id: str) -> Document | None:
@@ -356,8 +356,8 @@ class Storage(Protocol):
         """One page of trees that have ended; a corrupt one is left out, as in the other lists."""
         ...
 
-    async def fold(self, parts: Sequence[LogPart]) -> None:
-        """Fold these parts of logs, of different trees, all in one transaction.
+    async def compact(self, parts: Sequence[LogPart]) -> None:
+        """Compact these parts of logs, of different trees, all in one transaction.
 
         A tree that is not as its part says any more is left alone, as is one whose log cannot be read.
         """

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from core.model.compaction import compact
 from core.model.errors import (
     CoreError,
     InvalidPlan,
@@ -15,7 +16,6 @@ from core.model.errors import (
     VersionConflict,
 )
 from core.model.events import KINDS, Recorded
-from core.model.fold import fold
 from core.model.jsonvalue import json_size
 from core.model.owners import is_of
 from core.model.task import Task, TaskStatus, TreeHead
@@ -45,7 +45,7 @@ class MemoryStorage:
         self._tasks: dict[str, Task] = {}
         self._members: dict[str, list[str]] = {}  # tree -> its tasks by position
         self._events: dict[str, list[Recorded]] = {}
-        self._folded: dict[str, int] = {}  # tree -> how far its log is folded
+        self._compacted: dict[str, int] = {}  # tree -> how far its log is compacted
         self._documents: dict[tuple[str, str], Document] = {}
         self._failures = 0
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
@@ -204,8 +204,8 @@ class MemoryStorage:
         wanted = set(seqs)
         return [recorded for recorded in self._events.get(tree_id, []) if recorded.seq in wanted]
 
-    async def folded(self, tree_id: str) -> int:
-        return self._folded.get(tree_id, 0)
+    async def compacted(self, tree_id: str) -> int:
+        return self._compacted.get(tree_id, 0)
 
     async def document(self, kind: str, document_id: str) -> Document | None:
         return self._documents.get((kind, document_id))
@@ -236,15 +236,15 @@ class MemoryStorage:
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
         found = [
-            EndedTree(head, self._folded.get(head.id, 0))
+            EndedTree(head, self._compacted.get(head.id, 0))
             for head in self._heads.values()
             if not head.is_live and head.status.is_terminal and head.updated_at <= query.until
         ]
         found.sort(key=lambda ended: ended.key)
         return [ended for ended in found if query.after is None or ended.key > query.after][: query.limit]
 
-    async def fold(self, parts: Sequence[LogPart]) -> None:
-        await self._submit(lambda: self._fold(parts))
+    async def compact(self, parts: Sequence[LogPart]) -> None:
+        await self._submit(lambda: self._compact(parts))
 
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
         dropped: list[str] = await self._submit(lambda: self._drop(heads))
@@ -326,14 +326,14 @@ class MemoryStorage:
     def _delete_documents(self, names: Sequence[tuple[str, str]]) -> int:
         return sum(self._documents.pop(name, None) is not None for name in names)
 
-    def _fold(self, parts: Sequence[LogPart]) -> None:
+    def _compact(self, parts: Sequence[LogPart]) -> None:
         for part in parts:
             tree_id = part.tree_id
-            if self._is_at_rest(tree_id, part.version) and self._folded.get(tree_id, 0) == part.after:
+            if self._is_at_rest(tree_id, part.version) and self._compacted.get(tree_id, 0) == part.after:
                 log = self._events[tree_id]
                 first, last = _place(log, part.after), _place(log, part.until)
-                log[first:last] = fold(log[first:last])
-                self._folded[tree_id] = part.until
+                log[first:last] = compact(log[first:last])
+                self._compacted[tree_id] = part.until
 
     def _drop(self, heads: Sequence[TreeHead]) -> list[str]:
         return [head.id for head in heads if self._is_at_rest(head.id, head.version) and self._delete(head.id)]
@@ -350,7 +350,7 @@ class MemoryStorage:
             for task_id in self._members.pop(tree_id):
                 del self._tasks[task_id]
             del self._events[tree_id]
-            self._folded.pop(tree_id, None)
+            self._compacted.pop(tree_id, None)
             self._documents = {key: each for key, each in self._documents.items() if each.tree_id != tree_id}
             return True
         if tree_id in self._tasks and self._tasks[tree_id].tree_id == "":

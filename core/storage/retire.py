@@ -1,4 +1,4 @@
-"""The statements of retention: which trees have ended, folding their logs, and removing them.
+"""The statements of retention: which trees have ended, compacting their logs, and removing them.
 
 Each job is for many trees and a bounded number of rows, and each of its statements steps once, whatever it does
 (see `statements`).
@@ -25,24 +25,24 @@ from sqlalchemy import (
     tuple_,
 )
 
+from core.model.compaction import compact
 from core.model.errors import StorageError
 from core.model.events import Recorded
-from core.model.fold import fold
 from core.model.task import TreeHead
 from core.storage import codec
 from core.storage.base import EndedQuery, EndedTree, LogPart
 from core.storage.codec import Row
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, Bound, compiled, event_list
 from core.storage.statements import INSERT_EVENTS, put
-from core.storage.tables import documents, events, folds, has_ended, tasks, trees
+from core.storage.tables import compactions, documents, events, has_ended, tasks, trees
 
 MAX_EVENTS = 2_000  # of a dropped tree that go with it; those of a longer log are swept
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Fold(Struct, frozen=True):
-    """How far a log is folded. Of a dropped tree: what is left of its log."""
+class Compaction(Struct, frozen=True):
+    """How far a log is compacted. Of a dropped tree: what is left of its log."""
 
     tree_id: str
     seq: int = 0
@@ -50,7 +50,7 @@ class Fold(Struct, frozen=True):
     is_dropped: bool = False
 
 
-class Folded(Struct, frozen=True):
+class Compacted(Struct, frozen=True):
     """A part of a log, and what becomes of it."""
 
     part: LogPart
@@ -59,19 +59,19 @@ class Folded(Struct, frozen=True):
     kept: int
 
 
-def fold_row(state: Fold) -> Row:
-    """For PUT_FOLDS."""
+def compaction_row(state: Compaction) -> Row:
+    """For PUT_COMPACTIONS."""
     values = state.tree_id, state.seq, state.kept, int(state.is_dropped)
     return *values, _crc(values)
 
 
-def read_fold(row: Sequence[Any]) -> Fold:
+def read_compaction(row: Sequence[Any]) -> Compaction:
     """From all columns. Raises StorageError when the row is corrupt."""
     *values, crc = row
     if _crc(values) != crc:
-        raise StorageError(f"What is stored of the folded log of tree {row[0]} is corrupt")
+        raise StorageError(f"What is stored of the compacted log of tree {row[0]} is corrupt")
     tree_id, seq, kept, is_dropped = values
-    return Fold(tree_id, seq, kept, bool(is_dropped))
+    return Compaction(tree_id, seq, kept, bool(is_dropped))
 
 
 def _crc(values: Sequence[Any]) -> int:
@@ -82,9 +82,9 @@ def _crc(values: Sequence[Any]) -> int:
 # What readers ask
 
 
-def fold_of(tree_id: str) -> Bound:
-    """The tree's row in `folds`."""
-    return FOLD.sql, FOLD.parameters({"id": tree_id})
+def compaction_of(tree_id: str) -> Bound:
+    """The tree's row in `compactions`."""
+    return COMPACTION.sql, COMPACTION.parameters({"id": tree_id})
 
 
 def ended_list(query: EndedQuery) -> Bound:
@@ -99,7 +99,7 @@ def read_ended(row: Sequence[Any]) -> EndedTree:
     """From a row of `ended_list`. Raises StorageError when it is corrupt."""
     width = len(HEAD_COLUMNS)
     head = codec.read_head(row[:width])
-    return EndedTree(head, 0 if row[width] is None else read_fold(row[width:]).seq)
+    return EndedTree(head, 0 if row[width] is None else read_compaction(row[width:]).seq)
 
 
 def log_parts(parts: Sequence[LogPart]) -> Bound:
@@ -113,13 +113,13 @@ def log_part(part: LogPart) -> Bound:
     return event_list(part.tree_id, part.after, part.until, None, None, part.until - part.after)
 
 
-def fold_part(part: LogPart, rows: Sequence[Sequence[Any]]) -> Folded:
+def compact_part(part: LogPart, rows: Sequence[Sequence[Any]]) -> Compacted:
     """What becomes of these events. Raises StorageError when one of them is corrupt."""
     log = sorted((codec.read_event(row) for row in rows), key=lambda recorded: recorded.seq)
     before = {recorded.seq: recorded for recorded in log}
-    after = {recorded.seq: recorded for recorded in fold(log)}
+    after = {recorded.seq: recorded for recorded in compact(log)}
     changed = tuple([recorded for seq, recorded in after.items() if recorded is not before[seq]])
-    return Folded(part, tuple([seq for seq in before if seq not in after]), changed, len(after))
+    return Compacted(part, tuple([seq for seq in before if seq not in after]), changed, len(after))
 
 
 def any_dropped() -> Bound:
@@ -130,23 +130,23 @@ def any_dropped() -> Bound:
 # What the writer does
 
 
-def write_folds(connection: Connection, folded: Sequence[Folded]) -> None:
+def write_compactions(connection: Connection, compacted: Sequence[Compacted]) -> None:
     """Write those whose trees are as their parts say."""
-    present = _present(connection, [(each.part.tree_id, each.part.version) for each in folded])
+    present = _present(connection, [(each.part.tree_id, each.part.version) for each in compacted])
     gone: list[tuple[str, int]] = []
     changed: list[Row] = []
     states: list[Row] = []
-    for each in folded:
+    for each in compacted:
         part, state = each.part, present.get(each.part.tree_id)
         if state is None or state.seq != part.after:
             continue
         gone += [(part.tree_id, seq) for seq in each.gone]
         gone += [(part.tree_id, recorded.seq) for recorded in each.changed]
         changed += [codec.event_row(recorded) for recorded in each.changed]
-        states.append(fold_row(Fold(part.tree_id, part.until, state.kept + each.kept)))
+        states.append(compaction_row(Compaction(part.tree_id, part.until, state.kept + each.kept)))
     _run(connection, DELETE_EVENTS, gone)
     INSERT_EVENTS.run(connection.exec_driver_sql, changed)
-    PUT_FOLDS.run(connection.exec_driver_sql, states)
+    PUT_COMPACTIONS.run(connection.exec_driver_sql, states)
 
 
 def drop_trees(connection: Connection, heads: Sequence[TreeHead]) -> list[str]:
@@ -159,11 +159,11 @@ def drop_trees(connection: Connection, heads: Sequence[TreeHead]) -> list[str]:
             continue
         events_left = head.version - state.seq + state.kept
         if events_left > MAX_EVENTS:
-            left.append(fold_row(Fold(head.id, head.version, events_left, is_dropped=True)))
+            left.append(compaction_row(Compaction(head.id, head.version, events_left, is_dropped=True)))
         else:
             whole.append(head.id)
     delete_trees(connection, list(present), logs_of=whole)
-    PUT_FOLDS.run(connection.exec_driver_sql, left)
+    PUT_COMPACTIONS.run(connection.exec_driver_sql, left)
     return list(present)
 
 
@@ -172,7 +172,7 @@ def delete_trees(connection: Connection, ids: Sequence[str], *, logs_of: Sequenc
     for statement, those in (
         (DELETE_DOCUMENTS, ids),
         (DELETE_LOGS, logs_of),
-        (DELETE_FOLDS, logs_of),
+        (DELETE_COMPACTIONS, logs_of),
         (DELETE_TASKS, ids),
         (DELETE_TREES, ids),
     ):
@@ -184,25 +184,25 @@ def sweep_logs(connection: Connection, limit: int) -> bool:
     row = connection.exec_driver_sql(*any_dropped()).first()  # as SQLite gives it, by which its CRC was made
     if row is None:
         return False
-    state = read_fold(row)
+    state = read_compaction(row)
     first = select(events.c.seq).where(events.c.tree_id == state.tree_id).order_by(events.c.seq).limit(limit)
     last = select(func.max(first.subquery().c.seq)).scalar_subquery()
     removed = connection.execute(delete(events).where(events.c.tree_id == state.tree_id, events.c.seq <= last)).rowcount
     if removed < limit:
-        connection.execute(delete(folds).where(folds.c.tree_id == state.tree_id))
+        connection.execute(delete(compactions).where(compactions.c.tree_id == state.tree_id))
     else:
-        PUT_FOLDS.run(
+        PUT_COMPACTIONS.run(
             connection.exec_driver_sql,
-            [fold_row(Fold(state.tree_id, state.seq, state.kept - removed, is_dropped=True))],
+            [compaction_row(Compaction(state.tree_id, state.seq, state.kept - removed, is_dropped=True))],
         )
     return True
 
 
-def _present(connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, Fold]:
-    """Those trees, at rest in that version, each with how far its log is folded."""
+def _present(connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, Compaction]:
+    """Those trees, at rest in that version, each with how far its log is compacted."""
     asked = _encode(wanted).decode()
     found = connection.exec_driver_sql(PRESENT.sql, PRESENT.parameters({"wanted": asked})).scalar_one()
-    states = [Fold(row[0]) if row[1] is None else read_fold(row) for row in msgspec.json.decode(found)]
+    states = [Compaction(row[0]) if row[1] is None else read_compaction(row) for row in msgspec.json.decode(found)]
     return {state.tree_id: state for state in states}
 
 
@@ -216,7 +216,7 @@ def _item(value: ColumnElement[Any], place: int) -> ColumnElement[Any]:
 
 
 def _ended(more: bool) -> Select[Any]:
-    page = select(*HEAD_COLUMNS, *folds.c).outerjoin_from(trees, folds, folds.c.tree_id == trees.c.id)
+    page = select(*HEAD_COLUMNS, *compactions.c).outerjoin_from(trees, compactions, compactions.c.tree_id == trees.c.id)
     page = page.where(has_ended, trees.c.updated_at <= bindparam("until"))
     if more:
         after = tuple_(bindparam("after_at"), bindparam("after_id"))
@@ -237,10 +237,12 @@ def _log_parts() -> Select[Any]:
 
 def _present_trees() -> Select[Any]:
     wanted = func.json_each(bindparam("wanted")).table_valued("value", name="wanted")
-    state = func.json_array(trees.c.id, folds.c.seq, folds.c.kept, folds.c.is_dropped, folds.c.crc)
+    state = func.json_array(
+        trees.c.id, compactions.c.seq, compactions.c.kept, compactions.c.is_dropped, compactions.c.crc
+    )
     found = select(func.json_group_array(state)).select_from(wanted)
     is_wanted = (trees.c.id == _item(wanted.c.value, 0)) & (trees.c.version == _item(wanted.c.value, 1))
-    found = found.join(trees, is_wanted).outerjoin(folds, folds.c.tree_id == trees.c.id)
+    found = found.join(trees, is_wanted).outerjoin(compactions, compactions.c.tree_id == trees.c.id)
     return found.where(trees.c.is_live == false())
 
 
@@ -248,15 +250,15 @@ _given = func.json_each(bindparam("given")).table_valued("value", name="given")
 _ids = select(_given.c.value)
 _keys = select(_item(_given.c.value, 0), _item(_given.c.value, 1))
 
-FOLD = compiled(select(*folds.c).where(folds.c.tree_id == bindparam("id")))
-DROPPED = compiled(select(*folds.c).where(folds.c.is_dropped == true()).limit(1))
+COMPACTION = compiled(select(*compactions.c).where(compactions.c.tree_id == bindparam("id")))
+DROPPED = compiled(select(*compactions.c).where(compactions.c.is_dropped == true()).limit(1))
 FIRST_ENDED, MORE_ENDED = compiled(_ended(False)), compiled(_ended(True))
 LOG_PARTS = compiled(_log_parts())
 PRESENT = compiled(_present_trees())
-PUT_FOLDS = put(folds)
+PUT_COMPACTIONS = put(compactions)
 DELETE_EVENTS = delete(events).where(tuple_(events.c.tree_id, events.c.seq).in_(_keys))
 DELETE_DOCUMENTS = delete(documents).where(documents.c.tree_id.in_(_ids), documents.c.tree_id != literal_column("''"))
 DELETE_LOGS = delete(events).where(events.c.tree_id.in_(_ids))
-DELETE_FOLDS = delete(folds).where(folds.c.tree_id.in_(_ids))
+DELETE_COMPACTIONS = delete(compactions).where(compactions.c.tree_id.in_(_ids))
 DELETE_TASKS = delete(tasks).where(tasks.c.tree_id.in_(_ids))
 DELETE_TREES = delete(trees).where(trees.c.id.in_(_ids))

@@ -138,14 +138,14 @@ Index(
     sqlite_where=in_a_tree,
 )
 
-folds = Table(
-    "folds",
+compactions = Table(
+    "compactions",
     metadata,
     Column("tree_id", Text, primary_key=True),
-    Column("seq", Integer, nullable=False),  # the log is folded up to this event
+    Column("seq", Integer, nullable=False),  # the log is compacted up to this event
     Column("kept", Integer, nullable=False),  # how many events up to there remain
     Column("is_dropped", Boolean, nullable=False),  # the tree is gone, and these are all the events that are left
     Column("crc", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-Index("folds_dropped", folds.c.tree_id, sqlite_where=folds.c.is_dropped == true())
+Index("compactions_dropped", compactions.c.tree_id, sqlite_where=compactions.c.is_dropped == true())

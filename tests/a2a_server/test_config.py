@@ -254,7 +254,7 @@ def test_a_task_is_kept_as_long_as_the_key_that_leads_to_it(tmp_path: Path) -> N
     with pytest.raises(ConfigurationError, match=r"--delete-after: must not be less than idempotency_keep, 86400"):
         load({"delete_after": 3600.0}, {}, tmp_path)
     assert load({"delete_after": 3600.0, "idempotency_keep": 3600.0}, {}, tmp_path).delete_after == 3600
-    assert load({"delete_after": 0.0, "fold_after": 0.0}, {}, tmp_path).delete_after == 0
+    assert load({"delete_after": 0.0, "compact_after": 0.0}, {}, tmp_path).delete_after == 0
 
 
 @pytest.mark.parametrize(

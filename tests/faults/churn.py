@@ -55,12 +55,12 @@ class Small:
         await context.artifact("two", last_chunk=True)
 
 
-async def main(folder: Path, count: int, fold_after: float, delete_after: float) -> None:
+async def main(folder: Path, count: int, compact_after: float, delete_after: float) -> None:
     registry = ExecutorRegistry()
     registry.register(ExecutorSpec(id="small", make=Small))
     config = Config(
         database=f"sqlite:///{folder}/tasks.db",
-        fold_after=fold_after,
+        compact_after=compact_after,
         delete_after=delete_after,
         idempotency_keep=min(delete_after or 1.0, 1_000.0),
     )

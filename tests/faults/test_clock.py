@@ -102,7 +102,7 @@ class Clocked:
             # took up to a second to hand over to each other, and an idle server half a processor.
             "FAKETIME_FORCE_MONOTONIC_FIX": "0",
             "A2A_SERVER_DELETE_AFTER": f"{KEPT:g}", "A2A_SERVER_IDEMPOTENCY_KEEP": f"{KEPT:g}",
-            "A2A_SERVER_FOLD_AFTER": "0", "A2A_SERVER_PUSH_RETRY_LONGEST": f"{PAUSE:g}", "A2A_SERVER_DRAIN": "1",
+            "A2A_SERVER_COMPACT_AFTER": "0", "A2A_SERVER_PUSH_RETRY_LONGEST": f"{PAUSE:g}", "A2A_SERVER_DRAIN": "1",
         })  # fmt: skip
         self.server.client.headers["Authorization"] = f"Bearer {json.loads(made.stdout)['key']}"
 

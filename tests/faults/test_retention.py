@@ -17,14 +17,14 @@ from tests.faults.report import report
 
 KILLS = int(os.environ.get("RETENTION_KILLS", "3"))
 TASKS = int(os.environ.get("RETAINED_TASKS", "12000"))
-FOLD_AFTER, DELETE_AFTER = 300, 1_000  # tasks
+COMPACT_AFTER, DELETE_AFTER = 300, 1_000  # tasks
 MIB = 1024 * 1024
 Sample = dict[str, int]
 
 
-def churn(folder: Path, count: int, fold_after: int, delete_after: int) -> list[Sample]:
+def churn(folder: Path, count: int, compact_after: int, delete_after: int) -> list[Sample]:
     """What a server held at each tenth of so many tasks; at the end, when all had ended, once more."""
-    arguments = [str(folder), str(count), str(fold_after), str(delete_after)]
+    arguments = [str(folder), str(count), str(compact_after), str(delete_after)]
     done = subprocess.run([sys.executable, "-m", "tests.faults.churn", *arguments], capture_output=True, check=True)
     samples: list[Sample] = json.loads(done.stdout)
     return samples
@@ -32,7 +32,7 @@ def churn(folder: Path, count: int, fold_after: int, delete_after: int) -> list[
 
 @pytest.mark.slow
 def test_a_million_tasks_leave_no_more_than_the_first_ten_thousand(tmp_path: Path) -> None:
-    samples = churn(tmp_path, TASKS, FOLD_AFTER, DELETE_AFTER)
+    samples = churn(tmp_path, TASKS, COMPACT_AFTER, DELETE_AFTER)
 
     # By then the first ones have been removed; with many tasks that is after 10,000 of them.
     first = next(each for each in samples if each["tasks"] >= min(10_000, TASKS // 2))
@@ -41,7 +41,7 @@ def test_a_million_tasks_leave_no_more_than_the_first_ten_thousand(tmp_path: Pat
     grown = (last["rss"] - first["rss"]) / MIB
     report(
         "R25",
-        "tasks created, finished, folded and removed",
+        "tasks created, finished, compacted and removed",
         f"{TASKS} tasks; memory {last['rss'] / MIB:.0f} MiB, {grown:+.1f} MiB since task {first['tasks']}; file "
         f"{first['bytes'] / MIB:.1f} MiB then, {largest / MIB:.1f} MiB at most, its log {log / MIB:.0f} MiB; "
         f"{last['trees']} tasks held at the end; "
@@ -78,7 +78,7 @@ def test_a_kill_at_any_moment_of_retention_leaves_a_whole_file(tmp_path: Path) -
     for _ in range(KILLS):
         command = [sys.executable, "-m", "tests.faults.churn", str(tmp_path), "1000000", "50", "100"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            while not folded(tmp_path):
+            while not compacted(tmp_path):
                 pause(process)
             until = batches(tmp_path) + chance.randrange(50)
             while batches(tmp_path) < until:
@@ -86,7 +86,7 @@ def test_a_kill_at_any_moment_of_retention_leaves_a_whole_file(tmp_path: Path) -
             process.kill()
         verdict = examine(tmp_path / "tasks.db")
         assert verdict.is_complete and verdict.problems == ()
-    report("R25", "kills while logs are folded and trees removed", f"{KILLS} of {KILLS} files whole", seed=seed)
+    report("R25", "kills while logs are compacted and trees removed", f"{KILLS} of {KILLS} files whole", seed=seed)
 
 
 def pause(process: subprocess.Popen[bytes]) -> None:
@@ -95,11 +95,11 @@ def pause(process: subprocess.Popen[bytes]) -> None:
         process.wait(0.01)
 
 
-def folded(folder: Path) -> bool:
-    """Whether the log of any tree is folded at the moment."""
+def compacted(folder: Path) -> bool:
+    """Whether the log of any tree is compacted at the moment."""
     try:
         with closing(sqlite3.connect(f"file:{folder / 'tasks.db'}?mode=ro", uri=True)) as connection:
-            return connection.execute("SELECT 1 FROM folds LIMIT 1").fetchone() is not None
+            return connection.execute("SELECT 1 FROM compactions LIMIT 1").fetchone() is not None
     except sqlite3.OperationalError:  # it is being made
         return False
 

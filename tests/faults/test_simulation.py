@@ -66,7 +66,7 @@ def test_every_promise_holds_under_every_seed(batch: int, played: Counter[str]) 
         played.update(seeds=1, lives=world.life, trees=trees, events=world.events)
         played["deliveries to webhooks"] += world.ledger.sent
         played["trees removed by retention"] += world.dropped
-        played["parts of logs folded"] += world.folded
+        played["parts of logs compacted"] += world.compacted
 
 
 def test_a_seed_is_the_same_story_every_time() -> None:
@@ -104,7 +104,7 @@ def test_seeds_bring_every_kind_of_trouble() -> None:
     assert not missing
     assert {"taken", "cut", "410", "503", "the connection broke", "no complete answer"} <= outcomes
     assert any(world.ledger.letters for world in worlds) and any(world.deleted > world.dropped for world in worlds)
-    assert any(world.dropped for world in worlds) and any(world.folded for world in worlds)
+    assert any(world.dropped for world in worlds) and any(world.compacted for world in worlds)
     assert any(skipped for world in worlds for skipped in world.skipped.values())
 
 

@@ -21,7 +21,7 @@ def main() -> int:
     if options.soak:
         return _soak(options.first, options.seeds, options.hours, options.rate)
     started = time.perf_counter()
-    events = lives = trees = calls = dropped = folded = 0
+    events = lives = trees = calls = dropped = compacted = 0
     for seed in range(options.first, options.first + options.seeds):
         try:
             world = simulate(seed, hours=options.hours)
@@ -33,13 +33,13 @@ def main() -> int:
         events += world.events
         calls += world.ledger.sent
         dropped += world.dropped
-        folded += world.folded
+        compacted += world.compacted
         if options.seeds == 1:
             print(f"trace {world.trace.hexdigest()}")
     seconds = time.perf_counter() - started
     print(
         f"{options.seeds} seeds from {options.first}, {options.hours:g} virtual hours each: no violation. "
-        f"{trees} trees ({dropped} removed by retention), {events} events, {folded} parts of logs folded, "
+        f"{trees} trees ({dropped} removed by retention), {events} events, {compacted} parts of logs compacted, "
         f"{calls} calls of webhooks, {lives} lives of a server, in {seconds:.1f} s"
     )
     return 0

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from core.executors.base import TaskContext
 from core.model import commands as c
+from core.model import compaction as compaction_module
 from core.model import decide as decide_module
 from core.model import events as e
-from core.model import fold as fold_module
 from core.model.commands import LoseAttempt
 from core.model.room import Claim, Room
 from core.model.tree import _APPLY, TaskTree
@@ -206,18 +206,20 @@ def _none_later(old: Any) -> Any:
 
 
 PLANTED: dict[str, Plant] = {
-    "a tree that went on is folded all the same": in_place_of(MemoryStorage, "_is_at_rest", _careless),
-    "a follower is not told that events are folded": in_place_of(feed_module, "log_page", _blind),
-    "folding forgets failures": lambda patch: patch.setattr(fold_module, "KEPT", e.TaskCompleted | e.ArtifactAdded),
+    "a tree that went on is compacted all the same": in_place_of(MemoryStorage, "_is_at_rest", _careless),
+    "a follower is not told that events are compacted": in_place_of(feed_module, "log_page", _blind),
+    "compacting forgets failures": lambda patch: patch.setattr(
+        compaction_module, "KEPT", e.TaskCompleted | e.ArtifactAdded
+    ),
     "retention takes what has just ended": _impatient,
     "retention takes what is still to be delivered": in_place_of(Retention, "__init__", _inconsiderate),
-    "retention folds what is still to be delivered": in_place_of(
-        Retention, "_fold", lambda old: lambda self, unread, now: old(self, (), now)
+    "retention compacts what is still to be delivered": in_place_of(
+        Retention, "_compact", lambda old: lambda self, unread, now: old(self, (), now)
     ),
-    "what retention has put off is folded before its time": in_place_of(
+    "what retention has put off is compacted before its time": in_place_of(
         Retention, "_still_due", lambda old: lambda self, tree_ids, until: old(self, tree_ids, float("inf"))
     ),
-    "what retention has put off is never folded": in_place_of(Retention, "_still_due", _none_later),
+    "what retention has put off is never compacted": in_place_of(Retention, "_still_due", _none_later),
     "one retry too many": _deciding(c.FailAttempt, _one_retry_more),
     "a lost wake-up after a dependency": in_place_of(TaskTree, "_release", _forgetful),
     "a lost wake-up after an answer": _applying(e.InputProvided, _forgetful),

@@ -193,13 +193,13 @@ SAID = ENDS | e.MessageReceived | e.MessageSent | e.TreeCancelled
 
 
 def _judge_kept(world: World, tree_id: str, log: list[Recorded]) -> None:
-    """What remains of a folded log tells what was said and made, and how everything ended; the rest is as it was."""
+    """What remains of a compacted log tells what was said and made, and how everything ended; the rest is as it was."""
     kept = world.storage.kept(tree_id)
-    gone, rest = log[: kept.folded], log[kept.folded :]
-    before = [each for each in kept.events if each.seq <= kept.folded]
+    gone, rest = log[: kept.compacted], log[kept.compacted :]
+    before = [each for each in kept.events if each.seq <= kept.compacted]
     lasting = [each for each in gone if isinstance(each.event, SAID)]
-    _require(rest, world, tree_id, "the end of the log is folded")
-    _require(kept.events[len(before) :] == rest, world, tree_id, "what is not folded is not there any more")
+    _require(rest, world, tree_id, "the end of the log is compacted")
+    _require(kept.events[len(before) :] == rest, world, tree_id, "what is not compacted is not there any more")
     _require([each for each in before if isinstance(each.event, SAID)] == lasting, world, tree_id, "an end is lost")
     _require(_made(before) == _made(gone), world, tree_id, "a piece of an artifact is lost")
 
@@ -214,10 +214,10 @@ def _made(log: list[Recorded]) -> dict[tuple[str, str], list[object]]:
 
 
 def _judge_follower(world: World, tree_id: str, log: list[Recorded], *, is_over: bool) -> None:
-    """He got everything, but for what he was told to be folded."""
+    """He got everything, but for what he was told to be compacted."""
     skipped = world.skipped.get(tree_id, [])
-    folded = world.storage.kept(tree_id).folded
-    _require(all(after < until <= folded for after, until in skipped), world, tree_id, "a follower was sent away")
+    compacted = world.storage.kept(tree_id).compacted
+    _require(all(after < until <= compacted for after, until in skipped), world, tree_id, "a follower was sent away")
     log = [each for each in log if not any(after < each.seq <= until for after, until in skipped)]
     seen = world.seen.get(tree_id)
     if seen is not None and seen != (log if is_over else log[: len(seen)]):

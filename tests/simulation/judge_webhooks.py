@@ -33,7 +33,7 @@ class _Due(NamedTuple):
 
 
 def _whole(log: list[Recorded], tasks: Iterable[Task]) -> MemoryStorage:
-    """A storage that has it, without what was folded, and answers at once. Of the tasks only their place counts."""
+    """A storage that has it, without what was compacted, and answers at once. Of the tasks only their place counts."""
     storage = MemoryStorage()
     storage._tasks = {task.id: task for task in tasks}
     storage._events[log[0].tree_id] = log

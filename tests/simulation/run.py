@@ -10,7 +10,7 @@ from typing import Protocol
 
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.webhooks import Webhooks
-from core.model.errors import CallerError, CoreError, LogFolded, StorageUnavailable, TaskNotFound
+from core.model.errors import CallerError, CoreError, LogCompacted, StorageUnavailable, TaskNotFound
 from core.model.plan import Plan
 from core.run.retention import Retention
 from core.run.runner_limits import RunnerLimits
@@ -312,13 +312,13 @@ async def _sweep(server: Server, probe: Probe | None) -> None:
 async def _retire(server: Server) -> None:
     """Now that everything has come to its end, retention has no reason to leave anything that has a time."""
     world, storage = server.world, server.world.storage
-    await asyncio.sleep(max(world.times.fold_after or 0.0, world.times.drop_after or 0.0))
+    await asyncio.sleep(max(world.times.compact_after or 0.0, world.times.drop_after or 0.0))
     await server.retention.round()
     judge_so_far(world)
     for tree_id in storage.trees_stored():
         kept = storage.kept(tree_id)
-        is_folded = world.times.fold_after is None or kept.folded == kept.head.version - 1
-        if kept.head.status.is_terminal and (world.times.drop_after is not None or not is_folded):
+        is_compacted = world.times.compact_after is None or kept.compacted == kept.head.version - 1
+        if kept.head.status.is_terminal and (world.times.drop_after is not None or not is_compacted):
             raise Violation(f"retention has left what is due\n{world.story(tree_id)}")
     if not storage.is_swept:
         raise Violation(f"logs of dropped trees are left (seed {world.seed})")
@@ -371,7 +371,7 @@ async def _follow(world: World, session: Session, tree_id: str) -> None:
                 after = recorded.seq
                 if world.chance.random() < 0.05:
                     await asyncio.sleep(world.chance.uniform(0.0, 2.0))  # a slow reader
-        except LogFolded as gap:
+        except LogCompacted as gap:
             skipped.append((after, gap.until))
             world.note("sent away", tree_id, after, gap.until)
         else:

@@ -1,4 +1,4 @@
-"""A day in one world (R4): a tree a second, folded, dropped and judged when it is over, and nothing left in the end."""
+"""A day in one world (R4): a tree a second, compacted, dropped and judged when it is over; nothing is left."""
 
 import asyncio
 import gc
@@ -16,7 +16,7 @@ from tests.simulation.world import Faults, Pace, Violation, World
 CALLERS = 10
 ORDERS = 3.0  # of which one brings a tree
 CRASHES = 1e-4  # at a commit, with a tree a second: some crashes an hour
-TIMES = RetentionTimes(fold_after=8.0, drop_after=30.0)  # what it leaves is deleted by callers
+TIMES = RetentionTimes(compact_after=8.0, drop_after=30.0)  # what it leaves is deleted by callers
 PACKAGES = ("core.", "a2a_server.")
 # What is kept on purpose: for each executor, and for each of a bounded number of callers.
 KEPT = frozenset({"core.model.queue._Line", "core.model.queue._Caller", "ReadyQueue._lines", "ReadyQueue._callers"})

@@ -88,18 +88,18 @@ class World:
     most_running: int = 0
     broken: list[str] = field(default_factory=list)  # what executors saw that must not be
     seen: dict[str, list[Recorded]] = field(default_factory=dict)  # what the follower of each tree was told
-    skipped: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # he was told that those are folded
+    skipped: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # he was told that those are compacted
     ledger: Ledger = field(default_factory=Ledger)  # the webhooks, and what their receivers were sent
     deleted: int = 0
-    folded: int = 0  # parts of logs
+    compacted: int = 0  # parts of logs
     dropped: int = 0  # of the trees that were deleted, by retention
     events: int = 0  # that became durable
     trace: Any = field(default_factory=hashlib.sha256)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        fold_after, drop_after = self.chance.choice([None, 1.0, 10.0]), self.chance.choice([None, 20.0, 60.0])
-        self.times = self.pace.times or RetentionTimes(fold_after=fold_after, drop_after=drop_after)
+        compact_after, drop_after = self.chance.choice([None, 1.0, 10.0]), self.chance.choice([None, 20.0, 60.0])
+        self.times = self.pace.times or RetentionTimes(compact_after=compact_after, drop_after=drop_after)
         self.storage = SimulatedStorage(self)
         self.clock = SimulatedClock(self)
 
@@ -152,7 +152,7 @@ class Kept:
 
     head: TreeHead
     tasks: list[Task]
-    folded: int
+    compacted: int
     events: list[Recorded]  # that are left of its log
     documents: list[Document]
 
@@ -202,7 +202,7 @@ class SimulatedStorage(MemoryStorage):
         self.stored_at: dict[tuple[str, int], float] = {}  # (tree, seq) -> when it became durable
         self.gone: dict[str, Kept] = {}  # trees that were deleted and are still to be judged
         self.dropped: set[str] = set()  # those of them that retention took
-        self._logs: dict[str, list[Recorded]] = {}  # whole ones, whatever was folded
+        self._logs: dict[str, list[Recorded]] = {}  # whole ones, whatever was compacted
         self._left: dict[str, int] = {}  # dropped tree -> events of it that are still to be swept
 
     async def open(self) -> None:
@@ -231,7 +231,7 @@ class SimulatedStorage(MemoryStorage):
         return Kept(
             head=self._heads[tree_id],
             tasks=[self._tasks[task_id] for task_id in self._members[tree_id]],
-            folded=self._folded.get(tree_id, 0),
+            compacted=self._compacted.get(tree_id, 0),
             events=self._events[tree_id],
             documents=[each for each in self._documents.values() if each.tree_id == tree_id],
         )
@@ -421,9 +421,9 @@ class SimulatedStorage(MemoryStorage):
 
     # Retention
 
-    async def fold(self, parts: Sequence[LogPart]) -> None:
+    async def compact(self, parts: Sequence[LogPart]) -> None:
         await self._make_up()
-        await super().fold(parts)
+        await super().compact(parts)
 
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
         await self._make_up()
@@ -440,14 +440,16 @@ class SimulatedStorage(MemoryStorage):
         await self._pause()
         await asyncio.sleep(self._world.chance.uniform(0.0, MAX_QUEUE))
 
-    def _fold(self, parts: Sequence[LogPart]) -> None:
-        before = {part.tree_id: self._folded.get(part.tree_id, 0) for part in parts}
-        super()._fold(parts)
+    def _compact(self, parts: Sequence[LogPart]) -> None:
+        before = {part.tree_id: self._compacted.get(part.tree_id, 0) for part in parts}
+        super()._compact(parts)
         for part in parts:
-            if (head := self._heads.get(part.tree_id)) is not None and self._folded.get(head.id, 0) > before[head.id]:
-                self._require_old(head, self._world.times.fold_after)
-                self._world.folded += 1
-                self._world.note("folded", head.id, part.until)
+            if (head := self._heads.get(part.tree_id)) is not None and self._compacted.get(head.id, 0) > before[
+                head.id
+            ]:
+                self._require_old(head, self._world.times.compact_after)
+                self._world.compacted += 1
+                self._world.note("compacted", head.id, part.until)
 
     def _drop(self, heads: Sequence[TreeHead]) -> list[str]:
         dropped = super()._drop(heads)
@@ -473,4 +475,4 @@ class SimulatedStorage(MemoryStorage):
     def _require_old(self, head: TreeHead, age: float | None) -> None:
         is_over = not head.is_live and head.status.is_terminal
         if not is_over or age is None or self._world.clock.now() - head.updated_at < age:
-            self._world.broken.append(f"tree {head.id} was folded or dropped before its time")
+            self._world.broken.append(f"tree {head.id} was compacted or dropped before its time")

@@ -5,7 +5,7 @@ CRC-32 of what is served; here the columns by which rows are found and owned are
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
@@ -13,18 +13,18 @@ from time import monotonic
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Column, Select, Table, func, literal_column, select, true
+from sqlalchemy import Column, MetaData, Select, Table, func, literal_column, select, true
 
 from core.model.errors import StorageError
 from core.model.events import KINDS, Recorded
 from core.model.owners import tenant_of
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
-from core.storage.retire import read_fold
+from core.storage.retire import read_compaction
 from core.storage.sqlite.commit_marker import Note, noted_commit, witness_path
 from core.storage.sqlite.reader import readable_text
 from core.storage.sqlite.uri import read_only
-from core.storage.tables import documents, events, folds, tasks, trees
+from core.storage.tables import compactions, documents, events, tasks, trees
 
 MAX_PROBLEMS = 20  # of one report
 STEPS = 20_000  # of SQLite's machine between two looks at the clock
@@ -134,7 +134,7 @@ def _problems(connection: sqlite3.Connection, path: Path, noted: Note | None) ->
         if table.name in present:
             yield from _wrong_rows(connection, table, columns, read)
     if {trees.name, tasks.name, events.name} <= present:
-        yield from _wrong_trees(connection, has_folds=folds.name in present)
+        yield from _wrong_trees(connection, _compactions_in(present))
 
 
 def _wrong_rows(
@@ -165,11 +165,11 @@ def _with_tenant(told: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], tupl
     return lambda value: (*told(value), tenant_of(value.owner))
 
 
-def _wrong_trees(connection: sqlite3.Connection, *, has_folds: bool) -> Iterator[str]:
+def _wrong_trees(connection: sqlite3.Connection, compacted: Table | None) -> Iterator[str]:
     """Trees of which rows are missing, and rows that belong to no tree."""
     written: Any = select(func.count()).where(events.c.tree_id == trees.c.id).scalar_subquery()
-    if has_folds:  # of a database of an earlier schema nothing is folded
-        left_out = select(folds.c.seq - folds.c.kept).where(folds.c.tree_id == trees.c.id).scalar_subquery()
+    if compacted is not None:
+        left_out = select(compacted.c.seq - compacted.c.kept).where(compacted.c.tree_id == trees.c.id).scalar_subquery()
         written = written + func.coalesce(left_out, literal_column("0"))
     for (tree_id,) in _rows(connection, select(trees.c.id).where(trees.c.version != written)):
         yield f"the log of tree {tree_id} has gaps"
@@ -181,20 +181,25 @@ def _wrong_trees(connection: sqlite3.Connection, *, has_folds: bool) -> Iterator
             continue  # told already
         if head.size != row[-1]:
             yield f"the tree {head.id} has {row[-1]} tasks of {head.size}"
-    dropped = select(folds.c.tree_id).where(folds.c.is_dropped == true())
-    if has_folds:
-        left = select(func.count()).where(events.c.tree_id == folds.c.tree_id).scalar_subquery()
-        wrong = select(folds.c.tree_id).where(folds.c.is_dropped == true(), folds.c.kept != left)
+    if compacted is not None:
+        left = select(func.count()).where(events.c.tree_id == compacted.c.tree_id).scalar_subquery()
+        wrong = select(compacted.c.tree_id).where(compacted.c.is_dropped == true(), compacted.c.kept != left)
         for (tree_id,) in _rows(connection, wrong):
             yield f"what is left of the log of the dropped tree {tree_id} has gaps"
-    for table in (tasks, events, *([folds] if has_folds else [])):
+    for table in (tasks, events, *([compacted] if compacted is not None else [])):
         lone = select(func.count()).select_from(table)
         lone = lone.where(table.c.tree_id != "", table.c.tree_id.not_in(select(trees.c.id)))
-        if has_folds and table is not tasks:
+        if compacted is not None and table is not tasks:
+            dropped = select(compacted.c.tree_id).where(compacted.c.is_dropped == true())
             lone = lone.where(table.c.tree_id.not_in(dropped))
         ((count,),) = _rows(connection, lone)
         if count:
             yield f"{count} rows of {table.name} belong to no tree"
+
+
+def _compactions_in(present: Collection[str]) -> Table | None:
+    """The table under the name that it has in the file. None in the first schemas, which compacted nothing."""
+    return next((table for table in (compactions, _FORMER) if table.name in present), None)
 
 
 def _rows(connection: sqlite3.Connection, statement: Select[Any]) -> sqlite3.Cursor:
@@ -210,7 +215,8 @@ def _of_event(recorded: Recorded) -> tuple[Any, ...]:
     return recorded.tree_id, recorded.seq, recorded.task_id, recorded.at, KINDS[type(recorded.event)]
 
 
-# What each column must be, by the row's own body. A document's and a fold's columns are in their checksums.
+_FORMER = compactions.to_metadata(MetaData(), name="folds")  # its name in the schemas 0003 to 0005
+# What each column must be, by the row's own body. A document's and a compaction's columns are in their checksums.
 _FIELDS: dict[str, tuple[Sequence[str], Callable[[Any], tuple[Any, ...]]]] = {
     "trees": _same(
         "id", "owner", "version", "status", "run", "is_live", "origin", "context_id", "created_at", "updated_at"
@@ -220,12 +226,13 @@ _FIELDS: dict[str, tuple[Sequence[str], Callable[[Any], tuple[Any, ...]]]] = {
     ),
     "events": (("tree_id", "seq", "task_id", "at", "kind"), _of_event),
     "documents": ((), lambda document: ()),
-    "folds": ((), lambda fold: ()),
+    "compactions": ((), lambda compaction: ()),
+    "folds": ((), lambda compaction: ()),
 }  # fmt: skip
 _TABLES: tuple[tuple[Table, Sequence[Column[Any]], Callable[[Any], Any]], ...] = (
     (trees, HEAD_COLUMNS, codec.read_head),
     (tasks, TASK_COLUMNS, codec.read_task),
     (events, EVENT_COLUMNS, codec.read_event),
     (documents, tuple(documents.c), codec.read_document),
-    (folds, tuple(folds.c), read_fold),
+    *((table, tuple(table.c), read_compaction) for table in (compactions, _FORMER)),
 )

@@ -333,9 +333,9 @@ class SqlStorage:
     async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
         return await self._reading().decoded(queries.events_at(tree_id, seqs), codec.read_event, tree_id)
 
-    async def folded(self, tree_id: str) -> int:
-        rows = await self._reading().rows(retire.fold_of(tree_id))
-        return retire.read_fold(rows[0]).seq if rows else 0
+    async def compacted(self, tree_id: str) -> int:
+        rows = await self._reading().rows(retire.compaction_of(tree_id))
+        return retire.read_compaction(rows[0]).seq if rows else 0
 
     async def document(self, kind: str, document_id: str) -> Document | None:
         query = queries.DOCUMENT.sql, queries.DOCUMENT.parameters({"kind": kind, "id": document_id})
@@ -360,25 +360,25 @@ class SqlStorage:
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
         return await _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
 
-    async def fold(self, parts: Sequence[LogPart]) -> None:
+    async def compact(self, parts: Sequence[LogPart]) -> None:
         page = await self._reading().page(retire.log_parts(parts), LOG_BYTES)
         if not page.is_cut:
-            await self._fold(parts, page.rows)
+            await self._compact(parts, page.rows)
             return
         for whole in parts:
             part = whole
             while rows := (await self._reading().page(retire.log_part(part), LOG_BYTES)).rows:
                 reached = rows[-1][1]
-                await self._fold([replace(part, until=reached)], rows)
+                await self._compact([replace(part, until=reached)], rows)
                 part = replace(part, after=reached)
 
-    async def _fold(self, parts: Sequence[LogPart], rows: Iterable[Row]) -> None:
+    async def _compact(self, parts: Sequence[LogPart], rows: Iterable[Row]) -> None:
         rows_of: dict[str, list[Row]] = {part.tree_id: [] for part in parts}
         for row in rows:
             rows_of[row[0]].append(row)
-        folded = await _readable(parts, lambda part: retire.fold_part(part, rows_of[part.tree_id]))
-        if folded:
-            await self._run(lambda connection: retire.write_folds(connection, folded))
+        compacted = await _readable(parts, lambda part: retire.compact_part(part, rows_of[part.tree_id]))
+        if compacted:
+            await self._run(lambda connection: retire.write_compactions(connection, compacted))
 
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
         dropped: list[str] = await self._run(lambda connection: retire.drop_trees(connection, heads))

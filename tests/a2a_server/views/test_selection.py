@@ -15,8 +15,8 @@ from core.model.events import KINDS, Event, Recorded
 from core.model.jsonvalue import json_size
 from core.model.task import TaskStatus, TreeHead
 from core.storage.base import EventPlace
-from tests.a2a_server.test_folded import artifacts as some_artifacts
-from tests.a2a_server.test_folded import others
+from tests.a2a_server.test_compacted import artifacts as some_artifacts
+from tests.a2a_server.test_compacted import others
 from tests.a2a_server.views.test_translate import head, log
 
 MIB = 1024 * 1024

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from core.model import events as e
-from core.model.errors import LogFolded, StorageError, TaskNotFound
+from core.model.errors import LogCompacted, StorageError, TaskNotFound
 from core.model.events import Recorded
 from core.model.task import Task, TaskStatus, TreeHead
 from core.run.feed import PAGE, TAIL, TAIL_BYTES, Feed
@@ -188,60 +188,60 @@ async def test_watchers_hear_of_what_is_durable_and_of_trees_that_are_deleted() 
     assert heard == [2, 2, "t"]
 
 
-async def fold(log: Log, until: int) -> None:
+async def compact(log: Log, until: int) -> None:
     """As retention does with a tree at rest."""
-    await log.storage.fold([LogPart("t", log.version, 0, until)])
+    await log.storage.compact([LogPart("t", log.version, 0, until)])
 
 
 @virtual_time
-async def test_a_follower_of_what_is_folded_is_told_so_and_where_the_log_goes_on() -> None:
+async def test_a_follower_of_what_is_compacted_is_told_so_and_where_the_log_goes_on() -> None:
     """Also where events remain after his cursor: one left out is one too many."""
     log = await new_log(6)
-    await fold(log, 4)
+    await compact(log, 4)
 
     for cursor in (0, 1, 3):
-        with pytest.raises(LogFolded, match="up to number 4") as told:
+        with pytest.raises(LogCompacted, match="up to number 4") as told:
             await log.collect(after=cursor, upto=6)
         assert (told.value.tree_id, told.value.until) == ("t", 4)
     assert await log.collect(after=4, upto=6) == [5, 6]
 
 
 @virtual_time
-async def test_a_slow_follower_does_not_miss_what_is_folded_before_he_reads_it() -> None:
+async def test_a_slow_follower_does_not_miss_what_is_compacted_before_he_reads_it() -> None:
     log = await new_log(PAGE + 5)
     seen: list[int] = []
-    with pytest.raises(LogFolded):
+    with pytest.raises(LogCompacted):
         async for recorded in log.feed.follow("t"):
             seen.append(recorded.seq)
             if recorded.seq == PAGE:
-                await fold(log, PAGE + 3)
+                await compact(log, PAGE + 3)
     assert seen == list(range(1, PAGE + 1))
 
 
 @virtual_time
-async def test_a_gap_that_is_nobodys_folding_is_damage() -> None:
+async def test_a_gap_that_is_nobodys_compaction_is_damage() -> None:
     log = await new_log(6)
     del log.storage._events["t"][2]
 
     with pytest.raises(StorageError, match="gaps after event 0"):
         await log.collect(after=0, upto=6)
-    await fold(log, 1)
+    await compact(log, 1)
     with pytest.raises(StorageError, match="gaps after event 1"):
         await log.collect(after=1, upto=6)
 
 
 @virtual_time
-async def test_a_folded_log_that_is_deleted_while_it_is_read_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_compacted_log_that_is_deleted_while_it_is_read_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     log = await new_log(6)
-    await fold(log, 4)
-    folded = log.storage.folded
+    await compact(log, 4)
+    compacted = log.storage.compacted
 
     async def too_late(tree_id: str) -> int:
         await log.storage.delete(tree_id)
         log.feed.forget(tree_id)
-        return await folded(tree_id)
+        return await compacted(tree_id)
 
-    monkeypatch.setattr(log.storage, "folded", too_late)
+    monkeypatch.setattr(log.storage, "compacted", too_late)
     assert await log.collect(after=0, upto=6) == []
 
 

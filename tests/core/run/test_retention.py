@@ -1,4 +1,4 @@
-"""Tests of core.run.retention, in virtual time: trees that have ended are folded and removed, and nothing else is."""
+"""Tests of core.run.retention, in virtual time: trees that have ended are compacted and removed, no others."""
 
 import asyncio
 import logging
@@ -23,16 +23,16 @@ class WatchedStorage(MemoryStorage):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folds: list[int] = []  # events of each
+        self.compactions: list[int] = []  # events of each
         self.drops: list[int] = []  # trees of each
         self.sweeps = [False]
         self.error: StorageError | None = None
 
-    async def fold(self, parts: Sequence[LogPart]) -> None:
+    async def compact(self, parts: Sequence[LogPart]) -> None:
         if self.error is not None:
             raise self.error
-        self.folds.append(sum(part.until - part.after for part in parts))
-        await super().fold(parts)
+        self.compactions.append(sum(part.until - part.after for part in parts))
+        await super().compact(parts)
 
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
         self.drops.append(len(heads))
@@ -46,11 +46,11 @@ class WatchedStorage(MemoryStorage):
 def retention(
     session: Session,
     *,
-    fold_after: float | None = HOUR,
+    compact_after: float | None = HOUR,
     drop_after: float | None = 2 * HOUR,
     unread: Collection[str] | None = None,
 ) -> Retention:
-    times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
+    times = RetentionTimes(compact_after=compact_after, drop_after=drop_after)
     if unread is None:
         return Retention(session.storage, session.feed, session.clock, times)
 
@@ -75,7 +75,7 @@ async def stored(session: Session) -> int:
 
 
 @virtual_time
-async def test_a_tree_is_folded_and_then_removed_each_after_its_time() -> None:
+async def test_a_tree_is_compacted_and_then_removed_each_after_its_time() -> None:
     async with Bench().session() as session:
         keeper = retention(session)
         tree_id = await finish(session)
@@ -152,14 +152,14 @@ async def test_each_can_be_switched_off() -> None:
         tree_id = await finish(session)
         await asyncio.sleep(1000 * HOUR)
 
-        off = retention(session, fold_after=None, drop_after=None)
+        off = retention(session, compact_after=None, drop_after=None)
         off.start()
         assert off._run is None
         await off.close()
         assert await off.round() == (0, 0)
         assert await retention(session, drop_after=None).round() == (1, 0)
-        assert await session.storage.folded(tree_id) == 4
-        assert await retention(session, fold_after=None).round() == (0, 1)
+        assert await session.storage.compacted(tree_id) == 4
+        assert await retention(session, compact_after=None).round() == (0, 1)
 
 
 @virtual_time
@@ -176,7 +176,7 @@ async def test_a_tree_whose_log_somebody_has_to_read_waits_for_him() -> None:
         unread.clear()
 
         assert await keeper.round() == (1, 0), "its turn had come already"
-        assert await session.storage.folded(tree_id) == 4
+        assert await session.storage.compacted(tree_id) == 4
         unread.add(tree_id)
         await asyncio.sleep(HOUR)
         assert await keeper.round() == (1, 0), "of the other one, which has ended again"
@@ -220,7 +220,7 @@ async def test_what_ends_in_a_long_round_waits_for_the_next_one() -> None:
         storage.sweep = slow  # type: ignore[method-assign]
         assert await keeper.round() == (0, 1)
         assert await session.storage.head(tree_id) is None
-        assert await session.storage.folded(ended_meanwhile[0]) == 0
+        assert await session.storage.compacted(ended_meanwhile[0]) == 0
 
 
 @virtual_time
@@ -259,9 +259,9 @@ async def test_batches_are_bounded_however_many_trees_and_however_long_their_log
 
         assert await keeper.round() == (2 * PAGE + 1, 0)
 
-        assert max(storage.folds) == BATCH_ROWS
-        assert sum(storage.folds) == 5 * BATCH_ROWS // 2 + 4 + 2 * PAGE * 4
-        assert await session.storage.folded(talker) == 5 * BATCH_ROWS // 2 + 4
+        assert max(storage.compactions) == BATCH_ROWS
+        assert sum(storage.compactions) == 5 * BATCH_ROWS // 2 + 4 + 2 * PAGE * 4
+        assert await session.storage.compacted(talker) == 5 * BATCH_ROWS // 2 + 4
         assert len(await numbers(session, talker)) == 2
         await asyncio.sleep(HOUR)
         storage.sweeps = [True, True, False]
@@ -277,29 +277,29 @@ async def test_a_round_that_does_not_keep_up_takes_more_at_a_time() -> None:
     async with Bench(storage=storage).session() as session:
         for _ in range(6 * PAGE):
             await finish(session)
-        real = storage.fold
+        real = storage.compact
 
         async def slow(parts: Sequence[LogPart]) -> None:
             await real(parts)
             await asyncio.sleep(DOUBLED_AFTER)
 
-        storage.fold = slow  # type: ignore[method-assign]
+        storage.compact = slow  # type: ignore[method-assign]
         await asyncio.sleep(HOUR)
         assert await retention(session).round() == (6 * PAGE, 0)
-        assert storage.folds[0] == BATCH_ROWS < max(storage.folds) <= 4 * PAGE < MOST_ROWS
+        assert storage.compactions[0] == BATCH_ROWS < max(storage.compactions) <= 4 * PAGE < MOST_ROWS
 
 
 @virtual_time
-async def test_a_tree_that_ends_with_nothing_to_fold_is_passed_over() -> None:
+async def test_a_tree_that_ends_with_nothing_to_compact_is_passed_over() -> None:
     storage = WatchedStorage()
     async with Bench(storage=storage).session() as session:
         tree_id = await finish(session)
         await asyncio.sleep(HOUR)
         await retention(session).round()
-        storage.folds.clear()
+        storage.compactions.clear()
 
         assert await retention(session).round() == (0, 0), "as after a restart"
-        assert storage.folds == []
+        assert storage.compactions == []
         await session.execute(tree_id, force=True)
         await session.wait(tree_id, lambda head: head.run == 2 and has_ended(head))
         await asyncio.sleep(HOUR)
@@ -340,7 +340,7 @@ async def test_it_works_by_itself_until_it_is_closed(caplog: pytest.LogCaptureFi
         assert "retention could not do its work" in caplog.text
         storage.error = None
         await asyncio.sleep(LONGEST_PAUSE)
-        assert "1 logs folded, 0 trees removed" in caplog.text
+        assert "1 logs compacted, 0 trees removed" in caplog.text
         await asyncio.sleep(HOUR)
         assert await stored(session) == 0
         await keeper.close()
@@ -367,12 +367,12 @@ async def test_its_end_by_a_bug_is_told(caplog: pytest.LogCaptureFixture, monkey
 
 
 @pytest.mark.parametrize(
-    ("fold_after", "drop_after", "pause"), [(None, None, 30), (86_400, None, 30), (None, 8, 2), (1, 5, 0.5)]
+    ("compact_after", "drop_after", "pause"), [(None, None, 30), (86_400, None, 30), (None, 8, 2), (1, 5, 0.5)]
 )
 def test_rounds_come_often_where_times_are_short(
-    fold_after: float | None, drop_after: float | None, pause: float
+    compact_after: float | None, drop_after: float | None, pause: float
 ) -> None:
-    assert RetentionTimes(fold_after=fold_after, drop_after=drop_after).pause == pause
+    assert RetentionTimes(compact_after=compact_after, drop_after=drop_after).pause == pause
 
 
 @virtual_time

@@ -10,9 +10,9 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from core.model import events as e
+from core.model.compaction import compact
 from core.model.errors import TaskNotFound, VersionConflict
 from core.model.events import Event, Recorded
-from core.model.fold import fold
 from core.model.task import TaskStatus, TreeHead
 from core.storage import retire
 from core.storage.base import Append, Document, EndedQuery, EndedTree, LogPart, Storage
@@ -74,99 +74,102 @@ async def test_the_ended_are_found_by_their_end(storage: Storage) -> None:
     found = await storage.ended(EndedQuery(until=20.0))
 
     assert [ended.head for ended in found] == [heads[2], heads[1], heads[0]]
-    assert {ended.folded for ended in found} == {0}
+    assert {ended.compacted for ended in found} == {0}
     first = await storage.ended(EndedQuery(until=20.0, limit=2))
     assert first == found[:2]
     assert await storage.ended(EndedQuery(until=20.0, limit=2, after=first[-1].key)) == found[2:]
 
 
 @pytest.mark.asyncio
-async def test_a_folded_log_keeps_what_remains(storage: Storage) -> None:
+async def test_a_compacted_log_keeps_what_remains(storage: Storage) -> None:
     head = await ended_tree(storage, "t", count=5)
     await ended_tree(storage, "o")
     before, others = await log_of(storage, "t"), await log_of(storage, "o")
 
-    await storage.fold([part_of(head)])
+    await storage.compact([part_of(head)])
 
-    assert await storage.folded("t") == head.version - 1
-    assert await storage.folded("o") == await storage.folded("x") == 0
+    assert await storage.compacted("t") == head.version - 1
+    assert await storage.compacted("o") == await storage.compacted("x") == 0
     log = await log_of(storage, "t")
-    assert log == [*fold(before[:-1]), before[-1]]
+    assert log == [*compact(before[:-1]), before[-1]]
     assert [recorded.seq for recorded in log] == [3, head.version]
     assert await storage.events("t", 3) == [before[-1]]
     assert await storage.events("t", until=3) == [log[0]]
     assert await storage.events("t", kinds=["artifact_added"]) == [log[0]]
     assert await log_of(storage, "o") == others
-    assert [(ended.head.id, ended.folded) for ended in await storage.ended(ALL)] == [("o", 0), ("t", head.version - 1)]
+    assert [(ended.head.id, ended.compacted) for ended in await storage.ended(ALL)] == [
+        ("o", 0),
+        ("t", head.version - 1),
+    ]
 
 
 @pytest.mark.parametrize("cut", [6, 3])
 @pytest.mark.asyncio
-async def test_a_log_is_folded_part_by_part(storage: Storage, cut: int) -> None:
+async def test_a_log_is_compacted_part_by_part(storage: Storage, cut: int) -> None:
     """What remains of the first part is no part of the second, also where it stands at the cut."""
     head = await ended_tree(storage, "t", count=8)
     before = await log_of(storage, "t")
 
-    await storage.fold([part_of(head, 0, cut)])
-    await storage.fold([part_of(head, cut)])
+    await storage.compact([part_of(head, 0, cut)])
+    await storage.compact([part_of(head, cut)])
 
-    assert await log_of(storage, "t") == [*fold(before[:cut]), *fold(before[cut:-1]), before[-1]]
-    await storage.fold([part_of(head, cut)])
-    assert await storage.folded("t") == head.version - 1
-    assert len(await log_of(storage, "t")) == 3, "what is folded already is left alone"
+    assert await log_of(storage, "t") == [*compact(before[:cut]), *compact(before[cut:-1]), before[-1]]
+    await storage.compact([part_of(head, cut)])
+    assert await storage.compacted("t") == head.version - 1
+    assert len(await log_of(storage, "t")) == 3, "what is compacted already is left alone"
 
 
 @pytest.mark.asyncio
-async def test_a_tree_that_went_on_is_neither_folded_nor_dropped(storage: Storage) -> None:
+async def test_a_tree_that_went_on_is_neither_compacted_nor_dropped(storage: Storage) -> None:
     """The look was before; in the order of the writes the new run came first."""
     head = await ended_tree(storage, "t")
     again = said(head, e.RunStarted("t", 2))
     await storage.append(again)
     before = await log_of(storage, "t")
 
-    await storage.fold([part_of(head), part_of(again.head)])
+    await storage.compact([part_of(head), part_of(again.head)])
     assert await storage.drop([head, again.head]) == []
 
-    assert await storage.folded("t") == 0
+    assert await storage.compacted("t") == 0
     assert await log_of(storage, "t") == before
 
 
 @pytest.mark.asyncio
-async def test_many_are_folded_and_dropped_at_once_and_what_went_on_hinders_none(storage: Storage) -> None:
+async def test_many_are_compacted_and_dropped_at_once_and_what_went_on_hinders_none(storage: Storage) -> None:
     went_on, one, two = [await ended_tree(storage, name) for name in ("a", "b", "c")]
     await storage.append(said(went_on, e.RunStarted("a", 2)))
     before = {head.id: await log_of(storage, head.id) for head in (one, two)}
 
-    await storage.fold([part_of(went_on), part_of(one), part_of(two)])
+    await storage.compact([part_of(went_on), part_of(one), part_of(two)])
 
     for head in (one, two):
-        assert await log_of(storage, head.id) == [*fold(before[head.id][:-1]), before[head.id][-1]]
-        assert await storage.folded(head.id) == head.version - 1
+        assert await log_of(storage, head.id) == [*compact(before[head.id][:-1]), before[head.id][-1]]
+        assert await storage.compacted(head.id) == head.version - 1
     assert sorted(await storage.drop([went_on, one, two])) == ["b", "c"]
     for head in (one, two):
         assert await log_of(storage, head.id) == []
-        assert await storage.folded(head.id) == 0
+        assert await storage.compacted(head.id) == 0
 
 
 @pytest.mark.asyncio
-async def test_a_folded_tree_runs_again(storage: Storage) -> None:
+async def test_a_compacted_tree_runs_again(storage: Storage) -> None:
     head = await ended_tree(storage, "t")
-    await storage.fold([part_of(head)])
+    await storage.compact([part_of(head)])
     again = said(head, e.RunStarted("t", 2))
     end = finished(again.head)
 
     await storage.append(again)
     await storage.append(end)
-    await storage.fold([part_of(end.head, head.version - 1)])
+    await storage.compact([part_of(end.head, head.version - 1)])
 
     assert [recorded.seq for recorded in await log_of(storage, "t")] == [3, end.head.version]
-    assert await storage.folded("t") == end.head.version - 1
+    assert await storage.compacted("t") == end.head.version - 1
 
 
 @pytest.mark.asyncio
 async def test_the_dropped_are_gone_and_the_others_stay(storage: Storage) -> None:
     one, two, stays = [await ended_tree(storage, name) for name in ("one", "two", "stays")]
-    await storage.fold([part_of(two), part_of(stays)])
+    await storage.compact([part_of(two), part_of(stays)])
     for tree_id in ("one", "stays", ""):
         await storage.put_documents(Document(kind="note", id=f"of {tree_id}", tree_id=tree_id, body=b"1"))
 
@@ -176,7 +179,7 @@ async def test_the_dropped_are_gone_and_the_others_stay(storage: Storage) -> Non
     for tree_id in ("one", "two"):
         assert await storage.load(tree_id) is await storage.task(tree_id) is None
         assert await log_of(storage, tree_id) == []
-        assert await storage.folded(tree_id) == 0
+        assert await storage.compacted(tree_id) == 0
     assert await storage.document("note", "of one") is None
     assert await storage.document("note", "of stays") is not None
     assert await storage.document("note", "of ") is not None
@@ -190,15 +193,15 @@ async def test_the_dropped_are_gone_and_the_others_stay(storage: Storage) -> Non
 
 
 @pytest.mark.asyncio
-async def test_a_folded_tree_is_deleted_by_its_caller(storage: Storage) -> None:
+async def test_a_compacted_tree_is_deleted_by_its_caller(storage: Storage) -> None:
     head = await ended_tree(storage, "t")
-    await storage.fold([part_of(head)])
+    await storage.compact([part_of(head)])
 
     assert await storage.delete("t") is True
 
-    assert await storage.folded("t") == 0
+    assert await storage.compacted("t") == 0
     await ended_tree(storage, "t")
-    assert await storage.folded("t") == 0
+    assert await storage.compacted("t") == 0
 
 
 # The file
@@ -232,7 +235,7 @@ async def test_a_long_log_is_swept_after_its_tree_and_the_file_is_whole_at_each_
     head = await ended_tree(storage, "t", count=20)
     await ended_tree(storage, "o")
     whole(file)
-    await storage.fold([part_of(head, 0, 2)])
+    await storage.compact([part_of(head, 0, 2)])
     whole(file)
 
     assert await storage.drop([head]) == ["t"]
@@ -249,7 +252,7 @@ async def test_a_long_log_is_swept_after_its_tree_and_the_file_is_whole_at_each_
 
 @pytest.mark.parametrize(("limit", "swept"), [(7, 0), (6, 1)])
 @pytest.mark.asyncio
-async def test_a_log_goes_with_its_tree_up_to_a_length_of_which_what_was_folded_is_no_part(
+async def test_a_log_goes_with_its_tree_up_to_a_length_of_which_what_was_compacted_is_no_part(
     file: Path, monkeypatch: pytest.MonkeyPatch, limit: int, swept: int
 ) -> None:
     """Of its 13 events 7 are left: one artifact of five chunks, the other five, and the end."""
@@ -257,7 +260,7 @@ async def test_a_log_goes_with_its_tree_up_to_a_length_of_which_what_was_folded_
     storage = SqlStorage(str(file))
     await storage.open()
     head = await ended_tree(storage, "t", count=10)
-    await storage.fold([part_of(head, 0, 7)])
+    await storage.compact([part_of(head, 0, 7)])
     assert (head.version, len(await log_of(storage, "t"))) == (13, 7)
 
     await storage.drop([head])
@@ -289,23 +292,23 @@ async def test_a_sweep_that_comes_after_another_finds_nothing(file: Path, monkey
     [
         ("DELETE FROM events WHERE tree_id = 't' AND seq = 3", "the log of tree t has gaps"),
         ("DELETE FROM events WHERE tree_id = 't' AND seq > 3", "the log of tree t has gaps"),
-        ("DELETE FROM folds WHERE tree_id = 't'", "the log of tree t has gaps"),
-        ("UPDATE folds SET kept = 2 WHERE tree_id = 't'", "the folded log of tree t is corrupt"),
-        ("UPDATE folds SET tree_id = 'x' WHERE tree_id = 't'", "the folded log of tree x is corrupt"),
+        ("DELETE FROM compactions WHERE tree_id = 't'", "the log of tree t has gaps"),
+        ("UPDATE compactions SET kept = 2 WHERE tree_id = 't'", "the compacted log of tree t is corrupt"),
+        ("UPDATE compactions SET tree_id = 'x' WHERE tree_id = 't'", "the compacted log of tree x is corrupt"),
         ("DELETE FROM events WHERE tree_id = 'd' AND seq = 5", "log of the dropped tree d has gaps"),
-        ("DELETE FROM folds WHERE tree_id = 'd'", "13 rows of events belong to no tree"),
-        ("DELETE FROM trees WHERE id = 't'", "1 rows of folds belong to no tree"),
+        ("DELETE FROM compactions WHERE tree_id = 'd'", "13 rows of events belong to no tree"),
+        ("DELETE FROM trees WHERE id = 't'", "1 rows of compactions belong to no tree"),
     ],
 )
 @pytest.mark.asyncio
-async def test_what_is_missing_from_a_folded_file_is_found(
+async def test_what_is_missing_from_a_compacted_file_is_found(
     file: Path, monkeypatch: pytest.MonkeyPatch, statement: str, told: str
 ) -> None:
-    """Folding must not make the check at start blind for lost rows."""
+    """Compacting must not make the check at start blind for lost rows."""
     monkeypatch.setattr(retire, "MAX_EVENTS", 10)
     storage = SqlStorage(str(file))
     await storage.open()
-    await storage.fold([part_of(await ended_tree(storage, "t"))])
+    await storage.compact([part_of(await ended_tree(storage, "t"))])
     await storage.drop([await ended_tree(storage, "d", count=10)])
     await storage.close()
     whole(file)
@@ -322,11 +325,11 @@ async def test_a_log_that_cannot_be_read_is_left_alone(file: Path, caplog: pytes
     foreign.execute("UPDATE events SET body = x'7b7d' WHERE tree_id = 'broken' AND seq = 2")
     foreign.close()
 
-    await storage.fold([part_of(broken)])
-    assert await storage.folded("broken") == 0
-    await storage.fold([part_of(broken), part_of(sound)])
+    await storage.compact([part_of(broken)])
+    assert await storage.compacted("broken") == 0
+    await storage.compact([part_of(broken), part_of(sound)])
 
-    assert [await storage.folded(name) for name in ("broken", "sound")] == [0, sound.version - 1]
+    assert [await storage.compacted(name) for name in ("broken", "sound")] == [0, sound.version - 1]
     assert "event 2 of tree broken is corrupt" in caplog.text
     await storage.close()
 
@@ -343,14 +346,14 @@ async def test_the_statements_find_their_rows_by_index(file: Path) -> None:
         *(
             str(statement.compile(dialect=DIALECT))
             for statement in (
-                *(retire.DELETE_EVENTS, retire.DELETE_LOGS, retire.DELETE_FOLDS, retire.DELETE_TASKS),
+                *(retire.DELETE_EVENTS, retire.DELETE_LOGS, retire.DELETE_COMPACTIONS, retire.DELETE_TASKS),
                 *(retire.DELETE_TREES, retire.DELETE_DOCUMENTS),
             )
         ),
     ]
     for text in texts:
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", ["0"] * text.count("?"))]
-        tables = ("trees", "tasks", "events", "documents", "folds")
+        tables = ("trees", "tasks", "events", "documents", "compactions")
         assert not [step for step in plan if step.removeprefix("SCAN ") in tables], (text, plan)
         assert not [step for step in plan if "TEMP B-TREE" in step and "trees" in text.split("WHERE")[0]], (text, plan)
     connection.close()

@@ -1,4 +1,4 @@
-"""Folds: how far the logs of ended trees are folded, and the way to find these trees."""
+"""Folds: how far the logs of ended trees are compacted, and the way to find these trees."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -70,7 +70,7 @@ def test_a_whole_database_has_no_problems(path: Path) -> None:
         ("UPDATE trees SET body = 'x'", ["The stored tree t is corrupt"]),
         ("DELETE FROM trees", ["3 rows of tasks belong to no tree", "2 rows of events belong to no tree"]),
         ("DROP TABLE documents", []),
-        ("DROP TABLE folds", []),
+        ("DROP TABLE compactions", []),
         ("DROP TABLE trees", []),  # what cannot be compared is not
     ],
 )

@@ -521,7 +521,7 @@ async def test_pages_of_a_log_end_early_where_they_are_large(storage: SqlStorage
 
 
 @pytest.mark.asyncio
-async def test_large_logs_are_folded_a_piece_at_a_time(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_logs_are_compacted_a_piece_at_a_time(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many bytes as that are in memory, however large the parts are."""
     heads = []
     for name in "abc":
@@ -534,9 +534,9 @@ async def test_large_logs_are_folded_a_piece_at_a_time(storage: SqlStorage, monk
         heads.append(head)
     monkeypatch.setattr(sql_module, "LOG_BYTES", 2_500)
 
-    await storage.fold([LogPart(head.id, 6, 0, 5) for head in heads])
+    await storage.compact([LogPart(head.id, 6, 0, 5) for head in heads])
 
-    assert [await storage.folded(name) for name in "abc"] == [5, 5, 5]
+    assert [await storage.compacted(name) for name in "abc"] == [5, 5, 5]
     for name in "abc":
         assert [each.seq for each in await storage.events(name)] == [2, 3, 4, 5, 6], "messages stay"
     assert examine(storage.path).problems == ()
@@ -628,8 +628,8 @@ def test_checksums_are_those_that_files_have_already() -> None:
     """A program that made them in another way would find every row of an old file corrupt."""
     document = Document(kind="note", id="n", owner="ann", tree_id="t", at=1.0, body=b"{}")
     assert codec.document_row(document)[-1] == crc32(b"{}", crc32(b'["note","n","ann","t",1.0]'))
-    assert retire.fold_row(retire.Fold("t", 5, 2))[-1] == crc32(b'["t",5,2,0]')
-    assert retire.fold_row(retire.Fold("t", 5, 2, is_dropped=True))[-1] == crc32(b'["t",5,2,1]')
+    assert retire.compaction_row(retire.Compaction("t", 5, 2))[-1] == crc32(b'["t",5,2,0]')
+    assert retire.compaction_row(retire.Compaction("t", 5, 2, is_dropped=True))[-1] == crc32(b'["t",5,2,1]')
     assert codec.head_bulk_row(TreeHead(id="t", created_at=1.0, updated_at=1.0, metadata={"a": 1})) == (
         "t",
         b'{"metadata":{"a":1}}',

@@ -1,8 +1,8 @@
 """What remains of a log that nobody follows any more. Pure.
 
-The rows of a tree at rest say how everything ended; its log says what was said and made on the way. Folding leaves out
-the steps in between, and puts the pieces of an artifact together. A task, its history, its artifacts and its errors are
-the same before and after.
+The rows of a tree at rest say how everything ended; its log says what was said and made on the way. Compaction leaves
+out the steps in between, and puts the pieces of an artifact together. A task, its history, its artifacts and its errors
+are the same before and after.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ KEPT = (
 )
 
 
-def fold(events: Sequence[Recorded]) -> list[Recorded]:
+def compact(events: Sequence[Recorded]) -> list[Recorded]:
     """What remains of these events of one tree, which follow each other.
 
     The pieces of an artifact take the place of the first one, so that artifacts keep their order; none goes past what

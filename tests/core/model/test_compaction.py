@@ -1,10 +1,10 @@
-"""Tests of core.model.fold: what remains of a log. That a task looks the same then is tested where tasks are told."""
+"""Tests of core.model.compaction: what remains of a log. That a task looks the same is tested where tasks are told."""
 
 from typing import Any, get_args
 
 from core.model import events as e
+from core.model.compaction import KEPT, compact
 from core.model.events import Event, Recorded
-from core.model.fold import KEPT, fold
 from core.model.task import Cause, TaskStatus
 
 
@@ -47,7 +47,7 @@ def test_steps_are_left_out_and_what_was_said_and_came_of_it_stays() -> None:
         e.TreeFinished("r", TaskStatus.COMPLETED),
     )
 
-    assert fold(events) == [events[1], events[5], events[7], events[9]]
+    assert compact(events) == [events[1], events[5], events[7], events[9]]
 
 
 def test_every_kind_of_end_stays() -> None:
@@ -61,7 +61,7 @@ def test_the_pieces_of_an_artifact_become_one() -> None:
         first, e.TaskProgressed("r", 1, 0.5), piece("2", name=""), piece("3", name="m", metadata={"b": 2}, last=True)
     )
 
-    (whole,) = fold(events)
+    (whole,) = compact(events)
 
     assert (whole.seq, whole.at) == (1, 1.0)
     assert whole.event == e.ArtifactAdded(
@@ -78,42 +78,42 @@ def test_the_pieces_of_an_artifact_become_one() -> None:
     )
 
 
-def test_what_is_folded_is_not_changed_by_folding_again() -> None:
-    events = fold(log(piece("1", append=False), piece("2"), e.TaskCompleted("r", 1)))
-    assert fold(events) == events
+def test_what_is_compacted_is_not_changed_by_compacting_again() -> None:
+    events = compact(log(piece("1", append=False), piece("2"), e.TaskCompleted("r", 1)))
+    assert compact(events) == events
 
 
-def test_pieces_that_go_on_with_what_was_folded_before_still_do() -> None:
-    (later,) = fold(log(piece("3"), piece("4")))
+def test_pieces_that_go_on_with_what_was_compacted_before_still_do() -> None:
+    (later,) = compact(log(piece("3"), piece("4")))
     assert isinstance(later.event, e.ArtifactAdded) and later.event.append
 
 
 def test_an_artifact_that_begins_anew_is_not_joined_to_the_one_before() -> None:
     events = log(piece("1", append=False), piece("2", append=False), piece("3"))
-    assert told(fold(events)) == [(1, "1"), (2, "23")]
+    assert told(compact(events)) == [(1, "1"), (2, "23")]
 
 
 def test_artifacts_of_two_nodes_are_kept_apart() -> None:
     events = log(piece("1"), piece("x", node="b"), piece("2"), piece("y", node="b"), piece("z", artifact_id="b"))
-    assert told(fold(events)) == [(1, "12"), (2, "xy"), (5, "z")]
+    assert told(compact(events)) == [(1, "12"), (2, "xy"), (5, "z")]
 
 
 def test_pieces_after_the_result_are_not_put_before_it() -> None:
     """The result takes the place of what its task gave under its own id."""
     events = log(piece("1", artifact_id="r"), piece("k"), e.TaskCompleted("r", 1), piece("2", artifact_id="r"))
-    assert told(fold([*events, *log(piece("l"))])) == [(1, "1"), (2, "kl"), (3, "TaskCompleted"), (4, "2")]
+    assert told(compact([*events, *log(piece("l"))])) == [(1, "1"), (2, "kl"), (3, "TaskCompleted"), (4, "2")]
 
 
 def test_no_piece_goes_past_what_was_said() -> None:
     """Whether output came after the last word decides whether the final status tells it."""
     events = log(piece("1", append=False), piece("2"), e.MessageSent("r", 1, {"parts": []}), piece("3"), piece("4"))
-    assert told(fold(events)) == [(1, "12"), (3, "MessageSent"), (4, "34")]
+    assert told(compact(events)) == [(1, "12"), (3, "MessageSent"), (4, "34")]
 
 
 def test_a_piece_of_nothing_is_left_out() -> None:
-    assert told(fold(log(piece("1"), piece("", append=False), piece("2")))) == [(1, "12")]
+    assert told(compact(log(piece("1"), piece("", append=False), piece("2")))) == [(1, "12")]
 
 
 def test_nothing_is_moved_past_an_artifact_that_takes_another_nodes_name() -> None:
     events = log(piece("1", node="b"), piece("2", artifact_id="b.a"), piece("3", node="b"), piece("4", node="b"))
-    assert told(fold(events)) == [(1, "1"), (2, "2"), (3, "34")]
+    assert told(compact(events)) == [(1, "1"), (2, "2"), (3, "34")]

@@ -1,4 +1,4 @@
-"""What callers see of a task whose log is folded: the same task, and never a silent gap."""
+"""What callers see of a task whose log is compacted: the same task, and never a silent gap."""
 
 import asyncio
 from itertools import pairwise
@@ -12,8 +12,8 @@ from a2a_server.edge.limits import Permit
 from a2a_server.views import snapshots, streams
 from a2a_server.views.translate import CONVERSATION, OUTPUT, snapshot
 from core.model import events as e
+from core.model.compaction import KEPT, compact
 from core.model.events import KINDS, Event, Recorded
-from core.model.fold import KEPT, fold
 from core.model.task import Cause, TaskStatus, TreeHead
 from core.run.feed import Feed
 from core.run.retention import Retention, RetentionTimes
@@ -33,9 +33,9 @@ from tests.a2a_server.views.test_streams import TREE, frames_of, rpc
 NODES = ("r", "b", "c")
 
 
-def keeper(call: Caller | RunningServer, *, fold_after: float | None = 0.0, drop_after: float | None = None) -> Any:
+def keeper(call: Caller | RunningServer, *, compact_after: float | None = 0.0, drop_after: float | None = None) -> Any:
     session = call.application.session
-    times = RetentionTimes(fold_after=fold_after, drop_after=drop_after)
+    times = RetentionTimes(compact_after=compact_after, drop_after=drop_after)
     return Retention(session.storage, session.feed, session.clock, times)
 
 
@@ -74,7 +74,7 @@ others = st.one_of(
     cuts=st.sets(st.integers(1, 30)),
 )
 def test_a_task_is_the_same_before_and_after(said: list[Event], status: TaskStatus, cuts: set[int]) -> None:
-    """Of the root and of every node, whatever was said, and however the log was cut for folding."""
+    """Of the root and of every node, whatever was said, and however the log was cut for compacting."""
     ends = [e.TaskCompleted(node, 1, "end") for node in NODES]
     log = [
         Recorded(tree_id="r", seq=n, at=float(n), name="x", tree_status=status, event=event)
@@ -82,12 +82,12 @@ def test_a_task_is_the_same_before_and_after(said: list[Event], status: TaskStat
     ]
     head = TreeHead(id="r", version=len(log), status=status, run=1, created_at=0.0, updated_at=float(len(log)))
     places = [0, *sorted(cut for cut in cuts if cut < len(log) - 1), len(log) - 1]
-    folded = [each for a, b in pairwise(places) for each in fold(log[a:b])] + log[-1:]
+    compacted = [each for a, b in pairwise(places) for each in compact(log[a:b])] + log[-1:]
 
     for node in NODES:
         before, after = (
             snapshot(head, node, [each for each in events if node == "r" or each.task_id == node])
-            for events in (log, folded)
+            for events in (log, compacted)
         )
         assert after == before
 
@@ -118,7 +118,7 @@ async def test_get_and_list_show_the_same_task_before_and_after() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_reader_who_resumes_in_what_is_folded_gets_the_task_and_the_end() -> None:
+async def test_a_reader_who_resumes_in_what_is_compacted_gets_the_task_and_the_end() -> None:
     async with calling() as call:
         task_id = (await call.send("chunks"))["id"]
         version = (await call.session.storage.head(task_id)).version
@@ -157,7 +157,7 @@ FOLLOWED: dict[str, tuple[str, str, dict[str, str]]] = {
 @pytest.mark.parametrize("is_long", [False, True], ids=["short log", "long log"])
 @pytest.mark.parametrize("how", FOLLOWED)
 @pytest.mark.asyncio
-async def test_a_node_says_where_it_is_also_in_place_of_what_is_folded(
+async def test_a_node_says_where_it_is_also_in_place_of_what_is_compacted(
     how: str, is_long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One below the root, and one below another node."""
@@ -192,7 +192,7 @@ async def test_a_reader_of_a_tree_that_runs_again_gets_the_task_and_what_follows
         call.lab.released["x"].set()
         await call("tasks.execute", {"task_id": tree_id, "wait": True})
         await keeper(call).round()
-        folded = await call.session.storage.folded(tree_id)
+        compacted = await call.session.storage.compacted(tree_id)
         call.lab.released["x"].clear()
         call.lab.started["x"].clear()
 
@@ -205,9 +205,9 @@ async def test_a_reader_of_a_tree_that_runs_again_gets_the_task_and_what_follows
             call.lab.released["x"].set()
 
     shown = [(frame.data["type"], frame.seq) for frame in frames if "type" in frame.data]
-    assert shown[0] == ("folded", folded)
+    assert shown[0] == ("compacted", compacted)
     assert [kind for kind, _ in shown[1:]] == ["final", "task_start", "task_completed", "final", "stream_end"]
-    assert all(seq > folded for _, seq in shown[1:-1])
+    assert all(seq > compacted for _, seq in shown[1:-1])
 
 
 @pytest.mark.asyncio
@@ -219,28 +219,32 @@ async def test_an_event_source_is_told_where_the_log_begins_now() -> None:
         before = frames_of((await client.get(path)).text)
         await keeper(server).round()
 
-        folded, *rest = frames_of((await client.get(path)).text)
+        compacted, *rest = frames_of((await client.get(path)).text)
 
-        assert (folded.data["type"], folded.data["status"], folded.seq) == ("folded", "completed", folded.data["seq"])
+        assert (compacted.data["type"], compacted.data["status"], compacted.seq) == (
+            "compacted",
+            "completed",
+            compacted.data["seq"],
+        )
         assert rest == before[-2:], "the end of the tree, and of the stream"
         child = tree["children"][0]["id"]
         told = [frame.data["type"] for frame in frames_of((await client.get(f"/tasks/{child}/events")).text)]
-        assert told == ["folded", "final", "stream_end"]
+        assert told == ["compacted", "final", "stream_end"]
 
 
 @pytest.mark.asyncio
-async def test_a_listing_of_events_begins_with_what_is_folded() -> None:
+async def test_a_listing_of_events_begins_with_what_is_compacted() -> None:
     async with calling() as call:
         tree_id = await call.tree({"name": "steps"})
         await call("tasks.execute", {"task_id": tree_id, "wait": True})
         before = await call("tasks.events", {"task_id": tree_id})
         await keeper(call).round()
 
-        folded, final = await call("tasks.events", {"task_id": tree_id})
+        compacted, final = await call("tasks.events", {"task_id": tree_id})
 
-        assert (folded["type"], final) == ("folded", before[-1])
-        assert await call("tasks.events", {"task_id": tree_id, "after": folded["seq"]}) == [final]
-        assert await call("tasks.events", {"task_id": tree_id, "limit": 1}) == [folded]
+        assert (compacted["type"], final) == ("compacted", before[-1])
+        assert await call("tasks.events", {"task_id": tree_id, "after": compacted["seq"]}) == [final]
+        assert await call("tasks.events", {"task_id": tree_id, "limit": 1}) == [compacted]
 
 
 async def slow_pages(call: Caller, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -250,7 +254,7 @@ async def slow_pages(call: Caller, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.asyncio
-async def test_a_log_that_is_folded_while_somebody_reads_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_is_compacted_while_somebody_reads_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async with calling() as call:
         task_id = await slow_pages(call, monkeypatch)
         task = await call("GetTask", {"id": task_id})
@@ -277,7 +281,7 @@ async def test_a_task_that_is_removed_while_somebody_reads_it_is_an_error(monkey
 
 
 @pytest.mark.asyncio
-async def test_a_task_that_is_removed_after_its_log_was_folded_under_a_reader_is_an_error(
+async def test_a_task_that_is_removed_after_its_log_was_compacted_under_a_reader_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with calling() as call:
@@ -302,7 +306,7 @@ async def test_a_task_that_is_removed_after_its_log_was_folded_under_a_reader_is
 
 @pytest.mark.asyncio
 async def test_a_snapshot_of_a_long_log_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folding between the look at a log and its reading would show the pieces twice, or not at all."""
+    """Compacting between the look at a log and its reading would show the pieces twice, or not at all."""
     async with calling() as call:
         task_id = (await call.send("chunks"))["id"]
         task = await call("GetTask", {"id": task_id})
@@ -324,7 +328,7 @@ async def test_a_snapshot_of_a_long_log_is_of_one_moment(monkeypatch: pytest.Mon
 
 
 @pytest.mark.asyncio
-async def test_who_waits_for_a_node_that_has_ended_and_is_folded_waits_no_more() -> None:
+async def test_who_waits_for_a_node_that_has_ended_and_is_compacted_waits_no_more() -> None:
     async with calling() as call:
         task_id = (await call.send("chunks"))["id"]
         await keeper(call).round()
@@ -341,7 +345,7 @@ async def test_who_waits_for_a_node_that_has_ended_and_is_folded_waits_no_more()
 
 @pytest.mark.asyncio
 async def test_a_server_removes_what_is_too_old_and_keeps_what_is_not_delivered() -> None:
-    async with calling(fold_after=0.5, delete_after=1.0, idempotency_keep=1.0) as call:
+    async with calling(compact_after=0.5, delete_after=1.0, idempotency_keep=1.0) as call:
         removed, kept = asyncio.Event(), []
 
         class Told(Feed):
@@ -359,26 +363,26 @@ async def test_a_server_removes_what_is_too_old_and_keeps_what_is_not_delivered(
 
 @pytest.mark.asyncio
 async def test_a_server_that_keeps_everything_has_no_such_work() -> None:
-    async with calling(fold_after=0.0, delete_after=0.0) as call:
+    async with calling(compact_after=0.0, delete_after=0.0) as call:
         assert call.application.retention._run is None
 
 
 @pytest.mark.asyncio
-async def test_what_waits_for_its_delivery_is_neither_folded_nor_removed(
+async def test_what_waits_for_its_delivery_is_neither_compacted_nor_removed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Until it is delivered or given up; a dead letter of a folded event says so."""
+    """Until it is delivered or given up; a dead letter of a compacted event says so."""
     async with calling(push_retry_initial=60.0, egress_allow=("127.0.0.1",)) as call:
         hook = {"url": "http://127.0.0.1:9/", "id": "h"}
         given = message("echo") | {"configuration": {"taskPushNotificationConfig": hook}}
         task_id = (await call("SendMessage", given, principal=somebody("ann")))["task"]["id"]
         retention = call.application.retention
-        times = RetentionTimes(fold_after=0.0, drop_after=0.0)
+        times = RetentionTimes(compact_after=0.0, drop_after=0.0)
         retention._times = times
 
         assert await retention.round() == (0, 0)
 
         config = {"taskId": task_id, "id": "h"}
         await call("DeleteTaskPushNotificationConfig", config, principal=somebody("ann"))
-        retention._times = RetentionTimes(fold_after=0.0, drop_after=None)
+        retention._times = RetentionTimes(compact_after=0.0, drop_after=None)
         assert await retention.round() == (1, 0)
