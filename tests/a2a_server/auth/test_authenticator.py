@@ -1,5 +1,6 @@
 """What a request's headers prove; and that everything that proves nothing looks the same."""
 
+import asyncio
 import dataclasses
 import logging
 from pathlib import Path
@@ -11,7 +12,7 @@ from starlette.datastructures import Headers
 
 from a2a_server.auth.apikeys import ApiKeys, Grant
 from a2a_server.auth.authenticator import CHALLENGE, INVALID_TOKEN, Authenticator, make_authenticator
-from a2a_server.auth.jwks import PublicKeys
+from a2a_server.auth.jwks import FRESH, PublicKeys
 from a2a_server.auth.jwt import JwtVerifier
 from a2a_server.auth.principal import NOBODY
 from a2a_server.protocol.errors import Overloaded, Unauthenticated
@@ -136,9 +137,35 @@ async def test_a_storage_that_cannot_be_read_is_no_fault_of_the_caller() -> None
 
 @pytest.mark.asyncio
 async def test_closing_ends_what_goes_on_beside_requests() -> None:
-    for kinds in ((), ("keys", "jwt")):
-        authenticator, _ = await make(*kinds)
+    """A reading of keys that went on would hold the loop of a server that has ended."""
+    time, hangs = [0.0], asyncio.Event()
+
+    async def slow() -> bytes:
+        if time[0]:
+            hangs.set()
+            await asyncio.Event().wait()
+        return jwks(RSA)
+
+    authenticator = Authenticator(tokens=JwtVerifier(SETTINGS, PublicKeys(slow, lambda: time[0]), SetClock()))
+    before = asyncio.all_tasks()
+    for time[0] in (0.0, FRESH + 1):
+        await authenticator.principal(headers(("Authorization", f"Bearer {token()}")), "")
+    await hangs.wait()
+    assert len(asyncio.all_tasks() - before) == 1
+
+    await authenticator.close()
+    await authenticator.close()
+
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.asyncio
+async def test_without_tokens_there_is_nothing_to_close() -> None:
+    for kinds in ((), ("keys",)):
+        authenticator, key = await make(*kinds)
         await authenticator.close()
+        if kinds:
+            assert (await authenticator.principal(headers(("X-API-Key", key)), "")).id == "bob"
 
 
 @pytest.mark.asyncio

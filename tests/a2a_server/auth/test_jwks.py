@@ -145,10 +145,15 @@ async def test_closing_stops_what_is_being_read() -> None:
     await keys.find("rsa", "RS256")
     issuer.time = FRESH + 1
     issuer.may_answer.clear()
+    before = asyncio.all_tasks()
     await keys.find("rsa", "RS256")
+    await turns()
+    assert issuer.reads == 2 and len(asyncio.all_tasks() - before) == 1
 
     await keys.close()
     await keys.close()
+
+    assert asyncio.all_tasks() == before
 
 
 @pytest.mark.asyncio

@@ -602,9 +602,11 @@ async def test_a_caller_that_goes_away_changes_nothing_of_what_is_written(storag
 
 @pytest.mark.asyncio
 async def test_a_flush_hastens_what_was_appended_and_is_nothing_once_closed(storage: Storage) -> None:
-    first = storage.append(created("t"))
+    tree = created("t")
+    first = storage.append(tree)
     storage.flush()
     await first
+    assert await storage.load("t") == (tree.head, list(tree.tasks))
     await storage.close()
     storage.flush()
 
