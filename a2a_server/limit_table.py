@@ -301,7 +301,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
            "core/run/test_runner.py::test_a_task_that_takes_five_processes_down_is_poison"),
     _fixed(_RUNNING, "transaction", base.TRANSACTION_ROWS,
            "rows that several writes have in one transaction, in which callers take turns", "", WAITS,
-           "core/storage/sqlite/test_writer.py::"
+           "core/storage/sqlite/test_writer_thread.py::"
            "test_behind_one_callers_large_trees_another_callers_write_waits_for_one_of_them"),
 
     _fixed(_LISTS, "lists", turns.MOST_LISTS, "lists and whole trees read at the same time", "", WAITS, _IN_TURN),

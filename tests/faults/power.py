@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from core.storage.sqlite.commit_marker import witness_path
-from core.storage.sqlite.writer import Writer
+from core.storage.sqlite.writer_thread import WriterThread
 
 SECTOR = 512
 VFS = "power"
@@ -150,7 +150,7 @@ class PowerVfs(apsw.VFS):
         self._disk.files.pop(Path(filename).name, None)
 
 
-class PoweredWriter(Writer):
+class PoweredWriter(WriterThread):
     """The real writer over that disk. What it acknowledges is noted before anybody hears of it."""
 
     def __init__(self, path: Path, disk: Disk, exit_process: Callable[[int], None] = os._exit) -> None:

@@ -28,10 +28,10 @@ from core.run.feed import Feed
 from core.run.orchestrator import Orchestrator
 from core.storage.base import Append
 from core.storage.sqlite import migrate as migrate_module
-from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite import writer_thread as writer_module
 from core.storage.sqlite.commit_marker import CommitMarker
 from core.storage.sqlite.lock import DatabaseLock
-from core.storage.sqlite.writer import Writer
+from core.storage.sqlite.writer_thread import WriterThread
 
 VARIABLE = "SABOTAGE"
 SLOW_DISK = 0.3  # seconds: on a busy machine a client needs as long to hear what it is told
@@ -74,12 +74,12 @@ def wrap(owner: Any, name: str, before: Callable[..., None] | None, after: Calla
 
 
 def before_a_commit(passed: Passages) -> None:
-    wrap(Writer, "_commit", lambda *_: passed())
+    wrap(WriterThread, "_commit", lambda *_: passed())
 
 
 def after_a_commit(passed: Passages) -> None:
     """Durable, and nobody has been told."""
-    wrap(Writer, "_commit", None, lambda *_: passed())
+    wrap(WriterThread, "_commit", None, lambda *_: passed())
 
 
 def between_a_commit_and_its_note(passed: Passages) -> None:
@@ -88,7 +88,7 @@ def between_a_commit_and_its_note(passed: Passages) -> None:
 
 def in_a_checkpoint(passed: Passages) -> None:
     writer_module.CHECKPOINT_PAGES = 50
-    wrap(Writer, "_checkpoint", lambda *_: passed(threading.Timer(0.0005, die).start))
+    wrap(WriterThread, "_checkpoint", lambda *_: passed(threading.Timer(0.0005, die).start))
 
 
 def after_an_effect(passed: Passages) -> None:
@@ -136,17 +136,17 @@ def in_the_outbox(passed: Passages) -> None:
 
 def acknowledge_early() -> None:
     """Callers are told before the COMMIT, and the disk is slow."""
-    original = Writer._write
+    original = WriterThread._write
 
-    def write(self: Writer, items: list[Any]) -> list[Any]:
+    def write(self: WriterThread, items: list[Any]) -> list[Any]:
         if not all(isinstance(item.work, Append) for item in items):
             return original(self, items)
-        self._call(self._settle, [(item.future, None, None) for item in items], self._failures)
+        self._answer([(item.future, None, None) for item in items])
         threading.Event().wait(SLOW_DISK)
         original(self, items)
         return []
 
-    Writer._write = write  # type: ignore[method-assign]
+    WriterThread._write = write  # type: ignore[method-assign]
 
 
 def forget_deadlines() -> None:

@@ -15,10 +15,11 @@ import apsw
 import pytest
 
 from core.model.errors import StorageUnavailable
-from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite import writer_thread as writer_module
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.sqlite.writer import EXIT_CODE
+from core.storage.sqlite.write_queue import WriteQueue
+from core.storage.sqlite.writer_thread import EXIT_CODE
 from tests.acceptance.process import ServerProcess
 from tests.core.storage.samples import created
 from tests.faults.power import Cut, Disk, PoweredWriter, PowerVfs
@@ -59,7 +60,7 @@ class Hasty(PoweredWriter):
         return [(future, None, None) for future, _, _ in super()._failed_batch(items, message)]
 
 
-async def write(writer: PoweredWriter, name: str, count: int) -> tuple[list[str], list[BaseException]]:
+async def write(writer: WriteQueue, name: str, count: int) -> tuple[list[str], list[BaseException]]:
     """Which of so many new trees were acknowledged, and how the others failed."""
     ids = [f"{name}.{n}" for n in range(count)]
     answers = await asyncio.gather(*[writer.submit(created(each)) for each in ids], return_exceptions=True)
@@ -90,7 +91,7 @@ async def troubled(
     migrate(path)
     disk = Failing()
     vfs = PowerVfs(disk)
-    writer = kind(path, disk)
+    writer = WriteQueue(kind(path, disk))
     await writer.start()
     acknowledged: set[str] = set()
     failures, slowest = 0, 0.0
@@ -161,7 +162,7 @@ async def until_the_end(folder: Path, chance: random.Random) -> tuple[set[str], 
         loop.call_soon_threadsafe(ended.set_result, code)
         raise SystemExit  # the writer's thread goes no further, as in a process that has ended
 
-    writer = PoweredWriter(path, disk, end)
+    writer = WriteQueue(PoweredWriter(path, disk, end))
     await writer.start()
     acknowledged: set[str] = set()
     disk.harm("sync", apsw.SQLITE_IOERR_FSYNC, spared=chance.randrange(20))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite import writer_thread as writer_module
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.sql import SqlStorage
+from core.storage.sqlite.write_queue import WriteQueue
 from tests.core.storage.samples import created, finished, started
 from tests.faults.power import Cut, Disk, PoweredWriter, PowerVfs
 from tests.faults.report import report
@@ -23,7 +24,7 @@ async def work(path: Path, disk: Disk) -> None:
     """Trees are created, started and finished, a few at a time, over several checkpoints."""
     migrate(path)
     vfs = PowerVfs(disk)
-    writer = PoweredWriter(path, disk)
+    writer = WriteQueue(PoweredWriter(path, disk))
     await writer.start()
     for n in range(TREES):
         tree = created(f"tree {n}", 1 + n % 4)

@@ -20,7 +20,7 @@ from core.storage.base import LIST_SECONDS, LOG_BYTES, READS_PER_CALLER
 from core.storage.queries import Bound
 from core.storage.sqlite.connections import SharedConnections
 from core.storage.sqlite.uri import read_only
-from core.storage.sqlite.writer import CLOSED
+from core.storage.sqlite.write_queue import CLOSED
 
 Value = TypeVar("Value")
 Row = Sequence[Any]

@@ -52,7 +52,8 @@ from core.storage.sqlite.integrity import require_commits, require_whole
 from core.storage.sqlite.lock import DatabaseLock
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.reader import Reader, Row
-from core.storage.sqlite.writer import CLOSED, Writer
+from core.storage.sqlite.write_queue import CLOSED, WriteQueue
+from core.storage.sqlite.writer_thread import WriterThread
 
 # Where the JSON stands in the rows that codec reads.
 LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop
@@ -113,13 +114,13 @@ class SqlStorage:
         self.inspection = Inspection(self.path)
         self._abandoning = threading.Lock()
         self._process = 0  # that opened it
-        self._writer: Writer | None = None
+        self._writer: WriteQueue | None = None
         self._reader: Reader | None = None
 
     async def open(self) -> None:
         self._lock.acquire()
         self._process = os.getpid()
-        writer = Writer(self.path, exit_process=self._exit_process, guard=self._guard)
+        writer = WriteQueue(WriterThread(self.path, exit_process=self._exit_process, guard=self._guard))
         reader = Reader(self.path)
         try:
             is_checked = await asyncio.to_thread(_prepare, self.path)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import DatabaseLost, DiskReserved, StorageUnavailable
-from core.storage.sqlite import writer as writer_module
+from core.storage.sqlite import writer_thread as writer_module
 from core.storage.sqlite.guard import COPIES, SMALL, Guard
 from core.storage.sqlite.migrate import migrate
-from core.storage.sqlite.writer import Writer
+from core.storage.sqlite.write_queue import WriteQueue
+from core.storage.sqlite.writer_thread import WriterThread
 from tests.core.storage.samples import created, started
 
 RESERVE = 1_000_000
@@ -85,7 +86,7 @@ async def test_on_a_nearly_full_disk_work_ends_and_is_deleted_but_none_begins(tm
     path = tmp_path / "tasks.db"
     migrate(path)
     disk = Disk(2 * RESERVE)
-    writer = Writer(path, guard=disk.guard(path))
+    writer = WriteQueue(WriterThread(path, guard=disk.guard(path)))
     await writer.start()
     first = created("a")
     await writer.submit(first)
@@ -124,7 +125,7 @@ async def test_after_a_failed_write_one_is_tried_until_it_succeeds(
         _was_refused = False
 
     guard = Watched(path)
-    writer = Writer(path, guard=guard)
+    writer = WriteQueue(WriterThread(path, guard=guard))
     await writer.start()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

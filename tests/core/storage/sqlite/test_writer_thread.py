@@ -1,4 +1,4 @@
-"""Group commit, faults of the disk, and the order of writes (`core.storage.sqlite.writer`)."""
+"""Group commit, faults of the disk, and the order of writes (`core.storage.sqlite.write_queue` and `writer_thread`)."""
 
 import asyncio
 import gc
@@ -20,10 +20,11 @@ from sqlalchemy.dialects.sqlite import insert
 from core.model.errors import StorageError, StorageUnavailable, VersionConflict
 from core.storage import statements, tables
 from core.storage.base import Append, TaskQuery
-from core.storage.sqlite import writer, writes
+from core.storage.sqlite import write_queue, writer_thread, writes
 from core.storage.sqlite.commit_marker import Note, noted_commit
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.sqlite.writer import Writer
+from core.storage.sqlite.write_queue import WriteQueue
+from core.storage.sqlite.writer_thread import WriterThread
 from tests.core.storage.samples import created, finished, make_tasks, started
 
 
@@ -238,7 +239,7 @@ async def test_a_job_that_breaks_a_constraint_is_a_conflict_of_no_tree(storage: 
 
 @pytest.mark.asyncio
 async def test_a_full_queue_refuses_at_once(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "MAX_WAITING", 2)
+    monkeypatch.setattr(write_queue, "MAX_WAITING", 2)
     waiting = [storage.append(created(name)) for name in "ab"]
 
     with pytest.raises(StorageUnavailable, match="behind"):
@@ -252,7 +253,7 @@ async def test_a_full_queue_refuses_at_once(storage: SqlStorage, monkeypatch: py
 async def test_drafts_and_deletes_wait_for_room_instead_of_failing(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "MAX_WAITING", 4)
+    monkeypatch.setattr(write_queue, "MAX_WAITING", 4)
     drafts = [replace(make_tasks(f"d{n}", 1)[0], tree_id="") for n in range(30)]
 
     await asyncio.gather(*[storage.put_draft(draft) for draft in drafts])
@@ -263,7 +264,7 @@ async def test_drafts_and_deletes_wait_for_room_instead_of_failing(
 
 @pytest.mark.asyncio
 async def test_an_append_finds_room_while_drafts_wait(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "MAX_WAITING", 4)
+    monkeypatch.setattr(write_queue, "MAX_WAITING", 4)
     drafts = [replace(make_tasks(f"d{n}", 1)[0], tree_id="") for n in range(30)]
     putting = [asyncio.ensure_future(storage.put_draft(draft)) for draft in drafts]
     await asyncio.sleep(0)  # all of them have asked
@@ -277,7 +278,7 @@ async def test_an_append_finds_room_while_drafts_wait(storage: SqlStorage, monke
 
 @pytest.mark.asyncio
 async def test_close_writes_the_drafts_that_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "MAX_WAITING", 4)
+    monkeypatch.setattr(write_queue, "MAX_WAITING", 4)
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     await storage.open()
     drafts = [replace(make_tasks(f"d{n}", 1)[0], tree_id="") for n in range(30)]
@@ -371,7 +372,7 @@ def test_an_io_error_of_a_commit_ends_the_process(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     done = subprocess.run([sys.executable, "-c", FULL_FILE_SYSTEM, str(path)], capture_output=True, timeout=60)
 
-    assert done.returncode == writer.EXIT_CODE, done.stderr
+    assert done.returncode == writer_thread.EXIT_CODE, done.stderr
     assert b"SQLITE_IOERR" in done.stderr
 
 
@@ -379,7 +380,7 @@ def test_an_io_error_of_a_commit_ends_the_process(tmp_path: Path) -> None:
 async def test_the_log_is_moved_into_the_database_while_writing_and_emptied_at_the_end(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(writer_thread, "CHECKPOINT_PAGES", 50)
     seen = await traced(storage)
     log = storage.path.with_name(storage.path.name + "-wal")
 
@@ -397,8 +398,8 @@ async def test_a_long_log_begins_anew_although_reads_overlap(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is always a reader while something is written; only a checkpoint that waits for readers sees one end."""
-    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
-    monkeypatch.setattr(writer, "LONG_LOG", 100)
+    monkeypatch.setattr(writer_thread, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(writer_thread, "LONG_LOG", 100)
     readers: list[sqlite3.Connection] = []
 
     def reading() -> sqlite3.Connection:
@@ -432,7 +433,7 @@ async def test_a_long_log_begins_anew_although_reads_overlap(
 async def test_many_small_writes_have_the_log_moved_as_a_large_one_does(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, are_jobs: bool
 ) -> None:
-    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(writer_thread, "CHECKPOINT_PAGES", 50)
     seen = await traced(storage)
 
     for n in range(12):
@@ -482,7 +483,7 @@ async def test_a_writer_with_nothing_to_do_sleeps_without_end(tmp_path: Path, mo
 
     emptied = observed_checkpoints(monkeypatch)
     monkeypatch.setattr(queue, "SimpleQueue", Recording)
-    idle = Writer(tmp_path / "tasks.db")
+    idle = WriteQueue(WriterThread(tmp_path / "tasks.db"))
     await idle.start()
     await idle.submit(lambda connection: None)
     async with asyncio.timeout(10):
@@ -495,15 +496,15 @@ async def test_a_writer_with_nothing_to_do_sleeps_without_end(tmp_path: Path, mo
 def observed_checkpoints(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set at every checkpoint; and the writer is idle soon."""
     done, loop = asyncio.Event(), asyncio.get_running_loop()
-    checkpoint = Writer._checkpoint
+    checkpoint = WriterThread._checkpoint
 
-    def observed(self: Writer, mode: str) -> int:
+    def observed(self: WriterThread, mode: str) -> int:
         pages = checkpoint(self, mode)
         loop.call_soon_threadsafe(done.set)
         return pages
 
-    monkeypatch.setattr(writer, "IDLE_SECONDS", 0.01)
-    monkeypatch.setattr(Writer, "_checkpoint", observed)
+    monkeypatch.setattr(writer_thread, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(WriterThread, "_checkpoint", observed)
     return done
 
 
@@ -516,7 +517,7 @@ async def test_the_log_is_emptied_when_nothing_is_written(storage: SqlStorage, m
         await emptied.wait()
 
     assert storage.path.with_name(storage.path.name + "-wal").stat().st_size == 0
-    assert storage._writer is not None and storage._writer._log_pages == 0, "it is not emptied again"
+    assert storage._writer is not None and storage._writer._thread._log_pages == 0, "it is not emptied again"
     assert await storage.head("t") is not None
 
 
@@ -586,7 +587,7 @@ async def test_a_run_to_its_end_forgets_the_tree(storage: SqlStorage) -> None:
     assert storage._writer is not None
     for append, live in ((first, 0), (run, 1), (finished(run.head), 0)):
         await storage.append(append)
-        assert len(storage._writer._stored) == live
+        assert len(storage._writer._thread._stored) == live
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 255, 256, 257, 1000])
@@ -619,8 +620,8 @@ def test_a_statement_over_large_rows_has_few_of_them(size: int, most: int) -> No
 @pytest.mark.parametrize(
     ("code", "exits"),
     [
-        (sqlite3.SQLITE_IOERR_FSYNC, [writer.EXIT_CODE]),
-        (sqlite3.SQLITE_IOERR_WRITE, [writer.EXIT_CODE]),
+        (sqlite3.SQLITE_IOERR_FSYNC, [writer_thread.EXIT_CODE]),
+        (sqlite3.SQLITE_IOERR_WRITE, [writer_thread.EXIT_CODE]),
         (sqlite3.SQLITE_FULL, []),
     ],
 )
@@ -666,8 +667,8 @@ async def test_a_commit_that_fails_without_a_code_fails_its_batch_alone(tmp_path
 @pytest.mark.parametrize(
     ("code", "exits"),
     [
-        (sqlite3.SQLITE_IOERR_FSYNC, [writer.EXIT_CODE]),
-        (sqlite3.SQLITE_IOERR_DIR_FSYNC, [writer.EXIT_CODE]),
+        (sqlite3.SQLITE_IOERR_FSYNC, [writer_thread.EXIT_CODE]),
+        (sqlite3.SQLITE_IOERR_DIR_FSYNC, [writer_thread.EXIT_CODE]),
         (sqlite3.SQLITE_IOERR_READ, []),
         (sqlite3.SQLITE_FULL, []),
     ],
@@ -699,7 +700,7 @@ async def test_a_checkpoint_that_could_not_be_synced_ends_the_process_and_anothe
 async def test_a_writer_that_breaks_off_ends_the_process_for_nobody_would_be_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(self: Writer) -> None:
+    def broken(self: WriterThread) -> None:
         raise ZeroDivisionError
 
     ended: list[int] = []
@@ -707,13 +708,13 @@ async def test_a_writer_that_breaks_off_ends_the_process_for_nobody_would_be_ans
     storage = SqlStorage(str(tmp_path / "tasks.db"), exit_process=ended.append)
     await storage.open()
     (thread,) = set(writers()) - set(before)
-    monkeypatch.setattr(Writer, "_checkpoint_if_due", broken)
+    monkeypatch.setattr(WriterThread, "_checkpoint_if_due", broken)
     await storage.append(created("t"))
 
     await asyncio.wait_for(storage.close(), 10)
     await asyncio.to_thread(thread.join, 10)
 
-    assert ended == [writer.EXIT_CODE]
+    assert ended == [writer_thread.EXIT_CODE]
     assert f"the writer of {storage.path} has broken off; ending the process" in caplog.messages
     assert "ZeroDivisionError" in caplog.text
 
@@ -735,7 +736,7 @@ async def test_a_reader_that_keeps_the_log_from_being_emptied_is_told_in_the_log
     read = frames(storage)
     await storage.append(created("u", 50))
     written = frames(storage)
-    monkeypatch.setattr(writer, "ALARM_PAGES", 1)
+    monkeypatch.setattr(writer_thread, "ALARM_PAGES", 1)
 
     await storage.close()
     foreign.close()
@@ -748,8 +749,8 @@ async def test_a_reader_that_keeps_the_log_from_being_emptied_is_told_in_the_log
 async def test_a_log_that_was_moved_whole_alarms_nobody(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writer, "ALARM_PAGES", 1)
-    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 10)
+    monkeypatch.setattr(writer_thread, "ALARM_PAGES", 1)
+    monkeypatch.setattr(writer_thread, "CHECKPOINT_PAGES", 10)
     await storage.append(created("t", 50))
     await storage.append(created("u"))
     await storage.close()
@@ -762,7 +763,7 @@ async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(
 ) -> None:
     path = tmp_path / "text.db"
     path.write_text("not a database, although it is long enough for one" * 100)
-    started_badly = Writer(path)
+    started_badly = WriteQueue(WriterThread(path))
     with pytest.raises(StorageError, match=r"text\.db cannot be opened: file is not a database"):
         await started_badly.start()
     with pytest.raises(StorageUnavailable, match="closed"):
@@ -776,7 +777,7 @@ async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(
 
 @pytest.mark.asyncio
 async def test_a_file_that_cannot_be_made_ends_the_writer_with_its_reason(tmp_path: Path) -> None:
-    started_badly = Writer(tmp_path / "no such folder" / "tasks.db")
+    started_badly = WriteQueue(WriterThread(tmp_path / "no such folder" / "tasks.db"))
     with pytest.raises(StorageError, match=r"tasks\.db cannot be opened: unable to open database file"):
         await started_badly.start()
 
@@ -784,7 +785,7 @@ async def test_a_file_that_cannot_be_made_ends_the_writer_with_its_reason(tmp_pa
 @pytest.mark.asyncio
 async def test_a_start_that_is_broken_off_leaves_no_thread(tmp_path: Path) -> None:
     before = writers()
-    begun = Writer(tmp_path / "tasks.db")
+    begun = WriteQueue(WriterThread(tmp_path / "tasks.db"))
     starting = asyncio.ensure_future(begun.start())
     await asyncio.sleep(0)
     (thread,) = set(writers()) - set(before)
@@ -803,7 +804,7 @@ def test_a_loop_that_was_closed_before_its_storage_is_told_in_the_log(
     before = writers()
 
     async def leave() -> None:
-        left = Writer(tmp_path / "tasks.db")
+        left = WriteQueue(WriterThread(tmp_path / "tasks.db"))
         await left.start()
         left.submit(lambda connection: released.wait(10) and None)
         closing = asyncio.ensure_future(left.close())
@@ -860,7 +861,7 @@ async def test_writes_of_many_turns_share_a_commit_while_each_turn_brings_more(
         if n < 20:
             loop.call_soon(later, n + 1)
 
-    monkeypatch.setattr(writer, "GATHERED", 60.0)
+    monkeypatch.setattr(write_queue, "GATHERED", 60.0)
     writes = [storage.append(created("a")), storage.append(created("b"))]
     later(0)
     await asyncio.gather(*writes)
@@ -869,7 +870,7 @@ async def test_writes_of_many_turns_share_a_commit_while_each_turn_brings_more(
     assert seen.count("COMMIT") == 1
 
     seen.clear()
-    monkeypatch.setattr(writer, "GATHERED", 0.0)
+    monkeypatch.setattr(write_queue, "GATHERED", 0.0)
     writes = [storage.append(created("c")), storage.append(created("d"))]
     later(100)
     await asyncio.gather(*writes)
@@ -963,7 +964,7 @@ async def test_what_was_decided_before_a_failure_was_known_fails_also_while_othe
     assert [type(result) for result in results] == [VersionConflict, *[type(None)] * 8, VersionConflict]
     assert sum("SAVEPOINT" in sql for sql in seen) <= 4  # two for each batch with one of the guilty tree
     await storage.append(on_top)
-    assert storage._writer is not None and not storage._writer._failed
+    assert storage._writer is not None and not storage._writer._thread._failed
 
 
 def test_a_storage_that_is_not_open_has_nothing_to_flush(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The single writer of a SQLite database: one thread with the only writing connection, and group commit.
 
-Whatever waits goes into one transaction, and futures resolve after its COMMIT. Where that is more than a transaction
-of about 50 ms takes, owners take turns (`backlog`). A batch in which something is refused is rolled back and written
-again item by item, each in a savepoint: only the guilty fail.
+The event loop (`write_queue`) touches nothing of it: writes come through the inbox, and answers go by
+`call_soon_threadsafe`. Whatever waits goes into one transaction, and futures resolve after its COMMIT. Where that is
+more than a transaction of about 50 ms takes, owners take turns (`backlog`). A batch in which something is refused is
+rolled back and written again item by item, each in a savepoint: only the guilty fail.
 """
 
 import asyncio
@@ -11,10 +12,10 @@ import os
 import queue
 import sqlite3
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, create_engine, exc
 from sqlalchemy.pool import NullPool
@@ -31,17 +32,14 @@ from core.storage.sqlite.writes import UNSTORABLE, Job, Rows, Write, is_one_batc
 
 logger = logging.getLogger(__name__)
 
-MAX_WAITING = 10_000  # items not yet durable; jobs may fill half of it, so that appends, which never wait, find room
 CHECKPOINT_PAGES = 4_000  # 16 MiB: its syncs and the pages that it writes are shared by some hundred commits
 IDLE_SECONDS = 1.0
-GATHERED = 0.005  # seconds that a write waits at most for others to share its commit
 LONG_LOG = 2 * CHECKPOINT_PAGES  # a log of so many pages begins anew: while reads overlap, SQLite lets it grow instead
 PATIENCE = 50  # milliseconds that it waits for readers then
 ALARM_PAGES = 16_384  # 64 MiB of log that readers keep from being reused
 EXIT_CODE = 70  # EX_SOFTWARE: what was synced is not known any more, so the process must not go on (PostgreSQL's rule)
 # What is on the disk is not known after these: as for a COMMIT, the next process begins from what it finds there.
 UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
-CLOSED = "The database is closed"
 
 BUSY_TIMEOUT = "PRAGMA busy_timeout=5000"  # milliseconds
 PRAGMAS = (
@@ -62,8 +60,19 @@ DATABASE_ERRORS = (sqlite3.Error, exc.DBAPIError)
 Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
-class Writer:
-    """Takes writes on the event loop and makes them durable in its thread, in order, as far as the guard lets it.
+class Answers(Protocol):
+    """What the thread has to say, each called on the event loop."""
+
+    def started(self, error: StorageError | None) -> None: ...
+
+    def settle(self, outcomes: list[Outcome], failures: int, sizes: Mapping[str, int]) -> None:
+        """`failures`: how many appends have failed so far; `sizes`: bytes that each owner's appends took."""
+
+    def ended(self) -> None: ...
+
+
+class WriterThread:
+    """Makes durable, in order, what comes through its inbox, as far as the guard lets it.
 
     `exit_process` ends the process after an I/O error of a COMMIT, and when the thread breaks off.
     """
@@ -74,23 +83,12 @@ class Writer:
         self._path = path
         self._exit = exit_process
         self._guard = guard or Guard(path)
-        self._closing = True
         self._is_abandoned = False  # the event loop is gone, and nobody is to be answered
-        # of the event loop
-        self._waiting = 0
-        self._tick: list[Write] = []  # not handed to the thread yet
-        self._is_gathering = False
-        self._in_line: deque[Write] = deque()  # jobs without room yet
-        self._failures_known = 0
-        # of both
-        self._queue: queue.SimpleQueue[list[Write] | None] = queue.SimpleQueue()
-        # of the thread; others may read it
-        self.written: defaultdict[str, int] = defaultdict(int)  # owner -> bytes of its events and tasks, an upper bound
-        # of the thread
         self._rows = Rows()  # of what waits, as far as they are made
         self._backlog: Backlog[Write] = Backlog(self._rows.weigh)
         self._failed: dict[str, int] = {}  # tree -> number of its latest failed append
         self._failures = 0
+        self._sizes: defaultdict[str, int] = defaultdict(int)  # owner -> bytes of events and tasks not told yet
         self._stored: dict[str, TreeHead] = {}
         self._log_pages = 0
         self._number = 0  # of the last commit with a job
@@ -98,110 +96,22 @@ class Writer:
         self._last: TreeHead | None = None  # of the last append in it
         self._commit_marker = CommitMarker(path)
 
-    # --- on the event loop
+    # --- for its owner
 
-    async def start(self) -> None:
-        """Connect. Raises StorageError when the file cannot be used."""
+    def start(self, inbox: queue.SimpleQueue[list[Write] | None], answers: Answers) -> None:
+        """Begin to write what comes through `inbox`, up to None. Called on the event loop that is to be answered."""
+        self._inbox = inbox
+        self._answers = answers
         self._loop = asyncio.get_running_loop()
-        started: asyncio.Future[None] = self._loop.create_future()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a program that ends without close() must not hang; what was not acknowledged may be lost.
-        self._thread = threading.Thread(target=self._run, args=(started,), name="storage-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="storage-writer", daemon=True)
         self._thread.start()
-        try:
-            await started
-        except asyncio.CancelledError:
-            self._queue.put(None)  # nobody else would end the thread
-            raise
-        self._closing = False
-
-    async def close(self) -> None:
-        """Write what waits, checkpoint and disconnect."""
-        if not self._closing:
-            self._closing = True
-            while self._in_line:
-                self._enqueue(self._in_line.popleft())
-            self._hand_over()
-            self._queue.put(None)
-        await asyncio.shield(self._ended)
 
     def abandon(self) -> None:
-        """End the thread without the event loop, and wait for that. What was not handed to it is dropped."""
-        self._closing = self._is_abandoned = True
-        self._queue.put(None)
+        """End it without the event loop, and wait for that."""
+        self._is_abandoned = True
+        self._inbox.put(None)
         self._thread.join()
-
-    def submit(self, work: Append | Job, owner: str = "", names: tuple[str, ...] = ()) -> asyncio.Future[Any]:
-        """Queue a write; the future resolves, with a job's result, when it is durable.
-
-        Without room an append is refused at once; a job waits, which slows its caller down. Where more waits than one
-        transaction takes, owners take turns; the order of one owner's writes, of those to one tree, and of jobs that
-        concern one of these names stays.
-        """
-        future = self._loop.create_future()
-        item = Write(future, work, self._failures_known, owner, names)
-        if self._closing:
-            future.set_exception(StorageUnavailable(CLOSED))
-        elif not isinstance(work, Append):
-            self._in_line.append(item)
-            self._let_in()
-        elif self._waiting >= MAX_WAITING:
-            future.set_exception(StorageUnavailable(f"The database is {MAX_WAITING} writes behind"))
-        else:
-            self._enqueue(item)
-        return future
-
-    def _let_in(self) -> None:
-        while self._in_line and self._waiting < MAX_WAITING // 2:
-            self._enqueue(self._in_line.popleft())
-
-    def _enqueue(self, item: Write) -> None:
-        if item.future.cancelled():  # while it stood in line
-            return
-        self._waiting += 1
-        self._tick.append(item)
-        if not self._is_gathering:
-            self._is_gathering = True
-            self._loop.call_soon(self._gather, 1, self._loop.time() + GATHERED)
-
-    def flush(self) -> None:
-        """Hand over what a turn of the event loop has made, unless it is of several, whom others may follow."""
-        if len(self._tick) == 1:
-            self._hand_over()
-
-    def _gather(self, seen: int, latest: float) -> None:
-        """Hand over what waits as soon as a turn of the event loop adds nothing to it, and at the latest then.
-
-        So while many are at work they share a commit, and the turn in which it is answered.
-        """
-        waiting = len(self._tick)
-        if waiting > seen and self._loop.time() < latest:
-            self._loop.call_soon(self._gather, waiting, latest)
-        else:
-            self._is_gathering = False
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        """The thread wakes once for all of it."""
-        if self._tick:
-            self._queue.put(self._tick)
-            self._tick = []
-
-    def _settle(self, outcomes: list[Outcome], failures: int) -> None:
-        self._waiting -= len(outcomes)
-        self._failures_known = failures
-        for future, result, error in outcomes:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-        self._let_in()
-
-    def _settle_end(self, future: asyncio.Future[None], error: BaseException | None) -> None:
-        if not future.done():
-            future.set_result(None) if error is None else future.set_exception(error)
 
     # --- in the thread
 
@@ -212,23 +122,27 @@ class Writer:
             if not self._is_abandoned:
                 logger.warning("the event loop of %s was closed before its storage", self._path)
 
-    def _run(self, started: asyncio.Future[None]) -> None:
+    def _answer(self, outcomes: list[Outcome]) -> None:
+        sizes, self._sizes = self._sizes, defaultdict(int)
+        self._call(self._answers.settle, outcomes, self._failures, sizes)
+
+    def _run(self) -> None:
         try:
             connection = self._open()
         except DATABASE_ERRORS as error:
             message = f"The database {self._path} cannot be opened: {_original(error)}"
-            self._call(self._settle_end, started, StorageError(message))
-            self._call(self._settle_end, self._ended, None)
+            self._call(self._answers.started, StorageError(message))
+            self._call(self._answers.ended)
             return
         self._connection = connection
-        self._call(self._settle_end, started, None)
+        self._call(self._answers.started, None)
         is_over = False
         try:
             while items := self._take():
                 outcomes = self._write(items)
                 if self._rows.making:
                     self._rows.forget(items)
-                self._call(self._settle, outcomes, self._failures)
+                self._answer(outcomes)
                 self._checkpoint_if_due()
             self._checkpoint("TRUNCATE")
             is_over = True
@@ -238,7 +152,7 @@ class Writer:
                 self._exit(EXIT_CODE)
             connection.close()
             self._commit_marker.close()
-            self._call(self._settle_end, self._ended, None)
+            self._call(self._answers.ended)
 
     def _open(self) -> Connection:
         connection = create_engine("sqlite://", creator=self._connect, poolclass=NullPool).connect()
@@ -273,7 +187,7 @@ class Writer:
         while not handed and not self._backlog:
             try:
                 is_awake = self._log_pages or self._guard.wants_looks
-                handed = self._queue.get(timeout=IDLE_SECONDS if is_awake else None)
+                handed = self._inbox.get(timeout=IDLE_SECONDS if is_awake else None)
             except queue.Empty:
                 self._idle()
                 continue
@@ -281,9 +195,9 @@ class Writer:
                 return None
         items = list(handed or ())
         try:
-            while (handed := self._queue.get_nowait()) is not None:
+            while (handed := self._inbox.get_nowait()) is not None:
                 items += handed
-            self._queue.put(None)  # the end comes after what waits
+            self._inbox.put(None)  # the end comes after what waits
         except queue.Empty:
             pass
         return items
@@ -440,7 +354,7 @@ class Writer:
         self._guard.require_room(batch.size, is_new=batch.is_new)
         rows = batch.write(self._driver.execute, lambda: self._driver.total_changes)
         for owner, size in batch.sizes.items():
-            self.written[owner] += size
+            self._sizes[owner] += size
         self._last = appends[-1].head
         # A guess, not a count: pages are shared by neighbouring rows. Only the rhythm of checkpoints hangs on it.
         self._log_pages += 8 + rows // 4
