@@ -287,7 +287,7 @@ async def test_a_server_whose_database_was_removed_refuses_work_and_says_so(tmp_
         ready = await client.get("/readyz")
         call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": message("echo")}
         refused = await client.post("/", json=call)
-    reason = "The file tasks.db was removed while the server used it: put it back, or restart the server"
+    reason = "The file tasks.db was removed while the server was using it; put it back, or restart the server"
     assert (ready.status_code, ready.json()) == (503, {"status": "unready", "reason": reason})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, -32051)
 
@@ -532,7 +532,7 @@ def test_port_that_is_taken_is_one_line(tmp_path: Path, capfd: pytest.CaptureFix
         ("no_such_package.module", None, "there is no such module; "),
         ("folder/no_such_file", None, "there is no such module; give a file that ends in .py"),
         ("no_such_file.txt", None, "there is no such module; give a file that ends in .py"),
-        ("text.txt", "", "it is a file, but no Python file; give a file that ends in .py"),
+        ("text.txt", "", "it is not a Python file; give a file that ends in .py"),
         ("", None, "there is no such module; give a file that ends in .py"),
         ("needs.py", "import need", "ModuleNotFoundError: No module named 'need'"),
         ("broken.py", "1 +", "SyntaxError"),

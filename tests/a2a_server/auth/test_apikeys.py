@@ -261,7 +261,7 @@ async def test_nothing_of_a_replaced_secret_is_kept_without_grace_or_after_a_rev
 async def test_the_log_can_say_why_a_key_was_refused() -> None:
     keys, _, clock = await make()
     key, text = await keys.create(Grant(principal="ann", expires_at=clock.time + 1))
-    assert await refusal(keys, "a2a_x") == "it does not have the form of a key"
+    assert await refusal(keys, "a2a_x") == "it does not look like a key"
     assert await refusal(keys, f"a2a_{'0' * 16}_{'0' * 64}") == "there is no such key"
     assert await refusal(keys, f"a2a_{key.id}_{'0' * 64}") == f"the secret of key {key.id} is wrong"
     clock.time += 1

@@ -175,10 +175,10 @@ def test_an_issuers_file_that_cannot_be_used_ends_the_start(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("kinds", "given", "reason"),
     [
-        (("keys",), [("Authorization", "Bearer x.y.z")], "it does not have the form of a key"),
-        (("jwt",), [("Authorization", "Bearer a2a_x")], "keys are not taken here"),
-        (("keys", "jwt"), [("X-API-Key", "x")], "it does not have the form of a key"),
-        (("keys", "jwt"), [("Authorization", "Basic x")], "its scheme is not Bearer"),
+        (("keys",), [("Authorization", "Bearer x.y.z")], "it does not look like a key"),
+        (("jwt",), [("Authorization", "Bearer a2a_x")], "API keys are not accepted here"),
+        (("keys", "jwt"), [("X-API-Key", "x")], "it does not look like a key"),
+        (("keys", "jwt"), [("Authorization", "Basic x")], "the scheme is not Bearer"),
         (("keys", "jwt"), [("Authorization", "Bearer x"), ("X-API-Key", "x")], "there is more than one"),
     ],
 )

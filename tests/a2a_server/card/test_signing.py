@@ -283,7 +283,7 @@ def test_fields_that_say_nothing_may_be_written_out(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_as_empty_is_not_covered(tmp_path: Path) -> None:
-    """The SDKs' reading: a requirement without scopes is nothing to them, so nobody vouches for it."""
+    """The SDKs' reading: a requirement without scopes is nothing to them, so it is not signed."""
     (key,) = keys(tmp_path, ES256)
     own = card()
     _, bare = signatures(own, [key])

@@ -287,4 +287,4 @@ def test_a_server_without_a_key_set_is_one_line(cli: Cli, web: Web, tmp_path: Pa
 def test_what_is_no_key_set_is_one_line(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
     name = file("s.json", signed_card(*keys(tmp_path)))
     done = cli("card", "verify", name, "--jwks", file("k.json", b"{}"))
-    assert (done.code, done.err) == (1, "a2a-server: k.json is no JWK Set\n")
+    assert (done.code, done.err) == (1, "a2a-server: k.json is not a JWK Set\n")

@@ -170,7 +170,7 @@ def test_a_field_that_a_group_cannot_mean_is_refused(name: str, field: str, valu
             planned(name=name, **{field: value})
         (problem,) = refused.value.problems
         assert problem.field == f"tasks[1].{field}"
-        assert problem.message == "the group 'g' runs nothing; give it to the tasks below it"
+        assert problem.message == "the group 'g' does not run itself; give it to the tasks below it"
     else:
         assert planned(name=name, **{field: value}).tasks[1].is_group == (name == "folder")
 

@@ -94,7 +94,7 @@ async def test_an_attempt_takes_no_longer_than_the_process_allows(fields: dict[s
     async with bench.session() as session:
         ended = (await finish(session, item("a", "slow", **fields)))["a"]
     assert (ended.status, ended.cause) == (TaskStatus.FAILED, Cause.TIMEOUT)
-    assert ended.error == "timed out after 3600 s, the longest that one attempt may take here"
+    assert ended.error == "timed out after 3600 s, the longest that one attempt may take (max_task_seconds)"
     assert asyncio.get_running_loop().time() == pytest.approx(3600)
 
 
