@@ -46,7 +46,7 @@ async def test_whatever_stores_more_is_refused_at_the_quota(used: dict[str, int]
         assert refused.value.code == -32050
         assert refused.value.data[0]["reason"] == "STORED_BYTES_EXCEEDED"
         assert refused.value.message == (
-            "your tasks have about 1000 bytes stored, and 1000 is the limit (max_stored_per_caller): delete tasks"
+            "your tasks take about 1000 bytes of 1000 allowed (max_stored_per_caller); delete tasks"
         )
         # What frees room, ends work or only reads goes on.
         await call("GetTask", {"id": ids["asks"]})

@@ -209,7 +209,7 @@ def test_files_that_cannot_work_are_told_by_their_setting(files: Files) -> None:
         ({"tls_cert": garbage}, "tls_cert, tls_key: certificate and key cannot be used; both must be PEM$"),
         ({"tls_key": garbage}, "tls_cert, tls_key: certificate and key cannot be used"),
         ({"tls_ca": garbage}, "tls_ca: .* has no PEM certificates"),
-        ({"tls_key": other}, "tls_cert, tls_key: certificate and key do not belong together$"),
+        ({"tls_key": other}, "tls_cert, tls_key: certificate and key do not match$"),
         ({"tls_key": key}, "tls_key_password_file: required: the private key is encrypted"),
         (
             {"tls_key": key, "tls_key_password_file": files.file("wrong", b"wrong")},

@@ -131,7 +131,7 @@ async def test_failure_comes_back_as_text(function: Callable[..., Any], text: st
     ("function", "text"),
     [
         (functions.say_nonsense, "could not convert string to float"),
-        (functions.reply_late, r"reply\(\) comes first"),
+        (functions.reply_late, r"reply\(\) must come first"),
     ],
 )
 async def test_what_its_context_refuses_comes_back_as_our_own_text(function: Callable[..., Any], text: str) -> None:

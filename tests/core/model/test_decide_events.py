@@ -116,7 +116,7 @@ def test_an_answer_to_who_asked_nothing_is_refused() -> None:
     tree = running(task("a"), task("b"))
     start(tree, "a")
     do(tree, c.RequestInput("a", 1, ()))
-    with pytest.raises(IllegalCommand, match=r"^Task b does not wait for input$") as refused:
+    with pytest.raises(IllegalCommand, match=r"^Task b does not wait for an answer$") as refused:
         decide(c.ProvideInput("b", "yes"), tree, NOW)
     assert refused.value.task_id == "b"
 
@@ -362,7 +362,7 @@ def test_a_live_tree_refuses_a_second_run_and_changes_by_name() -> None:
         decide(c.Execute("a"), tree, NOW)
     assert refused.value.task_id == "a"
     start(tree, "b")
-    rule = "Task {} can be changed while it is pending and its tree is at rest, not {}"
+    rule = "Task {} is {}; it can be changed only while pending, in a tree that does not run"
     with pytest.raises(TreeIsRunning, match=f"^{rule.format('a', 'in_progress')}$") as changed:
         decide(c.UpdateTask("a", {"name": "x"}), tree, NOW)
     assert changed.value.task_id == "a"

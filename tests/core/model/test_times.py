@@ -43,7 +43,7 @@ def test_the_timeout_of_a_group_counts_from_the_first_start_below_it() -> None:
     do(tree, c.StartTask("b"), NOW + 103)
     assert do(tree, c.ExpireTask("g"), NOW + 104) == []
     do(tree, c.ExpireTask("g"), NOW + 105)
-    assert tree.tasks["b"].error == "its group 'g' (g): the group had not ended 5 s after its start"
+    assert tree.tasks["b"].error == "its group 'g' (g): the group did not end within 5 s of its start"
     assert (tree.tasks["b"].cause, tree.tasks["g"].status, tree.tasks["a"].status) == (
         Cause.TIMEOUT,
         FAILED,

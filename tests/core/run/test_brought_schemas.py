@@ -144,7 +144,7 @@ async def test_endless_judgement_fails_its_task(what: str) -> None:
         await session.wait(head.id, has_ended)
         task = (await tasks_of(session, head.id))["a"]
         root = "result" if what == "output schema" else "inputs"
-        assert task.error == f"{root}: cannot be validated by the schema: judging it takes more than 1e-09 s"
+        assert task.error == f"{root}: cannot be validated by the schema: validating it takes more than 1e-09 s"
         await hurried.close()
 
 

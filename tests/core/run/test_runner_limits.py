@@ -336,7 +336,7 @@ async def test_threads_that_hang_are_counted_until_they_end(caplog: pytest.LogCa
         assert (await finish(made.session, item("q", "quick")))["q"].result == "quick"
         await made.time_out(1)
         problem = made.session.runner.problem()
-        assert problem == "no thread is free: 4 of 4 go on although their attempts are over (hang 4)"
+        assert problem == "no thread is free: 4 of 4 still run although their attempts are over (hang 4)"
         assert problem in caplog.text and "(executor hang) is over, but its thread goes on" in caplog.text
         head = await begin(made.session, item("q", "quick"), item("other", "alone"))
         await settle()

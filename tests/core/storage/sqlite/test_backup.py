@@ -216,7 +216,7 @@ def test_what_is_no_database_of_ours_is_neither_copied_nor_restored(tmp_path: Pa
         (
             absent,
             f"The database {absent} cannot be copied: unable to open database file",
-            f"There is no backup {absent}",
+            f"The backup does not exist: {absent}",
         ),
     ):
         with pytest.raises(StorageError) as told:
@@ -295,7 +295,7 @@ async def test_a_database_whose_log_is_needed_is_no_backup(tmp_path: Path) -> No
     await storage.close()
 
     for given in (copy, path):
-        with pytest.raises(StorageError, match="is a database at work and no backup"):
+        with pytest.raises(StorageError, match="is a database in use, not a backup"):
             restore(given, path)
     assert await trees(path) == {"kept"}
 

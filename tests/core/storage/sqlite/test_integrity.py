@@ -275,7 +275,7 @@ async def test_a_check_that_goes_on_ends_with_the_storage(path: Path, monkeypatc
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("program", "told"),
-    [("raise SystemExit(3)", "the check of {} broke off"), (None, "{} is not checked")],
+    [("raise SystemExit(3)", "the check of {} failed"), (None, "{} was not checked")],
     ids=["breaks off", "does not start"],
 )
 async def test_a_check_that_cannot_be_made_is_told(
