@@ -49,7 +49,7 @@ def test_a_yaml_value_is_one_of_json(written: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "told"),
     [
-        ("a: 1\nb: 2026-02-30", 2, 4, "no date"),
+        ("a: 1\nb: 2026-02-30", 2, 4, "not a date"),
         ("a: 1\nb: [2026-01-31T25:00:00Z]", 2, 5, "not a date or time"),
         ("a:\n  b: .inf", 2, 6, "not a JSON number"),
         ("a:\n  - .nan", 2, 5, "not a JSON number"),
