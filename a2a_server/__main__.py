@@ -19,7 +19,7 @@ def main() -> None:
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
     _search_here_last()
     if (found := _found_core()) is not None:
-        told = "hides this program's package `core`: rename it, or take its folder out of PYTHONPATH"
+        told = "hides a2a-server's own package `core`: rename it, or remove its folder from PYTHONPATH"
         print(f"a2a-server: {found} {told}", file=sys.stderr)
         sys.exit(CONFIGURATION)
     import_module("a2a_server.cli").main()

@@ -89,7 +89,7 @@ from core.storage.sqlite.sql import SqlStorage
 RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
-_NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of one of this stream's events")
+_NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of an event of this stream")
 
 
 class Application:
@@ -249,7 +249,7 @@ class Application:
         await self.session.start()
 
     async def resume(self) -> None:
-        """Take up what an earlier process left, then be ready."""
+        """Resume what an earlier process left, then be ready."""
         await self.session.resume()
         if self.webhooks is not None:
             self.webhooks.start()
@@ -257,7 +257,7 @@ class Application:
         self.is_ready = True
 
     def announce_end(self) -> None:
-        """Tell whoever looks at `/readyz` that the server will stop; calls are still served."""
+        """Let `/readyz` say that the server will stop; calls are still served."""
         self.is_draining = True
 
     def drain(self) -> None:

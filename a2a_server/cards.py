@@ -18,7 +18,7 @@ from core.model.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cards:
-    """What the server says of itself: to everybody, and to a caller it knows (None: it knows nobody)."""
+    """The agent cards: the public one, and the extended one for identified callers (None: no authentication)."""
 
     published: Published
     extended: Callable[[Principal], types.AgentCard] | None
@@ -37,7 +37,7 @@ def make_cards(
     Raises ConfigurationError.
     """
     if config.extended_card is not None and not offer.identifies_callers:
-        raise ConfigurationError("extended_card: callers are not identified here, and it is for known ones only")
+        raise ConfigurationError("extended_card: needs auth, since only identified callers can read it")
     keys = load_keys(config.card_keys)
     template = load_template(template_path(config.card))
     public = _public(make_card(template, registry, url, offer), config.public_skills)

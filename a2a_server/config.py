@@ -1,4 +1,4 @@
-"""Every setting of the server: its name, default and range, and where it is taken from.
+"""Every setting of the server: its name, default and range, and its sources.
 
 The command line wins over `A2A_SERVER_*` variables, these over a TOML file, and that over the defaults. A setting that
 cannot work stops the start with one line that names it and where it was set.
@@ -64,103 +64,101 @@ class Config(PushSettings, frozen=True, kw_only=True):
     """The settings of one server."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"  # the address to listen on
-    port: Annotated[int, Meta(ge=0, le=65535)] = 8000  # 0: any free one
-    insecure: bool = False  # listen beyond loopback although nobody is identified
-    allowed_hosts: Names = ()  # names in `Host` beside loopback's, `host`'s and `public_url`'s; "*": any
-    public_url: str | None = None  # the address that callers use, where it is not ours (a proxy)
-    root_path: str = ""  # the path under which a proxy has us, such as /agents/one; every route answers under it
-    trusted_proxies: Names = ()  # addresses and networks whose X-Forwarded-For, -Proto and -Host are believed
-    allowed_origins: Names = ()  # web origins whose requests are taken beside our own
-    cors_origins: Names = ()  # web origins whose pages may also read the answers; "*": any
-    cors_credentials: bool = False  # those pages' browsers send cookies and client certificates along
-    tls_cert: str | None = None  # the certificate and its chain, PEM; None: no TLS
-    tls_key: str | None = None  # its private key, PEM, where the certificate's file does not hold it
-    tls_key_password_file: str | None = None  # holds the private key's password
-    tls_ca: str | None = None  # whose certificates callers may show, PEM
-    tls_client_auth: Literal["none", "optional", "required"] = "none"  # whether callers show one
-    database: DatabaseUrl = "sqlite:///a2a-server.db"  # a file: all behind sqlite:/// is its path
-    max_stored_per_caller: Annotated[int, Meta(ge=0)] = 1024**3  # bytes of JSON that a caller's tasks have; 0: any
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000  # 0: any free port
+    insecure: bool = False  # listen beyond loopback without authentication
+    allowed_hosts: Names = ()  # names accepted in the Host header, besides loopback, `host` and `public_url`; "*": any
+    public_url: str | None = None  # the address that callers use, if it differs from host and port (a proxy)
+    root_path: str = ""  # path prefix behind a proxy, such as /agents/one; every route answers under it
+    trusted_proxies: Names = ()  # addresses and networks whose X-Forwarded-For, -Proto and -Host are trusted
+    allowed_origins: Names = ()  # web origins whose requests are accepted, besides the server's own
+    cors_origins: Names = ()  # web origins whose pages may also read the answers (CORS); "*": any
+    cors_credentials: bool = False  # browsers may send cookies and client certificates with CORS requests
+    tls_cert: str | None = None  # server certificate and chain (PEM); none: no TLS
+    tls_key: str | None = None  # private key (PEM), if it is not in the file of `tls_cert`
+    tls_key_password_file: str | None = None  # file with the private key's password
+    tls_ca: str | None = None  # CA bundle for client certificates (PEM)
+    tls_client_auth: Literal["none", "optional", "required"] = "none"  # whether callers must show a client certificate
+    database: DatabaseUrl = "sqlite:///a2a-server.db"  # an SQLite file; its path follows sqlite:///
+    max_stored_per_caller: Annotated[int, Meta(ge=0)] = 1024**3  # bytes stored for one caller's tasks; 0: no limit
     disk_reserve: Annotated[int, Meta(ge=0)] = (
         64 * 1024 * 1024
-    )  # bytes of its disk kept for ends, cancels, keys and deletes
+    )  # free bytes of disk reserved for finishing, cancelling and deleting tasks, and for keys
 
     executors: Names = ()  # files or modules that register executors
-    default_skill: str | None = None  # for messages that name none
-    card: str | None = None  # the agent card's template; None: the one that comes with the server
-    card_mode: Literal["auto", "strict", "hybrid"] = "auto"  # v1.0 only, or with v0.3's fields; auto: as clients ask
-    card_keys: Names = ()  # files of private keys that sign the card, the newest first
-    public_skills: Names | None = None  # skills in the card that everybody may read; None: every one
-    extended_card: str | None = None  # a template of its own for the card that known callers get
-    commands: Names = ()  # programs that command_executor may run; none: it is off
+    default_skill: str | None = None  # skill for messages that name none
+    card: str | None = None  # agent card template (JSON); none: the built-in one
+    card_mode: Literal["auto", "strict", "hybrid"] = "auto"  # strict: v1.0 only; hybrid: also v0.3; auto: by client
+    card_keys: Names = ()  # private key files that sign the card, newest first
+    public_skills: Names | None = None  # skills shown in the public card; none: all
+    extended_card: str | None = None  # template for the extended card, which identified callers get
+    commands: Names = ()  # programs that command_executor may run; empty: it is off
     egress_allow: Names = ()  # private hosts, addresses or networks that executors may call
 
-    max_connections: Count = 10_000  # at the same time
-    max_connections_per_address: Count = 200  # save from this machine and from trusted proxies
+    max_connections: Count = 10_000  # open connections
+    max_connections_per_address: Count = 200  # open connections of one address; loopback and trusted proxies are exempt
     max_head: Count = 16 * 1024  # bytes of a request's target and header fields
-    max_header_fields: Count = 100  # of one request
-    max_body: Count = 10 * 1024 * 1024  # bytes of one request
-    max_nesting: Annotated[int, Meta(ge=1, le=128)] = 64  # levels of a body's JSON; all that reads it later recurses
-    max_values: Count = 100_000  # values of it; a small one takes 40 bytes of memory and more, for one or two sent
-    max_http_bytes: Count = 256 * 1024 * 1024  # bytes of bodies, their values, and answers not taken, at one time
-    max_http_bytes_per_caller: Count = 64 * 1024 * 1024  # the same, of one caller
-    max_batch: Count = 50  # calls in one JSON-RPC batch
+    max_header_fields: Count = 100  # header fields of one request
+    max_body: Count = 10 * 1024 * 1024  # bytes of a request's body
+    max_nesting: Annotated[int, Meta(ge=1, le=128)] = 64  # nesting levels of JSON in a body
+    max_values: Count = 100_000  # JSON values in a body; each takes at least 40 bytes of memory
+    max_http_bytes: Count = 256 * 1024 * 1024  # bytes of memory for bodies, their values and unsent answers
+    max_http_bytes_per_caller: Count = 64 * 1024 * 1024  # the same for one caller
+    max_batch: Count = 50  # requests in one JSON-RPC batch
     max_tree_tasks: Count = 10_000  # tasks of one tree
     max_depth: Count = 200  # levels of one tree
-    max_open_tasks: Count = 100_000  # of one caller: tasks that have not ended
-    max_webhooks: Count = 5_000  # of one caller, that have something to be told; each stays in memory
-    max_keys: Count = 1_000  # API keys of one tenant; one that is revoked or has expired makes room
+    max_open_tasks: Count = 100_000  # unfinished tasks of one caller
+    max_webhooks: Count = 5_000  # webhooks of one caller with pending deliveries; each is kept in memory
+    max_keys: Count = 1_000  # valid API keys of one tenant; revoked and expired keys do not count
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
-    client_context_ids: bool = True  # whether clients may make contexts by naming new ones
-    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is known
-    compact_after: Kept = (
-        86_400.0  # seconds after its end at which a task's events are compacted into what it is; 0: never
-    )
-    delete_after: Kept = 30 * 86_400.0  # seconds after its end at which a task is deleted; 0: never
-    idempotency_by_message_id: bool = False  # a message without the header has its messageId for a key
+    client_context_ids: bool = True  # whether clients may create a context by sending a new contextId
+    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is remembered
+    compact_after: Kept = 86_400.0  # seconds after a task's end until its log is compacted; 0: never
+    delete_after: Kept = 30 * 86_400.0  # seconds after a task's end until it is deleted; 0: never
+    idempotency_by_message_id: bool = False  # use messageId as the key of messages without the Idempotency-Key header
 
-    # Of one caller. None: 100 requests a second, 100 calls and 100 streams at the same time for callers who are
-    # identified; for those who are not, and so count as one, 5,000 streams, and no limit on the others.
+    # Requests per second of one caller. None, for this and `max_calls` and `max_streams`: 100 for an identified
+    # caller; unidentified callers count as one and have 5,000 streams and no other limit.
     max_rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
-    max_burst: Count | None = None  # requests at once; None: as many as come in two seconds
-    max_calls: Count | None = None  # calls of one caller at the same time; None: as `max_rate` says
-    max_streams: Count | None = None  # streams of one caller at the same time; None: as `max_rate` says
+    max_burst: Count | None = None  # requests of one caller at once; none: two seconds of `max_rate`
+    max_calls: Count | None = None  # concurrent calls of one caller; none: see `max_rate`
+    max_streams: Count | None = None  # concurrent streams of one caller; none: see `max_rate`
 
-    # When so many as the hard one want something at once, no more work is in hand than the soft one.
+    # Under overload (see `overload_hard`), new work is accepted only while fewer calls than this are in flight.
     overload_soft: Count = 150
-    overload_hard: Count = 512  # calls that want something at once, from which on `overload_soft` holds
+    overload_hard: Count = 512  # calls in flight or recently refused at which overload begins: new work gets 503
 
-    max_running: Count = 100  # tasks of this process
-    # Of one caller, who may also have the same part of the threads and of the processes. None: half of `max_running`
-    # for callers who are identified; for those who are not, and so count as one, no limit.
+    max_running: Count = 100  # tasks that run at the same time in this process
+    # Running tasks of one caller, whose share of threads and processes is the same. None: half of `max_running` for
+    # an identified caller; no limit for unidentified callers, who count as one.
     max_running_per_caller: Count | None = None
-    tenant_weights: Weights = msgspec.field(default_factory=dict)  # tenant -> what each of its callers weighs; else 1
-    max_task_seconds: Kept = 3_600.0  # of one attempt, also where its task's `timeout` is longer; 0: for ever
-    max_threads: Count = 512  # plain functions that run, and those that hang after their attempt's end
-    # Functions at a time that run in a process of their own.
+    tenant_weights: Weights = msgspec.field(default_factory=dict)  # tenant -> weight of each of its callers; default 1
+    max_task_seconds: Kept = 3_600.0  # longest run of one attempt, even if the task's `timeout` is longer; 0: no limit
+    max_threads: Count = 512  # threads of plain functions, including those still running after their attempt ended
+    # Child processes: functions that run in their own process.
     max_processes: Count = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
-    max_running_per_tree: Count | None = None  # tasks of one tree; None: no limit
-    max_artifact: Count = MAX_BYTES  # bytes of JSON that an executor gives at once: an artifact, a message, the result
+    max_running_per_tree: Count | None = None  # running tasks of one tree; none: no limit
+    max_artifact: Count = MAX_BYTES  # bytes of JSON of one artifact, message or result of an executor
     max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
-    max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory that open tasks and the answers they fetch may take
-    max_in_flight_per_caller: Count = 128 * 1024 * 1024  # the same, of one caller
-    # What callers are told of an executor's exceptions. None: the type where callers are identified, else all.
+    max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory for open tasks and the answers they fetch
+    max_in_flight_per_caller: Count = 128 * 1024 * 1024  # the same for one caller
+    # What callers see of an executor's exceptions. None: only the type if `auth` is set, else the full text.
     error_texts: ErrorTexts | None = None
 
-    sse_ping: Seconds = 15.0  # between two comments on a stream that has nothing to tell
-    head_timeout: Seconds = 10.0  # how long the head of a request may take, from the accept on, with TLS's handshake
-    body_timeout: Seconds = 30.0  # how long its body may take
-    min_body_rate: Count = 1024  # bytes a second, once a body has taken 5 seconds
-    send_buffer: Annotated[int, Meta(ge=1, le=2**30)] = 64 * 1024  # bytes that the kernel keeps for a slow reader
-    send_timeout: Seconds = 30.0  # how long a reader may take nothing, of a stream or a plain answer
+    sse_ping: Seconds = 15.0  # interval of keep-alive comments on a quiet stream
+    head_timeout: Seconds = 10.0  # time for a request's head to arrive, including the TLS handshake
+    body_timeout: Seconds = 30.0  # time for a request's body to arrive
+    min_body_rate: Count = 1024  # minimum bytes per second of a body, after its first 5 seconds
+    send_buffer: Annotated[int, Meta(ge=1, le=2**30)] = 64 * 1024  # bytes that the kernel buffers for a slow reader
+    send_timeout: Seconds = 30.0  # time without progress after which a slow reader's connection is reset
     drain_delay: Annotated[float, Meta(ge=0, le=3_600)] = (
-        0.0  # seconds from a signal to end on in which calls are served
+        0.0  # seconds to go on serving calls after SIGTERM, so that load balancers notice
     )
-    drain: Seconds = 30.0  # how long what runs may take to its end, after that
-    watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # seconds of the event loop's time for one callback; 0: any
-    keep_alive: Seconds = 5.0  # how long a connection may be idle
+    drain: Seconds = 30.0  # time for running tasks to finish, after that
+    watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # seconds a callback may block the loop unlogged; 0: any
+    keep_alive: Seconds = 5.0  # time that a connection may be idle
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"  # from which level on lines are logged
-    log_json: bool = False  # a JSON object for each line
+    log_level: Literal["debug", "info", "warning", "error"] = "info"  # lowest level that is logged
+    log_json: bool = False  # log JSON lines
 
     def hosts(self) -> frozenset[str]:
         """The names that a request's `Host` may have, lower case, without port and brackets."""
@@ -188,7 +186,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
         return {f"{address.scheme}://{address.netloc}"}
 
     def caller_limits(self, *, is_identified: bool) -> CallerLimits:
-        """What one caller may ask."""
+        """The limits of one caller."""
         usual = OF_THE_IDENTIFIED if is_identified else OF_EVERYBODY
         return CallerLimits(
             rate=self.max_rate or usual.rate,
@@ -199,7 +197,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
 
     @property
     def is_exposed(self) -> bool:
-        """Whether it is meant for callers of other machines."""
+        """Whether callers on other machines can reach it."""
         return self.public_url is not None or not is_loopback(self.host)
 
 
@@ -268,7 +266,7 @@ def _settings(command_line: Mapping[str, Any], environ: Mapping[str, str], file:
 
 
 def _file(path: str | None, directory: Path) -> Table:
-    """The configuration file's path and content; the file that nobody named need not be there."""
+    """The configuration file's path and content; the default file need not exist."""
     file = directory / (path or FILE_NAME)
     try:
         return str(path or FILE_NAME), tomllib.loads(file.read_text("utf-8"))
@@ -329,31 +327,33 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
             address = urlsplit(config.public_url)
             address.port  # noqa: B018 - it is only looked at here
         except ValueError as error:
-            raise ConfigurationError(f"{source('public_url')}: is not an address: {error}") from None
+            raise ConfigurationError(f"{source('public_url')}: is not a URL: {error}") from None
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise ConfigurationError(f"{source('public_url')}: must be an http or https address")
+            raise ConfigurationError(f"{source('public_url')}: must be an http or https URL")
         if address.username is not None:
             raise ConfigurationError(f"{source('public_url')}: must not contain a user or password")
     for name in config.allowed_hosts:
         if not _HOST.fullmatch(name):
-            raise ConfigurationError(f"{source('allowed_hosts')}: {name!r} is no host name (without scheme and port)")
+            raise ConfigurationError(
+                f"{source('allowed_hosts')}: {name!r} is not a host name (without scheme and port)"
+            )
     check_auth(config, source)
     check_push(config, source)
     _check_edge(config, source)
     if 0 < config.delete_after < config.idempotency_keep:
         raise ConfigurationError(
             f"{source('delete_after')}: must not be less than idempotency_keep, {config.idempotency_keep:g}: "
-            "a key that is known leads to its task"
+            "an idempotency key must not outlive its task"
         )
     if not (config.identifies_callers or config.insecure or is_loopback(config.host)):
         raise ConfigurationError(
             f"{source('host')}: {config.host} is reachable from other machines, and callers are not identified; "
-            "listen on 127.0.0.1, set auth, or add --insecure where something else guards the server"
+            "listen on 127.0.0.1, set auth, or add --insecure if something else protects the server"
         )
 
 
 def _check_edge(config: Config, source: Callable[[str], str]) -> None:
-    """The rules for what stands between the callers and us."""
+    """The rules for proxies, web origins, limits and TLS."""
     if config.root_path and not _ROOT_PATH.fullmatch(config.root_path):
         raise ConfigurationError(
             f"{source('root_path')}: must be a path such as /agents/one, without a slash at its end"
@@ -362,7 +362,7 @@ def _check_edge(config: Config, source: Callable[[str], str]) -> None:
         try:
             ip_network(entry)
         except ValueError:
-            raise ConfigurationError(f"{source('trusted_proxies')}: {entry!r} is no address or network") from None
+            raise ConfigurationError(f"{source('trusted_proxies')}: {entry!r} is not an address or network") from None
     for name in ("allowed_origins", "cors_origins"):
         for entry in getattr(config, name):
             if entry == ANY and name == "cors_origins":
@@ -371,10 +371,10 @@ def _check_edge(config: Config, source: Callable[[str], str]) -> None:
                 origin_of(entry)
             except ValueError:
                 raise ConfigurationError(
-                    f"{source(name)}: {entry!r} is no origin such as https://app.example"
+                    f"{source(name)}: {entry!r} is not a web origin such as https://app.example"
                 ) from None
     if config.cors_credentials and ANY in config.cors_origins:
-        raise ConfigurationError(f"{source('cors_credentials')}: not together with * in cors_origins; name the origins")
+        raise ConfigurationError(f"{source('cors_credentials')}: does not go with * in cors_origins; list the origins")
     if config.max_calls is not None and config.max_calls < config.max_batch:
         raise ConfigurationError(f"{source('max_calls')}: must not be less than max_batch, {config.max_batch}")
     if config.max_http_bytes_per_caller < config.max_body:
@@ -395,9 +395,9 @@ def _check_edge(config: Config, source: Callable[[str], str]) -> None:
         if getattr(config, name) is not None and config.tls_cert is None:
             raise ConfigurationError(f"{source(name)}: needs tls_cert")
     if config.tls_client_auth != "none" and config.tls_ca is None:
-        raise ConfigurationError(f"{source('tls_client_auth')}: needs tls_ca, which says whose certificates are taken")
+        raise ConfigurationError(f"{source('tls_client_auth')}: needs tls_ca, the CA bundle for client certificates")
     if config.tls_client_auth == "none" and config.tls_ca is not None:
-        raise ConfigurationError(f"{source('tls_ca')}: has no use without tls_client_auth optional or required")
+        raise ConfigurationError(f"{source('tls_ca')}: needs tls_client_auth to be optional or required")
 
 
 def _is_wildcard(host: str) -> bool:

@@ -42,13 +42,13 @@ def load_executors(names: Iterable[str]) -> None:
             if (place := where(error)) is None:  # it is ours, and names the file
                 raise
             raise ConfigurationError(f"executors {name}: {error} ({place})") from error
-        except BaseException as error:  # foreign code (also SystemExit), and it is the operator who reads the reason
+        except BaseException as error:  # foreign code (also SystemExit), and the operator reads the reason
             told = _not_there(error, name) or f"{text_of(error)}{_hidden(error, folder)}"
             raise ConfigurationError(f"executors {name}: {told}") from error
         imported = {each.__name__ for each in vars(sys.modules[module]).values() if isinstance(each, ModuleType)}
         if is_new and before == _registered() and not imported & loaded:
             raise ConfigurationError(
-                f"executors {name}: it registers nothing; put @executor above a function (from core import executor)"
+                f"executors {name}: it has no executor; put @executor above a function (from core import executor)"
             )
         loaded.add(module)
 
@@ -63,9 +63,9 @@ def _import_file(path: Path) -> None:
             f"executors {path}: it is a folder; name a file in it, such as {path / 'executors.py'}"
         )
     if not path.exists():
-        raise ConfigurationError(f"executors {path}: there is no such file")
+        raise ConfigurationError(f"executors {path}: the file does not exist")
     if not path.is_file():
-        raise ConfigurationError(f"executors {path}: it is no regular file")
+        raise ConfigurationError(f"executors {path}: it is not a regular file")
     name, file = path.stem, path.absolute()
     if "." in name:
         raise ConfigurationError(
@@ -77,7 +77,7 @@ def _import_file(path: Path) -> None:
         _search(file.resolve().parent)  # what lies beside the file that a link leads to
     if (other := _other(name, file)) is not None:
         raise ConfigurationError(
-            f"executors {path}: Python has another module with the name {name}, {other}; rename the file"
+            f"executors {path}: Python already has another module named {name}, {other}; rename the file"
         )
     importlib.import_module(name)
 
@@ -123,7 +123,7 @@ def _not_there(error: BaseException, name: str) -> str | None:
     is_missing = isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
     if name.endswith(".py") or (all(part.isidentifier() for part in name.split(".")) and not is_missing):
         return None
-    what = "it is a file, but no Python file" if Path(name).is_file() else "there is no such module"
+    what = "it is not a Python file" if Path(name).is_file() else "the module does not exist"
     return f"{what}; give a file that ends in .py, or a module such as package.module"
 
 

@@ -60,7 +60,7 @@ ENDING = 1.75
 
 def say_ready(url: str) -> None:
     """Tell people, and programs that wait for it, that the server takes work."""
-    print(f"a2a-server listening on {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    print(f"a2a-server listening on {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
 
 class Server(uvicorn.Server):
@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, application: Application, ready: Callable[[str], None] = say_ready) -> None:
         config = application.config
-        require("uvicorn", HttpToolsProtocol, OVERRIDDEN, purpose="the control of connections and load")
+        require("uvicorn", HttpToolsProtocol, OVERRIDDEN, purpose="limits on connections and load")
         require("sse-starlette", EventSourceResponse, ["_listen_for_exit_signal"], purpose="the end of streams")
         tls.check(config)
         most = room(config.max_connections)
@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
         self._clock_watch = ClockWatch(application.session.clock)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the storage, listen, take up what is unfinished. Raises StorageError before anything listens."""
+        """Open the storage, listen, resume unfinished work. Raises StorageError before anything listens."""
         await self._application.start()
         self._until_end.enter_context(self._application.session.family.owns_forks())
         if self.config.ssl is not None:  # we make the handshakes ourselves, and uvicorn none
@@ -143,7 +143,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listener, and let attempts and answers end within `drain` seconds."""
         drain, running = self._application.config.drain, self._application.session.runner.running
-        logger.info("stopping: %d attempts may end within %g s; a second signal ends them at once", running, drain)
+        logger.info(
+            "stopping: %d running attempts have %g s to finish; a second signal interrupts them now", running, drain
+        )
         ends_at = time.monotonic() + drain + ENDING
         async with asyncio.TaskGroup() as group:
             group.create_task(self._application.finish(drain, INTERRUPTING))
@@ -222,7 +224,7 @@ def _end_in_time(told_to_end: threading.Event, limit: float, loop: asyncio.Abstr
     try:
         tasks = sum(not task.done() for task in asyncio.all_tasks(loop))
         threads = sum(not (thread.daemon or thread is threading.main_thread()) for thread in threading.enumerate())
-        logger.warning("%d asyncio tasks and %d threads did not end in time; they are left", tasks, threads)
+        logger.warning("%d asyncio tasks and %d threads did not end in time and are abandoned", tasks, threads)
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()

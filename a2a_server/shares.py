@@ -4,7 +4,7 @@ from a2a_server.config import Config
 from core.model.owners import tenant_of
 from core.run.runner_limits import RunnerLimits
 
-SHARE = 2  # a caller who is identified may hold one slot of so many
+SHARE = 2  # an identified caller may hold one slot of so many
 
 
 def slots_per_caller(config: Config) -> int | None:

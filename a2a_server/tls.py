@@ -18,7 +18,7 @@ CLIENT_AUTH: Final[Mapping[str, ssl.VerifyMode]] = {
 
 
 class _PasswordMissing(Exception):
-    """OpenSSL asks for a password that nobody gave; it would ask at the terminal otherwise."""
+    """OpenSSL asks for a password that was not configured; it would ask at the terminal otherwise."""
 
 
 def key_password(config: Config) -> str | None:
@@ -43,16 +43,16 @@ def check(config: Config) -> None:
     try:
         context.load_cert_chain(config.tls_cert, config.tls_key, lambda: password or _no_password())
     except _PasswordMissing:
-        raise ConfigurationError("tls_key_password_file: is needed, the private key is encrypted") from None
+        raise ConfigurationError("tls_key_password_file: required: the private key is encrypted") from None
     except ssl.SSLError as error:
-        wrong = "do not belong together" if "MISMATCH" in str(error.reason) else "cannot be used; both are to be PEM"
+        wrong = "do not match" if "MISMATCH" in str(error.reason) else "cannot be used; both must be PEM"
         password_too = "" if password is None else ", or the password is wrong"
         raise ConfigurationError(f"tls_cert, tls_key: certificate and key {wrong}{password_too}") from None
     if config.tls_ca is not None:
         try:
             context.load_verify_locations(config.tls_ca)
         except ssl.SSLError:
-            raise ConfigurationError(f"tls_ca: {config.tls_ca} holds no certificates in PEM") from None
+            raise ConfigurationError(f"tls_ca: {config.tls_ca} has no PEM certificates") from None
 
 
 def _no_password() -> str:

@@ -14,7 +14,7 @@ from core.model.errors import CoreError, DatabaseInUse, StorageUnavailable
 
 PATIENCE = 5.0  # seconds to wait for one other loop of this process, or for a forgotten session, to let go
 LOOK = 0.02  # seconds between two looks at that
-ABSENT = 1.0  # seconds without a look after which who waits has lost its place: its loop is stopped, or held
+ABSENT = 1.0  # seconds without a look after which a waiter loses its place: its loop is stopped, or blocked
 LINGER = 5.0  # seconds after its last use in which a session is not thrown away: the next call finds it open
 
 
@@ -49,7 +49,7 @@ class _Queue:
         self._looked_at.pop(loop, None)
 
     def is_first(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether nobody has come before."""
+        """Whether there was no caller before."""
         now = time.monotonic()
         self._looked_at = {one: at for one, at in self._looked_at.items() if one is loop or now - at < ABSENT}
         return next(iter(self._looked_at), loop) is loop
@@ -176,7 +176,7 @@ class Home:
     def _fail(self, opening: asyncio.Future[None], error: Exception) -> None:
         self._opening = None
         opening.set_exception(error)
-        opening.exception()  # seen, also when nobody waits
+        opening.exception()  # seen, even if no caller waits
 
     async def _patiently(self) -> None:
         """Open; a session of this process that was forgotten may be about to let go."""

@@ -147,7 +147,7 @@ class Session:
 
     async def _enter(self, *, until_loop_ends: bool) -> None:
         if self.is_closed:
-            raise StorageUnavailable("this session is closed; make another one with create_session()")
+            raise StorageUnavailable("this session is closed; create a new one with create_session()")
         await self._home.enter(until_loop_ends=until_loop_ends)
 
     async def _open(self) -> None:
@@ -163,14 +163,14 @@ class Session:
         self.family.database = self.storage.identity
         try:
             ended = await self.family.end_orphans()
-        except BaseException:  # nobody would close what is open already
+        except BaseException:  # nothing else would close what is open already
             await self.storage.close()
             raise
         if ended:
-            logger.warning("%d processes that an earlier process had started were still at work and were ended", ended)
+            logger.warning("%d processes of an earlier server were still running and were ended", ended)
 
     async def resume(self) -> int:
-        """Take up the trees that an earlier process left unfinished; how many there were."""
+        """Resume the trees that an earlier process left unfinished; how many there were."""
         tree_ids = await self.storage.live_trees()
         taken = 0
         with self.runner.recovery.starting():
@@ -181,11 +181,11 @@ class Session:
                 try:
                     await self.orchestrator.load(tree_id)
                 except StorageError:  # one tree that cannot be read must not keep the others from going on
-                    logger.exception("tree %s cannot be taken up", tree_id)
+                    logger.exception("tree %s cannot be resumed", tree_id)
                 else:
                     taken += 1
         if taken:
-            logger.info("%d unfinished trees taken up", taken)
+            logger.info("%d unfinished trees resumed", taken)
         return taken
 
     async def stop(self, grace: float, limit: float = STOP_LIMIT) -> None:

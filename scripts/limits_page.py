@@ -17,13 +17,13 @@ DOCUMENT = ROOT / "docs" / "limits.md"
 HEAD = """# Limits
 
 Every place where a caller, a fetched answer or a remote server decides how much work, memory, time or descriptors
-are spent has a bound. `scripts/limits_page.py` makes this page from the table in `a2a_server/limit_table.py`, and
-`system.limits` answers with the values in force, under the names in the second column. A name in **bold** is a
-setting, the others are fixed. Callers who are not identified count as one caller. A code is that of JSON-RPC; behind
-it stands the HTTP status, which JSON-RPC shares for these alone: 408, 413, 429, 503. Each row names the test that goes
-beyond the bound.
+the server spends has a limit. `scripts/limits_page.py` makes this page from the table in
+`a2a_server/limit_table.py`. `system.limits` returns the values in force, by the names in the second column. A name in
+**bold** is a setting, the others are fixed. Unidentified callers count as one caller. A code is the JSON-RPC error
+code, followed by the HTTP status; of these, JSON-RPC uses only 408, 413, 429 and 503, and 200 in place of the others.
+Each row names the test that goes beyond the limit.
 """
-COLUMNS = ("| what | name | bound | beyond it | test |", "|---|---|---|---|---|")
+COLUMNS = ("| what | name | limit | beyond it | test |", "|---|---|---|---|---|")
 BIG = 1024
 
 
@@ -34,7 +34,7 @@ def document() -> str:
         lines += [
             f"## {group[0].upper()}{group[1:]}",
             "",
-            "| what | name | bound | beyond it | test |",
+            "| what | name | limit | beyond it | test |",
             "|---|---|---|---|---|",
         ]
         lines += [

@@ -24,9 +24,10 @@ OF_THE_MACHINE = {"max_processes": "4 for each processor"}
 
 HEAD = f"""# Settings
 
-Every setting of `a2a-server serve`. Each is a line of `a2a-server.toml` (`port = 9000`), a variable in capitals behind
-`{PREFIX}` (`{PREFIX}PORT=9000`; lists have commas), and where the second column says so an option. The command
-line wins over variables, these over the file. `a2a-server config` prints the values in force. Times are in seconds.
+Every setting of `a2a-server serve`. Set it in `a2a-server.toml` (`port = 9000`), as an environment variable with the
+prefix `{PREFIX}` (`{PREFIX}PORT=9000`; lists are separated by commas), or, where the second column says yes, as
+an option. Options win over variables, and variables over the file. `a2a-server config` prints the values in force.
+Times are in seconds.
 `scripts/settings_page.py` makes this page.
 """
 

@@ -41,7 +41,7 @@ class TooManyKeys(CallerError):
 
 
 class Grant(Struct, frozen=True, kw_only=True):
-    """What a key is good for: whoever has it is this principal."""
+    """What a key allows: its holder is this principal."""
 
     principal: str
     tenant: str = ""
@@ -98,8 +98,8 @@ class ApiKeys:
         surplus = len(keys) + 1 - self._limit
         spent = [key for key in keys if key.is_spent(now)][: max(0, surplus)]
         if len(spent) < surplus:
-            text = f"the tenant {tenant!r} has {self._limit} keys that are good, the most that a tenant has (max_keys)"
-            raise TooManyKeys(f"{text}; revoke one")
+            text = f"the tenant {tenant!r} has {self._limit} valid keys, the maximum for a tenant (max_keys)"
+            raise TooManyKeys(f"{text}; revoke one first")
         for key in spent:
             await self._storage.delete_documents((KIND, key.id))
             self._changes += 1
@@ -115,7 +115,7 @@ class ApiKeys:
         async with self._changing:
             key = await self._stored(key_id, manages)
             if key.revoked_at is not None:
-                raise KeyNotFound(f"the key {key_id} is revoked; create another one")
+                raise KeyNotFound(f"the key {key_id} is revoked; create a new one")
             text, digest = _new_text(key_id)
             key = replace(
                 key,
@@ -145,14 +145,14 @@ class ApiKeys:
     async def principal(self, text: str) -> Principal:
         """Who shows this key. Raises BadCredential."""
         if not (matched := _FORM.fullmatch(text)):
-            raise BadCredential("it does not have the form of a key")
+            raise BadCredential("it does not look like a key")
         key = await self._find(matched[1])
         digest = sha256(text.encode()).digest()
         # Compared for an unknown key as well, and both always, so that the time tells nothing.
         is_current = hmac.compare_digest(digest, key.digest if key else _NO_DIGEST)
         is_replaced = hmac.compare_digest(digest, (key.replaced if key else None) or _NO_DIGEST)
         if key is None:
-            raise BadCredential("there is no such key")
+            raise BadCredential("the key is unknown")
         now, grant = self._clock.now(), key.grant
         ends = [at for at in (grant.expires_at, key.replaced_until if is_replaced else None) if at is not None]
         if not (is_current or is_replaced):
@@ -189,7 +189,7 @@ class ApiKeys:
         document = await self._storage.document(KIND, key_id)
         key = None if document is None else _decoded(document)
         if key is None or not manages(key.grant.tenant):
-            raise KeyNotFound(f"there is no key {key_id!r}")
+            raise KeyNotFound(f"unknown key {key_id!r}")
         return key
 
     async def _put(self, key: ApiKey) -> None:

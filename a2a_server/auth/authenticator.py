@@ -1,4 +1,4 @@
-"""Who a request's headers say that he is, and prove. Everything that proves nothing gets one and the same answer."""
+"""Authenticates a request by its headers; every failure gets the same 401."""
 
 import logging
 from dataclasses import replace
@@ -24,16 +24,16 @@ INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token"'
 
 
 class Authenticator:
-    """Takes the credentials that it is given a judge for; with none of them everybody is NOBODY."""
+    """Accepts the credential kinds it has a verifier for; without any, every caller is NOBODY."""
 
     def __init__(self, *, keys: ApiKeys | None = None, tokens: JwtVerifier | None = None) -> None:
         self._keys = keys
         self._tokens = tokens
 
     async def principal(self, headers: Headers, client: str) -> Principal:
-        """Who calls. `client` is his address, for the log.
+        """The caller. `client` is its address, for the log.
 
-        Raises Unauthenticated, and Overloaded or Internal when nobody can tell at this moment.
+        Raises Unauthenticated, and Overloaded or Internal when the credential cannot be checked now.
         """
         if self._keys is None and self._tokens is None:
             return NOBODY
@@ -43,7 +43,7 @@ class Authenticator:
                 raise Unauthenticated(CHALLENGE)
             return await self._judged(credential)
         except BadCredential as error:
-            logger.warning("a credential from %s was refused: %s", client, error)
+            logger.warning("rejected a credential from %s: %s", client, error)
             raise Unauthenticated(INVALID_TOKEN) from None
         except StorageError as error:
             raise translate(error) from None
@@ -56,10 +56,10 @@ class Authenticator:
     async def _judged(self, credential: str) -> Principal:
         if credential.startswith(PREFIX):
             if self._keys is None:
-                raise BadCredential("keys are not taken here")
+                raise BadCredential("API keys are not accepted here")
             return await self._keys.principal(credential)
         if self._tokens is None:
-            raise BadCredential("it does not have the form of a key")
+            raise BadCredential("it does not look like a key")
         return await self._tokens.principal(credential)
 
 
@@ -78,12 +78,12 @@ def _shown(headers: Headers) -> str | None:
     if not given:
         return None
     if len(given) > 1:
-        raise BadCredential("there is more than one")
+        raise BadCredential("more than one was sent")
     if KEY_HEADER in headers:
         if not given[0].startswith(PREFIX):
-            raise BadCredential("it does not have the form of a key")
+            raise BadCredential("it does not look like a key")
         return given[0]
     scheme, _, credential = given[0].partition(" ")
     if scheme.lower() != "bearer":
-        raise BadCredential("its scheme is not Bearer")
+        raise BadCredential("the scheme is not Bearer")
     return credential.strip()

@@ -53,11 +53,11 @@ class PublicKeys:
         if self._age() > STALE:
             await self._refreshed(BETWEEN_FIRST)
             if self._age() > STALE:
-                raise Overloaded("The keys that credentials are checked with are not available")
+                raise Overloaded("The keys to verify credentials are not available")
         elif self._age() > FRESH:
             self._refresh(BETWEEN)
         if (key := self._fitting(key_id, algorithm)) is None:
-            await self._refreshed(BETWEEN)  # the issuer may have a new key; anybody can ask for one that he has not
+            await self._refreshed(BETWEEN)  # the issuer may have a new key; any caller can ask for a key that it lacks
             key = self._fitting(key_id, algorithm)
         return key
 
@@ -78,7 +78,7 @@ class PublicKeys:
     async def _refreshed(self, pause: float) -> None:
         self._refresh(pause)
         if self._reading is not None:
-            await asyncio.shield(self._reading)  # whoever waits may go; the others still want it
+            await asyncio.shield(self._reading)  # a caller that waits may go; the others still want it
 
     def _refresh(self, pause: float) -> None:
         """Begin to read, unless that is going on, or the last time was less than `pause` seconds ago."""
@@ -91,7 +91,7 @@ class PublicKeys:
             self._keys = parse_keys(await self._read())
             self._read_at = self._now()
         except (EgressError, OSError, ValueError) as error:
-            logger.warning("the public keys of the tokens' issuer cannot be read: %s", error)
+            logger.warning("cannot read the public keys of the token issuer: %s", error)
         finally:
             self._reading = None
 
@@ -109,25 +109,25 @@ def parse_keys(data: bytes) -> tuple[Key, ...]:
         raise ValueError("they are not JSON") from None
     listed = given.get("keys") if isinstance(given, dict) else None
     if not isinstance(listed, list) or len(listed) > MOST_KEYS:
-        raise ValueError(f"they are no JWKS with at most {MOST_KEYS} keys")
+        raise ValueError(f"they are not a JWKS with at most {MOST_KEYS} keys")
     keys = tuple(key for each in listed if (key := _usable(each)) is not None)
     if not keys:
-        raise ValueError("no key among them can verify a signature")
+        raise ValueError("none of them can verify a signature")
     return keys
 
 
 def _usable(given: Any) -> Key | None:
-    # `oct` is a shared secret: with one, whoever can verify could sign as well.
+    # `oct` is a shared secret: with one, a verifier could sign as well.
     if not isinstance(given, dict) or given.get("kty") not in ("RSA", "EC", "OKP") or given.get("use") == "enc":
         return None
     try:
         key = import_key({name: value for name, value in given.items() if name not in ("key_ops", "d")})
         key.public_key  # noqa: B018 - makes the library read the numbers now, not when the first token comes
     except (JoseError, ValueError, TypeError, KeyError):
-        logger.info("a public key of the tokens' issuer is left out: it is not valid")
+        logger.info("ignored a public key of the token issuer: it is not valid")
         return None
     if isinstance(key, RSAKey) and key.public_key.key_size < SHORTEST_RSA:
-        logger.warning("an RSA key of the tokens' issuer is left out: it is shorter than %d bits", SHORTEST_RSA)
+        logger.warning("ignored an RSA key of the token issuer: it is shorter than %d bits", SHORTEST_RSA)
         return None
     return key
 
@@ -165,10 +165,10 @@ async def _discovered(settings: AuthSettings, egress: Egress) -> bytes:
     described = msgspec.json.decode(await _fetched(settings.discovery_url, egress))
     # Else one issuer could speak for another (§4.3).
     if not isinstance(described, dict) or described.get("issuer") != settings.jwt_issuer:
-        raise ValueError("the issuer describes another one")
+        raise ValueError("the issuer's metadata names another issuer")
     address = described.get("jwks_uri")
     if not isinstance(address, str):
-        raise ValueError("the issuer does not say where they are")
+        raise ValueError("the issuer's metadata has no jwks_uri")
     try:
         check_address(address, "jwks_uri")
     except ConfigurationError as error:

@@ -24,7 +24,7 @@ from core.outside.clock import Clock
 
 LONGEST_TOKEN = 16 * 1024
 LONGEST_NAME = 300  # characters of a principal or a tenant
-LATEST = 1e11  # seconds since 1970; later than this nobody means
+LATEST = 1e11  # seconds since 1970; no real time is later
 TYPES = frozenset({"jwt", "at+jwt"})  # other kinds of signed things must not pass for a token (RFC 8725 §3.11)
 
 
@@ -38,7 +38,7 @@ class _Header(Struct, frozen=True):
 
 
 class _Algorithms(JWSRegistry):
-    """The algorithms that are allowed and no others; fields of the header that nobody knows are ignored (RFC 7515 §4).
+    """The algorithms that are allowed and no others; unknown fields of the header are ignored (RFC 7515 §4).
 
     The library's own look-up warns at each use of `EdDSA`, whose name RFC 9864 retired; issuers still use it.
     """
@@ -73,7 +73,7 @@ class JwtVerifier:
             payload = jws.deserialize_compact(token, key, registry=self._registry).payload
             claims = msgspec.json.decode(payload or b"", type=dict[str, Any])
         except JoseError as error:
-            raise BadCredential(f"its signature is not good ({error.error})") from None
+            raise BadCredential(f"its signature is not valid ({error.error})") from None
         except (ValueError, RecursionError):
             raise BadCredential("its content is not JSON") from None
         return self._principal(claims, self._expiry(claims))
@@ -87,7 +87,7 @@ class JwtVerifier:
             raise BadCredential(f"it is longer than {LONGEST_TOKEN} characters")
         parts = token.split(".")
         if len(parts) != 3:
-            raise BadCredential("it does not have the form of a token")
+            raise BadCredential("it does not look like a token")
         try:
             header = msgspec.json.decode(base64url.decoded(parts[0]), type=_Header)
         except (ValueError, binascii.Error, RecursionError):
@@ -95,23 +95,23 @@ class JwtVerifier:
         if header.alg not in self._allowed:
             raise BadCredential("its algorithm is not allowed")
         if header.crit is not UNSET:
-            raise BadCredential("it needs an extension that nobody here knows")
+            raise BadCredential("it requires an unknown extension (crit)")
         if header.typ is not None and header.typ.lower().removeprefix("application/") not in TYPES:
-            raise BadCredential("it is another kind of signed document")
+            raise BadCredential("its type (typ) is not that of a token")
         return header
 
     def _expiry(self, claims: Mapping[str, Any]) -> float:
         """When the token ends, by this process's time. Raises BadCredential when it is not valid here and now."""
         settings, now = self._settings, self._clock.wall()  # which the issuer's clock is compared with
         if claims.get("iss") != settings.jwt_issuer:
-            raise BadCredential("it is of another issuer")
+            raise BadCredential("its issuer (iss) is not accepted")
         audience = claims.get("aud")
         meant_for = audience if isinstance(audience, list) else [audience]
         if not any(name in settings.jwt_audience for name in meant_for if isinstance(name, str)):
-            raise BadCredential("it is meant for others")
+            raise BadCredential("its audience (aud) is not this server")
         expires_at = _moment(claims, "exp")
         if expires_at is None:
-            raise BadCredential("it does not say when it ends")
+            raise BadCredential("it has no expiry (exp)")
         if now >= expires_at + settings.jwt_leeway:
             raise BadCredential("it has expired")
         if (begins := _moment(claims, "nbf")) is not None and begins > now + settings.jwt_leeway:
@@ -146,7 +146,7 @@ def _claim(claims: Mapping[str, Any], name: str) -> Any:
 def _name(claims: Mapping[str, Any], claim: str) -> str:
     value = _claim(claims, claim)
     if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_NAME:
-        raise BadCredential("it does not say whose it is")
+        raise BadCredential("it has no claim with the caller's identity")
     return value
 
 
@@ -162,5 +162,5 @@ def _moment(claims: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if type(value) not in (int, float) or not 0 <= value <= LATEST:  # type(): a bool is no time
-        raise BadCredential("its times are no times")
+        raise BadCredential("its time claims are not numbers")
     return float(value)

@@ -7,21 +7,21 @@ from core.model.task import ANONYMOUS
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who calls. `owner` is what every row that he makes belongs to, and all that he can see."""
+    """The caller. `owner` marks every row that it creates, and all that it can see."""
 
     id: str
     tenant: str = ""
     is_operator: bool = False  # may use `tasks.*`, `push.*` and every registered executor
-    skills: frozenset[str] | None = None  # the skills that he may use; None: all that are exposed
-    expires_at: float | None = None  # seconds since 1970; his streams end then
-    credential: str = ""  # the id of the key that he showed: his streams end when it is revoked, too
+    skills: frozenset[str] | None = None  # the skills that it may use; None: all that are exposed
+    expires_at: float | None = None  # seconds since 1970; its streams end then
+    credential: str = ""  # the id of the key that it showed: its streams end when it is revoked, too
     owner: str = ANONYMOUS
 
     @property
     def scope(self) -> "Scope":
         """What the caller sees and may act on through `tasks.*`: an operator its tenant's rows, the server's all.
 
-        Where nobody is identified, everybody sees what such callers made, and nothing of an owner's.
+        Without authentication, every caller sees what such callers created, and nothing of an owner's.
         """
         if not self.is_operator or self.owner == ANONYMOUS:
             return Scope(owner=self.owner)
@@ -43,5 +43,5 @@ class Scope(Struct, frozen=True, kw_only=True):
     tenant: str | None = None
 
 
-# Everybody, where nobody is asked who he is: on loopback, or behind --insecure.
+# Every caller, where authentication is off: on loopback, or behind --insecure.
 NOBODY = Principal(id=ANONYMOUS, is_operator=True)

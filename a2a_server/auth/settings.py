@@ -1,4 +1,4 @@
-"""The settings of who may call: which credentials are taken, and how tokens of an issuer are read."""
+"""The settings of authentication: which credentials are accepted, and how an issuer's tokens are read."""
 
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -22,23 +22,23 @@ Name = Annotated[str, Meta(min_length=1)]
 class AuthSettings(Struct, frozen=True, kw_only=True):
     """Part of the server's settings."""
 
-    auth: tuple[Literal["keys", "jwt"], ...] = ()  # the credentials that are taken; none: callers are not identified
-    jwt_issuer: str | None = None  # `iss` of every token; its keys are found through it where `jwt_keys` is not set
-    jwt_audience: tuple[Name, ...] = ()  # one of them is in `aud` of every token
-    jwt_keys: str | None = None  # the issuer's public keys (JWKS): a file or an address
-    # What a token may be signed with.
+    auth: tuple[Literal["keys", "jwt"], ...] = ()  # accepted credentials: keys, jwt; empty: no authentication
+    jwt_issuer: str | None = None  # required `iss` of tokens; without `jwt_keys` its keys are discovered there
+    jwt_audience: tuple[Name, ...] = ()  # tokens must have one of these in `aud`
+    jwt_keys: str | None = None  # the issuer's public keys (JWKS): a file or a URL
+    # Accepted signature algorithms of tokens.
     jwt_algorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA", "Ed25519")
-    jwt_leeway: Annotated[float, Meta(ge=0, le=60)] = 30.0  # seconds that clocks may differ
-    # Which claims say what; `a.b` is b in the object a.
+    jwt_leeway: Annotated[float, Meta(ge=0, le=60)] = 30.0  # tolerated clock difference in seconds
+    # The claim with the caller's identity; in every claim setting, `a.b` is b in the object a.
     jwt_principal_claim: Name = "sub"
-    jwt_tenant_claim: Name | None = None  # none: all principals are of one tenant
-    jwt_roles_claim: Name = "scope"  # the claim with a caller's roles
-    jwt_operator_role: Name = "a2a:operator"  # who has it is an operator
-    jwt_skills_claim: Name | None = None  # none: every skill
+    jwt_tenant_claim: Name | None = None  # claim with the tenant; none: all callers are of one tenant
+    jwt_roles_claim: Name = "scope"  # claim with the caller's roles
+    jwt_operator_role: Name = "a2a:operator"  # role that makes a caller an operator
+    jwt_skills_claim: Name | None = None  # claim with the skills a caller may use; none: all
 
     @property
     def identifies_callers(self) -> bool:
-        """Whether a caller has to show who he is."""
+        """Whether callers must authenticate."""
         return bool(self.auth)
 
     @property
@@ -52,9 +52,11 @@ def check_auth(settings: AuthSettings, source: Callable[[str], str]) -> None:
     if JWT not in settings.auth:
         return
     if not settings.jwt_issuer:
-        raise ConfigurationError(f"{source('jwt_issuer')}: is needed to accept tokens (auth: jwt)")
+        raise ConfigurationError(f"{source('jwt_issuer')}: required by auth = jwt")
     if not settings.jwt_audience:
-        raise ConfigurationError(f"{source('jwt_audience')}: is needed to accept tokens: theirs must be meant for us")
+        raise ConfigurationError(
+            f"{source('jwt_audience')}: required by auth = jwt; tokens must be issued for this server"
+        )
     if not settings.jwt_algorithms:
         raise ConfigurationError(f"{source('jwt_algorithms')}: name at least one")
     if settings.jwt_keys is None:
@@ -62,16 +64,16 @@ def check_auth(settings: AuthSettings, source: Callable[[str], str]) -> None:
     elif is_address(settings.jwt_keys):
         check_address(settings.jwt_keys, source("jwt_keys"))
     elif not Path(settings.jwt_keys).is_file():
-        raise ConfigurationError(f"{source('jwt_keys')}: there is no file {settings.jwt_keys}")
+        raise ConfigurationError(f"{source('jwt_keys')}: the file {settings.jwt_keys} does not exist")
 
 
 def is_address(text: str) -> bool:
-    """Whether a setting means an address and no file."""
+    """Whether a setting is a URL, not a file."""
     return "://" in text
 
 
 def check_address(url: str, source: str) -> None:
-    """Keys that come over an open line could be anybody's: https, or http on this machine.
+    """Keys need a protected connection: https, or http on loopback.
 
     Raises ConfigurationError.
     """
@@ -79,9 +81,9 @@ def check_address(url: str, source: str) -> None:
         address = urlsplit(url)
         host = address.hostname or ""
     except ValueError:
-        raise ConfigurationError(f"{source}: is not an address") from None
+        raise ConfigurationError(f"{source}: is not a URL") from None
     if not host or not (address.scheme == "https" or (address.scheme == "http" and is_loopback(host))):
-        raise ConfigurationError(f"{source}: must be an https address (http only on this machine)")
+        raise ConfigurationError(f"{source}: must be an https URL (http only on loopback)")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a method knows of the request beside its params: who asks, in which dialect, from where."""
+"""What a method knows of the request beside its params: the caller, the dialect, the address."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ class RequestContext:
     a2a_version: str | None = None  # of the header or the query parameter `A2A-Version`, as it came
     extensions: tuple[str, ...] = ()  # the URIs that the client activates
     idempotency_key: str | None = None  # of the header `Idempotency-Key`
-    last_event_id: int | None = None  # where a broken stream is to be taken up
+    last_event_id: int | None = None  # where a broken stream resumes
     event_id_problem: Problem | None = None  # what is wrong with the one that was given; for streams only
     permit: Permit = field(default_factory=Permit, compare=False)  # what the caller may still do
     aside: Aside | None = None  # where a large body is judged; None: it is small, and judged on the spot

@@ -52,7 +52,7 @@ class Endpoint(Protocol):
     """A way in: how requests to it are answered, and in which shape one is refused whose body has not been read."""
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
-        """Never raises, save for cancellation."""
+        """Never raises, except for cancellation."""
 
     def refuse(self, error: A2AError) -> Reply: ...
 
@@ -100,16 +100,16 @@ class Gate:
         host = headers.get(b"host", "")
         name = host_name(host)
         if not name and not is_host(host) and (b"host" in headers or scope["http_version"] != "1.0"):  # RFC 9112 §3.2
-            raise BadHeaders("The header Host is missing, or is not a name or an address, perhaps with a port")
+            raise BadHeaders("The header Host is missing, or is not a host name or address with an optional port")
         if scope["path"] in PROBES:
             return
         # A page on the web can make a browser call us under a name of its own (DNS rebinding).
         is_ours = name in self._hosts or (name and "*" in self._hosts)
         if not is_ours or (SCHEME in scope and scope[SCHEME] != scope["scheme"]):  # RFC 9110 §7.4
-            raise Misdirected("This server does not answer for this Host; see allowed_hosts")
+            raise Misdirected("This server does not accept this Host; see allowed_hosts")
         origin = headers.get(b"origin")
         if origin is not None and not self._origins.admits(origin, host, scope["path"]):
-            raise ForeignOrigin("Requests of other origins are not taken")
+            raise ForeignOrigin("Requests from this web origin are not accepted; see allowed_origins")
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
         if REFUSED in scope:  # judged at the load_shedder
@@ -118,7 +118,7 @@ class Gate:
 
 def _check_content(headers: Mapping[bytes, str], max_body: int) -> None:
     if headers.get(b"content-encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedCoding("Encoded bodies are not taken; send the JSON as it is")
+        raise UnsupportedCoding("Encoded bodies are not accepted; send plain JSON")
     length = headers.get(b"content-length", "")
     # Without a body there is nothing to have a type (RFC 9112 §6.3). A browser says an Origin with each POST to another
     # site, and a "simple" one of its requests cannot have a JSON type: neither gets here.
@@ -152,7 +152,7 @@ async def read_body(receive: Receive, max_body: int, seconds: float, hold: Calla
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ConnectionError("the client went away")
+                    raise ConnectionError("the client disconnected")
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > max_body:

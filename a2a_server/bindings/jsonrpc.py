@@ -134,14 +134,14 @@ class JsonRpcEndpoint:
         self._json = json
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
-        """Answer one HTTP body. Never raises, save for cancellation."""
+        """Answer one HTTP body. Never raises, except for cancellation."""
         try:
             is_small = context.aside is None
             message = parse(body, self._json) if is_small else await read_large(body, self._json, context)
             if isinstance(message, list) and not 1 <= len(message) <= self._max_batch:
-                raise InvalidRequest(f"A batch has 1 to {self._max_batch} requests, not {len(message)}")
+                raise InvalidRequest(f"A batch must have 1 to {self._max_batch} requests, not {len(message)}")
             if isinstance(message, list) and len(message) > 1 and context.idempotency_key is not None:
-                text = "is the key of one request; send those of a batch one by one"
+                text = "applies to one request; send the requests of a batch one by one"
                 raise InvalidRequest.of([Problem(HEADER, text)])
             if isinstance(message, list):
                 context.permit.extend(len(message) - 1)
@@ -193,7 +193,7 @@ class JsonRpcEndpoint:
             return None
         request_id, name = item["id"], item.get("method")
         known = request_id if type(request_id) in (str, int) else None
-        text = f"the responses before this one have more than {BATCH_BYTES} bytes: send smaller batches"
+        text = f"the responses before this one exceed {BATCH_BYTES} bytes; send smaller batches"
         return _error_response(InvalidRequest(text), known, self._dialect(name) if isinstance(name, str) else OWN)
 
     async def _call(self, item: Any, context: RequestContext, *, in_batch: bool) -> "_Call":
@@ -222,7 +222,7 @@ class JsonRpcEndpoint:
     def _request(self, item: Any, call: "_Call") -> Request:
         """The request for the dispatcher, its params as one positional argument. Raises InvalidRequest."""
         if not isinstance(item, dict):
-            raise InvalidRequest.of([Problem("", "a request is an object")])
+            raise InvalidRequest.of([Problem("", "a request must be an object")])
         request_id, name, params = item.get("id"), item.get("method"), item.get("params")
         wrong: list[Problem] = []
         if request_id is None or type(request_id) in (str, int):  # type(): a bool is no id
@@ -374,10 +374,10 @@ async def _run(
         else:
             params = await context.aside.run(context.owner, dialect.decode, params, method.params_type)
     if not has_id and dialect.version is not None:
-        raise InvalidRequest.of([Problem("id", "is required: A2A has no notifications")])
+        raise InvalidRequest.of([Problem("id", "is required; notifications are not supported")])
     streams = method.is_stream if isinstance(method.is_stream, bool) else method.is_stream(params)
     if streams and in_batch:
-        raise InvalidRequest("A method that streams cannot be part of a batch")
+        raise InvalidRequest("A streaming method cannot be part of a batch")
     if streams and context.event_id_problem is not None:
         raise InvalidParams.of([context.event_id_problem])
     if streams:

@@ -1,6 +1,6 @@
 """What each method does with the header `Idempotency-Key`. Pure.
 
-No method that makes or changes something ignores it: a caller who sends it relies on it.
+No method that makes or changes something ignores it: a caller that sends it relies on it.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ READS: Final = frozenset(
 def refuse_key(method: str) -> None:
     """Raise InvalidParams for a method that cannot keep what its caller expects of a key."""
     if method not in TAKES and method not in READS:
-        raise no_key(f"{method} takes none: send it without")
+        raise no_key(f"{method} does not accept it: omit the header")
 
 
 def no_key(text: str) -> InvalidParams:

@@ -94,7 +94,7 @@ class RestCall:
     told: Callable[[A2AError], bytes]  # the body of an answer that is an error
 
     async def handle(self, body: bytes, context: RequestContext) -> Reply:
-        """Run the method and write its outcome. Never raises, save for cancellation."""
+        """Run the method and write its outcome. Never raises, except for cancellation."""
         if self.method is None:
             return self.refuse(HttpMethodNotAllowed(self.allowed))
         try:
@@ -135,7 +135,7 @@ class RestCall:
             except UnicodeDecodeError:
                 raise InvalidParams.of([Problem(name, "must be UTF-8, percent-encoded")]) from None
             if any(params.pop(spelling, None) not in (None, "", value) for spelling in _SPELLINGS[name]):
-                raise InvalidParams.of([Problem(name, "must be that of the path, or be left out")])
+                raise InvalidParams.of([Problem(name, "must equal the value in the path, or be omitted")])
             params[name] = value
         return params
 
@@ -248,7 +248,7 @@ def _unreserved(path: str) -> str:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """A variable is one segment. A colon in it is its own, save before a verb; whoever means that one writes %3A."""
+    """A variable is one segment. A colon belongs to it, except before a verb; there, write %3A for a colon."""
     path = re.sub(r"\{(\w+)\}(?=:)", r"(?P<\1>[^/]+)", path)
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+(?<!:cancel)(?<!:subscribe))", path))
 

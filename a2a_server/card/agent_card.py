@@ -77,7 +77,9 @@ def load_template(path: Path) -> Template:
     except ValueError as error:
         raise ConfigurationError(f"the agent card {path} {error}") from None
     if "signatures" in given:
-        raise ConfigurationError(f"the agent card {path}: signatures: the server makes them itself (card_keys)")
+        raise ConfigurationError(
+            f"the agent card {path}: signatures: remove them; the server signs the card itself (card_keys)"
+        )
     try:
         card = decode_strict(
             {"version": version(), "capabilities": {}, "skills": [], "supportedInterfaces": []} | given,
@@ -113,7 +115,7 @@ def make_card(template: Template, registry: ExecutorRegistry, url: str, offer: O
 def extended_card(
     card: types.AgentCard, sign: Callable[[types.AgentCard], types.AgentCard]
 ) -> Callable[[Principal], types.AgentCard]:
-    """The extended card by caller (A2A §3.1.11): `card` with the skills that he may use, signed."""
+    """The extended card by caller (A2A §3.1.11): `card` with the skills that the caller may use, signed."""
 
     def card_for(principal: Principal) -> types.AgentCard:
         if principal is NOBODY:
@@ -132,9 +134,9 @@ def _broken_promises(words: types.AgentCard, offer: Offer) -> Iterator[Problem]:
         if getattr(words.capabilities, capability.name) is True and getattr(offered, capability.name) is False:
             yield Problem(f"capabilities.{capability.encode_name}", "not offered")
     for name in words.security_schemes.keys() & offer.security_schemes.keys():
-        yield Problem(f"securitySchemes.{name}", "is the name of a scheme of the server's own")
+        yield Problem(f"securitySchemes.{name}", "is a scheme name that the server uses itself")
     if offer.identifies_callers and words.security_requirements:
-        yield Problem("securityRequirements", "the server states its own, as it identifies callers")
+        yield Problem("securityRequirements", "omit it; the server adds its own, from the setting auth")
 
 
 def _skills(template: Template, registry: ExecutorRegistry) -> list[types.AgentSkill]:

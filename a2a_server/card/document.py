@@ -21,7 +21,7 @@ def read_document(data: bytes) -> dict[str, Any]:
     hold for one reader's document and not for another's (RFC 8785 §3.1, RFC 7515 §4).
     """
     if len(data) > MAX_BYTES:
-        raise ValueError(f"has more than {MAX_BYTES} bytes")
+        raise ValueError(f"is larger than {MAX_BYTES} bytes")
     try:
         value = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_number, parse_int=_integer)
     except UnicodeDecodeError:
@@ -43,7 +43,7 @@ def canonical(document: dict[str, Any]) -> bytes:
     try:
         return rfc8785.dumps(document)
     except ValueError:
-        raise ValueError("holds a number or a text that not every JSON reader can hold") from None
+        raise ValueError("has a number or string that not every JSON parser can represent") from None
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -61,9 +61,9 @@ def _integer(text: str) -> int | float:
         return number
     double = float(text)
     if math.isinf(double) or rfc8785.dumps(double).decode() != text:
-        raise ValueError("holds an integer that readers would round differently")
+        raise ValueError("has an integer that parsers would round differently")
     return double
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"holds {text}, which is no JSON number")
+    raise ValueError(f"has {text}, which is not a JSON number")

@@ -71,7 +71,7 @@ def load_keys(paths: Iterable[str]) -> tuple[Key, ...]:
     for path in paths:
         key = _load(Path(path))
         if key.kid in keys:
-            raise ConfigurationError(f"the card key {path} has the id of another one: {key.kid}")
+            raise ConfigurationError(f"the card key {path} has the same id as another one: {key.kid}")
         keys[key.kid] = key
     return tuple(keys.values())
 
@@ -96,7 +96,7 @@ def read_key_set(data: bytes) -> list[Key]:
     document = read_document(data)
     entries = document.get("keys", [document] if "kty" in document else None)
     if not isinstance(entries, list):
-        raise ValueError("is no JWK Set")
+        raise ValueError("is not a JWK Set")
     keys: list[Key] = []
     for entry in entries[:MOST_KEYS]:
         try:
@@ -118,11 +118,11 @@ def _load(path: Path) -> Key:
     except OSError as error:
         raise ConfigurationError(f"the card key {path} cannot be read: {error.strerror}") from None
     if others:
-        raise ConfigurationError(f"the card key {path} is open to every user of this machine; chmod 600 it")
+        raise ConfigurationError(f"the card key {path} can be read by every user of this machine; run chmod 600 on it")
     try:
         key = _from_pem(data) if data.lstrip().startswith(b"-----BEGIN") else _from_json(data)
         if not key.native.is_private:
-            raise _Unusable("is a public key; signing needs the private one")
+            raise _Unusable("is a public key; signing needs the private key")
         _try(key)
     except _Unusable as error:
         raise ConfigurationError(f"the card key {path} {error}") from None
@@ -135,19 +135,19 @@ def _from_json(data: bytes) -> Key:
     except ValueError:
         raise _Unusable("is neither a JWK nor a PEM file") from None
     if "keys" in jwk:
-        raise _Unusable("is a set of keys; name a file for each")
+        raise _Unusable("is a set of keys; give one file per key")
     return _key(jwk)
 
 
 def _from_pem(data: bytes) -> Key:
     if b"PUBLIC KEY" in data or b"CERTIFICATE" in data:
-        raise _Unusable("is a public key; signing needs the private one")
+        raise _Unusable("is a public key; signing needs the private key")
     try:
         native = load_pem_private_key(data, password=None)
     except TypeError:
         raise _Unusable("is encrypted; the server has no password for it") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _Unusable("is damaged, or no private key") from None
+        raise _Unusable("is damaged, or not a private key") from None
     if isinstance(native, EllipticCurvePrivateKey) and isinstance(native.curve, SECP256R1):
         ec = ECKey.import_key(data)
         return Key(ec.thumbprint(), ES256, ec)
@@ -165,7 +165,7 @@ def _key(jwk: dict[str, Any]) -> Key:
         raise _Unusable(f"is a key of another kind: {_KINDS}")
     named = jwk.get("alg", alg)
     if named not in NAMES[alg]:
-        raise _Unusable(f"is marked for another algorithm than {alg}")
+        raise _Unusable(f"is for another algorithm than {alg}")
     if jwk.get("use", "sig") != "sig":
         raise _Unusable('is not for signatures ("use")')
     try:
@@ -174,7 +174,7 @@ def _key(jwk: dict[str, Any]) -> Key:
         raise _Unusable("is damaged") from None
     kid = jwk.get("kid", native.thumbprint())
     if not isinstance(kid, str) or not kid:
-        raise _Unusable("has an id (kid) that is no text")
+        raise _Unusable("has an id (kid) that is not a string")
     return Key(kid, named, native)
 
 
@@ -186,4 +186,4 @@ def _try(key: Key) -> None:
     """Sign once and verify with what others will see: a file may hold two halves that are not a pair."""
     public = _key(key.public())
     if not public.has_signed(b"card", key.sign(b"card")):
-        raise _Unusable("holds a private and a public part that do not belong together")
+        raise _Unusable("has a private and a public part that do not match")

@@ -70,7 +70,7 @@ class Published:
     def card_for(self, version: str | None) -> Document:
         """The card for a client that asks for this version of A2A, or for none.
 
-        Who names no version may be one of v0.3, which needs the hybrid (A2A §3.6.2); who names a version 1 reads v1.0.
+        A client without a version may speak v0.3 and gets the hybrid (A2A §3.6.2); with version 1 it gets v1.0.
         """
         if self.hybrid is None or self.mode == "strict":
             return self.strict

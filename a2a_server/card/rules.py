@@ -31,7 +31,7 @@ def card_problems(document: Mapping[str, Any]) -> list[Problem]:
         card = decode_strict(document, types.AgentCard)
     except InvalidParams as error:
         return list(error.violations)
-    nowhere = [] if card.supported_interfaces else [Problem("supportedInterfaces", "names no address of the agent")]
+    nowhere = [] if card.supported_interfaces else [Problem("supportedInterfaces", "has no URL of the agent")]
     return [*nowhere, *content_problems(card)]
 
 
@@ -51,7 +51,7 @@ def _interfaces(interfaces: Sequence[types.AgentInterface]) -> Iterator[Problem]
         field = f"supportedInterfaces[{index}]"
         is_grpc = each.protocol_binding == "GRPC"
         if not _is_web_address(each.url) and not (is_grpc and _AUTHORITY.fullmatch(each.url)):
-            yield Problem(f"{field}.url", "must be an absolute http or https address")
+            yield Problem(f"{field}.url", "must be an absolute http or https URL")
         if each.protocol_binding not in BINDINGS and not _URI.fullmatch(each.protocol_binding):
             yield Problem(f"{field}.protocolBinding", f"must be {', '.join(BINDINGS)} or the URI of a binding")
         if not _VERSION.fullmatch(each.protocol_version):
@@ -64,7 +64,7 @@ def _urls(card: types.AgentCard) -> Iterator[Problem]:
         given["provider.url"] = card.provider.url
     for field, url in given.items():
         if url is not None and not _is_web_address(url) and not (field == "iconUrl" and url.startswith("data:")):
-            yield Problem(field, "must be an absolute http or https address")
+            yield Problem(field, "must be an absolute http or https URL")
     for index, extension in enumerate(card.capabilities.extensions):
         if not _URI.fullmatch(extension.uri):
             yield Problem(f"capabilities.extensions[{index}].uri", "must be an absolute URI")
@@ -74,14 +74,14 @@ def _modes(of: types.AgentCard | types.AgentSkill, path: str) -> Iterator[Proble
     for name in ("default_input_modes", "default_output_modes", "input_modes", "output_modes"):
         for index, mode in enumerate(getattr(of, name, ())):
             if not _MEDIA_TYPE.fullmatch(mode):
-                yield Problem(f"{path}{_json_name(of, name)}[{index}]", "must be a media type, such as text/plain")
+                yield Problem(f"{path}{_json_name(of, name)}[{index}]", "must be a media type (for example text/plain)")
 
 
 def _skills(card: types.AgentCard) -> Iterator[Problem]:
     times = Counter(skill.id for skill in card.skills)
     for index, skill in enumerate(card.skills):
         if times[skill.id] > 1:
-            yield Problem(f"skills[{index}].id", "is the id of another skill, too")
+            yield Problem(f"skills[{index}].id", "is already the id of another skill")
         yield from _modes(skill, f"skills[{index}].")
 
 
@@ -105,7 +105,7 @@ def _scheme_urls(value: Struct, path: str) -> Iterator[Problem]:
         if isinstance(item, Struct):
             yield from _scheme_urls(item, name)
         elif isinstance(item, str) and item and field.name.endswith("_url") and not _is_web_address(item):
-            yield Problem(name, "must be an absolute http or https address")
+            yield Problem(name, "must be an absolute http or https URL")
 
 
 def _is_web_address(text: str) -> bool:

@@ -50,7 +50,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 def sign(document: Mapping[str, Any], key: Key, *, jku: str | None = None) -> types.AgentCardSignature:
-    """This key's signature over all of the document but its signatures. `jku`: where the public key is to be had.
+    """This key's signature over all of the document but its signatures. `jku`: where the public key is published.
 
     Raises ValueError when the document has no canonical form.
     """
@@ -87,7 +87,7 @@ def verify(document: Mapping[str, Any], keys: Sequence[Key]) -> list[Verdict]:
 def protected_header(signature: Any) -> dict[str, Any]:
     """The protected header of one member of `signatures`. Raises ValueError, whose text says what is wrong with it.
 
-    The unprotected header decides nothing: nobody vouches for it.
+    The unprotected header decides nothing: it is not signed.
     """
     if not isinstance(signature, dict):
         raise ValueError("the signature is not an object")
@@ -99,7 +99,7 @@ def protected_header(signature: Any) -> dict[str, Any]:
     if not (unprotected is None or isinstance(unprotected, dict)):
         raise ValueError("the unprotected header is not an object")
     if "crit" in header or "crit" in (unprotected or {}):
-        raise ValueError("it demands extensions (crit); none is known here")
+        raise ValueError("it requires extensions (crit), which are not supported")
     if header.keys() & (unprotected or {}).keys():
         raise ValueError("the protected and the unprotected header share a parameter")
     return header
@@ -117,11 +117,11 @@ def _verdict(signature: Any, readings: Sequence[Reading], keys: Sequence[Key]) -
     if not isinstance(alg, str) or alg not in NAMES:
         problem = f"its algorithm is not one of {', '.join(NAMES)}"
     elif not isinstance(kid, str) or not kid:
-        problem = "it names no key (kid)"
+        problem = "it has no key id (kid)"
     elif not known:
-        problem = "its key is not among the trusted ones"
+        problem = "its key is not trusted"
     elif not fitting:
-        problem = "its key is one of another algorithm"
+        problem = "its key is for another algorithm"
     else:
         try:
             made = _decoded(signature.get("signature"))
@@ -169,7 +169,7 @@ def _uncovered(content: Any, form: Any) -> tuple[str, ...]:
 
 
 def _beyond(value: Any, covered: Any, path: str) -> Iterator[str]:
-    """The fields of `value` that `covered` does not have, save those that say nothing."""
+    """The fields of `value` that `covered` lacks, except empty ones."""
     if isinstance(value, dict) and isinstance(covered, dict):
         for name, item in value.items():
             field = f"{path}.{name[:LONGEST_NAME]}" if path else name[:LONGEST_NAME]

@@ -71,13 +71,13 @@ def introduce(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """A task server for AI agents: A2A and JSON-RPC in, durable trees of tasks behind, every step streamed over SSE."""
+    """A task server for AI agents: A2A and JSON-RPC, durable trees of tasks, every step streamed over SSE."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its code. Whatever is wrong is one line on stderr."""
+    """Run one command and exit with its code. A command that fails prints a one-line reason to stderr."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character is no reason to stop.
         if hasattr(stream, "reconfigure"):

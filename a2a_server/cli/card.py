@@ -25,7 +25,9 @@ from a2a_server.protocol.codec import decode_strict
 SHOW = "show"
 KEY_SET = ".well-known/jwks.json"
 
-Source = Annotated[str, typer.Argument(metavar="FILE|URL", help="A card, or the address of one or of its server.")]
+Source = Annotated[
+    str, typer.Argument(metavar="FILE|URL", help="A card file, the URL of a card, or the URL of its server.")
+]
 
 
 class CardCommands(TyperGroup):
@@ -42,20 +44,21 @@ app = typer.Typer(cls=CardCommands, add_completion=False, rich_markup_mode=None)
 
 @app.callback()
 def introduce() -> None:
-    """Agent cards: show (what `card` does by itself), validate, sign and verify them; make a key."""
+    """Show (the default), validate, sign and verify agent cards; generate a key."""
 
 
 @app.command(SHOW)
 def show(
     executors: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILES_OR_MODULES]…", help="As for serve; without --url.")
+        list[str] | None,
+        typer.Argument(metavar="[FILES_OR_MODULES]…", help="Files or modules that register executors; not with --url."),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Ask the server at this address.")] = None,
-    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    url: Annotated[str | None, typer.Option(help="Show the card of the server at this address.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).")] = None,
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """The agent card of the server at --url, else of the one that `serve` would start here."""
+    """Show the agent card of the server at --url, or of the server that `serve` would start here."""
     if url is not None:
         with Server(url, ca=ca) as server:
             found = server.card()
@@ -75,7 +78,7 @@ def show(
 
 @app.command()
 def validate(source: Source, ca: Ca = None, output: Output = Format.TEXT) -> None:
-    """Say everything that is wrong with an agent card. Fields that A2A v1.0 does not have are wrong, too."""
+    """List every problem of an agent card, including fields that A2A v1.0 does not define. Exits 1 if any."""
     problems = card_problems(_read(source, ca))
     if output is Format.JSON:
         told = [{"field": problem.field, "message": problem.message} for problem in problems]
@@ -91,17 +94,17 @@ def validate(source: Source, ca: Ca = None, output: Output = Format.TEXT) -> Non
 def sign_card(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A complete A2A v1.0 card.")],
     keys: Annotated[
-        list[str], typer.Option("--key", metavar="FILE", help="A private key, JWK or PEM. Repeatable, newest first.")
+        list[str], typer.Option("--key", metavar="FILE", help="Private key (JWK or PEM). Repeatable, newest first.")
     ],
     jku: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the public keys can be had, for the signature's header.")
+        str | None, typer.Option(metavar="URL", help="URL of the public keys, for the signature's header.")
     ] = None,
 ) -> None:
-    """Print the card with a further signature of each key. Signatures that it has stay."""
+    """Print the card with a signature of each key added. Existing signatures stay."""
     document = _read(file, None)
     if problems := card_problems(document):
         told = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
-        raise Failure(f"{file} is no valid card: {told}")
+        raise Failure(f"{file} is not a valid card: {told}")
     card = decode_strict(document, types.AgentCard)
     made = signatures(card, load_keys(keys), jku=jku)
     print_json(msgspec.structs.replace(card, signatures=[*made, *card.signatures]))
@@ -113,15 +116,15 @@ def verify(
     jwks: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|URL", help="The keys to trust. For a URL without it: those that its own server publishes."
+            metavar="FILE|URL", help="Public keys to trust (default for a URL: those that its server publishes)."
         ),
     ] = None,
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Whether a card bears a valid signature of a trusted key (ES256 or EdDSA). The exit code is 0 only then.
+    """Check that a card has a valid signature of a trusted key (ES256 or EdDSA). Exits 0 only then.
 
-    Without --jwks a card can only be consistent with its server: whose that is, its own keys cannot say.
+    Without --jwks the keys come from the card's own server, so they cannot prove who runs it.
     """
     document = _read(source, ca)
     keys = _read_keys(jwks, ca) if jwks is not None else _read_keys(_key_set_beside(source), ca)
@@ -133,18 +136,22 @@ def verify(
     else:
         for verdict in verdicts:
             print(_line(verdict))
-        good = "valid" if jwks is not None else "consistent with its server; --jwks says whom you trust"
-        print(good if is_valid else "not valid" if verdicts else "not valid: the card bears no signature")
+        good = (
+            "valid"
+            if jwks is not None
+            else "valid by its own server's keys; give --jwks with keys you trust to prove more"
+        )
+        print(good if is_valid else "not valid" if verdicts else "not valid: the card has no signature")
     raise typer.Exit(0 if is_valid else 1)
 
 
 @app.command()
 def keygen(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Is made; only you will be able to read it.")],
-    alg: Annotated[Literal["ES256", "EdDSA", "Ed25519"], typer.Option(help="What the key will sign with.")] = ES256,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; only you can read it.")],
+    alg: Annotated[Literal["ES256", "EdDSA", "Ed25519"], typer.Option(help="Signature algorithm of the key.")] = ES256,
     output: Output = Format.TEXT,
 ) -> None:
-    """Make a private key for the setting `card_keys` and for `card sign`; print its public half."""
+    """Generate a private key for the setting `card_keys` and for `card sign`; print its public key."""
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
         made.write(generate(alg))
     (key,) = load_keys([file])

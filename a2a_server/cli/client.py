@@ -33,12 +33,14 @@ MAX_EVENT = 64 * 1024 * 1024  # bytes of one event of a stream
 
 Token = Annotated[
     str | None,
-    typer.Option("--token", envvar="A2A_TOKEN", help="The credential: an API key or a token. Better in A2A_TOKEN."),
+    typer.Option(
+        "--token", envvar="A2A_TOKEN", help="API key or token. Safer in A2A_TOKEN: other users may see a command line."
+    ),
 ]
 Url = Annotated[str, typer.Option("--url", envvar="A2A_URL", help="The server's address.")]
 Ca = Annotated[
     str | None,
-    typer.Option("--ca", metavar="FILE", help="Trust this authority's certificates (PEM), in place of SSL_CERT_FILE."),
+    typer.Option("--ca", metavar="FILE", help="CA bundle (PEM) to trust instead of SSL_CERT_FILE."),
 ]
 
 AWAY = (502, 503, 504)  # statuses of a server, or of its gateway, that starts or stops
@@ -110,7 +112,7 @@ class Server:
         try:
             address = urlsplit(url)
             if address.scheme not in ("http", "https") or not address.hostname:
-                raise Failure(f"{url} is not an address: begin it with http:// or https://", 2)
+                raise Failure(f"{url} is not a URL; start it with http:// or https://", 2)
             self._http = httpx2.Client(
                 base_url=self.url,
                 transport=transport,
@@ -120,7 +122,7 @@ class Server:
                 trust_env=not _is_loopback(address.hostname),  # a proxy cannot reach this machine's own loopback
             )
         except (ValueError, httpx2.InvalidURL) as error:
-            raise Failure(f"{url} is not an address: {error}", 2) from None
+            raise Failure(f"{url} is not a URL: {error}", 2) from None
 
     def __enter__(self) -> "Server":
         return self
@@ -144,8 +146,8 @@ class Server:
     def send(self, params: Mapping[str, Any]) -> Generator[Frame, None, None]:
         """The A2A stream of a message, to the end of its task or to its question.
 
-        A connection that breaks is taken up where it broke; before the task is known, the message is sent again
-        under the same Idempotency-Key, which makes no second task.
+        A broken connection is resumed where it broke; before the task is known, the message is sent again under the
+        same Idempotency-Key, so that no second task is created.
         """
         key = str(uuid4())
         cursor = Cursor()
@@ -156,7 +158,7 @@ class Server:
             headers = {"Last-Event-ID": str(cursor.after)} if cursor.after else {}
             return self._stream("SubscribeToTask", {"id": cursor.task_id}, headers)
 
-        for frame in self._taken_up(connect, cursor, is_known=False):
+        for frame in self._resumed(connect, cursor, is_known=False):
             result = frame.data.get("result") or {}
             holder = result.get("task") or result.get("statusUpdate") or {}
             cursor.task_id = cursor.task_id or holder.get("id") or holder.get("taskId") or ""
@@ -169,15 +171,15 @@ class Server:
             yield frame
 
     def follow(self, task_id: str, after: int = 0) -> Generator[Frame, None, None]:
-        """The events of a task's tree until its stream ends. A broken connection is taken up where it broke."""
+        """The events of a task's tree until its stream ends. A broken connection is resumed where it broke."""
         cursor = Cursor(task_id, after)
-        for frame in self._taken_up(lambda: self._events(cursor.task_id, cursor.after), cursor, is_known=True):
+        for frame in self._resumed(lambda: self._events(cursor.task_id, cursor.after), cursor, is_known=True):
             cursor.has_ended = frame.data.get("type") == "stream_end"
             cursor.after = cursor.after if frame.seq is None else frame.seq
             if not cursor.has_ended:
                 yield frame
 
-    def _taken_up(
+    def _resumed(
         self, connect: Callable[[], Iterator[Frame]], cursor: "Cursor", *, is_known: bool
     ) -> Generator[Frame, None, None]:
         """The frames of one connection after the other, until the cursor has ended.
@@ -201,9 +203,9 @@ class Server:
                 reason = str(error) or type(error).__name__
             broken += 1
             if broken == 1:
-                self._notice(f"lost the server at {self.url} ({reason}); connecting again")
+                self._notice(f"lost the server at {self.url} ({reason}); reconnecting")
             if broken > RECONNECTS:
-                raise Failure(f"lost the server at {self.url}: {reason}; the work goes on when it is back")
+                raise Failure(f"lost the server at {self.url}: {reason}; the tasks resume when it is back")
             self._pause(min(MAX_PAUSE, 0.1 * 2**broken))
 
     def card(self) -> dict[str, Any]:
@@ -220,7 +222,7 @@ class Server:
                 if (told := unreachable.refusal(str(response.url), response, has_token=self._has_token)) is not None:
                     raise Failure(told)
                 if response.status_code != httpx2.codes.OK:
-                    raise Failure(f"{response.url} is not there (HTTP {response.status_code})")
+                    raise Failure(f"{response.url} was not found (HTTP {response.status_code})")
                 decoder = Decoder(coding_of(response.headers.get("content-encoding", "")))
                 return _whole(str(response.url), response.iter_raw(), decoder)
         except NotDecodable as error:
@@ -228,7 +230,7 @@ class Server:
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
         except httpx2.InvalidURL as error:
-            raise Failure(f"{address} is not an address: {error}", 2) from None
+            raise Failure(f"{address} is not a URL: {error}", 2) from None
 
     def _stream(self, method: str, params: Any, headers: Mapping[str, str]) -> Iterator[Frame]:
         """The frames of a streaming method. Raises HTTPError where the connection breaks or the server is away."""
@@ -254,11 +256,11 @@ class Server:
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             response.read()
             self._result(response)
-            raise Failure("the server answered without a stream")
+            raise Failure("the server did not answer with a stream")
         for event_id, data in server_sent(response):
             decoded = _decoded(data)
             if not isinstance(decoded, dict):
-                raise Failure("the server sent an event that is no JSON object")
+                raise Failure("the server sent an event that is not a JSON object")
             if "error" in decoded and "jsonrpc" in decoded:
                 raise ServerError(decoded["error"])
             yield Frame(int(event_id) if event_id and event_id.isdecimal() else None, decoded)
@@ -286,7 +288,7 @@ class Server:
 
 
 def _tls(scheme: str, ca: str | None) -> ssl.SSLContext:
-    """What the client trusts: nobody where no connection is secured, which saves reading all the authorities."""
+    """What the client trusts: nothing without TLS, which spares it reading all the authorities."""
     return trusting(authority=ca) if scheme == "https" or ca is not None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -306,7 +308,7 @@ def _whole(source: str, parts: Iterable[bytes], decoder: Decoder) -> bytes:
             if len(body) > MAX_DOCUMENT:
                 break
         if max(came, len(body)) > MAX_DOCUMENT:
-            raise Failure(f"{source} has more than {MAX_DOCUMENT} bytes")
+            raise Failure(f"{source} is larger than {MAX_DOCUMENT} bytes")
     decoder.end()
     return body
 
@@ -314,7 +316,7 @@ def _whole(source: str, parts: Iterable[bytes], decoder: Decoder) -> bytes:
 def _checked(token: str) -> str:
     """The token, if it can stand in a header: the HTTP client would quote it in its error."""
     if not token or not all("!" <= character <= "~" for character in token):
-        raise Failure("the token (--token or A2A_TOKEN) is empty or has characters that no token has", 2)
+        raise Failure("the token (--token or A2A_TOKEN) is empty or has characters that a token cannot have", 2)
     return token
 
 

@@ -13,20 +13,20 @@ from core.storage.sqlite import backup as copies
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.sql import database_path
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Check the database, copy it, put a copy back.")
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Check, back up and restore the database.")
 
-Database = Annotated[str | None, typer.Option(metavar="URL", help="The database, such as sqlite:///tasks.db.")]
-Config = Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")]
+Database = Annotated[str | None, typer.Option(metavar="URL", help="The database, for example sqlite:///tasks.db.")]
+Config = Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).")]
 
 
 @app.command()
 def check(database: Database = None, config: Config = None, output: Output = Format.TEXT) -> None:
-    """Look at every page and row of the database; a server may use it meanwhile. The exit code is 1 for damage."""
+    """Check every page and row of the database. A server may be using it. Exits 1 if it is damaged."""
     path = _existing(database, config)
     verdict = examine(path)
     problems = list(verdict.problems)
     if not problems and verdict.schema is None:
-        problems.append("it is no database of this program")
+        problems.append("this is not a database of a2a-server")
     if output is Format.JSON:
         print_json({"database": str(path), "ok": not problems, "schema": verdict.schema, "problems": problems})
     else:
@@ -38,12 +38,12 @@ def check(database: Database = None, config: Config = None, output: Output = For
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy; it must not exist.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist yet.")],
     database: Database = None,
     config: Config = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Copy the database as it is at one moment, and check the copy; a server may use the database meanwhile."""
+    """Write a consistent copy of the database and check it. A server may be using the database."""
     path = _existing(database, config)
     size = copies.back_up(path, file.absolute())
     if output is Format.JSON:
@@ -54,12 +54,12 @@ def backup(
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `db backup` made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by `db backup`.")],
     database: Database = None,
     config: Config = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Check a backup and put a copy of it in the database's place. No server may use the database."""
+    """Check a backup and replace the database with it. No server may be using the database."""
     path = _path(database, config)
     try:
         size = copies.restore(file.absolute(), path)
@@ -68,7 +68,7 @@ def restore(
     if output is Format.JSON:
         print_json({"database": str(path), "backup": str(file.absolute()), "bytes": size})
     else:
-        print(f"{path} is what {file} has, {size} bytes")
+        print(f"{path} was restored from {file}, {size} bytes")
 
 
 def _path(database: str | None, config: str | None) -> Path:

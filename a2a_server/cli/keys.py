@@ -1,4 +1,4 @@
-"""`a2a-server keys …`: API keys, in the database while no server uses it, or with `--url` on a running server."""
+"""`a2a-server keys …`: API keys, in a database that no server is using, or with `--url` on a running server."""
 
 import asyncio
 import os
@@ -19,31 +19,32 @@ from core.model.errors import DatabaseInUse
 from core.outside.clock import SystemClock
 from core.storage.sqlite.sql import SqlStorage
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Make API keys, list them, renew and revoke them.")
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Create, list, rotate and revoke API keys.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID")]
 Database = Annotated[
-    str | None, typer.Option(metavar="URL", help="The database, such as sqlite:///tasks.db, while no server uses it.")
+    str | None,
+    typer.Option(metavar="URL", help="The database, for example sqlite:///tasks.db; no server may be using it."),
 ]
-Config = Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")]
+Config = Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).")]
 ServerUrl = Annotated[
-    str | None, typer.Option("--url", help="A running server's address, with an operator's credential in A2A_TOKEN.")
+    str | None, typer.Option("--url", help="Address of a running server; needs an operator's credential in A2A_TOKEN.")
 ]
 
 
 @app.command()
 def create(
-    principal: Annotated[str, typer.Argument(help="Who the holder of the key is.")],
+    principal: Annotated[str, typer.Argument(help="Name of the key's holder.")],
     tenant: Annotated[
-        str | None, typer.Option(help="The tenant of the holder; on a running server yours without it.")
+        str | None, typer.Option(help="Tenant of the key's holder (default with --url: your own).")
     ] = None,
-    operator: Annotated[bool, typer.Option("--operator", help="May use tasks.*, keys.* and every executor.")] = False,
+    operator: Annotated[bool, typer.Option("--operator", help="Allow tasks.*, keys.* and every executor.")] = False,
     skill: Annotated[
-        list[str] | None, typer.Option(help="A skill that he may use; every skill without it. Repeatable.")
+        list[str] | None, typer.Option(help="Skill the key may use (default: all skills). Repeatable.")
     ] = None,
-    expires: Annotated[str | None, typer.Option(metavar="TIME", help="How long it is good: 12h, 90d.")] = None,
+    expires: Annotated[str | None, typer.Option(metavar="TIME", help="Lifetime of the key: 12h, 90d.")] = None,
     database: Database = None,
     config: Config = None,
     url: ServerUrl = None,
@@ -51,7 +52,7 @@ def create(
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Make a key, and print it: it is shown this one time."""
+    """Create a key and print it. The key is shown only once."""
     given: dict[str, Any] = {"principal": principal, "tenant": tenant, "is_operator": operator, "skills": skill or None}
     given["expires_in"] = None if expires is None else _seconds(expires, "--expires")
 
@@ -59,7 +60,7 @@ def create(
         try:
             params = msgspec.convert(given, CreateKeyParams)
         except msgspec.ValidationError as error:
-            raise Failure(f"there can be no such key: {error}", 2) from None
+            raise Failure(f"the key cannot be created: {error}", 2) from None
         key, text = await keys.create(grant_of(params, SystemClock(), own_tenant=""))
         return key_object(key) | {"key": text}
 
@@ -78,7 +79,7 @@ def list_keys(
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """The keys, without their secrets."""
+    """List the keys, without their secrets."""
 
     async def work(keys: ApiKeys) -> list[dict[str, Any]]:
         return [key_object(key) for key in await keys.all()]
@@ -94,7 +95,7 @@ def list_keys(
 @app.command()
 def rotate(
     key_id: KeyId,
-    grace: Annotated[str, typer.Option(metavar="TIME", help="How long the old secret stays good: 10m, 1d.")] = "0s",
+    grace: Annotated[str, typer.Option(metavar="TIME", help="How long the old secret stays valid: 10m, 1d.")] = "0s",
     database: Database = None,
     config: Config = None,
     url: ServerUrl = None,
@@ -102,7 +103,7 @@ def rotate(
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Give a key a new secret, and print it: it is shown this one time."""
+    """Give a key a new secret and print it. The secret is shown only once."""
     seconds = _seconds(grace, "--grace")
 
     async def work(keys: ApiKeys) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def revoke(
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Make a key useless, for ever; on a running server its open streams end at once."""
+    """Revoke a key for good. On a running server its open streams end at once."""
 
     async def work(keys: ApiKeys) -> dict[str, Any]:
         return key_object(await keys.revoke(key_id))
@@ -147,7 +148,7 @@ def _on_file(work: Callable[[ApiKeys], Awaitable[Any]], database: str | None, co
     try:
         return asyncio.run(_opened(storage, work))
     except DatabaseInUse as error:
-        raise Failure(f"{error}; to change keys of a running server, name it with --url") from None
+        raise Failure(f"{error}; to change the keys of a running server, give its address with --url") from None
 
 
 async def _opened(storage: SqlStorage, work: Callable[[ApiKeys], Awaitable[Any]]) -> Any:

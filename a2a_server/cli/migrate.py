@@ -17,11 +17,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def migrate(
-    database: Annotated[str | None, typer.Option(metavar="URL", help="Such as sqlite:///tasks.db.")] = None,
-    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    database: Annotated[str | None, typer.Option(metavar="URL", help="For example sqlite:///tasks.db.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).")] = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Bring the database to the schema of this version; one that does not exist is made. No server may use it."""
+    """Upgrade the database to this version's schema, or create it. No server may be using it."""
     storage = SqlStorage(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
     asyncio.run(_open_once(storage))
     if output is Format.JSON:

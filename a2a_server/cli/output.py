@@ -26,18 +26,18 @@ OUTCOMES = {
 
 
 class Format(StrEnum):
-    """How data is printed."""
+    """The output format."""
 
     TEXT = "text"
     JSON = "json"
 
 
-Output = Annotated[Format, typer.Option("-o", "--output", help="How to print data.")]
-OutputLines = Annotated[Format, typer.Option("-o", "--output", help="How to print data; json: one object a line.")]
+Output = Annotated[Format, typer.Option("-o", "--output", help="Output format.")]
+OutputLines = Annotated[Format, typer.Option("-o", "--output", help="Output format; json: one object per line.")]
 
 
 class Failure(Exception):
-    """A command cannot go on; the text is what its user is told, and `code` is the exit code."""
+    """A command failed; the text is its one-line reason, and `code` is the exit code."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         self.code = code

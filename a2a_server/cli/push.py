@@ -8,14 +8,18 @@ import typer
 from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
 from a2a_server.cli.output import Failure, Format, Output, print_json, print_table
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="See which webhooks were not reached; send again.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="List push notifications that were not delivered, and resend them.",
+)
 
 PAGE = 500  # deliveries asked for at once
 MOST_RESENT = 100  # in one call
 
 
 class Which(StrEnum):
-    """Events that were given up, or webhooks whose next event is tried again."""
+    """Dead letters, or webhooks that wait for a retry."""
 
     DEAD = "dead"
     WAITING = "waiting"
@@ -26,10 +30,10 @@ def list_deliveries(
     url: Url = DEFAULT_URL,
     token: Token = None,
     ca: Ca = None,
-    status: Annotated[Which, typer.Option(help="dead: given up; waiting: tried again later.")] = Which.DEAD,
+    status: Annotated[Which, typer.Option(help="dead: no more retries; waiting: retried later.")] = Which.DEAD,
     output: Output = Format.TEXT,
 ) -> None:
-    """What did not arrive, oldest first."""
+    """List undelivered events, oldest first."""
     with Server(url, token, ca=ca) as server:
         found = _all(server, status)
     if output is Format.JSON:
@@ -48,17 +52,17 @@ def list_deliveries(
 @app.command()
 def resend(
     delivery_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[DELIVERY_ID]…", help="As `push list` has them.")
+        list[str] | None, typer.Argument(metavar="[DELIVERY_ID]…", help="Ids from `push list`.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All that were given up.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Try events that were given up once more; exits with 1 unless all of them arrived."""
+    """Send dead letters once more. Exits 1 unless all of them were delivered."""
     if bool(delivery_ids) == every:
-        raise Failure("name the deliveries, or give --all", 2)
+        raise Failure("give delivery ids, or --all", 2)
     answers: list[dict[str, Any]] = []
     with Server(url, token, ca=ca) as server:
         ids = delivery_ids or [each["delivery_id"] for each in _all(server, Which.DEAD)]

@@ -46,7 +46,7 @@ def serve_again_and_again(arguments: Sequence[str], folders: Iterable[Path], fil
         if told_to_end.is_set():
             return code
         changed = sorted(str(path) for path in now.keys() | seen.keys() if now.get(path) != seen.get(path))
-        say(f"{changed[0]} has changed; starting again")
+        say(f"{changed[0]} has changed; restarting")
 
 
 def look(folders: Iterable[Path], files: Iterable[Path]) -> Seen:
@@ -93,7 +93,7 @@ def _wait_for_a_change(
     while not told_to_end.wait(LOOK_EVERY):
         if child.poll() is not None and not has_told:
             has_told = True
-            say(f"the server ended with exit code {child.returncode}; waiting for a change of its files")
+            say(f"the server ended with exit code {child.returncode}; waiting for a file to change")
         if (now := look(folders, files)) != seen:
             _end(child)
             return now, child.returncode

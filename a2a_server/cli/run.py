@@ -48,18 +48,24 @@ class Interrupted(KeyboardInterrupt):
 
 @app.command()
 def run(
-    tree: Annotated[str, typer.Argument(metavar="TREE.json|yaml", help="An array of tasks; - reads JSON.")],
-    url: Annotated[str | None, typer.Option(help="Run it on the server at this address.")] = None,
+    tree: Annotated[
+        str, typer.Argument(metavar="TREE.json|yaml", help="File with an array of tasks; - reads JSON from stdin.")
+    ],
+    url: Annotated[str | None, typer.Option(help="Run it on the server at this address (default: here).")] = None,
     token: Token = None,
     ca: Ca = None,
-    database: Annotated[str | None, typer.Option(metavar="URL", help="Keep it there. Default: in memory only.")] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="Store the tree there (default: in memory).")
+    ] = None,
     executors: Annotated[
         list[str] | None,
-        typer.Option("-e", "--executors", metavar="FILE_OR_MODULE", help="It registers executors. Repeatable."),
+        typer.Option(
+            "-e", "--executors", metavar="FILE_OR_MODULE", help="File or module that registers executors. Repeatable."
+        ),
     ] = None,
-    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).")] = None,
     log_level: Annotated[
-        LogLevel, typer.Option(help="Of what is logged on stderr here; warning: tracebacks of executors.")
+        LogLevel, typer.Option(help="Level of the log on stderr; warning shows tracebacks of executors.")
     ] = "warning",
     output: Output = Format.TEXT,
 ) -> None:
@@ -211,14 +217,14 @@ def _next(view: TreeView, url: str | None, database: str | None) -> str:
     asked = next(iter(view.questions))
     if url is not None:
         answer, watch = f"tasks answer {asked} ANSWER --url {url}", f"watch {view.root_id} --url {url}"
-        return f"the tree waits for an answer: a2a-server {answer}; then follow it: a2a-server {watch}"
+        return f"the tree waits for an answer; run: a2a-server {answer}; then follow the tree: a2a-server {watch}"
     if database is not None:
         return (
             f"the tree waits for an answer: start `a2a-server serve --database {database}` with the same executors, "
             f"then a2a-server tasks answer {asked} ANSWER"
         )
     return (
-        "the tree waits for an answer, and was kept in memory only: run it on a server (--url), or keep it "
+        "the tree waits for an answer, but was only in memory and is gone: run it on a server (--url) or store it "
         "(--database), then answer with `a2a-server tasks answer`"
     )
 

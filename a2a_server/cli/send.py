@@ -35,20 +35,24 @@ _ENDS = {
 @app.command()
 def send(
     message: Annotated[
-        str | None, typer.Argument(metavar="[TEXT|FILE]", help="A text; a file of text, data or tasks; - reads.")
+        str | None,
+        typer.Argument(metavar="[TEXT|FILE]", help="A text, or a file with text, data or tasks; - reads stdin."),
     ] = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
     ca: Ca = None,
     data: Annotated[
-        str | None, typer.Option(metavar="JSON|@FILE", help="Inputs as JSON, by itself or beside the text.")
+        str | None, typer.Option(metavar="JSON|@FILE", help="Inputs as JSON, with or without a text.")
     ] = None,
     skill: Annotated[str | None, typer.Option(help="The skill to use.")] = None,
-    context: Annotated[str | None, typer.Option(help="The context (conversation) it belongs to.")] = None,
-    task: Annotated[str | None, typer.Option(help="The task whose question it answers.")] = None,
+    context: Annotated[str | None, typer.Option(help="The context (conversation) to continue.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task whose question this message answers.")] = None,
     output: OutputLines = Format.TEXT,
 ) -> None:
-    """Send an A2A message and show its stream. Exits 0 completed, 1 failed, 3 cancelled or rejected, 4 asks."""
+    """Send an A2A message and show its stream.
+
+    Exit codes: 0 completed, 1 failed, 3 cancelled or rejected, 4 waits for an answer.
+    """
     if message is None and data is None:
         raise typer.BadParameter("give a text, a file, or --data", param_hint="TEXT|FILE")
     parts = [] if message is None else [read_part(message)]

@@ -17,66 +17,69 @@ from a2a_server.server import serve as run_server
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-Files = Annotated[list[str] | None, typer.Argument(metavar="[FILES_OR_MODULES]…", help="They register executors.")]
+Files = Annotated[
+    list[str] | None, typer.Argument(metavar="[FILES_OR_MODULES]…", help="Files or modules that register executors.")
+]
 Hosts = Annotated[
-    list[str] | None, typer.Option("--allowed-host", metavar="NAME", help="A further name in `Host`. Repeatable.")
+    list[str] | None,
+    typer.Option("--allowed-host", metavar="NAME", help="Accept this name in the Host header. Repeatable."),
 ]
 Proxies = Annotated[
     list[str] | None,
-    typer.Option("--trusted-proxy", metavar="ADDRESS", help="Its X-Forwarded-* are believed. Repeatable."),
+    typer.Option("--trusted-proxy", metavar="ADDRESS", help="Trust X-Forwarded-* from this address. Repeatable."),
 ]
 Origins = Annotated[
     list[str] | None,
-    typer.Option("--cors-origin", metavar="ORIGIN", help="Its pages may ask and read the answers. Repeatable."),
+    typer.Option("--cors-origin", metavar="ORIGIN", help="Let pages of this web origin call the server. Repeatable."),
 ]
 Programs = Annotated[
-    list[str] | None, typer.Option("--command", metavar="PROGRAM", help="command_executor may run it. Repeatable.")
+    list[str] | None, typer.Option("--command", metavar="PROGRAM", help="Let command_executor run it. Repeatable.")
 ]
 Destinations = Annotated[
     list[str] | None,
-    typer.Option("--egress-allow", metavar="HOST", help="Executors may call this private host. Repeatable."),
+    typer.Option("--egress-allow", metavar="HOST", help="Let executors call this private host. Repeatable."),
 ]
-Insecure = Annotated[
-    bool | None, typer.Option("--insecure", help="Listen beyond this machine although callers are not identified.")
-]
-PasswordFile = Annotated[str | None, typer.Option(metavar="FILE", help="Holds the password of the private key.")]
-Authority = Annotated[str | None, typer.Option(metavar="FILE", help="Whose certificates callers show, PEM.")]
+Insecure = Annotated[bool | None, typer.Option("--insecure", help="Listen beyond loopback without authentication.")]
+PasswordFile = Annotated[str | None, typer.Option(metavar="FILE", help="File with the private key's password.")]
+Authority = Annotated[str | None, typer.Option(metavar="FILE", help="CA bundle for client certificates (PEM).")]
 ClientAuth = Annotated[
-    str | None, typer.Option(metavar="WHETHER", help="Callers show a certificate: none, optional or required.")
+    str | None, typer.Option(metavar="MODE", help="Client certificates: none, optional or required.")
 ]
 OutputFormat = Annotated[
-    Format, typer.Option("-o", "--output", help='json: {"url": …, "pid": …} on stdout when it is ready.')
+    Format, typer.Option("-o", "--output", help='json: print {"url": …, "pid": …} on stdout when ready.')
 ]
 Auth = Annotated[
-    list[str] | None, typer.Option(metavar="KIND", help="Callers identify themselves: keys or jwt. Repeatable.")
+    list[str] | None, typer.Option(metavar="KIND", help="Require credentials: keys (API keys) or jwt. Repeatable.")
 ]
 Reload = Annotated[
-    bool, typer.Option(OPTION, help="Start again when a Python file beside the executors changes; for development.")
+    bool, typer.Option(OPTION, help="Restart when a Python file beside the executors changes (for development).")
 ]
 
 
 def _without_option() -> str:
-    """The settings that are no options of the command, for its help."""
+    """The settings without an option of their own, for the help text."""
     names = {field.name for field in msgspec.structs.fields(Config)} - set(inspect.signature(serve).parameters)
-    return f"Further settings, which docs/settings.md explains: {', '.join(sorted(names))}."
+    return f"Settings without an option (see docs/settings.md): {', '.join(sorted(names))}."
 
 
 def serve(
     context: typer.Context,
     executors: Files = None,
-    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes a free one.")] = None,
-    database: Annotated[str | None, typer.Option(metavar="URL", help="Such as sqlite:///tasks.db.")] = None,
-    default_skill: Annotated[str | None, typer.Option(metavar="ID", help="For messages that name none.")] = None,
-    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
-    card: Annotated[str | None, typer.Option(metavar="FILE", help="The agent card's template, JSON.")] = None,
-    public_url: Annotated[str | None, typer.Option(metavar="URL", help="The address that callers use.")] = None,
-    root_path: Annotated[str | None, typer.Option(metavar="PATH", help="The path under which a proxy has it.")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on (default: 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on; 0: any free port.")] = None,
+    database: Annotated[str | None, typer.Option(metavar="URL", help="For example sqlite:///tasks.db.")] = None,
+    default_skill: Annotated[str | None, typer.Option(metavar="ID", help="Skill for messages that name none.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).")] = None,
+    card: Annotated[str | None, typer.Option(metavar="FILE", help="Agent card template (JSON).")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The address that callers use, if a proxy is in front.")
+    ] = None,
+    root_path: Annotated[str | None, typer.Option(metavar="PATH", help="Path prefix behind a proxy.")] = None,
     trusted_proxies: Proxies = None,
     allowed_hosts: Hosts = None,
     cors_origins: Origins = None,
-    tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="The certificate and its chain, PEM.")] = None,
-    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="Server certificate and chain (PEM).")] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Private key of the certificate (PEM).")] = None,
     tls_key_password_file: PasswordFile = None,
     tls_ca: Authority = None,
     tls_client_auth: ClientAuth = None,
@@ -85,14 +88,14 @@ def serve(
     auth: Auth = None,
     insecure: Insecure = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
-    log_json: Annotated[bool | None, typer.Option("--log-json", help="Logs as JSON lines.")] = None,
+    log_json: Annotated[bool | None, typer.Option("--log-json", help="Log JSON lines.")] = None,
     reload: Reload = False,
     output: OutputFormat = Format.TEXT,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM.
 
-    Every setting, with its value in force, is shown by `a2a-server config`; what has no option here is set by an
-    A2A_SERVER_* variable or in the file a2a-server.toml.
+    `a2a-server config` shows every setting with its value in force. Settings without an option here are set by
+    A2A_SERVER_* variables or in the file a2a-server.toml.
     """
     # Each other parameter is a setting of the same name; a list without items was not given.
     given = {

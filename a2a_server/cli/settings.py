@@ -15,12 +15,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command("config")
 def show(
-    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration, TOML.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).")] = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """The settings in force here, from A2A_SERVER_* variables, the configuration file and the defaults.
+    """Show the settings in force: A2A_SERVER_* variables, the configuration file and the defaults.
 
-    Secrets are masked. The text can be saved as a2a-server.toml.
+    Secrets are masked. The output is a valid a2a-server.toml.
     """
     settings = effective(load({"config": config}, os.environ, Path.cwd()))
     if output is Format.JSON:

@@ -14,7 +14,7 @@ from a2a_server.cli.times import duration_of, moment
 from a2a_server.cli.view import event_line, status_of
 
 app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, help="Look at stored tasks, run them again, cancel or remove them."
+    add_completion=False, rich_markup_mode=None, help="Show, rerun, cancel, answer and delete stored tasks."
 )
 
 PAGE = 500  # events asked for at once
@@ -27,13 +27,13 @@ TaskId = Annotated[str, typer.Argument(metavar="TASK_ID")]
 Since = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", help="Only tasks made since then: 90s, 15m, 2h, 7d ago, or a time such as 2026-01-31."
+        metavar="TIME", help="Only tasks created since then: 90s, 15m, 2h, 7d (ago), or a time such as 2026-01-31."
     ),
 ]
 
 
 class OpenStatus(StrEnum):
-    """What can be cancelled."""
+    """The statuses of a tree that can be cancelled."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -50,13 +50,15 @@ def list_tasks(
     name: Annotated[str | None, typer.Option(help="Only tasks with this name.")] = None,
     user: Annotated[str | None, typer.Option(help="Only tasks of this user_id.")] = None,
     context: Annotated[str | None, typer.Option(help="Only tasks of this context.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All tasks, not only the roots of trees.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
-    page: Annotated[str | None, typer.Option(help="The page_token of the last task of the page before.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every task, not only the roots of trees.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Tasks on a page.")] = 100,
+    page: Annotated[
+        str | None, typer.Option(help="Next page: the page_token of the last task of the page before.")
+    ] = None,
     since: Since = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Tasks, newest first."""
+    """List tasks, newest first."""
     given = {"status": status, "name": name, "user_id": user, "context_id": context, "page_token": page}
     params: dict[str, Any] = {"root_only": not every, "limit": limit}
     if since is not None:
@@ -80,14 +82,14 @@ def list_tasks(
     ]
     print_table(("ID", "STATUS", "DONE", "CREATED", "TOOK", "NAME", "ERROR"), rows)
     if len(tasks) == limit:
-        print(f"the page behind these: --page {tasks[-1]['page_token']}", file=sys.stderr)
+        print(f"for the next page: --page {tasks[-1]['page_token']}", file=sys.stderr)
 
 
 @app.command()
 def get(
     task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
 ) -> None:
-    """One task with its inputs and result."""
+    """Show one task with its inputs and result."""
     with Server(url, token, ca=ca) as server:
         task = server.call("tasks.get", {"task_id": task_id})
     if output is Format.JSON:
@@ -103,7 +105,7 @@ def get(
 def tree(
     task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
 ) -> None:
-    """The whole tree of a task."""
+    """Show the whole tree of a task."""
     with Server(url, token, ca=ca) as server:
         found = server.call("tasks.tree", {"task_id": task_id})
     if output is Format.JSON:
@@ -124,12 +126,12 @@ def rerun(
     url: Url = DEFAULT_URL,
     token: Token = None,
     ca: Ca = None,
-    force: Annotated[bool, typer.Option(help="Also what is completed.")] = False,
+    force: Annotated[bool, typer.Option(help="Also rerun completed tasks.")] = False,
     output: OutputLines = Format.TEXT,
 ) -> None:
-    """Run tasks again, with all below them: what is not completed, with --force everything.
+    """Rerun tasks and everything below them, except completed tasks (--force: those too).
 
-    A task that came in an A2A message is final: a new tree takes over what is completed of it, and that one runs.
+    A task created by an A2A message is final once it ends: a new tree keeps its completed tasks and runs the others.
     """
     with Server(url, token, ca=ca) as server:
         for task_id in task_ids:
@@ -147,14 +149,16 @@ def cancel(
     token: Token = None,
     ca: Ca = None,
     status: Annotated[
-        OpenStatus | None, typer.Option(help="Every tree with this status, as `tasks list` shows it.")
+        OpenStatus | None, typer.Option(help="Cancel every tree with this status (as in `tasks list`).")
     ] = None,
     since: Since = None,
-    reason: Annotated[str | None, typer.Option(help="Becomes the error of the tasks.")] = None,
-    force: Annotated[bool, typer.Option(help="Also what cannot be interrupted: its result is dropped.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Reason, stored as the error of the tasks.")] = None,
+    force: Annotated[
+        bool, typer.Option(help="Also cancel tasks that cannot be interrupted; their results are dropped.")
+    ] = False,
     output: Output = Format.TEXT,
 ) -> None:
-    """Cancel tasks with all below them. Exits 1 when one could not be cancelled."""
+    """Cancel tasks and everything below them. Exits 1 when one could not be cancelled."""
     if bool(task_ids) == (status is not None) or (since is not None and status is None):
         raise typer.BadParameter("give either ids, or --status (and perhaps --since)", param_hint="TASK_ID")
     params: dict[str, Any] = {"force": force} | ({"error_message": reason} if reason else {})
@@ -197,8 +201,8 @@ def answer(
         list[str],
         typer.Argument(
             metavar="ANSWER…",
-            help="Text, or with --json any JSON value. Where several questions were asked at once: one for each, in "
-            "their order; a single one answers the first, and the others are asked again.",
+            help="A text, or with --json any JSON value. If several questions were asked at once, give one answer for "
+            "each, in order; a single answer is for the first, and the others are asked again.",
         ),
     ],
     is_json: Annotated[bool, typer.Option("--json", help="Each answer is a JSON value.")] = False,
@@ -207,7 +211,7 @@ def answer(
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Answer the open question of a task, or all that it asked at once; a root stands for the oldest of its tree."""
+    """Answer the open question of a task. With the id of a root, the oldest open question of its tree."""
     try:
         given = [json.loads(text) for text in texts] if is_json else texts
     except ValueError as error:
@@ -225,7 +229,7 @@ def answer(
 def delete(
     task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
 ) -> None:
-    """Remove a tree that does not run."""
+    """Delete a tree that is not running."""
     with Server(url, token, ca=ca) as server:
         answer = server.call("tasks.delete", {"task_id": task_id})
     if output is Format.JSON:
@@ -240,10 +244,10 @@ def events(
     url: Url = DEFAULT_URL,
     token: Token = None,
     ca: Ca = None,
-    after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Start after the event with this number.")] = 0,
     output: OutputLines = Format.TEXT,
 ) -> None:
-    """The stored events of a task; of a root, those of its whole tree."""
+    """Show the stored events of a task; with the id of a root, those of its whole tree."""
     with Server(url, token, ca=ca) as server:
         while page := server.call("tasks.events", {"task_id": task_id, "after": after, "limit": PAGE}):
             for event in page:

@@ -22,7 +22,7 @@ def moment(given: str, now: datetime | None = None) -> datetime:
         return datetime.fromisoformat(given).astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{given} is no time: write 90s, 15m, 2h or 7d (ago), 2026-01-31 or 2026-01-31T12:00:00Z",
+            f"{given} is not a time; use 90s, 15m, 2h or 7d (ago), 2026-01-31 or 2026-01-31T12:00:00Z",
             param_hint="--since",
         ) from None
 

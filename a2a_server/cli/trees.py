@@ -25,7 +25,7 @@ def read_tree(name: str) -> list[Any]:
     if isinstance(value, dict):
         value = value.get("tasks", [value])
     if not isinstance(value, list):
-        raise Failure(f"{name} holds no tasks: an array of them, or an object with `tasks`", USAGE)
+        raise Failure(f"{name} has no tasks; it must be an array of tasks, or an object with `tasks`", USAGE)
     return value
 
 
@@ -85,7 +85,7 @@ def _parsed(name: str, text: str) -> Any:
     except msgspec.DecodeError as error:
         raise Failure(_malformed(name, text, str(error)), USAGE) from None
     except (NotJson, RecursionError) as error:
-        raise Failure(f"{name} cannot be understood: {' '.join(str(error).split())}", USAGE) from None
+        raise Failure(f"{name} cannot be parsed: {' '.join(str(error).split())}", USAGE) from None
 
 
 def _malformed(name: str, text: str, told: str) -> str:

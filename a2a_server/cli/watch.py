@@ -13,14 +13,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def watch(
-    task_id: Annotated[str, typer.Argument(help="Any task of the tree.")],
+    task_id: Annotated[str, typer.Argument(help="Id of any task of the tree.")],
     url: Url = DEFAULT_URL,
     token: Token = None,
     ca: Ca = None,
-    after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Start after the event with this number.")] = 0,
     output: OutputLines = Format.TEXT,
 ) -> None:
-    """Follow a tree until it ends. Exits 0 when it completed, 1 failed, 3 cancelled or rejected."""
+    """Follow a tree until it ends. Exit codes: 0 completed, 1 failed, 3 cancelled or rejected."""
     with Server(url, token, ca=ca) as server:
         view = tree_view(server.call("tasks.tree", {"task_id": task_id}))
         with screen(view, silent=output is Format.JSON) as shown:

@@ -1,4 +1,4 @@
-"""YAML as JSON: every value is one of JSON's, and what is wrong is told with its line and column.
+"""YAML as JSON: every value is one of JSON's, and errors name line and column.
 
 Keys are texts, also those that YAML reads as something else (`on:`, `2026-01-31:`). A time is RFC 3339 text of the
 moment that it is (UTC where it names no zone, as YAML has it), a date the text that was written.
@@ -14,7 +14,7 @@ import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 _STEP = re.compile(r"\[(\d+)\]|\.?([^.\[\]]+)")
-# YAML 1.1 reads 12:30 as 750, a number to the base of sixty; nobody means that.
+# YAML 1.1 reads 12:30 as 750, a number to the base of sixty; that is never meant.
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
         values: dict[Hashable, Any] = {}
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
-                _refuse(key, "a key must be a text")
+                _refuse(key, "a key must be a string")
             values[key.value] = self.construct_object(value, deep=deep)
         return values
 
@@ -61,7 +61,7 @@ class _Loader(yaml.SafeLoader):
         try:
             found = self.construct_yaml_timestamp(node)
         except ValueError as error:
-            _refuse(node, f"{node.value} is no date or time: {error}")
+            _refuse(node, f"{node.value} is not a date or time: {error}")
         if not isinstance(found, datetime):
             return str(node.value)
         aware = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
@@ -77,11 +77,11 @@ class _Loader(yaml.SafeLoader):
             return str(node.value)
         number = self.construct_yaml_float(node)
         if not math.isfinite(number):
-            _refuse(node, f"{node.value} is no number of JSON")
+            _refuse(node, f"{node.value} is not a JSON number")
         return number
 
     def unknown(self, node: Node) -> NoReturn:
-        _refuse(node, f"{node.tag.replace('tag:yaml.org,2002:', '!!')} is no type of JSON; write a text, in quotes")
+        _refuse(node, f"{node.tag.replace('tag:yaml.org,2002:', '!!')} is not a JSON type; write a string in quotes")
 
 
 # At once, not in two steps as PyYAML has them: so a value that holds itself is an error with its place.

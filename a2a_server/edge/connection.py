@@ -2,7 +2,7 @@
 
 The parser (llhttp) refuses by itself what makes two servers see two different requests: a length beside chunks, two
 lengths, folded fields, bare line feeds, control characters. Beyond that the head is bounded, fields that come after
-the body are no header fields, and no transfer coding is taken that nobody here would undo.
+the body are no header fields, and no transfer coding is taken that this server cannot undo.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class Connection(TimedConnection):
     _chunks = 0  # of the body that arrives
     _has_begun = False  # with the data that came last
     _raw = 0  # bytes that came since for the body alone, with what is around its chunks
-    _middle = 0  # bytes that came since for it alone, whether the parser has told of them or not
+    _middle = 0  # bytes that came since for it alone, whether the parser has reported them or not
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
@@ -130,7 +130,9 @@ class Connection(TimedConnection):
         is_in_body = self._body_since is not None and not self._has_begun
         self._raw = self._raw + len(data) if is_in_body else 0
         if self._raw > FRAMING + self.head.size + self._body_size + self._body_size // 2:
-            self.end_with(413, "The body's chunk headers and trailers are too large: send larger chunks, no trailers")
+            self.end_with(
+                413, "The body's chunk headers and trailers are too large; send larger chunks and no trailers"
+            )
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -141,7 +143,7 @@ class Connection(TimedConnection):
         super().on_url(url)
         self._size += len(url)
         if self._size > self.head.size:  # RFC 9112 §3
-            raise HeadNotTaken(f"The request's target is longer than {self.head.size} bytes", 414)
+            raise HeadNotTaken(f"The request target is longer than {self.head.size} bytes", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_in_head:  # a trailer: what a proxy let pass there must not count as what it says itself
@@ -151,7 +153,7 @@ class Connection(TimedConnection):
         if name.lower() == b"transfer-encoding" and (coding := value.strip().lower()) != b"chunked":
             # RFC 9112 §6.1, §6.3: where chunked is the last one, only the coding before it is not known.
             is_framed = coding.endswith((b",chunked", b", chunked")) and b"chunked" not in coding[:-8]
-            raise HeadNotTaken("The Transfer-Encoding is not chunked alone", 501 if is_framed else 400)
+            raise HeadNotTaken("Only Transfer-Encoding: chunked is supported", 501 if is_framed else 400)
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False

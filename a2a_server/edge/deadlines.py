@@ -45,7 +45,7 @@ class TimedConnection(LoadShedder):
         self._head_since = self._taken_at = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Whatever comes while nothing is asked begins a head; empty lines too, which the parser tells nobody of."""
+        """Whatever comes while nothing is asked begins a head; empty lines too, which the parser does not report."""
         if self._head_since is None and self._body_since is None and not self._is_answering:
             self._head_since = self.loop.time()
         super().data_received(data)
@@ -72,12 +72,12 @@ class TimedConnection(LoadShedder):
         """End the connection if its client has missed a deadline."""
         now = self.loop.time()
         if self._has_stalled(now):
-            logger.info("a reader took nothing for %g s and is cut", self.deadlines.taking)
+            logger.info("closed the connection of a slow reader: no progress for %g s", self.deadlines.taking)
             self._reset()
         elif self._is_half_closed and self._is_gone():
             self.transport.abort()
         elif not self.transport.is_closing() and (self._is_head_late(now) or self._is_body_late(now)):
-            logger.debug("a request took too long to arrive; its connection is closed")
+            logger.debug("closed a connection: its request took too long to arrive")
             self._refuse()
 
     def _is_gone(self) -> bool:

@@ -51,9 +51,9 @@ class Framed(HttpToolsProtocol):
             if isinstance(error.__context__, HeadNotTaken):
                 self.end_with(error.__context__.status, error.__context__.text)
             elif isinstance(error, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE.match(data):
-                self.end_with(501, "This HTTP method is not known here")  # RFC 9110 §9.1
+                self.end_with(501, "This HTTP method is not supported")  # RFC 9110 §9.1
             else:
-                self.send_400_response(f"This is no valid HTTP request: {error}")
+                self.send_400_response(f"This is not a valid HTTP request: {error}")
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's never stays
         """The client sends nothing more. It still gets the answers to what it has asked whole (RFC 9112 §9.6).
@@ -129,13 +129,13 @@ class Framed(HttpToolsProtocol):
                 self._judge_target()
             return True
         if self.parser.get_method() == b"CONNECT":
-            raise HeadNotTaken("This server makes no tunnels (CONNECT)")
+            raise HeadNotTaken("CONNECT is not supported")
         self._is_set_aside = True
         return False
 
     def _judge_1_0(self) -> None:
         if any(name == b"transfer-encoding" for name, _ in self.headers):  # RFC 9112 §6.1: its end is not known
-            raise HeadNotTaken("HTTP/1.0 knows no Transfer-Encoding")
+            raise HeadNotTaken("HTTP/1.0 has no Transfer-Encoding")
         self.expect_100_continue = False  # RFC 9110 §10.1.1
 
     def _judge_target(self) -> None:
@@ -144,12 +144,12 @@ class Framed(HttpToolsProtocol):
             request = (self.parser.get_method(), self.url, self.parser.get_http_version())
             self.url = origin_form(*request, self.scope)
         except ValueError as error:
-            raise HeadNotTaken(f"The request's target {error}") from None
+            raise HeadNotTaken(f"The request target {error}") from None
 
     def on_message_begin(self) -> None:
         """Refuse a request when too many before it wait for their answers."""
         if len(self.pipeline) >= SENT_AHEAD:
-            raise HeadNotTaken("Too many requests were sent ahead")
+            raise HeadNotTaken("Too many pipelined requests")
         super().on_message_begin()
 
     def send_400_response(self, msg: str) -> None:
@@ -196,7 +196,7 @@ class Ending:
     """The app, whose answer is framed as the rest of its connection allows.
 
     HTTP/1.0 knows no chunks, so that an answer of unknown length ends with its connection (RFC 9112 §6.1, §6.3). And
-    nobody can tell what follows an answer to a client that was never told to send its body (RFC 9110 §10.1.1).
+    it is unclear what follows an answer to a client that was never told to send its body (RFC 9110 §10.1.1).
     """
 
     def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:

@@ -27,11 +27,11 @@ class InFlight:
         """The caller holds so many bytes more. Raises RateLimited or Overloaded, and takes nothing then."""
         held = self._of.get(owner, 0) + size
         if held > self._per_caller:
-            text = f"The bodies and answers of one caller may have {self._per_caller} bytes at the same time"
+            text = f"The bodies and answers of one caller may take {self._per_caller} bytes at the same time"
             raise RateLimited(text, retry_after=RETRY_AFTER)
         if self.total + size > self._most:
             raise Overloaded(
-                f"The bodies and answers of all callers may have {self._most} bytes at the same time",
+                f"The bodies and answers of all callers may take {self._most} bytes at the same time",
                 retry_after=RETRY_AFTER,
             )
         self._of[owner] = held

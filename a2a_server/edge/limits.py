@@ -33,7 +33,7 @@ class CallerLimits:
 
     @property
     def size(self) -> float:
-        """How many requests a caller has who has asked nothing for a while."""
+        """How many requests an idle caller may send at once."""
         return 0.0 if self.rate is None else float(self.burst or max(1.0, 2 * self.rate))
 
 
@@ -141,7 +141,7 @@ class Permit:
                 return
             self._caller = self._callers.take(self._owner, self._limits, 0)
         if limit is not None and self._caller.streams >= limit:
-            raise RateLimited(f"Not more than {limit} streams at the same time", retry_after=STREAM_RETRY)
+            raise RateLimited(f"At most {limit} concurrent streams are allowed", retry_after=STREAM_RETRY)
         if self._calls:
             self._caller.calls -= 1
             self._calls -= 1
@@ -196,7 +196,7 @@ class Permit:
         self._caller = self._callers.take(self._owner, self._limits, calls)
         limit = self._limits.calls
         if limit is not None and self._caller.calls + calls > limit:
-            raise RateLimited(f"Not more than {limit} calls at the same time")
+            raise RateLimited(f"At most {limit} concurrent calls are allowed")
         self._caller.calls += calls
         self._calls += calls
 

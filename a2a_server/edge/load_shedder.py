@@ -182,7 +182,7 @@ class LoadShedder(Framed):
 
 
 class PausedConnections:
-    """Connections that rest after a refusal: who asks again and again must not take work's time.
+    """Connections paused after a refusal: clients that retry at once must not take time from work.
 
     They are heard again many at a time: a turn of the loop for each one would cost more than the refusal.
     """

@@ -39,7 +39,7 @@ def origin_of(text: str) -> str:
         or url.fragment
         or "@" in url.netloc
     ):
-        raise ValueError("not a scheme, a host and perhaps a port")
+        raise ValueError("not a scheme and host with an optional port")
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     port = "" if url.port in (None, _DEFAULT_PORTS.get(url.scheme)) else f":{url.port}"
     return f"{url.scheme}://{host}{port}"

@@ -1,7 +1,7 @@
-"""Whether more is asked of the server than it can do, and what it takes in spite of that.
+"""Whether the server is overloaded, and which calls it accepts even then.
 
-What counts is what waits for the server itself: calls from their last byte until they are answered or wait for an
-executor, and runs that have just begun. A call that waits for an executor costs nothing, however many there are.
+Its load is what waits for the server itself: calls from their last byte until they are answered or wait for an
+executor, and runs that have just begun. A call that waits for an executor is no load, however many there are.
 """
 
 from collections import OrderedDict
@@ -22,9 +22,9 @@ REFUSED: Final = "a2a_server.refused"  # in the scope of a request that is to be
 TAKEN: Final = "a2a_server.taken"  # in the scope: what to call when the request waits for others than the server
 RETRY_AFTER: Final = 1  # seconds
 CALL: Final = 10.0  # seconds that a call counts: what takes longer waits for something else
-RUN: Final = 1.0  # seconds that a run counts: then it is in the hands of its executors
-WANTED: Final = 2.0  # seconds after which who was refused is gone: longer than he was told to wait
-EARLY: Final = 1 / 3  # of the soft threshold: who asks again before it is time is taken when less was in hand lately
+RUN: Final = 1.0  # seconds that a run counts: then its executors have it
+WANTED: Final = 2.0  # seconds after which a refused caller is forgotten: longer than its Retry-After
+EARLY: Final = 1 / 3  # of the soft threshold: below it, lately, a client that retries too early is accepted
 LATELY: Final = 0.1  # seconds: longer than a commit and its answers take
 REST: Final = 0.001  # seconds, for each that was refused of late: some fifteen times what a refusal costs
 
@@ -33,8 +33,8 @@ class Kind(IntEnum):
     """What a call asks for; the largest of a batch's is the batch's."""
 
     SPARED = 0  # frees something, or tells whether the server lives: never refused
-    OTHER = 1  # refused when as much is in hand as the hard threshold
-    WORK = 2  # may store and start new work: refused from the soft one on while so many want something
+    OTHER = 1  # refused at the hard threshold of calls in flight
+    WORK = 2  # may store and start new work: under overload refused from the soft threshold on
 
 
 METHODS: Final[Mapping[str, Kind]] = {
@@ -78,9 +78,9 @@ def kind_of_path(method: str, path: str) -> Kind | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """When so many as `hard` want something at once, work is held to `soft` until they are fewer.
+    """At `hard` calls in flight or recently refused, new work is held to `soft` until they are fewer.
 
-    So a burst is served, and of a flood as many as have an answer soon.
+    So a burst is served in full, and a flood as far as answers stay quick.
     """
 
     soft: int
@@ -166,7 +166,7 @@ class Load:
     # Whether that is too much
 
     def is_pressed(self, *, early: bool) -> bool:
-        """Whether anything is refused. `early`: of who was refused, and has not waited as he was told.
+        """Whether anything is refused. `early`: for a client that was refused and retries before Retry-After.
 
         He gets what the others leave: a place that is free for a moment, because a commit has answered many at once,
         is theirs.

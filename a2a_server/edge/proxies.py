@@ -1,7 +1,7 @@
 """A server behind others: what a proxy says of the request that it passes on, and the path under which it has us.
 
 `X-Forwarded-For`, `-Proto` and `-Host` are believed when they come from a proxy that the operator trusts, and from
-nobody else. Of several values the last one counts: the proxy that we know has written that one.
+no others. Of several values the last one counts: the proxy that we know has written that one.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ Network = IPv4Network | IPv6Network
 
 
 class BehindProxy:
-    """The app, told of the caller instead of the proxy, and of paths without the prefix.
+    """The app, with the caller's address instead of the proxy's, and paths without the prefix.
 
     Every route answers under `root_path`, and without it: some proxies take it away. `trusted` are addresses and
     networks.

@@ -19,12 +19,12 @@ def origin_form(method: bytes, target: bytes, version: str, scope: Any) -> bytes
     The authority of an absolute target takes the place of `Host` in the scope's headers, and its scheme is kept there.
     """
     if b"#" in target:
-        raise ValueError("has a fragment (#); it is no part of an address that is asked for")
+        raise ValueError("has a fragment (#), which must not be sent")
     if target == b"*" and method == b"OPTIONS":
         return b"/"  # about the server as a whole: RFC 9110 §9.3.7
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
-        raise ValueError("is no path that begins with a slash, and no absolute address")
+        raise ValueError("must be a path that begins with a slash, or an absolute URL")
     scheme, authority, rest = found.groups()
     scope[SCHEME] = scheme.decode("ascii").lower()
     replace_host(scope["headers"], authority, adds=version == "1.0")

@@ -190,7 +190,7 @@ class A2AMethods:
     ) -> AsyncGenerator[Frame, None]:
         """The task, then everything that happens to it to its end; with `Last-Event-ID` what came after that only.
 
-        A task that has ended is refused, save to a reader who resumes: what he has missed is still to be had.
+        A finished task is refused, except when resuming with Last-Event-ID: missed events are still available.
         """
         head = await self._reader.find(context.owner, params.id)
         view = View(head.id, params.id, context_of(head), context.dialect)
@@ -205,9 +205,9 @@ class A2AMethods:
         return self._streams.a2a(head, view, head.version, first=first, until_input=False, permit=context.permit)
 
     async def extended_card(self, context: RequestContext, params: wire.GetExtendedAgentCardRequest) -> wire.AgentCard:
-        """The card for this very caller, if he has said who he is (spec §3.1.11)."""
+        """The card for this caller, if authenticated (spec §3.1.11)."""
         if self._extended_card is None:
-            raise UnsupportedOperation("This agent offers no extended agent card")
+            raise UnsupportedOperation("This agent has no extended agent card")
         return self._extended_card(context.principal)
 
 
@@ -221,15 +221,15 @@ async def _no_push(context: RequestContext, params: Any) -> Any:
 
 
 SUMMARIES = {
-    "SendMessage": "Send a message: a new task, or more for one that exists. Answers when it has ended or asks.",
-    "SendStreamingMessage": "Send a message and follow its task as server-sent events.",
-    "GetTask": "A task with its artifacts and history.",
-    "ListTasks": "The caller's tasks, latest change of status first, page by page.",
-    "CancelTask": "Cancel a task with all below it.",
-    "SubscribeToTask": "Follow a task that has not ended; Last-Event-ID takes a broken stream up.",
-    "GetExtendedAgentCard": "The agent card for callers who have said who they are.",
-    "CreateTaskPushNotificationConfig": "Have a webhook told of what happens to a task from now on.",
-    "GetTaskPushNotificationConfig": "A webhook of a task, without its secrets.",
-    "ListTaskPushNotificationConfigs": "The webhooks of a task, oldest first.",
-    "DeleteTaskPushNotificationConfig": "Have a webhook told nothing more.",
+    "SendMessage": "Send a message to a new or existing task. Answers when the task has ended or waits for input.",
+    "SendStreamingMessage": "Send a message and stream its task as server-sent events.",
+    "GetTask": "Get a task with its artifacts and history.",
+    "ListTasks": "List the caller's tasks, latest status change first, in pages.",
+    "CancelTask": "Cancel a task and everything below it.",
+    "SubscribeToTask": "Stream a task that has not ended; send Last-Event-ID to resume a broken stream.",
+    "GetExtendedAgentCard": "Get the extended agent card, for authenticated callers.",
+    "CreateTaskPushNotificationConfig": "Register a webhook for a task's future updates.",
+    "GetTaskPushNotificationConfig": "Get a webhook of a task, without its secrets.",
+    "ListTaskPushNotificationConfigs": "List the webhooks of a task, oldest first.",
+    "DeleteTaskPushNotificationConfig": "Delete a webhook.",
 }

@@ -72,12 +72,12 @@ async def readable(reading: Awaitable[Value]) -> Value | None:
     except StorageUnavailable:
         raise
     except StorageError as error:
-        logger.error("%s; a list goes on without it", error)
+        logger.error("%s; the list omits it", error)
         return None
 
 
 def check_tenant(principal: Principal, params: Any) -> None:
-    """The credential says whose tasks a caller sees; in any other tenant there is nothing for him (A2A §13.1).
+    """The credential says whose tasks a caller sees; in any other tenant there is nothing for it (A2A §13.1).
 
     Raises the same error as for a task that does not exist.
     """
@@ -114,5 +114,5 @@ class OpenTasks:
             read_at, count = self._now(), await self._session.storage.count(query, self._limit)
             self._counts = {each: entry for each, entry in self._counts.items() if read_at - entry[0] <= RECOUNT}
         if count + size > self._limit:
-            raise RateLimited(f"{count} of your tasks have not ended, and {self._limit} is the limit", retry_after=5)
+            raise RateLimited(f"{count} of your tasks are unfinished, and {self._limit} is the limit", retry_after=5)
         self._counts[owner] = (read_at, count + size)

@@ -53,7 +53,7 @@ def _part_problems(part: Part, max_file: int) -> Iterator[Problem]:
     if len(part.media_type) > LONGEST_MEDIA_TYPE:
         yield Problem("mediaType", f"is longer than {LONGEST_MEDIA_TYPE} characters")
     elif part.media_type and not _MEDIA_TYPE.fullmatch(part.media_type):
-        yield Problem("mediaType", "is no media type, such as text/plain")
+        yield Problem("mediaType", "is not a valid media type (for example text/plain)")
 
 
 def _wrong_url(url: str) -> str | None:
@@ -64,9 +64,9 @@ def _wrong_url(url: str) -> str | None:
         address = urlsplit(url)
         address.port  # noqa: B018 - it is only looked at here
     except ValueError:
-        return "is not an address"
+        return "is not a URL"
     if address.scheme not in ("http", "https") or not address.hostname:
-        return "must be an absolute http or https address"
+        return "must be an absolute http or https URL"
     if "@" in address.netloc:
         return "must not contain a user or password"
     return None

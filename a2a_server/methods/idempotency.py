@@ -117,7 +117,7 @@ class Idempotency:
             return None
         made = msgspec.json.decode(document.body, type=Made)
         if made.digest != claim.digest:
-            raise InvalidParams.of([Problem(claim.source, "came with another request before; use a new one")])
+            raise InvalidParams.of([Problem(claim.source, "was already used for a different request; use a new key")])
         return made.task_id
 
     async def _purge(self) -> None:

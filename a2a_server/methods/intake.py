@@ -35,7 +35,9 @@ def work_of(
         if isinstance(part.data, dict) and "tasks" in part.data
     ]
     if len(trees) > 1:
-        raise InvalidParams.of([Problem(f"message.parts[{trees[1][0]}].data.tasks", "one message brings one tree")])
+        raise InvalidParams.of(
+            [Problem(f"message.parts[{trees[1][0]}].data.tasks", "a message can have only one tree of tasks")]
+        )
     if trees:
         index, items = trees[0]
         check_input_modes(message, tree_modes(registry))
@@ -55,7 +57,9 @@ def check_output_modes(plan: Plan, registry: ExecutorRegistry, accepted: Sequenc
     used = {task.executor for task in plan.tasks if task.executor is not None}
     modes = dict.fromkeys(mode for executor in sorted(used) for mode in registry_spec(registry, executor).output_modes)
     if accepted and modes and not any(accepts(accepted, mode) or accepts([mode], *accepted) for mode in modes):
-        raise ContentTypeNotSupported("None of acceptedOutputModes is offered", metadata={"offered": ", ".join(modes)})
+        raise ContentTypeNotSupported(
+            "None of acceptedOutputModes is available", metadata={"offered": ", ".join(modes)}
+        )
 
 
 def request_of(
@@ -86,7 +90,7 @@ def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:
 
 
 def usable(registry: ExecutorRegistry, principal: Principal) -> ExecutorRegistry:
-    """The executors that this caller may use, as a skill and in a tree of his own; to him there are no others."""
+    """The executors that this caller may use, as a skill and in a tree of its own; it sees no others."""
     if principal.is_operator:
         return registry
     may = principal.skills
@@ -122,7 +126,7 @@ def check_input_modes(message: Message, modes: Sequence[str]) -> None:
     for index, part in enumerate(message.parts):
         if part.media_type and not accepts(modes, part.media_type):
             raise ContentTypeNotSupported(
-                f"message.parts[{index}] has a media type that is not taken here",
+                f"message.parts[{index}] has a media type that is not accepted",
                 metadata={"mediaType": part.media_type[:100], "accepted": ", ".join(dict.fromkeys(modes))},
             )
 

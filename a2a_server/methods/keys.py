@@ -60,27 +60,27 @@ class KeysMethods:
                 handler=self.create,
                 params_type=CreateKeyParams,
                 result_type=dict[str, Any],
-                summary="A new API key. Its text is in this answer and nowhere else.",
+                summary="Create an API key. Its secret is shown in this answer only.",
             ),
             Method(
                 name="keys.list",
                 handler=self.list_keys,
                 result_type=list[dict[str, Any]],
-                summary="The API keys of the caller's tenant, without their secrets; the server's operator sees all.",
+                summary="List the API keys of the caller's tenant, without secrets (server operator: of all).",
             ),
             Method(
                 name="keys.rotate",
                 handler=self.rotate,
                 params_type=RotateKeyParams,
                 result_type=dict[str, Any],
-                summary="A new secret for an API key; the old one stays good for `grace` seconds.",
+                summary="Give an API key a new secret; the old one stays valid for `grace` seconds.",
             ),
             Method(
                 name="keys.revoke",
                 handler=self.revoke,
                 params_type=KeyParams,
                 result_type=dict[str, Any],
-                summary="An API key is good for nothing any more; streams that were opened with it end.",
+                summary="Revoke an API key; streams that were opened with it end.",
             ),
         ]
 
@@ -88,9 +88,9 @@ class KeysMethods:
         caller = context.principal
         grant = grant_of(params, self._clock, own_tenant=caller.tenant)
         if not caller.manages(grant.tenant):
-            raise PermissionDenied(f"tenant: an operator makes keys for its own tenant only, {caller.tenant!r}")
+            raise PermissionDenied(f"tenant: an operator can create keys only for its own tenant, {caller.tenant!r}")
         key, text = await self._keys.create(grant)
-        logger.info("key %s for %r of tenant %r was made by %s", key.id, grant.principal, grant.tenant, _by(context))
+        logger.info("key %s for %r of tenant %r was created by %s", key.id, grant.principal, grant.tenant, _by(context))
         return key_object(key) | {"key": text}
 
     async def list_keys(self, context: RequestContext, params: NoParams) -> list[dict[str, Any]]:

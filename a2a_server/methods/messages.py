@@ -114,7 +114,7 @@ class Messages:
         """The task, then everything that happens to it, to its end or its first question."""
         self._check(params)
         if context.last_event_id is not None:
-            text = "a message is not sent twice: take the stream up with SubscribeToTask"
+            text = "a message is not sent twice; resume its stream with SubscribeToTask"
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
         with ExitStack() as held:
             sent = await self._deliver(context, params, held)
@@ -164,7 +164,7 @@ class Messages:
 
     def _check(self, params: wire.SendMessageRequest) -> None:
         if params.message.role is not wire.Role.USER:
-            text = f"must be {wire.Role.USER}: a client's messages are the user's"
+            text = f"must be {wire.Role.USER}: clients send messages as the user"
             raise InvalidParams.of([Problem("message.role", text)])
         check_message(params.message, max_file=self._rules.max_file)
         if (webhook := params.configuration.task_push_notification_config) is not None:
@@ -270,7 +270,7 @@ class Messages:
             return
         known = await self._session.storage.trees(TreeQuery(owner=owner, context_id=context_id, limit=1))
         if not known.total:
-            text = "is not a context of yours, and contexts are made by this server only: leave it out"
+            text = "unknown context; this server assigns context ids, so omit contextId"
             raise InvalidParams.of([Problem("message.contextId", text)])
 
     async def _visible(self, owner: str, task_ids: Sequence[str]) -> list[str]:
@@ -292,11 +292,12 @@ class Messages:
         task_id = message.task_id
         head = await self._reader.find(context.owner, task_id)
         if message.context_id and message.context_id != context_of(head):
-            raise InvalidParams.of([Problem("message.contextId", "is not the context of this task")])
+            raise InvalidParams.of([Problem("message.contextId", "is not this task's context")])
         status = await self._reader.status(head, task_id)
         if status.is_terminal:
             raise UnsupportedOperation(
-                f"Task {task_id} has ended ({STATES[status]}) and takes no more messages", metadata={"taskId": task_id}
+                f"Task {task_id} has ended ({STATES[status]}) and accepts no more messages",
+                metadata={"taskId": task_id},
             )
         await self._check_modes(message)
         webhook = params.configuration.task_push_notification_config

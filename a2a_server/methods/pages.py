@@ -47,7 +47,7 @@ class Pages:
             data = b""
         seal, cursor = data[:SEAL], data[SEAL:]
         if not hmac.compare_digest(seal, self._seal(cursor)):
-            raise InvalidParams.of([Problem("pageToken", "is not a token that ListTasks gave for this query")])
+            raise InvalidParams.of([Problem("pageToken", "is not a token that ListTasks returned for this query")])
         last = msgspec.json.decode(cursor, type=_Cursor)
         return last.updated_at, last.task_id
 

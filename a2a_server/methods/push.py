@@ -49,14 +49,14 @@ class PushMethods:
                 handler=self.deliveries,
                 params_type=DeliveriesParams,
                 result_type=dict[str, Any],
-                summary="Push notifications that were given up, or that are tried again.",
+                summary="List dead letters, or deliveries that wait for a retry.",
             ),
             Method(
                 name="push.resend",
                 handler=self.resend,
                 params_type=ResendParams,
                 result_type=list[dict[str, Any]],
-                summary="Try push notifications that were given up once more.",
+                summary="Send dead letters once more.",
             ),
         ]
 
@@ -90,7 +90,7 @@ class PushMethods:
         start = 0
         if params.page_token:
             if params.page_token not in ids:
-                raise InvalidParams.of([Problem("pageToken", "is not a token of this list")])
+                raise InvalidParams.of([Problem("pageToken", "is not a page token of this list")])
             start = ids.index(params.page_token) + 1
         page = configs[start : start + params.page_size] if params.page_size else configs[start:]
         has_more = start + len(page) < len(configs)
@@ -131,4 +131,4 @@ def _from_token(token: str) -> tuple[float, str]:
     try:
         return from_token(token)
     except ValueError:
-        raise InvalidParams.of([Problem("after", "is not the `next` of a page")]) from None
+        raise InvalidParams.of([Problem("after", "is not the `next` value of a page")]) from None

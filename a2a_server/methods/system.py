@@ -30,20 +30,20 @@ class SystemMethods:
                 handler=self.health,
                 result_type=dict[str, Any],
                 is_open=True,
-                summary="The server's status, version and uptime in seconds, and how many of the caller's tasks run.",
+                summary="Server status, version and uptime (seconds), and the caller's running tasks.",
             ),
             Method(
                 name="system.limits",
                 handler=self.limits,
                 result_type=dict[str, Any],
                 is_open=True,
-                summary="The limits that this caller meets, by name; null: none.",
+                summary="The limits in force for this caller, by name; null: no limit.",
             ),
             Method(
                 name="system.executors",
                 handler=self.executors,
                 result_type=list[dict[str, Any]],
-                summary="What can run tasks, with its schemas.",
+                summary="List the executors with their schemas.",
             ),
         ]
 

@@ -15,8 +15,8 @@ Id = Annotated[str, Meta(min_length=1)]
 Ids = Annotated[list[Id], Meta(min_length=1, max_length=MOST_IDS)] | Id  # a list, or a string with commas
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-# What is told of a field that a client of an older system may send.
-BY_TOKEN = {"offset": "ask for the next page with page_token: that of the last task of the page before"}
+# The error for a field that a client of an older system may send.
+BY_TOKEN = {"offset": "for the next page send page_token, from the last task of the page before"}
 
 
 class Params(Struct, frozen=True, kw_only=True):

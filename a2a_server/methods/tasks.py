@@ -83,31 +83,31 @@ class TasksMethods:
         self._webhooks = webhooks
 
     def table(self) -> list[Method]:
-        """The methods as the door takes them."""
+        """The methods, for the bindings."""
         array, one = list[dict[str, Any]], dict[str, Any]
         stream = _wants_stream
         return [
             _method("create", self.create, CreateParams, one, "Store a tree of tasks, all or nothing.", raw=True),
             _method("execute", self.execute, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream),
-            _method("cancel", self.cancel, CancelParams, array, "Cancel tasks with all below them."),
-            _method("answer", self.answer, AnswerParams, one, "Answer the open question, or questions, of a task."),
-            _method("get", self.get, TaskParams, one, "A task."),
-            _method("detail", self.get, TaskParams, one, "A task; the same as tasks.get."),
-            _method("tree", self.tree, TreeParams, one, "The whole tree of any of its tasks."),
-            _method("children", self.children, ChildrenParams, array, "The direct children of a task."),
-            _method("list", self.list_tasks, ListParams, array, "Tasks that match, newest first."),
+            _method("cancel", self.cancel, CancelParams, array, "Cancel tasks and everything below them."),
+            _method("answer", self.answer, AnswerParams, one, "Answer the open questions of a task."),
+            _method("get", self.get, TaskParams, one, "Get a task."),
+            _method("detail", self.get, TaskParams, one, "Get a task; the same as tasks.get."),
+            _method("tree", self.tree, TreeParams, one, "Get the whole tree of a task."),
+            _method("children", self.children, ChildrenParams, array, "List the direct children of a task."),
+            _method("list", self.list_tasks, ListParams, array, "List matching tasks, newest first."),
             _method("update", self.update, UpdateParams, one, "Change fields of a pending task.", raw=True),
-            _method("delete", self.delete, TaskParams, one, "Remove a tree that does not run."),
-            _method("copy", self.copy, CopyParams, one, "A new pending tree like this task."),
-            _method("running.list", self.running_list, RunningParams, array, "The tasks in progress."),
-            _method("running.status", self.running_status, RunningStatusParams, array, "How these tasks stand."),
-            _method("running.count", self.running_count, RunningParams, one, "How many tasks are in progress."),
+            _method("delete", self.delete, TaskParams, one, "Delete a tree that is not running."),
+            _method("copy", self.copy, CopyParams, one, "Copy a task and everything below it to a new pending tree."),
+            _method("running.list", self.running_list, RunningParams, array, "List the tasks in progress."),
+            _method("running.status", self.running_status, RunningStatusParams, array, "Get the status of tasks."),
+            _method("running.count", self.running_count, RunningParams, one, "Count the tasks in progress."),
             _method(
                 "events",
                 self.events,
                 EventsParams,
                 array,
-                "The stored events after a sequence number; the page behind the last one is empty.",
+                "List the stored events after a sequence number; an empty page means there are no more.",
             ),
         ]
 
@@ -160,7 +160,7 @@ class TasksMethods:
             raise PushNotificationNotSupported
         webhook = decode(msgspec.to_builtins(params.webhook_config), TaskPushNotificationConfig)
         self._webhooks.check(webhook, "webhook_config.")
-        # The same address again is the same webhook: it is told of the run once.
+        # The same address again is the same webhook: it gets the run's events once.
         return replace(webhook, id=sha256(webhook.url.encode()).hexdigest()[:32])
 
     async def _make(
@@ -274,7 +274,7 @@ class TasksMethods:
         Raises IllegalCommand when it asks nothing, InvalidPlan for `answers` that are not as many as its questions.
         """
         if (params.answer is UNSET) is (params.answers is UNSET):
-            raise InvalidParams.of([Problem("answer", "is required: give it, or answers, one for each question")])
+            raise InvalidParams.of([Problem("answer", "is required; for several questions give answers, one for each")])
         head = await seen_head(self._session, context.principal.scope, params.task_id)
         by = context.acts_for(head.owner)
         if params.answers is UNSET:
@@ -413,7 +413,7 @@ class TasksMethods:
 
 
 def as_told(told: Any, tasks: Sequence[Task]) -> Any:
-    """What is told of these tasks; marked as large where it has much of what callers and executors gave."""
+    """The answer for these tasks; marked as large if it has much content of callers and executors."""
     return Large(told) if len(tasks) >= MANY or not is_small(list(map(_given, tasks))) else told
 
 
@@ -424,7 +424,7 @@ def _given(task: Task) -> tuple[Any, ...]:
 
 
 def check_resume(head: TreeHead, last_event_id: int | None) -> int:
-    """The number after which a stream is taken up. Raises InvalidParams for one that the tree has not reached."""
+    """The number after which a stream resumes. Raises InvalidParams for one that the tree has not reached."""
     if last_event_id is not None and last_event_id > head.version:
         raise InvalidParams.of([Problem("Last-Event-ID", f"this task has only {head.version} events")])
     return last_event_id or 0
@@ -433,15 +433,15 @@ def check_resume(head: TreeHead, last_event_id: int | None) -> int:
 def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
     problems: list[Problem] = []
     if context.idempotency_key is not None and params.tasks is None:
-        problems.append(Problem(HEADER, "a stored tree is run without one: only the one that brings tasks makes any"))
+        problems.append(Problem(HEADER, "only for new tasks: running a stored tree creates none"))
     if (params.task_id is None) == (params.tasks is None):
         problems.append(Problem("task_id", "give either task_id or tasks"))
     if params.use_streaming and params.wait:
-        problems.append(Problem("wait", "use_streaming and wait exclude each other"))
+        problems.append(Problem("wait", "use_streaming and wait cannot be combined"))
     if params.a2a and params.tasks is None:
-        problems.append(Problem("a2a", "is for new tasks: a tree that is stored stays what it is"))
+        problems.append(Problem("a2a", "is only for new tasks: a stored tree cannot be changed"))
     if params.tasks is not None and params.use_streaming and context.last_event_id is not None:
-        problems.append(Problem("Last-Event-ID", "tasks are not created twice: take the stream up with task_id"))
+        problems.append(Problem("Last-Event-ID", "tasks are not created twice; resume the stream with task_id"))
     if problems:
         raise InvalidParams.of(problems)
 
@@ -461,7 +461,7 @@ def _method(
 
 
 def _sees_details(caller: Principal) -> bool:
-    """Whether the caller is told what others are not told of errors; where nobody is identified nobody is."""
+    """Whether the caller sees the details of errors: operators do, but nobody without authentication."""
     return caller.is_operator and caller.owner != ANONYMOUS
 
 

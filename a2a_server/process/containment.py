@@ -37,5 +37,5 @@ class Containment:
                         if task.done() and not task.cancelled():
                             task.exception()  # seen: it is raised here
                         raise
-                    logger.exception("code of %s raised %s; the server goes on", origin, type(error).__name__)
+                    logger.exception("code of %s raised %s; the server keeps running", origin, type(error).__name__)
                     loop.call_soon(self.break_off, origin, error)

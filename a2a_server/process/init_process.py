@@ -1,6 +1,6 @@
 """What process 1 of a container owes: it forwards signals, and collects the processes that others leave to it.
 
-The program itself runs in a child, so that nobody collects the children whose ends it waits for itself.
+The program itself runs in a child, so that no other code collects the children whose ends it waits for.
 """
 
 import os

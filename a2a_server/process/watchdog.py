@@ -1,4 +1,4 @@
-"""Says in the log who holds the event loop, so that nobody else is served meanwhile: a thread with a heartbeat."""
+"""Logs what blocks the event loop, and so every other call: a thread with a heartbeat."""
 
 import asyncio
 import logging
@@ -59,20 +59,20 @@ class Watchdog:
             is_told = self._look()
             self._beat.wait()
             if is_told and not self._ended.is_set():
-                logger.warning("the event loop was held for %.2f s", self._clock() - sent)
+                logger.warning("the event loop was blocked for %.2f s", self._clock() - sent)
 
     def _look(self) -> bool:
-        """Tell who holds the loop at this moment, unless somebody was told of a short while ago."""
+        """Log what blocks the loop at this moment, unless something was logged a short while ago."""
         frame = sys._current_frames().get(self._loop_thread)
         if frame is None or callback_of(frame) is None:
             # It waits for the interpreter or the processor, or it was held in one piece and is free again.
-            logger.debug("the event loop has not come to run for %.2f s", self._longest)
+            logger.debug("the event loop has not run for %.2f s", self._longest)
             return False
         if self._clock() - self._told_at < REPORT_EVERY:
             self._untold += 1
             return False
         more = f"; so did {self._untold} callbacks since the last report" if self._untold else ""
-        text = "%s has held the event loop for more than %.2f s, and nobody else was served%s: %s"
+        text = "%s has blocked the event loop and all other calls for more than %.2f s%s: %s"
         logger.warning(text, holder(frame), self._longest, more, stack(frame))
         self._told_at, self._untold = self._clock(), 0
         return True

@@ -1,4 +1,4 @@
-"""What is told of an answer for which there is no room, when what it tells of has been done. Pure."""
+"""The short answer that replaces one that does not fit in memory after the call has taken effect. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ CUT = ("artifacts", "history", "message")  # what a bare task is without; a shor
 MOST_SAID = 1_000  # characters of text of such a message
 MOST_PARTS = 10  # of it
 KEPT = ("progress", "rootTaskId", "parentTaskId", "seq")  # of its metadata
-NO_ROOM = "There is no room for this answer at the moment: send the message again under the same key"
+NO_ROOM = "The server has no memory for this answer now; send the message again with the same Idempotency-Key"
 
 
 def bare_metadata(metadata: Mapping[str, Any], *, keeps_message: bool) -> dict[str, Any]:

@@ -83,13 +83,13 @@ class UnsupportedOperation(A2AError):
 
 
 class ContentTypeNotSupported(A2AError):
-    """A media type that the agent does not take or give."""
+    """A media type that the agent does not accept or produce."""
 
     code, text, reason = -32005, "Content type not supported", "CONTENT_TYPE_NOT_SUPPORTED"
 
 
 class InvalidAgentResponse(A2AError):
-    """The executor gave something that is no A2A content."""
+    """The executor returned something that is not A2A content."""
 
     code, text, reason = -32006, "The agent gave an invalid response", "INVALID_AGENT_RESPONSE"
     http_status, status = 500, "INTERNAL"
@@ -110,7 +110,7 @@ class ExtensionSupportRequired(A2AError):
 
 
 class VersionNotSupported(A2AError):
-    """The A2A-Version that the client asks for is not spoken here."""
+    """The A2A-Version of the request is not supported."""
 
     code, text, reason = -32009, "This A2A protocol version is not supported", "VERSION_NOT_SUPPORTED"
     status = "FAILED_PRECONDITION"
@@ -131,7 +131,7 @@ class TurnedAway(A2AError):
 
 
 class RateLimited(TurnedAway):
-    """This caller asks too often."""
+    """This caller sends too many requests."""
 
     code, text, reason = -32050, "Too many requests", "RATE_LIMITED"
     http_status, status = 429, "RESOURCE_EXHAUSTED"
@@ -140,7 +140,7 @@ class RateLimited(TurnedAway):
 class QuotaExceeded(A2AError):
     """This caller has stored as much as one caller may. Waiting does not help; deleting tasks does."""
 
-    code, text, reason, domain = -32050, "The quota of stored bytes is used up", "STORED_BYTES_EXCEEDED", OWN_DOMAIN
+    code, text, reason, domain = -32050, "The storage quota is used up", "STORED_BYTES_EXCEEDED", OWN_DOMAIN
     http_status, status, is_http = 429, "RESOURCE_EXHAUSTED", True
 
 
@@ -152,7 +152,7 @@ class Overloaded(TurnedAway):
 
 
 class Unauthenticated(A2AError):
-    """The caller has not shown who he is, or what he showed is not valid (any more). Says no more than that."""
+    """The request has no valid credential. Says no more than that."""
 
     code, text, reason, domain = -32052, "Authentication is required", "UNAUTHENTICATED", OWN_DOMAIN
     http_status, status, is_http = 401, "UNAUTHENTICATED", True
@@ -203,7 +203,7 @@ class InvalidParams(PlainError):
 
 
 class Internal(A2AError):
-    """A bug of ours."""
+    """A bug of the server."""
 
     code, text, reason, domain = -32603, "Internal error", "INTERNAL", OWN_DOMAIN
     http_status, status = 500, "INTERNAL"
@@ -213,13 +213,13 @@ class Internal(A2AError):
 
 
 class BadHeaders(InvalidRequest):
-    """A header that counts has no one meaning."""
+    """A header that matters is ambiguous."""
 
     is_http = True
 
 
 class ForeignOrigin(InvalidRequest):
-    """A page of another site calls."""
+    """A web page of another origin calls."""
 
     http_status, status, is_http = 403, "PERMISSION_DENIED", True
 
@@ -243,7 +243,7 @@ class BodyTimeout(InvalidRequest):
 
 
 class UnsupportedMediaType(ContentTypeNotSupported):
-    """The body is not said to be JSON."""
+    """The Content-Type is not JSON."""
 
     http_status, is_http = 415, True
 
@@ -276,7 +276,7 @@ class HttpMethodNotAllowed(MethodNotFound):
 
     def __init__(self, allowed: str) -> None:
         self._allowed = allowed
-        super().__init__(f"This path takes {allowed}")
+        super().__init__(f"This path supports {allowed}")
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -284,7 +284,7 @@ class HttpMethodNotAllowed(MethodNotFound):
 
 
 def translate(error: Exception) -> A2AError:
-    """What the caller is told of an exception. An unforeseen one is logged with its traceback under an error id."""
+    """The caller's error for an exception. An unforeseen one is logged with its traceback under an error id."""
     match error:
         case A2AError():
             return error
@@ -305,8 +305,8 @@ def translate(error: Exception) -> A2AError:
         case core_errors.NoRoom():
             return RateLimited(str(error)) if error.of_caller else Overloaded(str(error))
         case core_errors.StorageUnavailable() | core_errors.VersionConflict():
-            logger.warning("a caller is turned away: %s", error)
-            return Overloaded("The database is not available at this moment")
+            logger.warning("a call was rejected: %s", error)
+            return Overloaded("The database is temporarily unavailable")
     error_id = uuid4().hex
     logger.error("internal error %s", error_id, exc_info=error)
     return Internal(metadata={"errorId": error_id})

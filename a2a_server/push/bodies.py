@@ -1,4 +1,4 @@
-"""What a webhook is told of an event, in the version under which it was registered.
+"""The body of a delivery, in the A2A version under which its webhook was registered.
 
 By default the changes of the task's status, and its artifacts as they are when it has ended; with `nodes` the same of
 every node of a root's tree, with `chunks` every piece of an artifact, message and progress as it comes.

@@ -1,4 +1,4 @@
-"""Push configurations: who wants to be told of a task, where, and how far he has been told (A2A §4.3, §13.2).
+"""Push configurations: which webhooks follow a task, and how far each has been delivered (A2A §4.3, §13.2).
 
 A configuration is two documents: what the caller wrote, and where the delivery stands. Both go with their tree.
 """
@@ -70,8 +70,8 @@ class Secrets(Struct, frozen=True, kw_only=True):
 class DeliveryState(Struct, frozen=True, kw_only=True):
     """How far the receiver has been told."""
 
-    cursor: int = 0  # the number of the last event that he has, or that was given up
-    shown: str = ""  # the status that he was told last
+    cursor: int = 0  # the number of the last event delivered, or made a dead letter
+    shown: str = ""  # the status that was delivered last
     attempts: int = 0  # failed ones, of the event after the cursor
     error: str = ""  # of the last one
     retry_at: float = 0.0
@@ -139,7 +139,7 @@ def check_config(config: wire.TaskPushNotificationConfig, policy: EgressPolicy, 
     if len(config.id) > LONGEST_ID or not _PRINTABLE.fullmatch(config.id) or "/" in config.id:
         problems.append(Problem("id", f"must be at most {LONGEST_ID} printable ASCII characters without a slash"))
     if unknown := [each for each in config.events if each not in EVENTS]:
-        problems.append(Problem("events", f"unknown: {unknown[0][:40]!r}; there are: {', '.join(EVENTS)}"))
+        problems.append(Problem("events", f"unknown: {unknown[0][:40]!r}; known: {', '.join(EVENTS)}"))
     if problems:
         raise InvalidParams.of([Problem(f"{path}{each.field}", each.message) for each in problems])
 
@@ -161,7 +161,9 @@ def _url_problems(url: str, policy: EgressPolicy) -> list[Problem]:
     except ValueError:
         return []  # a name: judged when it is connected to
     return (
-        [] if policy.permits(address.hostname, address.hostname, port) else [Problem("url", "destination not allowed")]
+        []
+        if policy.permits(address.hostname, address.hostname, port)
+        else [Problem("url", "the destination is not allowed")]
     )
 
 

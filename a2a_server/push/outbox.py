@@ -111,7 +111,7 @@ class Outbox:
         session.feed.watch(self.notify, self.tree_deleted)
 
     def start(self) -> asyncio.Task[None]:
-        """Take up, beside everything else, the readers that an earlier process left with something to do."""
+        """Resume, in the background, the readers that an earlier process left with pending events."""
         # First those that have something to do by what is stored, then those at rest whose tree has gone on since.
         self._started = self._hold(self._take_all(DocumentQuery(kind=STANDING, limit=PAGE)))
         return self._started
@@ -119,14 +119,14 @@ class Outbox:
     async def unread(self) -> frozenset[str]:
         """The trees of whose events some are still to be delivered.
 
-        It waits until all that an earlier process left is taken up: what went on before a crash is stored as at rest.
+        It waits until everything an earlier process left is resumed: a crash may have stored a busy webhook as at rest.
         """
         if self._started is not None:
             await asyncio.shield(self._started)
         return await unread_trees(self._session.storage)
 
     async def _take_all(self, query: DocumentQuery) -> None:
-        """Take up the delivery states that the query finds, one after the other, as soon as the storage can be read."""
+        """Resume the delivery states that the query finds, one by one, as soon as the storage can be read."""
         while True:
             try:
                 page = await self._session.storage.documents(query)
@@ -162,7 +162,7 @@ class Outbox:
         except StorageUnavailable:
             raise
         except StorageError as error:
-            logger.error("webhook %s is left alone: %s", document.id, error)
+            logger.error("deliveries to webhook %s stop: %s", document.id, error)
 
     async def _read_idle(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
         """A webhook as it is stored; None for one that is being changed, or has a reader, too."""
@@ -279,7 +279,7 @@ class Outbox:
         self._shares.give_back(reader.config.owner)
         reader.job = None
         if not job.cancelled() and (bug := job.exception()) is not None:
-            logger.error("webhook %s is left alone", reader.config.key, exc_info=bug)
+            logger.error("deliveries to webhook %s stop", reader.config.key, exc_info=bug)
             self._forget(reader)
         if reader.is_woken:
             self._shares.ask(reader.config.owner, reader)
@@ -357,7 +357,7 @@ class Outbox:
         except StorageUnavailable:
             self._wait(reader, self._time.now() + STORAGE_PAUSE)
         except StorageError as error:
-            logger.error("webhook %s is left alone: %s", reader.config.key, error)
+            logger.error("deliveries to webhook %s stop: %s", reader.config.key, error)
             self._forget(reader)
 
     async def _deliver(self, reader: _Reader, parcel: Parcel) -> bool:
@@ -372,7 +372,7 @@ class Outbox:
             await self._keep(reader, after)
             return True
         if failed.is_gone:
-            logger.info("webhook %s is removed: %s", config.key, failed.error)
+            logger.info("webhook %s was removed: %s", config.key, failed.error)
             reader.is_gone = True
             await self._remove(reader)
             return False
@@ -423,7 +423,7 @@ class Outbox:
             error=failed.error,
             at=self._time.now(),
         )
-        logger.warning("event %d for webhook %s is given up: %s", letter.seq, config.key, letter.error)
+        logger.warning("event %d for webhook %s is a dead letter now: %s", letter.seq, config.key, letter.error)
         await self._session.storage.put_documents(
             self._store.dead_document(config, letter), self._store.delivery_document(config, after)
         )

@@ -1,4 +1,4 @@
-"""What webhooks are told of events, made only where there is room for it.
+"""The bodies of deliveries, made only when memory allows.
 
 Of each caller, and of all together, so many bytes are on their way to receivers; what is large waits until others have
 arrived or failed. Nothing large is kept while it waits: what is to be sent is then made once more. Bodies are made two

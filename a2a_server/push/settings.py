@@ -24,16 +24,18 @@ class PushSettings(AuthSettings, frozen=True, kw_only=True):
     """How webhooks are called, beside how callers are known: structs inherit in one line. Times are in seconds."""
 
     push: bool = True  # whether push notifications are offered
-    push_timeout: Wait = 10.0  # of one attempt
-    push_retry_initial: Wait = 1.0  # the longest wait after the first failure; each failure doubles it
-    push_retry_longest: Wait = 3_600.0  # the longest wait between two attempts
-    push_max_age: Annotated[float, Meta(gt=0, le=90 * 86_400)] = 86_400.0  # an event older than that is given up
-    push_concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 50  # deliveries at a time
-    # None: half of push_concurrency; all of it where callers are not identified, and so count as one.
+    push_timeout: Wait = 10.0  # time for one delivery attempt
+    push_retry_initial: Wait = 1.0  # longest wait after the first failure; doubles with each failure
+    push_retry_longest: Wait = 3_600.0  # upper bound of that wait
+    push_max_age: Annotated[float, Meta(gt=0, le=90 * 86_400)] = (
+        86_400.0  # age at which an undelivered event becomes a dead letter
+    )
+    push_concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 50  # concurrent deliveries
+    # Concurrent deliveries to one caller's webhooks. None: half of push_concurrency; all of it without `auth`.
     push_concurrency_per_caller: Annotated[int, Meta(ge=1, le=1_000)] | None = None
-    max_push_configs: Annotated[int, Meta(ge=1, le=1_000)] = 10  # of one task
-    push_signing_secret: Secret = None  # whsec_…: signs what goes to webhooks that have no secret of their own
-    secret_keys: Secrets = ()  # Fernet keys that encrypt secrets in the database, the newest first
+    max_push_configs: Annotated[int, Meta(ge=1, le=1_000)] = 10  # webhooks of one task
+    push_signing_secret: Secret = None  # whsec_…: signs deliveries to webhooks without a secret of their own
+    secret_keys: Secrets = ()  # Fernet keys that encrypt secrets in the database, newest first
 
     @property
     def deliveries_per_caller(self) -> int:

@@ -37,11 +37,11 @@ MOST_ACTIVE = (
 FULL_RETRY = 5.0  # seconds, told to those who have as many webhooks as they may have
 RESENT_AT_A_TIME = 10  # dead letters, of the process
 RESENT_PER_CALLER = 5
-GONE = "its webhook or its task is gone"
+GONE = "its webhook or its task was deleted"
 
 
 class Caller(Struct, frozen=True):
-    """Whose webhook it is, and the version in which he registers it: `1.0`, `0.3` or `tasks`."""
+    """Whose webhook it is, and the version under which it is registered: `1.0`, `0.3` or `tasks`."""
 
     owner: str
     wire_version: str
@@ -78,7 +78,7 @@ class Webhooks:
         self._resending = Turns(RESENT_AT_A_TIME, RESENT_PER_CALLER)
 
     def start(self) -> None:
-        """Take up, in the background, what an earlier process left to be sent."""
+        """Resume, in the background, the deliveries that an earlier process left."""
         self._outbox.start()
 
     async def unread(self) -> frozenset[str]:
@@ -112,10 +112,10 @@ class Webhooks:
 
     def _check_room(self, owner: str) -> None:
         if self._outbox.active(owner) >= self._most_active:
-            text = f"{self._most_active} of your webhooks have something to be told, the most at a time"
+            text = f"{self._most_active} of your webhooks have pending deliveries, the maximum"
             raise RateLimited(f"{text} (max_webhooks)", retry_after=FULL_RETRY)
         if self._outbox.active() >= MOST_ACTIVE:
-            raise Overloaded("Too many webhooks have something to be told", retry_after=FULL_RETRY)
+            raise Overloaded("Too many webhooks have pending deliveries", retry_after=FULL_RETRY)
 
     def _prepared(
         self,
@@ -172,7 +172,7 @@ class Webhooks:
                 before = next((config for config in known if config.url == given.url), None)
                 given = replace(given, id=before.id if before is not None else "")
             if before is None and len(known) >= self._limit:
-                text = f"has {self._limit} webhooks already, the most that a task has"
+                text = f"has {self._limit} webhooks already, the maximum for a task"
                 raise InvalidParams.of([Problem("taskId", text)])
             if before is None:
                 self._check_room(caller.owner)
@@ -254,7 +254,7 @@ class Webhooks:
         letter = msgspec.json.decode(document.body, type=DeadLetter)
         found, head = await self._store.read(letter.config_key), await storage.head(letter.tree_id)
         if found is not None and head is not None and letter.seq <= await storage.compacted(letter.tree_id):
-            return "its event is compacted into its task by now"
+            return "the event has been compacted and can no longer be resent"
         if found is None or head is None:
             return GONE
         async with self._outbox.parcels.of(found[0], head, letter.seq, letter.shown) as parcel:

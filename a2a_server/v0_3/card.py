@@ -1,6 +1,6 @@
 """The agent card that clients of both versions read: v1.0's fields, and beside them those that v0.3 looks for. Pure.
 
-The two differ in names only, save that v0.3 tells the kind of a security scheme by `type`, as OpenAPI does, and v1.0
+The two differ in names only, except that v0.3 tells the kind of a security scheme by `type`, as OpenAPI does, and v1.0
 by the member it stands in: a hybrid scheme is written in both ways.
 """
 

@@ -33,11 +33,11 @@ def _with_kind(part: Any, index: int, wrong: list[Problem]) -> Any:
         return part
     given = [kind for kind in KINDS if part.get(kind) is not None]
     if len(given) == 1 and part.get("type", given[0]) != given[0]:  # as drafts before v0.2 called it
-        wrong.append(Problem(f"message.parts[{index}].type", f"contradicts {given[0]}; say kind"))
+        wrong.append(Problem(f"message.parts[{index}].type", f"contradicts {given[0]}; send kind"))
         return part
     if len(given) == 1:
         return {**part, "kind": given[0]}
-    text = f"without kind exactly one of {', '.join(KINDS)} is needed, not {len(given)}"
+    text = f"without kind, exactly one of {', '.join(KINDS)} is needed, not {len(given)}"
     wrong.append(Problem(f"message.parts[{index}]", text))
     return part
 

@@ -165,7 +165,7 @@ def _method(name: str, of: Method, handler: Handler, params: Any, result: Any, d
         handler=call,
         params_type=params,
         result_type=result,
-        summary=f"{of.name}, as A2A v0.3 has it.",
+        summary=f"{of.name} in A2A v0.3.",
         dialect=dialect,
         is_stream=of.is_stream,
     )
@@ -205,7 +205,7 @@ def _cancel(cancel: Handler, status: Status) -> Handler:
 
 
 class _PushConfigs:
-    """Reading webhooks: a list is a bare array, and who names no config gets the task's first."""
+    """Reading webhooks: a list is a bare array, and a request without a config id gets the task's first."""
 
     def __init__(self, get: Handler, page: Handler) -> None:
         self._get = get

@@ -280,7 +280,7 @@ def shape_of(value: v1.Task | v1.SendMessageResponse | v1.StreamResponse) -> Tas
 
 
 def bare_answer(answer: Task | Response) -> Task | Response:
-    """What is told of an answer for which there is no room (`protocol.bare`)."""
+    """The short answer for one that does not fit in memory (`protocol.bare`)."""
     if isinstance(answer, Task):
         return _bare_task(answer)
     if answer.task is not None:

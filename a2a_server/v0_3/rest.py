@@ -106,7 +106,9 @@ def _create_push(params: CreatePushParams) -> v1.TaskPushNotificationConfig:
     if given is None:
         raise InvalidParams.of([Problem("pushNotificationConfig", "is required")])
     if params.config_id and params.config_id != (given.id or params.config_id):
-        raise InvalidParams.of([Problem("configId", "must be pushNotificationConfig.id, or one of the two left out")])
+        raise InvalidParams.of(
+            [Problem("configId", "must be pushNotificationConfig.id, or one of the two must be omitted")]
+        )
     return proto.push_config(params.id, replace(given, id=given.id or params.config_id))
 
 

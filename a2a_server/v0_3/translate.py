@@ -74,7 +74,7 @@ def card_request(params: wire.NoParams) -> v1.GetExtendedAgentCardRequest:
 def push_config(task_id: str, config: wire.PushNotificationConfig) -> v1.TaskPushNotificationConfig:
     """v1.0 knows one scheme: the first one counts.
 
-    v0.3's id is the client's, for who wants several webhooks (v0.3 §6.8): one that is set without is always the same.
+    v0.3's id is the client's, for several webhooks (v0.3 §6.8): one that is set without is always the same.
     """
     given = config.authentication
     authentication = None
@@ -166,7 +166,7 @@ def shape_of(value: v1.Task | v1.SendMessageResponse | v1.StreamResponse) -> wir
 
 
 def bare_answer(answer: wire.Task | wire.Message) -> wire.Task | wire.Message:
-    """What is told of an answer for which there is no room (`protocol.bare`)."""
+    """The short answer for one that does not fit in memory (`protocol.bare`)."""
     if isinstance(answer, wire.Message):
         return replace(answer, parts=[wire.TextPart(text=NO_ROOM)], metadata={"cut": ["parts"]})
     said = answer.status.message

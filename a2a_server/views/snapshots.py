@@ -233,7 +233,7 @@ async def chosen(
     choose: Choice,
     reserve: Callable[[Selection], None] | None = None,
 ) -> Excerpt:
-    """The events that are chosen among those that match. `reserve` is told of the choice before they are read."""
+    """The events that are chosen among those that match. `reserve` gets the choice before they are read."""
     while True:
         compacted = await storage.compacted(tree_id)
         places = await storage.event_places(tree_id, until=until, task_id=task_id, kinds=kinds, limit=PLACES)

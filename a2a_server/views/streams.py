@@ -110,7 +110,7 @@ class Streams:
     ) -> AsyncGenerator[Frame, None]:
         """A2A frames after that event, to the end of the task, and with `until_input` to a question at the latest.
 
-        `first` is the snapshot at `after` that opens the stream; None where a broken stream is taken up. `permit` is
+        `first` is the snapshot at `after` that opens the stream; None where a broken stream resumes. `permit` is
         that of the stream's caller.
         """
         if first is not None:
@@ -203,7 +203,7 @@ class Streams:
         """The tree's events after that one, each with whether it is the last of the latest run.
 
         Of a tree at rest what is there; of a live or pending tree everything up to the end of its run, or, when the
-        server stops, up to there. Raises LogCompacted where an event is not to be had any more.
+        server stops, up to there. Raises LogCompacted where an event is no longer stored.
         """
         if has_ended(head):
             while after < head.version:

@@ -14,7 +14,7 @@ MAX_NESTED = 500  # levels of a tree that is told as nested objects; JSON reader
 def task_object(task: Task, head: TreeHead | None = None, *, with_detail: bool = False) -> dict[str, Any]:
     """One task, flat. With its tree's head, `tree_status` and `tree_progress` too.
 
-    `with_detail`: for an operator, who is told in `error_detail` what others are not told of the error.
+    `with_detail`: for an operator, who also gets the details of an error in `error_detail`.
     """
     fields: dict[str, Any] = {
         "id": task.id,
@@ -96,7 +96,7 @@ def _check_depth(task_id: str, parents: Mapping[str, str | None], depths: dict[s
         depths[each] = depths[node] + distance
     if depths[task_id] > MAX_NESTED:
         raise UnsupportedOperation(
-            f"The tree is more than {MAX_NESTED} levels deep and cannot be nested; walk it with tasks.children"
+            f"The tree is more than {MAX_NESTED} levels deep and cannot be nested; read it with tasks.children"
         )
 
 

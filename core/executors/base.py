@@ -72,10 +72,10 @@ class ExecutorSpec:
 
     def __post_init__(self) -> None:
         if self.at_most_once and not self.has_effects:
-            raise ConfigurationError(f"executor {self.id!r}: at_most_once is for what has effects")
+            raise ConfigurationError(f"executor {self.id!r}: at_most_once is only for executors with effects")
 
 
-QUOTA_USED_UP = "the tasks of this caller have as many bytes stored as one caller may; delete tasks"
+QUOTA_USED_UP = "this caller's tasks use the whole storage quota (max_stored_per_caller); delete tasks"
 
 
 class Rejected(Exception):
@@ -146,7 +146,7 @@ class TaskContext:
     stopping: bool = False
     asked_to_stop: str | None = None  # why, where it cannot be interrupted; '' for no reason
     job: asyncio.Task[Any] | None = None  # the attempt's own; others are those that its executor started
-    questions: list[Suspend] = field(default_factory=list)  # that it has asked, and nobody has answered
+    questions: list[Suspend] = field(default_factory=list)  # that it has asked, without an answer yet
     replay: "Replay[Piece] | None" = None  # what it says again, when it has asked before
     left: asyncio.Future[Any] | None = None  # what goes on when its attempt has been interrupted: its thread
     cancel_metadata: Mapping[str, Any] = field(default_factory=dict)  # what came with the cancel that stops it
@@ -272,7 +272,7 @@ class TaskContext:
     ) -> None:
         """Answer an A2A caller with a direct Message in place of a Task. Raises CallerError once anything was said."""
         if self._spoke:
-            raise CallerError("reply() comes first or not at all: this task has already said something")
+            raise CallerError("reply() must come first: this task has already sent something")
         said = await self._message(content, metadata, extensions)
         await self._say(SendMessage(self.task_id, self.attempt, said, True))
 
@@ -373,7 +373,7 @@ class TaskContext:
             self._unstored_size += size
 
     def _unrepeated(self, artifact_id: str, given: tuple[int, int], piece: Piece) -> list[Piece]:
-        """What is to be told of an attempt that runs again after an answer."""
+        """What an attempt repeats when it runs again after an answer."""
         assert self.replay is not None
         before = self.replay.end() if self.replay.is_over else []
         return before + self.replay.pieces(artifact_id, given, piece)
@@ -444,7 +444,7 @@ class TaskContext:
             self._answered_last = place
             return self.task.answers[place]
         if self.at_most_once:
-            raise CallerError("an at_most_once executor cannot ask: it would have to run a second time")
+            raise CallerError("an at_most_once executor cannot ask a question: it would have to run again")
         asked = Suspend(parts, auth=auth, key=key, **self._marks(metadata, extensions))
         self.questions.append(asked)
         raise asked

@@ -25,7 +25,7 @@ async def read_file(part: Mapping[str, Any], egress: Egress, owner: str = "", ro
         except (Error, ValueError):
             raise FileUnreadable("the file cannot be read: raw is not base64") from None
     if not isinstance(url := part.get("url"), str):
-        raise FileUnreadable("the part is no file: it has neither raw nor url")
+        raise FileUnreadable("the part is not a file: it has neither raw nor url")
     try:
         answer = await egress.fetch(Outgoing(url=url, follow_redirects=True, owner=owner), room)
     except EgressError as refusal:

@@ -164,14 +164,14 @@ def make_spec(executor_id: str, target: Callable[..., Any], declared: Declared) 
     """What is known of the executor that the target is. Raises ConfigurationError when it cannot be one."""
     whose = f"executor {executor_id!r}"
     if not isinstance(executor_id, str) or not executor_id:
-        raise ConfigurationError("an executor's id is a text of at least one character")
+        raise ConfigurationError("an executor's id must be a non-empty string")
     if inspect.isclass(target):
         declared = declared.or_by(target)
     for what, schema in (("input_schema", declared.input_schema), ("output_schema", declared.output_schema)):
         if schema is not None:
             check_schema(schema, f"{whose}: {what}")
     if declared.concurrency is not None and declared.concurrency < 1:
-        raise ConfigurationError(f"{whose}: concurrency is at least 1")
+        raise ConfigurationError(f"{whose}: concurrency must be at least 1")
     function = _function(target, whose)
     signature = signature_of(function, whose, is_method=_takes_self(target))
     if declared.input_schema is None and (schema := signature.input_schema) is not None:
@@ -250,10 +250,10 @@ def _function(target: Callable[..., Any], whose: str) -> Callable[..., Any]:
     """What is called: the target, or a class's `execute`."""
     function = getattr(target, "execute", None) if inspect.isclass(target) else target
     if not callable(function) or inspect.isclass(function):
-        raise ConfigurationError(f"{whose}: it is a function, or a class with a method `execute`")
+        raise ConfigurationError(f"{whose}: it must be a function, or a class with a method `execute`")
     inner = unwrapped(function)
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
-        raise ConfigurationError(f"{whose}: it may not yield; give pieces of output with context.artifact()")
+        raise ConfigurationError(f"{whose}: it must not yield; send pieces of output with context.artifact()")
     return function
 
 

@@ -1,4 +1,4 @@
-"""Judging by schemas in child processes, where it could take long: an endless job is killed and holds up nobody.
+"""Schema validation in child processes, where it could take long: an endless job is killed and holds up no other.
 
 Owners take turns, so that one with many jobs keeps none of the others waiting for more than the job that runs.
 """
@@ -55,7 +55,7 @@ class _Turns:
         """Raises NoRoom when its owner has too many."""
         jobs = self._waiting.setdefault(job.owner, deque())
         if len(jobs) >= MOST_WAITING:
-            raise NoRoom(f"{MOST_WAITING} values of yours wait to be judged by their schemas", of_caller=True)
+            raise NoRoom(f"{MOST_WAITING} of your values wait for schema validation, the maximum", of_caller=True)
         jobs.append(job)
 
     def next(self) -> _Job | None:
@@ -114,7 +114,7 @@ class _Process:
         """What the process says next."""
         size = int.from_bytes(await self._reader.readexactly(HEADER))
         if size > MOST_ANSWERED:
-            raise ConnectionError("the process says too much")
+            raise ConnectionError("the validating process sent too much")
         return msgspec.json.decode(await self._reader.readexactly(size))
 
     async def kill(self) -> None:
@@ -178,7 +178,7 @@ class Judges:
             return await job.answer
         finally:
             if job.answer.cancelled() and job.serving is not None:
-                job.serving.cancel()  # nobody wants to know any more
+                job.serving.cancel()  # no longer wanted
 
     def _serve_next(self) -> None:
         while len(self._working) < self._most and not self._is_closed and (job := self._turns.next()) is not None:
@@ -190,7 +190,7 @@ class Judges:
         self._working.discard(serving)
         if job.answer.done():
             if not serving.cancelled():
-                serving.exception()  # seen, though nobody wants to know
+                serving.exception()  # seen, though no longer wanted
         elif serving.cancelled():
             job.answer.set_exception(Undecided(STOPPING))
         elif (error := serving.exception()) is not None:
@@ -205,23 +205,23 @@ class Judges:
                 self._idle.pop() if self._idle else await _Process.start(self._family, self._memory, self._seconds)
             )
         except (OSError, TimeoutError, EOFError) as error:
-            raise Undecided("no process could be started to judge it") from error
+            raise Undecided("no process could be started to validate it") from error
         is_whole = False
         try:
             async with asyncio.timeout(self._seconds):
                 answer = await process.ask(job.content)
             is_whole = "found" in answer
         except TimeoutError:
-            raise Undecided(f"judging it takes more than {self._seconds:g} s") from None
+            raise Undecided(f"validating it takes more than {self._seconds:g} s") from None
         except (EOFError, ConnectionError):
-            raise Undecided("judging it takes too much memory or time") from None
+            raise Undecided("validating it takes too much memory or time") from None
         except (ValueError, TypeError, RecursionError):
-            raise Undecided("it is no JSON value") from None
+            raise Undecided("it is not a JSON value") from None
         finally:
             if is_whole:
                 self._idle.append(process)
             else:
                 await uninterrupted(process.kill())
         if not is_whole:
-            raise Undecided("judging it takes too much memory")
+            raise Undecided("validating it takes too much memory")
         return answer["found"]

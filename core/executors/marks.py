@@ -19,7 +19,7 @@ from typing import NamedTuple
 VARIABLE = "A2A_CHILD_OF"  # not a name that the server's settings have
 LONGEST = 30.0  # seconds of killing what is found: a process may start others in between, faster than it is seen
 PAUSE = 0.01  # seconds between two rounds
-CLEAN_LOOKS = 2  # in a row that find nobody: one alone may miss a process that appears behind it
+CLEAN_LOOKS = 2  # in a row that find no process: one alone may miss a process that appears behind it
 
 
 class Mark(NamedTuple):

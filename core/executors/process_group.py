@@ -101,7 +101,7 @@ class ProcessGroup:
         return code
 
     async def drain(self, seconds: float) -> None:
-        """Wait until nobody holds the output open any more, but no longer than this."""
+        """Wait until no process holds the output open any more, but no longer than this."""
         await asyncio.wait([self._watch.hung_up], timeout=seconds)
 
     def feed(self, data: bytes) -> None:
@@ -178,7 +178,7 @@ async def start(
     """Start a program with this mark as the leader of a new session. Raises OSError when it cannot be started.
 
     With `max_output` (bytes) its outputs are kept, else they go where the server's own go. A cancellation that arrives
-    meanwhile waits for the start and kills what was started: nobody else would know of it.
+    meanwhile waits for the start and kills what was started: no other code would know of it.
     """
     output = None if max_output is None else subprocess.PIPE
     loop = asyncio.get_running_loop()

@@ -48,7 +48,7 @@ class Channel:
         self._lock = threading.Lock()
 
     def listen(self) -> None:
-        """Read in a thread of its own, so that the end of the parent is seen at once: nobody else would stop us."""
+        """Read in a thread of its own, so that the parent's end is seen at once: nothing else stops this process."""
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -170,7 +170,7 @@ def refuse_odd_keys(value: Any) -> None:
         if isinstance(each, dict):
             for key in each:
                 if not isinstance(key, str):
-                    raise TypeError(f"an object has the key {key!r}, which is no text")
+                    raise TypeError(f"an object has the key {key!r}, which is not a string")
             inner.extend(each.values())
         elif isinstance(each, list | tuple):
             inner.extend(each)

@@ -38,7 +38,7 @@ class ExecutorRegistry:
         return wanted if (wanted := wanted_executor(name, schemas, params)) in self._specs else None
 
     def only(self, executor_ids: Container[str]) -> "ExecutorRegistry":
-        """A registry of these executors alone, with the same hooks: to whoever gets it the others do not exist."""
+        """A registry of these executors alone, with the same hooks: in it the others do not exist."""
         part = ExecutorRegistry()
         part.hooks = self.hooks
         part._specs = {key: spec for key, spec in self._specs.items() if key in executor_ids}

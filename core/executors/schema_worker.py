@@ -26,7 +26,7 @@ def bound_memory(size: int) -> None:
 
 
 def bound_time(seconds: float) -> None:
-    """Let this process work so many seconds more: should its parent be gone, nobody else would end it."""
+    """Let this process work so many seconds more: should its parent be gone, nothing else would end it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime + seconds) + 2
     with suppress(OSError, ValueError):

@@ -143,7 +143,7 @@ def signature_of(function: Callable[..., Any], whose: str, *, is_method: bool) -
     try:
         parameters = list(inspect.signature(function).parameters.values())[is_method:]
     except (TypeError, ValueError):
-        raise ConfigurationError(f"{whose}: its parameters cannot be told; wrap it in a def") from None
+        raise ConfigurationError(f"{whose}: its parameters cannot be inspected; wrap it in a def") from None
     partials = [each for each in layers(function) if isinstance(each, functools.partial)]
     bound = frozenset(name for each in partials for name in each.keywords)
     parameters = [each for each in parameters if each.name not in bound]
@@ -246,7 +246,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _is_pydantic(annotation: Any) -> bool:
-    """Whether pydantic has to convert it. It is imported by whoever made such a type, never by us."""
+    """Whether pydantic has to convert it. The code that defines such a type imports it; this module never does."""
     return "pydantic" in sys.modules and any(hasattr(each, "__pydantic_core_schema__") for each in _parts(annotation))
 
 

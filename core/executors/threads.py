@@ -28,7 +28,7 @@ class ExecutorExit(ForeignError):
 def contained(error: BaseException) -> BaseException:
     """The error as it may pass into the event loop: a SystemExit would end it, a StopIteration hang it.
 
-    A CancelledError would look like a cancellation that nobody asked for.
+    A CancelledError would look like a cancellation that was not requested.
     """
     if isinstance(error, LOOP_SIGNALS):
         return ExecutorExit(exit_text(error), type(error).__name__)
@@ -53,7 +53,7 @@ class ThreadPool:
         self._unclaimed = 0  # threads without a call, less the calls that wait for one
 
     def start(self, call: Callable[[], Any]) -> Future[Any]:
-        """Run the call in a thread; what comes of it. Nobody can stop a call that has begun.
+        """Run the call in a thread; its outcome. A call that has begun cannot be stopped.
 
         Raises RuntimeError when the system gives no more threads.
         """
@@ -146,7 +146,7 @@ class ThreadContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether this attempt is to stop. Nobody can stop a thread: look here now and then."""
+        """Whether this attempt should stop. A thread cannot be stopped from outside: check this now and then."""
         return self._context.cancelled
 
     @property

@@ -1,4 +1,4 @@
-"""Bytes that jobs of one event loop hold, shared fairly by key (a caller): whoever finds none free waits for them."""
+"""Bytes that jobs of one event loop hold, shared fairly by key (a caller): a caller that finds none free waits."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ class ByteTurns:
     """`total` bytes, of which one key holds `each` at most; keys that wait take turns.
 
     What is larger than `each` counts as so much, so that it comes through, too. While one waits for bytes that others
-    hold, nobody overtakes it: what is small would keep a large one waiting for ever.
+    hold, no other overtakes it: what is small would keep a large one waiting for ever.
     Raises ValueError for less than a byte, and for a share that is larger than the whole.
     """
 

@@ -1,4 +1,4 @@
-"""What a forked child lets go of, whoever forks (multiprocessing, process pools, `os.fork` in an executor).
+"""What a forked child lets go of, whatever forked it (multiprocessing, process pools, `os.fork` in an executor).
 
 A descriptor is not closed but replaced by a read-only /dev/null: the objects of the child's memory that own its number
 may close it later, when it would belong to something else. SQLite finds no lock to take there, so that what is left of

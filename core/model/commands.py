@@ -1,6 +1,6 @@
 """What may be asked of a tree: imperative, and may be refused. Pure data.
 
-`by` is the owner-like name of who asks (`core.model.owners`), where that is not the tree's owner.
+`by` is the owner-like name of the caller (`core.model.owners`), if that is not the tree's owner.
 """
 
 from typing import Any

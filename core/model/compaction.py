@@ -1,4 +1,4 @@
-"""What remains of a log that nobody follows any more. Pure.
+"""What remains of a log without followers. Pure.
 
 The rows of a tree at rest say how everything ended; its log says what was said and made on the way. Compaction leaves
 out the steps in between, and puts the pieces of an artifact together. A task, its history, its artifacts and its errors

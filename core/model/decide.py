@@ -322,7 +322,7 @@ def _provide_input(command: c.ProvideInput, tree: TaskTree, now: float) -> list[
     if task.question is None and task.id == tree.id and tree.questions:
         task = tree.tasks[min(tree.questions, key=lambda i: (tree.questions[i].asked_at, tree.tasks[i].position))]
     if task.question is None:
-        raise IllegalCommand(task.id, f"Task {task.id} does not wait for input")
+        raise IllegalCommand(task.id, f"Task {task.id} does not wait for an answer")
     received = [e.MessageReceived(command.task_id, command.message)] if command.message is not None else []
     asked = max(1, len(task.question.keys))
     if command.is_exact and asked != len(command.each):
@@ -337,7 +337,7 @@ def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Ev
     task = _find(tree, command.task_id)
     status = tree.status if task.id == tree.id else task.status
     if status.is_terminal:
-        raise IllegalCommand(task.id, f"Task {task.id} is already {status} and takes no further messages")
+        raise IllegalCommand(task.id, f"Task {task.id} is already {status} and accepts no more messages")
     return [e.MessageReceived(task.id, command.message)]
 
 
@@ -374,7 +374,7 @@ def _reject(command: c.RejectTask, tree: TaskTree, now: float) -> list[e.Event]:
 def _lose_attempt(command: c.LoseAttempt, tree: TaskTree, now: float) -> list[e.Event]:
     task = _owned(tree, command.task_id, command.attempt)
     if command.at_most_once:
-        text = "the server stopped while the task ran; whether it took effect is unknown, so it is not run again"
+        text = "the server stopped while the task ran; it may have taken effect, so it is not run again"
         return _fail(tree, task, text, Cause.OUTCOME_UNKNOWN)
     if tree.cancelled is not None:
         return _obey_cancel(tree, task)
@@ -473,7 +473,7 @@ def _update(command: c.UpdateTask, tree: TaskTree, now: float) -> list[e.Event]:
     if tree.is_live or task.status is not TaskStatus.PENDING:
         status = tree.status if tree.is_live else task.status
         raise TreeIsRunning(
-            task.id, f"Task {task.id} can be changed while it is pending and its tree is at rest, not {status}"
+            task.id, f"Task {task.id} is {status}; it can be changed only while pending, in a tree that does not run"
         )
     changed = changed_task(task, command.changes, now)
     if problems := check_graph([changed if i == task.id else each for i, each in tree.tasks.items()]):

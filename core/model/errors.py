@@ -13,7 +13,7 @@ class CoreError(Exception):
 
 
 class CallerError(CoreError):
-    """The caller asked for something that cannot be; asking again unchanged will not help."""
+    """The caller asked for something impossible; the same request will fail again."""
 
 
 class Problem(Struct, frozen=True):
@@ -32,7 +32,7 @@ class InvalidPlan(CallerError):
 
 
 class TaskNotFound(CallerError):
-    """No such task, or it belongs to somebody else: the two cannot be told apart."""
+    """No such task, or it belongs to another caller: the error is the same."""
 
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
@@ -74,24 +74,22 @@ class QuotaExceeded(CallerError):
     """The caller has as many bytes stored as one caller may."""
 
     def __init__(self, used: int, most: int) -> None:
-        super().__init__(
-            f"your tasks have about {used} bytes stored, and {most} is the limit (max_stored_per_caller): delete tasks"
-        )
+        super().__init__(f"your tasks take about {used} bytes of {most} allowed (max_stored_per_caller); delete tasks")
 
 
 class AnswerTooLarge(CallerError):
-    """A page of a list, or a tree, would have more bytes than are read at once: ask for fewer tasks."""
+    """A page of a list, or a tree, would be larger than one read may be: ask for fewer tasks."""
 
     def __init__(self, most: int) -> None:
-        text = f"the answer would have more than {most} bytes of JSON; ask for fewer tasks"
+        text = f"the answer would exceed {most} bytes of JSON; ask for fewer tasks"
         super().__init__(f"{text}: with a lower limit, or one by one")
 
 
 class QueryTooLong(CallerError):
-    """A list would look at more rows than one read has time for: name filters that find fewer."""
+    """A list would scan more rows than one read has time for: use narrower filters."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the list was not read within {seconds:g} s; ask for fewer rows, or with other filters")
+        super().__init__(f"the list took longer than {seconds:g} s; ask for fewer rows, or use narrower filters")
 
 
 class NoRoom(CoreError):
@@ -128,11 +126,11 @@ class StorageUnavailable(StorageError):
 
 
 class DatabaseLost(StorageUnavailable):
-    """The database's file was removed or replaced: what is written now would be gone at the next start."""
+    """The database's file was removed or replaced: new writes would be lost at the next start."""
 
 
 class DiskReserved(StorageUnavailable):
-    """The disk is nearly full; what is left of it is for ends, cancels and deletes."""
+    """The disk is nearly full; the rest is reserved for finishing, cancelling and deleting tasks."""
 
 
 class DatabaseInUse(StorageError):
@@ -142,4 +140,4 @@ class DatabaseInUse(StorageError):
 
 
 class ConfigurationError(CoreError):
-    """The program was started with settings that cannot work. The message is for its operator."""
+    """The settings cannot work. The message is for the operator."""

@@ -33,7 +33,7 @@ def check_graph(tasks: Sequence[Task], max_depth: int | None = None) -> list[Pro
             elif dependency.id in seen:
                 problems.append(Problem(path, f"task {keys[task.id]!r} names this dependency twice"))
             elif dependency.on is On.FAILURE and task.is_group and task.id in inner:
-                text = f"the group {keys[task.id]!r} runs nothing, so it cannot run on a failure; its tasks can"
+                text = f"the group {keys[task.id]!r} does not run itself, so it cannot run on a failure; its tasks can"
                 problems.append(Problem(f"{path}.on", text))
             seen.add(dependency.id)
         waits[task.id] = [d.id for d in task.dependencies if d.id in index and d.id != task.id]
@@ -61,7 +61,7 @@ def _not_of_groups(group: Task) -> Iterator[tuple[str, str]]:
     }
     for field, is_given in given.items():
         if is_given:
-            yield field, f"the group {group.ref or group.name!r} runs nothing; give it to the tasks below it"
+            yield field, f"the group {group.ref or group.name!r} does not run itself; give it to the tasks below it"
 
 
 def called(tasks: Sequence[Task]) -> dict[str, str]:

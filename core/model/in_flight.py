@@ -74,11 +74,11 @@ class ByteBudget:
         """Raises NoRoom, unless the reserve has room."""
         share = self._per_owner * (1 + RESERVE if reserve else 1)
         if self.of(owner) + size > share:
-            text = f"your open tasks and fetched answers take {self.of(owner)} bytes of memory"
-            raise NoRoom(f"{text}; {size} more are beyond your {self._per_owner}", of_caller=True)
-        # What is small has a reserve of the whole in any case: a few owners with large trees keep nobody out.
+            text = f"your open tasks and fetched answers use {self.of(owner)} bytes of memory"
+            raise NoRoom(f"{text}; {size} more would exceed your {self._per_owner}", of_caller=True)
+        # What is small has a reserve of the whole in any case: a few owners with large trees keep no other out.
         if self.taken + size > self._total * (1 + RESERVE if size <= SMALL else 1):
-            raise NoRoom("open tasks and fetched answers take too much memory at this moment", of_caller=False)
+            raise NoRoom("open tasks and fetched answers use too much memory at the moment", of_caller=False)
 
     def force(self, owner: str, size: int) -> None:
         """Take what is there in any case."""

@@ -42,11 +42,11 @@ def measured(value: Any, what: str, limit: int) -> tuple[Any, bytes]:
     try:
         data = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_refuse).encode()
     except UnicodeEncodeError:
-        raise NotJson(f"the {what} is not JSON: it holds text that is not valid Unicode") from None
+        raise NotJson(f"the {what} is not JSON: it has text that is not valid Unicode") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJson(f"the {what} is not JSON: {error}") from None
     if (key := _odd_key(value)) is not None:
-        raise NotJson(f"the {what} is not JSON: an object has the key {key!r}, which is no text")
+        raise NotJson(f"the {what} is not JSON: an object has the key {key!r}, which is not a string")
     if len(data) > limit:
         raise NotJson(f"the {what} has {len(data)} bytes of JSON; {limit} are allowed")
     try:

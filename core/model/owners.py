@@ -19,7 +19,7 @@ def owner_of(tenant: str, principal: str) -> str:
 
 @lru_cache(KEPT)
 def tenant_of(owner: str) -> str:
-    """The tenant of an owner that `owner_of` made; '' for any other, such as everybody where nobody is identified."""
+    """The tenant of an owner that `owner_of` made; '' for any other, such as every caller without authentication."""
     return _names(owner)[0]
 
 

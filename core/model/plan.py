@@ -45,7 +45,9 @@ class DependencyInput(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.required is not UNSET and self.on is not UNSET and self.on is not _ON[self.required]:
-            raise ValueError(f"`required` means on: {_ON[self.required]}, but `on` is {self.on}; give one of the two")
+            raise ValueError(
+                f"`required` means on: {_ON[self.required]}, but `on` is {self.on}; give only one of the two"
+            )
 
 
 _ON: Mapping[bool, On] = {True: On.SUCCESS, False: On.ANY}  # what `required` says
@@ -148,7 +150,7 @@ def make_plan(
     ]
     tree_id = _root(tasks, problems)
     tasks = [msgspec.structs.replace(task, tree_id=tree_id) for task in tasks]
-    if problems.dropped:  # of what is not kept, nobody knows whether the graph's problems come from it
+    if problems.dropped:  # a dropped problem may be the cause of the graph's problems
         raise InvalidPlan(problems.told())
     told = {problem.field for problem in problems} - {"tasks"}
     problems += [p for p in check_graph(tasks, limits.max_depth if limits else None) if p.field not in told]
@@ -278,7 +280,7 @@ class _References:
             case 1:
                 return self._by_name[reference]
             case many:
-                return f"{many} tasks are named {reference!r}; give them ids and refer to one of those"
+                return f"{many} tasks are named {reference!r}; give them ids and refer to one by id"
 
 
 def _build(

@@ -3,7 +3,7 @@
 Callers share what there is by their weights: each has a virtual time, which a start moves on by 1/weight, and the
 caller whose time is the earliest is served first (weighted fair queueing). Within one caller priority decides, among
 equals its trees take turns, and within a tree the position decides. Tasks stand in one lane for each executor, so that
-an executor at its limit holds up nobody else. A start costs O(log n) for each lane that has tasks.
+an executor at its limit holds up no other. A start costs O(log n) for each lane that has tasks.
 """
 
 from collections.abc import Callable
@@ -92,14 +92,14 @@ class ReadyQueue:
         self.waiting = 0  # tasks
         self._turn = 0
         self._number = 0
-        self._now = 0.0  # the virtual time of the caller that was served last: nobody enters with an earlier one
+        self._now = 0.0  # the virtual time of the caller served last: no caller enters with an earlier one
         self._latest = 0.0
         self._many = MANY_CALLERS
 
     def offer(self, caller_id: str, lane_id: str, tree_id: str, priority: int, position: int, task_id: str) -> None:
         """Put a ready task in line."""
         if not self.waiting:
-            self._now = self._latest  # nobody waited, so nobody owes anything to anybody
+            self._now = self._latest  # no caller waited, so there are no debts
         caller = self._callers[caller_id] if caller_id in self._callers else self._add(caller_id)
         if not caller.lanes and caller.time < self._now:
             caller.time = self._now

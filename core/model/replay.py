@@ -1,4 +1,4 @@
-"""What an executor says again when it runs again after an answer: its caller was told of it before the question. Pure.
+"""What an executor repeats when it runs again after an answer: its caller saw it before the question. Pure.
 
 An executor that asks is run again from its top. What it says until it is past its last answered question is known
 already, if it is the same: messages are compared one by one, an artifact as a whole, since a piece by itself means

@@ -1,7 +1,7 @@
-"""What runs in this process, and who may start more: slots, threads and child processes, shared by callers. Pure.
+"""What runs here, and which callers may start more: slots, threads and child processes, shared by callers. Pure.
 
 A caller is the owner of a tree. It may hold a part of each kind of place, and the last places of each kind are kept
-for callers that have nothing running, so that nobody can take all of them. The same part limits what one caller runs
+for callers that have nothing running, so that no caller can take all of them. The same part limits what one caller runs
 of an executor that has a `concurrency`.
 """
 
@@ -54,7 +54,7 @@ class Places:
         self.share = share
         self.reserve = reserve
         self.used = 0
-        self.held: defaultdict[str, int] = defaultdict(int)  # by caller; nobody is in it with 0
+        self.held: defaultdict[str, int] = defaultdict(int)  # by caller; no entry has 0
         self.fit = Fit.ANYBODY if total > reserve else Fit.IDLE if total > 0 else Fit.NOBODY
 
     def take(self, caller: str) -> None:
@@ -143,7 +143,7 @@ class Room:
         return self.fit(lane) >= needed and self.caller_has_room(caller, lane) and self.tree_has_room(tree_id)
 
     def take(self, caller: str, tree_id: str, lane: str) -> Claim:
-        """Take what one attempt needs. It is for who asks to have looked whether there is room."""
+        """Take what one attempt needs. The caller has checked that there is room."""
         demand = self._demand_of(lane)
         claim = Claim(
             caller, tree_id, lane, demand is not None and demand.uses_process, demand is not None and demand.uses_thread

@@ -11,7 +11,7 @@ from core.model.owners import principal_of, tenant_of
 from core.model.task import Cause, TaskStatus, TreeHead
 from core.model.timestamps import to_timestamp
 
-# Events that are absent concern nobody outside.
+# Events that are absent are internal.
 _TYPES: Mapping[type, str] = {
     e.TaskStarted: "task_start",
     e.GroupStarted: "task_start",
@@ -72,7 +72,7 @@ def stream_event(recorded: Recorded, *, ended: Recorded | None = None) -> dict[s
 
 
 def compacted_event(head: TreeHead, until: int) -> dict[str, Any]:
-    """What a follower is told in place of events that are not to be had any more; the next one comes after `until`."""
+    """What a follower gets in place of events that were compacted; the next one comes after `until`."""
     return {
         "type": "compacted",
         "task_id": head.id,
@@ -98,7 +98,7 @@ def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
         case e.MessageSent():
             return {"message": event.message["parts"]}
         case e.TreeCreated():
-            return {"message": "the tree was made"}
+            return {"message": "the tree was created"}
         case e.RunStarted():
             return {"message": f"run {event.run} was started"}
         case e.TaskUpdated():
@@ -110,7 +110,7 @@ def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
         case e.AttemptFailed():
             return {"error": event.error, "attempt": event.attempt, "retry_at": to_timestamp(event.retry_at)}
         case e.AttemptLost():
-            return {"message": "the attempt was lost with its process; another one follows", "attempt": event.attempt}
+            return {"message": "the attempt was lost with its process and will be retried", "attempt": event.attempt}
         case e.ArtifactAdded():
             return {"artifact": event.artifact, "append": event.append, "last_chunk": event.last_chunk}
         case e.InputRequested():

@@ -155,7 +155,7 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     told: Told | None = None  # what was said before the last question
     result: Any = None
     error: str | None = None
-    error_detail: str | None = None  # what only an operator is told of the error, where that is more
+    error_detail: str | None = None  # the details of the error, for operators only
     cause: Cause | None = None
     started_at: float | None = None
     finished_at: float | None = None

@@ -8,7 +8,7 @@ from core.model.tree import TaskTree
 
 
 class Limit(NamedTuple):
-    """A moment (seconds since 1970) from which on the task has failed, why, and what is told of it."""
+    """A moment (seconds since 1970) from which on the task has failed, why, and the error that is shown."""
 
     at: float
     cause: Cause
@@ -18,10 +18,10 @@ class Limit(NamedTuple):
 def limits_of(tree: TaskTree, task: Task) -> Iterator[Limit]:
     """Every moment at which the time of the task itself, or of all below it if it is a group, is over."""
     if task.deadline is not None:
-        yield Limit(task.deadline, Cause.DEADLINE, "the deadline passed before the task had ended")
+        yield Limit(task.deadline, Cause.DEADLINE, "the deadline passed before the task ended")
     if task.is_group:
         if task.timeout is not None and task.started_at is not None:
-            text = f"the group had not ended {task.timeout:g} s after its start"
+            text = f"the group did not end within {task.timeout:g} s of its start"
             yield Limit(task.started_at + task.timeout, Cause.TIMEOUT, text)
     elif task.queue_timeout is not None and tree.is_startable(task):
         text = f"the task waited longer than {task.queue_timeout:g} s for a free slot"
@@ -46,7 +46,7 @@ def deadline_of(tree: TaskTree, task: Task) -> Limit | None:
 
 
 def of_group(group: Task, limit: Limit) -> str:
-    """What is told of the tasks below the group whose time is over."""
+    """The error of the tasks below a group that timed out."""
     who = f"its group {group.name!r} ({group.key})"
     return f"the deadline of {who} passed" if limit.cause is Cause.DEADLINE else f"{who}: {limit.text}"
 

@@ -29,7 +29,7 @@ from core.model.tolerance import tolerated
 
 
 class TaskTree:
-    """One tree in memory: its head, its tasks, and who waits for whom."""
+    """One tree in memory: its head, its tasks, and their dependencies."""
 
     def __init__(self, head: TreeHead, tasks: Iterable[Task]) -> None:
         self._head = head

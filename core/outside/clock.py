@@ -89,7 +89,7 @@ class ClockWatch:
         if abs(difference - self._told) >= TOLD:
             self._told = difference
             logger.warning(
-                "the machine's clock differs by %.0f s from the time that this process began with; waits go on by the "
+                "the system clock moved by %.0f s since this process started; waits go on by the "
                 "latter, and a restart takes the clock as it is set",
                 difference,
             )

@@ -28,10 +28,10 @@ def coding_of(field: str) -> str:
     named = [name for part in field.split(",", 8) if (name := part.strip().lower())]
     codings = [_NAMES.get(name) for name in named]
     if None in codings:
-        raise NotDecodable(f"the answer's content coding is not taken; these are: {TAKEN}")
+        raise NotDecodable(f"the answer's content coding is not supported; supported: {TAKEN}")
     found = [coding for coding in codings if coding]
     if len(found) > 1:
-        raise NotDecodable("the answer has more than one content coding; one is taken")
+        raise NotDecodable("the answer has more than one content coding")
     return found[0] if found else ""
 
 
@@ -59,11 +59,11 @@ class Decoder:
         self._has_begun = self._has_begun or bool(data)
         while True:
             if self._inflater.eof and data:
-                raise NotDecodable("the answer goes on after the end of its compressed data")
+                raise NotDecodable("the answer has bytes after its compressed data")
             try:
                 piece = self._inflater.decompress(data, STEP)
             except zlib.error:
-                raise NotDecodable("the answer is not compressed as it says") from None
+                raise NotDecodable("the answer's compressed data is not valid") from None
             data = self._inflater.unconsumed_tail or self._inflater.unused_data
             if piece:
                 yield piece
@@ -73,9 +73,9 @@ class Decoder:
     def end(self) -> None:
         """The body is over. Raises NotDecodable when its compressed data are not; a body of no bytes is empty."""
         if self._begun and self._inflater is None:
-            raise NotDecodable("the answer is not compressed as it says")
+            raise NotDecodable("the answer's compressed data is not valid")
         if self._inflater is not None and self._has_begun and not self._inflater.eof:
-            raise NotDecodable("the answer ends within its compressed data")
+            raise NotDecodable("the answer's compressed data is cut off")
 
 
 def _has_zlib_head(data: bytes) -> bool:

@@ -85,7 +85,7 @@ HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
 
 
 class DestinationNotAllowed(EgressError):
-    """The policy forbids the address. Says no more than that, so that nobody can map a network with it."""
+    """The policy forbids the address. Says no more than that, so that it cannot be used to map a network."""
 
     def __init__(self) -> None:
         super().__init__("destination not allowed")
@@ -227,7 +227,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             try:
                 found = await self._names.find(self._owner, host, port)
             except (OSError, ValueError) as error:  # TimeoutError is an OSError
-                raise httpcore2.ConnectError("the name is not known") from error
+                raise httpcore2.ConnectError("the host name was not found") from error
         # One bad address among good ones is what an attack looks like: all or nothing.
         if not found or not all(self._policy.permits(host, address, port) for address in found):
             raise DestinationNotAllowed

@@ -28,7 +28,7 @@ class FetchRooms:
         return FetchRoom(self, owner)
 
     async def take(self, room: "FetchRoom", size: int) -> None:
-        """Have so many bytes more. Raises NoRoom when nobody is left who could give them back."""
+        """Have so many bytes more. Raises NoRoom when no holder is left to give them back."""
         while any(beyond := self.budget.is_beyond(room.owner, size)):
             if not self._may_come(room, of_caller=beyond[0]):
                 break

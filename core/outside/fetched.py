@@ -140,7 +140,7 @@ async def read_body(
             if came > most_coming:
                 raise ResponseTooLarge(f"the answer is longer than {most} bytes")
             if n > MAX_PARTS:
-                raise ResponseTooLarge(f"the answer comes in more than {MAX_PARTS} parts")
+                raise ResponseTooLarge(f"the answer comes in more than {MAX_PARTS} chunks")
             for piece in decoder.feed(part):
                 body += piece
                 if len(body) > most:

@@ -29,7 +29,7 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
     try:
         Thread(target=_look_up, args=(found, host, port), name="name-lookup", daemon=True).start()
     except RuntimeError as error:
-        raise OSError("no thread for a name look-up can be started") from error
+        raise OSError("no thread can be started for a DNS lookup") from error
     return await found
 
 
@@ -41,7 +41,7 @@ def _look_up(found: "asyncio.Future[Sequence[str]]", host: str, port: int) -> No
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     except (OSError, ValueError) as error:
         failure = error
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed: no caller waits any more
         found.get_loop().call_soon_threadsafe(_tell, found, addresses, failure)
 
 
@@ -81,5 +81,5 @@ class NameLookups:
     def _ended(self, owner: str, lookup: asyncio.Future[Sequence[str]]) -> None:
         self._under_way.discard(lookup)
         if not lookup.cancelled():
-            lookup.exception()  # seen, also when nobody waits for it any more
+            lookup.exception()  # seen, even if no longer waited for
         self._turns.leave(owner)

@@ -77,7 +77,7 @@ class Attempt:
     limit: float = math.inf  # seconds that it may take
     due_at: float = math.inf  # in the event loop's time: it may take no longer
     is_overdue: bool = False  # its time is up, and that is being reported
-    is_abandoned: bool = False  # it did not let itself be stopped, and nobody waits for it any more
+    is_abandoned: bool = False  # it did not stop, and the runner no longer waits for it
     has_begun: bool = False  # its job has had its first step
     is_late: bool = False  # it took longer than its task's `timeout`: it held the loop, so no timer could ring
     is_over: bool = False  # its executor has ended; only the report is under way
@@ -139,7 +139,7 @@ def overdue(attempt: Attempt, chance: float) -> FailAttempt:
     final = attempt.spec is not None and attempt.spec.at_most_once
     text = f"timed out after {attempt.limit:g} s"
     if attempt.timer is None:  # none of its own
-        text += ", the longest that one attempt may take here"
+        text += ", the longest that one attempt may take (max_task_seconds)"
     return _failure(task, text, Cause.TIMEOUT, final=final, chance=chance)
 
 
@@ -152,7 +152,7 @@ class Means:
     rooms: FetchRooms
     family: Family
     is_full: Callable[[str], bool]  # whose quota of stored bytes is used up
-    error_texts: ErrorTexts = "full"  # what callers are told of an exception of an executor
+    error_texts: ErrorTexts = "full"  # what callers see of an executor's exception
 
 
 def broken_off(attempt: Attempt, error: BaseException, clock: Clock, means: Means) -> FailAttempt:
@@ -255,7 +255,7 @@ async def _violation(
     try:
         return await judges.violation(task.owner, schema, value, root)
     except (Undecided, NoRoom) as error:
-        return f"{root}: cannot be judged by the schema: {error}"
+        return f"{root}: cannot be validated by the schema: {error}"
 
 
 async def _after(hooks: Hooks, task: Task, inputs: dict[str, Any], result: Any) -> None:
@@ -264,7 +264,7 @@ async def _after(hooks: Hooks, task: Task, inputs: dict[str, Any], result: Any) 
         async with asyncio.timeout(HOOK_LIMIT):
             await hooks.after_task(task, inputs, result)
     except TimeoutError:
-        logger.error("a post hook of task %s took more than %g s and was cut off", task.id, HOOK_LIMIT)
+        logger.error("a post hook of task %s took more than %g s and was cancelled", task.id, HOOK_LIMIT)
 
 
 def _deciding(error: BaseException) -> BaseException:

@@ -69,7 +69,7 @@ async def judge_rest(left: Sequence[Unjudged], owner: str, judges: Judges) -> li
     try:
         found = dict(zip(different, await judges.unusable(owner, list(different.values())), strict=True))
     except Undecided as error:
-        return [Problem(left[0].field, f"cannot be judged: {error}")]
+        return [Problem(left[0].field, f"cannot be validated: {error}")]
     told = ((each.field, found[msgspec.json.encode(each.schema)]) for each in left)
     return [Problem(field, text) for field, text in told if text]
 

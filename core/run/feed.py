@@ -11,7 +11,7 @@ from core.model.jsonvalue import json_size
 from core.model.task import TreeHead
 from core.storage.base import LOG_BYTES, Storage
 
-PAGE = 64  # events read at once: a follower who does not read holds so many
+PAGE = 64  # events read at once: a follower that does not read holds so many
 Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
 EndWatcher = Callable[[str], None]
 
@@ -75,7 +75,7 @@ class _Topic:
                 try:
                     if until(head):
                         answer.set_result(head)
-                except Exception as error:  # noqa: BLE001 - the caller's own code; he alone is told
+                except Exception as error:  # noqa: BLE001 - the caller's own code; only that caller is told
                     answer.set_exception(error)
 
     def end(self) -> None:
@@ -127,7 +127,7 @@ class Feed:
     async def follow(self, tree_id: str, after: int = 0) -> AsyncIterator[Recorded]:
         """Every event of the tree after that sequence number, in order, none left out, until the feed closes.
 
-        Raises LogCompacted where one of them is not to be had any more.
+        Raises LogCompacted where one of them is no longer stored.
         """
         topic = self._enter(tree_id)
         cursor = after
@@ -231,7 +231,7 @@ class Feed:
 async def log_page(
     storage: Storage, tree_id: str, after: int, *, until: int | None = None, limit: int
 ) -> Sequence[Recorded]:
-    """The next events of the tree, none left out. Raises LogCompacted where one of them is not to be had any more."""
+    """The next events of the tree, none left out. Raises LogCompacted where one of them is no longer stored."""
     page = await storage.events(tree_id, after, until=until, limit=limit, max_bytes=LOG_BYTES)
     if page and page[-1].seq - max(after, 0) != len(page):
         compacted = await storage.compacted(tree_id)

@@ -1,4 +1,4 @@
-"""What goes on after its attempt is over: a thread, which nobody can stop, or a coroutine that does not let itself be.
+"""What runs on after its attempt is over: a thread, which cannot be stopped, or a coroutine that does not stop.
 
 It keeps its executor's place and its thread until it really ends, so that a limit of one at a time stays one.
 """
@@ -29,7 +29,7 @@ class Leftovers:
     def keep(self, claim: Claim, task: Task, work: "asyncio.Future[Any]") -> None:
         """Give back the slot at once, and the rest when the work has ended."""
         kind = "thread" if claim.uses_thread else "coroutine"
-        text = "attempt %d of task %s (executor %s) is over, but its %s goes on and keeps its place"
+        text = "attempt %d of task %s (executor %s) is over, but its %s is still running and keeps its slot"
         logger.warning(text, task.attempt, task.id, claim.lane, kind)
         self._room.give_slot(claim)
         if claim.uses_thread:
@@ -39,7 +39,7 @@ class Leftovers:
 
     def _end(self, claim: Claim, work: "asyncio.Future[Any]") -> None:
         if not work.cancelled():
-            work.exception()  # seen: nobody wants to know any more
+            work.exception()  # seen: no longer wanted
         self._room.give_rest(claim)
         if claim.uses_thread:
             self._threads[claim.lane] -= 1
@@ -62,4 +62,4 @@ class Leftovers:
         if threads.used < threads.total or 2 * hung < threads.total:
             return None
         holders = ", ".join(f"{lane} {count}" for lane, count in self._threads.most_common(NAMED))
-        return f"no thread is free: {hung} of {threads.total} go on although their attempts are over ({holders})"
+        return f"no thread is free: {hung} of {threads.total} still run although their attempts are over ({holders})"

@@ -39,7 +39,7 @@ class Lending:
             return
         depth = self.depths.get(attempt.tree_id, 0) + 1
         if depth > MAX_NESTED:
-            text = f"the executor {attempt.claim.lane} runs a tree inside of {MAX_NESTED} others that wait for it"
+            text = f"the executor {attempt.claim.lane} runs a tree nested in {MAX_NESTED} others that wait for it"
             raise NestedTooDeep(f"{text}; that is the limit")
         self.depths[tree_id] = depth
 

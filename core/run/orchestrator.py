@@ -42,7 +42,7 @@ class Turn:
         self._waiters: list[asyncio.Future[None]] = []
 
     def waiter(self) -> asyncio.Future[None]:
-        """`stored` for one caller, who may go away: what `asyncio.shield` gives, with a tenth of the objects."""
+        """`stored` for one caller, which may go away: what `asyncio.shield` gives, with a tenth of the objects."""
         if self.stored.done():
             return self.stored
         waiter: asyncio.Future[None] = self.stored.get_loop().create_future()
@@ -58,7 +58,7 @@ class Turn:
                 future.set_result(None)
             else:
                 future.set_exception(error)
-                future.exception()  # seen, also when nobody waits
+                future.exception()  # seen, even if no caller waits
 
 
 class Decision(Struct, frozen=True):
@@ -73,7 +73,7 @@ class Observer(Protocol):
     """Who obeys the log: the runner."""
 
     def loaded(self, tree: TaskTree) -> None:
-        """A live tree was taken from storage; nobody in this process has it in hand yet."""
+        """A live tree was taken from storage; it has no work in this process yet."""
         ...
 
     def applied(self, tree: TaskTree, events: Sequence[Recorded]) -> None:

@@ -1,4 +1,4 @@
-"""Tells the log what came of an attempt, until it is stored or nobody wants to know any more."""
+"""Reports the outcome of an attempt to the log, until it is stored or no longer wanted."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ class Reports:
                 delay = min(2 * delay, LONGEST_DELAY)
             except StorageError as error:  # the report itself cannot be stored, so another one must end the task
                 if is_second:
-                    logger.exception("what came of task %s cannot be stored", attempt.task.id)
+                    logger.exception("the outcome of task %s cannot be stored", attempt.task.id)
                     return
                 is_second = True
                 task = attempt.task

@@ -1,7 +1,7 @@
 """Retention: logs of trees that have ended are compacted, and trees removed, each after its time, in small batches.
 
-Nobody waits for it: a batch is one short job of the storage's writer, and three quarters of the time it rests. Only a
-round that lasts takes more at a time. A tree that goes on meanwhile is left alone.
+No caller waits for it: a batch is one short job of the storage's writer, and three quarters of the time it rests. Only
+a round that lasts takes more at a time. A tree that goes on meanwhile is left alone.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Retention:
         self._clock = clock
         self._times = times
         self._unread = unread
-        self._compacted_up_to: Key | None = None  # trees that ended before are compacted, save those put off
+        self._compacted_up_to: Key | None = None  # trees that ended before are compacted, except those put off
         self._put_off: set[str] = set()  # were unread when their turn came
         self._began = 0.0  # the present round
         self._run: asyncio.Task[None] | None = None
@@ -78,16 +78,16 @@ class Retention:
         if self._run is not None:
             self._run.cancel()
             await asyncio.wait([self._run])
-            self._run = None  # with all that it had in hand
+            self._run = None  # with everything that it held
 
     async def _work(self) -> None:
         while True:
             try:
                 await self.round()
             except StorageUnavailable as error:
-                logger.info("retention waits: %s", error)
+                logger.info("retention paused: %s", error)
             except StorageError:
-                logger.exception("retention could not do its work")
+                logger.exception("retention failed")
             await asyncio.sleep(self._times.pause)
 
     async def round(self) -> tuple[int, int]:
@@ -100,7 +100,7 @@ class Retention:
         removed = await self._remove(unread, now)
         compacted = await self._compact(unread, now)
         if compacted or removed:
-            logger.info("retention: %d logs compacted, %d trees removed", compacted, removed)
+            logger.info("retention: %d logs compacted, %d trees deleted", compacted, removed)
         return compacted, removed
 
     def _rows(self) -> int:
@@ -182,7 +182,7 @@ class Retention:
 
 def _tell(run: asyncio.Task[None]) -> None:
     if not run.cancelled() and (bug := run.exception()) is not None:
-        logger.error("retention has ended: nothing is compacted or removed any more", exc_info=bug)
+        logger.error("retention has ended: nothing is compacted or deleted any more", exc_info=bug)
 
 
 class _Rest:

@@ -155,7 +155,7 @@ class Runner:
             self._hold(load_again(self._orchestrator, tree_id, lambda: self._closing), self._side_jobs)
 
     def loaded(self, tree: TaskTree) -> None:
-        """Take up a live tree: attempts that no attempt of this process stands for are lost."""
+        """Resume a live tree: attempts without an attempt in this process are lost."""
         if self._closing:
             return
         self._careful.add(tree.id)
@@ -224,7 +224,7 @@ class Runner:
                     asyncio.get_running_loop().call_soon(self._fill_on)
                     return
         finally:
-            self._filling = void >= MAX_VOID  # until it goes on, nobody else passes over so many more
+            self._filling = void >= MAX_VOID  # until it goes on, no other start passes over so many more
 
     def _fill_on(self) -> None:
         self._filling = False
@@ -334,7 +334,7 @@ class Runner:
         self._hold(self._reports.store(attempt, overdue(attempt, self._clock.chance())), self._side_jobs)
 
     def break_off(self, origin: Origin, error: BaseException) -> bool:
-        """Fail the attempt in whose context the error, which nobody caught, was raised. Whether it still runs."""
+        """Fail the attempt in whose context the uncaught error was raised. Whether it still runs."""
         attempt = self._attempts.get((origin.tree_id, origin.task_id))
         if attempt is None or attempt.task.attempt != origin.attempt:
             return False
@@ -376,8 +376,8 @@ class Runner:
                 raise
             command = broken_off(attempt, error, self._clock, self._means)
         except Exception:  # a bug of ours must not leave the task running for ever
-            logger.exception("attempt %d of task %s broke off", attempt.task.attempt, attempt.task.id)
-            text = "internal error; the server's log has more"
+            logger.exception("attempt %d of task %s failed inside the runner", attempt.task.attempt, attempt.task.id)
+            text = "internal error; see the server's log"
             command = FailAttempt(attempt.task.id, attempt.task.attempt, text, Cause.EXECUTOR_ERROR, final=True)
         attempt.end()
         if attempt.is_abandoned:

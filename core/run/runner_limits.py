@@ -16,7 +16,7 @@ class RunnerLimits(Struct, frozen=True, kw_only=True):
     tasks: int = 100
     threads: int = 512  # plain functions, and those that hang after their attempt's end
     processes: int = 4 * (os.cpu_count() or 1)  # executors that use a child process
-    caller: int | None = None  # tasks of one owner, who may have the same part of the threads and of the processes
+    caller: int | None = None  # tasks of one owner, whose share of threads and processes is the same
     weigh: Callable[[str], float] = lambda owner: 1.0  # how much of what is free an owner gets, beside others
     tree: int | None = None
     seconds: float | None = None  # that one attempt may take, whatever its task's `timeout` says
@@ -24,7 +24,7 @@ class RunnerLimits(Struct, frozen=True, kw_only=True):
     output: int = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
     in_flight: int | None = None  # bytes of memory that open trees and fetched answers take
     in_flight_per_owner: int | None = None
-    error_texts: ErrorTexts = "full"  # what callers are told of an executor's exceptions: text, type, or nothing
+    error_texts: ErrorTexts = "full"  # what callers see of an executor's exceptions: text, type, or nothing
 
     def room(self) -> RoomLimits:
         """Those that say what may start."""

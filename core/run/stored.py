@@ -1,4 +1,4 @@
-"""How many bytes each owner has stored, so that nobody fills the disk of all.
+"""How many bytes each owner has stored, so that no owner fills the disk.
 
 The count is an upper bound that costs a request nothing: it is read from the storage once for each owner, what was
 appended since is added, and only when it reaches the quota is it read again, which is also when deletes show.

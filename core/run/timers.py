@@ -6,7 +6,7 @@ from heapq import heapify, heappop, heappush
 
 from core.outside.clock import Clock
 
-MANY_TIMERS = 1_000  # from here on timers that nobody needs any more are thrown away
+MANY_TIMERS = 1_000  # from here on timers that are no longer needed are thrown away
 RUNG_TOGETHER = 200  # timers; those that are due with them ring in the next turns of the event loop
 LONGEST = 60.0  # seconds between two looks at the clock, so that one that is set does not keep a task waiting
 
@@ -14,7 +14,7 @@ Timer = tuple[float, str, str]  # (when, tree, task)
 
 
 class Timers:
-    """The timers of one process. `is_needed` says whether one still is; `ring` is told of those whose time has come."""
+    """The timers of one process. `is_needed` says whether one still is; `ring` gets those whose time has come."""
 
     def __init__(
         self, clock: Clock, is_needed: Callable[[Timer], bool], ring: Callable[[Sequence[Timer]], None]

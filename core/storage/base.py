@@ -180,7 +180,7 @@ class Storage(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Close without the event loop that opened it, which is gone: what nobody was answered is dropped. Blocks."""
+        """Close without the event loop that opened it, which is gone: writes without an answer are dropped. Blocks."""
         ...
 
     async def close(self) -> None:
@@ -366,7 +366,7 @@ class Storage(Protocol):
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
         """Remove those trees that are still as these heads say, as `delete` does; the ids of those that were removed.
 
-        Their logs may be left to `sweep`. Nobody sees them any more.
+        Their logs may be left to `sweep`. They are no longer visible.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Storage that lasts as long as the process, for tests and for trees that nobody needs afterwards."""
+"""Storage that lasts as long as the process, for tests and for trees that are not needed afterwards."""
 
 import asyncio
 from bisect import bisect_right
@@ -265,7 +265,7 @@ class MemoryStorage:
 
     def _apply(self, future: asyncio.Future[Any], write: Callable[[], Any]) -> None:
         result: Any = None
-        # Of what is not caught here, which the event loop's handler logs: nobody must wait for ever.
+        # Of what is not caught here, which the event loop's handler logs: no caller must wait for ever.
         failure: CoreError | None = StorageUnavailable("The storage cannot be written")
         try:
             result, failure = write(), None

@@ -126,12 +126,12 @@ LIVE_TREES = compiled(select(trees.c.id).where(trees.c.is_live == true()).order_
 
 
 def one_head(tree_id: str, owner: str | None, tenant: str | None) -> Bound:
-    """One tree's head, whoever's, this owner's or this tenant's."""
+    """One tree's head: any owner's, this owner's or this tenant's."""
     return _one((HEAD, HEAD_OF, HEAD_OF_TENANT), tree_id, owner, tenant)
 
 
 def one_task(task_id: str, owner: str | None, tenant: str | None) -> Bound:
-    """One task, whoever's, this owner's or this tenant's."""
+    """One task: any owner's, this owner's or this tenant's."""
     return _one((TASK, TASK_OF, TASK_OF_TENANT), task_id, owner, tenant)
 
 

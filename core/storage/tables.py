@@ -79,7 +79,7 @@ tasks = Table(
 )
 Index("tasks_by_tree", tasks.c.tree_id, tasks.c.position)
 Index("tasks_by_parent", tasks.c.parent_id, tasks.c.position, sqlite_where=tasks.c.parent_id.is_not(None))
-# An operator lists its tenant's tasks. Where nobody is identified, all are of one owner.
+# An operator lists its tenant's tasks. Without authentication, all are of one owner.
 Index("tasks_by_tenant", tasks.c.tenant, tasks.c.created_at, tasks.c.id, tasks.c.owner)
 Index(
     "tasks_roots",

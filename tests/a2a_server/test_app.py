@@ -287,7 +287,7 @@ async def test_a_server_whose_database_was_removed_refuses_work_and_says_so(tmp_
         ready = await client.get("/readyz")
         call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": message("echo")}
         refused = await client.post("/", json=call)
-    reason = "The file tasks.db was removed while the server used it: put it back, or restart the server"
+    reason = "The file tasks.db was removed while the server was using it; put it back, or restart the server"
     assert (ready.status_code, ready.json()) == (503, {"status": "unready", "reason": reason})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, -32051)
 
@@ -302,7 +302,7 @@ async def test_server_without_a_thread_for_plain_functions_is_not_ready_and_says
         await session.wait(head.id, has_ended)
         await settle(100)  # its job ends a few turns after its events
         ready = await client.get("/readyz")
-        problem = "no thread is free: 1 of 1 go on although their attempts are over (hang 1)"
+        problem = "no thread is free: 1 of 1 still run although their attempts are over (hang 1)"
         assert (ready.status_code, ready.json()) == (503, {"status": "unready", "reason": problem})
         assert (await client.get("/healthz")).status_code == 200
         again = await session.create(session.plan([{"name": "hang"}]), execute=True)
@@ -499,7 +499,7 @@ def test_threads_give_way_to_the_event_loop_soon(tmp_path: Path, monkeypatch: py
 def test_wrong_configuration_is_one_line_and_exit_code_78(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = Config(port=0, database=f"sqlite:///{tmp_path}/t.db", executors=("missing.py",))
     assert serve_alone(config) == EX_CONFIG
-    assert capfd.readouterr().err == "a2a-server: executors missing.py: there is no such file\n"
+    assert capfd.readouterr().err == "a2a-server: executors missing.py: the file does not exist\n"
 
 
 def test_default_skill_that_is_none_is_one_line_that_names_the_skills(
@@ -528,12 +528,12 @@ def test_port_that_is_taken_is_one_line(tmp_path: Path, capfd: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("no_such_module_of_ours", None, "there is no such module; give a file that ends in .py, or a module"),
+        ("no_such_module_of_ours", None, "the module does not exist; give a file that ends in .py, or a module"),
         ("no_such_package.module", None, "there is no such module; "),
-        ("folder/no_such_file", None, "there is no such module; give a file that ends in .py"),
-        ("no_such_file.txt", None, "there is no such module; give a file that ends in .py"),
-        ("text.txt", "", "it is a file, but no Python file; give a file that ends in .py"),
-        ("", None, "there is no such module; give a file that ends in .py"),
+        ("folder/no_such_file", None, "the module does not exist; give a file that ends in .py"),
+        ("no_such_file.txt", None, "the module does not exist; give a file that ends in .py"),
+        ("text.txt", "", "it is not a Python file; give a file that ends in .py"),
+        ("", None, "the module does not exist; give a file that ends in .py"),
         ("needs.py", "import need", "ModuleNotFoundError: No module named 'need'"),
         ("broken.py", "1 +", "SyntaxError"),
         ("raises.py", "raise RuntimeError('because')", "RuntimeError: because"),

@@ -177,7 +177,7 @@ BROKEN = [
     ("raises.py", "def f():\n    {}['pgae']\nf()\n", "KeyError: 'pgae' (raises.py:2)"),
     ("imports.py", "\n\nimport no_such_module_of_ours\n", "'no_such_module_of_ours' (imports.py:3)"),
     ("syntax.py", "x = 1\n1 +\n", "line 2"),
-    ("empty.py", "", "it registers nothing; put @executor above a function"),
+    ("empty.py", "", "it has no executor; put @executor above a function"),
     ("plain.py", "def f(inputs, context): ...\n", "it registers nothing"),
     (
         "wrong.py",

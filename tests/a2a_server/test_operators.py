@@ -304,7 +304,7 @@ async def test_what_an_operator_copies_counts_for_the_trees_owner() -> None:
         made = await call("tasks.create", [{"name": "echo"}], principal=ANN)
         operator = OPERATORS["opa"]
         await call("tasks.copy", {"task_id": made["id"]}, principal=operator)
-        with pytest.raises(RpcError, match="your tasks have not ended"):
+        with pytest.raises(RpcError, match="your tasks are unfinished"):
             await call("tasks.copy", {"task_id": made["id"]}, principal=operator)
         assert await call("tasks.create", [{"name": "echo"}], principal=operator)
 

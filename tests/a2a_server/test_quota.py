@@ -46,7 +46,7 @@ async def test_whatever_stores_more_is_refused_at_the_quota(used: dict[str, int]
         assert refused.value.code == -32050
         assert refused.value.data[0]["reason"] == "STORED_BYTES_EXCEEDED"
         assert refused.value.message == (
-            "your tasks have about 1000 bytes stored, and 1000 is the limit (max_stored_per_caller): delete tasks"
+            "your tasks take about 1000 bytes of 1000 allowed (max_stored_per_caller); delete tasks"
         )
         # What frees room, ends work or only reads goes on.
         await call("GetTask", {"id": ids["asks"]})
@@ -98,7 +98,7 @@ async def test_what_runs_gives_no_more_than_a_short_result_at_the_quota() -> Non
         tasks = await finish(session, short, long)
     assert tasks["short"].result == "x" * 100
     assert "the result has 100002 bytes of JSON" in (tasks["long"].error or "")
-    assert refused == ["the tasks of this caller have as many bytes stored as one caller may; delete tasks"] * 2
+    assert refused == ["this caller's tasks use the whole storage quota (max_stored_per_caller); delete tasks"] * 2
 
 
 def test_the_quota_is_a_gibibyte_and_can_be_switched_off() -> None:

@@ -206,14 +206,14 @@ def test_files_that_cannot_work_are_told_by_their_setting(files: Files) -> None:
         ({"tls_ca": "none.pem"}, "tls_ca: none.pem cannot be read"),
         ({"tls_key_password_file": "none"}, "tls_key_password_file: none cannot be read"),
         ({"tls_key_password_file": garbage}, "tls_key_password_file: .* is not text"),
-        ({"tls_cert": garbage}, "tls_cert, tls_key: certificate and key cannot be used; both are to be PEM$"),
+        ({"tls_cert": garbage}, "tls_cert, tls_key: certificate and key cannot be used; both must be PEM$"),
         ({"tls_key": garbage}, "tls_cert, tls_key: certificate and key cannot be used"),
-        ({"tls_ca": garbage}, "tls_ca: .* holds no certificates in PEM"),
-        ({"tls_key": other}, "tls_cert, tls_key: certificate and key do not belong together$"),
-        ({"tls_key": key}, "tls_key_password_file: is needed, the private key is encrypted"),
+        ({"tls_ca": garbage}, "tls_ca: .* has no PEM certificates"),
+        ({"tls_key": other}, "tls_cert, tls_key: certificate and key do not match$"),
+        ({"tls_key": key}, "tls_key_password_file: required: the private key is encrypted"),
         (
             {"tls_key": key, "tls_key_password_file": files.file("wrong", b"wrong")},
-            "certificate and key cannot be used; both are to be PEM, or the password is wrong",
+            "certificate and key cannot be used; both must be PEM, or the password is wrong",
         ),
     ]
     for settings, told in wrong:

@@ -184,7 +184,7 @@ def test_the_next_start_ends_what_is_left_when_nobody_else_could(server: ServerP
         assert all(process.is_running() for process in forks)
         again.start()
         assert lived_on(left, 1) == []
-        assert "processes that an earlier process had started" in "".join(again.log)
+        assert "processes of an earlier server" in "".join(again.log)
     finally:
         lived_on(left, 0)
         again.close()

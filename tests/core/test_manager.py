@@ -299,7 +299,7 @@ async def test_a_question_is_answered_through_the_manager() -> None:
     assert tree.task.question.parts == ({"text": "who?"},)
     tree = await manager.provide_input(tree, "me")
     assert tree.task.result == "me"
-    with pytest.raises(IllegalCommand, match="does not wait for input"):
+    with pytest.raises(IllegalCommand, match="does not wait for an answer"):
         await manager.provide_input(tree, "again")
 
 
@@ -399,7 +399,7 @@ async def test_one_file_is_one_session_however_it_is_spelled(tmp_path: Path, mon
         create_session("sqlite:///tasks.db", limits=RunnerLimits(tasks=1))
     await session.ensure_started()
     await session.close()
-    with pytest.raises(StorageUnavailable, match="make another one"):
+    with pytest.raises(StorageUnavailable, match="create a new one"):
         await session.ensure_started()
     assert create_session("sqlite:///tasks.db") is not session
 
@@ -423,7 +423,7 @@ async def test_a_session_is_opened_once_whoever_does_it(tmp_path: Path, is_first
         await TaskManager(session).task_repository.query_tasks()
     async with session:
         assert await TaskManager(session).task_repository.query_tasks() == []
-    with pytest.raises(StorageUnavailable, match="make another one"):
+    with pytest.raises(StorageUnavailable, match="create a new one"):
         await session.start()
 
 

@@ -244,7 +244,7 @@ def test_a_group_cannot_run_on_a_failure() -> None:
     child = {"id": "c", "name": "work", "parent_id": "b"}
     with pytest.raises(InvalidPlan) as refused:
         planned({"id": "a", "on": "failure"}, name="folder", more=[child])
-    text = "the group 'b' runs nothing, so it cannot run on a failure; its tasks can"
+    text = "the group 'b' does not run itself, so it cannot run on a failure; its tasks can"
     assert refused.value.problems == (Problem("tasks[2].dependencies[0].on", text),)
     assert planned({"id": "a", "on": "any"}, name="folder", more=[child]).tasks[2].is_group
 

@@ -271,7 +271,7 @@ def test_a_server_whose_disk_is_nearly_full_ends_and_deletes_what_it_has(small_d
         ready = server.client.get("/readyz")
         assert ready.status_code == 503
         assert (
-            ready.json()["reason"] == f"The disk of server.db has less than {reserve} bytes left: new work is refused"
+            ready.json()["reason"] == f"The disk of server.db has less than {reserve} bytes free: new work is refused"
         )
         (cancelled,) = server.call("tasks.cancel", {"task_ids": [hanging]})
         assert cancelled["status"] == "cancelled"

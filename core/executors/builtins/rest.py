@@ -67,7 +67,7 @@ def rest_executor_spec(policy: EgressPolicy) -> ExecutorSpec:
         id="rest_executor",
         make=lambda: RestExecutor(egress),
         name="HTTP call",
-        description="Makes one HTTP call and returns the answer. An answer that is not a success fails the task.",
+        description="Makes one HTTP call and returns the answer. An HTTP error status fails the task.",
         tags=("http", "rest", "network"),
         examples=('{"url": "https://example.com/items", "method": "POST", "json": {"name": "one"}}',),
         input_schema=INPUT_SCHEMA,

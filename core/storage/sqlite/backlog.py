@@ -1,7 +1,7 @@
 """What waits for the writer: owners take turns, and what concerns one thing stays in its order. Pure.
 
 Each owner has a virtual time, which what is taken moves on by its weight; the owner with the earliest time is next
-(weighted fair queueing, as in `core.model.queue`). So whoever has little to write waits for one batch of others, not
+(weighted fair queueing, as in `core.model.queue`). So a caller with little to write waits for one batch of others, not
 for all that they have in line.
 """
 
@@ -126,7 +126,7 @@ class Backlog(Generic[Item]):
         """The owner has nothing in line any more. When it comes back, it has had what it has had."""
         del self._lines[key]
         if not self._lines:
-            self._ahead.clear()  # nobody waits, so nobody owes anything to anybody
+            self._ahead.clear()  # no caller waits, so there are no debts
             return
         self._ahead[key] = time
         if len(self._ahead) > MANY_AHEAD:

@@ -35,7 +35,7 @@ def back_up(database: Path, target: Path) -> int:
         _require_sound(part)
         with closing(sqlite3.connect(part)) as copy:
             if noted is not None and noted.is_missed_in(copy):
-                raise StorageError(f"The database {database} lacks its last commits; look with `a2a-server db check`")
+                raise StorageError(f"The database {database} lacks its last commits; run `a2a-server db check`")
         _require_new(target)
         return _put(part, target)
     except sqlite3.Error as error:
@@ -53,11 +53,11 @@ def restore(backup: Path, database: Path) -> int:
     database is as it was.
     """
     if not backup.is_file():
-        raise StorageError(f"There is no backup {backup}")
+        raise StorageError(f"The backup does not exist: {backup}")
     log = backup.with_name(f"{backup.name}-wal")
     if (log.exists() and log.stat().st_size) or (database.exists() and backup.samefile(database)):
         # Without its log, what was committed last would be gone.
-        raise StorageError(f"{backup} is a database at work and no backup; `a2a-server db backup` makes one of it")
+        raise StorageError(f"{backup} is a database in use, not a backup; make one with `a2a-server db backup`")
     lock = DatabaseLock(database)
     lock.acquire()
     file = database.resolve()
@@ -103,7 +103,7 @@ def _require_sound(part: Path) -> None:
     if verdict.problems:
         raise StorageError(f"The copy would be damaged: {verdict.problems[0]}")
     if verdict.schema not in REVISIONS:
-        raise StorageError("What is to be copied is no database of this program, or one of a newer version")
+        raise StorageError("The source is not a database of this program, or has a newer version")
 
 
 def _put(part: Path, target: Path) -> int:

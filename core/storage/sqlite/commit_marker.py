@@ -44,7 +44,7 @@ def witness_path(database: Path) -> Path:
 
 
 class CommitMarker:
-    """The note, open for writing. A note that cannot be written is an old one, which accuses nobody wrongly."""
+    """The note, open for writing. A note that cannot be written is an old one, which raises no false alarm."""
 
     def __init__(self, database: Path) -> None:
         self._path = witness_path(database)

@@ -1,4 +1,4 @@
-"""The reading connections of a database: callers share them, nobody holds all, and those who wait take turns."""
+"""The reading connections of a database: callers share them, no caller holds all, and waiting callers take turns."""
 
 import asyncio
 from collections import OrderedDict, defaultdict, deque
@@ -52,7 +52,7 @@ class SharedConnections(Generic[Connection]):
             if not self._idle:
                 return
             line = self._waiting[key]
-            while line and line[0].done():  # nobody waits for it any more
+            while line and line[0].done():  # no longer waited for
                 line.popleft()
             if line and (key == OWN or self._held[key] < self._each):
                 self._held[key] += 1

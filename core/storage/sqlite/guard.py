@@ -25,7 +25,7 @@ def free_bytes(directory: Path) -> int:
 
 
 class Guard:
-    """Asked by the writer's thread before each transaction, and by whoever wants to know whether writes succeed.
+    """Asked by the writer's thread before each transaction, and by code that needs to know whether writes succeed.
 
     `loss` says why the file is not the one that was opened; `free` how many bytes the disk has.
     """
@@ -55,7 +55,7 @@ class Guard:
         """Why writes are refused at this moment; None: they are not. A change stands in the log once."""
         reason = self._loss() or self.failure
         if reason is None and not self._has_room(0):
-            reason = f"The disk of {self._path.name} has less than {self._reserve} bytes left: new work is refused"
+            reason = f"The disk of {self._path.name} has less than {self._reserve} bytes free: new work is refused"
         if reason != self._told:
             self._told = reason
             if reason is None:
@@ -74,7 +74,9 @@ class Guard:
         """Raises DiskReserved when an append of so many bytes would take the reserve, and is none that may."""
         if (is_new or size > SMALL) and not self._has_room(size):
             self.refusal()
-            raise DiskReserved(f"The disk has less than {self._reserve} bytes left; delete tasks, or try again later")
+            raise DiskReserved(
+                f"The disk is nearly full (less than {self._reserve} bytes free); delete tasks, or try again later"
+            )
 
     def _has_room(self, size: int) -> bool:
         try:

@@ -121,4 +121,4 @@ def _locked(file: int) -> bool:
 
 
 def _told(path: str, what: str) -> str:
-    return f"The file {os.path.basename(path)} {what} while the server used it: put it back, or restart the server"
+    return f"The file {os.path.basename(path)} {what} while the server was using it; put it back, or restart the server"

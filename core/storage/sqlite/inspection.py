@@ -38,7 +38,7 @@ class Inspection:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
         except OSError as error:
-            logger.warning("%s is not checked: %s; `a2a-server db check` does it", self._path, error)
+            logger.warning("%s was not checked: %s; run `a2a-server db check`", self._path, error)
             return
         self._thread = threading.Thread(target=self._wait, args=(self._process,), name="inspection", daemon=True)
         self._thread.start()
@@ -58,7 +58,7 @@ class Inspection:
         told, _ = process.communicate()
         if process.returncode:
             if process.returncode > 0:
-                logger.error("the check of %s broke off; `a2a-server db check` repeats it", self._path)
+                logger.error("the check of %s failed; run `a2a-server db check`", self._path)
             return
         if problems := json.loads(told):
             self.damage = (
@@ -67,7 +67,7 @@ class Inspection:
             )
             logger.error(self.damage)
         else:
-            logger.info("%s was checked: it is whole", self._path)
+            logger.info("%s was checked: no damage", self._path)
 
 
 def main() -> None:  # pragma: no cover - runs in a process of its own

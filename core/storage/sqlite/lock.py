@@ -34,11 +34,11 @@ class DatabaseLock:
             database = self._database.resolve()
         except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
             raise StorageError(
-                f"The database {self._database} cannot be opened: its path cannot be followed"
+                f"The database {self._database} cannot be opened: its path cannot be resolved"
             ) from error
         if (kind := file_system(database.parent)).startswith(_NETWORK):
             raise StorageError(
-                f"The database {self._database} lies on a network file system ({kind}), which is not safe"
+                f"The database {self._database} is on a network file system ({kind}), which is unsafe; use a local disk"
             )
         try:
             file = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

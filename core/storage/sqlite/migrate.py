@@ -33,7 +33,7 @@ def migrate(path: Path) -> None:
         return
     if revision is not None and revision not in REVISIONS:
         raise StorageError(
-            f"The database {path} has schema {revision}, unknown to this program (its own is {REVISIONS[-1]}): "
+            f"The database {path} has schema {revision}, unknown to this program (latest: {REVISIONS[-1]}): "
             "it was written by a newer version of this program"
         )
     try:

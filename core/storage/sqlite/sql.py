@@ -100,7 +100,7 @@ def database_path(url_or_path: str) -> Path:
 class SqlStorage:
     """Storage in a SQLite file, held by one process at a time. Bound to the event loop that opens it.
 
-    `exit_process` ends the process after an I/O error of a COMMIT, since nobody can tell what is stored then.
+    `exit_process` ends the process after an I/O error of a COMMIT, since it is unknown what is stored then.
     `reserve`: bytes of the disk that are kept for ends, cancels and deletes (`guard`).
     """
 
@@ -135,7 +135,7 @@ class SqlStorage:
         except sqlite3.Error as error:
             await self.close()
             raise StorageError(f"The database {self.path} cannot be opened: {error}") from error
-        except BaseException:  # nobody would close what is open already
+        except BaseException:  # nothing else would close what is open already
             await self.close()
             raise
         self.inspection = Inspection(self.path)
@@ -458,7 +458,7 @@ def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]]) 
 
 def _delete(connection: Connection, tree_id: str) -> bool:
     trees, tasks = tables.trees, tables.tasks
-    # Here, in the order of the writes, nobody can start it between the look and the delete.
+    # Here, in the order of the writes, it cannot start between the look and the delete.
     found = connection.execute(select(trees.c.is_live).where(trees.c.id == tree_id)).first()
     if found is not None:
         if found.is_live:

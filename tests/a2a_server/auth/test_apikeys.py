@@ -77,9 +77,9 @@ async def test_wrong_secrets_and_unknown_keys_prove_nothing() -> None:
         text[:-1] + ("0" if text[-1] != "0" else "1"),
     ):
         assert "is wrong" in await refusal(keys, bad)
-    assert "no such key" in await refusal(keys, f"a2a_{'0' * 16}_{text[-64:]}")
+    assert "the key is unknown" in await refusal(keys, f"a2a_{'0' * 16}_{text[-64:]}")
     for bad in ("a2a_", text[:-1], text + "0", text.upper(), text + "\n", f"a2a_{key.id}", "a2a_é", ""):
-        assert "form" in await refusal(keys, bad)
+        assert "look like" in await refusal(keys, bad)
 
 
 @pytest.mark.asyncio
@@ -261,8 +261,8 @@ async def test_nothing_of_a_replaced_secret_is_kept_without_grace_or_after_a_rev
 async def test_the_log_can_say_why_a_key_was_refused() -> None:
     keys, _, clock = await make()
     key, text = await keys.create(Grant(principal="ann", expires_at=clock.time + 1))
-    assert await refusal(keys, "a2a_x") == "it does not have the form of a key"
-    assert await refusal(keys, f"a2a_{'0' * 16}_{'0' * 64}") == "there is no such key"
+    assert await refusal(keys, "a2a_x") == "it does not look like a key"
+    assert await refusal(keys, f"a2a_{'0' * 16}_{'0' * 64}") == "the key is unknown"
     assert await refusal(keys, f"a2a_{key.id}_{'0' * 64}") == f"the secret of key {key.id} is wrong"
     clock.time += 1
     assert await refusal(keys, text) == f"key {key.id} has expired"
@@ -318,7 +318,7 @@ async def test_a_tenant_has_so_many_good_keys_and_no_more_and_others_are_not_cou
     keys = ApiKeys(storage, clock, limit=2)
     for _ in range(2):
         await keys.create(ANN)
-    with pytest.raises(TooManyKeys, match=r"the tenant 't' has 2 keys .*max_keys.*; revoke one"):
+    with pytest.raises(TooManyKeys, match=r"the tenant 't' has 2 valid keys, .*max_keys.*; revoke one"):
         await keys.create(ANN)
     await keys.create(Grant(principal="ann", tenant="u"))
     assert len(await keys.all()) == 3
@@ -338,4 +338,4 @@ async def test_a_key_that_is_good_for_nothing_makes_room_for_a_new_one(end: str)
         clock.time += 5
     new, _ = await keys.create(ANN)
     assert {key.id for key in await keys.all()} == {good.id, new.id}
-    assert await refusal(keys, text) == "there is no such key"
+    assert await refusal(keys, text) == "the key is unknown"

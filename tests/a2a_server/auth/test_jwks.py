@@ -344,12 +344,15 @@ async def test_keys_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pages", "reason"),
     [
-        ({DESCRIPTION: {"issuer": "https://other.example", "jwks_uri": JWKS}}, "the issuer describes another one"),
-        ({DESCRIPTION: {"issuer": ISSUER}}, "the issuer does not say where they are"),
+        (
+            {DESCRIPTION: {"issuer": "https://other.example", "jwks_uri": JWKS}},
+            "the issuer's metadata names another issuer",
+        ),
+        ({DESCRIPTION: {"issuer": ISSUER}}, "the issuer's metadata has no jwks_uri"),
         ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": "http://keys.example/jwks"}}, "jwks_uri: must be"),
         ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: b"{"}, "they are not JSON"),
-        ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: b"{}"}, "they are no JWKS with at most 100 keys"),
-        ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: b'{"keys": [1]}'}, "no key among them can verify"),
+        ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: b"{}"}, "they are not a JWKS with at most 100 keys"),
+        ({DESCRIPTION: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: b'{"keys": [1]}'}, "none of them can verify"),
     ],
 )
 async def test_the_log_says_why_there_are_no_keys(
@@ -358,7 +361,7 @@ async def test_the_log_says_why_there_are_no_keys(
     with pytest.raises(Overloaded):
         await make_public_keys(SETTINGS, Web(pages)).find("rsa", "RS256")
     (message,) = [text for text in caplog.messages if "cannot be read" in text]
-    assert message.startswith(f"the public keys of the tokens' issuer cannot be read: {reason}")
+    assert message.startswith(f"cannot read the public keys of the token issuer: {reason}")
 
 
 @pytest.mark.asyncio

@@ -151,7 +151,7 @@ def test_no_server_is_one_line_and_exit_code_1(cli: Cli) -> None:
     ("content", "told"),
     [
         ("{", "wrong.json:1:2: "),
-        ("3", "holds no tasks"),
+        ("3", "has no tasks"),
         ('[{"name": "noop", "priority": "high"}]', "tasks[0].priority"),
         ('[{"name": "nobody"}]', "unknown executor 'nobody'"),
     ],

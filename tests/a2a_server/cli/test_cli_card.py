@@ -132,7 +132,7 @@ def test_a_card_is_fetched_from_a_server_or_an_address(cli: Cli, web: Web, at: s
         (b'{"name": 1, "name": 2}', "twice"),
         (b" " * (MAX_BYTES + 1), "agent-card.json has more than"),
         (("gzip", gzip.compress(b" " * (MAX_BYTES + 1))), "agent-card.json has more than"),
-        (("gzip", gzip.compress(b"{}") + b"{}"), "goes on after the end"),
+        (("gzip", gzip.compress(b"{}") + b"{}"), "has bytes after its compressed data"),
         (("gzip, gzip", b"{}"), "more than one content coding"),
         (("br", b"{}"), "content coding is not taken"),
     ],
@@ -258,7 +258,7 @@ def test_a_card_is_consistent_with_its_server_by_the_key_set_beside_it(cli: Cli,
         web.asked.clear()
         web.documents |= {folder[:-1] + WELL_KNOWN: signed_card(key), beside: public_set([key])}
         done = cli("card", "verify", address)
-        assert (done.code, done.out.splitlines()[-1].partition(";")[0]) == (0, "consistent with its server")
+        assert (done.code, done.out.splitlines()[-1].partition(";")[0]) == (0, "valid by its own server's keys")
         assert [path for path, _ in web.asked] == [folder[:-1] + WELL_KNOWN, beside]
         assert cli("card", "verify", address, "-o", "json").json()["keys_of"] == "its server"
 
@@ -273,7 +273,7 @@ def test_keys_that_the_card_names_are_not_even_fetched(cli: Cli, web: Web, tmp_p
         "/.well-known/jwks.json": public_set([own]),
     }
     done = cli("card", "verify", web.url)
-    assert (done.code, "not among the trusted" in done.out) == (1, True)
+    assert (done.code, "its key is not trusted" in done.out) == (1, True)
     assert [path for path, _ in web.asked] == [WELL_KNOWN, "/.well-known/jwks.json"]
 
 
@@ -287,4 +287,4 @@ def test_a_server_without_a_key_set_is_one_line(cli: Cli, web: Web, tmp_path: Pa
 def test_what_is_no_key_set_is_one_line(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
     name = file("s.json", signed_card(*keys(tmp_path)))
     done = cli("card", "verify", name, "--jwks", file("k.json", b"{}"))
-    assert (done.code, done.err) == (1, "a2a-server: k.json is no JWK Set\n")
+    assert (done.code, done.err) == (1, "a2a-server: k.json is not a JWK Set\n")

@@ -117,7 +117,7 @@ def test_an_answer_that_is_none_of_a2a_is_told_in_one_line(
 def test_what_is_no_a2a_server_is_called_so(cli: Cli) -> None:
     for answer in (http("200 OK", *HTML), http("200 OK", b"{}", "Content-Type: application/json"), http("404 No")):
         with listening(answer) as port:
-            one_line(cli, ["tasks", "list"], f"http://127.0.0.1:{port}/", "no A2A server")
+            one_line(cli, ["tasks", "list"], f"http://127.0.0.1:{port}/", "not an A2A server")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

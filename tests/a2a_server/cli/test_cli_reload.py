@@ -69,7 +69,7 @@ def test_a_change_starts_the_server_again_with_its_database(
     assert call(second["url"], "tasks.execute", {"tasks": [{"name": "e"}], "wait": True})["result"] == "another"
 
     (tmp_path / "ex.py").write_text("1 +")
-    assert "exit code 78" in said(process, "waiting for a change")
+    assert "exit code 78" in said(process, "waiting for a file to change")
     (tmp_path / "ex.py").write_text(EXECUTOR)
     third = ready(process)
 
@@ -93,7 +93,7 @@ def test_a_second_signal_ends_the_server_at_once(
     assert "began" in said(process, "began")
 
     process.send_signal(number)
-    said(process, "1 attempts may end within 30 s")
+    said(process, "1 running attempts have 30 s to finish")
     process.send_signal(number)
 
     assert process.wait(20) == code

@@ -112,7 +112,7 @@ def test_streams_of_callers_who_are_not_identified_are_counted_although_their_ca
     assert len(callers) == 0, "a call costs them nothing"
     for each in streams[:2]:
         each.stream()
-    with pytest.raises(RateLimited, match="Not more than 2 streams"):
+    with pytest.raises(RateLimited, match="At most 2 concurrent streams"):
         streams[2].stream()
     streams[0].release()
     streams[2].stream()

@@ -99,7 +99,7 @@ async def test_one_corrupt_item_is_left_out_of_a_list_and_named_in_the_log(caplo
     assert await readable(reading) == "read"
     assert caplog.text == ""
     assert await readable(_fails(StorageError("The stored task t is corrupt"))) is None
-    assert caplog.messages == ["The stored task t is corrupt; a list goes on without it"]
+    assert caplog.messages == ["The stored task t is corrupt; the list omits it"]
 
 
 @pytest.mark.asyncio
@@ -177,7 +177,7 @@ async def room() -> AsyncIterator[Room]:
 async def test_a_tree_is_admitted_up_to_the_limit_and_not_one_task_more(room: Room) -> None:
     await room.storage.append(created("t", 2, owner="ann"))
     await room.open.admit("ann", 3)
-    with pytest.raises(RateLimited, match="5 of your tasks have not ended, and 5 is the limit") as refused:
+    with pytest.raises(RateLimited, match="5 of your tasks are unfinished, and 5 is the limit") as refused:
         await room.open.admit("ann", 1)
     assert refused.value.retry_after == 5
     await room.open.admit("bob", 5)  # others have room of their own

@@ -499,7 +499,7 @@ async def test_tree_is_found_by_any_node_and_children_by_their_parent(call: Call
 @pytest.mark.asyncio
 async def test_an_offset_is_refused_with_the_way_to_go(call: Caller, method: str) -> None:
     error = await refused(call, method, {"offset": 100})
-    way = "unknown field; ask for the next page with page_token: that of the last task of the page before"
+    way = "unknown field; for the next page send page_token, from the last task of the page before"
     assert error.fields == {"offset"} and way in json.dumps(error.data)
 
 

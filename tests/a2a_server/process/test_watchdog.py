@@ -56,32 +56,34 @@ async def test_an_executor_that_holds_the_loop_is_named_with_its_stack(heard: He
 
     @executor("block", registry=registry)
     async def block(inputs: dict[str, Any], context: TaskContext) -> str:
-        return heard.wait_for("has held the event loop")
+        return heard.wait_for("has blocked the event loop")
 
     async with Session(MemoryStorage(), registry=registry) as session:
         with Watchdog(LONGEST):
             task = (await finish(session, item("a", "block")))["a"]
-            assert task.result.startswith(f"attempt 1 of task {task.id} (executor block) has held the event loop for ")
+            assert task.result.startswith(
+                f"attempt 1 of task {task.id} (executor block) has blocked the event loop and "
+            )
             assert "wait_for (test_watchdog.py:" in task.result and "block (test_watchdog.py:" in task.result
             assert task.result.count(" < ") < DEPTH
-            await asyncio.to_thread(heard.wait_for, "the event loop was held for")
+            await asyncio.to_thread(heard.wait_for, "the event loop was blocked for")
 
 
 @pytest.mark.asyncio
 async def test_a_request_that_holds_the_loop_is_named(heard: Heard) -> None:
     async def app(scope: dict[str, Any]) -> None:
-        heard.wait_for("has held the event loop")
+        heard.wait_for("has blocked the event loop")
 
     with Watchdog(LONGEST):
         await app({"type": "http", "method": "POST", "path": "/message:send"})
-    assert heard.said[0][1].startswith("a request (POST /message:send) has held the event loop")
+    assert heard.said[0][1].startswith("a request (POST /message:send) has blocked the event loop")
 
 
 @pytest.mark.asyncio
 async def test_the_server_s_own_work_is_named_as_such(heard: Heard) -> None:
     with Watchdog(LONGEST):
-        heard.wait_for("has held the event loop")
-    assert heard.said[0][1].startswith("the server has held the event loop")
+        heard.wait_for("has blocked the event loop")
+    assert heard.said[0][1].startswith("the server has blocked the event loop")
 
 
 class Now:

@@ -152,7 +152,7 @@ async def test_thread_may_reply_and_ask() -> None:
             return "a handler of the function's own caught it"
 
     said = Said()
-    with pytest.raises(CallerError, match="first or not at all"):
+    with pytest.raises(CallerError, match="must come first"):
         await run(reply, said=said)
     assert said.parts == [{"text": "direct"}]
     with pytest.raises(Suspend):
@@ -299,12 +299,12 @@ class _WithProperty:
         (_coroutine, Declared(isolation="process"), "needs a plain def"),
         (_coroutine, Declared(isolation="thread"), "needs a plain def"),
         (_plain, Declared(isolation="task"), "'thread' or 'process'"),
-        (_async_generator, Declared(), "may not yield"),
-        (_generator, Declared(), "may not yield"),
+        (_async_generator, Declared(), "must not yield"),
+        (_generator, Declared(), "must not yield"),
         (_beside_inputs, Declared(), r"\(inputs, context\)"),
         (_WithoutExecute, Declared(), "a method `execute`"),
         (_WithProperty, Declared(), "_WithProperty.cancelable must be a plain attribute"),
-        (5, Declared(), "it is a function"),
+        (5, Declared(), "it must be a function"),
         (_plain, Declared(concurrency=0), "at least 1"),
         (_plain, Declared(input_schema={"type": "nonsense"}), "executor 'f': input_schema is not a usable"),
         (
@@ -320,7 +320,7 @@ def test_what_cannot_work_is_refused_when_it_is_registered(target: Any, declared
 
 
 def test_id_must_be_a_text() -> None:
-    with pytest.raises(ConfigurationError, match="at least one character"):
+    with pytest.raises(ConfigurationError, match="non-empty string"):
         make_spec("", _plain, Declared())
 
 

@@ -116,8 +116,8 @@ async def test_question_ends_the_attempt_and_answers_are_given_in_order() -> Non
         (functions.die, r"without a result \(exit code 3\)"),
         (functions.kill_itself, r"without a result \(signal 11\)"),
         (functions.return_a_set, "the result is not JSON"),
-        (functions.return_a_number_as_a_key, "the result is not JSON: an object has the key 1, which is no text"),
-        (functions.give_a_number_as_a_key, "an object has the key 1, which is no text"),
+        (functions.return_a_number_as_a_key, "the result is not JSON: an object has the key 1, which is not a string"),
+        (functions.give_a_number_as_a_key, "an object has the key 1, which is not a string"),
         (functions.return_itself, "the result is not JSON: Circular reference detected"),
     ],
 )
@@ -131,7 +131,7 @@ async def test_failure_comes_back_as_text(function: Callable[..., Any], text: st
     ("function", "text"),
     [
         (functions.say_nonsense, "could not convert string to float"),
-        (functions.reply_late, r"reply\(\) comes first"),
+        (functions.reply_late, r"reply\(\) must come first"),
     ],
 )
 async def test_what_its_context_refuses_comes_back_as_our_own_text(function: Callable[..., Any], text: str) -> None:

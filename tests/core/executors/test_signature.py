@@ -412,7 +412,7 @@ def test_the_decorator_works_without_parentheses(form: str) -> None:
 
 
 def test_what_has_no_name_needs_an_id() -> None:
-    with pytest.raises(ConfigurationError, match="at least one character"):
+    with pytest.raises(ConfigurationError, match="non-empty string"):
         executor(functools.partial(by_name, a=1))
 
 

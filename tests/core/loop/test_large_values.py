@@ -102,9 +102,9 @@ def test_pieces_of_any_size_are_the_same_value(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ({"a": MANY, 1: 2}, "the key 1, which is no text"),
-        ({None: MANY}, "the key 'None', which is no text"),
-        ([*MANY, {2: 1}], "the key 2, which is no text"),
+        ({"a": MANY, 1: 2}, "the key 1, which is not a string"),
+        ({None: MANY}, "the key 'None', which is not a string"),
+        ([*MANY, {2: 1}], "the key 2, which is not a string"),
         ([*MANY, {1, 2}], "a set is not a JSON value"),
         ([*MANY, float("nan")], "Out of range float values are not JSON compliant"),
         ([*MANY, "\ud800"], "text that is not valid Unicode"),

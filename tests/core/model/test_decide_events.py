@@ -77,7 +77,7 @@ def test_a_task_that_must_not_run_twice_fails_with_an_outcome_that_is_unknown() 
     tree = running(task("a", max_attempts=3), task("b"))
     start(tree, "a")
     (failed,) = do(tree, c.LoseAttempt("a", 1, at_most_once=True))
-    text = "the server stopped while the task ran; whether it took effect is unknown, so it is not run again"
+    text = "the server stopped while the task ran; it may have taken effect, so it is not run again"
     assert failed == e.TaskFailed("a", 1, text, Cause.OUTCOME_UNKNOWN)
 
 
@@ -116,7 +116,7 @@ def test_an_answer_to_who_asked_nothing_is_refused() -> None:
     tree = running(task("a"), task("b"))
     start(tree, "a")
     do(tree, c.RequestInput("a", 1, ()))
-    with pytest.raises(IllegalCommand, match=r"^Task b does not wait for input$") as refused:
+    with pytest.raises(IllegalCommand, match=r"^Task b does not wait for an answer$") as refused:
         decide(c.ProvideInput("b", "yes"), tree, NOW)
     assert refused.value.task_id == "b"
 
@@ -126,7 +126,7 @@ def test_a_message_is_kept_for_the_task_it_was_sent_to() -> None:
     complete(tree, "a")
     assert do(tree, c.ReceiveMessage("b", {"x": 1})) == [e.MessageReceived("b", {"x": 1})]
     assert do(tree, c.ReceiveMessage("root", {"x": 1})) == [e.MessageReceived("root", {"x": 1})]
-    with pytest.raises(IllegalCommand, match=r"^Task a is already completed and takes no further messages$") as refused:
+    with pytest.raises(IllegalCommand, match=r"^Task a is already completed and accepts no more messages$") as refused:
         decide(c.ReceiveMessage("a", {}), tree, NOW)
     assert refused.value.task_id == "a"
 
@@ -204,7 +204,7 @@ def test_a_task_that_outlives_its_deadline_fails_and_others_do_not() -> None:
     assert decide(c.ExpireTask("b"), tree, NOW + 9) == []
     assert decide(c.ExpireTask("d"), tree, NOW + 9) == []
     assert decide(c.ExpireTask("root"), tree, NOW + 9) == []
-    text = "the deadline passed before the task had ended"
+    text = "the deadline passed before the task ended"
     assert do(tree, c.ExpireTask("a"), NOW + 5) == [e.TaskFailed("a", 1, text, Cause.DEADLINE)]
 
 
@@ -362,7 +362,7 @@ def test_a_live_tree_refuses_a_second_run_and_changes_by_name() -> None:
         decide(c.Execute("a"), tree, NOW)
     assert refused.value.task_id == "a"
     start(tree, "b")
-    rule = "Task {} can be changed while it is pending and its tree is at rest, not {}"
+    rule = "Task {} is {}; it can be changed only while pending, in a tree that does not run"
     with pytest.raises(TreeIsRunning, match=f"^{rule.format('a', 'in_progress')}$") as changed:
         decide(c.UpdateTask("a", {"name": "x"}), tree, NOW)
     assert changed.value.task_id == "a"

@@ -25,11 +25,11 @@ BIG = "x" * 10_000
 def test_budget_is_shared_by_owner_and_in_all() -> None:
     budget = ByteBudget(60_000, 100_000)
     budget.take("a", 60_000)
-    with pytest.raises(NoRoom, match="take 60000 bytes of memory; 1 more are beyond your 60000") as caught:
+    with pytest.raises(NoRoom, match="use 60000 bytes of memory; 1 more would exceed your 60000") as caught:
         budget.take("a", 1)
     assert caught.value.of_caller
     budget.take("b", 40_000)
-    with pytest.raises(NoRoom, match="too much memory at this moment") as caught:
+    with pytest.raises(NoRoom, match="too much memory at the moment") as caught:
         budget.take("b", 10_000)
     assert not caught.value.of_caller
     budget.give("a", 60_000)

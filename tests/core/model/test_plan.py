@@ -150,7 +150,7 @@ ERRORS: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
     "duplicate id": ([ROOT, task("a"), task("a")], [("tasks[2].id", "'a' is already the id of tasks[1]")]),
     "ambiguous name": (
         [ROOT, task("a"), task("b"), task("c", "work", name="fetch")],
-        [("tasks[3].dependencies[0]", "2 tasks are named 'work'; give them ids and refer to one of those")],
+        [("tasks[3].dependencies[0]", "2 tasks are named 'work'; give them ids and refer to one by id")],
     ),
     "dependency cycle": (
         [ROOT, task("a", "b"), task("b", "a")],

@@ -43,7 +43,7 @@ def test_the_timeout_of_a_group_counts_from_the_first_start_below_it() -> None:
     do(tree, c.StartTask("b"), NOW + 103)
     assert do(tree, c.ExpireTask("g"), NOW + 104) == []
     do(tree, c.ExpireTask("g"), NOW + 105)
-    assert tree.tasks["b"].error == "its group 'g' (g): the group had not ended 5 s after its start"
+    assert tree.tasks["b"].error == "its group 'g' (g): the group did not end within 5 s of its start"
     assert (tree.tasks["b"].cause, tree.tasks["g"].status, tree.tasks["a"].status) == (
         Cause.TIMEOUT,
         FAILED,
@@ -170,7 +170,7 @@ def test_a_field_that_a_group_cannot_mean_is_refused(name: str, field: str, valu
             planned(name=name, **{field: value})
         (problem,) = refused.value.problems
         assert problem.field == f"tasks[1].{field}"
-        assert problem.message == "the group 'g' runs nothing; give it to the tasks below it"
+        assert problem.message == "the group 'g' does not run itself; give it to the tasks below it"
     else:
         assert planned(name=name, **{field: value}).tasks[1].is_group == (name == "folder")
 

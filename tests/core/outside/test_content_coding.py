@@ -44,13 +44,13 @@ def test_one_coding_is_taken(field: str, coding: str) -> None:
     ("field", "text"),
     [
         *(
-            (name, "not taken; these are: identity, gzip, deflate")
+            (name, "not supported; supported: identity, gzip, deflate")
             for name in ("br", "zstd", "compress", "bz2", "rot13")
         ),
-        *((name, "not taken") for name in ("gzip;q=1", "gzip gzip", "idna", "punycode", "\N{KELVIN SIGN}")),
+        *((name, "not supported") for name in ("gzip;q=1", "gzip gzip", "idna", "punycode", "\N{KELVIN SIGN}")),
         *((name, "more than one") for name in ("gzip, gzip", "gzip,deflate", "gzip, identity, gzip", "gzip," * 8)),
-        ("gzip, br", "not taken"),
-        ("gzip," * 10_000, "not taken"),
+        ("gzip, br", "not supported"),
+        ("gzip," * 10_000, "not supported"),
     ],
 )
 def test_other_codings_are_refused(field: str, text: str) -> None:
@@ -62,20 +62,20 @@ def test_other_codings_are_refused(field: str, text: str) -> None:
 @pytest.mark.parametrize("tail", [b"\0", CODED["gzip"], b"\0" * 100_000], ids=["byte", "member", "much"])
 def test_bytes_behind_the_end_are_an_error(coding: str, tail: bytes) -> None:
     for parts in ([CODED[coding] + tail], [CODED[coding], tail]):
-        with pytest.raises(NotDecodable, match="after the end"):
+        with pytest.raises(NotDecodable, match="after its compressed data"):
             decoded(coding, *parts)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "Deflate "])
 def test_body_that_breaks_off_is_an_error(coding: str) -> None:
     for size in (1, 2, 20):
-        with pytest.raises(NotDecodable, match=r"ends within|not compressed"):
+        with pytest.raises(NotDecodable, match=r"cut off|data is not valid"):
             decoded(coding, CODED[coding][:size])
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_body_that_is_something_else_is_an_error(coding: str) -> None:
-    with pytest.raises(NotDecodable, match="not compressed as it says"):
+    with pytest.raises(NotDecodable, match="compressed data is not valid"):
         decoded(coding, b"\xff\xff\xffhello")
 
 

@@ -91,7 +91,7 @@ async def test_schema_that_cannot_be_judged_in_time_is_refused_by_its_field() ->
     bench = Bench()
     async with Session(MemoryStorage(), registry=bench.registry) as session:
         session.judges = Judges(seconds=1e-9)
-        with pytest.raises(InvalidPlan, match=r"^tasks\[1\]\.schemas\.input_schema: cannot be judged: "):
+        with pytest.raises(InvalidPlan, match=r"^tasks\[1\]\.schemas\.input_schema: cannot be validated: "):
             await begin(session, bring("a", LARGE))
         await session.judges.close()
 
@@ -144,7 +144,7 @@ async def test_endless_judgement_fails_its_task(what: str) -> None:
         await session.wait(head.id, has_ended)
         task = (await tasks_of(session, head.id))["a"]
         root = "result" if what == "output schema" else "inputs"
-        assert task.error == f"{root}: cannot be judged by the schema: judging it takes more than 1e-09 s"
+        assert task.error == f"{root}: cannot be validated by the schema: validating it takes more than 1e-09 s"
         await hurried.close()
 
 

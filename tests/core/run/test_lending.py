@@ -138,7 +138,7 @@ async def test_an_endless_nesting_is_told() -> None:
     nest.bench.add("again", again)
     async with nest.session:
         task = await nest.run("again")
-        assert f"runs a tree inside of {MAX_NESTED} others" in (task.error or "")
+        assert f"runs a tree nested in {MAX_NESTED} others" in (task.error or "")
         assert len(nest.bench.started) == MAX_NESTED + 1
         check_nothing_is_held(nest)
 

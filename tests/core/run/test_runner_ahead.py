@@ -216,5 +216,5 @@ async def test_no_more_goes_ahead_than_the_disk_can_be_behind() -> None:
 
 
 def test_what_must_not_be_repeated_has_effects() -> None:
-    with pytest.raises(ConfigurationError, match="'pay': at_most_once is for what has effects"):
+    with pytest.raises(ConfigurationError, match="'pay': at_most_once is only for executors with effects"):
         ExecutorSpec(id="pay", make=lambda: None, at_most_once=True, has_effects=False)  # type: ignore[arg-type, return-value]

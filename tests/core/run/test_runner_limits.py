@@ -94,7 +94,7 @@ async def test_an_attempt_takes_no_longer_than_the_process_allows(fields: dict[s
     async with bench.session() as session:
         ended = (await finish(session, item("a", "slow", **fields)))["a"]
     assert (ended.status, ended.cause) == (TaskStatus.FAILED, Cause.TIMEOUT)
-    assert ended.error == "timed out after 3600 s, the longest that one attempt may take here"
+    assert ended.error == "timed out after 3600 s, the longest that one attempt may take (max_task_seconds)"
     assert asyncio.get_running_loop().time() == pytest.approx(3600)
 
 
@@ -336,7 +336,7 @@ async def test_threads_that_hang_are_counted_until_they_end(caplog: pytest.LogCa
         assert (await finish(made.session, item("q", "quick")))["q"].result == "quick"
         await made.time_out(1)
         problem = made.session.runner.problem()
-        assert problem == "no thread is free: 4 of 4 go on although their attempts are over (hang 4)"
+        assert problem == "no thread is free: 4 of 4 still run although their attempts are over (hang 4)"
         assert problem in caplog.text and "(executor hang) is over, but its thread goes on" in caplog.text
         head = await begin(made.session, item("q", "quick"), item("other", "alone"))
         await settle()

@@ -51,7 +51,7 @@ async def test_an_owner_at_its_quota_is_refused_and_others_are_not() -> None:
     assert not bench.stored.is_full("ada")
     bench.storage.append_bytes("ada", 1)
     assert bench.stored.is_full("ada")
-    with pytest.raises(QuotaExceeded, match=r"about 1000 bytes stored, and 1000 is the limit .*: delete tasks"):
+    with pytest.raises(QuotaExceeded, match=r"about 1000 bytes of 1000 allowed .*; delete tasks"):
         await bench.stored.require_room("ada")
     await bench.stored.require_room("bob")
     assert not bench.stored.is_full("nobody was counted")

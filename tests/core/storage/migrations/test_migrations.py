@@ -222,7 +222,7 @@ def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
         migrate(path)
 
     assert str(told.value) == (
-        f"The database {path} has schema 9999, unknown to this program (its own is {REVISIONS[-1]}): "
+        f"The database {path} has schema 9999, unknown to this program (latest: {REVISIONS[-1]}): "
         "it was written by a newer version of this program"
     )
     assert path.read_bytes() == before

@@ -204,7 +204,7 @@ def test_what_is_no_database_of_ours_is_neither_copied_nor_restored(tmp_path: Pa
     text.write_text("not a database, although it is long enough for one" * 100)
     path, not_ours = (
         tmp_path / "tasks.db",
-        "What is to be copied is no database of this program, or one of a newer version",
+        "The source is not a database of this program, or has a newer version",
     )
     for source, uncopied, unrestored in (
         (foreign, not_ours, not_ours),
@@ -216,7 +216,7 @@ def test_what_is_no_database_of_ours_is_neither_copied_nor_restored(tmp_path: Pa
         (
             absent,
             f"The database {absent} cannot be copied: unable to open database file",
-            f"There is no backup {absent}",
+            f"The backup does not exist: {absent}",
         ),
     ):
         with pytest.raises(StorageError) as told:
@@ -295,7 +295,7 @@ async def test_a_database_whose_log_is_needed_is_no_backup(tmp_path: Path) -> No
     await storage.close()
 
     for given in (copy, path):
-        with pytest.raises(StorageError, match="is a database at work and no backup"):
+        with pytest.raises(StorageError, match="is a database in use, not a backup"):
             restore(given, path)
     assert await trees(path) == {"kept"}
 
@@ -316,7 +316,7 @@ async def test_a_database_that_lacks_its_last_commits_is_not_copied(tmp_path: Pa
         file.write_bytes(content)
     (tmp_path / "tasks.db.commits").write_bytes(noted)
 
-    with pytest.raises(StorageError, match="lacks its last commits; look with `a2a-server db check`"):
+    with pytest.raises(StorageError, match="lacks its last commits; run `a2a-server db check`"):
         back_up(path, tmp_path / "copy.db")
 
     assert not (tmp_path / "copy.db").exists()

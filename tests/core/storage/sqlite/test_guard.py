@@ -47,7 +47,7 @@ def test_only_small_appends_to_what_is_there_may_use_the_reserve(
     if is_taken:
         guard.require_room(size, is_new=is_new)
         return
-    with pytest.raises(DiskReserved, match="less than 1000000 bytes left; delete tasks"):
+    with pytest.raises(DiskReserved, match=r"less than 1000000 bytes free\); delete tasks"):
         guard.require_room(size, is_new=is_new)
 
 
@@ -67,7 +67,7 @@ def test_the_reason_stands_in_the_log_once(caplog: pytest.LogCaptureFixture) -> 
     disk = Disk(0)
     guard = disk.guard(Path("tasks.db"))
     for _ in range(3):
-        assert guard.refusal() == "The disk of tasks.db has less than 1000000 bytes left: new work is refused"
+        assert guard.refusal() == "The disk of tasks.db has less than 1000000 bytes free: new work is refused"
     disk.free = RESERVE
     assert guard.refusal() is None
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]

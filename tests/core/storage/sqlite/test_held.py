@@ -138,7 +138,7 @@ async def test_writes_are_refused_once_a_file_of_the_database_is_gone(
 
     way(tmp_path / f"tasks.db{suffix}")
 
-    message = f"The file tasks.db{suffix} {told} while the server used it: put it back, or restart the server"
+    message = f"The file tasks.db{suffix} {told} while the server was using it; put it back, or restart the server"
     assert storage.refusal() == message
     for write in (storage.append(created("lost")), storage.delete("kept")):
         with pytest.raises(DatabaseLost) as caught:

@@ -190,7 +190,7 @@ def test_a_file_with_problems_is_refused_with_the_first_of_them(path: Path) -> N
         "check`, restore a backup with `a2a-server db restore`"
     )
     harm(path, "UPDATE documents SET body = 'x'")
-    with pytest.raises(StorageError, match=r"what the row says \(and 1 more\); look with `a2a-server db check`"):
+    with pytest.raises(StorageError, match=r"what the row says \(and 1 more\); run `a2a-server db check`"):
         require_whole(path)
 
 
@@ -275,7 +275,7 @@ async def test_a_check_that_goes_on_ends_with_the_storage(path: Path, monkeypatc
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("program", "told"),
-    [("raise SystemExit(3)", "the check of {} broke off"), (None, "{} is not checked")],
+    [("raise SystemExit(3)", "the check of {} failed"), (None, "{} was not checked")],
     ids=["breaks off", "does not start"],
 )
 async def test_a_check_that_cannot_be_made_is_told(
