@@ -29,7 +29,7 @@ from a2a_server.edge.headers import AnswerHeaders
 from a2a_server.edge.inflight import InFlight
 from a2a_server.edge.limits import Admission, Callers
 from a2a_server.edge.origins import Origins
-from a2a_server.edge.overload import Load, Thresholds
+from a2a_server.edge.overload import Kinds, Load, Thresholds
 from a2a_server.edge.proxies import BehindProxy
 from a2a_server.limit_table import limits_in_force
 from a2a_server.methods.a2a import A2AMethods
@@ -91,12 +91,12 @@ class Application:
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.webhooks = self._make_webhooks() if config.push else None
         self.retention = self._make_retention()
-        self.load = self._make_load()
         self.readiness = Readiness(lambda: session.storage.refusal() or session.runner.problem())
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self._status = TaskReader(session).status_for
         self.door = self._make_endpoint()
         self.rest = Rest(self.door.methods, self._json_limits, [v0_3_binding(self.door.methods.values(), self._status)])
+        self.load = self._make_load()
         self.http = self._make_http()
         self.asgi = self._make_edge(self._make_routes())
 
@@ -142,7 +142,8 @@ class Application:
     def _make_load(self) -> Load:
         config, session = self.config, self.session
         thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard)
-        load = Load(thresholds)
+        kinds = Kinds({each.name: each.load for each in self.door.methods.values()}, self.rest.posts())
+        load = Load(thresholds, kinds)
         session.feed.watch(load.committed)
         return load
 

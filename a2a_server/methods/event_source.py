@@ -6,7 +6,7 @@ from starlette.responses import Response
 from a2a_server.bindings.endpoint import HttpEndpoint, as_response
 from a2a_server.bindings.jsonrpc import error_reply, to_events
 from a2a_server.methods.access import seen_head
-from a2a_server.methods.tasks import check_resume
+from a2a_server.methods.reading import check_resume
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import A2AError, InvalidParams, PermissionDenied, translate
 from a2a_server.views.streams import Streams, View

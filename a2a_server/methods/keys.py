@@ -9,6 +9,7 @@ from a2a_server.auth.apikeys import ApiKey, ApiKeys, Grant
 from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method, NoParams
+from a2a_server.edge.overload import Kind
 from a2a_server.protocol.errors import PermissionDenied
 from core.model.timestamps import to_timestamp
 from core.outside.clock import Clock
@@ -58,6 +59,7 @@ class KeysMethods:
             Method(
                 name="keys.create",
                 handler=self.create,
+                load=Kind.OTHER,
                 params_type=CreateKeyParams,
                 result_type=dict[str, Any],
                 summary="A new API key. Its text is in this answer and nowhere else.",
@@ -65,12 +67,14 @@ class KeysMethods:
             Method(
                 name="keys.list",
                 handler=self.list_keys,
+                load=Kind.OTHER,
                 result_type=list[dict[str, Any]],
                 summary="The API keys of the caller's tenant, without their secrets; the server's operator sees all.",
             ),
             Method(
                 name="keys.rotate",
                 handler=self.rotate,
+                load=Kind.OTHER,
                 params_type=RotateKeyParams,
                 result_type=dict[str, Any],
                 summary="A new secret for an API key; the old one stays good for `grace` seconds.",
@@ -78,6 +82,7 @@ class KeysMethods:
             Method(
                 name="keys.revoke",
                 handler=self.revoke,
+                load=Kind.OTHER,
                 params_type=KeyParams,
                 result_type=dict[str, Any],
                 summary="An API key is good for nothing any more; streams that were opened with it end.",

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -16,8 +16,11 @@ from a2a_server.bindings.aside import MANY
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Large, Method
 from a2a_server.bindings.keyed import HEADER
+from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
 from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.large_tasks import as_told
+from a2a_server.methods.reading import check_resume
 from a2a_server.methods.task_pages import FIELD, place_of, token_of
 from a2a_server.methods.task_params import (
     MOST_IDS,
@@ -86,25 +89,31 @@ class TasksMethods:
         """The methods as the door takes them."""
         array, one = list[dict[str, Any]], dict[str, Any]
         stream = _wants_stream
+        free, other, work = Kind.SPARED, Kind.OTHER, Kind.WORK
         return [
-            _method("create", self.create, CreateParams, one, "Store a tree of tasks, all or nothing.", raw=True),
-            _method("execute", self.execute, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream),
-            _method("cancel", self.cancel, CancelParams, array, "Cancel tasks with all below them."),
-            _method("answer", self.answer, AnswerParams, one, "Answer the open question, or questions, of a task."),
-            _method("get", self.get, TaskParams, one, "A task."),
-            _method("detail", self.get, TaskParams, one, "A task; the same as tasks.get."),
-            _method("tree", self.tree, TreeParams, one, "The whole tree of any of its tasks."),
-            _method("children", self.children, ChildrenParams, array, "The direct children of a task."),
-            _method("list", self.list_tasks, ListParams, array, "Tasks that match, newest first."),
-            _method("update", self.update, UpdateParams, one, "Change fields of a pending task.", raw=True),
-            _method("delete", self.delete, TaskParams, one, "Remove a tree that does not run."),
-            _method("copy", self.copy, CopyParams, one, "A new pending tree like this task."),
-            _method("running.list", self.running_list, RunningParams, array, "The tasks in progress."),
-            _method("running.status", self.running_status, RunningStatusParams, array, "How these tasks stand."),
-            _method("running.count", self.running_count, RunningParams, one, "How many tasks are in progress."),
+            _method("create", self.create, work, CreateParams, one, "Store a tree of tasks, all or nothing.", raw=True),
+            _method(
+                "execute", self.execute, work, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream
+            ),
+            _method("cancel", self.cancel, free, CancelParams, array, "Cancel tasks with all below them."),
+            _method(
+                "answer", self.answer, other, AnswerParams, one, "Answer the open question, or questions, of a task."
+            ),
+            _method("get", self.get, other, TaskParams, one, "A task."),
+            _method("detail", self.get, other, TaskParams, one, "A task; the same as tasks.get."),
+            _method("tree", self.tree, other, TreeParams, one, "The whole tree of any of its tasks."),
+            _method("children", self.children, other, ChildrenParams, array, "The direct children of a task."),
+            _method("list", self.list_tasks, other, ListParams, array, "Tasks that match, newest first."),
+            _method("update", self.update, other, UpdateParams, one, "Change fields of a pending task.", raw=True),
+            _method("delete", self.delete, other, TaskParams, one, "Remove a tree that does not run."),
+            _method("copy", self.copy, work, CopyParams, one, "A new pending tree like this task."),
+            _method("running.list", self.running_list, other, RunningParams, array, "The tasks in progress."),
+            _method("running.status", self.running_status, other, RunningStatusParams, array, "How these tasks stand."),
+            _method("running.count", self.running_count, other, RunningParams, one, "How many tasks are in progress."),
             _method(
                 "events",
                 self.events,
+                other,
                 EventsParams,
                 array,
                 "The stored events after a sequence number; the page behind the last one is empty.",
@@ -412,24 +421,6 @@ class TasksMethods:
         return stored
 
 
-def as_told(told: Any, tasks: Sequence[Task]) -> Any:
-    """What is told of these tasks; marked as large where it has much of what callers and executors gave."""
-    return Large(told) if len(tasks) >= MANY or not is_small(list(map(_given, tasks))) else told
-
-
-def _given(task: Task) -> tuple[Any, ...]:
-    """What of it may be large."""
-    asked = task.question.parts if task.question else ()
-    return task.inputs, task.result, task.schemas, task.params, asked
-
-
-def check_resume(head: TreeHead, last_event_id: int | None) -> int:
-    """The number after which a stream is taken up. Raises InvalidParams for one that the tree has not reached."""
-    if last_event_id is not None and last_event_id > head.version:
-        raise InvalidParams.of([Problem("Last-Event-ID", f"this task has only {head.version} events")])
-    return last_event_id or 0
-
-
 def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
     problems: list[Problem] = []
     if context.idempotency_key is not None and params.tasks is None:
@@ -447,11 +438,20 @@ def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
 
 
 def _method(
-    name: str, handler: Any, params: Any, result: Any, summary: str, *, raw: bool = False, stream: Any = False
+    name: str,
+    handler: Any,
+    load: Kind,
+    params: Any,
+    result: Any,
+    summary: str,
+    *,
+    raw: bool = False,
+    stream: Any = False,
 ) -> Method:
     return Method(
         name=f"tasks.{name}",
         handler=handler,
+        load=load,
         params_type=params,
         result_type=result,
         summary=summary,
