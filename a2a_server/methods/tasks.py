@@ -48,13 +48,10 @@ from a2a_server.views.streams import Streams, View
 from a2a_server.views.task_view import nested, task_object, tree_node
 from core.loop.large_values import is_small
 from core.loop.pieces import in_pieces, some_at_a_time
-from core.model.commands import Execute
-from core.model.decide import decide
 from core.model.errors import Problem, TaskNotFound
 from core.model.plan import Limits
 from core.model.streaming import folded_event, stream_event
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
-from core.model.tree import TaskTree
 from core.session import Session, needs_caller
 from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
 
@@ -221,16 +218,10 @@ class TasksMethods:
         if before.origin == A2A and not before.is_live:
             before, task_id = await self._copy_of_ended(context, before, task_id, force=force)
         if webhook is not None and self._webhooks is not None:
-            await self._judge(before.id, task_id, force=force)  # a run that is refused brings no webhook
+            await self._session.would_execute(task_id, force=force)  # a run that is refused brings no webhook
             await self._webhooks.add(Caller(context.owner, TASKS), webhook, before, before.id, before.status)
         await self._session.execute(task_id, force=force, by=context.acts_for(before.owner))
         return replace(before, is_live=True), task_id
-
-    async def _judge(self, tree_id: str, task_id: str, *, force: bool) -> None:
-        """Raise what a run would be refused with, judged by the tree itself."""
-        head, tasks = await self._load(tree_id)
-        tree = TaskTree(head, tasks) if len(tasks) < MANY else await asyncio.to_thread(TaskTree, head, tasks)
-        decide(Execute(None if task_id == tree_id else task_id, force), tree, self._session.clock.now())
 
     async def _copy_of_ended(
         self, context: RequestContext, head: TreeHead, task_id: str, *, force: bool
@@ -239,7 +230,7 @@ class TasksMethods:
 
         Raises NothingToRun, judged by the tree itself, so that no copy is made in vain.
         """
-        await self._judge(head.id, task_id, force=force)
+        await self._session.would_execute(task_id, force=force)
         await self._open_tasks.admit(head.owner, head.size)
         by = context.acts_for(head.owner)
         copy = await self._session.copy(head.id, keep_results=True, context_id=head.context_id, by=by)
