@@ -95,7 +95,8 @@ class HttpEndpoint:
 
     async def context(self, request: Request) -> RequestContext:
         """Who calls, and how. Raises Overloaded, Unauthenticated, PermissionDenied or RateLimited."""
-        self._readiness.require()
+        if not self._readiness.is_ready:
+            raise self._readiness.refusal()
         headers, query = request.headers, request.query_params
         client = request.client.host if request.client else "an unknown address"
         event_id = headers.get("last-event-id") or query.get("after") or ""

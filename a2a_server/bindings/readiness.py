@@ -18,11 +18,9 @@ class Readiness:
         self.is_ready = False
         self.is_draining = False
 
-    def require(self) -> None:
-        """Raises Overloaded while the server starts or stops."""
-        if not self.is_ready:
-            what = "stopping" if self.is_draining else "starting"
-            raise Overloaded(f"The server is {what}", retry_after=RETRY_AFTER)
+    def refusal(self) -> Overloaded:
+        """What a request is answered with while the server is not ready."""
+        return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
 
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""
