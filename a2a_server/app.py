@@ -1,44 +1,40 @@
 """The composition root: builds everything of one server from its configuration, and wires it. Nothing else does."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import replace
 from functools import partial
 from time import time
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import make_authenticator
 from a2a_server.auth.lifetimes import Lifetimes
-from a2a_server.auth.principal import NOBODY
 from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import KEYS
-from a2a_server.bindings.aside import LARGE, Aside
-from a2a_server.bindings.context import RequestContext
-from a2a_server.bindings.gate import LINGER, Endpoint, Gate, read_body, send_refusal, send_reply
-from a2a_server.bindings.jsonrpc import Event, JsonLimits, JsonRpcEndpoint, Reply, error_reply, to_events
+from a2a_server.bindings.aside import Aside
+from a2a_server.bindings.endpoint import HttpEndpoint, HttpRules, not_served
+from a2a_server.bindings.gate import Endpoint, Gate
+from a2a_server.bindings.jsonrpc import JsonLimits, JsonRpcEndpoint
 from a2a_server.bindings.openrpc import discover_method
-from a2a_server.bindings.rest import Rest, RestRoute, json_type, status_reply
+from a2a_server.bindings.readiness import Readiness
+from a2a_server.bindings.rest import Rest, RestRoute
 from a2a_server.card.agent_card import Offer
 from a2a_server.card.well_known import WellKnown
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.edge.headers import AnswerHeaders
 from a2a_server.edge.inflight import InFlight
-from a2a_server.edge.limits import PERMIT, Admission, Callers, Permit
+from a2a_server.edge.limits import Admission, Callers
 from a2a_server.edge.origins import Origins
-from a2a_server.edge.overload import Load, Thresholds
+from a2a_server.edge.overload import Kinds, Load, Thresholds
 from a2a_server.edge.proxies import BehindProxy
 from a2a_server.limit_table import limits_in_force
 from a2a_server.methods.a2a import A2AMethods
-from a2a_server.methods.access import OpenTasks, seen_head
+from a2a_server.methods.access import OpenTasks
+from a2a_server.methods.event_source import EventSource
 from a2a_server.methods.idempotency import Idempotency
 from a2a_server.methods.intake import skills
 from a2a_server.methods.keys import KeysMethods
@@ -47,20 +43,9 @@ from a2a_server.methods.pages import PageTokens
 from a2a_server.methods.push import PushMethods
 from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.system import SystemMethods
-from a2a_server.methods.tasks import TasksMethods, check_resume
+from a2a_server.methods.tasks import TasksMethods
 from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.process.distribution import version
-from a2a_server.protocol.codec import encode
-from a2a_server.protocol.errors import (
-    A2AError,
-    BodyTimeout,
-    HttpMethodNotAllowed,
-    InvalidParams,
-    Overloaded,
-    PathNotFound,
-    PermissionDenied,
-    translate,
-)
 from a2a_server.push.bodies import Payloads
 from a2a_server.push.configs import ConfigStore, SecretBox, unread_trees
 from a2a_server.push.outbox import Outbox, RetryPolicy
@@ -73,23 +58,21 @@ from a2a_server.v0_3.dialect import A2A_0_3
 from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.v0_3.rest import binding as v0_3_binding
-from a2a_server.views.streams import EventStream, Streams, View, sse
+from a2a_server.views.streams import Streams
 from core.executors.builtins.command import CommandPolicy
 from core.executors.builtins.registration import register_builtins
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.loop.turns import Turns
-from core.model.errors import CallerError, ConfigurationError, Problem, StorageError
+from core.model.errors import ConfigurationError
 from core.model.plan import Limits
 from core.outside.egress import Egress, EgressPolicy
 from core.run.retention import Retention, RetentionTimes
-from core.session import Session, has_ended
+from core.session import Session
 from core.storage.base import Storage
 from core.storage.sqlite.sql import SqlStorage
 
-RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
 DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
-_NO_EVENT_ID = Problem("Last-Event-ID", "must be the id of an event of this stream")
 
 
 class Application:
@@ -108,15 +91,13 @@ class Application:
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
         self.webhooks = self._make_webhooks() if config.push else None
         self.retention = self._make_retention()
-        self.load = self._make_load()
-        self.is_ready = False
-        self.is_draining = False
-        self._caller_limits = [config.caller_limits(is_identified=each) for each in (False, True)]
-        self._extensions = {extension.uri for extension in cards.extensions}
+        self.readiness = Readiness(lambda: session.storage.refusal() or session.runner.problem())
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self._status = TaskReader(session).status_for
         self.door = self._make_endpoint()
         self.rest = Rest(self.door.methods, self._json_limits, [v0_3_binding(self.door.methods.values(), self._status)])
+        self.load = self._make_load()
+        self.http = self._make_http()
         self.asgi = self._make_edge(self._make_routes())
 
     def _make_webhooks(self) -> Webhooks:
@@ -161,7 +142,8 @@ class Application:
     def _make_load(self) -> Load:
         config, session = self.config, self.session
         thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard)
-        load = Load(thresholds)
+        kinds = Kinds({each.name: each.load for each in self.door.methods.values()}, self.rest.posts())
+        load = Load(thresholds, kinds)
         session.feed.watch(load.committed)
         return load
 
@@ -202,17 +184,31 @@ class Application:
         methods += [discover_method(methods, version=version())]
         return JsonRpcEndpoint(methods, max_batch=config.max_batch, json=self._json_limits)
 
+    def _make_http(self) -> HttpEndpoint:
+        config = self.config
+        rules = HttpRules(
+            max_body=config.max_body,
+            body_timeout=config.body_timeout,
+            sse_ping=config.sse_ping,
+            of_everybody=config.caller_limits(is_identified=False),
+            of_the_identified=config.caller_limits(is_identified=True),
+            extensions=frozenset(each.uri for each in self.cards.extensions),
+            extension_headers=EXTENSIONS_HEADERS,
+        )
+        return HttpEndpoint(rules, self.readiness, self.authenticator, self.lifetimes, self.aside)
+
     def _make_routes(self) -> Starlette:
+        event_source = EventSource(self.session, self.streams, self.http)
         app = Starlette(
             routes=[
-                *(Route(path, _Endpoint(partial(self.answer, self.door)), methods=["POST"]) for path in DOOR_PATHS),
-                RestRoute(self.rest, self.answer),
-                Route("/tasks/{task_id}/events", self.events, methods=["GET"]),
+                *(Route(path, self.http.serving(self.door), methods=["POST"]) for path in DOOR_PATHS),
+                RestRoute(self.rest, self.http.answer),
+                Route("/tasks/{task_id}/events", event_source.events, methods=["GET"]),
                 *WellKnown(self.cards.published).routes(),
-                Route("/healthz", self.healthz, methods=["GET"]),
-                Route("/readyz", self.readyz, methods=["GET"]),
+                Route("/healthz", self.readiness.healthz, methods=["GET"]),
+                Route("/readyz", self.readiness.readyz, methods=["GET"]),
             ],
-            exception_handlers={HTTPException: _not_served},
+            exception_handlers={HTTPException: not_served},
         )
         app.router.redirect_slashes = False
         return app
@@ -236,11 +232,14 @@ class Application:
 
         async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in DOOR_PATHS:
-                await self.answer(self.door, scope, receive, send)
+                await self.http.answer(self.door, scope, receive, send)
             else:
                 await routes(scope, receive, send)
 
         return shortcut
+
+    def _endpoint(self, scope: Scope) -> Endpoint:
+        return self.rest.call(scope) or self.door
 
     # Life
 
@@ -254,11 +253,11 @@ class Application:
         if self.webhooks is not None:
             self.webhooks.start()
         self.retention.start()
-        self.is_ready = True
+        self.readiness.is_ready = True
 
     def announce_end(self) -> None:
         """Let `/readyz` say that the server will stop; calls are still served."""
-        self.is_draining = True
+        self.readiness.is_draining = True
 
     def drain(self) -> None:
         """Take no new work; streams end, resumably, and blocking calls answer with their task as it is."""
@@ -275,8 +274,8 @@ class Application:
         await self.session.stop(grace, limit)
 
     def _refuse_work(self) -> None:
-        self.is_ready = False
-        self.is_draining = True
+        self.readiness.is_ready = False
+        self.readiness.is_draining = True
 
     async def stop(self, limit: float) -> None:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
@@ -292,112 +291,6 @@ class Application:
             self.aside.close()
             if self.webhooks is not None:  # last, so that what stops in time is still told
                 await self.webhooks.close()
-
-    # HTTP
-
-    async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request to the JSON-RPC door or to a path of the HTTP+JSON binding."""
-        try:
-            if not self.is_ready:
-                raise self._not_ready()
-            context = await self._context(Request(scope))  # who calls is judged before anything of the body is read
-            body = await read_body(receive, self.config.max_body, self.config.body_timeout, context.permit.hold)
-        except A2AError as error:
-            # The rest of a body that was waited for in vain is not waited for again.
-            linger = 0.0 if isinstance(error, BodyTimeout) else LINGER
-            await send_refusal(endpoint.refuse(error), receive, send, linger=linger)
-            return
-        except ConnectionError:
-            return
-        if len(body) > LARGE:
-            context = replace(context, aside=self.aside)
-        reply = await endpoint.handle(body, context)
-        del body
-        if active := self._extensions.intersection(context.extensions):
-            name = _extensions_header(Headers(scope=scope))
-            reply = replace(reply, headers={**reply.headers, name: ", ".join(sorted(active))})
-        if reply.events is None:
-            await send_reply(reply, send)
-        else:
-            context.permit.park()
-            context.permit.answer_streams()
-            await self._stream(reply.events, context)(scope, receive, send)
-
-    async def events(self, request: Request) -> Response:
-        """The events of a task for a browser's EventSource; `?after=` or Last-Event-ID says from where on."""
-        if not self.is_ready:
-            return _plain(error_reply(self._not_ready()))
-        try:
-            context = await self._context(request)
-            if not context.principal.is_operator:
-                raise PermissionDenied
-            if context.event_id_problem is not None:
-                raise InvalidParams.of([context.event_id_problem])
-            task_id = request.path_params["task_id"]
-            head = await seen_head(self.session, context.principal.scope, task_id)
-            after = check_resume(head, context.last_event_id)
-            context.permit.stream()
-        except (A2AError, CallerError, StorageError) as error:
-            told = translate(error)
-            return _plain(error_reply(told, status=told.http_status))
-        if has_ended(head) and context.last_event_id is not None and after >= head.version:
-            return Response(status_code=204)  # an EventSource reconnects until it is told so (HTML §9.2.3)
-        frames = self.streams.tasks(head, View(head.id, task_id, ""), after)
-        events = to_events(frames, lambda frame: encode(frame.result), lambda error: error_reply(error).body)
-        context.permit.park()
-        return self._stream(events, context)
-
-    async def healthz(self, request: Request) -> Response:
-        """Whether the process lives."""
-        return JSONResponse({"status": "ok"})
-
-    async def readyz(self, request: Request) -> Response:
-        """Whether it takes work; if not, why."""
-        status = "draining" if self.is_draining else "ready" if self.is_ready else "starting"
-        if status == "ready" and (reason := self.session.storage.refusal() or self.session.runner.problem()):
-            return JSONResponse({"status": "unready", "reason": reason}, status_code=503)
-        return JSONResponse({"status": status}, status_code=200 if status == "ready" else 503)
-
-    def _endpoint(self, scope: Scope) -> Endpoint:
-        return self.rest.call(scope) or self.door
-
-    def _not_ready(self) -> Overloaded:
-        return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
-
-    def _stream(self, events: AsyncGenerator[Event, None], context: RequestContext) -> EventStream:
-        guarded = self.lifetimes.guarded(events, context.principal)
-        frames = sse(guarded, lambda: not self.is_ready, context.permit)
-        return EventStream(frames, ping=self.config.sse_ping)
-
-    async def _context(self, request: Request) -> RequestContext:
-        """Who calls, and how. Raises Unauthenticated, PermissionDenied or RateLimited."""
-        headers, query = request.headers, request.query_params
-        client = request.client.host if request.client else "an unknown address"
-        event_id = headers.get("last-event-id") or query.get("after") or ""
-        is_event_id = event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
-        extensions = ",".join(headers.getlist(_extensions_header(headers)))
-        principal = await self.authenticator.principal(headers, client)
-        permit: Permit = request.scope[PERMIT]
-        permit.admit(principal.owner, self._caller_limits[principal is not NOBODY])
-        return RequestContext(
-            principal=principal,
-            permit=permit,
-            a2a_version=headers.get("a2a-version") or query.get("A2A-Version"),
-            extensions=tuple(uri for part in extensions.split(",") if (uri := part.strip())),
-            idempotency_key=headers.get("idempotency-key"),
-            last_event_id=int(event_id) if is_event_id else None,
-            event_id_problem=_NO_EVENT_ID if event_id and not is_event_id else None,
-        )
-
-
-class _Endpoint:
-    """An ASGI app as a route's endpoint. Starlette takes a bound coroutine function for a request handler."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
 
 
 def build(
@@ -431,21 +324,3 @@ def build(
     )
     cards = make_cards(config, registry, url, offer, now=time(), hybrid=hybrid)
     return Application(config, session, cards, url)
-
-
-def _plain(reply: Reply) -> Response:
-    headers = dict(reply.headers)
-    return Response(reply.body, status_code=reply.status, media_type=reply.media_type, headers=headers)
-
-
-async def _not_served(request: Request, error: Exception) -> Response:
-    """Starlette found no route, or one for other HTTP methods."""
-    assert isinstance(error, HTTPException)
-    allowed = (error.headers or {}).get("Allow")
-    told = PathNotFound() if allowed is None else HttpMethodNotAllowed(allowed)
-    return _plain(status_reply(told, json_type(request.scope)))
-
-
-def _extensions_header(headers: Headers) -> str:
-    """The header in which the client names extensions; its answer names them there, too."""
-    return next((name for name in EXTENSIONS_HEADERS if name in headers), EXTENSIONS_HEADERS[0])

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
+from core.cancel_result import CancelResult
 from core.executors.family import Family
 from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
@@ -23,6 +23,7 @@ from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
 from core.model.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.copies import copies, own_ids
+from core.model.decide import decide
 from core.model.errors import (
     CallerError,
     CoreError,
@@ -63,16 +64,6 @@ from core.storage.base import Document, Storage
 logger = logging.getLogger(__name__)
 
 TAKEN_TOGETHER = 200  # trees that a start reads at a time: one by one, each costs seven turns of a reader's thread
-
-
-class CancelResult(Struct, frozen=True, kw_only=True):
-    """What a cancel came to: the tree and the task as they are now, and what did not stop."""
-
-    head: TreeHead
-    task: Task
-    has_effect: bool = True  # something was cancelled, or had been before
-    still_running: tuple[str, ...] = ()  # stopped, but still at work after 5 seconds
-    not_cancelable: tuple[str, ...] = ()  # their executors cannot be interrupted; they run to their end
 
 
 class Session:
@@ -310,6 +301,12 @@ class Session:
             raise
         return decision.tree.head
 
+    async def would_execute(self, task_id: str, *, force: bool = False) -> None:
+        """Raise what `execute` would be refused with by the tree itself; nothing is changed."""
+        tree_id = await self._tree_of(task_id)
+        tree = await self.orchestrator.load(tree_id)
+        decide(Execute(None if task_id == tree_id else task_id, force), tree, self.clock.now())
+
     async def cancel(
         self,
         task_id: str,
@@ -352,19 +349,7 @@ class Session:
             result = await self.cancel(task_id, reason, force=force, by=by)
         except CallerError as refusal:
             return {"task_id": task_id, "status": "failed", "message": str(refusal)}
-        left, slow = list(result.not_cancelable), list(result.still_running)
-        answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
-        if task_id in left:
-            answer["status"] = "failed"
-            answer["message"] = f"Task {task_id} cannot be interrupted and runs to its end; force drops its result"
-        elif left:
-            answer["message"] += f"; {len(left)} of its tasks cannot be interrupted and run to their end"
-        elif slow:
-            answer["message"] += f"; {len(slow)} of its tasks have not stopped yet"
-        elif not result.has_effect:
-            answer["status"] = "failed"
-            answer["message"] = f"Task {task_id} was asked to stop, and ended as {result.task.status}"
-        return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})
+        return result.told(task_id)
 
     async def provide_input(
         self,

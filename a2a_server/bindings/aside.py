@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
-from weakref import WeakValueDictionary
+
+from core.loop.keyed_locks import KeyedLocks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,11 +23,11 @@ class Aside:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="judge")
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = KeyedLocks()
 
     async def run(self, owner: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The function's value, or what it raises. Of one owner there is one job at a time."""
-        turn = self._turns.setdefault(owner, asyncio.Lock())
+        turn = self._turns.of(owner)
         loop = asyncio.get_running_loop()
         async with turn:
             return await loop.run_in_executor(self._pool, _call, function, args, kwargs)

@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.keyed import HEADER, refuse_key
 from a2a_server.edge.inflight import SMALL, VALUE
-from a2a_server.edge.overload import METHODS, Kind
+from a2a_server.edge.overload import Kind
 from a2a_server.protocol.codec import encode, encode_in_pieces
 from a2a_server.protocol.dialect import OWN, Dialect
 from a2a_server.protocol.errors import (
@@ -101,6 +101,7 @@ class Method:
 
     name: str
     handler: Handler
+    load: Kind  # what a call of it asks of a server that has too much to do
     params_type: Any = NoParams
     result_type: Any = Any  # for the OpenRPC document
     summary: str = ""
@@ -173,7 +174,7 @@ class JsonRpcEndpoint:
 
         async def respond(item: Any) -> bytes | None:
             nonlocal size
-            if _is_read(item):
+            if self._is_read(item):
                 async with turn:
                     if size > BATCH_BYTES:
                         return self._too_large(item)
@@ -186,6 +187,12 @@ class JsonRpcEndpoint:
 
         responses = await asyncio.gather(*(respond(item) for item in items))
         return [response for response in responses if response is not None]
+
+    def _is_read(self, item: Any) -> bool:
+        """Whether the request of a batch neither begins work nor ends it."""
+        name = item.get("method") if isinstance(item, dict) else None
+        method = self.methods.get(name) if isinstance(name, str) else None
+        return method is None or method.load is Kind.OTHER
 
     def _too_large(self, item: Any) -> bytes | None:
         """The response to a read of a batch whose responses are large enough; None for a notification."""
@@ -324,12 +331,6 @@ async def to_events(
         await frames.aclose()
 
 
-def _is_read(item: Any) -> bool:
-    """Whether the request of a batch neither begins work nor ends it."""
-    name = item.get("method") if isinstance(item, dict) else None
-    return not isinstance(name, str) or METHODS.get(name, Kind.OTHER) is Kind.OTHER
-
-
 def _target(method: Method) -> Callable[[_Call, Any], Awaitable[Result]]:
     """The method as jsonrpcserver calls it: a result or an error, never an exception."""
 
@@ -407,7 +408,7 @@ def _with_room(method: Method, context: RequestContext, result: Any, told: bytes
     try:
         context.permit.answer(len(told))
     except TurnedAway:
-        if METHODS.get(method.name, Kind.OTHER) is Kind.OTHER:
+        if method.load is Kind.OTHER:
             raise
         return told if isinstance(result, Raw) else encode(method.dialect.bare(result))
     return told

@@ -26,6 +26,7 @@ from a2a_server.bindings.jsonrpc import (
     read_large,
     to_events,
 )
+from a2a_server.edge.overload import Kind
 from a2a_server.protocol.codec import encode, from_query
 from a2a_server.protocol.errors import A2AError, HttpMethodNotAllowed, InvalidParams, to_status
 from core.model.errors import Problem
@@ -151,11 +152,21 @@ class Rest:
         # A tenant may be called as a path of ours begins (`tasks`): where both fit, there is no tenant.
         tenants = {"/{tenant}" + path: calls for path, calls in own.items() if calls}
         current = Binding({**PATHS, **tenants}, methods, _status_body)
+        self._bindings = (*older, current)
         self._paths = [
-            _Path(_pattern(path), calls, each) for each in (*older, current) for path, calls in each.paths.items()
+            _Path(_pattern(path), calls, each) for each in self._bindings for path, calls in each.paths.items()
         ]
         # What is below an older version's root (`/v1`) is that version's, and no tenant's.
         self._roots = tuple({"/" + path.split("/")[1] + "/" for each in older for path in each.paths})
+
+    def posts(self) -> dict[str, Kind]:
+        """What a POST to one of the paths asks for, by the end of the path that follows its last variable."""
+        return {
+            path.rpartition("}")[2]: binding.methods[name].load
+            for binding in self._bindings
+            for path, calls in binding.paths.items()
+            if (name := calls.get("POST")) is not None
+        }
 
     def call(self, scope: Scope) -> RestCall | None:
         """What the request asks of this binding; None where that is served elsewhere, or nowhere."""

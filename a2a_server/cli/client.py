@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -15,6 +14,7 @@ import httpx2
 import msgspec
 import typer
 
+from a2a_server.auth.settings import is_loopback
 from a2a_server.cli import unreachable
 from a2a_server.cli.output import Failure, clean
 from core.model.errors import Problem
@@ -119,7 +119,7 @@ class Server:
                 timeout=_timeout(CALL_TIMEOUT),
                 headers=headers,
                 verify=_tls(address.scheme, ca),
-                trust_env=not _is_loopback(address.hostname),  # a proxy cannot reach this machine's own loopback
+                trust_env=not is_loopback(address.hostname),  # a proxy cannot reach this machine's own loopback
             )
         except (ValueError, httpx2.InvalidURL) as error:
             raise Failure(f"{url} is not a URL: {error}", 2) from None
@@ -350,10 +350,3 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 def _timeout(read: float) -> httpx2.Timeout:
     return httpx2.Timeout(CALL_TIMEOUT, connect=CONNECT_TIMEOUT, read=read)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

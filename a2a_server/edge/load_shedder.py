@@ -14,7 +14,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from a2a_server.edge.framing import Ending, Framed
-from a2a_server.edge.overload import REFUSED, RETRY_AFTER, TAKEN, Kind, Load, kind_of_body, kind_of_path
+from a2a_server.edge.overload import REFUSED, RETRY_AFTER, TAKEN, Kind, Load
 
 TURN: Final = 0.01  # seconds, at least, between two times at which connections are heard again
 HELD: Final = 64 * 1024  # bytes of a body until which it is judged by its method
@@ -72,7 +72,7 @@ class LoadShedder(Framed):
             super().on_headers_complete()
             return
         path = self.url.partition(b"?")[0].decode("ascii", "replace")
-        self._kind = kind_of_path(self.parser.get_method().decode("ascii"), path)
+        self._kind = self.load.kinds.of_path(self.parser.get_method().decode("ascii"), path)
         is_sent_ahead = self.cycle is not None and not self.cycle.response_complete
         if self._kind is not None and not self.load.refuses(self._kind, early=self._is_early()):
             super().on_headers_complete()
@@ -95,7 +95,7 @@ class LoadShedder(Framed):
             self._complete()
             return
         assert self.load is not None
-        kind, request_id = (self._kind, None) if self._kind is not None else kind_of_body(self._held)
+        kind, request_id = (self._kind, None) if self._kind is not None else self.load.kinds.of_body(self._held)
         if not self.load.refuses(kind, early=self._is_early()):
             self._let_go()
         elif any(name == b"origin" for name, _ in self.headers):  # what a page may read is in the full form

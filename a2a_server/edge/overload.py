@@ -26,6 +26,7 @@ RUN: Final = 1.0  # seconds that a run counts: then its executors have it
 WANTED: Final = 2.0  # seconds after which a refused caller is forgotten: longer than its Retry-After
 EARLY: Final = 1 / 3  # of the soft threshold: below it, lately, a client that retries too early is accepted
 LATELY: Final = 0.1  # seconds: longer than a commit and its answers take
+PROBES: Final = ("/healthz", "/readyz")
 REST: Final = 0.001  # seconds, for each that was refused of late: some fifteen times what a refusal costs
 
 
@@ -37,13 +38,6 @@ class Kind(IntEnum):
     WORK = 2  # may store and start new work: under overload refused from the soft threshold on
 
 
-METHODS: Final[Mapping[str, Kind]] = {
-    **dict.fromkeys(("CancelTask", "tasks/cancel", "tasks.cancel", "system.health"), Kind.SPARED),
-    **dict.fromkeys(("SendMessage", "SendStreamingMessage", "message/send", "message/stream"), Kind.WORK),
-    **dict.fromkeys(("tasks.create", "tasks.execute", "tasks.copy"), Kind.WORK),
-}
-
-
 class _Envelope(Struct):
     method: str = ""
     id: str | int | None = None
@@ -52,28 +46,33 @@ class _Envelope(Struct):
 _read = msgspec.json.Decoder(_Envelope | list[_Envelope]).decode
 
 
-def kind_of_body(body: bytes | bytearray) -> tuple[Kind, str | int | None]:
-    """What a JSON-RPC body asks for, and the id of its request; what cannot be told counts as work."""
-    try:
-        envelope = _read(body)
-    except (ValueError, RecursionError):
-        return Kind.WORK, None
-    if isinstance(envelope, list):
-        return max((METHODS.get(each.method, Kind.OTHER) for each in envelope), default=Kind.OTHER), None
-    return METHODS.get(envelope.method, Kind.OTHER), envelope.id
+class Kinds:
+    """What a call asks for, told before it is taken: by the method that its body names, or by its path.
 
+    `methods`: those of JSON-RPC, by name. `posts`: what a POST to a path of HTTP+JSON asks for, by the path's end.
+    """
 
-def kind_of_path(method: str, path: str) -> Kind | None:
-    """What a request asks for by its path; None where only the body tells."""
-    if path.endswith(("/healthz", "/readyz")):
-        return Kind.SPARED
-    if method != "POST":
-        return Kind.OTHER
-    if path.endswith(("/message:send", "/message:stream")):
-        return Kind.WORK
-    if path.endswith(":cancel"):
-        return Kind.SPARED
-    return Kind.OTHER if path.endswith((":subscribe", "/pushNotificationConfigs")) else None
+    def __init__(self, methods: Mapping[str, Kind], posts: Mapping[str, Kind]) -> None:
+        self._methods = methods
+        self._posts = posts
+
+    def of_body(self, body: bytes | bytearray) -> tuple[Kind, str | int | None]:
+        """What a JSON-RPC body asks for, and the id of its request; what cannot be told counts as work."""
+        try:
+            envelope = _read(body)
+        except (ValueError, RecursionError):
+            return Kind.WORK, None
+        if isinstance(envelope, list):
+            return max((self._methods.get(each.method, Kind.OTHER) for each in envelope), default=Kind.OTHER), None
+        return self._methods.get(envelope.method, Kind.OTHER), envelope.id
+
+    def of_path(self, verb: str, path: str) -> Kind | None:
+        """What a request asks for by its path; None where only the body tells."""
+        if path.endswith(PROBES):
+            return Kind.SPARED
+        if verb != "POST":
+            return Kind.OTHER
+        return next((kind for end, kind in self._posts.items() if path.endswith(end)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,8 @@ class _Young:
 class Load:
     """What one server has to do at the moment, and what it was asked for besides."""
 
-    def __init__(self, thresholds: Thresholds, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, thresholds: Thresholds, kinds: Kinds, now: Callable[[], float] = monotonic) -> None:
+        self.kinds = kinds
         self._thresholds = thresholds
         self._calls = _Young(CALL, now)
         self._runs = _Young(RUN, now)

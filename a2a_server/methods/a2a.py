@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from a2a_server.auth.principal import Principal
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Frame, Handler, Method
+from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import check_tenant, readable
 from a2a_server.methods.messages import Messages
 from a2a_server.methods.pages import PageTokens
@@ -70,17 +71,31 @@ class A2AMethods:
     def table(self) -> list[Method]:
         """The methods as the door takes them."""
         return [
-            self._method("SendMessage", self._messages.send, wire.SendMessageRequest, wire.SendMessageResponse),
             self._method(
-                "SendStreamingMessage", self._messages.stream, wire.SendMessageRequest, wire.StreamResponse, stream=True
+                "SendMessage", self._messages.send, Kind.WORK, wire.SendMessageRequest, wire.SendMessageResponse
             ),
-            self._method("GetTask", self.get_task, wire.GetTaskRequest, wire.Task),
-            self._method("ListTasks", self.list_tasks, wire.ListTasksRequest, wire.ListTasksResponse),
-            self._method("CancelTask", self.cancel_task, wire.CancelTaskRequest, wire.Task),
             self._method(
-                "SubscribeToTask", self.subscribe, wire.SubscribeToTaskRequest, wire.StreamResponse, stream=True
+                "SendStreamingMessage",
+                self._messages.stream,
+                Kind.WORK,
+                wire.SendMessageRequest,
+                wire.StreamResponse,
+                stream=True,
             ),
-            self._method("GetExtendedAgentCard", self.extended_card, wire.GetExtendedAgentCardRequest, wire.AgentCard),
+            self._method("GetTask", self.get_task, Kind.OTHER, wire.GetTaskRequest, wire.Task),
+            self._method("ListTasks", self.list_tasks, Kind.OTHER, wire.ListTasksRequest, wire.ListTasksResponse),
+            self._method("CancelTask", self.cancel_task, Kind.SPARED, wire.CancelTaskRequest, wire.Task),
+            self._method(
+                "SubscribeToTask",
+                self.subscribe,
+                Kind.OTHER,
+                wire.SubscribeToTaskRequest,
+                wire.StreamResponse,
+                stream=True,
+            ),
+            self._method(
+                "GetExtendedAgentCard", self.extended_card, Kind.OTHER, wire.GetExtendedAgentCardRequest, wire.AgentCard
+            ),
             *self._push_table(),
         ]
 
@@ -89,13 +104,19 @@ class A2AMethods:
         listing, page = wire.ListTaskPushNotificationConfigsRequest, wire.ListTaskPushNotificationConfigsResponse
         push = self._push
         return [
-            self._method("CreateTaskPushNotificationConfig", push.create if push else _no_push, config, config),
-            self._method("GetTaskPushNotificationConfig", push.get if push else _no_push, one, config),
-            self._method("ListTaskPushNotificationConfigs", push.list_configs if push else _no_push, listing, page),
-            self._method("DeleteTaskPushNotificationConfig", push.delete if push else _no_push, one, None),
+            self._method(
+                "CreateTaskPushNotificationConfig", push.create if push else _no_push, Kind.OTHER, config, config
+            ),
+            self._method("GetTaskPushNotificationConfig", push.get if push else _no_push, Kind.OTHER, one, config),
+            self._method(
+                "ListTaskPushNotificationConfigs", push.list_configs if push else _no_push, Kind.OTHER, listing, page
+            ),
+            self._method("DeleteTaskPushNotificationConfig", push.delete if push else _no_push, Kind.OTHER, one, None),
         ]
 
-    def _method(self, name: str, handler: Handler, params: Any, result: Any, *, stream: bool = False) -> Method:
+    def _method(
+        self, name: str, handler: Handler, load: Kind, params: Any, result: Any, *, stream: bool = False
+    ) -> Method:
         async def checked(context: RequestContext, given: Any) -> Any:
             if missing := self._required.difference(context.extensions):
                 raise ExtensionSupportRequired(metadata={"extensions": ",".join(sorted(missing))})
@@ -105,6 +126,7 @@ class A2AMethods:
         return Method(
             name=name,
             handler=checked,
+            load=load,
             params_type=params,
             result_type=result,
             summary=SUMMARIES[name],

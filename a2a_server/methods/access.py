@@ -1,17 +1,16 @@
 """Whose is it: the one check that every method passes before it tells or changes anything. Foreign means missing."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 from a2a_server.auth.principal import Principal, Scope
 from a2a_server.bindings.context import RequestContext
 from a2a_server.protocol import errors as wire_errors
 from a2a_server.protocol.errors import RateLimited
 from a2a_server.push.webhooks import Caller
+from core.loop.keyed_locks import KeyedLocks
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.task import TERMINAL, Task, TaskStatus, TreeHead
 from core.session import Session
@@ -99,12 +98,12 @@ class OpenTasks:
         self._now = now
         self._counts: dict[str, tuple[float, int]] = {}  # owner -> when it was read, the count
         # One at a time for each owner: the calls of a batch must not all add to the same old count.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
 
     async def admit(self, owner: str, size: int) -> None:
         """Make room for a tree of that size. Raises RateLimited or QuotaExceeded when there is none."""
         await self._session.stored.require_room(owner)
-        async with self._locks.setdefault(owner, asyncio.Lock()):
+        async with self._locks.of(owner):
             await self._admit(owner, size)
 
     async def _admit(self, owner: str, size: int) -> None:

@@ -4,11 +4,9 @@ What a key led to is a document, stored in the transaction that made the task: i
 A lock for each key only spares concurrent senders the conflict.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +14,7 @@ from msgspec import Struct
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.keyed import HEADER, no_key
 from a2a_server.protocol.errors import InvalidParams
+from core.loop.keyed_locks import KeyedLocks
 from core.model.errors import Problem, VersionConflict
 from core.session import Session
 from core.storage.base import Document, DocumentQuery
@@ -60,7 +59,7 @@ class Idempotency:
         self._session = session
         self._keep = keep
         self._by_message_id = by_message_id
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
         self._purge_at = float("-inf")
 
     def claim(self, context: RequestContext, operation: str, params: Any, *, message_id: str = "") -> Claim | None:
@@ -96,7 +95,7 @@ class Idempotency:
         """
         if claim is None:
             return await make()
-        async with self._locks.setdefault(claim.id, asyncio.Lock()):
+        async with self._locks.of(claim.id):
             if (known := await self._known(claim)) is not None:
                 return await again(known)
             await self._purge()

@@ -2,6 +2,8 @@
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.methods.access import owned_head
+from a2a_server.protocol.errors import InvalidParams
+from core.model.errors import Problem
 from core.model.task import TaskStatus, TreeHead
 from core.session import Session
 
@@ -28,3 +30,10 @@ class TaskReader:
     async def status_for(self, context: RequestContext, task_id: str) -> TaskStatus:
         """That of a task of the caller's. Raises TaskNotFound."""
         return await self.status(await self.find(context.owner, task_id), task_id)
+
+
+def check_resume(head: TreeHead, last_event_id: int | None) -> int:
+    """The number after which a stream resumes. Raises InvalidParams for one that the tree has not reached."""
+    if last_event_id is not None and last_event_id > head.version:
+        raise InvalidParams.of([Problem("Last-Event-ID", f"this task has only {head.version} events")])
+    return last_event_id or 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -16,8 +16,11 @@ from a2a_server.bindings.aside import MANY
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Large, Method
 from a2a_server.bindings.keyed import HEADER
+from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
 from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.large_tasks import as_told
+from a2a_server.methods.reading import check_resume
 from a2a_server.methods.task_pages import FIELD, place_of, token_of
 from a2a_server.methods.task_params import (
     MOST_IDS,
@@ -45,13 +48,10 @@ from a2a_server.views.streams import Streams, View
 from a2a_server.views.task_view import nested, task_object, tree_node
 from core.loop.large_values import is_small
 from core.loop.pieces import in_pieces, some_at_a_time
-from core.model.commands import Execute
-from core.model.decide import decide
 from core.model.errors import Problem, TaskNotFound
 from core.model.plan import Limits
 from core.model.streaming import compacted_event, stream_event
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
-from core.model.tree import TaskTree
 from core.session import Session, needs_caller
 from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
 
@@ -86,25 +86,33 @@ class TasksMethods:
         """The methods, for the bindings."""
         array, one = list[dict[str, Any]], dict[str, Any]
         stream = _wants_stream
+        free, other, work = Kind.SPARED, Kind.OTHER, Kind.WORK
         return [
-            _method("create", self.create, CreateParams, one, "Store a tree of tasks, all or nothing.", raw=True),
-            _method("execute", self.execute, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream),
-            _method("cancel", self.cancel, CancelParams, array, "Cancel tasks and everything below them."),
-            _method("answer", self.answer, AnswerParams, one, "Answer the open questions of a task."),
-            _method("get", self.get, TaskParams, one, "Get a task."),
-            _method("detail", self.get, TaskParams, one, "Get a task; the same as tasks.get."),
-            _method("tree", self.tree, TreeParams, one, "Get the whole tree of a task."),
-            _method("children", self.children, ChildrenParams, array, "List the direct children of a task."),
-            _method("list", self.list_tasks, ListParams, array, "List matching tasks, newest first."),
-            _method("update", self.update, UpdateParams, one, "Change fields of a pending task.", raw=True),
-            _method("delete", self.delete, TaskParams, one, "Delete a tree that is not running."),
-            _method("copy", self.copy, CopyParams, one, "Copy a task and everything below it to a new pending tree."),
-            _method("running.list", self.running_list, RunningParams, array, "List the tasks in progress."),
-            _method("running.status", self.running_status, RunningStatusParams, array, "Get the status of tasks."),
-            _method("running.count", self.running_count, RunningParams, one, "Count the tasks in progress."),
+            _method("create", self.create, work, CreateParams, one, "Store a tree of tasks, all or nothing.", raw=True),
+            _method(
+                "execute", self.execute, work, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream
+            ),
+            _method("cancel", self.cancel, free, CancelParams, array, "Cancel tasks and everything below them."),
+            _method("answer", self.answer, other, AnswerParams, one, "Answer the open questions of a task."),
+            _method("get", self.get, other, TaskParams, one, "Get a task."),
+            _method("detail", self.get, other, TaskParams, one, "Get a task; the same as tasks.get."),
+            _method("tree", self.tree, other, TreeParams, one, "Get the whole tree of a task."),
+            _method("children", self.children, other, ChildrenParams, array, "List the direct children of a task."),
+            _method("list", self.list_tasks, other, ListParams, array, "List matching tasks, newest first."),
+            _method("update", self.update, other, UpdateParams, one, "Change fields of a pending task.", raw=True),
+            _method("delete", self.delete, other, TaskParams, one, "Delete a tree that is not running."),
+            _method(
+                "copy", self.copy, work, CopyParams, one, "Copy a task and everything below it to a new pending tree."
+            ),
+            _method("running.list", self.running_list, other, RunningParams, array, "List the tasks in progress."),
+            _method(
+                "running.status", self.running_status, other, RunningStatusParams, array, "Get the status of tasks."
+            ),
+            _method("running.count", self.running_count, other, RunningParams, one, "Count the tasks in progress."),
             _method(
                 "events",
                 self.events,
+                other,
                 EventsParams,
                 array,
                 "List the stored events after a sequence number; an empty page means there are no more.",
@@ -212,16 +220,10 @@ class TasksMethods:
         if before.origin == A2A and not before.is_live:
             before, task_id = await self._copy_of_ended(context, before, task_id, force=force)
         if webhook is not None and self._webhooks is not None:
-            await self._judge(before.id, task_id, force=force)  # a run that is refused brings no webhook
+            await self._session.would_execute(task_id, force=force)  # a run that is refused brings no webhook
             await self._webhooks.add(Caller(context.owner, TASKS), webhook, before, before.id, before.status)
         await self._session.execute(task_id, force=force, by=context.acts_for(before.owner))
         return replace(before, is_live=True), task_id
-
-    async def _judge(self, tree_id: str, task_id: str, *, force: bool) -> None:
-        """Raise what a run would be refused with, judged by the tree itself."""
-        head, tasks = await self._load(tree_id)
-        tree = TaskTree(head, tasks) if len(tasks) < MANY else await asyncio.to_thread(TaskTree, head, tasks)
-        decide(Execute(None if task_id == tree_id else task_id, force), tree, self._session.clock.now())
 
     async def _copy_of_ended(
         self, context: RequestContext, head: TreeHead, task_id: str, *, force: bool
@@ -230,7 +232,7 @@ class TasksMethods:
 
         Raises NothingToRun, judged by the tree itself, so that no copy is made in vain.
         """
-        await self._judge(head.id, task_id, force=force)
+        await self._session.would_execute(task_id, force=force)
         await self._open_tasks.admit(head.owner, head.size)
         by = context.acts_for(head.owner)
         copy = await self._session.copy(head.id, keep_results=True, context_id=head.context_id, by=by)
@@ -412,24 +414,6 @@ class TasksMethods:
         return stored
 
 
-def as_told(told: Any, tasks: Sequence[Task]) -> Any:
-    """The answer for these tasks; marked as large if it has much content of callers and executors."""
-    return Large(told) if len(tasks) >= MANY or not is_small(list(map(_given, tasks))) else told
-
-
-def _given(task: Task) -> tuple[Any, ...]:
-    """What of it may be large."""
-    asked = task.question.parts if task.question else ()
-    return task.inputs, task.result, task.schemas, task.params, asked
-
-
-def check_resume(head: TreeHead, last_event_id: int | None) -> int:
-    """The number after which a stream resumes. Raises InvalidParams for one that the tree has not reached."""
-    if last_event_id is not None and last_event_id > head.version:
-        raise InvalidParams.of([Problem("Last-Event-ID", f"this task has only {head.version} events")])
-    return last_event_id or 0
-
-
 def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
     problems: list[Problem] = []
     if context.idempotency_key is not None and params.tasks is None:
@@ -447,11 +431,20 @@ def _check_execute(params: ExecuteParams, context: RequestContext) -> None:
 
 
 def _method(
-    name: str, handler: Any, params: Any, result: Any, summary: str, *, raw: bool = False, stream: Any = False
+    name: str,
+    handler: Any,
+    load: Kind,
+    params: Any,
+    result: Any,
+    summary: str,
+    *,
+    raw: bool = False,
+    stream: Any = False,
 ) -> Method:
     return Method(
         name=f"tasks.{name}",
         handler=handler,
+        load=load,
         params_type=params,
         result_type=result,
         summary=summary,

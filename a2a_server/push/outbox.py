@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any
 
@@ -35,6 +34,7 @@ from a2a_server.push.configs import (
 )
 from a2a_server.push.parcels import Ahead, Parcel, Parcels, head_of
 from a2a_server.push.sender import Failed, Sender
+from core.loop.alarms import Alarms
 from core.loop.origin import CALLER
 from core.model import events as e
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
@@ -75,6 +75,14 @@ class _Reader:
     is_gone: bool = False  # its receiver wants no more; it is to be removed
 
 
+_Due = tuple[float, int, _Reader]  # (when, a number of its own, who waits until then)
+
+
+def _waits(due: _Due) -> bool:
+    """Whether the reader still waits until then."""
+    return due[2].waits_until == due[0]
+
+
 class Outbox:
     """The readers of one server."""
 
@@ -102,9 +110,8 @@ class Outbox:
         self._paused: set[str] = set()  # keys of webhooks that are being changed
         self._looks: dict[str, object] = {}  # keys of webhooks that are being read, until something ends that
         self._jobs: set[asyncio.Task[None]] = set()
-        self._due: list[tuple[float, int, _Reader]] = []
+        self._due: Alarms[_Due] = Alarms(session.clock.now, _waits, self._ring)
         self._numbers = count()  # readers are not to be compared
-        self._alarm: asyncio.TimerHandle | None = None
         self._side_jobs: set[asyncio.Task[Any]] = set()
         self._started: asyncio.Task[None] | None = None
         self._closing = False
@@ -187,8 +194,7 @@ class Outbox:
     async def close(self) -> None:
         """Drop what is under way; it is sent again by the next process."""
         self._closing = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._due.close()
         jobs = [*self._jobs, *self._side_jobs]
         for job in jobs:
             job.cancel()
@@ -288,25 +294,12 @@ class Outbox:
     def _wait(self, reader: _Reader, until: float) -> None:
         reader.waits_until = until
         reader.is_woken = False  # what was committed meanwhile is for the next attempt
-        heappush(self._due, (until, next(self._numbers), reader))
-        self._set_alarm()
+        self._due.set((until, next(self._numbers), reader))
 
-    def _set_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if self._due and not self._closing:
-            # Never longer than a minute, so that a clock that is set does not keep anybody waiting.
-            delay = min(60.0, max(0.0, self._due[0][0] - self._time.now()))
-            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
-
-    def _ring(self) -> None:
-        now = self._time.now()
-        while self._due and self._due[0][0] <= now:
-            _, _, reader = heappop(self._due)
+    def _ring(self, due: Sequence[_Due]) -> None:
+        for _, _, reader in due:
             reader.waits_until = 0.0
             self._wake(reader)
-        self._set_alarm()
 
     def _reader_of(self, config: PushConfig) -> _Reader | None:
         return self._readers.get(config.tree_id, {}).get(config.key)
@@ -326,9 +319,8 @@ class Outbox:
             if not readers:
                 del self._readers[reader.config.tree_id]
         if reader.waits_until:  # its place among those that wait would keep it, and its secrets, in memory
-            self._due = [entry for entry in self._due if entry[2] is not reader]
-            heapify(self._due)
             reader.waits_until = 0.0
+            self._due.sweep()
 
     # Reading and sending
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +22,7 @@ from a2a_server.push.configs import (
     check_config,
 )
 from a2a_server.push.outbox import Outbox
+from core.loop.keyed_locks import KeyedLocks
 from core.loop.turns import Turns
 from core.model.errors import Problem
 from core.model.task import TaskStatus, TreeHead
@@ -74,7 +74,7 @@ class Webhooks:
         self._policy = policy
         self._limit = limit
         self._most_active = most_active
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
         self._resending = Turns(RESENT_AT_A_TIME, RESENT_PER_CALLER)
 
     def start(self) -> None:
@@ -185,7 +185,7 @@ class Webhooks:
 
     def _lock(self, task_id: str) -> asyncio.Lock:
         """One change at a time of a task's webhooks: what there are is looked at before one is stored."""
-        return self._locks.setdefault(task_id, asyncio.Lock())
+        return self._locks.of(task_id)
 
     async def find(self, owner: str, task_id: str, config_id: str) -> PushConfig | None:
         """One webhook of the task."""

@@ -163,6 +163,7 @@ def _method(name: str, of: Method, handler: Handler, params: Any, result: Any, d
     return Method(
         name=name,
         handler=call,
+        load=of.load,
         params_type=params,
         result_type=result,
         summary=f"{of.name} in A2A v0.3.",

@@ -1,4 +1,4 @@
-"""Streams of a tree's log, in every dialect, and their way out as server-sent events.
+"""Streams of a tree's log, in every dialect.
 
 A follower reads the log from a cursor of its own. What an event looks like on the wire is worked out once for all
 followers of the same task: the frames are kept, within a bound, as JSON that the door only puts an envelope around.
@@ -6,22 +6,19 @@ followers of the same task: the frames are kept, within a bound, as JSON that th
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, cast
 
 from msgspec import Raw
 from msgspec.structs import astuple
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.types import Message, Receive, Scope, Send
 
-from a2a_server.bindings.jsonrpc import Event, Frame
-from a2a_server.edge.framing import HALF_CLOSED
-from a2a_server.edge.inflight import PIECE, SMALL
+from a2a_server.bindings.jsonrpc import Frame
+from a2a_server.edge.inflight import SMALL
 from a2a_server.edge.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
-from a2a_server.protocol.codec import encode, encode_in_pieces, one_line
+from a2a_server.protocol.codec import encode, encode_in_pieces
 from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
 from a2a_server.protocol.errors import TurnedAway
 from a2a_server.views.snapshots import Reading, Snapshots, Told, latest, tree_errors
@@ -43,10 +40,6 @@ PAGE = 500
 ENVELOPE = 1024  # bytes around a frame, at most
 
 STREAM_END = Raw(b'{"type":"stream_end"}')
-# No blank line belongs to a comment: some readers take each blank line for an event, once an id was seen (httpx-sse).
-PING = b": ping\n"
-CROWDED = b": its caller has not taken too many bytes; resume with Last-Event-ID\n"
-DRAINED = b": the server is stopping; resume with Last-Event-ID\n"
 
 
 class View(NamedTuple):
@@ -309,79 +302,3 @@ def _opening(first: Told, view: View, permit: Permit) -> Raw:
             assert first.value.task is not None, "a stream opens with a task"
             return Raw(view.dialect.event(wire.StreamResponse(task=bare_task(first.value.task)), False))
     return opening
-
-
-async def sse(
-    events: AsyncGenerator[Event, None], is_draining: Callable[[], bool], permit: Permit
-) -> AsyncIterator[bytes]:
-    """The events as bytes of a `text/event-stream`: one `data` line each, with its number as `id`.
-
-    A large one is held by the permit until it is taken. Where its caller holds too much already, the stream ends.
-    """
-    async with aclosing(events) as source:
-        async for data, seq in source:
-            line = one_line(data) if len(data) <= LARGEST_KEPT else await asyncio.to_thread(one_line, data)
-            del data
-            is_large = len(line) > SMALL
-            if is_large:
-                try:
-                    permit.hold(2 * len(line))  # itself, and what is on its way
-                except TurnedAway:
-                    yield CROWDED
-                    return
-            yield b"data: %b\n\n" % line if seq is None else b"id: %d\ndata: %b\n\n" % (seq, line)
-            del line
-            if is_large:
-                permit.let_go()
-                yield b""  # else the response would keep it until the next event
-    if is_draining():
-        yield DRAINED
-
-
-class EventStream(EventSourceResponse):
-    """The response: comments keep the connection alive.
-
-    A reader that takes nothing for a while is cut (`deadlines`); the tree goes on without its readers, and a reader
-    that was cut resumes with `Last-Event-ID`.
-    """
-
-    def __init__(self, events: AsyncIterator[bytes], *, ping: float) -> None:
-        super().__init__(events, ping=ping, sep="\n", ping_message_factory=_Ping, cleanup_timeout=5.0)
-        del self.headers["connection"]  # what becomes of the connection is said where that is known (RFC 9110 §7.6.1)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A large event is handed to the connection in pieces, each when those before it have been taken."""
-        senders = [send]
-        whole = asyncio.Lock()  # a comment in the middle of an event would be part of it
-
-        async def in_pieces(message: Message) -> None:
-            async with whole:
-                body = message.get("body", b"")
-                if len(body) <= PIECE:
-                    if body or not message.get("more_body") or "body" not in message:
-                        await senders[0](message)
-                    return
-                for begin in range(0, len(body), PIECE):
-                    await senders[0]({**message, "body": body[begin : begin + PIECE], "more_body": True})
-
-        async def hearing() -> Message:
-            """What is written to a client that has left, and not only closed its half, comes back: the stream ends."""
-            message = await receive()
-            if message["type"] == "http.request" and HALF_CLOSED in scope:
-                await in_pieces({"type": "http.response.body", "body": PING, "more_body": True})
-            return message
-
-        try:
-            await super().__call__(scope, hearing, in_pieces)
-        finally:
-            senders.clear()  # the library's cancelled tasks keep `in_pieces`, but not the request and its head
-
-    @staticmethod
-    async def _listen_for_exit_signal() -> None:
-        """Our own drain ends the events; the library's watcher, one task a loop that polls for ever, is not wanted."""
-        await asyncio.get_running_loop().create_future()
-
-
-class _Ping(ServerSentEvent):
-    def encode(self) -> bytes:
-        return PING

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
+from core.loop.alarms import Alarms
 from core.model.commands import ExpireTask
 from core.model.task import Task
 from core.model.times import limits_of, passed, ready_at
 from core.model.tree import TaskTree
 from core.outside.clock import Clock
 from core.run.orchestrator import Orchestrator
-from core.run.timers import Timer, Timers
+
+Timer = tuple[float, str, str]  # (when, tree, task)
 
 
 class Due:
@@ -28,7 +30,7 @@ class Due:
         self._clock = clock
         self._offer = offer
         self._fill = fill
-        self.timers = Timers(clock, self._is_awaited, self._ring)
+        self.timers: Alarms[Timer] = Alarms(clock.now, self._is_awaited, self._ring)
 
     def watch(self, tree: TaskTree) -> None:
         """A run of the tree goes on from here."""

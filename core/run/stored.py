@@ -4,11 +4,10 @@ The count is an upper bound that costs a request nothing: it is read from the st
 appended since is added, and only when it reaches the quota is it read again, which is also when deletes show.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
+from core.loop.keyed_locks import KeyedLocks
 from core.model.errors import QuotaExceeded
 from core.storage.base import Storage
 
@@ -29,7 +28,7 @@ class StoredBytes:
         self._most = most
         self._now = now
         self._counts: dict[str, _Count] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one count of an owner at a time
+        self._locks = KeyedLocks()  # one count of an owner at a time
 
     def is_full(self, owner: str) -> bool:
         """Whether the owner is known to have used its quota up."""
@@ -40,7 +39,7 @@ class StoredBytes:
         """Raises QuotaExceeded when the owner has used its quota up, StorageUnavailable when that cannot be read."""
         if not self._most or (owner in self._counts and not self.is_full(owner)):
             return
-        async with self._locks.setdefault(owner, asyncio.Lock()):
+        async with self._locks.of(owner):
             count = self._counts.get(owner)
             if count is None or (self.is_full(owner) and self._now() - count.read_at >= RECOUNT):
                 written = self._storage.written(owner)

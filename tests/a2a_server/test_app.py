@@ -313,7 +313,7 @@ async def test_server_without_a_thread_for_plain_functions_is_not_ready_and_says
 
 @pytest.mark.asyncio
 async def test_server_that_has_not_started_is_not_ready(server: RunningServer) -> None:
-    server.application.is_ready = False
+    server.application.readiness.is_ready = False
     async with server.client() as client:
         assert (await client.get("/readyz")).json() == {"status": "starting"}
         assert (await client.post("/", json=HEALTH)).status_code == 503

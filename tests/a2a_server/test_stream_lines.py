@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import Message, Scope
 
+from a2a_server.bindings.sse import PING, EventStream, _Ping
 from a2a_server.cli.output import print_json_line
 from a2a_server.edge.inflight import PIECE
 from a2a_server.protocol.codec import one_line
-from a2a_server.views.streams import PING, EventStream, _Ping
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_rfc9112 import exchange
 from tests.a2a_server.views.test_streams import frames_of, rpc
@@ -111,7 +111,7 @@ async def test_no_blank_line_belongs_to_a_comment() -> None:
         async with client.stream("POST", "/", json=rpc("SendStreamingMessage", message("hold"))) as response:
             async for chunk in response.aiter_text():
                 text += chunk
-                if text.count(": ping\n") >= 2 and not server.application.is_draining:
+                if text.count(": ping\n") >= 2 and not server.application.readiness.is_draining:
                     server.application.drain()
     assert ": the server is stopping" in text
     blocks = text.split("\n\n")

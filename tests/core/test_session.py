@@ -7,7 +7,7 @@ import pytest
 
 from core.model import events as e
 from core.model.copies import copies
-from core.model.errors import IllegalCommand, InvalidPlan, TaskNotCancelable, TaskNotFound, TreeIsRunning
+from core.model.errors import IllegalCommand, InvalidPlan, NothingToRun, TaskNotCancelable, TaskNotFound, TreeIsRunning
 from core.model.task import Dependency, Task, TaskStatus, TreeHead
 from core.run.orchestrator import LARGE_TREE
 from core.session import Session, has_ended, needs_caller
@@ -289,6 +289,27 @@ async def test_a_part_of_a_tree_is_copied_without_what_lies_outside() -> None:
             await session.copy(stored["g"].id, children=False)
         with pytest.raises(TaskNotFound):
             await session.copy("nowhere")
+
+
+@virtual_time
+async def test_what_a_run_would_be_refused_with_is_told_without_one() -> None:
+    bench = Bench()
+    async with bench.session() as session:
+        head = await begin(session, item("a", "slow"))
+        with pytest.raises(TreeIsRunning):
+            await session.would_execute(head.id)
+        done = await begin(session, item("a"))
+        done = await session.wait(done.id, has_ended)
+        for task_id in (done.id, (await tasks_of(session, done.id))["a"].id):
+            with pytest.raises(NothingToRun):
+                await session.would_execute(task_id)
+            await session.would_execute(task_id, force=True)
+        stored = await store(session, item("a"))
+        await session.would_execute(stored.id)
+        assert await session.storage.head(done.id) == done, "nothing has changed"
+        assert await session.storage.head(stored.id) == stored
+        with pytest.raises(TaskNotFound):
+            await session.would_execute("nowhere")
 
 
 # Cancel

@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from a2a_server.edge.connection import Connections, HeadLimits, limited
 from a2a_server.edge.deadlines import Deadlines
 from a2a_server.edge.framing import Framed
-from a2a_server.edge.overload import Load, Thresholds
+from a2a_server.edge.overload import Kinds, Load, Thresholds
 
 INNER = b"POST /inner HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -200,7 +200,7 @@ class Server:
     def __init__(self) -> None:
         heads = HeadLimits(size=16_384, fields=100)
         times = Deadlines(head=10.0, body=30.0, body_rate=1, taking=30.0)
-        load = Load(Thresholds(soft=10**6, hard=10**6))
+        load = Load(Thresholds(soft=10**6, hard=10**6), Kinds({}, {}))
         self.kind: type[Framed] = limited(Connections(10, 10, lambda _: True), times, heads, load)
         self._config = uvicorn.Config(
             self._app, interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False

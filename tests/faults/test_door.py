@@ -165,7 +165,7 @@ async def test_no_callback_of_an_answer_takes_long(tmp_path: Path, monkeypatch: 
 @pytest.mark.asyncio
 async def test_a_callback_that_takes_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the thread."""
-    monkeypatch.setattr("a2a_server.app.LARGE", 2**30)
+    monkeypatch.setattr("a2a_server.bindings.endpoint.LARGE", 2**30)
     longest = Longest(monkeypatch)
     async with running() as server, server.client() as client:
         await client.post("/", json=BODIES["10,000 tasks"], headers={"A2A-Version": "1.0"})

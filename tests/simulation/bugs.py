@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from core.executors.base import TaskContext
+from core.loop.alarms import Alarms
 from core.model import commands as c
 from core.model import compaction as compaction_module
 from core.model import decide as decide_module
@@ -21,7 +22,6 @@ from core.run.feed import Feed, _Topic
 from core.run.orchestrator import Decision, Orchestrator, new_tree
 from core.run.retention import Retention
 from core.run.runner import Runner
-from core.run.timers import Timers
 from core.session import Session
 from core.storage.memory import MemoryStorage
 
@@ -248,7 +248,7 @@ PLANTED: dict[str, Plant] = {
     "one attempt more than the limit": in_place_of(Runner, "__init__", _generous),
     "the limit of an executor is ignored": in_place_of(Room, "fit", lambda old: lambda self, lane: self.slots.fit),
     "a slot leaks": in_place_of(Runner, "_release", _leaky),
-    "retries are never woken": in_place_of(Timers, "set", nothing),
+    "retries are never woken": in_place_of(Alarms, "set", nothing),
     "what could not be stored is not given back": in_place_of(Runner, "voided", nothing),
     "what could not be stored stays in memory": in_place_of(Orchestrator, "_void", _unsaved),
     "a cancel does not stop the work": in_place_of(Attempt, "stop", nothing),

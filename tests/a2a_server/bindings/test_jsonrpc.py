@@ -16,6 +16,7 @@ from a2a_server.auth.principal import Principal
 from a2a_server.bindings import jsonrpc
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Event, Frame, JsonLimits, JsonRpcEndpoint, Method, Reply, error_reply, parse
+from a2a_server.edge.overload import Kind
 from a2a_server.protocol.dialect import A2A_1_0
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
@@ -42,24 +43,30 @@ class Server:
         self.closed = 0
         self.door = JsonRpcEndpoint(
             [
-                Method(name="echo", handler=self.kept("echo", self.echo), params_type=EchoParams),
-                Method(name="tasks.create", handler=self.kept("tasks.create", self.raw), is_raw=True),
-                Method(name="noop", handler=self.kept("noop", self.raw)),
-                Method(name="broken", handler=self.broken),
-                Method(name="opaque", handler=self.opaque),
-                Method(name="missing", handler=self.missing),
-                Method(name="busy", handler=self.busy),
+                Method(name="echo", load=Kind.OTHER, handler=self.kept("echo", self.echo), params_type=EchoParams),
+                Method(name="tasks.create", load=Kind.WORK, handler=self.kept("tasks.create", self.raw), is_raw=True),
+                Method(name="noop", load=Kind.OTHER, handler=self.kept("noop", self.raw)),
+                Method(name="broken", load=Kind.OTHER, handler=self.broken),
+                Method(name="opaque", load=Kind.OTHER, handler=self.opaque),
+                Method(name="missing", load=Kind.OTHER, handler=self.missing),
+                Method(name="busy", load=Kind.OTHER, handler=self.busy),
                 Method(
-                    name="GetTask", handler=self.kept("GetTask", self.get), params_type=GetTaskRequest, dialect=A2A_1_0
+                    name="GetTask",
+                    load=Kind.OTHER,
+                    handler=self.kept("GetTask", self.get),
+                    params_type=GetTaskRequest,
+                    dialect=A2A_1_0,
                 ),
                 Method(
                     name="SendMessage",
+                    load=Kind.WORK,
                     handler=self.kept("SendMessage", self.raw),
                     params_type=SendMessageRequest,
                     dialect=A2A_1_0,
                 ),
                 Method(
                     name="SubscribeToTask",
+                    load=Kind.OTHER,
                     handler=self.stream,
                     params_type=GetTaskRequest,
                     dialect=A2A_1_0,
@@ -67,6 +74,7 @@ class Server:
                 ),
                 Method(
                     name="tasks.execute",
+                    load=Kind.WORK,
                     handler=self.execute,
                     params_type=StreamParams,
                     is_stream=lambda params: params.use_streaming,
@@ -402,7 +410,12 @@ async def test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_lar
         await all_work.wait()
         return "done"
 
-    door = JsonRpcEndpoint([Method(name="tasks.get", handler=read), Method(name="tasks.execute", handler=work)])
+    door = JsonRpcEndpoint(
+        [
+            Method(name="tasks.get", load=Kind.OTHER, handler=read),
+            Method(name="tasks.execute", load=Kind.WORK, handler=work),
+        ]
+    )
     reads = [{"jsonrpc": "2.0", "id": f"r{n}", "method": "tasks.get"} for n in range(4)]
     works = [{"jsonrpc": "2.0", "id": f"w{n}", "method": "tasks.execute"} for n in range(3)]
     silent = {"jsonrpc": "2.0", "method": "tasks.get"}
@@ -533,7 +546,7 @@ async def test_cancelling_the_request_cancels_the_method() -> None:
         finally:
             ended.set()
 
-    door = JsonRpcEndpoint([Method(name="wait", handler=wait)])
+    door = JsonRpcEndpoint([Method(name="wait", load=Kind.OTHER, handler=wait)])
     for body in (call("wait"), [call("wait")]):
         request = asyncio.create_task(door.handle(json.dumps(body).encode(), RequestContext()))
         await began.wait()

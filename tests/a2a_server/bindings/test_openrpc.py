@@ -10,6 +10,7 @@ import pytest
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import JsonRpcEndpoint, Method
 from a2a_server.bindings.openrpc import describe, discover_method
+from a2a_server.edge.overload import Kind
 from a2a_server.protocol import types
 from a2a_server.protocol.dialect import A2A_1_0
 
@@ -30,18 +31,41 @@ async def nothing(context: RequestContext, params: Any) -> None:
 
 
 METHODS = [
-    Method(name="tasks.get", handler=nothing, params_type=GetParams, result_type=Task, summary="One task."),
-    Method(name="tasks.create", handler=nothing, params_type=Task | list[Task], result_type=Task, is_raw=True),
-    Method(name="GetTask", handler=nothing, params_type=types.GetTaskRequest, result_type=types.Task, dialect=A2A_1_0),
+    Method(
+        name="tasks.get", load=Kind.OTHER, handler=nothing, params_type=GetParams, result_type=Task, summary="One task."
+    ),
+    Method(
+        name="tasks.create",
+        load=Kind.WORK,
+        handler=nothing,
+        params_type=Task | list[Task],
+        result_type=Task,
+        is_raw=True,
+    ),
+    Method(
+        name="GetTask",
+        load=Kind.OTHER,
+        handler=nothing,
+        params_type=types.GetTaskRequest,
+        result_type=types.Task,
+        dialect=A2A_1_0,
+    ),
     Method(
         name="SendStreamingMessage",
+        load=Kind.WORK,
         handler=nothing,
         params_type=types.SendMessageRequest,
         result_type=types.StreamResponse,
         dialect=A2A_1_0,
         is_stream=True,
     ),
-    Method(name="ListTasks", handler=nothing, params_type=types.ListTasksRequest, result_type=types.ListTasksResponse),
+    Method(
+        name="ListTasks",
+        load=Kind.OTHER,
+        handler=nothing,
+        params_type=types.ListTasksRequest,
+        result_type=types.ListTasksResponse,
+    ),
 ]
 
 

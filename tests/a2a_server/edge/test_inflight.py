@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from a2a_server.bindings.aside import LARGE
+from a2a_server.bindings.sse import CROWDED
 from a2a_server.config import Config, load
 from a2a_server.edge.inflight import PIECE, SMALL, VALUE, InFlight
 from a2a_server.edge.limits import NO_LIMITS, Callers, Permit
 from a2a_server.protocol.errors import Overloaded, RateLimited
-from a2a_server.views.streams import CROWDED
 from core.model.errors import ConfigurationError
 from core.model.task import ANONYMOUS
 from tests.a2a_server.conftest import RunningServer, message, running, until

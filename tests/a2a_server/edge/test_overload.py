@@ -1,26 +1,29 @@
 """What counts as the load, when it is too much, and which calls are refused then."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 import pytest
 
-from a2a_server.config import load
+from a2a_server.app import build
+from a2a_server.bindings.context import RequestContext
+from a2a_server.bindings.jsonrpc import Method
+from a2a_server.config import Config, load
 from a2a_server.edge.overload import (
     CALL,
     LATELY,
-    METHODS,
     REST,
     RETRY_AFTER,
     RUN,
     WANTED,
     Kind,
+    Kinds,
     Load,
     Thresholds,
-    kind_of_body,
-    kind_of_path,
 )
+from core.executors.registry import ExecutorRegistry
 from core.model.errors import ConfigurationError
+from core.storage.memory import MemoryStorage
 from tests.a2a_server.conftest import Caller, calling
 
 SOFT, HARD = 4, 8
@@ -32,7 +35,7 @@ class Scene:
     load: Load = field(init=False)
 
     def __post_init__(self) -> None:
-        self.load = Load(Thresholds(soft=SOFT, hard=HARD), lambda: self.time)
+        self.load = Load(Thresholds(soft=SOFT, hard=HARD), Kinds({}, {}), lambda: self.time)
 
     def call(self, count: int) -> list[object]:
         calls = [object() for _ in range(count)]
@@ -166,9 +169,15 @@ BODIES = {
 }
 
 
+@pytest.fixture(scope="module")
+def kinds() -> Kinds:
+    """Those of a server, made of its method table and its paths."""
+    return build(Config(), registry=ExecutorRegistry(), storage=MemoryStorage()).load.kinds
+
+
 @pytest.mark.parametrize("body", BODIES)
-def test_method_that_a_body_calls_is_found_as_the_door_finds_it(body: str) -> None:
-    assert kind_of_body(body.encode()) == BODIES[body]
+def test_method_that_a_body_calls_is_found_as_the_door_finds_it(body: str, kinds: Kinds) -> None:
+    assert kinds.of_body(body.encode()) == BODIES[body]
 
 
 PATHS: dict[tuple[str, str], Kind | None] = {
@@ -187,13 +196,36 @@ PATHS: dict[tuple[str, str], Kind | None] = {
 
 
 @pytest.mark.parametrize("request_line", PATHS)
-def test_path_tells_what_is_asked_for_where_the_body_does_not(request_line: tuple[str, str]) -> None:
-    assert kind_of_path(*request_line) == PATHS[request_line]
+def test_path_tells_what_is_asked_for_where_the_body_does_not(request_line: tuple[str, str], kinds: Kinds) -> None:
+    assert kinds.of_path(*request_line) == PATHS[request_line]
+
+
+KINDS = {
+    Kind.SPARED: {"CancelTask", "tasks/cancel", "tasks.cancel", "system.health"},
+    Kind.WORK: {
+        *("SendMessage", "SendStreamingMessage", "message/send", "message/stream"),
+        *("tasks.create", "tasks.execute", "tasks.copy"),
+    },
+}
 
 
 @pytest.mark.asyncio
-async def test_methods_of_the_table_exist(call: Caller) -> None:
-    assert METHODS.keys() <= call.application.door.methods.keys()
+async def test_methods_that_are_not_refused_as_all_others_are(call: Caller) -> None:
+    """What stores work is held to the soft threshold, what frees something is never refused; in each version alike."""
+    methods = call.application.door.methods.values()
+    for kind, names in KINDS.items():
+        assert {each.name for each in methods if each.load is kind} == names
+
+
+def test_a_method_does_not_come_without_its_kind() -> None:
+    """One that stores work and did not say so would never be refused."""
+    with pytest.raises(TypeError, match="load"):
+        Method(name="tasks.new", handler=nothing)  # type: ignore[call-arg]
+    assert Method.__dataclass_fields__["load"].default is MISSING
+
+
+async def nothing(context: RequestContext, params: Any) -> None:
+    """A method's handler."""
 
 
 def test_hard_threshold_below_the_soft_one_stops_the_start(tmp_path: Any) -> None:

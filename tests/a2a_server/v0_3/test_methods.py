@@ -9,6 +9,7 @@ import pytest
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import JsonRpcEndpoint, Method
+from a2a_server.edge.overload import Kind
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.errors import Overloaded, PushNotificationNotSupported, TaskNotFound, UnsupportedOperation
 from a2a_server.v0_3.dialect import A2A_0_3
@@ -312,7 +313,10 @@ def door_of(**handlers: Any) -> JsonRpcEndpoint:
     names += tuple(f"{verb}TaskPushNotificationConfig" for verb in ("Create", "Get", "Delete"))
     names += ("ListTaskPushNotificationConfigs",)
     streams = ("SendStreamingMessage", "SubscribeToTask")
-    v1_methods = [Method(name=name, handler=handlers.get(name, unused), is_stream=name in streams) for name in names]
+    v1_methods = [
+        Method(name=name, load=Kind.OTHER, handler=handlers.get(name, unused), is_stream=name in streams)
+        for name in names
+    ]
 
     async def status(context: RequestContext, task_id: str) -> TaskStatus:
         return TaskStatus.IN_PROGRESS

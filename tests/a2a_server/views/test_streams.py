@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from a2a_server.bindings.sse import EventStream
 from a2a_server.views import streams
-from a2a_server.views.streams import CACHE_BYTES, LARGEST_KEPT, EventStream, FrameCache
+from a2a_server.views.streams import CACHE_BYTES, LARGEST_KEPT, FrameCache
 from tests.a2a_server.conftest import Caller, Frame, RunningServer, message, running, until
 
 TREE = [

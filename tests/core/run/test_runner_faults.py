@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from core.executors.base import TaskContext
+from core.loop.alarms import MANY_ALARMS
 from core.model import events as e
 from core.model.commands import Execute
 from core.model.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
@@ -14,7 +15,6 @@ from core.model.task import Cause, TaskStatus
 from core.model.timestamps import to_timestamp
 from core.run.runner import MAX_VOID
 from core.run.runner_limits import RunnerLimits
-from core.run.timers import MANY_TIMERS
 from core.session import has_ended
 from core.storage.base import Append
 from tests.core.cores import (
@@ -282,8 +282,8 @@ async def test_timers_of_tasks_that_have_ended_are_thrown_away() -> None:
     later = to_timestamp(EPOCH + 1e6)
     async with bench.session() as session:
         for _ in range(3):
-            await finish(session, *(item(f"t{n}", deadline=later) for n in range(MANY_TIMERS // 2)))
-        assert len(session.runner._due.timers) <= 2 * MANY_TIMERS
+            await finish(session, *(item(f"t{n}", deadline=later) for n in range(MANY_ALARMS // 2)))
+        assert len(session.runner._due.timers) <= 2 * MANY_ALARMS
 
 
 @virtual_time

@@ -1,4 +1,4 @@
-"""Tests of core.run.timers: each timer rings once, in order, and many at one moment leave the event loop free."""
+"""Tests of core.loop.alarms: each alarm rings once, in order, and many at one moment leave the event loop free."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -8,8 +8,9 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.loop.alarms import RUNG_TOGETHER, Alarms
 from core.outside.clock import SystemClock
-from core.run.timers import RUNG_TOGETHER, Timer, Timers
+from core.run.due import Timer
 
 NOW = 1_000_000.0
 
@@ -33,7 +34,7 @@ class Bells:
         self.turns: list[list[Timer]] = []
         self.ended = asyncio.Event()
         self.wanted = 0
-        self.timers = Timers(self.clock, lambda timer: True, self.ring)
+        self.timers: Alarms[Timer] = Alarms(self.clock.now, lambda timer: True, self.ring)
 
     def ring(self, due: Sequence[Timer]) -> None:
         self.turns.append(list(due))

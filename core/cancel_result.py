@@ -1,0 +1,33 @@
+"""What a cancel came to, and what its caller is told of it."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from core.model.task import Task, TreeHead
+
+
+class CancelResult(Struct, frozen=True, kw_only=True):
+    """What a cancel came to: the tree and the task as they are now, and what did not stop."""
+
+    head: TreeHead
+    task: Task
+    has_effect: bool = True  # something was cancelled, or had been before
+    still_running: tuple[str, ...] = ()  # stopped, but still at work after 5 seconds
+    not_cancelable: tuple[str, ...] = ()  # their executors cannot be interrupted; they run to their end
+
+    def told(self, task_id: str) -> dict[str, Any]:
+        """As a caller of `tasks.cancel` and of the guide's `cancel_task` is told of this task (semantics §5)."""
+        left, slow = list(self.not_cancelable), list(self.still_running)
+        answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
+        if task_id in left:
+            answer["status"] = "failed"
+            answer["message"] = f"Task {task_id} cannot be interrupted and runs to its end; force drops its result"
+        elif left:
+            answer["message"] += f"; {len(left)} of its tasks cannot be interrupted and run to their end"
+        elif slow:
+            answer["message"] += f"; {len(slow)} of its tasks have not stopped yet"
+        elif not self.has_effect:
+            answer["status"] = "failed"
+            answer["message"] = f"Task {task_id} was asked to stop, and ended as {self.task.status}"
+        return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})

@@ -1,0 +1,68 @@
+"""What is due later, in the order of its times, with one timer of the event loop for all of it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Any, Generic, TypeVar
+
+MANY_ALARMS = 1_000  # from here on alarms that nobody needs any more are thrown away
+RUNG_TOGETHER = 200  # alarms; those that are due with them ring in the next turns of the event loop
+LONGEST = 60.0  # seconds between two looks at the clock, so that one that is set does not keep anything waiting
+
+Alarm = TypeVar("Alarm", bound=tuple[float, Any, Any])  # (when, what puts those of one moment in order, more)
+
+
+class Alarms(Generic[Alarm]):
+    """Alarms at times of `now`. `is_needed` says whether one still is; `ring` is told of those whose time has come."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        is_needed: Callable[[Alarm], bool],
+        ring: Callable[[Sequence[Alarm]], None],
+    ) -> None:
+        self._now = now
+        self._is_needed = is_needed
+        self._ring = ring
+        self._alarms: list[Alarm] = []
+        self._sweep_at = MANY_ALARMS
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._alarms)
+
+    def set(self, alarm: Alarm) -> None:
+        """Ring at that time, in seconds as `now` counts them, or soon if it has passed."""
+        heappush(self._alarms, alarm)
+        if len(self._alarms) > self._sweep_at:
+            self.sweep()
+            self._sweep_at = max(MANY_ALARMS, 2 * len(self._alarms))
+        if self._alarms[:1] == [alarm]:
+            self._set_timer()
+
+    def sweep(self) -> None:
+        """Throw away what nobody needs any more, and with it what it keeps in memory."""
+        self._alarms = [each for each in self._alarms if self._is_needed(each)]
+        heapify(self._alarms)
+
+    def close(self) -> None:
+        """Ring no more."""
+        self._closed = True
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._alarms and not self._closed:
+            delay = min(LONGEST, max(0.0, self._alarms[0][0] - self._now()))
+            self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def _look(self) -> None:
+        now = self._now()
+        due: list[Alarm] = []
+        while self._alarms and self._alarms[0][0] <= now and len(due) < RUNG_TOGETHER:
+            due.append(heappop(self._alarms))
+        self._ring(due)
+        self._set_timer()  # at once where more are due
