@@ -1,4 +1,4 @@
-"""Who a request's headers say that he is, and prove. Everything that proves nothing gets one and the same answer."""
+"""Authenticates a request by its headers. Everything that proves nothing gets one and the same answer."""
 
 import logging
 from dataclasses import replace
@@ -31,7 +31,7 @@ class Authenticator:
         self._tokens = tokens
 
     async def principal(self, headers: Headers, client: str) -> Principal:
-        """Who calls. `client` is his address, for the log.
+        """The caller. `client` is its address, for the log.
 
         Raises Unauthenticated, and Overloaded or Internal when nobody can tell at this moment.
         """

@@ -57,7 +57,7 @@ class PublicKeys:
         elif self._age() > FRESH:
             self._refresh(BETWEEN)
         if (key := self._fitting(key_id, algorithm)) is None:
-            await self._refreshed(BETWEEN)  # the issuer may have a new key; anybody can ask for one that he has not
+            await self._refreshed(BETWEEN)  # the issuer may have a new key; anybody can ask for one that does not exist
             key = self._fitting(key_id, algorithm)
         return key
 

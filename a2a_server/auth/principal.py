@@ -7,14 +7,14 @@ from core.model.task import ANONYMOUS
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who calls. `owner` is what every row that he makes belongs to, and all that he can see."""
+    """A caller. `owner` is what every row that it makes belongs to, and all that it can see."""
 
     id: str
     tenant: str = ""
     is_operator: bool = False  # may use `tasks.*`, `push.*` and every registered executor
-    skills: frozenset[str] | None = None  # the skills that he may use; None: all that are exposed
-    expires_at: float | None = None  # seconds since 1970; his streams end then
-    credential: str = ""  # the id of the key that he showed: his streams end when it is revoked, too
+    skills: frozenset[str] | None = None  # the skills that it may use; None: all that are exposed
+    expires_at: float | None = None  # seconds since 1970; its streams end then
+    credential: str = ""  # the id of the key that it showed: its streams end when it is revoked, too
     owner: str = ANONYMOUS
 
     @property
@@ -43,5 +43,5 @@ class Scope(Struct, frozen=True, kw_only=True):
     tenant: str | None = None
 
 
-# Everybody, where nobody is asked who he is: on loopback, or behind --insecure.
+# Everybody, where callers are not identified: on loopback, or behind --insecure.
 NOBODY = Principal(id=ANONYMOUS, is_operator=True)

@@ -1,4 +1,4 @@
-"""How a caller shows who he is, as the agent card tells it (A2A v1.0 §4.5). Pure."""
+"""How callers authenticate, as the agent card tells it (A2A v1.0 §4.5). Pure."""
 
 from a2a_server.auth.settings import JWT, KEY_HEADER, KEYS, AuthSettings
 from a2a_server.protocol.security import (

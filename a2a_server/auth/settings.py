@@ -38,7 +38,7 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def identifies_callers(self) -> bool:
-        """Whether a caller has to show who he is."""
+        """Whether callers have to authenticate."""
         return bool(self.auth)
 
     @property

@@ -113,7 +113,7 @@ def make_card(template: Template, registry: ExecutorRegistry, url: str, offer: O
 def extended_card(
     card: types.AgentCard, sign: Callable[[types.AgentCard], types.AgentCard]
 ) -> Callable[[Principal], types.AgentCard]:
-    """The extended card by caller (A2A §3.1.11): `card` with the skills that he may use, signed."""
+    """The extended card by caller (A2A §3.1.11): `card` with the skills that it may use, signed."""
 
     def card_for(principal: Principal) -> types.AgentCard:
         if principal is NOBODY:

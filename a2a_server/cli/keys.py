@@ -41,7 +41,7 @@ def create(
     ] = None,
     operator: Annotated[bool, typer.Option("--operator", help="May use tasks.*, keys.* and every executor.")] = False,
     skill: Annotated[
-        list[str] | None, typer.Option(help="A skill that he may use; every skill without it. Repeatable.")
+        list[str] | None, typer.Option(help="Skill the key may use (repeatable; default: all skills).")
     ] = None,
     expires: Annotated[str | None, typer.Option(metavar="TIME", help="How long it is good: 12h, 90d.")] = None,
     database: Database = None,

@@ -23,7 +23,7 @@ TAKEN: Final = "a2a_server.taken"  # in the scope: what to call when the request
 RETRY_AFTER: Final = 1  # seconds
 CALL: Final = 10.0  # seconds that a call counts: what takes longer waits for something else
 RUN: Final = 1.0  # seconds that a run counts: then it is in the hands of its executors
-WANTED: Final = 2.0  # seconds after which who was refused is gone: longer than he was told to wait
+WANTED: Final = 2.0  # a refused caller is forgotten after so many seconds: longer than its Retry-After
 EARLY: Final = 1 / 3  # of the soft threshold: who asks again before it is time is taken when less was in hand lately
 LATELY: Final = 0.1  # seconds: longer than a commit and its answers take
 REST: Final = 0.001  # seconds, for each that was refused of late: some fifteen times what a refusal costs
@@ -166,9 +166,9 @@ class Load:
     # Whether that is too much
 
     def is_pressed(self, *, early: bool) -> bool:
-        """Whether anything is refused. `early`: of who was refused, and has not waited as he was told.
+        """Whether anything is refused. `early`: of a caller that was refused, and has not waited as it was told.
 
-        He gets what the others leave: a place that is free for a moment, because a commit has answered many at once,
+        It gets what the others leave: a place that is free for a moment, because a commit has answered many at once,
         is theirs.
         """
         busy = self.busy

@@ -190,7 +190,7 @@ class A2AMethods:
     ) -> AsyncGenerator[Frame, None]:
         """The task, then everything that happens to it to its end; with `Last-Event-ID` what came after that only.
 
-        A task that has ended is refused, save to a reader who resumes: what he has missed is still to be had.
+        A task that has ended is refused, except to a reader that resumes: missed events are still available.
         """
         head = await self._reader.find(context.owner, params.id)
         view = View(head.id, params.id, context_of(head), context.dialect)
@@ -205,7 +205,7 @@ class A2AMethods:
         return self._streams.a2a(head, view, head.version, first=first, until_input=False, permit=context.permit)
 
     async def extended_card(self, context: RequestContext, params: wire.GetExtendedAgentCardRequest) -> wire.AgentCard:
-        """The card for this very caller, if he has said who he is (spec §3.1.11)."""
+        """The card for this very caller, if it is identified (spec §3.1.11)."""
         if self._extended_card is None:
             raise UnsupportedOperation("This agent offers no extended agent card")
         return self._extended_card(context.principal)

@@ -77,7 +77,7 @@ async def readable(reading: Awaitable[Value]) -> Value | None:
 
 
 def check_tenant(principal: Principal, params: Any) -> None:
-    """The credential says whose tasks a caller sees; in any other tenant there is nothing for him (A2A §13.1).
+    """The credential says whose tasks a caller sees; in any other tenant there is nothing for it (A2A §13.1).
 
     Raises the same error as for a task that does not exist.
     """

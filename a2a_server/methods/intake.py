@@ -21,7 +21,7 @@ class Work(Struct, frozen=True, kw_only=True):
     """The tasks that a message asks for, as a caller of `tasks.create` would write them."""
 
     items: Any
-    path: str = ""  # of the tasks in the request, where the caller wrote them himself
+    path: str = ""  # of the tasks in the request, where the caller wrote them
     skill: str | None = None
 
 
@@ -86,7 +86,7 @@ def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:
 
 
 def usable(registry: ExecutorRegistry, principal: Principal) -> ExecutorRegistry:
-    """The executors that this caller may use, as a skill and in a tree of his own; to him there are no others."""
+    """The executors that this caller may use, as a skill and in a tree of its own; to it there are no others."""
     if principal.is_operator:
         return registry
     may = principal.skills

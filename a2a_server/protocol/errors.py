@@ -152,7 +152,7 @@ class Overloaded(TurnedAway):
 
 
 class Unauthenticated(A2AError):
-    """The caller has not shown who he is, or what he showed is not valid (any more). Says no more than that."""
+    """The caller has shown no credential, or one that is not valid (any more). Says no more than that."""
 
     code, text, reason, domain = -32052, "Authentication is required", "UNAUTHENTICATED", OWN_DOMAIN
     http_status, status, is_http = 401, "UNAUTHENTICATED", True

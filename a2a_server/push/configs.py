@@ -1,4 +1,4 @@
-"""Push configurations: who wants to be told of a task, where, and how far he has been told (A2A §4.3, §13.2).
+"""Push configurations: which receiver is told of a task, where, and how far it has been told (A2A §4.3, §13.2).
 
 A configuration is two documents: what the caller wrote, and where the delivery stands. Both go with their tree.
 """
@@ -70,8 +70,8 @@ class Secrets(Struct, frozen=True, kw_only=True):
 class DeliveryState(Struct, frozen=True, kw_only=True):
     """How far the receiver has been told."""
 
-    cursor: int = 0  # the number of the last event that he has, or that was given up
-    shown: str = ""  # the status that he was told last
+    cursor: int = 0  # the number of the last event that it has, or that was given up
+    shown: str = ""  # the status that it was told last
     attempts: int = 0  # failed ones, of the event after the cursor
     error: str = ""  # of the last one
     retry_at: float = 0.0

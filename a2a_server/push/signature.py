@@ -1,7 +1,7 @@
 """Signatures as Standard Webhooks has them (standardwebhooks.com, version 1.0.0). Pure.
 
 A receiver computes HMAC-SHA256 over `id.timestamp.body` with the secret that both know, compares it with one of the
-signatures of the header, and refuses a timestamp that is minutes away from his own clock.
+signatures of the header, and refuses a timestamp that is minutes away from its own clock.
 """
 
 import hmac

@@ -41,7 +41,7 @@ GONE = "its webhook or its task is gone"
 
 
 class Caller(Struct, frozen=True):
-    """Whose webhook it is, and the version in which he registers it: `1.0`, `0.3` or `tasks`."""
+    """Whose webhook it is, and the version in which it was registered: `1.0`, `0.3` or `tasks`."""
 
     owner: str
     wire_version: str

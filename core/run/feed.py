@@ -75,7 +75,7 @@ class _Topic:
                 try:
                     if until(head):
                         answer.set_result(head)
-                except Exception as error:  # noqa: BLE001 - the caller's own code; he alone is told
+                except Exception as error:  # noqa: BLE001 - the caller's own code; the caller alone is told
                     answer.set_exception(error)
 
     def end(self) -> None:
