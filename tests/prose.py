@@ -30,7 +30,7 @@ _SEMANTICS = re.compile(r"\bsemantics(?:\.md)?`?,?\s+(?:#\s+)?(§\d+(?:(?:,? and
 _NO_SECTION = re.compile(r"\bsemantics(?:\.md)?`?,\s+(?:#\s+)?[\"“\d]")
 _NUMBERED = re.compile(r"\b[GRT]\d{1,2}\b")
 _ELSEWHERE = re.compile(
-    r"\b(?:(?:design|style|faults|house|peers|engine|durable|scale-out)\.md\b|issues? #?\d+|guide(?:\.md)?`?,? \")"
+    r"\b(?:(?:design|style|faults|peers|engine|durable|scale-out)\.md\b|issues? #?\d+|guide(?:\.md)?`?,? \")"
 )
 
 
