@@ -12,9 +12,16 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from core.model.plan import TaskInput
+from tests.test_architecture import ROOMS
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "llms.txt", *(ROOT / "docs").rglob("*.md")])
+# What a newcomer reads: each link to a module says in its words what to look at there.
+TOURS = [ROOT / "docs" / "journey.md", ROOT / "CONTRIBUTING.md"]
+# Read first, so held to the width that prose has; tables and code may be wider.
+NEWCOMERS = [*TOURS, ROOT / "README.md", ROOT / "AGENTS.md", ROOT / "llms.txt", ROOT / "docs" / "README.md"]
+NEWCOMERS += [ROOT / "docs" / "command-line.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+MAX_WIDTH = 120
 SCHEMA = json.loads((ROOT / "docs" / "task.schema.json").read_text("utf-8"))
 
 
@@ -74,10 +81,75 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_module_that_the_journey_names_exists() -> None:
-    text = (ROOT / "docs" / "journey.md").read_text("utf-8")
-    named = set(re.findall(r"`((?:core/|a2a_server/)?[\w/]+\.py)`", text))
-    places = (ROOT, ROOT / "a2a_server", ROOT / "core", ROOT / "core" / "storage")
+def anchors(page: Path) -> set[str]:
+    """What a link into that page may name, as GitHub makes it of the headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
-    assert {name for name in named if not any((place / name).exists() for place in places)} == set()
-    assert len(named) > 15
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_sections_lead_to_headings(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|mailto:)([^)#]*)#([^)]+)\)", page.read_text("utf-8"))
+
+    assert [
+        f"{name}#{anchor}" for name, anchor in links if anchor not in anchors(page.parent / name if name else page)
+    ] == []
+
+
+def missing(page: Path, text: str) -> list[str]:
+    """The links to modules whose words name a class, function or constant that the module does not define."""
+    absent = []
+    for words, target in re.findall(r"\[([\w.]+)\]\(([^)#]+\.py)\)", text):
+        source = (page.parent / target).read_text("utf-8")
+        if words.endswith(".py"):
+            is_there = target.endswith(words)
+        else:
+            is_there = all(
+                re.search(rf"^ *(?:async def|def|class) {name}\b|^{name}\b.* = ", source, re.MULTILINE)
+                for name in words.split(".")
+            )
+        if not is_there:
+            absent.append(f"{words} in {target}")
+    return absent
+
+
+@pytest.mark.parametrize("page", TOURS, ids=lambda page: page.name)
+def test_what_a_tour_names_is_defined_where_it_points(page: Path) -> None:
+    text = page.read_text("utf-8")
+
+    assert missing(page, text) == []
+    assert text.count(".py)") > 10
+
+
+def test_a_name_that_is_gone_would_be_found() -> None:
+    page = ROOT / "CONTRIBUTING.md"
+
+    assert missing(page, "[Session.plan](core/session.py) [decide.py](core/model/decide.py)") == []
+    assert missing(page, "[Session.gone](core/session.py)") == ["Session.gone in core/session.py"]
+    assert missing(page, "[tree.py](core/model/decide.py)") == ["tree.py in core/model/decide.py"]
+
+
+def test_the_journey_goes_through_every_room_from_the_top_down() -> None:
+    """Its table promises that each room imports only rooms further down."""
+    floor = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
+    text = (ROOT / "docs" / "journey.md").read_text("utf-8")
+
+    shown = [room.replace("/", ".") for room in re.findall(r"^\| \[([\w/]+)\]\(\.\./\1\)", text, re.MULTILINE)]
+
+    assert set(floor) - set(shown) == {"core.executors.builtins", "core.storage.migrations"}  # below their rooms
+    assert [floor[room] for room in shown] == sorted((floor[room] for room in shown), reverse=True)
+
+
+def test_the_map_has_every_page() -> None:
+    page = ROOT / "docs" / "README.md"
+    linked = {(page.parent / link).resolve() for link in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))}
+
+    assert [each.name for each in (ROOT / "docs").rglob("*.md") if each != page and each.resolve() not in linked] == []
+
+
+@pytest.mark.parametrize("page", NEWCOMERS, ids=lambda page: page.name)
+def test_prose_fits_the_width(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+    wide = [line for line in prose.splitlines() if len(line) > MAX_WIDTH and not line.startswith("|")]
+    assert wide == []

@@ -1,4 +1,4 @@
-"""What the README shows is run as it stands there: the agent, the calls with curl, the command line."""
+"""What the README and the pages that it leads to show is run as it stands there: the agent, curl, the command line."""
 
 import json
 import os
@@ -14,7 +14,10 @@ import pytest
 from tests.acceptance.process import ROOT, ServerProcess
 
 README = (ROOT / "README.md").read_text("utf-8")
-SHELL: list[str] = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+NEXT = [ROOT / "docs" / "guide" / "service.md", ROOT / "docs" / "command-line.md"]
+SHOWN = "\n".join([README, *(page.read_text("utf-8") for page in NEXT)])
+SHELL: list[str] = re.findall(r"^```bash\n(.*?)^```", SHOWN, re.MULTILINE | re.DOTALL)
+MAX_LINES = 120
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -52,6 +55,21 @@ def run(block: str, server: ServerProcess) -> str:
 def test_the_agent_has_ten_lines_at_most() -> None:
     assert len(PYTHON) == 1
     assert len(PYTHON[0].splitlines()) <= 10
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < MAX_LINES
+
+
+def test_figures_beside_the_peers_are_those_that_were_measured() -> None:
+    """The table "Why" may say nothing that docs/performance.md does not."""
+    table = README.partition("## Why\n")[2].partition("\n## ")[0]
+    measured = (ROOT / "docs" / "performance.md").read_text("utf-8")
+
+    figures = re.findall(r"\d[\d,.]*\d|\d+", re.sub(r"a2a|\[.*", "", table))
+
+    assert len(figures) >= 6
+    assert [figure for figure in figures if not re.search(rf"(?<![\d,.]){re.escape(figure)}(?![\d,])", measured)] == []
 
 
 def test_every_shell_block_is_tested_here() -> None:

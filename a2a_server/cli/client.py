@@ -29,6 +29,7 @@ RECONNECTS = 14  # in a row, without an event in between: 53 seconds
 MAX_PAUSE = 5.0  # seconds between two of them
 CARD = ".well-known/agent-card.json"
 MAX_DOCUMENT = 1024 * 1024  # bytes
+MAX_EVENT = 64 * 1024 * 1024  # bytes of one event of a stream
 
 Token = Annotated[
     str | None,
@@ -254,7 +255,7 @@ class Server:
             response.read()
             self._result(response)
             raise Failure("the server answered without a stream")
-        for event_id, data in sse(response.iter_bytes()):
+        for event_id, data in server_sent(response):
             decoded = _decoded(data)
             if not isinstance(decoded, dict):
                 raise Failure("the server sent an event that is no JSON object")
@@ -317,30 +318,17 @@ def _checked(token: str) -> str:
     return token
 
 
-def sse(chunks: Iterable[bytes]) -> Iterator[tuple[str | None, bytes]]:
-    """Id and data of each event in a stream of bytes (WHATWG HTML §9.2.6). Comments and empty events are skipped."""
-    event_id: str | None = None
-    data: list[bytes] = []
-    for line in _lines(chunks):
-        if not line:
-            if data:
-                yield event_id, b"\n".join(data)
-            data = []
-            continue
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if name == b"data":
-            data.append(value)
-        elif name == b"id":
-            event_id = value.decode(errors="replace")
+def server_sent(response: httpx2.Response) -> Iterator[tuple[str, bytes]]:
+    """Id and data of each event (WHATWG HTML §9.2.6). Comments and events without data are skipped.
 
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    # Not the client's own line reader: it also splits at characters that JSON strings may contain, such as U+2028.
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line.removesuffix(b"\r") for line in lines)
+    Raises Failure for an event of more than MAX_EVENT bytes: reading it once more would not help.
+    """
+    try:
+        for event in httpx2.EventSource(response, max_event_size=MAX_EVENT):
+            if event.data:
+                yield event.id, event.data.encode()
+    except httpx2.SSEError as error:
+        raise Failure(f"the server's stream cannot be read: {error}") from error
 
 
 def _request(method: str, params: Any) -> dict[str, Any]:

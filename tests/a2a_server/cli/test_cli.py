@@ -16,8 +16,8 @@ import httpx2
 import pytest
 from rich.console import Console
 
-from a2a_server.cli import main
-from a2a_server.cli.client import Server, ServerError, sse
+from a2a_server.cli import client, main
+from a2a_server.cli.client import Server, ServerError, server_sent
 from a2a_server.cli.output import Failure, clean
 from a2a_server.cli.run import _handled
 from a2a_server.cli.view import LiveScreen, TreeView, drawing, event_line, tree_view
@@ -245,7 +245,10 @@ def test_the_word_on_is_a_key_in_yaml_too(cli: Cli, tmp_path: Path, key: str) ->
     second = f"  - {{name: effect, parent_id: r, dependencies: [{{id: b, {key}: {value}}}]}}"
     tree.write_text(f"tasks:\n  - {{id: r, name: all}}\n  - {{id: b, name: boom, parent_id: r}}\n{second}\n")
     if key == "On":
-        assert "unknown field `On`" in cli("run", str(tree), "-e", str(EXECUTORS)).err
+        assert (
+            "dependencies[0].On: unknown field; known are id, required, on"
+            in cli("run", str(tree), "-e", str(EXECUTORS)).err
+        )
     else:
         assert cli("run", str(tree), "-e", str(EXECUTORS)).code == 0
 
@@ -642,7 +645,23 @@ def test_events_are_read_whatever_the_chunks() -> None:
 
     for size in (1, 3, len(stream)):
         chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
-        assert list(sse(chunks)) == [("7", '{"a": "x\u2028y"}'.encode()), ("7", b"1\n2")]
+        assert list(server_sent(streamed(chunks))) == [("7", '{"a": "x\u2028y"}'.encode()), ("7", b"1\n2")]
+
+
+def test_an_event_without_its_end_is_none_and_an_id_alone_says_nothing() -> None:
+    assert list(server_sent(streamed([b"id: 7\n\nretry: 5\n\ndata: cut off"]))) == []
+
+
+def test_an_event_without_bounds_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_EVENT", 100)
+    with pytest.raises(Failure, match=r"cannot be read: .* 100 byte limit"):
+        list(server_sent(streamed([b"data: " + b"x" * 50] * 3)))
+
+
+def streamed(chunks: list[bytes]) -> httpx2.Response:
+    """A response with this stream."""
+    request = httpx2.Request("GET", "http://server")
+    return httpx2.Response(200, headers={"Content-Type": "text/event-stream"}, content=iter(chunks), request=request)
 
 
 # The view
