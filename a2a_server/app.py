@@ -178,7 +178,7 @@ class Application:
         methods = [*current, *v0_3_table(current, self._status), *in_turns(tasks.table(), turns), *system.table()]
         if push is not None:
             methods += in_turns(push.table(), turns)
-        if KEYS in config.auth:  # else anybody could make himself a key for the time when callers are identified
+        if KEYS in config.auth:  # else anybody could make a key for the time when callers are identified
             keys = KeysMethods(self.keys, self.lifetimes, clock=session.clock)
             methods += in_turns(keys.table(), turns)
         methods += [discover_method(methods, version=version())]

@@ -65,7 +65,7 @@ def create_session(url: str | None = None, *, limits: RunnerLimits | None = None
 
 
 class TaskTreeNode:
-    """A task with its children, as a caller builds a tree (guide, "Creating Task Trees")."""
+    """A task with its children, as a caller builds a tree (semantics §6)."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -270,7 +270,7 @@ class TaskRepository:
 
 
 class TaskManager:
-    """Runs trees of tasks (guide, "Key Components")."""
+    """Runs trees of tasks (semantics §6)."""
 
     def __init__(self, db: Session) -> None:
         self.session = db

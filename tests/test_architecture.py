@@ -1,4 +1,4 @@
-"""The rules of the house, held by the build (design.md "Rooms", style.md 17); each is also shown to be able to fail."""
+"""The rules of the house, held by the build; each is also shown to be able to fail."""
 
 import ast
 import re

@@ -168,7 +168,7 @@ class Load:
     def is_pressed(self, *, early: bool) -> bool:
         """Whether anything is refused. `early`: for a client that was refused and retries before Retry-After.
 
-        He gets what the others leave: a place that is free for a moment, because a commit has answered many at once,
+        It gets what the others leave: a place that is free for a moment, because a commit has answered many at once,
         is theirs.
         """
         busy = self.busy

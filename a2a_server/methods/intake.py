@@ -21,7 +21,7 @@ class Work(Struct, frozen=True, kw_only=True):
     """The tasks that a message asks for, as a caller of `tasks.create` would write them."""
 
     items: Any
-    path: str = ""  # of the tasks in the request, where the caller wrote them himself
+    path: str = ""  # of the tasks in the request, where the caller wrote them
     skill: str | None = None
 
 

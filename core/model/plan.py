@@ -63,7 +63,7 @@ def dependency_of(given: DependencyInput | str) -> Dependency:
 
 
 class TaskInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One task as a caller writes it (semantics §7, guide "Creating Task Trees")."""
+    """One task as a caller writes it (semantics §7)."""
 
     id: ShortText | None = None
     name: ShortText

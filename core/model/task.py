@@ -14,7 +14,7 @@ ANONYMOUS = "anonymous"  # the owner of everything while the server knows no cal
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands (guide, "Task Lifecycle", and three states that A2A agents need)."""
+    """Where a task stands (semantics §2)."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -41,7 +41,7 @@ INTERRUPTED = frozenset({TaskStatus.INPUT_REQUIRED, TaskStatus.AUTH_REQUIRED})
 
 # Every legal move within one run. Only a new run brings a task back to pending.
 TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
-    # Completed without an attempt: skipped (semantics, "on").
+    # Completed without an attempt: skipped (semantics §10).
     TaskStatus.PENDING: frozenset(
         {TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
     ),
@@ -75,7 +75,7 @@ class Cause(StrEnum):
 
 
 class On(StrEnum):
-    """Which end of a dependency lets its dependent run (docs/semantics.md, 1)."""
+    """Which end of a dependency lets its dependent run (semantics §10)."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -163,7 +163,7 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def is_group(self) -> bool:
-        """A folder: its status is rolled up from its children (semantics, "group")."""
+        """A folder: its status is rolled up from its children (semantics §1)."""
         return self.executor is None
 
     @property

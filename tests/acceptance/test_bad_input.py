@@ -1,4 +1,4 @@
-"""Whatever comes in, the answer is exact, typed and safe (issue 2, "Bad input"; reliability T10–T12)."""
+"""Whatever comes in, the answer is exact, typed and safe (reliability T10, T11, T12)."""
 
 import json
 import socket

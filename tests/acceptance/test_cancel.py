@@ -1,4 +1,4 @@
-"""Cancelling a thousand tasks at work: coroutines, child processes and HTTP calls (issue 2; G6)."""
+"""Cancelling a thousand tasks at work: coroutines, child processes and HTTP calls (reliability G6)."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tests of `on`: which end of a dependency lets its dependent run (docs/semantics.md, 1)."""
+"""Tests of `on`: which end of a dependency lets its dependent run (semantics §10)."""
 
 from typing import Any
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from core.storage.sqlite.commit_marker import witness_path
+from core.storage.sqlite.commit_marker import marker_path
 from core.storage.sqlite.writer_thread import WriterThread
 
 SECTOR = 512
@@ -156,7 +156,7 @@ class PoweredWriter(WriterThread):
     def __init__(self, path: Path, disk: Disk, exit_process: Callable[[int], None] = os._exit) -> None:
         super().__init__(path, exit_process=exit_process)
         self._disk = disk
-        disk.note = witness_path(path)
+        disk.note = marker_path(path)
 
     def _connect(self) -> Any:
         connection = apsw.Connection(str(self._path), vfs=VFS)

@@ -24,29 +24,21 @@ def report(test: str, claim: str, figures: str, *, seed: int | None = None) -> N
 
 
 PAGE = Path("docs/reliability.md")
-INTRODUCTION = """# Reliability: what was measured
-
-Written by `scripts/reliability`, which runs the fault tests and replaces the rows of those that it ran; do not edit.
-With `--full` they have the sizes of the fault plan. A number in the first column is that of the test in the plan. A
-*control* is the same test over something that is broken on purpose, and has to find it. The last column is the day, and
-the commit that was measured.
-
-| test | what | figures | when |
-|---|---|---|---|
-"""
+HEAD = "| test | what | figures | when |\n|---|---|---|---|\n"  # of the table of figures; what is above it stays
 _ROW = re.compile(r"\| (R\d+) \| (.+?) \| (.+) \| (.+?) \|")
 
 
 def page(before: str, lines: bytes, when: str) -> str:
     """The document as it was, with the lines of one run in it."""
-    rows = {(test, claim): (figures, at) for test, claim, figures, at in _ROW.findall(before)}
+    above, _, measured = before.partition(HEAD)
+    rows = {(test, claim): (figures, at) for test, claim, figures, at in _ROW.findall(measured)}
     for line in lines.splitlines():
         row = msgspec.json.decode(line, type=dict[str, str])
         rows[row["test"], row["claim"]] = (row["figures"], when)
     ordered = sorted(rows.items(), key=lambda row: int(row[0][0].removeprefix("R")))
-    return INTRODUCTION + "".join(f"| {' | '.join(what)} | {' | '.join(told)} |\n" for what, told in ordered)
+    return above + HEAD + "".join(f"| {' | '.join(what)} | {' | '.join(told)} |\n" for what, told in ordered)
 
 
 if __name__ == "__main__":
-    measured = Path(os.environ[VARIABLE]).read_bytes()
-    PAGE.write_text(page(PAGE.read_text("utf-8"), measured, " ".join(sys.argv[1:])), "utf-8")
+    lines_of_run = Path(os.environ[VARIABLE]).read_bytes()
+    PAGE.write_text(page(PAGE.read_text("utf-8"), lines_of_run, " ".join(sys.argv[1:])), "utf-8")

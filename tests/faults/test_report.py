@@ -30,7 +30,8 @@ def test_a_run_replaces_the_rows_that_it_measured_and_no_others(
         return (tmp_path / name).read_bytes()
 
     first = page(page("", measured("1", "R2", "cuts", "1 of 1"), "day 1"), measured("2", "R9", "storm", "3"), "day 2")
-    second = page(first, measured("3", "R2", "cuts", "2 of 2"), "day 3")
+    second = page("# Title\n\n| R1 | a | list | above |\n\n" + first, measured("3", "R2", "cuts", "2 of 2"), "day 3")
+    assert second.startswith("# Title\n\n| R1 | a | list | above |\n\n| test | what |"), "what is above stays"
     assert second.splitlines()[-2:] == ["| R2 | cuts | 2 of 2 | day 3 |", "| R9 | storm | 3 | day 2 |"]
 
 

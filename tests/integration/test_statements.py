@@ -1,4 +1,4 @@
-"""What running a tree costs in SQL statements: O(n), for chains too (issue 2, "Storage")."""
+"""What running a tree costs in SQL statements: O(n), for chains too (semantics §3)."""
 
 import sqlite3
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What must hold of a simulated world when everything has come to its end (reliability.md G2, G3, G5, G6).
+"""What must hold of a simulated world when everything has come to its end (reliability G2, G3, G5, G6).
 
 The log is read as an outsider reads it: nothing here asks the core what it thinks of itself.
 """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from a2a_server.push.bodies import Payloads
-from a2a_server.push.configs import AT_REST, STANDING, Standing
+from a2a_server.push.configs import AT_REST, STANDING, DeliveryState
 from core.model import events as e
 from core.model.events import Recorded
 from core.model.node_status import node_status
@@ -183,7 +183,7 @@ class _Case:
         document = stored.get(self._hook.key)
         if document is None:
             raise Violation("a webhook has no standing")
-        cursor = msgspec.json.decode(document.body, type=Standing).cursor
+        cursor = msgspec.json.decode(document.body, type=DeliveryState).cursor
         taken = {self._named[each.message_id] for each in self._attempts if each.outcome == TAKEN}
         for place, due in enumerate(self._due):
             is_told = all((place, n) in taken for n in range(len(due.bodies)))

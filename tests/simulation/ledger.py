@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from a2a_server.push.configs import CONFIG, DEAD, STANDING, DeadLetter, PushConfig, Secrets, Standing
+from a2a_server.push.configs import CONFIG, DEAD, STANDING, DeadLetter, DeliveryState, PushConfig, Secrets
 from core.storage.base import Document
 from tests.core.cores import EPOCH
 
@@ -38,7 +38,7 @@ class Hook:
     token: str
     asked: float  # when
     config: PushConfig | None = None  # as it was stored
-    standing: Standing = field(default_factory=Standing)  # with which it began
+    standing: DeliveryState = field(default_factory=DeliveryState)  # with which it began
     gone: float | None = None  # when it was deleted, or another one took its place
     tree_gone: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Ledger:
         kinds = {document.kind for document in documents}
         for document in documents:
             if document.kind == STANDING and CONFIG in kinds:
-                self.current[document.id].standing = msgspec.json.decode(document.body, type=Standing)
+                self.current[document.id].standing = msgspec.json.decode(document.body, type=DeliveryState)
 
     def removed(self, names: Iterable[tuple[str, str]]) -> None:
         for kind, key in names:

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from a2a_server.push import outbox as outbox_module
-from a2a_server.push.configs import CONFIG, STANDING, ConfigStore, Standing
+from a2a_server.push.configs import CONFIG, STANDING, ConfigStore, DeliveryState
 from a2a_server.push.outbox import Outbox
 from a2a_server.push.sender import Sender
 from tests.simulation.bugs import Plant, in_place_of, nothing
@@ -16,7 +16,7 @@ def _early_cursor(old: Any) -> Any:
         before = reader.standing
         told = await self._teller.tell(reader.config, head, recorded, before.shown)
         if told.bodies:
-            await self._keep(reader, Standing(cursor=recorded.seq, shown=told.shown))
+            await self._keep(reader, DeliveryState(cursor=recorded.seq, shown=told.shown))
             reader.standing = before
         return await old(self, reader, head, recorded)
 
@@ -74,7 +74,7 @@ def _deaf_while_busy(old: Any) -> Any:
 
 
 def _without_a_trace(old: Any) -> Any:
-    async def keep(self: Outbox, reader: Any, standing: Standing) -> None:
+    async def keep(self: Outbox, reader: Any, standing: DeliveryState) -> None:
         reader.standing = standing
 
     return keep

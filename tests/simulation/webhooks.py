@@ -10,7 +10,7 @@ from typing import Any
 
 from a2a_server.protocol.types import AuthenticationInfo, TaskPushNotificationConfig
 from a2a_server.push.bodies import TASKS, Payloads
-from a2a_server.push.configs import ConfigStore, SecretBox, Standing
+from a2a_server.push.configs import ConfigStore, DeliveryState, SecretBox
 from a2a_server.push.outbox import Outbox, RetryPolicy
 from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
@@ -161,7 +161,7 @@ def caller(world: World) -> Caller:
 
 def enroll_with_tree(world: World, webhooks: Webhooks, tree_id: str) -> Enrolled:
     """A webhook that comes with its tree."""
-    standing = Standing(shown=TaskStatus.PENDING.value)
+    standing = DeliveryState(shown=TaskStatus.PENDING.value)
     wanted = given(world, world.ledger.new_hook())
     webhooks.check(wanted)
     return webhooks.prepare(caller(world), wanted, task_id=tree_id, tree_id=tree_id, standing=standing)

@@ -11,7 +11,7 @@ from glob import escape
 from pathlib import Path
 
 from core.model.errors import StorageError
-from core.storage.sqlite.commit_marker import noted_commit, witness_path
+from core.storage.sqlite.commit_marker import marker_path, noted_commit
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.lock import DatabaseLock
 from core.storage.sqlite.migrate import REVISIONS
@@ -85,7 +85,7 @@ def _retire(file: Path) -> None:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for suffix in LOGS:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
-    witness_path(file).unlink(missing_ok=True)
+    marker_path(file).unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -37,7 +37,7 @@ class Note(Struct, frozen=True):
         return connection.execute(reached, (self.tree_id, self.version)).fetchone() is None
 
 
-def witness_path(database: Path) -> Path:
+def marker_path(database: Path) -> Path:
     """The file beside the database."""
     file = database.resolve()
     return file.with_name(file.name + ".commits")
@@ -47,7 +47,7 @@ class CommitMarker:
     """The note, open for writing. A note that cannot be written is an old one, which raises no false alarm."""
 
     def __init__(self, database: Path) -> None:
-        self._path = witness_path(database)
+        self._path = marker_path(database)
         self._file: int | None = None
 
     def note(self, number: int, tree_id: str = "", version: int = 0) -> None:
@@ -70,7 +70,7 @@ def noted_commit(database: Path) -> Note | None:
     Beside a running server it is read before the database is, which may be newer then, and never older.
     """
     try:
-        written = witness_path(database).read_bytes()
+        written = marker_path(database).read_bytes()
         _, number, version, length = _HEAD.unpack_from(written)
         tree_id = written[_HEAD.size : _HEAD.size + length].decode()
     except (OSError, struct.error, UnicodeDecodeError):

@@ -85,7 +85,7 @@ def test_the_rfc_7515_es256_example_verifies() -> None:
     assert key.has_signed(message, urlsafe_b64decode(signature + "=="))
 
 
-# Hostile vectors (reliability.md T26)
+# Hostile vectors (reliability T26)
 
 Craft = Callable[[Key], dict[str, Any]]
 

@@ -31,7 +31,7 @@ def test_dependent_starts_only_after_its_last_dependency() -> None:
 
 
 def test_parent_never_delays_a_child() -> None:
-    """parent_id is organisation only (guide, "Critical Distinction")."""
+    """parent_id is organisation only (semantics §3)."""
     tree = running(task("root", parent=None), task("child"))
     assert ready(tree) == ["root", "child"]
 

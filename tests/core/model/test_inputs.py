@@ -1,4 +1,4 @@
-"""Tests of core.model.inputs (semantics §4; guide, "Dependency Resolution")."""
+"""Tests of core.model.inputs (semantics §4)."""
 
 from typing import Any
 

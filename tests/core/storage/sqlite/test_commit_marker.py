@@ -9,32 +9,32 @@ from zlib import crc32
 
 import pytest
 
-from core.storage.sqlite.commit_marker import NUMBERS, CommitMarker, Note, noted_commit, witness_path
+from core.storage.sqlite.commit_marker import NUMBERS, CommitMarker, Note, marker_path, noted_commit
 
 
 def test_the_last_number_noted_is_read(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     assert noted_commit(path) is None
-    witness = CommitMarker(path)
-    assert not witness_path(path).exists(), "nothing was noted yet"
+    marker = CommitMarker(path)
+    assert not marker_path(path).exists(), "nothing was noted yet"
     for note in (Note(1), Note(2, "a long name \xe4", 7), Note(NUMBERS - 1), Note(2, "t", 2**40), Note(7)):
-        witness.note(note.number, note.tree_id, note.version)
+        marker.note(note.number, note.tree_id, note.version)
         assert noted_commit(path) == note
-    witness.close()
-    witness.close()
+    marker.close()
+    marker.close()
     assert noted_commit(path) == Note(7)
-    assert stat.S_IMODE(witness_path(path).stat().st_mode) == 0o600
-    witness.note(8)
-    witness.close()
+    assert stat.S_IMODE(marker_path(path).stat().st_mode) == 0o600
+    marker.note(8)
+    marker.close()
     assert noted_commit(path) == Note(8)
 
 
 def test_a_note_has_the_bytes_by_which_the_next_program_reads_it(tmp_path: Path) -> None:
     """A checksum of the rest, the number, the version, the length of the id, and the id."""
     path = tmp_path / "tasks.db"
-    witness = CommitMarker(path)
-    witness.note(5, "t", 3)
-    witness.close()
+    marker = CommitMarker(path)
+    marker.note(5, "t", 3)
+    marker.close()
     rest = b"\0\0\0\5" + b"\0\0\0\0\0\0\0\3" + b"\0\1" + b"t"
     assert (tmp_path / "tasks.db.commits").read_bytes() == crc32(rest).to_bytes(4, "big") + rest
 
@@ -42,16 +42,16 @@ def test_a_note_has_the_bytes_by_which_the_next_program_reads_it(tmp_path: Path)
 def test_the_note_lies_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "link.db").symlink_to(tmp_path / "data" / "tasks.db")
-    assert witness_path(tmp_path / "link.db") == tmp_path.resolve() / "data" / "tasks.db.commits"
+    assert marker_path(tmp_path / "link.db") == tmp_path.resolve() / "data" / "tasks.db.commits"
 
 
 @pytest.mark.parametrize("harm", [lambda note: note[:-1], lambda note: note[:5], lambda note: b"\1" + note[1:]])
 def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, harm: object) -> None:
     path = tmp_path / "tasks.db"
-    witness = CommitMarker(path)
-    witness.note(5, "t", 1)
-    witness.close()
-    note = witness_path(path)
+    marker = CommitMarker(path)
+    marker.note(5, "t", 1)
+    marker.close()
+    note = marker_path(path)
     note.write_bytes(harm(note.read_bytes()))  # type: ignore[operator]
     assert noted_commit(path) is None
 

@@ -12,7 +12,7 @@ from core.model.errors import StorageError
 from core.model.task import Task, TaskStatus
 from core.storage.base import Document, TreeQuery
 from core.storage.sqlite import integrity
-from core.storage.sqlite.commit_marker import CommitMarker, noted_commit, witness_path
+from core.storage.sqlite.commit_marker import CommitMarker, marker_path, noted_commit
 from core.storage.sqlite.integrity import MAX_PROBLEMS, Verdict, examine, require_commits, require_whole
 from core.storage.sqlite.migrate import REVISIONS
 from core.storage.sqlite.sql import SqlStorage
@@ -149,7 +149,7 @@ def test_damaged_pages_are_told_and_rows_are_not_asked_for(path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_told(path: Path) -> None:
     path.write_bytes(b"nothing of use" * 1000)
-    witness_path(path).unlink()
+    marker_path(path).unlink()
     assert examine(path) == Verdict(problems=("the file cannot be read: file is not a database",), is_complete=True)
 
 
@@ -173,9 +173,9 @@ def test_commits_that_are_gone_are_told(path: Path, lost: tuple[int, str, int]) 
     noted = noted_commit(path)
     assert noted is not None and examine(path).problems == ()
     later, *tree = lost
-    witness = CommitMarker(path)
-    witness.note(noted.number + later, *tree)
-    witness.close()
+    marker = CommitMarker(path)
+    marker.note(noted.number + later, *tree)
+    marker.close()
     (problem,) = examine(path).problems
     assert problem.startswith("its last commits are missing")
     assert "remove tasks.db.commits" in problem
@@ -245,9 +245,9 @@ async def test_a_large_file_that_lost_its_last_commits_is_refused_at_once(
     monkeypatch.setattr("core.storage.sqlite.sql.SMALL_FILE", 0)
     noted = noted_commit(path)
     assert noted is not None
-    witness = CommitMarker(path)
-    witness.note(noted.number, "t", 99)
-    witness.close()
+    marker = CommitMarker(path)
+    marker.note(noted.number, "t", 99)
+    marker.close()
     with pytest.raises(StorageError, match="its last commits are missing"):
         await SqlStorage(str(path)).open()
 
