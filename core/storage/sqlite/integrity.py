@@ -21,7 +21,7 @@ from core.model.owners import tenant_of
 from core.storage import codec
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.retire import read_compaction
-from core.storage.sqlite.commit_marker import Note, noted_commit
+from core.storage.sqlite.commit_marker import Note, marker_path, noted_commit
 from core.storage.sqlite.reader import readable_text
 from core.storage.sqlite.uri import read_only
 from core.storage.tables import compactions, documents, events, tasks, trees
