@@ -178,7 +178,7 @@ BROKEN = [
     ("imports.py", "\n\nimport no_such_module_of_ours\n", "'no_such_module_of_ours' (imports.py:3)"),
     ("syntax.py", "x = 1\n1 +\n", "line 2"),
     ("empty.py", "", "it has no executor; put @executor above a function"),
-    ("plain.py", "def f(inputs, context): ...\n", "it registers nothing"),
+    ("plain.py", "def f(inputs, context): ...\n", "it has no executor"),
     (
         "wrong.py",
         "from core import executor\n@executor\ndef f(a: object(), b: 'Nope'): ...\n",

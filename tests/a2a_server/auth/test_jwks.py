@@ -360,7 +360,7 @@ async def test_the_log_says_why_there_are_no_keys(
 ) -> None:
     with pytest.raises(Overloaded):
         await make_public_keys(SETTINGS, Web(pages)).find("rsa", "RS256")
-    (message,) = [text for text in caplog.messages if "cannot be read" in text]
+    (message,) = [text for text in caplog.messages if "cannot read" in text]
     assert message.startswith(f"cannot read the public keys of the token issuer: {reason}")
 
 

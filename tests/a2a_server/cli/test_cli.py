@@ -458,7 +458,7 @@ def test_serve_as_json_prints_one_object_when_it_is_ready(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("command", [["send"], ["watch"], ["tasks", "events"]])
 def test_help_of_streaming_commands_says_that_json_comes_line_by_line(cli: Cli, command: list[str]) -> None:
-    assert "one object a line" in " ".join(cli(*command, "--help").out.split())
+    assert "one object per line" in " ".join(cli(*command, "--help").out.split())
 
 
 # With a server

@@ -130,11 +130,11 @@ def test_a_card_is_fetched_from_a_server_or_an_address(cli: Cli, web: Web, at: s
         (b"{", "not JSON"),
         (b"[]", "not a JSON object"),
         (b'{"name": 1, "name": 2}', "twice"),
-        (b" " * (MAX_BYTES + 1), "agent-card.json has more than"),
-        (("gzip", gzip.compress(b" " * (MAX_BYTES + 1))), "agent-card.json has more than"),
+        (b" " * (MAX_BYTES + 1), "agent-card.json is larger than"),
+        (("gzip", gzip.compress(b" " * (MAX_BYTES + 1))), "agent-card.json is larger than"),
         (("gzip", gzip.compress(b"{}") + b"{}"), "has bytes after its compressed data"),
         (("gzip, gzip", b"{}"), "more than one content coding"),
-        (("br", b"{}"), "content coding is not taken"),
+        (("br", b"{}"), "content coding is not supported"),
     ],
 )
 def test_what_is_no_card_is_one_line(cli: Cli, web: Web, document: Any, told: str) -> None:  # noqa: F811
@@ -281,7 +281,7 @@ def test_a_server_without_a_key_set_is_one_line(cli: Cli, web: Web, tmp_path: Pa
     (key,) = keys(tmp_path, "ES256")
     web.documents[WELL_KNOWN] = signed_card(key)
     done = cli("card", "verify", web.url)
-    assert (done.code, len(done.err.splitlines()), "jwks.json is not there" in done.err) == (1, 1, True)
+    assert (done.code, len(done.err.splitlines()), "jwks.json was not found" in done.err) == (1, 1, True)
 
 
 def test_what_is_no_key_set_is_one_line(cli: Cli, tmp_path: Path) -> None:  # noqa: F811

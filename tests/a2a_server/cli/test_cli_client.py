@@ -139,7 +139,7 @@ def test_tls_on_a_port_without_it_and_the_reverse_are_told(cli: Cli, command: li
     with listening(http("400 Bad Request")) as port:
         one_line(cli, command, f"https://127.0.0.1:{port}/", f"http://127.0.0.1:{port}/", "does not speak TLS")
     with listening(b"", tls_of(authority)) as port:
-        one_line(cli, command, f"http://127.0.0.1:{port}/", f"https://127.0.0.1:{port}/", "wants TLS")
+        one_line(cli, command, f"http://127.0.0.1:{port}/", f"https://127.0.0.1:{port}/", "requires TLS")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -161,7 +161,7 @@ def test_an_address_that_is_none_is_wrong_usage(cli: Cli, url: str) -> None:
     done = cli("tasks", "list", "--url", url)
 
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "is not an address" in done.err
+    assert "is not a URL" in done.err
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +341,7 @@ def test_a_restart_of_the_server_is_lived_through(tmp_path: Path, command: str, 
 
         assert process.returncode == 0, err
         assert "final: completed" in out
-        assert "connecting again" in err and err.count("\n") == 1
+        assert "reconnecting" in err and err.count("\n") == 1
         assert server.terminate() == 0
     finally:
         server.close()

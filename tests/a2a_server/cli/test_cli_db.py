@@ -58,4 +58,4 @@ def test_what_is_not_there_is_one_line(cli: Cli) -> None:
         assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
     with closing(sqlite3.connect("theirs.db")) as theirs:
         theirs.execute("CREATE TABLE t (x)")
-    assert "no database of this program" in cli("db", "check", "--database", "sqlite:///theirs.db").out
+    assert "not a database of a2a-server" in cli("db", "check", "--database", "sqlite:///theirs.db").out

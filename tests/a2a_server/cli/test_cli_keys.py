@@ -97,7 +97,7 @@ def test_on_a_server_with_authentication(cli: Cli, tmp_path: Path, monkeypatch: 
         assert (gone.code, "Authentication is required" in gone.err) == (1, True)
         assert server.terminate() == 0
         log = "".join(server.log)
-        assert "was refused" in log
+        assert "rejected" in log
         assert not any(secret[-64:] in log for secret in (operator, made["key"]))
     finally:
         server.close()

@@ -160,7 +160,8 @@ async def test_no_method_that_changes_something_ignores_a_key() -> None:
     """Each method takes it, refuses it, or reads only: a new one has to say which."""
     async with calling(auth=("keys",)) as keyed:
         methods = keyed.application.door.methods
-        assert methods.keys() == TAKES | READS | REFUSES
+        over_http_alone = {"tasks/list"}  # of v0.3
+        assert methods.keys() | over_http_alone == TAKES | READS | REFUSES
         assert not TAKES & READS and not (TAKES | READS) & REFUSES
         for name in REFUSES:
             error = await refused(keyed, name, {}, idempotency_key="k", principal=somebody("operator"))

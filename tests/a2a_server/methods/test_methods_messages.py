@@ -248,7 +248,7 @@ async def test_inputs_beyond_the_caller_s_share_are_refused_until_others_have_en
     async with calling(max_in_flight_per_caller=30_000) as call:
         task_id = await call.begin("hold", text="x" * 10_000)
         error = await refused(call, method, STARTS[method])
-        assert (error.code, "beyond your 30000" in str(error)) == (-32050, True)
+        assert (error.code, "would exceed your 30000" in str(error)) == (-32050, True)
         await call("CancelTask", {"id": task_id})
         call.lab.released["hold"].set()
         if method == "SendStreamingMessage":
