@@ -528,11 +528,7 @@ def test_port_that_is_taken_is_one_line(tmp_path: Path, capfd: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        (
-            "no_such_module_of_ours",
-            None,
-            "it is neither a file that ends in .py nor a module; name a file such as agent.py",
-        ),
+        ("no_such_module_of_ours", None, "the module does not exist; give a file that ends in .py, or a module"),
         ("no_such_package.module", None, "the module does not exist; give a file that ends in .py, or a module"),
         ("folder/no_such_file", None, "it is neither a file that ends in .py nor a module"),
         ("no_such_file.txt", None, "the module does not exist; give a file that ends in .py"),
