@@ -95,7 +95,7 @@ def test_files_and_modules_find_what_lies_beside_them(
         ("dir/x", "./dir", "executors ./dir: it is a folder; name a file"),
         ("dir/x", "dir/x", "executors dir/x: it is neither a file that ends in .py nor a module"),
         ("dir/x", "dir/y.py", "executors dir/y.py: the file does not exist"),
-        ("dir/x", "dir/x/y.py", "executors dir/x/y.py: there is no such file"),
+        ("dir/x", "dir/x/y.py", "executors dir/x/y.py: the file does not exist"),
         ("dir/x", "/dev/null", "executors /dev/null: it is neither a file that ends in .py nor a module"),
         ("dir/x", "fifo.py", "executors fifo.py: it is not a regular file"),
     ],

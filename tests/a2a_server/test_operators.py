@@ -89,7 +89,7 @@ class Scene:
         try:
             return await self.call(method, params, principal=CALLERS[who])
         except RpcError as error:
-            return MISSING if error.code == -32001 or "there is no key" in error.message else error.code
+            return MISSING if error.code == -32001 or "unknown key" in error.message else error.code
 
 
 @pytest_asyncio.fixture

@@ -33,5 +33,5 @@ def test_help_names_every_setting(cli: Cli) -> None:
 
 
 def test_a_comment_above_a_paragraph_is_that_of_its_settings() -> None:
-    assert comments_of(Config)["max_burst"].startswith("requests at once")
-    assert comments_of(Config)["max_rate"].startswith("Of one caller")
+    assert comments_of(Config)["max_burst"].startswith("requests of one caller at once")
+    assert comments_of(Config)["max_rate"].startswith("Requests per second of one caller")

@@ -148,7 +148,7 @@ async def test_reader_over_tls_that_takes_nothing_is_cut(files: Files, caplog: p
             writer.write(f"GET /tasks/{made['id']}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             await reader.readuntil(b"\r\n\r\n")
             await client.post("/", json=rpc("tasks.execute", {"task_id": made["id"]}))
-            await until(lambda: "is cut" in caplog.text)
+            await until(lambda: "slow reader" in caplog.text)
             with pytest.raises(ConnectionError):
                 while await reader.read(65536):
                     pass

@@ -83,7 +83,7 @@ class Timed(TimedConnection):
     deadlines = Deadlines(head=10, body=30, body_rate=1024, taking=20)
 
 
-class PausedConnections:
+class Bench:
     """One connection, its client and its clock."""
 
     def __init__(self) -> None:
@@ -111,14 +111,14 @@ class PausedConnections:
 
 @pytest.mark.asyncio
 async def test_connection_that_says_nothing_is_closed_without_a_word() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     assert bench.ends_after(10) == "closed"
     assert bench.transport.written == b""
 
 
 @pytest.mark.asyncio
 async def test_head_that_grows_slowly_gets_no_more_time() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.clock.now += 5
     bench.send(HEAD)
     bench.clock.now += 1
@@ -128,7 +128,7 @@ async def test_head_that_grows_slowly_gets_no_more_time() -> None:
 
 @pytest.mark.asyncio
 async def test_head_of_a_later_request_has_a_time_of_its_own() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(GET)
     await bench.answer()
     bench.clock.now += 100
@@ -140,7 +140,7 @@ async def test_head_of_a_later_request_has_a_time_of_its_own() -> None:
 @pytest.mark.asyncio
 async def test_empty_lines_do_not_keep_a_connection() -> None:
     """The parser tells nobody of them, and uvicorn takes them for life."""
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(GET)
     await bench.answer()
     bench.send(b"\r\n")
@@ -151,7 +151,7 @@ async def test_empty_lines_do_not_keep_a_connection() -> None:
 
 @pytest.mark.asyncio
 async def test_answer_may_take_its_time_whatever_the_client_sends_meanwhile() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(GET + b"GET ")
     bench.clock.now += 100
     bench.connection.enforce()
@@ -160,7 +160,7 @@ async def test_answer_may_take_its_time_whatever_the_client_sends_meanwhile() ->
 
 @pytest.mark.asyncio
 async def test_body_is_late_after_its_time_however_fast_it_is() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(HEAD + LENGTH % 1_000_000 + b"a" * 60_000)
     assert bench.ends_after(30) == "closed"
     assert bench.transport.written.startswith(b"HTTP/1.1 408 ")
@@ -168,7 +168,7 @@ async def test_body_is_late_after_its_time_however_fast_it_is() -> None:
 
 @pytest.mark.asyncio
 async def test_answer_to_a_late_request_is_as_long_as_it_says() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(HEAD + LENGTH % 1_000_000)
     bench.clock.now += 30
     bench.connection.enforce()
@@ -179,7 +179,7 @@ async def test_answer_to_a_late_request_is_as_long_as_it_says() -> None:
 @pytest.mark.parametrize(("size", "end"), [(1024 * 6 - 1, "closed"), (1024 * 6, "")])
 @pytest.mark.asyncio
 async def test_body_has_a_least_rate(size: int, end: str) -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(HEAD + LENGTH % 1_000_000 + b"a" * size)
     bench.clock.now += 6
     bench.connection.enforce()
@@ -188,7 +188,7 @@ async def test_body_has_a_least_rate(size: int, end: str) -> None:
 
 @pytest.mark.asyncio
 async def test_body_may_begin_slowly() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(HEAD + LENGTH % 100)
     assert bench.ends_after(RATE_AFTER) == "closed"
 
@@ -196,7 +196,7 @@ async def test_body_may_begin_slowly() -> None:
 @pytest.mark.asyncio
 async def test_time_in_which_the_body_waits_for_us_does_not_count() -> None:
     """We have stopped reading, or have not told the client yet to go on."""
-    paused, expecting = PausedConnections(), PausedConnections()
+    paused, expecting = Bench(), Bench()
     paused.send(HEAD + LENGTH % 1_000_000 + b"a" * 70_000)
     expecting.send(HEAD + b"Expect: 100-continue\r\n" + LENGTH % 100)
     assert paused.connection.flow.read_paused
@@ -213,7 +213,7 @@ async def test_time_in_which_the_body_waits_for_us_does_not_count() -> None:
 @pytest.mark.asyncio
 async def test_body_that_nobody_reads_any_more_must_end_too() -> None:
     """It was answered before it had come; each byte of it would keep uvicorn's connection."""
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(HEAD + LENGTH % 1_000_000)
     await bench.answer(404)
     written = bench.transport.written
@@ -223,7 +223,7 @@ async def test_body_that_nobody_reads_any_more_must_end_too() -> None:
 
 @pytest.mark.asyncio
 async def test_refusal_reads_on_and_closes_by_itself() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(HEAD + LENGTH % 1_000_000)
     await bench.connection.cycle.send({"type": "http.response.start", "status": 413, "headers": []})
     bench.clock.now += 30
@@ -233,7 +233,7 @@ async def test_refusal_reads_on_and_closes_by_itself() -> None:
 
 @pytest.mark.asyncio
 async def test_reader_that_takes_nothing_is_reset_and_one_that_takes_little_is_not() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(GET)
     bench.transport.unsent = 50_000
     for _ in range(40):
@@ -247,7 +247,7 @@ async def test_reader_that_takes_nothing_is_reset_and_one_that_takes_little_is_n
 @pytest.mark.asyncio
 async def test_what_is_closing_must_be_taken_too() -> None:
     """uvicorn would wait for ever for a client to take the last bytes."""
-    bench = PausedConnections()
+    bench = Bench()
     bench.transport.unsent = 10
     bench.transport.end = "closed"
     for now in (0, 19, 1):

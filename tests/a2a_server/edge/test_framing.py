@@ -8,7 +8,7 @@ import pytest
 
 from a2a_server.edge.framing import SENT_AHEAD
 from tests.a2a_server.conftest import RunningServer, message, running
-from tests.a2a_server.edge.test_deadlines import GET, HEAD, LENGTH, PausedConnections
+from tests.a2a_server.edge.test_deadlines import GET, HEAD, LENGTH, Bench
 from tests.a2a_server.edge.test_load_shedder import occupy
 from tests.a2a_server.test_app import HEALTH, raw
 from tests.a2a_server.views.test_streams import rpc
@@ -116,7 +116,7 @@ async def test_a_call_with_an_upgrade_is_refused_like_others_when_there_is_too_m
 
 @pytest.mark.asyncio
 async def test_what_came_before_is_answered_and_then_the_connection_ends() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(GET + b"\x00\r\n\r\n")
     assert (bench.transport.end, bench.transport.written) == ("", b""), "the answer to the first is still owed"
     bench.send(GET)
@@ -135,7 +135,7 @@ async def test_a_length_that_is_too_short_gives_one_request_and_the_end(server: 
 @pytest.mark.asyncio
 async def test_an_answer_that_has_begun_is_not_cut_in_two() -> None:
     """A stream, say: another answer's head in the middle of it would be read as part of it."""
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(GET)
     cycle = bench.connection.cycle
     await cycle.send({"type": "http.response.start", "status": 200, "headers": []})
@@ -149,7 +149,7 @@ async def test_an_answer_that_has_begun_is_not_cut_in_two() -> None:
 @pytest.mark.parametrize("before", [1, 2, 3])
 @pytest.mark.asyncio
 async def test_a_body_that_breaks_is_dropped_and_the_calls_before_it_are_answered(before: int) -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(GET * before + HEAD + b"Transfer-Encoding: chunked\r\n\r\nx")
     cycles = [bench.connection._running, *(each for each, _ in reversed(bench.connection.pipeline))][:before]
     for cycle in cycles:
@@ -162,14 +162,14 @@ async def test_a_body_that_breaks_is_dropped_and_the_calls_before_it_are_answere
 
 @pytest.mark.asyncio
 async def test_a_body_that_breaks_alone_is_told() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\nx")
     assert bench.transport.written.startswith(b"HTTP/1.1 400 ") and bench.transport.end == "closed"
 
 
 @pytest.mark.asyncio
 async def test_a_body_that_breaks_behind_its_answers_beginning_ends_the_connection() -> None:
-    bench = PausedConnections()
+    bench = Bench()
     bench.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
     await bench.connection.cycle.send({"type": "http.response.start", "status": 200, "headers": []})
     bench.send(b"x")

@@ -825,5 +825,5 @@ async def test_a_bug_with_one_webhook_is_told_in_the_log_and_others_go_on(caplog
 
         await until(lambda: len(receiver.taken) == 2 and not post.outbox._readers)
 
-        assert "a bug of ours" in caplog.text and f"{tree_id}/bad is left alone" in caplog.text
+        assert "a bug of ours" in caplog.text and f"{tree_id}/bad stop" in caplog.text
         await post.outbox.close()

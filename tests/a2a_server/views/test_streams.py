@@ -227,7 +227,7 @@ async def test_reader_that_takes_nothing_is_cut_and_delays_nobody(
             server.lab.released["hold"].set()
             whole = await client.get(f"/tasks/{made['id']}/events")
             assert frames_of(whole.text)[-1].data == {"type": "stream_end"}
-            await until(lambda: "is cut" in caplog.text)
+            await until(lambda: "slow reader" in caplog.text)
             with pytest.raises(ConnectionResetError):
                 while await loop.sock_recv(stalled, 65536):
                     pass
