@@ -86,7 +86,7 @@ async def test_judgement_that_takes_too_much_memory_is_given_up() -> None:
 
 @pytest.mark.asyncio
 async def test_value_that_cannot_be_sent_is_told(judges: Judges) -> None:
-    with pytest.raises(Undecided, match="no JSON value"):
+    with pytest.raises(Undecided, match="not a JSON value"):
         await judges.violation("a", INTEGERS, object(), "inputs")
     assert await judges.violation("a", INTEGERS, [1], "inputs") is None
 
