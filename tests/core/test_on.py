@@ -216,10 +216,10 @@ def test_a_dependency_says_on_or_required(given: Any, on: On) -> None:
 @pytest.mark.parametrize(
     ("given", "field", "text"),
     [
-        ({"on": "failure", "required": True}, "", "`required` means on: success, but `on` is failure; give one"),
-        ({"on": "failure", "required": False}, "", "`required` means on: any, but `on` is failure; give one"),
-        ({"on": "any", "required": True}, "", "`required` means on: success, but `on` is any; give one"),
-        ({"on": "success", "required": False}, "", "`required` means on: any, but `on` is success; give one"),
+        ({"on": "failure", "required": True}, "", "`required` means on: success, but `on` is failure; give only one"),
+        ({"on": "failure", "required": False}, "", "`required` means on: any, but `on` is failure; give only one"),
+        ({"on": "any", "required": True}, "", "`required` means on: success, but `on` is any; give only one"),
+        ({"on": "success", "required": False}, "", "`required` means on: any, but `on` is success; give only one"),
         ({"on": "never"}, ".on", "must be one of success, failure, any"),
         ({"on": "FAILURE"}, ".on", "must be one of success, failure, any"),
         ({"on": ""}, ".on", "must be one of success, failure, any"),

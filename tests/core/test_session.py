@@ -188,7 +188,7 @@ async def test_what_has_started_or_ended_is_not_changed() -> None:
             await session.update(tasks["b"].id, {"priority": 1})
         bench.gate("a").set()
         await session.wait(head.id, has_ended)
-        with pytest.raises(TreeIsRunning, match="not completed"):
+        with pytest.raises(TreeIsRunning, match="is completed; it can be changed only while pending"):
             await session.update(tasks["a"].id, {"priority": 1})
         with pytest.raises(TaskNotFound):
             await session.update("nowhere", {"priority": 1})

@@ -86,7 +86,7 @@ async def test_judgement_that_takes_too_much_memory_is_given_up() -> None:
 
 @pytest.mark.asyncio
 async def test_value_that_cannot_be_sent_is_told(judges: Judges) -> None:
-    with pytest.raises(Undecided, match="no JSON value"):
+    with pytest.raises(Undecided, match="not a JSON value"):
         await judges.violation("a", INTEGERS, object(), "inputs")
     assert await judges.violation("a", INTEGERS, [1], "inputs") is None
 
@@ -108,7 +108,7 @@ async def test_one_owner_may_have_so_many_waiting(judges: Judges, monkeypatch: p
     monkeypatch.setattr(module, "MOST_WAITING", 2)
     asked = [asyncio.ensure_future(judges.violation("a", INTEGERS, [n], "inputs")) for n in range(3)]
     await asyncio.sleep(0)
-    with pytest.raises(NoRoom, match="yours wait"):
+    with pytest.raises(NoRoom, match="of your values wait"):
         await judges.violation("a", INTEGERS, [1], "inputs")
     assert await judges.violation("b", INTEGERS, [1], "inputs") is None
     assert await asyncio.gather(*asked) == [None] * 3

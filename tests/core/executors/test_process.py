@@ -361,4 +361,4 @@ async def test_a_child_may_read_a_file() -> None:
     said = {"call": "read_file", "positional": [{"value": {"raw": "aGk="}}], "named": {}}
     assert await answer(said, make_context()) == {"value": "aGk="}
     said["positional"] = [{"value": {"text": "x"}}]
-    assert "is no file" in (await answer(said, make_context()))["error"]
+    assert "is not a file" in (await answer(said, make_context()))["error"]

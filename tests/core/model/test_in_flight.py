@@ -159,7 +159,7 @@ async def test_open_inputs_are_bounded_and_make_room_when_they_end() -> None:
     bench = Bench()
     async with core(bench, per_owner=60_000) as session:
         trees = [await begin(session, item("a", "slow", inputs={"big": BIG})) for _ in range(4)]
-        with pytest.raises(NoRoom, match="beyond your 60000"):
+        with pytest.raises(NoRoom, match="more would exceed your 60000"):
             await begin(session, item("a", "slow", inputs={"big": BIG}))
         assert len(await session.storage.live_trees()) == 4
         await session.cancel(trees[0].id)
@@ -210,7 +210,7 @@ async def test_results_of_an_open_tree_are_bounded_and_what_does_not_fit_fails()
         failed = [task for task in tasks.values() if task.status is TaskStatus.FAILED and task.key != "root"]
         assert len(failed) in (5, 6, 7)
         assert {task.cause for task in failed} == {Cause.NO_ROOM}
-        assert "beyond your 50000" in str(failed[0].error)
+        assert "more would exceed your 50000" in str(failed[0].error)
         assert tasks["small"].status is TaskStatus.COMPLETED
 
 

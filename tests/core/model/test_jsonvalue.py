@@ -49,7 +49,7 @@ def test_tuples_become_lists() -> None:
 @pytest.mark.parametrize("key", [1, 1.5, True, None])
 def test_keys_that_are_no_text_are_refused(key: object) -> None:
     """JSON would make text of them, and two keys could become one."""
-    with pytest.raises(NotJson, match="which is no text"):
+    with pytest.raises(NotJson, match="which is not a string"):
         to_json_value([{"a": ({key: 1},)}])
 
 

@@ -93,7 +93,7 @@ def test_the_log_tells_once_that_the_clock_was_set(caplog: pytest.LogCaptureFixt
         watch.look()
     assert [record.getMessage().split(" s ")[0] for record in caplog.records] == [
         "the system clock moved by -3599",
-        "the machine's clock differs by 0",
+        "the system clock moved by 0",
     ]
 
 

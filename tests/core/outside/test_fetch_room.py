@@ -76,7 +76,7 @@ async def test_nobody_waits_for_what_open_trees_hold() -> None:
     """They may need that very answer to end."""
     made = rooms(per_owner=MANY)
     made.budget.take("a", MANY)
-    with pytest.raises(NoRoom, match="beyond your"):
+    with pytest.raises(NoRoom, match="more would exceed your"):
         await made.room("a").reserve(LARGE)
 
 

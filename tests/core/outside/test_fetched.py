@@ -158,7 +158,7 @@ async def test_length_that_is_announced_is_believed_where_it_is_too_much() -> No
 async def test_body_comes_in_a_bounded_number_of_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetched, "MAX_PARTS", 100)
     assert len(await read_body(parts_of(*[b"x"] * 100), {}, 1000)) == 100
-    with pytest.raises(ResponseTooLarge, match="more than 100 parts"):
+    with pytest.raises(ResponseTooLarge, match="more than 100 chunks"):
         await read_body(parts_of(*[b"x"] * 101), {}, 1000)
 
 

@@ -334,7 +334,7 @@ async def test_it_works_by_itself_until_it_is_closed(caplog: pytest.LogCaptureFi
         await finish(session)
         storage.error = StorageUnavailable("full")
         await asyncio.sleep(HOUR + LONGEST_PAUSE)
-        assert "retention waits: full" in caplog.text
+        assert "retention paused: full" in caplog.text
         storage.error = StorageError("broken")
         await asyncio.sleep(LONGEST_PAUSE)
         assert "retention failed" in caplog.text

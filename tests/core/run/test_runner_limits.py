@@ -337,7 +337,7 @@ async def test_threads_that_hang_are_counted_until_they_end(caplog: pytest.LogCa
         await made.time_out(1)
         problem = made.session.runner.problem()
         assert problem == "no thread is free: 4 of 4 still run although their attempts are over (hang 4)"
-        assert problem in caplog.text and "(executor hang) is over, but its thread goes on" in caplog.text
+        assert problem in caplog.text and "(executor hang) is over, but its thread is still running" in caplog.text
         head = await begin(made.session, item("q", "quick"), item("other", "alone"))
         await settle()
         assert made.session.runner.running == 0

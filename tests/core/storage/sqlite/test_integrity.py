@@ -190,7 +190,7 @@ def test_a_file_with_problems_is_refused_with_the_first_of_them(path: Path) -> N
         "check`, restore a backup with `a2a-server db restore`"
     )
     harm(path, "UPDATE documents SET body = 'x'")
-    with pytest.raises(StorageError, match=r"what the row says \(and 1 more\); run `a2a-server db check`"):
+    with pytest.raises(StorageError, match=r"what the row says \(and 1 more\); look with `a2a-server db check`"):
         require_whole(path)
 
 

@@ -497,7 +497,7 @@ async def test_a_list_of_tasks_that_is_too_large_is_refused(
         await storage.append(created(name))
     monkeypatch.setattr(sql_module, "LIST_BYTES", 1)
 
-    with pytest.raises(AnswerTooLarge, match="more than 1 bytes of JSON; ask for fewer tasks"):
+    with pytest.raises(AnswerTooLarge, match="would exceed 1 bytes of JSON; ask for fewer tasks"):
         await storage.tasks(TaskQuery(owner=None, limit=2))
     assert [task.id for task in await storage.tasks(TaskQuery(owner=None, limit=1))] == ["c"]
 
