@@ -111,3 +111,11 @@ def test_the_rows_of_a_large_write_are_made_in_pieces() -> None:
     pieces = [rows.weigh(item) for _ in range(11)]
     assert [piece.is_whole for piece in pieces] == [False] * 10 + [True]
     assert sum(piece.weight for piece in pieces[:10]) <= pieces[10].weight
+
+
+def test_what_cannot_be_stored_weighs_its_rows_also_where_they_are_many() -> None:
+    first = created("t", TRANSACTION_ROWS)
+    unstorable = replace(first, tasks=(*first.tasks, replace(first.tasks[0], result=object())))
+    assert weight(write(unstorable)) >= TRANSACTION_ROWS
+    unstorable = replace(first, tasks=(replace(first.tasks[0], inputs={"x": object()}), *first.tasks))
+    assert weight(write(unstorable)) == len(unstorable.tasks) + 2
