@@ -340,7 +340,7 @@ async def test_it_works_by_itself_until_it_is_closed(caplog: pytest.LogCaptureFi
         assert "retention failed" in caplog.text
         storage.error = None
         await asyncio.sleep(LONGEST_PAUSE)
-        assert "1 logs compacted, 0 trees removed" in caplog.text
+        assert "1 logs compacted, 0 trees deleted" in caplog.text
         await asyncio.sleep(HOUR)
         assert await stored(session) == 0
         await keeper.close()
