@@ -121,6 +121,7 @@ def _kill(pid: int, wanted: Wanted, *, forks: bool = False) -> bool:
 def main() -> None:  # pragma: no cover - runs in a process of its own
     """Wait for the end of the input, which the server holds open as long as it lives."""
     os.setsid()
+    os.chdir("/")  # the server's folder may be unmounted or removed while this still looks for children
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it goes after its server, never before
     while os.read(0, 1):
