@@ -164,7 +164,7 @@ def enroll_with_tree(world: World, webhooks: Webhooks, tree_id: str) -> Enrolled
     standing = DeliveryState(shown=TaskStatus.PENDING.value)
     wanted = given(world, world.ledger.new_hook())
     webhooks.check(wanted)
-    return webhooks.prepare(caller(world), wanted, task_id=tree_id, tree_id=tree_id, standing=standing)
+    return webhooks.prepare(caller(world), wanted, task_id=tree_id, tree_id=tree_id, delivery=standing)
 
 
 async def register(world: World, webhooks: Webhooks, tree_id: str, task_id: str) -> None:
