@@ -108,7 +108,7 @@ OUTBOX_BUGS: dict[str, Plant] = {
     "webhooks are forgotten at the start": in_place_of(Outbox, "start", nothing),
     "a deleted webhook goes on": in_place_of(Outbox, "stop", lambda old: _stays),
     "a webhook is not woken while it sends": in_place_of(Outbox, "_wake", _deaf_while_busy),
-    "a failed delivery is never tried again": in_place_of(Outbox, "_set_alarm", nothing),
+    "a failed delivery is never tried again": in_place_of(Outbox, "_wait", nothing),
     "webhooks at rest are not woken by another run": lambda patch: patch.setattr(
         outbox_module, "_may_go_on", lambda events: False
     ),
