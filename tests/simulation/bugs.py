@@ -1,5 +1,6 @@
 """Bugs to plant: each must be found by some seed, or the simulation would be a check that cannot fail."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,27 @@ Remake = Callable[[Any], Any]  # the function as it is -> the function with the 
 
 def in_place_of(owner: Any, name: str, remake: Remake) -> Plant:
     """The attribute, made anew of what it was."""
-    return lambda patch: patch.setattr(owner, name, remake(getattr(owner, name)))
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        old = getattr(owner, name)
+        new = remake(old)
+        if callable(old):
+            _check_fit(old, new)
+        patch.setattr(owner, name, new)
+
+    return plant
+
+
+def _check_fit(old: Any, new: Any) -> None:
+    """Raise TypeError for a function that cannot be called as the old one is.
+
+    Where such a call is made in a job of its own, its error is lost, and the simulation finds that instead of the bug.
+    """
+    parameters = inspect.signature(old).parameters.values()
+    needed = [each for each in parameters if each.default is each.empty]
+    positional = [each.name for each in needed if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    named = {each.name: None for each in needed if each.kind is each.KEYWORD_ONLY}
+    inspect.signature(new).bind(*positional, **named)
 
 
 def _deciding(command: type, remake: Remake) -> Plant:
@@ -192,7 +213,7 @@ def _blind(old: Any) -> Any:
 def _inconsiderate(old: Any) -> Any:
     """Retention does not ask whose events are still to be delivered."""
 
-    def init(self: Retention, storage: Any, feed: Any, clock: Any, times: Any, unread: Any) -> None:
+    def init(self: Retention, storage: Any, feed: Any, clock: Any, times: Any, unread: Any = None) -> None:
         old(self, storage, feed, clock, times)
 
     return init

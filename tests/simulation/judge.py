@@ -160,7 +160,7 @@ def _judge_skip(tree: TaskTree, task: Task) -> None:
 
 
 def _judge_effects(world: World, log: list[Recorded]) -> None:
-    """The ledger against the log: who touched the world, how often, and not after he was told to stop."""
+    """The ledger against the log: who touched the world, how often, and not after it was told to stop."""
     starts: dict[tuple[str, int], float] = {}
     runs: dict[tuple[str, int], int] = {}
     run = 0
@@ -214,7 +214,7 @@ def _made(log: list[Recorded]) -> dict[tuple[str, str], list[object]]:
 
 
 def _judge_follower(world: World, tree_id: str, log: list[Recorded], *, is_over: bool) -> None:
-    """He got everything, but for what he was told to be compacted."""
+    """The follower got everything, but for what it was told to be compacted."""
     skipped = world.skipped.get(tree_id, [])
     compacted = world.storage.kept(tree_id).compacted
     _require(all(after < until <= compacted for after, until in skipped), world, tree_id, "a follower was sent away")

@@ -7,25 +7,25 @@ from msgspec.structs import replace
 from a2a_server.push import outbox as outbox_module
 from a2a_server.push.configs import CONFIG, STANDING, ConfigStore, DeliveryState
 from a2a_server.push.outbox import Outbox
+from a2a_server.push.parcels import Parcel
 from a2a_server.push.sender import Sender
 from tests.simulation.bugs import Plant, in_place_of, nothing
 
 
 def _early_cursor(old: Any) -> Any:
-    async def deliver(self: Outbox, reader: Any, head: Any, recorded: Any) -> Any:
-        before = reader.standing
-        told = await self._teller.tell(reader.config, head, recorded, before.shown)
-        if told.bodies:
-            await self._keep(reader, DeliveryState(cursor=recorded.seq, shown=told.shown))
-            reader.standing = before
-        return await old(self, reader, head, recorded)
+    async def deliver(self: Outbox, reader: Any, parcel: Parcel) -> Any:
+        before = reader.delivery
+        if parcel.bodies:
+            await self._keep(reader, DeliveryState(cursor=parcel.seq, shown=parcel.shown))
+            reader.delivery = before
+        return await old(self, reader, parcel)
 
     return deliver
 
 
 def _passed_over(old: Any) -> Any:
-    async def deliver(self: Outbox, reader: Any, head: Any, recorded: Any) -> Any:
-        await old(self, reader, head, recorded)
+    async def deliver(self: Outbox, reader: Any, parcel: Parcel) -> Any:
+        await old(self, reader, parcel)
         return True
 
     return deliver
@@ -35,10 +35,11 @@ def _swapped(old: Any) -> Any:
     """After a failure the event's bodies come in another order, and under the wrong names."""
     again: set[tuple[str, int]] = set()
 
-    async def send_all(self: Outbox, config: Any, seq: int, bodies: Any) -> Any:
-        failed = await old(self, config, seq, bodies[::-1] if (config.key, seq) in again else bodies)
+    async def send_all(self: Outbox, config: Any, parcel: Parcel) -> Any:
+        name = (config.key, parcel.seq)
+        failed = await old(self, config, parcel._replace(bodies=parcel.bodies[::-1]) if name in again else parcel)
         if failed:
-            again.add((config.key, seq))
+            again.add(name)
         return failed
 
     return send_all
@@ -74,8 +75,8 @@ def _deaf_while_busy(old: Any) -> Any:
 
 
 def _without_a_trace(old: Any) -> Any:
-    async def keep(self: Outbox, reader: Any, standing: DeliveryState) -> None:
-        reader.standing = standing
+    async def keep(self: Outbox, reader: Any, delivery: DeliveryState) -> None:
+        reader.delivery = delivery
 
     return keep
 

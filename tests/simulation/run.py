@@ -200,7 +200,7 @@ def _check_nothing_is_left(server: Server) -> None:
 
 
 async def _call(server: Server, ends_at: float) -> None:
-    """One caller, who does one thing after the other until his time is over."""
+    """One caller, who does one thing after the other until its time is over."""
     world = server.world
     orders: tuple[Callable[[Server], Awaitable[None]], ...] = (
         _create, _create, _create, _cancel, _execute, _answer, _answer, _answer, _register, _unregister,
@@ -359,7 +359,7 @@ async def _follow_all(world: World, session: Session) -> None:
 
 async def _follow(world: World, session: Session, tree_id: str) -> None:
     if tree_id not in world.seen and world.chance.random() < 0.1:
-        await asyncio.sleep(world.chance.uniform(0.0, 60.0))  # he comes late
+        await asyncio.sleep(world.chance.uniform(0.0, 60.0))  # it comes late
         if not world.storage.has_tree(tree_id):
             return
     seen, skipped = world.seen.setdefault(tree_id, []), world.skipped.setdefault(tree_id, [])

@@ -88,7 +88,7 @@ class World:
     most_running: int = 0
     broken: list[str] = field(default_factory=list)  # what executors saw that must not be
     seen: dict[str, list[Recorded]] = field(default_factory=dict)  # what the follower of each tree was told
-    skipped: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # he was told that those are compacted
+    skipped: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # what its follower was told is compacted
     ledger: Ledger = field(default_factory=Ledger)  # the webhooks, and what their receivers were sent
     deleted: int = 0
     compacted: int = 0  # parts of logs
