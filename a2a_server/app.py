@@ -94,8 +94,10 @@ class Application:
         self.readiness = Readiness(lambda: session.storage.refusal() or session.runner.problem())
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self._status = TaskReader(session).status_for
-        self.door = self._make_endpoint()
-        self.rest = Rest(self.door.methods, self._json_limits, [v0_3_binding(self.door.methods.values(), self._status)])
+        self.json_rpc = self._make_endpoint()
+        self.rest = Rest(
+            self.json_rpc.methods, self._json_limits, [v0_3_binding(self.json_rpc.methods.values(), self._status)]
+        )
         self.load = self._make_load()
         self.http = self._make_http()
         self.asgi = self._make_edge(self._make_routes())
@@ -142,7 +144,7 @@ class Application:
     def _make_load(self) -> Load:
         config, session = self.config, self.session
         thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard)
-        kinds = Kinds({each.name: each.load for each in self.door.methods.values()}, self.rest.posts())
+        kinds = Kinds({each.name: each.load for each in self.json_rpc.methods.values()}, self.rest.posts())
         load = Load(thresholds, kinds)
         session.feed.watch(load.committed)
         return load
@@ -201,7 +203,7 @@ class Application:
         event_source = EventSource(self.session, self.streams, self.http)
         app = Starlette(
             routes=[
-                *(Route(path, self.http.serving(self.door), methods=["POST"]) for path in DOOR_PATHS),
+                *(Route(path, self.http.serving(self.json_rpc), methods=["POST"]) for path in DOOR_PATHS),
                 RestRoute(self.rest, self.http.answer),
                 Route("/tasks/{task_id}/events", event_source.events, methods=["GET"]),
                 *WellKnown(self.cards.published).routes(),
@@ -228,18 +230,18 @@ class Application:
         return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
 
     def _make_shortcut(self, routes: ASGIApp) -> ASGIApp:
-        """The routes, with the JSON-RPC door before them: Starlette's layers cost a call a twentieth of its time."""
+        """The routes, behind the JSON-RPC endpoint: Starlette's layers cost a call a twentieth of its time."""
 
         async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in DOOR_PATHS:
-                await self.http.answer(self.door, scope, receive, send)
+                await self.http.answer(self.json_rpc, scope, receive, send)
             else:
                 await routes(scope, receive, send)
 
         return shortcut
 
     def _endpoint(self, scope: Scope) -> Endpoint:
-        return self.rest.call(scope) or self.door
+        return self.rest.call(scope) or self.json_rpc
 
     # Life
 

@@ -40,7 +40,7 @@ def principal(name: str) -> Principal:
 
 async def call(application: Application, method: str, params: object, who: Principal) -> dict[str, object]:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
-    reply = await application.door.handle(body, RequestContext(principal=who, a2a_version="1.0"))
+    reply = await application.json_rpc.handle(body, RequestContext(principal=who, a2a_version="1.0"))
     answer: dict[str, object] = json.loads(reply.body)
     return answer
 

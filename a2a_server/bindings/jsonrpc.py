@@ -1,4 +1,4 @@
-"""The one JSON-RPC door: bytes in; one response, a batch of them, nothing (notifications) or a stream out.
+"""The one JSON-RPC endpoint: bytes in; one response, a batch of them, nothing (notifications) or a stream out.
 
 jsonrpcserver dispatches each call. What it leaves open is settled here: limits on the body, the envelope's rules,
 batches item by item, streams, and errors whose text is safe to show. Nothing here knows HTTP beyond a status code.
@@ -68,7 +68,7 @@ class Frame(NamedTuple):
     """One event of a stream, as a method gives it.
 
     `result` is any value that msgspec encodes; `msgspec.Raw` for JSON that is encoded already. With `is_response` the
-    door puts it into a JSON-RPC response with the request's id, else it is sent as it is. `seq` becomes the SSE id.
+    endpoint puts it into a JSON-RPC response with the request's id, else it is sent as it is. `seq` becomes the SSE id.
     """
 
     result: Any
@@ -350,7 +350,7 @@ def _target(method: Method) -> Callable[[_Call, Any], Awaitable[Result]]:
 
 
 class _Fitting(Signature):
-    """The signature that any arguments fit: the door always calls a target with the two it takes.
+    """The signature that any arguments fit: the endpoint always calls a target with the two it takes.
 
     The dispatcher inspects and binds on each call, which would cost more than all the rest of it.
     """

@@ -1,4 +1,4 @@
-"""The HTTP+JSON binding of A2A (v1.0 specification §11): the same methods as behind the JSON-RPC door, at paths.
+"""The HTTP+JSON binding of A2A (v1.0 specification §11): the same methods as behind the JSON-RPC endpoint, at paths.
 
 Here stands how a request says which method it calls and with which params, and how the outcome is written.
 """
@@ -142,7 +142,7 @@ class RestCall:
 
 
 class Rest:
-    """The binding, over the methods of the door by their names, and those of older versions at their own paths."""
+    """The binding, over the methods of that endpoint by their names, and those of older versions at their own paths."""
 
     def __init__(
         self, methods: Mapping[str, Method], json: JsonLimits = JSON_LIMITS, older: Sequence[Binding] = ()

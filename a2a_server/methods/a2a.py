@@ -69,7 +69,7 @@ class A2AMethods:
         self._push = push
 
     def table(self) -> list[Method]:
-        """The methods as the door takes them."""
+        """The methods, for the bindings."""
         return [
             self._method(
                 "SendMessage", self._messages.send, Kind.WORK, wire.SendMessageRequest, wire.SendMessageResponse

@@ -54,7 +54,7 @@ class KeysMethods:
         self._clock = clock
 
     def table(self) -> list[Method]:
-        """The methods as the door takes them."""
+        """The methods, for the bindings."""
         return [
             Method(
                 name="keys.create",

@@ -43,7 +43,7 @@ class PushMethods:
         self._webhooks = webhooks
 
     def table(self) -> list[Method]:
-        """Our own methods as the door takes them; A2A's four stand in the table of A2A's methods."""
+        """Our own methods, for the bindings; A2A's four stand in the table of A2A's methods."""
         return [
             Method(
                 name="push.deliveries",

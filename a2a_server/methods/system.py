@@ -24,7 +24,7 @@ class SystemMethods:
         self._started_at = clock.now()
 
     def table(self) -> list[Method]:
-        """The methods as the door takes them."""
+        """The methods, for the bindings."""
         return [
             Method(
                 name="system.health",

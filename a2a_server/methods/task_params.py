@@ -20,7 +20,7 @@ BY_TOKEN = {"offset": "for the next page send page_token, from the last task of 
 
 
 class Params(Struct, frozen=True, kw_only=True):
-    """What all params have in common. The door refuses fields that they do not have."""
+    """What all params have in common. The bindings refuse fields that they do not have."""
 
 
 class CreateParams(Params, frozen=True, kw_only=True):

@@ -59,7 +59,7 @@ class Parcels:
         of_one_caller: int = OF_ONE_CALLER,
     ) -> None:
         self._storage = storage
-        self._teller = payloads
+        self._payloads = payloads
         self._making = Turns(MADE_AT_A_TIME, MADE_AT_A_TIME)
         self.room = ByteTurns(on_their_way, of_one_caller)
 
@@ -95,7 +95,7 @@ class Parcels:
             yield parcel
 
     async def _told(self, config: PushConfig, head: TreeHead, recorded: Recorded, shown: str) -> Parcel:
-        told = await self._teller.tell(config, head, recorded, shown)
+        told = await self._payloads.tell(config, head, recorded, shown)
         return Parcel(recorded.seq, recorded.at, told.bodies, told.shown)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A2A v0.3 as a dialect of the JSON-RPC door."""
+"""A2A v0.3 as a dialect of the JSON-RPC endpoint."""
 
 from typing import Any
 

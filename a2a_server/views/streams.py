@@ -1,7 +1,7 @@
 """Streams of a tree's log, in every dialect.
 
 A follower reads the log from a cursor of its own. What an event looks like on the wire is worked out once for all
-followers of the same task: the frames are kept, within a bound, as JSON that the door only puts an envelope around.
+followers of the same task: the frames are kept, within a bound, as JSON that a binding only puts an envelope around.
 """
 
 import asyncio

@@ -153,14 +153,14 @@ class Caller:
     async def __call__(self, method: str, params: Any = None, **context: Any) -> Any:
         """The result. Raises RpcError."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        reply = await self.application.door.handle(json.dumps(request).encode(), RequestContext(**context))
+        reply = await self.application.json_rpc.handle(json.dumps(request).encode(), RequestContext(**context))
         assert reply.events is None, f"{method} answered with a stream"
         return unwrapped(json.loads(reply.body))
 
     async def stream(self, method: str, params: Any = None, **context: Any) -> AsyncIterator[Frame]:
         """The frames. Raises RpcError for an error before the first."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        reply = await self.application.door.handle(json.dumps(request).encode(), RequestContext(**context))
+        reply = await self.application.json_rpc.handle(json.dumps(request).encode(), RequestContext(**context))
         if reply.events is None:
             unwrapped(json.loads(reply.body))
             raise AssertionError(f"{method} answered without a stream")

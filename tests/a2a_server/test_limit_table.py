@@ -51,7 +51,7 @@ async def one_by_one(call: Caller, count: int) -> int | None:
 
 async def batch(call: Caller, size: int) -> int | None:
     item = {"jsonrpc": "2.0", "id": 1, "method": "system.health"}
-    reply = await call.application.door.handle(msgspec.json.encode([item] * size), RequestContext())
+    reply = await call.application.json_rpc.handle(msgspec.json.encode([item] * size), RequestContext())
     answer = msgspec.json.decode(reply.body)
     return answer["error"]["code"] if isinstance(answer, dict) else None
 
@@ -75,7 +75,7 @@ async def outcome(call: Caller, method: str, params: Any) -> int | None:
 
 
 async def told_of(call: Caller, body: bytes) -> int | None:
-    reply = await call.application.door.handle(body, RequestContext())
+    reply = await call.application.json_rpc.handle(body, RequestContext())
     code: int | None = msgspec.json.decode(reply.body).get("error", {}).get("code")
     return code
 

@@ -103,7 +103,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 @pytest.mark.asyncio
 async def test_every_method_of_our_own_is_in_one_of_the_tables(scene: Scene) -> None:
-    own = {name for name, each in scene.call.application.door.methods.items() if "." in name and not each.is_open}
+    own = {name for name, each in scene.call.application.json_rpc.methods.items() if "." in name and not each.is_open}
     assert own == {*ON_A_TREE, *WITHOUT_FOREIGN, *KEYS, *NOBODYS}
 
 

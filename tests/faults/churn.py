@@ -104,7 +104,7 @@ async def send(application: Application, n: int) -> None:
     said = {"messageId": f"m{n}", "role": "ROLE_USER", "parts": [{"text": f"hello {n}"}]}
     params = {"message": said, "metadata": {"skillId": "small"}}
     request = {"jsonrpc": "2.0", "id": n, "method": "SendMessage", "params": params}
-    reply = await application.door.handle(json.dumps(request).encode(), RequestContext(idempotency_key=f"k{n}"))
+    reply = await application.json_rpc.handle(json.dumps(request).encode(), RequestContext(idempotency_key=f"k{n}"))
     assert b"TASK_STATE_COMPLETED" in reply.body, reply.body
 
 

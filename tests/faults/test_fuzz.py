@@ -212,7 +212,7 @@ async def test_parsing_and_validating_raise_errors_of_ours_only() -> None:
     chance = random.Random(seed)
     async with calling() as call:
         fuzzer = Fuzzer(seed, await call("rpc.discover"), ["t"] * KNOWN)
-        methods = call.application.door.methods
+        methods = call.application.json_rpc.methods
     readable = [method for method in methods.values() if not method.is_raw]
     counted = Counter[str]()
     for number in range(PARSES):

@@ -41,7 +41,7 @@ class Server:
         self.calls: list[tuple[str, Any]] = []
         self.contexts: list[RequestContext] = []
         self.closed = 0
-        self.door = JsonRpcEndpoint(
+        self.json_rpc = JsonRpcEndpoint(
             [
                 Method(name="echo", load=Kind.OTHER, handler=self.kept("echo", self.echo), params_type=EchoParams),
                 Method(name="tasks.create", load=Kind.WORK, handler=self.kept("tasks.create", self.raw), is_raw=True),
@@ -131,7 +131,7 @@ class Server:
 
     async def post(self, body: Any, **context: Any) -> Reply:
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.door.handle(body, RequestContext(**context))
+        return await self.json_rpc.handle(body, RequestContext(**context))
 
     async def ask(self, body: Any, **context: Any) -> Any:
         """The JSON of the answer; None where there is none."""

@@ -47,7 +47,7 @@ def test_garbage_is_never_an_internal_error(body: bytes) -> None:
     """Whatever comes in, the answer is a result or says what the caller did wrong."""
 
     async def answer() -> None:
-        reply = await Server().door.handle(body, RequestContext())
+        reply = await Server().json_rpc.handle(body, RequestContext())
         if reply.events is not None:
             await events_of(reply)
         assert reply.status in (200, 204)

@@ -90,7 +90,7 @@ def reason_of(error: dict[str, Any]) -> str:
 @pytest_asyncio.fixture
 async def recorder() -> AsyncIterator[Recorder]:
     async with calling() as caller:
-        yield Recorder(caller.application.door.methods)
+        yield Recorder(caller.application.json_rpc.methods)
 
 
 # Which request is which call

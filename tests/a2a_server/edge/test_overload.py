@@ -97,7 +97,7 @@ def test_who_asks_again_too_early_does_not_get_a_place_that_is_free_for_a_moment
     scene.time += 2 * LATELY
     assert not scene.load.refuses(Kind.WORK, early=True)
     scene.call(1)
-    assert not scene.load.refuses(Kind.WORK, early=True), "a server with next to nothing in hand takes him"
+    assert not scene.load.refuses(Kind.WORK, early=True), "a server with next to nothing in hand takes it"
     scene.call(1)
     assert scene.load.refuses(Kind.WORK, early=True) and not scene.load.refuses(Kind.WORK)
 
@@ -212,7 +212,7 @@ KINDS = {
 @pytest.mark.asyncio
 async def test_methods_that_are_not_refused_as_all_others_are(call: Caller) -> None:
     """What stores work is held to the soft threshold, what frees something is never refused; in each version alike."""
-    methods = call.application.door.methods.values()
+    methods = call.application.json_rpc.methods.values()
     for kind, names in KINDS.items():
         assert {each.name for each in methods if each.load is kind} == names
 

@@ -268,7 +268,7 @@ async def test_a_task_is_its_owners_and_to_others_it_does_not_exist(
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("binding", [each for each in BINDINGS if "v0.3" not in each])  # v0.3 has no tenants
 async def test_a_tenant_that_is_not_the_callers_holds_nothing(matrix: Matrix, binding: str, operation: str) -> None:
-    """The credential says whose tasks a caller sees, whatever he writes: four forms of it."""
+    """The credential says whose tasks a caller sees, whatever the caller writes: four forms of it."""
     live = matrix.tasks["live"]
     params = OPERATIONS[operation](live)
     write = BINDINGS[binding]

@@ -159,7 +159,7 @@ REFUSES = {
 async def test_no_method_that_changes_something_ignores_a_key() -> None:
     """Each method takes it, refuses it, or reads only: a new one has to say which."""
     async with calling(auth=("keys",)) as keyed:
-        methods = keyed.application.door.methods
+        methods = keyed.application.json_rpc.methods
         over_http_alone = {"tasks/list"}  # of v0.3
         assert methods.keys() | over_http_alone == TAKES | READS | REFUSES
         assert not TAKES & READS and not (TAKES | READS) & REFUSES
@@ -318,11 +318,11 @@ async def test_trees_of_the_task_methods_are_made_once(call: Caller) -> None:
 async def test_a_batch_of_several_has_no_key(call: Caller) -> None:
     item = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": message("echo")}
     context = RequestContext(idempotency_key="k")
-    reply = await call.application.door.handle(json.dumps([item, item]).encode(), context)
+    reply = await call.application.json_rpc.handle(json.dumps([item, item]).encode(), context)
     error = RpcError(json.loads(reply.body)["error"])
     assert (error.code, error.fields) == (-32600, {"Idempotency-Key"})
     assert await total(call) == 0
-    alone = await call.application.door.handle(json.dumps([item]).encode(), context)
+    alone = await call.application.json_rpc.handle(json.dumps([item]).encode(), context)
     assert state(json.loads(alone.body)[0]["result"]["task"]) == "COMPLETED"
 
 

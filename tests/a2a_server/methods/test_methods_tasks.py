@@ -599,7 +599,7 @@ async def test_open_tasks_are_counted_over_the_calls_of_one_batch(monkeypatch: p
             return counted
 
         monkeypatch.setattr(storage, "count", slow)
-        reply = await call.application.door.handle(json.dumps([create] * 10).encode(), RequestContext())
+        reply = await call.application.json_rpc.handle(json.dumps([create] * 10).encode(), RequestContext())
         codes = [answer.get("error", {}).get("code") for answer in json.loads(reply.body)]
         assert sorted(codes, key=bool) == [None] * 3 + [-32050] * 7
         assert len(await call("tasks.list")) == 3

@@ -57,7 +57,7 @@ async def test_what_reads_no_list_waits_for_nobody() -> None:
 @pytest.mark.asyncio
 async def test_every_method_that_reads_a_list_is_there_and_takes_turns() -> None:
     async with calling(auth=("keys",)) as call:
-        methods = call.application.door.methods
+        methods = call.application.json_rpc.methods
         assert methods.keys() >= LISTS
         for name in LISTS:
             assert methods[name].handler.__qualname__.endswith("in_turn"), name

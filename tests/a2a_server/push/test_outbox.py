@@ -811,14 +811,14 @@ async def test_a_bug_with_one_webhook_is_told_in_the_log_and_others_go_on(caplog
     async with bench().session() as session:
         receiver = Receiver()
         post = Post(session, receiver)
-        tell = post.outbox.parcels._teller.tell
+        tell = post.outbox.parcels._payloads.tell
 
         async def broken(config: Any, *given: Any) -> Any:
             if config.id == "bad":
                 raise ZeroDivisionError("a bug of ours")
             return await tell(config, *given)
 
-        post.outbox.parcels._teller.tell = broken  # type: ignore[method-assign]
+        post.outbox.parcels._payloads.tell = broken  # type: ignore[method-assign]
         tree_id = await finish(session)
         await post.hook(tree_id, config_id="bad")
         await post.hook(tree_id, config_id="good")

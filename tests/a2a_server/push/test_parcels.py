@@ -118,14 +118,14 @@ async def test_nothing_large_is_kept_while_it_waits() -> None:
         receiver = Doors(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=ROOM, of_one_caller=ROOM)
         parcels, made = post.outbox.parcels, list[int]()
-        tell = parcels._teller.tell
+        tell = parcels._payloads.tell
 
         async def counted(*given: Any) -> Any:
             told = await tell(*given)
             made.append(sum(map(len, told.bodies)))
             return told
 
-        parcels._teller.tell = counted  # type: ignore[method-assign]
+        parcels._payloads.tell = counted  # type: ignore[method-assign]
         tree_id = await finish(session, "large")
         for n in range(2):
             await post.hook(tree_id, config_id=f"c{n}")
@@ -145,7 +145,7 @@ async def test_bodies_are_made_so_many_at_a_time() -> None:
         receiver = Receiver()
         post = Post(session, receiver)
         parcels, now, most = post.outbox.parcels, 0, 0
-        tell = parcels._teller.tell
+        tell = parcels._payloads.tell
 
         async def slowly(*given: Any) -> Any:
             nonlocal now, most
@@ -155,7 +155,7 @@ async def test_bodies_are_made_so_many_at_a_time() -> None:
             now -= 1
             return await tell(*given)
 
-        parcels._teller.tell = slowly  # type: ignore[method-assign]
+        parcels._payloads.tell = slowly  # type: ignore[method-assign]
         tree_id = await finish(session)
         for n in range(10):
             await post.hook(tree_id, config_id=f"c{n}", owner=f"owner {n % 3}")

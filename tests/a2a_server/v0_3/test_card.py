@@ -41,7 +41,7 @@ def card(**fields: Any) -> types.AgentCard:
 
 
 def test_v1_card_is_all_there() -> None:
-    """Who reads it as v1.0 and ignores what he does not know reads the same card."""
+    """A client that reads it as v1.0 and ignores what it does not know reads the same card."""
     whole = card(securitySchemes=SCHEMES, securityRequirements=REQUIREMENTS)
     assert decode(hybrid(whole), types.AgentCard) == whole
 

@@ -278,7 +278,7 @@ async def test_request_without_an_id_is_refused_and_nothing_runs(
 ) -> None:
     """A2A has no notifications; the answer says first what else is wrong (a2a-tck 0.3.x)."""
     request = {"jsonrpc": "2.0", "method": method, "params": params}
-    reply = await call.application.door.handle(json.dumps(request).encode(), RequestContext())
+    reply = await call.application.json_rpc.handle(json.dumps(request).encode(), RequestContext())
     answer = json.loads(reply.body)
     assert (reply.status, answer["id"], answer["error"]["code"]) == (200, None, code)
     assert call.lab.requests == []
@@ -291,7 +291,7 @@ async def test_both_versions_may_stand_in_one_batch(call: Caller) -> None:
         {"jsonrpc": "2.0", "id": 2, "method": "GetTask", "params": {"id": "nope"}},
         {"jsonrpc": "2.0", "id": 3, "method": "message/stream", "params": sent("echo")},
     ]
-    reply = await call.application.door.handle(json.dumps(batch).encode(), RequestContext(a2a_version="1.0"))
+    reply = await call.application.json_rpc.handle(json.dumps(batch).encode(), RequestContext(a2a_version="1.0"))
     answers = [(each["id"], each["error"]["code"]) for each in json.loads(reply.body)]
     assert answers == [(1, -32004), (2, -32001), (3, -32004)]
 
@@ -330,7 +330,7 @@ class Webhooks:
     def __init__(self) -> None:
         self.kept: list[v1.TaskPushNotificationConfig] = []
         self.dialects: set[str] = set()
-        self.door = door_of(
+        self.json_rpc = door_of(
             CreateTaskPushNotificationConfig=self.create,
             GetTaskPushNotificationConfig=self.get,
             DeleteTaskPushNotificationConfig=self.delete,
@@ -359,7 +359,7 @@ class Webhooks:
         return v1.ListTaskPushNotificationConfigsResponse(configs=configs, next_page_token=token)
 
     async def __call__(self, method: str, **params: Any) -> Any:
-        reply = await self.door.handle(body(f"tasks/pushNotificationConfig/{method}", params), RequestContext())
+        reply = await self.json_rpc.handle(body(f"tasks/pushNotificationConfig/{method}", params), RequestContext())
         return unwrapped(json.loads(reply.body))
 
 

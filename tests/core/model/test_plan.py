@@ -465,7 +465,7 @@ def test_each_wrong_dependency_is_told() -> None:
 
 
 def test_the_words_of_what_is_wrong_with_a_tasks_extras() -> None:
-    """They come with the field they are about; what the judge of schemas says comes as he says it."""
+    """They come with the field they are about; what the judge of schemas says comes as it says it."""
 
     def judged(**fields: Any) -> list[tuple[str, str]]:
         schemas, params = fields.get("schemas"), fields.get("params")

@@ -195,7 +195,7 @@ async def compact(log: Log, until: int) -> None:
 
 @virtual_time
 async def test_a_follower_of_what_is_compacted_is_told_so_and_where_the_log_goes_on() -> None:
-    """Also where events remain after his cursor: one left out is one too many."""
+    """Also where events remain after its cursor: one left out is one too many."""
     log = await new_log(6)
     await compact(log, 4)
 

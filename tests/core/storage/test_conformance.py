@@ -586,7 +586,7 @@ async def test_a_row_can_be_asked_for_as_its_owners(storage: Storage) -> None:
 
 @pytest.mark.asyncio
 async def test_a_caller_that_goes_away_changes_nothing_of_what_is_written(storage: Storage) -> None:
-    """Neither when his write succeeds nor when it is refused, and nobody else hears of it."""
+    """Neither when its write succeeds nor when it is refused, and nobody else hears of it."""
     first = created("t", 2)
     left = asyncio.ensure_future(storage.append(first))
     refused = asyncio.ensure_future(storage.append(created("t")))
