@@ -13,6 +13,8 @@ INPUT_SCHEMA: dict[str, Any] = {
             "description": "collect: each result under its task's key; merge: also all their fields in one object",
         }
     },
+    # Any further input is a label. Closed all the same: the dependencies' results are not put among the inputs.
+    "patternProperties": {".*": {"description": "a label of this fan-in, repeated in its result"}},
     "additionalProperties": False,
 }
 OUTPUT_SCHEMA: dict[str, Any] = {
@@ -25,6 +27,7 @@ OUTPUT_SCHEMA: dict[str, Any] = {
             "items": {"type": "string"},
             "description": "the keys of the optional dependencies that did not complete",
         },
+        "labels": {"type": "object", "description": "the further inputs, if there are any"},
         "merged": {"type": "object", "description": "in mode merge; of two fields with one name the later task's"},
     },
     "required": ["results", "count", "missing"],
@@ -47,6 +50,8 @@ class AggregateExecutor:
             for found in results.values():
                 merged |= found if isinstance(found, dict) else {}
             gathered["merged"] = merged
+        if labels := {name: value for name, value in inputs.items() if name != "mode"}:
+            gathered["labels"] = labels
         return gathered
 
 

@@ -152,6 +152,12 @@ def test_run_takes_a_time_without_quotes(cli: Cli, tmp_path: Path, written: str)
     assert cli("run", "t.yaml", "-o", "json").json()["deadline"] == "2099-01-31T12:00:00.000Z"
 
 
+def test_run_takes_a_date_without_quotes_among_the_inputs(cli: Cli) -> None:
+    Path("t.yaml").write_text("name: aggregate_results_executor\ninputs: {day: 2026-01-31}\n")
+
+    assert cli("run", "t.yaml", "-o", "json").json()["result"]["labels"] == {"day": "2026-01-31"}
+
+
 def test_data_is_json_or_what_a_file_has(tmp_path: Path) -> None:
     (tmp_path / "d.yaml").write_text("day: 2026-01-31")
 
