@@ -26,6 +26,7 @@ CALL_TIMEOUT = 60.0  # seconds
 CONNECT_TIMEOUT = 10.0  # seconds
 SILENCE = 60.0  # seconds without a byte after which a stream counts as broken; servers send a comment more often
 RECONNECTS = 14  # in a row, without an event in between: 53 seconds
+FIRST_RECONNECTS = 5  # while nothing has answered there yet: 6 seconds
 MAX_PAUSE = 5.0  # seconds between two of them
 CARD = ".well-known/agent-card.json"
 MAX_DOCUMENT = 1024 * 1024  # bytes
@@ -204,6 +205,10 @@ class Server:
             broken += 1
             if broken == 1:
                 self._notice(f"lost the server at {self.url} ({reason}); reconnecting")
+            if broken > FIRST_RECONNECTS and not is_known:
+                raise Failure(
+                    f"what listens at {self.url} does not answer as a web server ({reason}); check the address"
+                )
             if broken > RECONNECTS:
                 raise Failure(f"lost the server at {self.url}: {reason}; the tasks resume when it is back")
             self._pause(min(MAX_PAUSE, 0.1 * 2**broken))

@@ -304,6 +304,15 @@ def test_a_server_that_was_never_there_is_not_waited_for() -> None:
     assert len(requests) == 1
 
 
+def test_what_never_answers_as_a_web_server_is_soon_given_up() -> None:
+    """`send` to the port of a database reconnected for a minute, and said then that the tasks would resume."""
+    server, requests, _ = answering(*[BROKEN] * 30)
+
+    with pytest.raises(Failure, match=r"does not answer as a web server .*check the address"):
+        list(server.send({}))
+    assert len(requests) == client.FIRST_RECONNECTS + 1
+
+
 def test_a_server_that_stays_away_ends_with_a_word() -> None:
     server, _, notices = answering(stream_of(a2a(1, "WORKING")), *[REFUSED] * 30)
 
