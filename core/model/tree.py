@@ -44,14 +44,16 @@ class TaskTree:
 
     def _rebuild(self) -> None:
         """Work out every derived value from the tasks and the head, in O(V + E)."""
+        self._link()
+        self._count()
+
+    def _link(self) -> None:
+        """Work out what the shape of the tree gives, which no run changes."""
         self.children: dict[str, list[str]] = {}
         self.dependents: dict[str, list[tuple[str, On]]] = {}
-        self.running: set[str] = set()
-        self.questions: dict[str, Question] = {}
         self.has_alternatives = False  # whether any task runs on a failure only, so that tasks may be skipped
         self.has_times = False  # whether a group has a deadline or a timeout, or a task a queue_timeout
         self._executable = 0
-        self._progress = 0.0
         for task in self.tasks.values():
             if task.parent_id is not None:
                 self.children.setdefault(task.parent_id, []).append(task.id)
@@ -59,17 +61,25 @@ class TaskTree:
                 self.dependents.setdefault(dependency.id, []).append((task.id, dependency.on))
                 if dependency.on is On.FAILURE:
                     self.has_alternatives = True
+            if not task.is_group:
+                self._executable += 1
+                self.has_times |= task.queue_timeout is not None
+            else:
+                self.has_times |= task.deadline is not None or task.timeout is not None
+        self._tolerated: dict[str, bool] | None = None
+
+    def _count(self) -> None:
+        """Work out what the state of the tasks gives."""
+        self.running: set[str] = set()
+        self.questions: dict[str, Question] = {}
+        self._progress = 0.0
+        for task in self.tasks.values():
             if task.is_running:
                 self.running.add(task.id)
             if task.question is not None:
                 self.questions[task.id] = task.question
             if not task.is_group:
-                self._executable += 1
                 self._progress += task.progress
-                self.has_times |= task.queue_timeout is not None
-            else:
-                self.has_times |= task.deadline is not None or task.timeout is not None
-        self._tolerated: dict[str, bool] | None = None
         self._enter_scope()
 
     def _enter_scope(self) -> None:
@@ -79,7 +89,9 @@ class TaskTree:
         self.waiting = {task_id: 0 for task_id in self.tasks if self.is_open(task_id)}
         self.open = len(self.waiting)
         for task_id in self.waiting:
-            self.waiting[task_id] = sum(target in self.waiting for target in self.edges(self.tasks[task_id]))
+            task = self.tasks[task_id]
+            if task.dependencies or task.is_group:
+                self.waiting[task_id] = sum(target in self.waiting for target in self.edges(task))
 
     def edges(self, task: Task) -> Iterator[str]:
         """The tasks that must end before this one can start or, if it is a group, end."""
@@ -256,7 +268,7 @@ class TaskTree:
         if is_fresh:
             self._enter_scope()
         else:
-            self._rebuild()
+            self._count()
         self._ready.extend(task.id for task in self.startable())
 
     def _task_started(self, event: e.TaskStarted, at: float) -> None:
