@@ -12,7 +12,7 @@ from msgspec import Struct
 from a2a_server.auth import jwks
 from a2a_server.bindings import aside, jsonrpc
 from a2a_server.config import Config
-from a2a_server.edge import connection, framing, inflight
+from a2a_server.edge import head_bounds, inflight
 from a2a_server.edge.limits import CallerLimits
 from a2a_server.methods import content, idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, parcels, webhooks
@@ -140,7 +140,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "a2a_server/edge/test_connection.py::"
              "test_one_connection_too_many_is_told_and_closed_and_its_place_is_found_again"),
     _setting(_REQUESTS, "max_connections_per_address", "open connections of one address", "", "503, closed",
-             "a2a_server/edge/test_connection.py::test_connections_are_counted_in_all_and_by_address"),
+             "a2a_server/edge/test_connection_count.py::test_connections_are_counted_in_all_and_by_address"),
     _setting(_REQUESTS, "max_head", "head of a request", "bytes", "431; 414 for its target",
              "a2a_server/edge/test_connection.py::"
              "test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_own"),
@@ -148,7 +148,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "a2a_server/edge/test_connection.py::test_fields_at_the_limit_pass_and_one_more_does_not"),
     _setting(_REQUESTS, "max_body", "body of a request", "bytes", "-32600 (413)",
              "a2a_server/test_app.py::test_body_up_to_the_limit_passes_and_one_byte_more_does_not"),
-    _fixed(_REQUESTS, "body_framing", connection.FRAMING, "chunk headers and trailers of a request, beside `max_head` "
+    _fixed(_REQUESTS, "body_framing", head_bounds.FRAMING, "chunk headers and trailers of a request, beside `max_head` "
            "and half of its body", "bytes", "413, closed", "a2a_server/edge/test_connection.py::"
            "test_what_is_around_a_body_and_behind_it_is_bounded"),
     _setting(_REQUESTS, "max_nesting", "nesting of a body's JSON", "levels", "-32700 (400)", _MET),
@@ -178,8 +178,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_REQUESTS, "number", jsonscan.LONGEST_NUMBER, "a number in a body or in fetched JSON", "digits",
            "-32700 (400); a fetched one fails its task",
            "core/model/test_jsonscan.py::test_long_numbers_are_found_outside_of_strings"),
-    _fixed(_REQUESTS, "sent_ahead", framing.SENT_AHEAD, "pipelined requests on one connection", "",
-           "closed after them", "a2a_server/edge/test_framing.py::"
+    _fixed(_REQUESTS, "sent_ahead", head_bounds.SENT_AHEAD, "pipelined requests on one connection", "",
+           "closed after them", "a2a_server/edge/test_connection_framing.py::"
            "test_so_many_requests_are_taken_ahead_and_one_more_ends_the_connection"),
     _setting(_REQUESTS, "send_buffer", "what the kernel buffers for a slow reader", "bytes", "the sender waits",
              "a2a_server/test_app.py::test_connections_keep_for_a_slow_reader_what_the_setting_says"),

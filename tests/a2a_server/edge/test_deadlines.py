@@ -10,7 +10,11 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from a2a_server.edge.deadlines import RATE_AFTER, Deadlines, TimedConnection
+from a2a_server.edge.connection import Connection, Shared
+from a2a_server.edge.connection_count import Connections
+from a2a_server.edge.deadlines import RATE_AFTER, Timeouts
+from a2a_server.edge.head_bounds import HeadLimits
+from a2a_server.edge.overload import Kinds, Load, Thresholds
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_app import raw
 from tests.a2a_server.views.test_streams import rpc
@@ -79,8 +83,7 @@ class Transport:
     def resume_reading(self) -> None: ...
 
 
-class Timed(TimedConnection):
-    deadlines = Deadlines(head=10, body=30, body_rate=1024, taking=20)
+TIMEOUTS = Timeouts(head=10, body=30, body_rate=1024, taking=20)
 
 
 class Bench:
@@ -90,7 +93,14 @@ class Bench:
         self.clock = Clock()
         self.transport = Transport()
         config = uvicorn.Config(app=lambda scope: None, log_config=None, lifespan="off", ws="none")
-        self.connection = Timed(config, ServerState(), {}, _loop=cast("asyncio.AbstractEventLoop", self.clock))
+        shared = Shared(
+            connections=Connections(10, 10, lambda _: True),
+            timeouts=TIMEOUTS,
+            heads=HeadLimits(size=16_384, fields=100),
+            load=Load(Thresholds(soft=10**6, hard=10**6), Kinds({}, {})),
+        )
+        loop = cast("asyncio.AbstractEventLoop", self.clock)
+        self.connection = Connection(config, ServerState(), {}, _loop=loop, shared=shared)
         self.connection.connection_made(cast("asyncio.Transport", self.transport))
 
     def send(self, data: bytes) -> None:

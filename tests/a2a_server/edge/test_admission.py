@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from a2a_server.edge import overload
-from a2a_server.edge.load_shedder import HELD
+from a2a_server.edge.admission import HELD
 from tests.a2a_server.conftest import RunningServer, message, running, until
 
 HEAD = "Host: localhost\r\nContent-Type: application/json\r\nA2A-Version: 1.0\r\n"

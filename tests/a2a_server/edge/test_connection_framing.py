@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from a2a_server.edge.framing import SENT_AHEAD
+from a2a_server.edge.head_bounds import SENT_AHEAD
 from tests.a2a_server.conftest import RunningServer, message, running
+from tests.a2a_server.edge.test_admission import occupy
 from tests.a2a_server.edge.test_deadlines import GET, HEAD, LENGTH, Bench
-from tests.a2a_server.edge.test_load_shedder import occupy
 from tests.a2a_server.test_app import HEALTH, raw
 from tests.a2a_server.views.test_streams import rpc
 from tests.faults.framing import BEHIND, INNER, Server
@@ -151,7 +151,7 @@ async def test_an_answer_that_has_begun_is_not_cut_in_two() -> None:
 async def test_a_body_that_breaks_is_dropped_and_the_calls_before_it_are_answered(before: int) -> None:
     bench = Bench()
     bench.send(GET * before + HEAD + b"Transfer-Encoding: chunked\r\n\r\nx")
-    cycles = [bench.connection._running, *(each for each, _ in reversed(bench.connection.pipeline))][:before]
+    cycles = [bench.connection.running, *(each for each, _ in reversed(bench.connection.pipeline))][:before]
     for cycle in cycles:
         assert cycle is not None and bench.transport.end == ""
         await cycle.send({"type": "http.response.start", "status": 200, "headers": []})
