@@ -133,6 +133,9 @@ def test_chunks_are_refused_in_http_1_0_and_only_of_the_request_that_has_them() 
     assert refused(lambda: bounds.complete(b"POST", "1.0", is_upgrade=False)) == 400
     bounds.begin(waiting=0)
     assert bounds.complete(b"POST", "1.0", is_upgrade=False)
+    bounds.begin(waiting=0)
+    bounds.field(b"transfer-encoding", b"chunked")
+    assert bounds.complete(b"POST", "1.1", is_upgrade=False)
 
 
 @pytest.mark.parametrize("average", [LEAST_CHUNK, LEAST_CHUNK - 1])
