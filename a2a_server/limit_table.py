@@ -18,7 +18,7 @@ from a2a_server.methods import content, idempotency, push, task_params, tasks, t
 from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
-from a2a_server.views.streams import CACHE_BYTES
+from a2a_server.views.frames import CACHE_BYTES
 from core.executors import judges, schema
 from core.loop import large_values
 from core.model import in_flight, inputs, jsonscan, plan, quarantine, replay
@@ -343,7 +343,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed("streams", "tails", feed.TAILS_BYTES, "the same of all trees together", "bytes", "followers read the log",
            "core/run/test_feed.py::test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_anything"),
     _fixed("streams", "frames", CACHE_BYTES, "encoded frames that followers share", "bytes", "encoded again",
-           "a2a_server/views/test_streams.py::test_cache_drops_what_was_used_longest_ago"),
+           "a2a_server/views/test_frames.py::test_cache_drops_what_was_used_longest_ago"),
 
     _setting(_PUSH, "max_push_configs", "webhooks of one task", "", REFUSED,
              "a2a_server/methods/test_methods_push.py::test_a_task_has_so_many_webhooks_and_no_more"),

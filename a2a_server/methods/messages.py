@@ -20,8 +20,9 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
 from a2a_server.push.configs import DeliveryState
 from a2a_server.push.webhooks import Enrolled, Webhooks
+from a2a_server.views.frames import View
 from a2a_server.views.snapshots import Reading, Told
-from a2a_server.views.streams import Streams, View
+from a2a_server.views.streams import Streams
 from a2a_server.views.translate import (
     STATES,
     answer_value,

@@ -44,7 +44,8 @@ from a2a_server.protocol.types import TaskPushNotificationConfig
 from a2a_server.push.bodies import TASKS
 from a2a_server.push.configs import DeliveryState
 from a2a_server.push.webhooks import Caller, Webhooks
-from a2a_server.views.streams import Streams, View
+from a2a_server.views.frames import View
+from a2a_server.views.streams import Streams
 from a2a_server.views.task_view import nested, task_object, tree_node
 from core.loop.large_values import is_small
 from core.loop.pieces import in_pieces, some_at_a_time

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from a2a_server.bindings import jsonrpc
-from a2a_server.views import streams
+from a2a_server.views import frames
 from core.executors import base
 from core.loop.large_values import CHARACTERS, VALUES
 from core.run import attempt
@@ -41,7 +41,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     watch(attempt, "copied_in_pieces")
     watch(base, "measured_in_pieces")
     watch(jsonrpc, "encode_in_pieces")
-    watch(streams, "encode_in_pieces")
+    watch(frames, "encode_in_pieces")
     return seen
 
 
@@ -127,7 +127,7 @@ async def test_large_frames_are_made_beside_the_loop_once_for_all_followers(
 ) -> None:
     made: list[str] = []
     used: list[bool] = []
-    updates, to_thread = streams.updates, asyncio.to_thread
+    updates, to_thread = frames.updates, asyncio.to_thread
 
     async def counted(function: Any, *args: Any) -> Any:
         used.append(function is tuple)
@@ -142,8 +142,8 @@ async def test_large_frames_are_made_beside_the_loop_once_for_all_followers(
         await context.artifact(value)
 
     call.lab._register(tell)
-    monkeypatch.setattr(streams, "updates", seen)
-    monkeypatch.setattr(streams, "LARGEST_KEPT", 1_000)  # so that no large frame is kept
+    monkeypatch.setattr(frames, "updates", seen)
+    monkeypatch.setattr(frames, "LARGEST_KEPT", 1_000)  # so that no large frame is kept
     monkeypatch.setattr(asyncio, "to_thread", counted)
     task_id = await call.begin("tell")
     followers = [asyncio.create_task(call.frames("SubscribeToTask", {"id": task_id})) for _ in range(5)]
