@@ -112,7 +112,7 @@ class Gate:
             raise ForeignOrigin("Requests from this web origin are not accepted; see allowed_origins")
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
-        if REFUSED in scope:  # judged at the load_shedder
+        if REFUSED in scope:  # judged at the connection
             raise Overloaded(retry_after=RETRY_AFTER)
 
 

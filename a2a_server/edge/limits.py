@@ -2,6 +2,9 @@
 
 A request gets its permit from outside the routes (`Permits`), so whatever becomes of it, what it holds is given back
 when it ends. Time comes from outside. What is kept of a caller is dropped as soon as it says nothing any more.
+
+No library (limits, aiolimiter): one permit holds a batch's debt, concurrent calls, streams and bytes together, and the
+token bucket is a dozen lines of it.
 """
 
 from collections import OrderedDict
