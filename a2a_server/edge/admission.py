@@ -1,4 +1,4 @@
-"""Which calls of one connection are taken while the server has too much to do. No I/O: it decides, and counts.
+"""Which calls of one connection are taken while the server has too much to do. Pure: it decides, and counts.
 
 At ten times the load nine of ten calls are refused, so one of them must cost next to nothing: it is answered by the
 connection, with bytes that stand ready, before there is a request. Of its body is read which method it calls. What is

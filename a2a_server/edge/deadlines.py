@@ -2,7 +2,7 @@
 
 That is settled below ASGI, where a client that says nothing is seen at all; uvicorn's own connections wait for ever.
 All of them are looked at once a second, so that it costs a request nothing and each deadline is met within a second.
-No I/O: the time and what the connection is about are arguments.
+Pure: the time and what the connection is about are arguments.
 """
 
 from dataclasses import dataclass

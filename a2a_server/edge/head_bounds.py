@@ -1,4 +1,4 @@
-"""What the head of a request may be, and what may stand around its body. No I/O: it is told what was read, and raises.
+"""What the head of a request may be, and what may stand around its body. Pure: it is told what was read, and raises.
 
 The parser (llhttp) refuses by itself what makes two servers see two different requests: a length beside chunks, two
 lengths, folded fields, bare line feeds, control characters. Beyond that the head is bounded, fields that come after
