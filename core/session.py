@@ -21,7 +21,7 @@ from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
-from core.model.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
+from core.model.commands import Cancel, Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.copies import copies, own_ids
 from core.model.decide import decide
 from core.model.errors import (
@@ -106,14 +106,19 @@ class Session:
         self.family = Family()
         self.judges = Judges(self.family)
         rooms = FetchRooms(budget, self._egress.policy.max_bytes)
-        self.runner = Runner(
-            self.orchestrator,
-            self.registry,
-            self.clock,
-            self._limits,
-            self._egress,
-            Means(self.judges, self.holdings, rooms, self.family, self.stored.is_full, self._limits.error_texts),
+        means = Means(
+            registry=self.registry,
+            clock=self.clock,
+            egress=self._egress,
+            judges=self.judges,
+            holdings=self.holdings,
+            rooms=rooms,
+            family=self.family,
+            is_full=self.stored.is_full,
+            error_texts=self._limits.error_texts,
         )
+        self.runner = Runner(self.orchestrator, self._limits, means)
+        self.orchestrator.observer = self.runner
 
     async def __aenter__(self) -> "Session":
         await self.start()
@@ -325,7 +330,7 @@ class Session:
         """
         tree_id = await self._tree_of(task_id)
         decision, still_running = await self.runner.cancel(
-            tree_id, task_id, reason, force=force, metadata=metadata or {}, by=by
+            tree_id, Cancel(task_id, reason, force, by=by), metadata or {}
         )
         left = decision.tree.running.intersection(decision.tree.subtree(task_id))
         head, task = await self.storage.head(tree_id), await self.storage.task(task_id)

@@ -29,6 +29,7 @@ from core.model.plan import unknown_executor
 from core.model.room import Claim
 from core.model.task import Cause, Task
 from core.outside.clock import Clock
+from core.outside.egress import Egress
 from core.outside.fetch_room import FetchRooms
 
 Measure = Callable[[Any, str, int], tuple[Any, bytes]]
@@ -81,6 +82,7 @@ class Attempt:
     has_begun: bool = False  # its job has had its first step
     is_late: bool = False  # it took longer than its task's `timeout`: it held the loop, so no timer could ring
     is_over: bool = False  # its executor has ended; only the report is under way
+    holds: bool = True  # what its claim says: until it ends, and not while it lends that
     lends: int = 0  # waits for trees of its own, during which it holds nothing
     is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
 
@@ -145,8 +147,11 @@ def overdue(attempt: Attempt, chance: float) -> FailAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What all attempts of a process share: judges of values, accounts of memory, and the family of children."""
+    """What all attempts of a process share: executors, time, the way out, judges, accounts of memory, children."""
 
+    registry: ExecutorRegistry
+    clock: Clock
+    egress: Egress
     judges: Judges
     holdings: Holdings
     rooms: FetchRooms
@@ -155,23 +160,21 @@ class Means:
     error_texts: ErrorTexts = "full"  # what callers see of an executor's exception
 
 
-def broken_off(attempt: Attempt, error: BaseException, clock: Clock, means: Means) -> FailAttempt:
+def broken_off(attempt: Attempt, error: BaseException, means: Means) -> FailAttempt:
     """What its executor started beside itself raised what may end a whole program only, such as by `sys.exit()`."""
     final = attempt.spec is not None and attempt.spec.at_most_once
     said = told(ExecutorExit(exit_text(error), type(error).__name__), means.error_texts)
-    return _failure(
-        attempt.task, said.error, Cause.EXECUTOR_ERROR, final=final, chance=clock.chance(), detail=said.detail
-    )
+    chance = means.clock.chance()
+    return _failure(attempt.task, said.error, Cause.EXECUTOR_ERROR, final=final, chance=chance, detail=said.detail)
 
 
-async def perform(
-    attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock, means: Means
-) -> Command:
+async def perform(attempt: Attempt, means: Means) -> Command:
     """Run the executor once and say what came of it. Raises CancelledError when the attempt was stopped."""
     task, spec, context = attempt.task, attempt.spec, attempt.context
+    hooks, clock = means.registry.hooks, means.clock
     context.job = attempt.job
     if spec is None:
-        return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
+        return _failure(task, unknown_executor(task, means.registry.ids()), Cause.UNKNOWN_EXECUTOR, final=True)
     own = _own_schema(task)
     first = own if spec.input_schema is None else spec.input_schema
     found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
@@ -228,10 +231,10 @@ async def perform(
 
 async def wait_until_ended(
     attempts: Mapping[tuple[str, str], Attempt], limit: float, going_on: Callable[[frozenset[str]], None]
-) -> None:
-    """Wait until all have ended, `limit` seconds at most. `going_on` is told which trees have some, each time one ends.
+) -> float:
+    """Wait until all have ended, `limit` seconds at most; the seconds that are left.
 
-    The keys are (tree, task).
+    `going_on` is told which trees have some, each time one ends. The keys are (tree, task).
     """
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + limit
@@ -240,7 +243,7 @@ async def wait_until_ended(
         going_on(frozenset(tree_id for tree_id, _ in jobs))
         left = ends_at - loop.time()
         if not jobs or left <= 0:
-            return
+            return max(0.0, left)
         await asyncio.wait(jobs.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 

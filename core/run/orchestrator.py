@@ -7,7 +7,7 @@ When one fails, everything decided on top of it is void: the tree is dropped fro
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -107,6 +107,10 @@ class Orchestrator:
     def cached(self, tree_id: str) -> TaskTree | None:
         """The tree, if it is in memory."""
         return self._trees.get(tree_id)
+
+    def in_memory(self) -> Collection[TaskTree]:
+        """All trees that are."""
+        return self._trees.values()
 
     async def create(
         self,

@@ -129,15 +129,15 @@ async def test_after_a_storm_every_tree_has_ended_and_every_slot_is_free(seed: i
         await settle()
         runner = session.runner
         left = (
-            runner._room.slots.used,
-            runner._starting,
-            runner._attempts,
-            runner._room.in_lane,
-            runner._room.in_tree,
-            runner._queue.waiting,
+            runner.books.room.slots.used,
+            runner.books.starting,
+            runner.books.attempts,
+            runner.books.room.in_lane,
+            runner.books.room.in_tree,
+            runner.books.queue.waiting,
         )
         assert left == (0, {}, {}, {}, {}, 0)
-        assert runner._never_begun == {}
+        assert runner.books.never_begun == {}
         assert session.orchestrator._trees == {}
         heads = [await session.storage.head(tree_id) for tree_id in trees]
         assert all(head is not None and (has_ended(head) or head.run == 0) for head in heads)

@@ -183,10 +183,15 @@ async def _all_is_told(server: Server) -> None:
 
 def _check_nothing_is_left(server: Server) -> None:
     world, runner = server.world, server.session.runner
-    counts = (runner._room.slots.used, runner._queue.waiting, len(runner._starting), len(runner._attempts))
-    room = runner._room
+    counts = (
+        runner.books.room.slots.used,
+        runner.books.queue.waiting,
+        len(runner.books.starting),
+        len(runner.books.attempts),
+    )
+    room = runner.books.room
     lanes = (len(room.in_lane), len(room.held_in_lane))
-    books = (*lanes, len(room.in_tree), room.threads.used, room.processes.used, len(runner._never_begun))
+    books = (*lanes, len(room.in_tree), room.threads.used, room.processes.used, len(runner.books.never_begun))
     if any(counts) or any(books) or server.session.orchestrator._trees:
         raise Violation(f"the runner still holds something at the end of seed {world.seed}: {counts} {books}")
     if server.webhooks._locks:

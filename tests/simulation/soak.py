@@ -96,8 +96,8 @@ def counts(server: Server) -> dict[str, int]:
         session.orchestrator,
         session.feed,
         session.runner,
-        session.runner._queue,
-        session.runner._due.timers,
+        session.runner.books.queue,
+        session.runner._dispatcher.due.timers,
         outbox,
         server.retention,
     ):

@@ -139,7 +139,7 @@ async def test_endless_judgement_fails_its_task(what: str) -> None:
         )
         await session.judges.close()
         hurried = Judges(seconds=1e-9)
-        session.runner._means = dataclasses.replace(session.runner._means, judges=hurried)
+        session.runner.attempts._means = dataclasses.replace(session.runner.attempts._means, judges=hurried)
         await session.execute(head.id)
         await session.wait(head.id, has_ended)
         task = (await tasks_of(session, head.id))["a"]

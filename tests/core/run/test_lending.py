@@ -85,7 +85,7 @@ def size(trees: list[Any]) -> int:
 
 
 def check_nothing_is_held(nest: Nest) -> None:
-    room = nest.session.runner._room
+    room = nest.session.runner.books.room
     assert (room.slots.used, dict(room.in_lane), dict(room.in_tree), dict(room.slots.held)) == (0, {}, {}, {})
     assert not nest.session.runner.lending.waiting and not nest.session.runner.lending.depths
 
@@ -191,7 +191,7 @@ async def test_a_tree_that_nobody_waits_for_borrows_nothing() -> None:
     nest = Nest(RunnerLimits(tasks=1))
     async with nest.session:
         async with nest.session.runner.lending.lent():
-            assert nest.session.runner._room.slots.used == 0
+            assert nest.session.runner.books.room.slots.used == 0
         assert (await nest.run("inner")).result == 1
         check_nothing_is_held(nest)
 

@@ -440,7 +440,7 @@ async def test_a_retry_is_stored_not_slept() -> None:
     await until_event(first, head.id, e.TaskCompleted, "work")
     task = (await tasks_of(first, head.id))["a"]
     assert (task.status, task.is_running, task.runnable_at) == (TaskStatus.IN_PROGRESS, False, EPOCH + 3600)
-    assert first.runner.running == 0
+    assert first.runner.books.running == 0
     await first.close()
     async with bench.session() as second:
         assert await second.resume() == 1
@@ -469,7 +469,7 @@ async def test_cancel_stops_coroutines_for_real() -> None:
         await settle(10)
         result = await session.cancel(head.id, "enough")
         assert len(bench.ended) == 100
-        assert session.runner.running == 0
+        assert session.runner.books.running == 0
         assert result.head.status is TaskStatus.CANCELLED
         assert result.still_running == ()
         tasks = await tasks_of(session, head.id)
@@ -715,7 +715,7 @@ async def test_a_question_ends_the_attempt_and_its_answer_starts_another() -> No
         head = await begin(session, item("a", "converse"))
         head = await session.wait(head.id, lambda h: h.status.is_interrupted)
         assert head.status is TaskStatus.INPUT_REQUIRED
-        assert session.runner.running == 0
+        assert session.runner.books.running == 0
         await session.provide_input(head.id, "me")
         await session.wait(head.id, lambda h: h.status.is_interrupted)
         await session.provide_input(head.id, "because")
@@ -855,7 +855,7 @@ async def test_no_suspect_starts_while_the_process_ends_around_another_one() -> 
         await session.resume()
         await settle()
     assert bench.started[4:] == ["guilty"]
-    (attempt,) = session.runner._attempts.values()
+    (attempt,) = session.runner.books.attempts.values()
     assert attempt.job is not None
     attempt.job.is_loop_ending = True  # what the job finds when it is cancelled while its loop stands still
     attempt.job.cancel()

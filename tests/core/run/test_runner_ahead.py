@@ -10,7 +10,7 @@ from core.model import events as e
 from core.model.errors import ConfigurationError, StorageUnavailable
 from core.model.task import Cause, TaskStatus
 from core.model.tree import TaskTree
-from core.run.runner import MAX_UNSTORED
+from core.run.dispatcher import MAX_UNSTORED
 from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from tests.core.cores import Bench, FaultyStorage, item, kill, rooted, settle, tasks_of, virtual_time
@@ -32,8 +32,8 @@ def chain(n: int, executor: str = "pure") -> list[dict[str, Any]]:
 
 
 def nothing_is_held(session: Session) -> bool:
-    runner = session.runner
-    return not (runner._ahead or runner._careful or runner._attempts or runner._starting or runner._room.slots.used)
+    books = session.runner.books
+    return not (books.ahead or books.careful or books.attempts or books.starting or books.room.slots.used)
 
 
 @virtual_time
@@ -105,13 +105,13 @@ async def test_an_attempt_that_is_stopped_before_its_first_step_holds_no_slot(mo
     """Found by the simulation: a coroutine that is cancelled before it has begun does not run at all."""
     made, _ = bench()
     async with made.session() as session:
-        runner, begin = session.runner, session.runner._begin
+        runner, begin = session.runner, session.runner.attempts.begin
 
         def begin_and_stop(tree: TaskTree, task_id: str, number: int) -> None:
             begin(tree, task_id, number)
-            runner._attempts[tree.id, task_id].stop()
+            runner.books.attempts[tree.id, task_id].stop()
 
-        monkeypatch.setattr(runner, "_begin", begin_and_stop)
+        monkeypatch.setattr(runner._dispatcher, "begin", begin_and_stop)
         await session.create(session.plan([item("a", "pure")]), execute=True)
         await settle()
         assert made.started == [] and nothing_is_held(session)

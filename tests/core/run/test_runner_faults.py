@@ -9,11 +9,11 @@ import pytest
 from core.executors.base import TaskContext
 from core.loop.alarms import MANY_ALARMS
 from core.model import events as e
-from core.model.commands import Execute
+from core.model.commands import Cancel, Execute
 from core.model.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
 from core.model.task import Cause, TaskStatus
 from core.model.timestamps import to_timestamp
-from core.run.runner import MAX_VOID
+from core.run.dispatcher import MAX_VOID
 from core.run.runner_limits import RunnerLimits
 from core.session import has_ended
 from core.storage.base import Append
@@ -84,7 +84,7 @@ async def test_a_refusal_that_overtakes_earlier_appends_voids_only_itself() -> N
         refused.set_exception(StorageUnavailable("behind"))
         original, storage.append = storage.append, lambda append: refused  # type: ignore[method-assign]
         with pytest.raises(StorageUnavailable):
-            await session.runner.cancel(head.id, head.id, None, force=False, metadata={})
+            await session.runner.cancel(head.id, Cancel(head.id), {})
         storage.append = original  # type: ignore[method-assign]
         storage.release()
         await running
@@ -93,7 +93,7 @@ async def test_a_refusal_that_overtakes_earlier_appends_voids_only_itself() -> N
     assert ended.status is COMPLETED
     assert Counter(bench.started) == {f"t{n}": 1 for n in range(6)}
     assert {task.crashes for task in tasks.values()} == {0}
-    assert session.runner.running == 0
+    assert session.runner.books.running == 0
 
 
 class Odd(BaseException):
@@ -283,7 +283,7 @@ async def test_timers_of_tasks_that_have_ended_are_thrown_away() -> None:
     async with bench.session() as session:
         for _ in range(3):
             await finish(session, *(item(f"t{n}", deadline=later) for n in range(MANY_ALARMS // 2)))
-        assert len(session.runner._due.timers) <= 2 * MANY_ALARMS
+        assert len(session.runner._dispatcher.due.timers) <= 2 * MANY_ALARMS
 
 
 @virtual_time
@@ -295,7 +295,7 @@ async def test_tasks_that_ended_in_line_are_passed_over_in_steps() -> None:
         late = await begin(session, *(item(f"late{n}", "nap", deadline=deadline) for n in range(5 * MAX_VOID)))
         after = await begin(session, item("after"))
         popped = Counter[int]()  # by turn of the event loop in which anything is taken out of the line
-        turn, pop = 0, session.runner._queue.pop
+        turn, pop = 0, session.runner.books.queue.pop
 
         def next_turn() -> None:
             nonlocal turn
@@ -307,12 +307,12 @@ async def test_tasks_that_ended_in_line_are_passed_over_in_steps() -> None:
             popped[turn] += 1
             return pop()
 
-        session.runner._queue.pop = counted  # type: ignore[method-assign]
+        session.runner.books.queue.pop = counted  # type: ignore[method-assign]
         await session.wait(late.id, has_ended)
         assert (await session.wait(after.id, has_ended)).status is COMPLETED
         assert popped.total() > 4 * MAX_VOID
         assert max(popped.values()) <= MAX_VOID + 2
-        assert session.runner._queue.waiting == 0
+        assert session.runner.books.queue.waiting == 0
 
 
 @virtual_time
@@ -383,8 +383,12 @@ async def test_a_cancel_and_a_new_run_before_a_start_is_durable_leak_no_slot() -
         tasks = await tasks_of(session, head.id)
         await settle()
         assert (ended.status, tasks["a"].status) == (COMPLETED, COMPLETED)
-        assert (session.runner.running, session.runner._room.slots.used, bench.started) == (0, 0, ["a"])
-        assert not session.runner._room.in_lane and not session.runner._room.in_tree and not session.runner._never_begun
+        assert (session.runner.books.running, session.runner.books.room.slots.used, bench.started) == (0, 0, ["a"])
+        assert (
+            not session.runner.books.room.in_lane
+            and not session.runner.books.room.in_tree
+            and not session.runner.books.never_begun
+        )
 
 
 @virtual_time
