@@ -55,11 +55,11 @@ class Books:
 
     def check(self, orchestrator: Orchestrator) -> None:
         """Raise AssertionError when the books disagree. For tests and simulations."""
+        both = self.starting.keys() & self.attempts.keys()
+        assert not both, f"{both} are starting and have attempts"
         held = [*self.starting.values(), *(each.claim for each in self.attempts.values() if each.holds)]
         self.room.check(held, self.leftovers.claims)
         self.queue.check()
-        both = self.starting.keys() & self.attempts.keys()
-        assert not both, f"{both} are starting and have attempts"
         for key, attempt in self.attempts.items():
             assert attempt.job is not None and not attempt.job.done(), (
                 f"the attempt of {key} has ended and is still held"

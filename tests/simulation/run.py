@@ -217,6 +217,7 @@ async def _call(server: Server, ends_at: float) -> None:
             return
         with suppress(CallerError, StorageUnavailable, InvalidParams):
             await world.chance.choice(orders)(server)
+        server.session.runner.check()
 
 
 async def _create(server: Server) -> None:
@@ -307,6 +308,7 @@ async def _sweep(server: Server, probe: Probe | None) -> None:
             if head is not None and not head.is_live and world.clock.now() - head.updated_at >= world.pace.keep:
                 with suppress(CallerError, StorageUnavailable):
                     await server.session.delete(tree_id)
+        server.session.runner.check()
         judge_so_far(world)
         _judge_late_calls(world)
         world.ledger.drop_unstored(before=world.clock.now() - 60)
