@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from core.executors.builtins.registration import register_builtins
 from core.executors.registry import default_registry, wanted_executor
 from core.executors.schema import judge_schema
+from core.model.commands import ProvideInput
 from core.model.errors import ConfigurationError, InvalidPlan, NothingToRun, Problem, TaskNotFound
 from core.model.events import Recorded, TreeFinished
 from core.model.graph import check_graph
@@ -26,6 +27,7 @@ from core.model.plan import (
 )
 from core.model.retry import RetryPolicy
 from core.model.streaming import stream_event
+from core.model.submission import Submission
 from core.model.task import ANONYMOUS, Cause, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
 from core.outside.egress import EgressPolicy
@@ -35,6 +37,7 @@ from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage
 from core.storage.sqlite.sql import SqlStorage, database_path
 
+FROM_PYTHON = Submission(origin="python")
 DEFAULT_DATABASE = "sqlite:///a2a-server.db"
 
 Callback = Callable[[dict[str, Any]], Awaitable[None] | None]
@@ -195,7 +198,7 @@ class TaskRepository:
         """
         await self._session.ensure_started()
         plan = self._session.plan(items)
-        await self._session.create(plan, origin="python")
+        await self._session.create(plan, FROM_PYTHON)
         nodes = {task.id: TaskTreeNode(task) for task in plan.tasks}
         for task in plan.tasks:
             if task.parent_id is not None:
@@ -320,7 +323,7 @@ class TaskManager:
         """
         await self.session.ensure_started()
         head = await self.session.storage.head(tree.task.id)
-        await self.session.provide_input(task_id or tree.task.id, to_json_value(answer, "answer"))
+        await self.session.provide_input(ProvideInput(task_id or tree.task.id, to_json_value(answer, "answer")))
         if self._callbacks and head is not None:
             return await self._hand_over(tree, head.version, self._callbacks)
         return await self._settled(tree)
@@ -356,7 +359,7 @@ class TaskManager:
             plan = self._plan(tree)
             gone = await self.session.storage.cancelled_drafts([task.id for task in plan.tasks])
             plan = replace(plan, cancelled=tuple((task.id, task.error or "") for task in gone))
-            await self.session.create(plan, origin="python", execute=True)
+            await self.session.create(plan, FROM_PYTHON, execute=True)
             return 0
         nodes = tree.nodes()
         if new := [node for node in nodes if node.task.tree_id != head.id]:

@@ -32,7 +32,7 @@ class TaskTree:
     """One tree in memory: its head, its tasks, and their dependencies."""
 
     def __init__(self, head: TreeHead, tasks: Iterable[Task]) -> None:
-        self._head = head
+        self.head = head
         self.id = head.id
         self.tasks: dict[str, Task] = {task.id: task for task in tasks}
         self._changed: dict[str, None] = {}  # in order, each once
@@ -74,7 +74,7 @@ class TaskTree:
 
     def _enter_scope(self) -> None:
         """Count, for the tasks of the run, the edges to tasks of the run that have not ended."""
-        head = self._head
+        head = self.head
         self.scope = frozenset(head.scope) if head.scope is not None and head.is_live else None
         self.waiting = {task_id: 0 for task_id in self.tasks if self.is_open(task_id)}
         self.open = len(self.waiting)
@@ -95,7 +95,7 @@ class TaskTree:
     def is_startable(self, task: Task) -> bool:
         """Whether an attempt may take the task, as soon as its `runnable_at` has come."""
         return (
-            self._head.is_live
+            self.head.is_live
             and not task.is_group
             and not task.is_running
             and task.question is None
@@ -149,28 +149,24 @@ class TaskTree:
 
     @property
     def version(self) -> int:
-        return self._head.version
+        return self.head.version
 
     @property
     def run(self) -> int:
-        return self._head.run
+        return self.head.run
 
     @property
     def is_live(self) -> bool:
-        return self._head.is_live
+        return self.head.is_live
 
     @property
     def cancelled(self) -> str | None:
         """Why the present run was cancelled as a whole, if it was."""
-        return self._head.cancelled
+        return self.head.cancelled
 
     @property
     def status(self) -> TaskStatus:
-        return self._head.status
-
-    @property
-    def head(self) -> TreeHead:
-        return self._head
+        return self.head.status
 
     def name_of(self, task_id: str) -> str:
         return self.tasks[task_id].name
@@ -179,16 +175,16 @@ class TaskTree:
 
     def apply(self, event: e.Event, at: float) -> None:
         """Let the event have happened at that time. Raises ValueError for one that cannot have: that is a bug."""
-        before = self._head.status
+        before = self.head.status
         self.changed_at = at
         change = _APPLY[type(event)]
         if change is None:
-            self._head = replace(self._head, version=self._head.version + 1)
+            self.head = replace(self.head, version=self.head.version + 1)
             return
         change(self, event, at)
-        head = self._head
+        head = self.head
         status = self._present_status()
-        self._head = replace(
+        self.head = replace(
             head,
             version=head.version + 1,
             status=status,
@@ -203,8 +199,8 @@ class TaskTree:
         return self._progress / self._executable
 
     def _present_status(self) -> TaskStatus:
-        if not self._head.is_live or self._head.status is TaskStatus.PENDING:
-            return self._head.status
+        if not self.head.is_live or self.head.status is TaskStatus.PENDING:
+            return self.head.status
         if self.questions:
             only_auth = all(question.auth for question in self.questions.values())
             return TaskStatus.AUTH_REQUIRED if only_auth else TaskStatus.INPUT_REQUIRED
@@ -238,8 +234,8 @@ class TaskTree:
         self._changed.update(dict.fromkeys(self.tasks))
 
     def _run_started(self, event: e.RunStarted, at: float) -> None:
-        self._head = replace(
-            self._head,
+        self.head = replace(
+            self.head,
             run=event.run,
             run_at=at,
             is_live=True,
@@ -277,8 +273,8 @@ class TaskTree:
         self._begin()
 
     def _begin(self) -> None:
-        if self._head.status is TaskStatus.PENDING:
-            self._head = replace(self._head, status=TaskStatus.IN_PROGRESS)
+        if self.head.status is TaskStatus.PENDING:
+            self.head = replace(self.head, status=TaskStatus.IN_PROGRESS)
 
     def _progressed(self, event: e.TaskProgressed, at: float) -> None:
         task = self.tasks[event.task_id]
@@ -416,16 +412,16 @@ class TaskTree:
         self._rebuild()
 
     def _tree_cancelled(self, event: e.TreeCancelled, at: float) -> None:
-        self._head = replace(self._head, cancelled=event.error)
+        self.head = replace(self.head, cancelled=event.error)
 
     def _finished(self, event: e.TreeFinished, at: float) -> None:
-        self._head = replace(self._head, is_live=False, status=event.status)
+        self.head = replace(self.head, is_live=False, status=event.status)
         if self.scope is not None:
             self._enter_scope()
 
     def check(self) -> None:
         """Raise AssertionError when a derived value is not what the tasks say. For tests and simulations."""
-        fresh = TaskTree(self._head, self.tasks.values())
+        fresh = TaskTree(self.head, self.tasks.values())
         for name in (
             "children",
             "dependents",
@@ -444,8 +440,8 @@ class TaskTree:
             assert (task.question is not None) == task.status.is_interrupted, f"{task.id} has a stray question"
         for task in self.startable():
             assert self.unmet(task) is None, f"{task.id} was to be skipped"
-        assert not self._head.is_live or self.open, "the tree is live with nothing left to end"
-        assert self._head.is_live or not self.running, "something runs in a tree at rest"
+        assert not self.head.is_live or self.open, "the tree is live with nothing left to end"
+        assert self.head.is_live or not self.running, "something runs in a tree at rest"
 
 
 def _check_move(task: Task, status: TaskStatus) -> Task:

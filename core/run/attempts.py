@@ -88,7 +88,12 @@ class Attempts:
         task = attempt.task
         attempt.has_begun = True
         ORIGIN.set(Origin(attempt.tree_id, task.id, task.attempt, attempt.claim.lane))
-        command = await self._outcome(attempt)
+        try:
+            command = await self._outcome(attempt)
+        except GeneratorExit as error:  # by what its executor waited for; Python closed the coroutines in between
+            if attempt.job is None or not attempt.job.is_stepping():
+                raise
+            command = broken_off(attempt, error, self._means)
         attempt.end()
         if attempt.is_abandoned:
             return
@@ -121,10 +126,6 @@ class Attempts:
             command = await perform(attempt, self._means)
         except asyncio.CancelledError:
             return lost(task, attempt.spec, crash=False) if attempt.is_shutdown else None
-        except GeneratorExit as error:  # by what its executor waited for; Python closed the coroutines in between
-            if attempt.job is None or not attempt.job.is_stepping():
-                raise
-            return broken_off(attempt, error, self._means)
         except Exception:  # a bug of ours must not leave the task running for ever
             logger.exception("attempt %d of task %s failed inside the runner", task.attempt, task.id)
             text = "internal error; see the server's log"

@@ -11,6 +11,7 @@ from a2a_server.bindings import jsonrpc
 from a2a_server.views import streams
 from core.executors import base
 from core.loop.large_values import CHARACTERS, VALUES
+from core.model.submission import Submission
 from core.run import attempt
 from core.session import has_ended
 from tests.a2a_server.conftest import Caller, message
@@ -47,9 +48,13 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 async def ended(call: Caller, value: Any, skill: str = "echo") -> str:
     """A task whose inputs and result are that value, which has ended; its id."""
-    head = await call.session.create(
-        call.session.plan([{"name": skill, "inputs": {"value": value}}]), execute=True, origin="a2a", context_id="c"
-    )
+    head = (
+        await call.session.create(
+            call.session.plan([{"name": skill, "inputs": {"value": value}}]),
+            Submission(origin="a2a", context_id="c"),
+            execute=True,
+        )
+    ).head
     await call.session.wait(head.id, has_ended)
     return head.id
 

@@ -193,7 +193,7 @@ class Bench:
 
 async def begin(session: Session, *items: dict[str, Any], **fields: Any) -> TreeHead:
     """Create and start a tree; a root group is added when the first task has no parent and others lack one."""
-    return await session.create(session.plan(rooted(*items)), execute=True, **fields)
+    return (await session.create(session.plan(rooted(*items)), execute=True, **fields)).head
 
 
 def rooted(*items: dict[str, Any]) -> list[dict[str, Any]]:

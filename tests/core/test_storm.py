@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.executors.base import TaskContext
+from core.model.commands import ProvideInput
 from core.model.errors import CallerError, StorageUnavailable
 from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
@@ -87,7 +88,9 @@ async def one_caller(session: Session, chance: random.Random, trees: list[str]) 
         with suppress(CallerError, StorageUnavailable):
             order = chance.choice(["create", "execute", "execute one", "cancel", "cancel one", "answer", "wait"])
             if order == "create" or not trees:
-                trees.append((await session.create(session.plan(plan_items(chance)), execute=chance.random() < 0.8)).id)
+                trees.append(
+                    (await session.create(session.plan(plan_items(chance)), execute=chance.random() < 0.8)).head.id
+                )
                 continue
             tree_id = chance.choice(trees)
             tree = await session.orchestrator.load(tree_id)
@@ -98,7 +101,7 @@ async def one_caller(session: Session, chance: random.Random, trees: list[str]) 
                 case "cancel":
                     await session.cancel(task_id, force=chance.random() < 0.3)
                 case "answer":
-                    await session.provide_input(tree_id, "Ada")
+                    await session.provide_input(ProvideInput(tree_id, "Ada"))
                 case "wait":
                     await asyncio.sleep(chance.random())
 
@@ -110,7 +113,7 @@ async def come_to_an_end(session: Session, tree_id: str) -> None:
         if not head.is_live:
             return
         with suppress(CallerError):
-            await session.provide_input(tree_id, "Ada")
+            await session.provide_input(ProvideInput(tree_id, "Ada"))
 
 
 @virtual_time

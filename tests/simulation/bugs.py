@@ -26,6 +26,7 @@ from core.run.feed import Feed, _Topic
 from core.run.orchestrator import Decision, Orchestrator, new_tree
 from core.run.retention import Retention
 from core.run.runner import Runner
+from core.run.started import Started
 from core.session import Session
 from core.storage.memory import MemoryStorage
 
@@ -155,11 +156,11 @@ def _indiscreet(old: Any) -> Any:
 def _premature(old: Any) -> Any:
     """A creation is confirmed before it is durable."""
 
-    async def create(self: Orchestrator, head: Any, plan: Any, message: Any, **named: Any) -> TaskTree:
-        tree, recorded = new_tree(head, plan, None, self._clock.now(), execute=named["execute"])
+    async def create(self: Orchestrator, head: Any, plan: Any, submission: Any, **named: Any) -> Started:
+        tree, recorded = new_tree(head, plan, submission, self._clock.now(), execute=named["execute"])
         self._trees[head.id] = tree
         self._record(tree, recorded, named["documents"], is_new=True)
-        return tree
+        return Started(tree.head, recorded)
 
     return create
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.webhooks import Webhooks
+from core.model.commands import ProvideInput
 from core.model.errors import CallerError, CoreError, LogCompacted, StorageUnavailable, TaskNotFound
 from core.model.plan import Plan
 from core.run.retention import Retention
@@ -277,7 +278,7 @@ async def _answer(server: Server) -> None:
         tree_id for tree_id in world.storage.trees_stored() if world.storage.head_stored(tree_id).status.is_interrupted
     ]
     if waiting:
-        await server.session.provide_input(world.chance.choice(waiting), "Ada", MESSAGE)
+        await server.session.provide_input(ProvideInput(world.chance.choice(waiting), "Ada", MESSAGE))
 
 
 async def _any_task(server: Server) -> tuple[str, str]:
@@ -394,7 +395,7 @@ async def _come_to_an_end(world: World, session: Session, tree_id: str) -> None:
                 if not head.is_live:
                     return
                 with suppress(CoreError):
-                    await session.provide_input(tree_id, "Ada", MESSAGE)
+                    await session.provide_input(ProvideInput(tree_id, "Ada", MESSAGE))
                 await asyncio.sleep(1)
     except TaskNotFound:  # deleted meanwhile
         return

@@ -61,7 +61,7 @@ def retention(
 
 
 async def finish(session: Session, executor: str = "work") -> str:
-    head = await session.create(session.plan([{"name": executor}]), execute=True)
+    head = (await session.create(session.plan([{"name": executor}]), execute=True)).head
     await session.wait(head.id, has_ended)
     return head.id
 
@@ -125,11 +125,13 @@ async def test_what_has_not_ended_is_never_touched() -> None:
     bench.add("ask", ask)
     async with bench.session() as session:
         drafted = session.plan([{"name": "work"}])
-        never_run = await session.create(drafted)
-        asking = await session.create(session.plan([{"name": "ask"}]), execute=True)
+        never_run = (await session.create(drafted)).head
+        asking = (await session.create(session.plan([{"name": "ask"}]), execute=True)).head
         await session.wait(asking.id, lambda head: head.status is TaskStatus.INPUT_REQUIRED)
-        running = await session.create(session.plan([{"name": "slow"}]), execute=True)
-        in_part = await session.create(session.plan([{"id": "r", "name": "work"}, {"name": "work", "parent_id": "r"}]))
+        running = (await session.create(session.plan([{"name": "slow"}]), execute=True)).head
+        in_part = (
+            await session.create(session.plan([{"id": "r", "name": "work"}, {"name": "work", "parent_id": "r"}]))
+        ).head
         child = next(task for task in await session.storage.children(in_part.id))
         await session.execute(child.id)
         await session.wait(in_part.id, lambda head: head.run > 0 and not head.is_live)

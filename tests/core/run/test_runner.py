@@ -7,6 +7,7 @@ import pytest
 
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.model import events as e
+from core.model.commands import ProvideInput
 from core.model.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
 from core.model.quarantine import FIRST_WATCH, LONGEST_HOLD
 from core.model.task import Cause, Task, TaskStatus
@@ -716,9 +717,9 @@ async def test_a_question_ends_the_attempt_and_its_answer_starts_another() -> No
         head = await session.wait(head.id, lambda h: h.status.is_interrupted)
         assert head.status is TaskStatus.INPUT_REQUIRED
         assert session.runner.books.running == 0
-        await session.provide_input(head.id, "me")
+        await session.provide_input(ProvideInput(head.id, "me"))
         await session.wait(head.id, lambda h: h.status.is_interrupted)
-        await session.provide_input(head.id, "because")
+        await session.provide_input(ProvideInput(head.id, "because"))
         await session.wait(head.id, has_ended)
         task = (await tasks_of(session, head.id))["a"]
     assert (task.result, task.attempt) == (["me", "because"], 3)
@@ -731,11 +732,11 @@ async def test_a_question_survives_a_restart() -> None:
     async with bench.session() as first:
         head = await begin(first, item("a", "converse"))
         await first.wait(head.id, lambda h: h.status.is_interrupted)
-        await first.provide_input(head.id, "me")
+        await first.provide_input(ProvideInput(head.id, "me"))
         await first.wait(head.id, lambda h: h.status.is_interrupted and h.version > 7)
     async with bench.session() as second:
         assert await second.resume() == 1
-        await second.provide_input(head.id, "because")
+        await second.provide_input(ProvideInput(head.id, "because"))
         await second.wait(head.id, has_ended)
         assert (await tasks_of(second, head.id))["a"].result == ["me", "because"]
 

@@ -40,7 +40,7 @@ def nothing_is_held(session: Session) -> bool:
 async def test_what_has_no_effects_runs_on_and_nobody_is_told_before_it_is_stored() -> None:
     made, storage = bench()
     async with made.session() as session:
-        head = await session.create(session.plan([*chain(5), item("paid", "work", "t4", parent_id="root")]))
+        head = (await session.create(session.plan([*chain(5), item("paid", "work", "t4", parent_id="root")]))).head
         storage.held = []
         executing = asyncio.create_task(session.execute(head.id))
         told: list[int] = []
@@ -79,7 +79,7 @@ async def test_what_went_ahead_of_a_start_that_cannot_be_stored_is_forgotten() -
     made.add("draw", draw, has_effects=False)
     made.add("keep", keep, has_effects=False)
     async with made.session() as session:
-        head = await session.create(session.plan(rooted(item("a", "draw"), item("b", "keep", "a"))))
+        head = (await session.create(session.plan(rooted(item("a", "draw"), item("b", "keep", "a"))))).head
         storage.held = []
         executing = asyncio.create_task(session.execute(head.id))
         await settle()
@@ -123,7 +123,7 @@ async def test_where_functions_see_every_task_attempts_wait() -> None:
     made, storage = bench()
     made.registry.hooks.pre_task(lambda task, inputs: None)
     async with made.session() as session:
-        head = await session.create(session.plan(chain(2)))
+        head = (await session.create(session.plan(chain(2)))).head
         storage.held = []
         executing = asyncio.create_task(session.execute(head.id))
         await settle(50)
@@ -139,7 +139,7 @@ async def test_a_task_that_takes_processes_down_is_poison_also_without_effects()
     made, storage = bench()
     session = made.session()
     await session.start()
-    head = await session.create(session.plan(rooted(item("a", "patient"))))
+    head = (await session.create(session.plan(rooted(item("a", "patient"))))).head
     storage.held = []
     executing = asyncio.create_task(session.execute(head.id))
     await settle(50)
@@ -163,7 +163,7 @@ async def test_a_task_that_takes_processes_down_is_poison_also_without_effects()
 async def test_a_cancel_stops_what_went_ahead() -> None:
     made, storage = bench()
     async with made.session() as session:
-        head = await session.create(session.plan(rooted(item("a", "patient"))))
+        head = (await session.create(session.plan(rooted(item("a", "patient"))))).head
         storage.held = []
         asked = [asyncio.create_task(session.execute(head.id))]
         await settle()
@@ -182,7 +182,7 @@ async def test_a_close_hands_over_what_went_ahead() -> None:
     made, storage = bench()
     first = made.session()
     await first.start()
-    head = await first.create(first.plan(rooted(item("a", "patient", result="a"))))
+    head = (await first.create(first.plan(rooted(item("a", "patient", result="a"))))).head
     storage.held = []
     asked = [asyncio.create_task(first.execute(head.id))]
     await settle()
@@ -204,7 +204,7 @@ async def test_no_more_goes_ahead_than_the_disk_can_be_behind() -> None:
     made, storage = bench()
     made.limits = RunnerLimits(tasks=2)
     async with made.session() as session:
-        head = await session.create(session.plan(chain(MAX_UNSTORED + 50)))
+        head = (await session.create(session.plan(chain(MAX_UNSTORED + 50)))).head
         storage.held = []
         executing = asyncio.create_task(session.execute(head.id))
         await settle(10 * MAX_UNSTORED)

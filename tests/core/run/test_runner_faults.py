@@ -9,7 +9,7 @@ import pytest
 from core.executors.base import TaskContext
 from core.loop.alarms import MANY_ALARMS
 from core.model import events as e
-from core.model.commands import Cancel, Execute
+from core.model.commands import Cancel, Execute, ProvideInput
 from core.model.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
 from core.model.task import Cause, TaskStatus
 from core.model.timestamps import to_timestamp
@@ -58,7 +58,7 @@ async def test_one_failed_write_costs_no_attempt_and_no_result(kind: type) -> No
     bench = Bench(storage=Once(kind))
     bench.add("pay", bench.work, at_most_once=True)
     async with bench.session() as session:
-        head = await session.create(session.plan(rooted(item("a", "pay", result="paid"), item("b", result=1))))
+        head = (await session.create(session.plan(rooted(item("a", "pay", result="paid"), item("b", result=1))))).head
         try:
             await session.execute(head.id)
         except StorageUnavailable:
@@ -76,7 +76,7 @@ async def test_a_refusal_that_overtakes_earlier_appends_voids_only_itself() -> N
     storage = FaultyStorage()
     bench = Bench(storage=storage, limits=RunnerLimits(tasks=4))
     async with bench.session() as session:
-        head = await session.create(session.plan(rooted(*(item(f"t{n}", "nap") for n in range(6)))))
+        head = (await session.create(session.plan(rooted(*(item(f"t{n}", "nap") for n in range(6)))))).head
         storage.held = []
         running = asyncio.create_task(session.execute(head.id))
         await settle()
@@ -127,7 +127,7 @@ async def test_a_question_from_within_a_task_group_is_a_question() -> None:
     async with bench.session() as session:
         head = await begin(session, item("a", "ask"))
         await session.wait(head.id, lambda head: head.status.is_interrupted)
-        await session.provide_input(head.id, "Ada")
+        await session.provide_input(ProvideInput(head.id, "Ada"))
         await session.wait(head.id, has_ended)
         assert (await tasks_of(session, head.id))["a"].result == "Ada"
 
@@ -249,7 +249,7 @@ async def test_whatever_touches_an_orphaned_tree_first_takes_it_up() -> None:
     await until_event(first, head.id, e.InputRequested)
     kill(first)
     async with bench.session() as session:
-        await session.provide_input(head.id, "Ada")
+        await session.provide_input(ProvideInput(head.id, "Ada"))
         assert (await session.wait(head.id, has_ended)).status is COMPLETED
         tasks = await tasks_of(session, head.id)
     assert (tasks["a"].result, tasks["b"].crashes) == ("Ada", 1)
@@ -322,7 +322,7 @@ async def test_trees_at_rest_are_not_kept_in_memory() -> None:
         for _ in range(5):
             head = await begin(session, item("a"))
             await session.wait(head.id, has_ended)
-            copy = await session.copy(head.id)
+            copy = (await session.copy(head.id)).head
             await session.cancel(copy.id)
             await session.cancel(copy.id)
         assert session.orchestrator._trees == {}
@@ -332,7 +332,7 @@ async def test_trees_at_rest_are_not_kept_in_memory() -> None:
 async def test_followers_of_a_deleted_tree_end() -> None:
     bench = Bench()
     async with bench.session() as session:
-        head = await session.create(session.plan([item("a")]))
+        head = (await session.create(session.plan([item("a")]))).head
         seen: list[str] = []
 
         async def follow() -> None:
@@ -369,7 +369,7 @@ async def test_a_cancel_and_a_new_run_before_a_start_is_durable_leak_no_slot() -
     storage = FaultyStorage()
     bench = Bench(storage=storage, limits=RunnerLimits(tasks=1))
     async with bench.session() as session:
-        head = await session.create(session.plan(rooted(item("a"))))
+        head = (await session.create(session.plan(rooted(item("a"))))).head
         storage.held = []
         asked = [asyncio.create_task(session.execute(head.id))]
         await settle()
@@ -399,7 +399,7 @@ async def test_a_start_that_was_never_begun_leaves_nothing_unknown() -> None:
     bench.add("pay", bench.work, at_most_once=True)
     first = bench.session()
     await first.start()
-    head = await first.create(first.plan(rooted(*(item(f"t{n}", "pay") for n in range(5)))))
+    head = (await first.create(first.plan(rooted(*(item(f"t{n}", "pay") for n in range(5)))))).head
     storage.held = []
     executing = asyncio.create_task(first.execute(head.id))
     await settle()

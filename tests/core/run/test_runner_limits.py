@@ -38,7 +38,7 @@ AT_ONCE = {"initial": 0.01, "maximum": 0.01, "jitter": 0}
 
 async def begin_as(session: Session, owner: str, *items: dict[str, Any]) -> str:
     """Start a tree of this caller's; its id."""
-    return (await session.create(session.plan(rooted(*items), owner=owner), execute=True)).id
+    return (await session.create(session.plan(rooted(*items), owner=owner), execute=True)).head.id
 
 
 # Shares
@@ -322,7 +322,7 @@ class Hangs:
     async def time_out(self, count: int, owner: str = "ada") -> None:
         """Leave so many threads behind."""
         items = [item(f"h{n}", "hang", timeout=0.01) for n in range(count)]
-        head = await self.session.create(self.session.plan(rooted(*items), owner=owner), execute=True)
+        head = (await self.session.create(self.session.plan(rooted(*items), owner=owner), execute=True)).head
         await self.session.wait(head.id, has_ended)
         await settle(100)  # the attempts' jobs end a few turns after their events
 
