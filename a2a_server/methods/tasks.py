@@ -18,7 +18,7 @@ from a2a_server.bindings.jsonrpc import Large, Method
 from a2a_server.bindings.keyed import HEADER
 from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
-from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.idempotency import Documents, Idempotency
 from a2a_server.methods.large_tasks import as_told
 from a2a_server.methods.reading import check_resume
 from a2a_server.methods.task_pages import FIELD, place_of, token_of
@@ -199,7 +199,7 @@ class TasksMethods:
             plan = planned() if context.aside is None else await context.aside.run(context.owner, planned)
             await self._open_tasks.admit(context.owner, len(plan.tasks))
             root_id = plan.root_id
-            documents = () if claim is None else (claim.document(root_id, root_id),)
+            documents: Documents = () if claim is None else (claim.document(root_id, root_id),)
             enrolled = None
             if webhook is not None and self._webhooks is not None:
                 caller, begin = Caller(context.owner, TASKS), DeliveryState(shown=TaskStatus.PENDING.value)
