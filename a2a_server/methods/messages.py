@@ -40,7 +40,7 @@ from core.model.plan import Limits, Plan
 from core.model.submission import Submission
 from core.model.task import TaskStatus, TreeHead
 from core.session import Session, has_ended, needs_caller
-from core.storage.base import TreeQuery
+from core.storage.base import EventQuery, TreeQuery
 
 REPLY_GRACE = 0.25  # seconds that a stream waits for a direct Message before it opens with the Task
 
@@ -153,7 +153,9 @@ class Messages:
             return None
         if sent.said is None:
             # The first word is the reply, if there is one.
-            words = await self._session.storage.events(head.id, until=head.version, kinds=("message_sent",), limit=1)
+            words = await self._session.storage.events(
+                EventQuery(tree_id=head.id, until=head.version, kinds=("message_sent",), limit=1)
+            )
             for said in words:
                 if reply_message(said, context_of(head)):
                     return said

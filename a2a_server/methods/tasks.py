@@ -55,7 +55,7 @@ from core.model.streaming import compacted_event, stream_event
 from core.model.submission import Submission
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.session import Session, needs_caller
-from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
+from core.storage.base import LIST_BYTES, LOG_BYTES, EventQuery, TaskQuery
 
 logger = logging.getLogger(__name__)
 
@@ -403,7 +403,9 @@ class TasksMethods:
         room = params.limit - len(told)
         frames: list[dict[str, Any]] = []
         while room and not frames:
-            page = await storage.events(head.id, after, task_id=only, limit=room, max_bytes=LOG_BYTES)
+            page = await storage.events(
+                EventQuery(tree_id=head.id, after=after, task_id=only, limit=room, max_bytes=LOG_BYTES)
+            )
             if not page:
                 break
             after = page[-1].seq

@@ -26,7 +26,7 @@ from sqlalchemy.sql.elements import ColumnClause
 
 from core.model.owners import tenant_of
 from core.model.task import TERMINAL
-from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
+from core.storage.base import DocumentQuery, EventQuery, TaskQuery, TreeQuery
 from core.storage.statements import DIALECT
 from core.storage.tables import documents, events, in_a_tree, is_open, tasks, trees
 
@@ -284,19 +284,19 @@ def _tree_list(given: frozenset[str], statuses: int | None, before: bool, counti
     return compiled(statement.order_by(trees.c.updated_at.desc(), trees.c.id.desc()).limit(bindparam("limit")))
 
 
-def event_list(
-    tree_id: str, after: int, until: int | None, task_id: str | None, kinds: Collection[str] | None, limit: int
-) -> Bound:
-    """A tree's events with `after < seq <= until`, in order."""
+def event_list(query: EventQuery) -> Bound:
+    """The query's page of events, in order."""
+    kinds = query.kinds
     values = {
-        "tree_id": tree_id,
-        "after": after,
-        "until": until,
-        "task_id": task_id,
-        "limit": limit,
+        "tree_id": query.tree_id,
+        "after": query.after,
+        "until": query.until,
+        "task_id": query.task_id,
+        "limit": query.limit,
         **_many("kind", kinds or ()),
     }
-    statement = _event_list(until is not None, task_id is not None, None if kinds is None else len(set(kinds)))
+    number = None if kinds is None else len(set(kinds))
+    statement = _event_list(query.until is not None, query.task_id is not None, number)
     return statement.sql, statement.parameters(values)
 
 
@@ -313,10 +313,12 @@ def _event_list(until: bool, task: bool, kinds: int | None) -> Statement:
     return compiled(statement.order_by(events.c.seq).limit(bindparam("limit")))
 
 
-def event_places(tree_id: str, until: int, task_id: str | None, kinds: Collection[str] | None, limit: int) -> Bound:
+def event_places(query: EventQuery) -> Bound:
     """A tree's latest events, the latest first, without what they carry: SQLite knows sizes without reading values."""
-    values = {"tree_id": tree_id, "until": until, "task_id": task_id, "limit": limit, **_many("kind", kinds or ())}
-    statement = _event_places(task_id is not None, None if kinds is None else len(set(kinds)))
+    kinds = query.kinds
+    values: dict[str, Any] = {"tree_id": query.tree_id, "until": query.until, "task_id": query.task_id}
+    values |= {"limit": query.limit, **_many("kind", kinds or ())}
+    statement = _event_places(query.task_id is not None, None if kinds is None else len(set(kinds)))
     return statement.sql, statement.parameters(values)
 
 
@@ -347,13 +349,13 @@ def events_at(tree_id: str, seqs: Collection[int]) -> Bound:
     return EVENTS_AT.sql, EVENTS_AT.parameters({**values, "limit": len(seqs)})
 
 
-def short_events(
-    tree_id: str, until: int, task_id: str | None, kinds: Collection[str] | None, limit: int, longest: int
-) -> Bound:
-    """A tree's events with `seq <= until`, in order; longer ones without what they carry, which is not read."""
-    values = {"tree_id": tree_id, "until": until, "task_id": task_id, "limit": limit, "longest": longest}
-    statement = _short_events(task_id is not None, None if kinds is None else len(set(kinds)))
-    return statement.sql, statement.parameters({**values, **_many("kind", kinds or ())})
+def short_events(query: EventQuery, longest: int) -> Bound:
+    """The query's events and one more, in order; longer ones without what they carry, which is not read."""
+    kinds = query.kinds
+    values: dict[str, Any] = {"tree_id": query.tree_id, "until": query.until, "task_id": query.task_id}
+    values |= {"limit": query.limit + 1, "longest": longest, **_many("kind", kinds or ())}
+    statement = _short_events(query.task_id is not None, None if kinds is None else len(set(kinds)))
+    return statement.sql, statement.parameters(values)
 
 
 @lru_cache(SHAPES)

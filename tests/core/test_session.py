@@ -13,6 +13,7 @@ from core.model.submission import Submission
 from core.model.task import Dependency, Task, TaskStatus, TreeHead
 from core.run.orchestrator import LARGE_TREE
 from core.session import Session, has_ended, needs_caller
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, begin, item, rooted, settle, tasks_of, until_event, virtual_time
 
 
@@ -369,7 +370,7 @@ async def test_messages_and_answers_are_kept_in_the_log() -> None:
         await session.receive_message(head.id, {"m": 2})
         await session.provide_input(ProvideInput(head.id, "me", {"m": 3}))
         await session.wait(head.id, has_ended)
-        messages = await session.storage.events(head.id, kinds=["message_received"])
+        messages = await session.storage.events(EventQuery(tree_id=head.id, kinds=["message_received"]))
         assert [r.event.message["m"] for r in messages if isinstance(r.event, e.MessageReceived)] == [1, 2, 3]
         for refused in (session.receive_message(head.id, {}), session.provide_input(ProvideInput(head.id, "again"))):
             with pytest.raises(IllegalCommand):
@@ -382,7 +383,7 @@ async def test_the_log_is_followed_from_any_place_also_after_a_restart() -> None
     async with bench.session() as first:
         head = await begin(first, item("a"), item("b", "work", "a"))
         finished = await until_event(first, head.id, e.TreeFinished)
-        seen = [r.seq for r in await first.storage.events(head.id)]
+        seen = [r.seq for r in await first.storage.events(EventQuery(tree_id=head.id))]
         assert seen == list(range(1, finished.seq + 1))
     async with bench.session() as second:
         assert await second.resume() == 0

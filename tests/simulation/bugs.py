@@ -28,6 +28,7 @@ from core.run.retention import Retention
 from core.run.runner import Runner
 from core.run.started import Started
 from core.session import Session
+from core.storage.base import EventQuery
 from core.storage.memory import MemoryStorage
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -209,7 +210,7 @@ def _blind(old: Any) -> Any:
     """A follower does not see that events are missing."""
 
     async def page(storage: Any, tree_id: str, after: int, *, limit: int) -> Any:
-        return await storage.events(tree_id, after, limit=limit)
+        return await storage.events(EventQuery(tree_id=tree_id, after=after, limit=limit))
 
     return page
 

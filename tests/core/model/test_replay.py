@@ -13,6 +13,7 @@ from core.model.commands import ProvideInput
 from core.model.replay import MOST_TOLD, Replay, key_of, told
 from core.model.task import Task, TaskStatus, Told
 from core.session import Session, has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, begin, item, kill, settle, tasks_of, until_event, virtual_time
 
 Work = Callable[[TaskContext], Awaitable[Any]]
@@ -148,7 +149,7 @@ def line(event: Any) -> str | None:
 
 
 async def said(session: Session, tree_id: str) -> list[str]:
-    log = await session.storage.events(tree_id, 0)
+    log = await session.storage.events(EventQuery(tree_id=tree_id, after=0))
     return [told for each in log if (told := line(each.event)) is not None]
 
 

@@ -23,7 +23,7 @@ from core.model.tree import TaskTree
 from core.run.feed import Feed
 from core.run.orchestrator import MAX_CONFLICTS, Orchestrator
 from core.run.started import Started
-from core.storage.base import Document
+from core.storage.base import Document, EventQuery
 from tests.core.cores import FaultyStorage, LoopClock, settle, virtual_time
 
 
@@ -66,7 +66,7 @@ class Rig:
         return await self.orchestrator.create(head, Plan("t", (task,)), execute=execute)
 
     async def log(self) -> list[str]:
-        return [type(recorded.event).__name__ for recorded in await self.storage.events("t")]
+        return [type(recorded.event).__name__ for recorded in await self.storage.events(EventQuery(tree_id="t"))]
 
 
 async def new_rig(*, execute: bool = True) -> Rig:

@@ -11,7 +11,7 @@ from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.task import TaskStatus, TreeHead
 from core.run.retention import BATCH_ROWS, DOUBLED_AFTER, LONGEST_PAUSE, MOST_ROWS, PAGE, Retention, RetentionTimes
 from core.session import Session, has_ended
-from core.storage.base import EndedQuery, EndedTree, LogPart, TreeQuery
+from core.storage.base import EndedQuery, EndedTree, EventQuery, LogPart, TreeQuery
 from core.storage.memory import MemoryStorage
 from tests.core.cores import Bench, LoopClock, virtual_time
 
@@ -67,7 +67,7 @@ async def finish(session: Session, executor: str = "work") -> str:
 
 
 async def numbers(session: Session, tree_id: str) -> list[int]:
-    return [recorded.seq for recorded in await session.storage.events(tree_id)]
+    return [recorded.seq for recorded in await session.storage.events(EventQuery(tree_id=tree_id))]
 
 
 async def stored(session: Session) -> int:

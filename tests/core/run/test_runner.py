@@ -16,6 +16,7 @@ from core.run.attempt import STOP_GRACE
 from core.run.cancelling import STOP_LIMIT
 from core.run.runner_limits import RunnerLimits
 from core.session import has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import EPOCH, Bench, begin, finish, item, kill, settle, tasks_of, until_event, virtual_time
 
 RETRY_IN_AN_HOUR = {"initial": 3600, "maximum": 3600, "jitter": 0}
@@ -650,7 +651,7 @@ async def test_cancel_and_completion_have_one_winner_and_the_answer_names_it() -
         bench.gate("a").set()
         answer = await session.cancel_answer(head.id)
         ended = await session.wait(head.id, has_ended)
-        events = [type(r.event) for r in await session.storage.events(head.id)]
+        events = [type(r.event) for r in await session.storage.events(EventQuery(tree_id=head.id))]
     assert events.count(e.TaskCompleted) + events.count(e.TaskCancelled) == 1
     assert (answer["status"] == "cancelled") == (ended.status is TaskStatus.CANCELLED)
 
@@ -696,7 +697,7 @@ async def test_progress_messages_and_artifacts_reach_the_log_in_order() -> None:
     async with bench.session() as session:
         head = await begin(session, item("a", "talk"))
         await session.wait(head.id, has_ended)
-        said = [r.event for r in await session.storage.events(head.id)]
+        said = [r.event for r in await session.storage.events(EventQuery(tree_id=head.id))]
     kinds = [type(event).__name__ for event in said]
     assert kinds[4:9] == ["MessageSent", "TaskProgressed", "ArtifactAdded", "ArtifactAdded", "TaskProgressed"]
     assert [event.append for event in said if isinstance(event, e.ArtifactAdded)] == [False, True]

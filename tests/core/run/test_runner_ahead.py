@@ -13,6 +13,7 @@ from core.model.tree import TaskTree
 from core.run.dispatcher import MAX_UNSTORED
 from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, FaultyStorage, item, kill, rooted, settle, tasks_of, virtual_time
 
 COMPLETED = TaskStatus.COMPLETED
@@ -54,7 +55,7 @@ async def test_what_has_no_effects_runs_on_and_nobody_is_told_before_it_is_store
         storage.release()
         await session.wait(head.id, has_ended)
         assert told == sorted(told) and made.started[5:] == ["paid"]
-        log = [recorded.event for recorded in await session.storage.events(head.id)]
+        log = [recorded.event for recorded in await session.storage.events(EventQuery(tree_id=head.id))]
         ended = [event.task_id for event in log if isinstance(event, e.TaskCompleted)]
         assert [event.task_id for event in log if isinstance(event, e.TaskStarted)] == ended
         await settle()

@@ -4,6 +4,7 @@ import pytest
 
 from core.model.submission import Submission
 from core.session import has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, item, rooted, virtual_time
 
 
@@ -22,7 +23,7 @@ async def test_a_creation_tells_its_own_events_and_the_tree_right_after_them(exe
         started = await session.create(plan, Submission(message={"m": 1}, by="operator"), execute=True)
         assert names(started.events) == ["TreeCreated", "MessageReceived", "RunStarted"]
         assert (started.before, started.head.version, started.head.is_live) == (0, 3, True)
-        assert list(await session.storage.events(started.head.id, limit=3)) == list(started.events)
+        assert list(await session.storage.events(EventQuery(tree_id=started.head.id, limit=3))) == list(started.events)
         bench.gate("a").set()
         await session.wait(started.head.id, has_ended)
 
