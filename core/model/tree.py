@@ -8,6 +8,7 @@ it touches).
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from core.model import events as e
@@ -26,6 +27,17 @@ from core.model.task import (
     reset,
 )
 from core.model.tolerance import tolerated
+
+
+class _End(Struct, frozen=True, gc=False):
+    """How a task ends."""
+
+    status: TaskStatus
+    result: Any = None
+    error: str | None = None
+    detail: str | None = None
+    cause: Cause | None = None
+    message: str | None = None
 
 
 class TaskTree:
@@ -333,40 +345,30 @@ class TaskTree:
     def _completed(self, event: e.TaskCompleted, at: float) -> None:
         if event.task_id not in self.running:
             raise ValueError(f"task {event.task_id} cannot have completed without having run")
-        self._end(event.task_id, TaskStatus.COMPLETED, at, result=event.result)
+        self._end(event.task_id, _End(TaskStatus.COMPLETED, result=event.result), at)
 
     def _skipped(self, event: e.TaskSkipped, at: float) -> None:
-        self._end(event.task_id, TaskStatus.COMPLETED, at, cause=Cause.SKIPPED, message=event.reason)
+        self._end(event.task_id, _End(TaskStatus.COMPLETED, cause=Cause.SKIPPED, message=event.reason), at)
 
     def _failed(self, event: e.TaskFailed, at: float) -> None:
-        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, detail=event.detail, cause=event.cause)
+        end = _End(TaskStatus.FAILED, error=event.error, detail=event.detail, cause=event.cause)
+        self._end(event.task_id, end, at)
 
     def _rejected(self, event: e.TaskRejected, at: float) -> None:
-        self._end(event.task_id, TaskStatus.REJECTED, at, error=event.reason)
+        self._end(event.task_id, _End(TaskStatus.REJECTED, error=event.reason), at)
 
     def _task_cancelled(self, event: e.TaskCancelled, at: float) -> None:
-        self._end(event.task_id, TaskStatus.CANCELLED, at, error=event.error, cause=event.cause)
+        self._end(event.task_id, _End(TaskStatus.CANCELLED, error=event.error, cause=event.cause), at)
 
     def _group_ended(self, event: e.GroupEnded, at: float) -> None:
-        self._end(event.task_id, event.status, at, error=event.error, cause=event.cause)
+        self._end(event.task_id, _End(event.status, error=event.error, cause=event.cause), at)
 
     def _group_started(self, event: e.GroupStarted, at: float) -> None:
         group = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
         self._put(replace(group, status=TaskStatus.IN_PROGRESS, started_at=at, updated_at=at))
 
-    def _end(
-        self,
-        task_id: str,
-        status: TaskStatus,
-        at: float,
-        *,
-        result: Any = None,
-        error: str | None = None,
-        detail: str | None = None,
-        cause: Any = None,
-        message: str | None = None,
-    ) -> None:
-        task = self.tasks[task_id]
+    def _end(self, task_id: str, end: _End, at: float) -> None:
+        task, status = self.tasks[task_id], end.status
         if not (task.is_group and task.status is TaskStatus.PENDING):  # a group may end before anything in it started
             _check_move(task, status)
         progress = 1.0 if status is TaskStatus.COMPLETED else task.progress
@@ -380,11 +382,11 @@ class TaskTree:
                 is_running=False,
                 question=None,
                 progress=progress,
-                result=result,
-                error=error,
-                error_detail=detail,
-                cause=cause,
-                message=task.message if message is None else message,
+                result=end.result,
+                error=end.error,
+                error_detail=end.detail,
+                cause=end.cause,
+                message=task.message if end.message is None else end.message,
                 finished_at=at,
                 updated_at=at,
             )

@@ -47,6 +47,15 @@ class Books:
         self.room.give(claim)
         self.queue.released(claim.caller, claim.tree_id)
 
+    def void_start(self, key: Key, attempt: int) -> None:
+        """The start could not be stored: give back what was taken for it, and stop what went ahead of it."""
+        if key in self.starting:
+            self.release(self.starting.pop(key))
+        elif (ahead := (*key, attempt)) in self.ahead:
+            self.ahead.remove(ahead)
+            if key in self.attempts:
+                self.attempts[key].stop()
+
     def release_attempt(self, attempt: Attempt) -> None:
         """Give everything back that the attempt holds."""
         attempt.holds = False

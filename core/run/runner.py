@@ -100,20 +100,11 @@ class Runner:
         books.queue.discard(tree_id)
         for recorded in events:
             if isinstance(recorded.event, e.TaskStarted):
-                self._void_start((tree_id, recorded.event.task_id), recorded.event.attempt)
+                books.void_start((tree_id, recorded.event.task_id), recorded.event.attempt)
         if self._orchestrator.cached(tree_id) is None:
             books.careful.discard(tree_id)  # it is again when it is loaded
             if not books.is_closing:
                 self._loading.start(load_again(self._orchestrator, tree_id, lambda: books.is_closing))
-
-    def _void_start(self, key: tuple[str, str], attempt: int) -> None:
-        books = self.books
-        if key in books.starting:
-            books.release(books.starting.pop(key))
-        elif (ahead := (*key, attempt)) in books.ahead:
-            books.ahead.remove(ahead)
-            if key in books.attempts:
-                books.attempts[key].stop()
 
     def loaded(self, tree: TaskTree) -> None:
         """Resume a live tree: attempts without an attempt in this process are lost."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -150,17 +150,28 @@ def is_of_all(query: TaskQuery) -> bool:
 
 def task_list(query: TaskQuery) -> Bound:
     """The query's page of tasks."""
-    statement = _task_list(*_task_shape(query), query.before is not None, False)
+    statement = _task_list(_task_shape(query))
     return statement.sql, statement.parameters(_task_values(query))
 
 
 def task_count(query: TaskQuery, most: int) -> Bound:
     """The number of tasks that match, whatever the page; counting ends at `most`."""
-    statement = _task_list(*_task_shape(query), False, True)
+    statement = _task_list(_task_shape(query)._replace(before=False, counting=True))
     return statement.sql, statement.parameters({**_task_values(query), "most": most})
 
 
-def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None, bool]:
+class TaskShape(NamedTuple):
+    """What a query for tasks asks about, whatever the values."""
+
+    given: frozenset[str]
+    root_only: bool
+    statuses: int | None  # how many
+    only_open: bool
+    before: bool
+    counting: bool = False
+
+
+def _task_shape(query: TaskQuery) -> TaskShape:
     given = frozenset(
         name
         for name in ("owner", "tenant", "user_id", "name", "context_id", "since")
@@ -168,7 +179,8 @@ def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None, boo
     )
     statuses = query.statuses
     only_open = bool(statuses) and statuses is not None and not statuses & TERMINAL
-    return given, query.root_only, None if statuses is None else len(statuses), only_open
+    number = None if statuses is None else len(statuses)
+    return TaskShape(given, query.root_only, number, only_open, query.before is not None)
 
 
 def _task_values(query: TaskQuery) -> dict[str, Any]:
@@ -188,9 +200,8 @@ def _task_values(query: TaskQuery) -> dict[str, Any]:
 
 
 @lru_cache(SHAPES)
-def _task_list(
-    given: frozenset[str], root_only: bool, statuses: int | None, only_open: bool, before: bool, counting: bool
-) -> Statement:
+def _task_list(shape: TaskShape) -> Statement:
+    given, root_only, statuses, only_open, before, counting = shape
     statement: Select[Any] = select(literal_column("1")).select_from(tasks) if counting else select(*TASK_COLUMNS)
     for column in (tasks.c.owner, tasks.c.user_id, tasks.c.name):
         if column.name in given:

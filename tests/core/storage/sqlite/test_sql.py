@@ -658,7 +658,7 @@ async def test_reads_use_the_indexes(storage: SqlStorage) -> None:
         (queries.LIVE_TREES.sql, 0, "trees_live"),
         (*_plain(queries.task_list(TaskQuery(owner="ann"))), "tasks_roots"),
         (*_plain(queries.tree_list(TreeQuery(owner="ann", before=(1.0, "a")))), "trees_by_change"),
-        (*_plain(queries.event_list("t", 0, None, None, None, 9)), "PRIMARY KEY"),
+        (*_plain(queries.event_list(EventQuery(tree_id="t", limit=9))), "PRIMARY KEY"),
     ]
     for sql, count, index in frozen:
         plan = " ".join(row[3] for row in foreign.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * count))
