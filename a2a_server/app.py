@@ -316,7 +316,6 @@ def build(
         registry=registry,
         limits=runner_limits(config),
         egress=Egress(egress),
-        max_stored=config.max_stored_per_caller,
     )
     url = config.url(port)
     offer = Offer(

@@ -24,7 +24,7 @@ from core.loop import large_values
 from core.model import in_flight, inputs, jsonscan, plan, quarantine, replay
 from core.model.decide import MAX_CRASHES
 from core.outside import egress, fetch_room, fetched, names, wire
-from core.run import brought_schemas, feed, lending, runner
+from core.run import attempts, brought_schemas, feed, lending
 from core.storage import base
 
 Group = Literal[
@@ -267,7 +267,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
           usual="`max_running_per_caller` / `max_running`"),
     _setting(_RUNNING, "max_task_seconds", "time of one attempt", "seconds", "it fails with the cause `timeout`",
              "core/run/test_runner_limits.py::test_an_attempt_takes_no_longer_than_the_process_allows"),
-    _fixed(_RUNNING, "abandoned_after", runner.ABANDON_AFTER, "wait for a cancelled coroutine to stop", "seconds",
+    _fixed(_RUNNING, "abandoned_after", attempts.ABANDON_AFTER, "wait for a cancelled coroutine to stop", "seconds",
            "it keeps its slot of the executor; the task goes on without it",
            "core/run/test_runner_limits.py::"
            "test_a_coroutine_that_does_not_let_itself_be_stopped_holds_up_no_retry_for_ever"),

@@ -151,7 +151,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listener, and let attempts and answers end within `drain` seconds."""
-        drain, running = self._application.config.drain, self._application.session.runner.running
+        drain, running = self._application.config.drain, self._application.session.runner.books.running
         logger.info(
             "stopping: %d running attempts have %g s to finish; a second signal interrupts them now", running, drain
         )
@@ -206,7 +206,7 @@ async def _serve(config: Config, ready: Callable[[str], None], containment: Cont
     with listen(config.host, config.port, config.send_buffer) as listener:
         port = listener.getsockname()[1]
         application = build(config, port=port)
-        containment.break_off = application.session.runner.break_off
+        containment.break_off = application.session.runner.attempts.break_off
         server = Server(application, ready)
         _end_when_the_terminal_is_closed(server)
         limit = (server.told_to_end, config.drain_delay + config.drain + ENDING, asyncio.get_running_loop())

@@ -63,7 +63,7 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("core.executors.process_worker", "_described"): "a foreign exception's `__str__`: its type is told",
     ("core.executors.threads", "_tell_of"): "a function in a thread: raised again where it is awaited",
     ("core.executors.hooks", "_call_safely"): "a user's post hook: what has happened must not change",
-    ("core.run.runner", "_run"): "the runner: a bug of ours must not leave a task running for ever",
+    ("core.run.attempts", "_outcome"): "the runner: a bug of ours must not leave a task running for ever",
     ("core.storage.sqlite.writer_thread", "_write"): "the writer's thread: callers must not wait for ever",
 }
 

@@ -11,8 +11,10 @@ from a2a_server.bindings import jsonrpc
 from a2a_server.views import frames
 from core.executors import base
 from core.loop.large_values import CHARACTERS, VALUES
+from core.model.submission import Submission
 from core.run import attempt
 from core.session import has_ended
+from core.storage.base import EventQuery
 from tests.a2a_server.conftest import Caller, message
 from tests.core.cores import settle
 
@@ -47,9 +49,13 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 async def ended(call: Caller, value: Any, skill: str = "echo") -> str:
     """A task whose inputs and result are that value, which has ended; its id."""
-    head = await call.session.create(
-        call.session.plan([{"name": skill, "inputs": {"value": value}}]), execute=True, origin="a2a", context_id="c"
-    )
+    head = (
+        await call.session.create(
+            call.session.plan([{"name": skill, "inputs": {"value": value}}]),
+            Submission(origin="a2a", context_id="c"),
+            execute=True,
+        )
+    ).head
     await call.session.wait(head.id, has_ended)
     return head.id
 
@@ -85,7 +91,7 @@ async def test_answers_are_encoded_beside_the_loop_where_they_are_large(
     task_id = await ended(call, value)
     params = READS[method](task_id)
     if method == "tasks.events":
-        log = await call.session.storage.events(task_id)
+        log = await call.session.storage.events(EventQuery(tree_id=task_id))
         params["after"] = next(each.seq for each in log if "Completed" in type(each.event).__name__) - 1
         params["limit"] = 1
     beside.clear()
