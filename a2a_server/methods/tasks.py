@@ -161,14 +161,13 @@ class TasksMethods:
             run = Run(head, task_id, check_resume(head, context.last_event_id))
         else:
             run = await self._execute_stored(context, params, webhook)
-        tree_id = run.head.id
         if params.use_streaming:
             return await self._stream(run)
         if params.wait:
             context.permit.park()
-            await self._session.wait(tree_id, lambda head: head.version >= run.head.version and needs_caller(head))
-            return await self._tree(context, tree_id)
-        return await self._started(tree_id, run.task_id)
+            await self._session.wait(run.head.id, lambda head: head.version >= run.head.version and needs_caller(head))
+            return await self._tree(context, run.head.id)
+        return await self._started(run.head.id, run.task_id)
 
     def _webhook(self, params: ExecuteParams) -> TaskPushNotificationConfig | None:
         """The request's webhook, checked. Raises InvalidParams, PushNotificationNotSupported."""
@@ -206,11 +205,9 @@ class TasksMethods:
                 caller, begin = Caller(context.owner, TASKS), DeliveryState(shown=TaskStatus.PENDING.value)
                 enrolled = self._webhooks.prepare(caller, webhook, task_id=root_id, tree_id=root_id, delivery=begin)
                 documents += enrolled.documents
-            submission = Submission(origin=origin, context_id=self._session.clock.new_id() if origin == A2A else None)
+            given = Submission(origin=origin, context_id=self._session.clock.new_id() if origin == A2A else None)
             is_large = context.aside is not None
-            started = await self._session.create(
-                plan, submission, execute=execute, documents=documents, is_large=is_large
-            )
+            started = await self._session.create(plan, given, execute=execute, documents=documents, is_large=is_large)
             if enrolled is not None and self._webhooks is not None:
                 self._webhooks.enroll(enrolled)
             return Run(started.head, root_id, started.before)
