@@ -14,6 +14,7 @@ from a2a_server.bindings import aside, jsonrpc
 from a2a_server.config import Config
 from a2a_server.edge import head_bounds, inflight
 from a2a_server.edge.limits import CallerLimits
+from a2a_server.logs import BURST, PER_SECOND
 from a2a_server.methods import content, idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
@@ -117,6 +118,7 @@ _BESIDE: Final = "a piece at a time in a thread"
 _MET: Final = "a2a_server/test_limit_table.py::test_what_is_at_the_limit_passes_and_one_more_does_not"
 _GIVEN: Final = "a2a_server/test_limit_table.py::test_an_executor_may_give_so_much_and_a_byte_more_fails_its_task"
 _BURST: Final = "a2a_server/edge/test_limits.py::test_burst_passes_at_once_and_then_the_rate_holds"
+_FLOOD: Final = "a2a_server/test_logs.py::test_one_line_of_code_logs_a_burst_and_then_so_many_a_second"
 _CONTENT: Final = "a2a_server/methods/test_content.py::test_every_limit_holds_at_its_value_and_not_beyond"
 _WAITS: Final = "a2a_server/push/test_outbox.py::test_waits_double_with_full_jitter_up_to_the_longest"
 _RETIRED: Final = "core/run/test_retention.py::test_a_tree_is_compacted_and_then_removed_each_after_its_time"
@@ -428,6 +430,10 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _setting(_DATA, "disk_reserve", "free disk space reserved for finishing, cancelling and deleting tasks", "bytes",
              OVERLOADED + "; `/readyz` is 503",
              "core/storage/sqlite/test_guard.py::test_only_small_appends_to_what_is_there_may_use_the_reserve"),
+    _fixed(_DATA, "log_burst", BURST, "log records of one line of code at once (not at `debug`)", "",
+           "left out; a record says how many", _FLOOD),
+    _fixed(_DATA, "log_rate", PER_SECOND, "log records of one line of code after that (not at `debug`)", "a second",
+           "left out; a record says how many", _FLOOD),
     _setting(_DATA, "compact_after", "time after a task's end until its log is compacted", "seconds", "compacted",
              _RETIRED),
     _setting(_DATA, "delete_after", "time after a task's end until it is deleted", "seconds", "deleted", _RETIRED),
