@@ -138,7 +138,7 @@ class CommandExecutor:
         directory: str = inputs.get("cwd", next(iter(allowed), "/"))
         # The schema says so too, but a task may bring a schema of its own in its place.
         if "cwd" in inputs and directory not in allowed:
-            raise CommandFailed(f"inputs.cwd: one of these: {', '.join(allowed)}")
+            raise CommandFailed(f"inputs.cwd: must be one of {', '.join(allowed)}")
         return directory
 
     async def _run(self, group: ProcessGroup, stdin: str | None) -> dict[str, Any]:

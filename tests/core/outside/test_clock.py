@@ -92,8 +92,8 @@ def test_the_log_tells_once_that_the_clock_was_set(caplog: pytest.LogCaptureFixt
         watch.look()
         watch.look()
     assert [record.getMessage().split(" s ")[0] for record in caplog.records] == [
-        "the system clock moved by -3599",
-        "the system clock moved by 0",
+        "the system clock was set: it is -3599",
+        "the system clock was set: it is +0",
     ]
 
 

@@ -186,11 +186,11 @@ def test_a_file_with_problems_is_refused_with_the_first_of_them(path: Path) -> N
     with pytest.raises(StorageError) as told:
         require_whole(path)
     assert str(told.value) == (
-        f"The database {path} is damaged: the run of t ann in trees is not what the row says; look with `a2a-server db "
+        f"The database {path} is damaged: the run of t ann in trees is not what the row says; run `a2a-server db "
         "check`, restore a backup with `a2a-server db restore`"
     )
     harm(path, "UPDATE documents SET body = 'x'")
-    with pytest.raises(StorageError, match=r"what the row says \(and 1 more\); look with `a2a-server db check`"):
+    with pytest.raises(StorageError, match=r"what the row says \(and 1 more\); run `a2a-server db check`"):
         require_whole(path)
 
 
