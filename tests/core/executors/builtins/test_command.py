@@ -90,8 +90,9 @@ async def test_directory_is_one_of_the_policys(tmp_path: Path) -> None:
 async def test_directory_is_checked_without_the_schema_too() -> None:
     """A task may bring a schema of its own, which takes the place of the executor's."""
     inputs = {"argv": ["pwd"], "cwd": "/etc"}
-    for policy in (CommandPolicy(programs=("pwd",)), CommandPolicy(programs=("pwd",), directories=("/usr",))):
-        with pytest.raises(CommandFailed, match=r"inputs\.cwd: one of these"):
+    for directories, told in (((), "must be omitted: no directory is allowed"), (("/usr",), "must be one of /usr")):
+        policy = CommandPolicy(programs=("pwd",), directories=directories)
+        with pytest.raises(CommandFailed, match=rf"^inputs\.cwd: {told}$"):
             await command_executor_spec(policy).make().execute(inputs, make_context())
 
 
