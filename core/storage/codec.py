@@ -230,7 +230,7 @@ def read_document(row: Sequence[Any]) -> Document:
 
 
 def _document_crc(kind: str, document_id: str, owner: str, tree_id: str, at: float, body: bytes) -> int:
-    """Of all columns: a document's body is the face's, and does not repeat them."""
+    """Of all columns: its body belongs to the user of the document, and does not repeat them."""
     return crc32(body, crc32(_encode((kind, document_id, owner, tree_id, at))))
 
 

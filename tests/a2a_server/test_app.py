@@ -166,7 +166,7 @@ async def test_header_that_counts_is_not_given_twice(server: RunningServer, twic
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/tasks/", "/system", "/system/"])
 @pytest.mark.asyncio
-async def test_door_is_the_same_at_all_its_paths_without_a_redirect(server: RunningServer, path: str) -> None:
+async def test_the_endpoint_is_the_same_at_all_its_paths_without_a_redirect(server: RunningServer, path: str) -> None:
     async with server.client() as client:
         response = await client.post(path, json=HEALTH)
         assert (response.status_code, response.json()["result"]["status"]) == (200, "healthy")

@@ -210,7 +210,7 @@ def test_all_spellings_of_bytes_are_the_same_bytes() -> None:
     assert {decode({"raw": each}, wire.Part).raw for each in spellings} == {b"\xfb\xff"}
 
 
-# Through the doors
+# Through the endpoints
 
 NUMBERS = ["1", "1.0", "1e0", '"1"', '"1.0"', '"1e0"']
 

@@ -1,4 +1,4 @@
-"""The quota of stored bytes at the doors: what stores more is refused, what frees room or ends work is not."""
+"""The quota of stored bytes at the endpoints: what stores more is refused, what frees room or ends work is not."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The `tasks.*` and `system.*` methods, through the door."""
+"""The `tasks.*` and `system.*` methods, through the endpoint."""
 
 import asyncio
 import json

@@ -163,7 +163,7 @@ async def test_each_can_be_switched_off() -> None:
 
 
 @virtual_time
-async def test_a_tree_whose_log_somebody_has_to_read_waits_for_him() -> None:
+async def test_a_tree_with_a_reader_of_its_log_waits_for_the_reader() -> None:
     async with Bench().session() as session:
         unread: set[str] = set()
         keeper = retention(session, unread=unread)
