@@ -280,6 +280,7 @@ async def test_probes_say_how_the_server_is_and_work_is_turned_away_when_it_stop
 
 @pytest.mark.asyncio
 async def test_a_server_whose_database_was_removed_refuses_work_and_says_so(tmp_path: Path) -> None:
+    """Found from outside: /readyz answered 200 while every write was refused."""
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     async with running(storage=storage) as server, server.client() as client:
         assert (await client.get("/readyz")).json() == {"status": "ready"}
@@ -294,6 +295,7 @@ async def test_a_server_whose_database_was_removed_refuses_work_and_says_so(tmp_
 
 @pytest.mark.asyncio
 async def test_server_without_a_thread_for_plain_functions_is_not_ready_and_says_why() -> None:
+    """Found from outside: hung functions took 128 threads, and plain ones never began again."""
     gate = threading.Event()
     async with running(max_threads=1) as server, server.client() as client:
         executor("hang", registry=server.lab.registry)(lambda: gate.wait(30))

@@ -137,6 +137,7 @@ async def everything(endpoints: Endpoints) -> dict[str, str]:
 async def test_callers_are_told_as_much_as_the_setting_says(
     texts: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Found from outside: callers read the full texts of executors' exceptions."""
     caplog.set_level(logging.WARNING)
     async with running(error_texts=texts) as server:
         with_leaks(server.lab)
@@ -191,6 +192,7 @@ BROKEN = [
 def test_a_file_that_cannot_be_used_is_named_with_the_reason_in_one_line(
     tmp_path: Path, name: str, content: str, said: str
 ) -> None:
+    """Found from outside: a file without executors started a server without skills."""
     (tmp_path / name).write_text(content)
     with pytest.raises(ConfigurationError) as refusal:
         load_executors([str(tmp_path / name)])

@@ -38,6 +38,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 )
 @pytest.mark.asyncio
 async def test_whatever_stores_more_is_refused_at_the_quota(used: dict[str, int], method: str, params: Any) -> None:
+    """Found from outside: one caller filled the disk, and all callers' tasks were refused."""
     async with calling(max_stored_per_caller=1000) as call:
         ids = {"drafted": await call.tree({"name": "echo"}), "asks": await asking(call)}
         used["written"] = 1000

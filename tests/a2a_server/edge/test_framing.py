@@ -52,6 +52,7 @@ def request(call: str, *fields: str, version: str = "1.1") -> bytes:
 @pytest.mark.parametrize("upgrade", UPGRADES)
 @pytest.mark.asyncio
 async def test_upgrade_is_ignored_by_every_method_and_binding(server: RunningServer, upgrade: str) -> None:
+    """Found from outside: a POST with `Upgrade`, as the JDK's client sends it, lost its body."""
     for call, (*_, expected) in CALLS.items():
         answer = await raw(server, request(call, *UPGRADES[upgrade]) + request("GET", "Connection: close"))
         assert expected in answer, call
@@ -71,6 +72,7 @@ async def test_chunks_behind_an_upgrade_are_its_body(server: RunningServer) -> N
 @pytest.mark.parametrize("padding", [b"", b"\r\n", b"\r\n" * 150_000])
 @pytest.mark.asyncio
 async def test_a_request_in_a_body_is_not_served(server: RunningServer, padding: bytes) -> None:
+    """Found from outside: behind a head with `Upgrade`, a request inside a body was served."""
     inner = padding + request("HTTP+JSON")
     head = HEAD.replace(b"POST /", b"POST /healthz") + b"Connection: upgrade\r\nUpgrade: h2c\r\n" + LENGTH % len(inner)
     for pieces in ((head + inner,), (head, inner)):

@@ -114,6 +114,7 @@ async def test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_tur
 @pytest.mark.parametrize("seconds", [10 * 365 * 86_400.0, 3_600.0, -3_600.0, -86_400.0])
 @virtual_time
 async def test_a_clock_that_is_set_wrong_makes_nobody_give_up_nor_wait(seconds: float) -> None:
+    """Found from outside: a jump of the clock turned undelivered events into dead letters."""
     clock = SteadyClock()
     async with Bench(clock=clock).session() as session:
         receiver = Receiver(outcomes=[DOWN] * 6)
@@ -700,6 +701,7 @@ class Holes(Receiver):
 
 @virtual_time
 async def test_receivers_of_one_caller_that_never_answer_delay_no_delivery_of_another() -> None:
+    """Found from outside: one caller's silent webhooks held every delivery for 30 s."""
     async with bench().session() as session:
         receiver = Holes()
         post = Post(session, receiver, concurrency=4, concurrency_per_caller=3)

@@ -211,6 +211,7 @@ def lives(pid: int) -> bool:
 @pytest.mark.parametrize("ending", ["cancel", "end", "timeout"])
 @pytest.mark.asyncio
 async def test_what_left_the_group_ends_with_its_command(fifo: Path, way: str, ending: str) -> None:
+    """Found from outside: a child that had called setsid survived the cancel of its command."""
     script = (
         f"{way} sh -c 'echo $$ > {fifo}; exec sleep 1000' & {'cat ' + str(fifo) if ending == 'end' else 'sleep 1000'}"
     )

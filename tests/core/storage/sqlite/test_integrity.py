@@ -224,7 +224,10 @@ def test_with_time_enough_everything_is_looked_at(path: Path) -> None:
 async def test_what_a_start_does_not_check_is_checked_beside_the_work(
     path: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None, why: tuple[str, float]
 ) -> None:
-    """A start takes the same time however large the file is; what is found later makes the server unready."""
+    """Found from outside: a start read the whole file: 6 s for 142 MB.
+
+    A start takes the same time however large the file is; what is found later makes the server unready.
+    """
     monkeypatch.setattr(f"core.storage.sqlite.sql.{why[0]}", why[1])
     if damage is not None:
         harm(path, damage)

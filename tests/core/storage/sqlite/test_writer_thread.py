@@ -934,6 +934,7 @@ async def test_behind_one_callers_large_trees_another_callers_write_waits_for_on
 
 @pytest.mark.asyncio
 async def test_a_job_waits_for_what_its_tree_has_in_line_and_for_nothing_else(storage: SqlStorage) -> None:
+    """Found later: one caller's large trees delayed all callers' commits by up to 2 s."""
     large = [created(f"large{n}", writes.TRANSACTION_ROWS + 1, owner="heavy") for n in range(3)]
     futures = await behind(storage, *large, created("t", 2, owner="heavy"))
     deleted = asyncio.ensure_future(storage.delete("t"))
