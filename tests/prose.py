@@ -25,16 +25,19 @@ OLD_WORDS = {
     re.compile(r"(?<![^\W_])doors?(?![^\W_])", re.IGNORECASE): "endpoint or binding",
     re.compile(r"(?<!GRINNING )(?<![^\W_])faces?(?![^\W_])", re.IGNORECASE): "endpoint, binding or API",
 }
-# Phrases that readers of a page stumble over -> what to write. The words of links are the names of tests.
+# Phrases that readers stumble over -> what to write: in pages and in what the program itself says or explains.
 WORDY = {
-    re.compile(r"\bnobody\b", re.IGNORECASE): "no caller, no reader, no one",
     re.compile(r"\b(?:is|are|was|be) told of\b"): "gets, reads, hears",
     re.compile(r"\bby now\b"): "now, already",
     re.compile(r"\bin hand\b"): "in flight, waiting",
     re.compile(r"\bto be had\b"): "available",
     re.compile(r"\bsave (?:for|to|where|when|that|in)\b"): "except",
-    re.compile(r"\bso (?:many|much|long) (?!as\b)"): "the number, or this many",
     re.compile(r"\b(?:[Aa]nd|[Oo]r|[,;:.]|^)\s*[Ww]ho (?:asks|names|is|has|comes|calls|waits)\b"): "a caller that",
+}
+# In pages these as well. Links are left out: their words are names of tests.
+PAGES_ONLY = {
+    re.compile(r"\bnobody\b", re.IGNORECASE): "no caller, no reader, no one",
+    re.compile(r"\bso (?:many|much|long) (?!as\b)"): "the number, or this many",
 }
 _LINK = re.compile(r"\[[^]]*\]\([^)]*\)")
 # Resuming is no taking up; the page of a decision may still say what takes up room or time.
@@ -91,10 +94,11 @@ def old_words_are_gone(path: str, text: str) -> Iterator[str]:
             yield from (f"{number}: {found[0]!r}: say resume" for found in TAKE_UP.finditer(line))
 
 
-def pages_are_plain(path: str, text: str) -> Iterator[str]:
-    for number, line in numbered(text) if is_page(path) else ():
-        plain = _LINK.sub("", line)
-        for pattern, words in WORDY.items():
+def prose_is_plain(path: str, text: str) -> Iterator[str]:
+    phrases = WORDY | PAGES_ONLY if is_page(path) else WORDY
+    for number, line in numbered(text) if is_page(path) or path.startswith(("core/", "a2a_server/")) else ():
+        plain = _LINK.sub("", line) if is_page(path) else line
+        for pattern, words in phrases.items():
             yield from (f"{number}: {found[0]!r}: say {words}" for found in pattern.finditer(plain))
 
 
@@ -138,7 +142,7 @@ def citations_lead_somewhere(path: str, text: str) -> Iterator[str]:
 
 
 Rule = Callable[[str, str], Iterator[str]]
-RULES: tuple[Rule, ...] = (callers_are_no_men, lines_are_short, old_words_are_gone, pages_are_plain)
+RULES: tuple[Rule, ...] = (callers_are_no_men, lines_are_short, old_words_are_gone, prose_is_plain)
 
 
 def _broken(*rules: Rule) -> Iterator[str]:

@@ -118,7 +118,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _bury(loop: asyncio.AbstractEventLoop) -> None:
-    """Whatever the dead process still had in hand is gone, without a word."""
+    """Whatever the dead process still held is gone, without a word."""
     for _ in range(MANY_TURNS):  # jobs of the outbox that end make room for others
         left = asyncio.all_tasks(loop)
         if not left:

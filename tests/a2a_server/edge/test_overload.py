@@ -97,7 +97,7 @@ def test_who_asks_again_too_early_does_not_get_a_place_that_is_free_for_a_moment
     scene.time += 2 * LATELY
     assert not scene.load.refuses(Kind.WORK, early=True)
     scene.call(1)
-    assert not scene.load.refuses(Kind.WORK, early=True), "a server with next to nothing in hand takes it"
+    assert not scene.load.refuses(Kind.WORK, early=True), "a server with next to nothing in flight takes it"
     scene.call(1)
     assert scene.load.refuses(Kind.WORK, early=True) and not scene.load.refuses(Kind.WORK)
 

@@ -772,7 +772,7 @@ async def test_webhooks_that_are_removed_while_they_wait_leave_the_line() -> Non
 
 @virtual_time
 async def test_a_long_log_of_pieces_is_looked_at_once() -> None:
-    """What there is nothing to tell of is not read again with every piece that follows."""
+    """Events without a delivery are not read again with every piece that follows."""
 
     async def chatter(inputs: dict[str, Any], context: Any) -> None:
         for n in range(300):

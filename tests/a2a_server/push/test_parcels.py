@@ -54,7 +54,7 @@ class Gated(Receiver):
 @pytest.mark.parametrize("version", VERSIONS)
 @virtual_time
 async def test_so_many_bytes_are_on_their_way_and_the_others_wait(version: str) -> None:
-    """Fifty deliveries at a time had whatever they were told of in memory: a page of the log and 30 MiB each."""
+    """Fifty deliveries at a time had all their events in memory: a page of the log and 30 MiB each."""
     async with bench().session() as session:
         receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=3 * ROOM, of_one_caller=3 * ROOM)
