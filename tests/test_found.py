@@ -96,7 +96,7 @@ HOLD = (
     "test_an_offset_is_refused_with_the_way_to_go",
     "test_a_tree_costs_its_viewer_by_the_event_not_by_the_size",
     "test_run_of_a_tree_that_asks_exits_4_and_says_what_to_do_next",
-    "test_a_message_s_stream_is_taken_up_where_it_broke",
+    "test_a_message_s_stream_resumes_where_it_broke",
     "test_a_fallback_runs_only_where_it_is_needed",
     "test_inputs_with_one_name_are_a_warning_that_names_both_dependencies",
     "test_a_tree_is_a_task_of_a2a_where_its_caller_wants_it_so",

@@ -336,7 +336,7 @@ def test_small_answers_do_not_wait_for_acknowledgements() -> None:
 
 
 @pytest.mark.asyncio
-async def test_stop_leaves_what_runs_for_the_next_start_to_take_up(tmp_path: Path) -> None:
+async def test_stop_leaves_what_runs_for_the_next_start_to_resume(tmp_path: Path) -> None:
     """The same executors and database, a second server."""
     database = f"sqlite:///{tmp_path}/t.db"
     async with running(database=database, storage=SqlStorage(database)) as first, first.client() as client:

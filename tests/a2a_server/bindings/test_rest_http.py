@@ -42,7 +42,7 @@ async def test_task_is_sent_read_and_listed(server: RunningServer) -> None:
 
 
 @pytest.mark.asyncio
-async def test_message_is_streamed_and_a_broken_stream_is_taken_up(server: RunningServer) -> None:
+async def test_message_is_streamed_and_a_broken_stream_resumes(server: RunningServer) -> None:
     async with server.client() as client:
         whole = await client.post("/message:stream", json=message("chunks"))
         events = events_of(whole.text)

@@ -1,4 +1,4 @@
-"""The command line's client: what each failed connection is called, and streams that are taken up again."""
+"""The command line's client: what each failed connection is called, and streams that resume."""
 
 import json
 import os
@@ -284,7 +284,7 @@ REFUSED = httpx2.ConnectError("refused")
         ([stream_of(a2a(None, "WORKING")), stream_of(a2a(None, "COMPLETED"))], [("Send", None), ("Sub", None)]),
     ],
 )  # fmt: skip
-def test_a_message_s_stream_is_taken_up_where_it_broke(answers: list[Any], asked: list[tuple[str, str | None]]) -> None:
+def test_a_message_s_stream_resumes_where_it_broke(answers: list[Any], asked: list[tuple[str, str | None]]) -> None:
     """Found from outside: `send` ended silently with 1 when its server stopped."""
     server, requests, _ = answering(*answers)
 

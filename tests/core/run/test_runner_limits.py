@@ -239,7 +239,7 @@ async def test_a_cancel_while_its_report_waits_for_the_storage_loses_nothing() -
 
 
 def test_the_end_of_the_event_loop_is_no_failure_of_the_executor() -> None:
-    """`asyncio.run` cancels every task that is left: the next process takes them up."""
+    """`asyncio.run` cancels every task that is left: the next process resumes them."""
     storage = MemoryStorage()
     bench = Bench(storage=storage)
     trees = []
