@@ -110,6 +110,17 @@ HOLD = (
     "test_a_job_waits_for_what_its_tree_has_in_line_and_for_nothing_else",
     "test_a_message_is_told_once_however_often_the_executor_runs_over_it",
     "test_the_next_start_ends_what_is_left_when_nobody_else_could",
+    "test_with_force_a_failed_dependency_keeps_out_who_requires_it_and_not_who_can_do_without_it",
+    "test_what_was_put_off_is_not_forgotten_when_the_database_is_full",
+    "test_what_was_put_off_and_ended_again_waits_for_its_time_again",
+    "test_what_cannot_be_stored_is_an_error_and_not_a_wait_for_ever",
+    "test_a_writer_that_breaks_off_ends_the_process_for_nobody_would_be_answered",
+    "test_writes_wait_for_a_lock_also_after_a_checkpoint_that_failed",
+    "test_what_a_killed_backup_or_restore_left_is_taken_away",
+    "test_a_file_that_cannot_be_made_ends_the_writer_with_its_reason",
+    "test_a_copy_that_another_one_has_made_meanwhile_is_kept",
+    "test_whatever_an_executor_says_is_bounded",
+    "test_pages_of_a_log_end_early_where_they_are_large",
 )
 
 

@@ -187,6 +187,7 @@ async def test_a_tree_with_a_reader_of_its_log_waits_for_the_reader() -> None:
 
 @virtual_time
 async def test_what_was_put_off_and_ended_again_waits_for_its_time_again() -> None:
+    """Found by the simulation: a tree that ran again was compacted by the time of its first end."""
     async with Bench().session() as session:
         unread: set[str] = set()
         keeper = retention(session, unread=unread)
@@ -226,6 +227,7 @@ async def test_what_ends_in_a_long_round_waits_for_the_next_one() -> None:
 
 @virtual_time
 async def test_what_was_put_off_is_not_forgotten_when_the_database_is_full() -> None:
+    """Found later: on a full database retention forgot the trees that it had put off."""
     storage = WatchedStorage()
     async with Bench(storage=storage).session() as session:
         unread: set[str] = set()

@@ -540,6 +540,7 @@ async def test_the_log_is_emptied_without_waiting_for_a_reader_and_writes_wait_a
 async def test_writes_wait_for_a_lock_also_after_a_checkpoint_that_failed(
     tmp_path: Path, harm: type[_Harmed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Found by a mutant: after a checkpoint that failed, a short lock of another program failed writes."""
     emptied = observed_checkpoints(monkeypatch)
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     await storage.open()
@@ -700,6 +701,8 @@ async def test_a_checkpoint_that_could_not_be_synced_ends_the_process_and_anothe
 async def test_a_writer_that_breaks_off_ends_the_process_for_nobody_would_be_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Found by a mutant: when the writer's thread failed, all callers waited for ever."""
+
     def broken(self: WriterThread) -> None:
         raise ZeroDivisionError
 
@@ -777,6 +780,7 @@ async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(
 
 @pytest.mark.asyncio
 async def test_a_file_that_cannot_be_made_ends_the_writer_with_its_reason(tmp_path: Path) -> None:
+    """Found by a mutant: a failed start left its connection to another thread, which SQLite refuses."""
     started_badly = WriteQueue(WriterThread(tmp_path / "no such folder" / "tasks.db"))
     with pytest.raises(StorageError, match=r"tasks\.db cannot be opened: unable to open database file"):
         await started_badly.start()
