@@ -215,10 +215,8 @@ class ConfigStore:
 
     async def read(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
         """A configuration and where it stands, by its key."""
-        document, delivery = (
-            await self._storage.document(CONFIG, key),
-            await self._storage.document(DELIVERY_STATE, key),
-        )
+        document = await self._storage.document(CONFIG, key)
+        delivery = await self._storage.document(DELIVERY_STATE, key)
         if document is None or delivery is None:
             return None
         return _config(document), delivery_state_of(delivery)
