@@ -45,8 +45,6 @@ BAD: tuple[tuple[Rule, str, str], ...] = (
     (old_words_are_gone, "docs/a.md", "The Teller tells."),
     (old_words_are_gone, "docs/a.md", "The next process takes it up."),
     (old_words_are_gone, "tests/a.py", "async def test_a_broken_stream_is_taken_up() -> None:"),
-    (old_words_are_gone, "a2a_server/a.py", "kind=STANDING"),
-    (old_words_are_gone, "a2a_server/a.py", "class Late(TurnedAway): ..."),
     (old_words_are_gone, "tests/a.py", "await door_of(call).handle(body)"),
     (old_words_are_gone, "core/a.py", '"""What a face asks of it."""'),
     (prose_is_plain, "docs/a.md", "Nobody else gets it."),

@@ -32,7 +32,7 @@ from a2a_server.protocol.errors import (
     MethodNotFound,
     ParseError,
     PermissionDenied,
-    RetryLater,
+    TurnedAway,
     translate,
 )
 from a2a_server.protocol.versions import check_version
@@ -407,7 +407,7 @@ def _with_room(method: Method, context: RequestContext, result: Any, told: bytes
     """
     try:
         context.permit.answer(len(told))
-    except RetryLater:
+    except TurnedAway:
         if method.load is Kind.OTHER:
             raise
         return told if isinstance(result, Raw) else encode(method.dialect.bare(result))

@@ -12,7 +12,7 @@ from a2a_server.edge.framing import HALF_CLOSED
 from a2a_server.edge.inflight import PIECE, SMALL
 from a2a_server.edge.limits import Permit
 from a2a_server.protocol.codec import one_line
-from a2a_server.protocol.errors import RetryLater
+from a2a_server.protocol.errors import TurnedAway
 
 LARGE_EVENT = 4 * 1024 * 1024  # bytes; larger events are written beside the event loop
 
@@ -37,7 +37,7 @@ async def sse(
             if is_large:
                 try:
                     permit.hold(2 * len(line))  # itself, and what is on its way
-                except RetryLater:
+                except TurnedAway:
                     yield CROWDED
                     return
             yield b"data: %b\n\n" % line if seq is None else b"id: %d\ndata: %b\n\n" % (seq, line)

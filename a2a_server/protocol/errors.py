@@ -116,7 +116,7 @@ class VersionNotSupported(A2AError):
     status = "FAILED_PRECONDITION"
 
 
-class RetryLater(A2AError):
+class TurnedAway(A2AError):
     """The server has no room at this moment; the same request may succeed after `retry_after` seconds."""
 
     domain, is_http = OWN_DOMAIN, True
@@ -130,7 +130,7 @@ class RetryLater(A2AError):
         return {"Retry-After": str(self.retry_after)}
 
 
-class RateLimited(RetryLater):
+class RateLimited(TurnedAway):
     """This caller sends too many requests."""
 
     code, text, reason = -32050, "Too many requests", "RATE_LIMITED"
@@ -144,7 +144,7 @@ class QuotaExceeded(A2AError):
     http_status, status, is_http = 429, "RESOURCE_EXHAUSTED", True
 
 
-class Overloaded(RetryLater):
+class Overloaded(TurnedAway):
     """Too much work is waiting, or the database is not available."""
 
     code, text, reason = -32051, "The server is overloaded", "OVERLOADED"

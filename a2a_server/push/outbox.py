@@ -23,8 +23,8 @@ from msgspec.structs import replace
 
 from a2a_server.push.configs import (
     AT_REST,
-    DELIVERY_STATE,
     PAGE,
+    STANDING,
     ConfigStore,
     DeadLetter,
     DeliveryState,
@@ -120,7 +120,7 @@ class Outbox:
     def start(self) -> asyncio.Task[None]:
         """Resume, in the background, the readers that an earlier process left with pending events."""
         # First those that have something to do by what is stored, then those at rest whose tree has gone on since.
-        self._started = self._hold(self._take_all(DocumentQuery(kind=DELIVERY_STATE, limit=PAGE)))
+        self._started = self._hold(self._take_all(DocumentQuery(kind=STANDING, limit=PAGE)))
         return self._started
 
     async def unread(self) -> frozenset[str]:
@@ -146,9 +146,9 @@ class Outbox:
                 return
             query = query.following(page)
 
-    def _resume(self, tree_id: str) -> None:
+    def _take_up(self, tree_id: str) -> None:
         """Look, beside everything else, for webhooks of the tree that have something to do and no reader."""
-        self._hold(self._take_all(DocumentQuery(kind=DELIVERY_STATE, tree_id=tree_id, limit=PAGE)))
+        self._hold(self._take_all(DocumentQuery(kind=STANDING, tree_id=tree_id, limit=PAGE)))
 
     async def _take(self, document: Document) -> None:
         """Enroll a stored webhook, unless it is at rest at the end of its log, or was deleted meanwhile."""
@@ -236,7 +236,7 @@ class Outbox:
         finally:
             self._paused.discard(config.key)
             self._looks.pop(config.key, None)  # one that began meanwhile may have seen it as it was
-            self._resume(config.tree_id)
+            self._take_up(config.tree_id)
 
     def notify(self, head: TreeHead, events: Sequence[Recorded]) -> None:
         """Something was committed; the feed's watcher."""
@@ -244,7 +244,7 @@ class Outbox:
             if not reader.waits_until:
                 self._wake(reader)
         if not self._closing and _may_go_on(events):
-            self._resume(head.id)
+            self._take_up(head.id)
 
     def tree_deleted(self, tree_id: str) -> None:
         """Its webhooks went with it; the feed's watcher."""

@@ -12,8 +12,8 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, Overloaded, RateLimited
 from a2a_server.push.configs import (
     DEAD,
-    DELIVERY_STATE,
     NOT_AT_REST,
+    STANDING,
     ConfigStore,
     DeadLetter,
     DeliveryState,
@@ -207,7 +207,7 @@ class Webhooks:
     ) -> tuple[list[dict[str, Any]], Any]:
         """Webhooks whose next event has failed and is tried again, and where the next page begins."""
         query = DocumentQuery(
-            kind=DELIVERY_STATE, owner=owner, until=NOT_AT_REST, after=after or (0.0, "\U0010ffff"), limit=limit
+            kind=STANDING, owner=owner, until=NOT_AT_REST, after=after or (0.0, "\U0010ffff"), limit=limit
         )
         page = await self._session.storage.documents(query)
         told = []

@@ -17,7 +17,7 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode_in_pieces
 from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
-from a2a_server.protocol.errors import RetryLater
+from a2a_server.protocol.errors import TurnedAway
 from a2a_server.views.selection import PLACES, SNAPSHOT_BYTES, Selection, last_said, select, select_output
 from a2a_server.views.translate import OUTPUT, WHOLE, Shown, is_output, kinds, last_word, snapshot
 from core.loop.turns import Turns
@@ -100,7 +100,7 @@ class Snapshots:
         async with self._turns.of(reading.owner):
             try:
                 excerpt = await self._excerpt(head, task_id, reading)
-            except RetryLater:
+            except TurnedAway:
                 if not reading.is_told_anyway:
                     raise
                 return shape(await self._bare(head, task_id, about), ())

@@ -20,7 +20,7 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode, encode_in_pieces
 from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
-from a2a_server.protocol.errors import RetryLater
+from a2a_server.protocol.errors import TurnedAway
 from a2a_server.views.snapshots import Reading, Snapshots, Told, latest, tree_errors
 from a2a_server.views.translate import STATUSES, tree_error_message, updates
 from core.loop.large_values import CHARACTERS, is_small
@@ -298,7 +298,7 @@ def _opening(first: Told, view: View, permit: Permit) -> Raw:
     if len(opening) > SMALL:
         try:
             permit.hold(2 * (len(opening) + ENVELOPE))
-        except RetryLater:
+        except TurnedAway:
             assert first.value.task is not None, "a stream opens with a task"
             return Raw(view.dialect.event(wire.StreamResponse(task=bare_task(first.value.task)), False))
     return opening

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from a2a_server.push.bodies import Payloads
-from a2a_server.push.configs import AT_REST, DELIVERY_STATE, DeliveryState
+from a2a_server.push.configs import AT_REST, STANDING, DeliveryState
 from core.model import events as e
 from core.model.events import Recorded
 from core.model.node_status import node_status
 from core.model.task import Task
 from core.storage.memory import MemoryStorage
 from tests.simulation.ledger import CUT, GONE, TAKEN, Attempt, Hook
-from tests.simulation.webhooks import RETRIES, TASK_BODIES
+from tests.simulation.webhooks import PATIENCE, TASK_BODIES
 from tests.simulation.world import Violation, World
 
 FORBIDDEN = "destination not allowed"
@@ -50,7 +50,7 @@ def judge_webhooks(world: World, tree_id: str, log: list[Recorded], *, is_over: 
                 f"{each.began - log[0].at:10.3f} life {each.life} {each.message_id[33:]} {each.outcome}"
                 for each in hook.attempts
             ]
-            text = f"{violation} ({hook.token}, {hook.config!r}, from {hook.delivery_state!r})"
+            text = f"{violation} ({hook.token}, {hook.config!r}, from {hook.standing!r})"
             raise Violation("\n".join([text, *lines])) from None
 
 
@@ -91,17 +91,17 @@ class _Case:
         self._judge_letters()
         self._judge_end()
         if self._hook.gone is None:
-            self._judge_delivery_state(is_over=is_over)
+            self._judge_standing(is_over=is_over)
 
     def _what_is_due(self) -> list[_Due]:
         """What is to be told from the beginning of the registration to the end of the log, by the log alone."""
-        config, shown = self._hook.config, self._hook.delivery_state.shown
+        config, shown = self._hook.config, self._hook.standing.shown
         feed = SimpleNamespace(told=lambda tree_id, version: None)
         payloads = Payloads(SimpleNamespace(storage=_whole(self._log, self._kept.tasks), feed=feed), TASK_BODIES)  # type: ignore[arg-type]
         head = self._kept.head
         due = []
         statuses = [shown]
-        for recorded in self._log[self._hook.delivery_state.cursor :]:
+        for recorded in self._log[self._hook.standing.cursor :]:
             told = _at_once(payloads.tell(config, head, recorded, shown))  # type: ignore[arg-type]
             shown = told.shown
             if told.bodies:
@@ -166,7 +166,7 @@ class _Case:
             _, letter = found
             tried = [each for each in self._attempts if self._named[each.message_id][0] == place]
             is_mine = any(each.began <= letter.at for each in tried)
-            if is_mine and letter.at - due.at <= RETRIES.max_age and letter.error != FORBIDDEN:
+            if is_mine and letter.at - due.at <= PATIENCE.max_age and letter.error != FORBIDDEN:
                 raise Violation(f"event {due.seq} was given up {letter.at - due.at:.3f} s after it happened")
             if is_mine and all(each.outcome in (TAKEN, CUT) for each in tried):
                 raise Violation(f"event {due.seq} was given up, and no attempt had failed")
@@ -177,12 +177,12 @@ class _Case:
         if gone is not None and (late := [each for each in self._attempts if each.began > gone]):
             raise Violation(f"{late[0].message_id} was sent after its webhook had ended")
 
-    def _judge_delivery_state(self, *, is_over: bool) -> None:
+    def _judge_standing(self, *, is_over: bool) -> None:
         """Whatever the cursor has passed was taken, or given up; in the end it has passed everything."""
-        stored = {each.id: each for each in self._kept.documents if each.kind == DELIVERY_STATE}
+        stored = {each.id: each for each in self._kept.documents if each.kind == STANDING}
         document = stored.get(self._hook.key)
         if document is None:
-            raise Violation("a webhook has no delivery state")
+            raise Violation("a webhook has no standing")
         cursor = msgspec.json.decode(document.body, type=DeliveryState).cursor
         taken = {self._named[each.message_id] for each in self._attempts if each.outcome == TAKEN}
         for place, due in enumerate(self._due):

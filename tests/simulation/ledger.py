@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from a2a_server.push.configs import CONFIG, DEAD, DELIVERY_STATE, DeadLetter, DeliveryState, PushConfig, Secrets
+from a2a_server.push.configs import CONFIG, DEAD, STANDING, DeadLetter, DeliveryState, PushConfig, Secrets
 from core.storage.base import Document
 from tests.core.cores import EPOCH
 
@@ -38,7 +38,7 @@ class Hook:
     token: str
     asked: float  # when
     config: PushConfig | None = None  # as it was stored
-    delivery_state: DeliveryState = field(default_factory=DeliveryState)  # with which it began
+    standing: DeliveryState = field(default_factory=DeliveryState)  # with which it began
     gone: float | None = None  # when it was deleted, or another one took its place
     tree_gone: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
@@ -92,8 +92,8 @@ class Ledger:
                 self.letters[letter.config_key, letter.seq] = (_now(), letter)
         kinds = {document.kind for document in documents}
         for document in documents:
-            if document.kind == DELIVERY_STATE and CONFIG in kinds:
-                self.current[document.id].delivery_state = msgspec.json.decode(document.body, type=DeliveryState)
+            if document.kind == STANDING and CONFIG in kinds:
+                self.current[document.id].standing = msgspec.json.decode(document.body, type=DeliveryState)
 
     def removed(self, names: Iterable[tuple[str, str]]) -> None:
         for kind, key in names:

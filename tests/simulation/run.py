@@ -18,7 +18,7 @@ from core.session import Session, has_ended
 from tests.core.cores import settle
 from tests.simulation.judge import judge, judge_so_far
 from tests.simulation.judge_webhooks import judge_late_calls
-from tests.simulation.webhooks import RETRIES, enroll_with_tree, make_webhooks, register, unregister
+from tests.simulation.webhooks import PATIENCE, enroll_with_tree, make_webhooks, register, unregister
 from tests.simulation.work import Executors, plan_items
 from tests.simulation.world import Crash, Faults, Pace, SimulatedLoop, Violation, World
 
@@ -29,7 +29,7 @@ MANY_TURNS = 1_000
 LONGEST_OUTAGE = 60.0  # virtual seconds between two lives
 STUCK = 600.0  # virtual seconds; everything that works ends long before
 SWEEP = 10.0  # virtual seconds between two looks for trees that are over
-LONGEST_WAIT = 2 * RETRIES.longest  # virtual seconds after which a webhook's reader has noticed that its tree is gone
+LONGEST_WAIT = 2 * PATIENCE.longest  # virtual seconds after which a webhook's reader has noticed that its tree is gone
 
 
 class Server:

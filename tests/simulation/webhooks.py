@@ -24,7 +24,7 @@ from core.session import Session
 from tests.simulation.ledger import CUT, GONE, TAKEN, Attempt, Hook
 from tests.simulation.world import Crash, Violation, World
 
-RETRIES = RetryPolicy(initial=0.5, longest=30.0, max_age=60.0)
+PATIENCE = RetryPolicy(initial=0.5, longest=30.0, max_age=60.0)
 TIMEOUT = 10.0
 LIMIT = 3  # webhooks of a task
 RECEIVERS = 4
@@ -42,7 +42,7 @@ def make_webhooks(world: World, session: Session) -> Webhooks:
     parcels = Parcels(session.storage, Payloads(session, TASK_BODIES))
     concurrency = world.chance.choice([2, 50])
     outbox = Outbox(
-        session, store, parcels, sender, RETRIES, concurrency=concurrency, concurrency_per_caller=concurrency
+        session, store, parcels, sender, PATIENCE, concurrency=concurrency, concurrency_per_caller=concurrency
     )
     receivers.most = concurrency
     return Webhooks(session, store, outbox, EgressPolicy(), limit=LIMIT, most_active=1_000)
@@ -161,10 +161,10 @@ def caller(world: World) -> Caller:
 
 def enroll_with_tree(world: World, webhooks: Webhooks, tree_id: str) -> Enrolled:
     """A webhook that comes with its tree."""
-    state = DeliveryState(shown=TaskStatus.PENDING.value)
+    standing = DeliveryState(shown=TaskStatus.PENDING.value)
     wanted = given(world, world.ledger.new_hook())
     webhooks.check(wanted)
-    return webhooks.prepare(caller(world), wanted, task_id=tree_id, tree_id=tree_id, delivery=state)
+    return webhooks.prepare(caller(world), wanted, task_id=tree_id, tree_id=tree_id, delivery=standing)
 
 
 async def register(world: World, webhooks: Webhooks, tree_id: str, task_id: str) -> None:

@@ -64,7 +64,7 @@ STATUSES = {
 
 
 def test_every_error_has_all_columns_of_the_table() -> None:
-    groups = (errors.PlainError, errors.RetryLater)
+    groups = (errors.PlainError, errors.TurnedAway)
     for type_ in every_error():
         if type_ not in groups:
             assert type_.code and type_.text and type_.reason

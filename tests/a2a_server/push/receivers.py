@@ -16,7 +16,7 @@ from core.session import Session
 from tests.core.cores import LoopClock
 
 DOWN = Failed(error="down")
-RETRIES = RetryPolicy(initial=1.0, longest=60.0, max_age=600.0)
+PATIENCE = RetryPolicy(initial=1.0, longest=60.0, max_age=600.0)
 
 
 class SteadyClock(LoopClock):
@@ -64,7 +64,7 @@ class Post:
 
     session: Session
     receiver: Receiver
-    retry_policy: RetryPolicy = RETRIES
+    retry_policy: RetryPolicy = PATIENCE
     concurrency: int = 50
     concurrency_per_caller: int = 50
     on_their_way: int = ON_THEIR_WAY  # bytes
