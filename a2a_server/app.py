@@ -27,7 +27,7 @@ from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
 from a2a_server.edge.headers import AnswerHeaders
 from a2a_server.edge.inflight import InFlight
-from a2a_server.edge.limits import Admission, Callers
+from a2a_server.edge.limits import Callers, Permits
 from a2a_server.edge.origins import Origins
 from a2a_server.edge.overload import Kinds, Load, Thresholds
 from a2a_server.edge.proxies import BehindProxy
@@ -224,7 +224,7 @@ class Application:
             credentials=config.cors_credentials,
             opens_documents=config.is_exposed,
         )
-        app: ASGIApp = Admission(self._make_shortcut(routes), Callers(inflight=self.inflight))
+        app: ASGIApp = Permits(self._make_shortcut(routes), Callers(inflight=self.inflight))
         app = Gate(app, endpoint=self._endpoint, origins=origins, hosts=config.hosts(), max_body=config.max_body)
         app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
         return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
@@ -316,7 +316,6 @@ def build(
         registry=registry,
         limits=runner_limits(config),
         egress=Egress(egress),
-        max_stored=config.max_stored_per_caller,
     )
     url = config.url(port)
     offer = Offer(

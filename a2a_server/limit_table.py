@@ -12,19 +12,19 @@ from msgspec import Struct
 from a2a_server.auth import jwks
 from a2a_server.bindings import aside, jsonrpc
 from a2a_server.config import Config
-from a2a_server.edge import connection, framing, inflight
+from a2a_server.edge import head_bounds, inflight
 from a2a_server.edge.limits import CallerLimits
 from a2a_server.methods import content, idempotency, push, task_params, tasks, turns
 from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
-from a2a_server.views.streams import CACHE_BYTES
+from a2a_server.views.frames import CACHE_BYTES
 from core.executors import judges, schema
 from core.loop import large_values
 from core.model import in_flight, inputs, jsonscan, plan, quarantine, replay
 from core.model.decide import MAX_CRASHES
 from core.outside import egress, fetch_room, fetched, names, wire
-from core.run import brought_schemas, feed, lending, runner
+from core.run import attempts, brought_schemas, feed, lending
 from core.storage import base
 
 Group = Literal[
@@ -140,7 +140,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "a2a_server/edge/test_connection.py::"
              "test_one_connection_too_many_is_told_and_closed_and_its_place_is_found_again"),
     _setting(_REQUESTS, "max_connections_per_address", "open connections of one address", "", "503, closed",
-             "a2a_server/edge/test_connection.py::test_connections_are_counted_in_all_and_by_address"),
+             "a2a_server/edge/test_connection_count.py::test_connections_are_counted_in_all_and_by_address"),
     _setting(_REQUESTS, "max_head", "head of a request", "bytes", "431; 414 for its target",
              "a2a_server/edge/test_connection.py::"
              "test_head_at_the_limit_passes_and_the_next_request_has_a_limit_of_its_own"),
@@ -148,7 +148,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "a2a_server/edge/test_connection.py::test_fields_at_the_limit_pass_and_one_more_does_not"),
     _setting(_REQUESTS, "max_body", "body of a request", "bytes", "-32600 (413)",
              "a2a_server/test_app.py::test_body_up_to_the_limit_passes_and_one_byte_more_does_not"),
-    _fixed(_REQUESTS, "body_framing", connection.FRAMING, "chunk headers and trailers of a request, beside `max_head` "
+    _fixed(_REQUESTS, "body_framing", head_bounds.FRAMING, "chunk headers and trailers of a request, beside `max_head` "
            "and half of its body", "bytes", "413, closed", "a2a_server/edge/test_connection.py::"
            "test_what_is_around_a_body_and_behind_it_is_bounded"),
     _setting(_REQUESTS, "max_nesting", "nesting of a body's JSON", "levels", "-32700 (400)", _MET),
@@ -178,8 +178,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_REQUESTS, "number", jsonscan.LONGEST_NUMBER, "a number in a body or in fetched JSON", "digits",
            "-32700 (400); a fetched one fails its task",
            "core/model/test_jsonscan.py::test_long_numbers_are_found_outside_of_strings"),
-    _fixed(_REQUESTS, "sent_ahead", framing.SENT_AHEAD, "pipelined requests on one connection", "",
-           "closed after them", "a2a_server/edge/test_framing.py::"
+    _fixed(_REQUESTS, "sent_ahead", head_bounds.SENT_AHEAD, "pipelined requests on one connection", "",
+           "closed after them", "a2a_server/edge/test_connection_framing.py::"
            "test_so_many_requests_are_taken_ahead_and_one_more_ends_the_connection"),
     _setting(_REQUESTS, "send_buffer", "what the kernel buffers for a slow reader", "bytes", "the sender waits",
              "a2a_server/test_app.py::test_connections_keep_for_a_slow_reader_what_the_setting_says"),
@@ -267,7 +267,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
           usual="`max_running_per_caller` / `max_running`"),
     _setting(_RUNNING, "max_task_seconds", "time of one attempt", "seconds", "it fails with the cause `timeout`",
              "core/run/test_runner_limits.py::test_an_attempt_takes_no_longer_than_the_process_allows"),
-    _fixed(_RUNNING, "abandoned_after", runner.ABANDON_AFTER, "wait for a cancelled coroutine to stop", "seconds",
+    _fixed(_RUNNING, "abandoned_after", attempts.ABANDON_AFTER, "wait for a cancelled coroutine to stop", "seconds",
            "it keeps its slot of the executor; the task goes on without it",
            "core/run/test_runner_limits.py::"
            "test_a_coroutine_that_does_not_let_itself_be_stopped_holds_up_no_retry_for_ever"),
@@ -343,7 +343,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed("streams", "tails", feed.TAILS_BYTES, "the same of all trees together", "bytes", "followers read the log",
            "core/run/test_feed.py::test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_anything"),
     _fixed("streams", "frames", CACHE_BYTES, "encoded frames that followers share", "bytes", "encoded again",
-           "a2a_server/views/test_streams.py::test_cache_drops_what_was_used_longest_ago"),
+           "a2a_server/views/test_frames.py::test_cache_drops_what_was_used_longest_ago"),
 
     _setting(_PUSH, "max_push_configs", "webhooks of one task", "", REFUSED,
              "a2a_server/methods/test_methods_push.py::test_a_task_has_so_many_webhooks_and_no_more"),

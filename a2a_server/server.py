@@ -12,7 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import anyio
 import uvicorn
@@ -22,9 +25,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from a2a_server import logs, tls
 from a2a_server.app import Application, build
 from a2a_server.config import Config
-from a2a_server.edge.connection import ACCEPTED_AT_ONCE, Connections, HeadLimits, limited, room
-from a2a_server.edge.deadlines import Deadlines, TimedConnection
-from a2a_server.edge.handshake import shaking
+from a2a_server.edge.connection import Connection, Shared
+from a2a_server.edge.connection_count import ACCEPTED_AT_ONCE, Connections, room
+from a2a_server.edge.deadlines import Timeouts
+from a2a_server.edge.handshake import Handshake
+from a2a_server.edge.head_bounds import HeadLimits
 from a2a_server.edge.proxies import exempt
 from a2a_server.extensions import load_executors
 from a2a_server.process.allocator import give_large_back
@@ -46,11 +51,11 @@ EX_CONFIG = 78
 
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
 SWITCH = 0.001  # seconds that a thread runs on when the event loop wants to go on (decision 0013)
-# What the connection classes override or call of uvicorn's; where one is missing, a limit would be off and not say so.
+# What our connection overrides or calls of uvicorn's; where one is missing, a limit would be off and not say so.
 OVERRIDDEN = (
-    *("connection_made", "connection_lost", "data_received", "send_400_response", "on_message_begin", "on_url"),
-    *("on_header", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
-    *("_start_asgi_task", "_unset_keepalive_if_required", "eof_received"),
+    *("connection_made", "connection_lost", "data_received", "eof_received", "on_message_begin", "on_url", "on_header"),
+    *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "timeout_keep_alive_handler"),
+    *("_start_asgi_task", "_unset_keepalive_if_required"),
 )
 
 # Seconds after the drain: what is left is interrupted, and the storage closed; then the process ends in any case.
@@ -75,19 +80,21 @@ class Server(uvicorn.Server):
         require("sse-starlette", EventSourceResponse, ["_listen_for_exit_signal"], purpose="the end of streams")
         tls.check(config)
         most = room(config.max_connections)
-        connections = Connections(most, config.max_connections_per_address, exempt(config.trusted_proxies))
-        deadlines = Deadlines(
-            head=config.head_timeout,
-            body=config.body_timeout,
-            body_rate=config.min_body_rate,
-            taking=config.send_timeout,
+        self._shared = Shared(
+            connections=Connections(most, config.max_connections_per_address, exempt(config.trusted_proxies)),
+            timeouts=Timeouts(
+                head=config.head_timeout,
+                body=config.body_timeout,
+                body_rate=config.min_body_rate,
+                taking=config.send_timeout,
+            ),
+            heads=HeadLimits(size=config.max_head, fields=config.max_header_fields),
+            load=application.load,
         )
-        heads = HeadLimits(size=config.max_head, fields=config.max_header_fields)
-        self._connection = limited(connections, deadlines, heads, application.load)
         super().__init__(
             uvicorn.Config(
                 application.asgi,
-                http=self._connection,
+                http=cast(type[Connection], partial(Connection, shared=self._shared)),  # uvicorn only calls it
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -118,7 +125,9 @@ class Server(uvicorn.Server):
         await self._application.start()
         self._until_end.enter_context(self._application.session.family.owns_forks())
         if self.config.ssl is not None:  # we make the handshakes ourselves, and uvicorn none
-            self.config.http_protocol_class, self.config.ssl = shaking(self._connection, self.config.ssl), None
+            shared = replace(self._shared, tls=self.config.ssl)
+            self.config.http_protocol_class = cast(type[Handshake], partial(Handshake, shared=shared))
+            self.config.ssl = None
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(BACKLOG)
@@ -131,7 +140,7 @@ class Server(uvicorn.Server):
         if counter % 10 == 0:
             self._clock_watch.look()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, TimedConnection):
+                if isinstance(connection, Connection):
                     connection.enforce()
         if not await super().on_tick(counter):
             return False
@@ -142,7 +151,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listener, and let attempts and answers end within `drain` seconds."""
-        drain, running = self._application.config.drain, self._application.session.runner.running
+        drain, running = self._application.config.drain, self._application.session.runner.books.running
         logger.info(
             "stopping: %d running attempts have %g s to finish; a second signal interrupts them now", running, drain
         )
@@ -197,7 +206,7 @@ async def _serve(config: Config, ready: Callable[[str], None], containment: Cont
     with listen(config.host, config.port, config.send_buffer) as listener:
         port = listener.getsockname()[1]
         application = build(config, port=port)
-        containment.break_off = application.session.runner.break_off
+        containment.break_off = application.session.runner.attempts.break_off
         server = Server(application, ready)
         _end_when_the_terminal_is_closed(server)
         limit = (server.told_to_end, config.drain_delay + config.drain + ENDING, asyncio.get_running_loop())

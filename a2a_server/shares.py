@@ -35,5 +35,6 @@ def runner_limits(config: Config) -> RunnerLimits:
         output=config.max_output,
         in_flight=config.max_in_flight,
         in_flight_per_owner=config.max_in_flight_per_caller,
+        stored=config.max_stored_per_caller,
         error_texts=config.error_texts or ("type" if config.identifies_callers else "full"),
     )

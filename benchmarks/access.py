@@ -27,6 +27,7 @@ from a2a_server.bindings.context import RequestContext
 from a2a_server.config import Config
 from core.executors.registry import ExecutorRegistry
 from core.model.owners import owner_of
+from core.model.submission import Submission
 
 MOST = 3.0
 FOREIGN_TREES = 200
@@ -69,7 +70,8 @@ async def measure(samples: int, key_samples: int, folder: str) -> bool:
     roots, nodes, missing = [], [], []
     for _ in range(FOREIGN_TREES):
         tasks = [{"id": "a", "name": "system_info_executor"}, {"name": "system_info_executor", "parent_id": "a"}]
-        head = await session.create(session.plan(tasks, owner=owner_of("", "ann")), origin="a2a")
+        plan = session.plan(tasks, owner=owner_of("", "ann"))
+        head = (await session.create(plan, Submission(origin="a2a"))).head
         missing.append(session.clock.new_id())  # among the others: where an id lies in the index is no secret
         roots.append(head.id)
         nodes += [task.id for task in await session.storage.children(head.id)]

@@ -34,7 +34,7 @@ async def run(session: Session, size: int = 1) -> None:
     root = {"id": "r", "name": "noop"}
     given = [root, *({"name": "noop", "parent_id": "r"} for _ in range(size - 1))]
     plan = session.plan(given, limits=Limits(max_tasks=size))
-    head = await session.create(plan, execute=True)
+    head = (await session.create(plan, execute=True)).head
     await session.wait(head.id, has_ended)
 
 

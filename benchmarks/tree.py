@@ -62,7 +62,7 @@ async def run_session(session: Session, shape: str, n: int) -> float:
         {"id": f"t{i}", "name": name, "parent_id": "root", "dependencies": needed(shape, i)} for i in range(n)
     ]
     begin = time.perf_counter()
-    head = await session.create(session.plan([{"id": "root", "name": "root"}, *tasks]), execute=True)
+    head = (await session.create(session.plan([{"id": "root", "name": "root"}, *tasks]), execute=True)).head
     head = await session.wait(head.id, has_ended)
     seconds = time.perf_counter() - begin
     if head.status is not TaskStatus.COMPLETED:

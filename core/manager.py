@@ -9,8 +9,9 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from core.executors.builtins.registration import register_builtins
-from core.executors.registry import default_registry, wanted_executor
+from core.executors.registry import ExecutorRegistry, default_registry, wanted_executor
 from core.executors.schema import judge_schema
+from core.model.commands import ProvideInput
 from core.model.errors import ConfigurationError, InvalidPlan, NothingToRun, Problem, TaskNotFound
 from core.model.events import Recorded, TreeFinished
 from core.model.graph import check_graph
@@ -26,6 +27,7 @@ from core.model.plan import (
 )
 from core.model.retry import RetryPolicy
 from core.model.streaming import stream_event
+from core.model.submission import Submission
 from core.model.task import ANONYMOUS, Cause, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
 from core.outside.egress import EgressPolicy
@@ -35,6 +37,7 @@ from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage
 from core.storage.sqlite.sql import SqlStorage, database_path
 
+FROM_PYTHON = Submission(origin="python")
 DEFAULT_DATABASE = "sqlite:///a2a-server.db"
 
 Callback = Callable[[dict[str, Any]], Awaitable[None] | None]
@@ -195,7 +198,7 @@ class TaskRepository:
         """
         await self._session.ensure_started()
         plan = self._session.plan(items)
-        await self._session.create(plan, origin="python")
+        await self._session.create(plan, FROM_PYTHON)
         nodes = {task.id: TaskTreeNode(task) for task in plan.tasks}
         for task in plan.tasks:
             if task.parent_id is not None:
@@ -320,7 +323,7 @@ class TaskManager:
         """
         await self.session.ensure_started()
         head = await self.session.storage.head(tree.task.id)
-        await self.session.provide_input(task_id or tree.task.id, to_json_value(answer, "answer"))
+        await self.session.provide_input(ProvideInput(task_id or tree.task.id, to_json_value(answer, "answer")))
         if self._callbacks and head is not None:
             return await self._hand_over(tree, head.version, self._callbacks)
         return await self._settled(tree)
@@ -353,10 +356,10 @@ class TaskManager:
         self.session.runner.lending.nest(tree.task.id)
         head = await self.session.storage.head(tree.task.id)
         if head is None:
-            plan = self._plan(tree)
+            plan = _plan_of(tree, self.session.registry)
             gone = await self.session.storage.cancelled_drafts([task.id for task in plan.tasks])
             plan = replace(plan, cancelled=tuple((task.id, task.error or "") for task in gone))
-            await self.session.create(plan, origin="python", execute=True)
+            await self.session.create(plan, FROM_PYTHON, execute=True)
             return 0
         nodes = tree.nodes()
         if new := [node for node in nodes if node.task.tree_id != head.id]:
@@ -370,31 +373,6 @@ class TaskManager:
         except NothingToRun:
             return head.version - 1  # its followers see the end that it has come to
         return head.version
-
-    def _plan(self, tree: TaskTreeNode) -> Plan:
-        """The nodes as one validated tree. A task whose executor is unknown is left to fail when it starts."""
-        registry = self.session.registry
-        nodes = tree.nodes()
-        order = sorted(nodes, key=lambda node: (node.task.created_at, node.task.position))
-        positions = {node.task.id: position for position, node in enumerate(order)}
-        problems = []
-        if len(positions) < len(nodes):
-            problems.append(Problem("tasks", "the same task is in the tree twice"))
-        for node in nodes:
-            task = node.task
-            executor = registry.resolve(task.name, task.schemas, task.params)
-            if executor is None and (not node.children or names_executor(task)):
-                executor = wanted_executor(task.name, task.schemas, task.params)
-            parent_id = None if node is tree else task.parent_id
-            changes = {"tree_id": tree.task.id, "parent_id": parent_id, "executor": executor}
-            if not task.tree_id:  # a draft may have been cancelled: then the tree is, from its beginning
-                changes |= {"status": TaskStatus.PENDING, "error": None, "cause": None, "finished_at": None}
-            node.task = replace(task, **changes, position=positions[task.id])
-        tasks = tuple(node.task for node in order)
-        problems += check_graph(tasks)
-        if problems:
-            raise InvalidPlan(problems)
-        return Plan(tree.task.id, tasks)
 
     async def _events(self, tree: TaskTreeNode, after: int) -> AsyncIterator[dict[str, Any]]:
         async with self.session.runner.lending.lent():
@@ -415,6 +393,31 @@ class TaskManager:
         if stored is not None:
             _show(tree, {task.id: task for task in stored[1]})
         return tree
+
+
+def _plan_of(tree: TaskTreeNode, registry: ExecutorRegistry) -> Plan:
+    """The nodes as one validated tree. A task whose executor is unknown is left to fail when it starts."""
+    nodes = tree.nodes()
+    order = sorted(nodes, key=lambda node: (node.task.created_at, node.task.position))
+    positions = {node.task.id: position for position, node in enumerate(order)}
+    problems = []
+    if len(positions) < len(nodes):
+        problems.append(Problem("tasks", "the same task is in the tree twice"))
+    for node in nodes:
+        task = node.task
+        executor = registry.resolve(task.name, task.schemas, task.params)
+        if executor is None and (not node.children or names_executor(task)):
+            executor = wanted_executor(task.name, task.schemas, task.params)
+        parent_id = None if node is tree else task.parent_id
+        changes = {"tree_id": tree.task.id, "parent_id": parent_id, "executor": executor}
+        if not task.tree_id:  # a draft may have been cancelled: then the tree is, from its beginning
+            changes |= {"status": TaskStatus.PENDING, "error": None, "cause": None, "finished_at": None}
+        node.task = replace(task, **changes, position=positions[task.id])
+    tasks = tuple(node.task for node in order)
+    problems += check_graph(tasks)
+    if problems:
+        raise InvalidPlan(problems)
+    return Plan(tree.task.id, tasks)
 
 
 def _show(tree: TaskTreeNode, tasks: Mapping[str, Task]) -> None:

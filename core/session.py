@@ -21,7 +21,7 @@ from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
-from core.model.commands import Execute, ProvideInput, ReceiveMessage, UpdateTask
+from core.model.commands import Cancel, Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.copies import copies, own_ids
 from core.model.decide import decide
 from core.model.errors import (
@@ -47,6 +47,7 @@ from core.model.plan import (
     parse_changes,
     unknown_executor,
 )
+from core.model.submission import BARE, Submission
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.outside.clock import Clock, SystemClock
 from core.outside.egress import Egress, EgressPolicy
@@ -58,6 +59,7 @@ from core.run.feed import Feed
 from core.run.orchestrator import LARGE_TREE, Orchestrator, memory_needed
 from core.run.runner import Runner
 from core.run.runner_limits import RunnerLimits
+from core.run.started import Started
 from core.run.stored import StoredBytes
 from core.storage.base import Document, Storage
 
@@ -67,10 +69,7 @@ TAKEN_TOGETHER = 200  # trees that a start reads at a time: one by one, each cos
 
 
 class Session:
-    """Everything of one core. Use it with `async with`, or call `start()` and `close()`.
-
-    `max_stored`: bytes that one owner may have stored; 0: any number.
-    """
+    """Everything of one core. Use it with `async with`, or call `start()` and `close()`."""
 
     def __init__(
         self,
@@ -80,14 +79,12 @@ class Session:
         clock: Clock | None = None,
         limits: RunnerLimits | None = None,
         egress: Egress | None = None,
-        max_stored: int = 0,
     ) -> None:
         self.storage = storage
         self.registry = registry
         self.clock = clock or SystemClock()
         self._limits = limits or RunnerLimits()
         self._egress = egress or Egress(EgressPolicy())
-        self._max_stored = max_stored
         self.is_closed = False
         self._home = Home(self._open, self._let_go, storage.abandon)
         collected = weakref.finalize(self, self._home.place.collected, storage.abandon)
@@ -98,7 +95,7 @@ class Session:
         """Make all that belongs to one event loop."""
         self._is_used = False
         self._is_stopped = False
-        self.stored = StoredBytes(self.storage, self._max_stored, self.clock.now)
+        self.stored = StoredBytes(self.storage, self._limits.stored, self.clock.now)
         self.feed = Feed(self.storage)
         budget = ByteBudget(self._limits.in_flight_per_owner, self._limits.in_flight)
         self.holdings = Holdings(budget)
@@ -106,14 +103,19 @@ class Session:
         self.family = Family()
         self.judges = Judges(self.family)
         rooms = FetchRooms(budget, self._egress.policy.max_bytes)
-        self.runner = Runner(
-            self.orchestrator,
-            self.registry,
-            self.clock,
-            self._limits,
-            self._egress,
-            Means(self.judges, self.holdings, rooms, self.family, self.stored.is_full, self._limits.error_texts),
+        means = Means(
+            registry=self.registry,
+            clock=self.clock,
+            egress=self._egress,
+            judges=self.judges,
+            holdings=self.holdings,
+            rooms=rooms,
+            family=self.family,
+            is_full=self.stored.is_full,
+            error_texts=self._limits.error_texts,
         )
+        self.runner = Runner(self.orchestrator, self._limits, means)
+        self.orchestrator.observer = self.runner
 
     async def __aenter__(self) -> "Session":
         await self.start()
@@ -240,17 +242,12 @@ class Session:
     async def create(
         self,
         plan: Plan,
+        submission: Submission = BARE,
         *,
-        origin: str = "tasks",
-        context_id: str | None = None,
-        metadata: dict[str, Any] | None = None,
-        original_task_id: str | None = None,
         execute: bool = False,
-        message: dict[str, Any] | None = None,
         documents: tuple[Document, ...] = (),
-        by: str | None = None,
         is_large: bool = False,
-    ) -> TreeHead:
+    ) -> Started:
         """Store a tree with its documents, and with `execute` start it in the same transaction.
 
         `is_large`: it may have megabytes, and is counted beside the event loop. Raises VersionConflict when one of the
@@ -264,10 +261,10 @@ class Session:
             id=plan.root_id,
             owner=root.owner,
             size=len(plan.tasks),
-            origin=origin,
-            context_id=context_id,
-            metadata=metadata or {},
-            original_task_id=original_task_id,
+            origin=submission.origin,
+            context_id=submission.context_id,
+            metadata=submission.metadata,
+            original_task_id=submission.original_task_id,
             created_at=now,
             updated_at=now,
         )
@@ -275,13 +272,12 @@ class Session:
             await self.registry.hooks.before_tree(head)
         self.holdings.hold(head.id, head.owner, await memory_needed(plan.tasks, head, is_large=is_large))
         try:
-            tree = await self.orchestrator.create(head, plan, message, execute=execute, documents=documents, by=by)
+            return await self.orchestrator.create(head, plan, submission, execute=execute, documents=documents)
         except CoreError:
             self.holdings.drop(head.id)
             raise
-        return tree.head
 
-    async def execute(self, task_id: str, *, force: bool = False, by: str | None = None) -> TreeHead:
+    async def execute(self, task_id: str, *, force: bool = False, by: str | None = None) -> Started:
         """Start a run of the task's tree (of the whole tree when it is the root).
 
         Raises TaskNotFound, TreeIsRunning, IllegalCommand when there is nothing to run, or NoRoom.
@@ -299,7 +295,7 @@ class Session:
             if is_new and self.orchestrator.cached(tree_id) is None:
                 self.holdings.drop(tree_id)
             raise
-        return decision.tree.head
+        return Started(decision.head, decision.events)
 
     async def would_execute(self, task_id: str, *, force: bool = False) -> None:
         """Raise what `execute` would be refused with by the tree itself; nothing is changed."""
@@ -325,7 +321,7 @@ class Session:
         """
         tree_id = await self._tree_of(task_id)
         decision, still_running = await self.runner.cancel(
-            tree_id, task_id, reason, force=force, metadata=metadata or {}, by=by
+            tree_id, Cancel(task_id, reason, force, by=by), metadata or {}
         )
         left = decision.tree.running.intersection(decision.tree.subtree(task_id))
         head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
@@ -351,25 +347,13 @@ class Session:
             return {"task_id": task_id, "status": "failed", "message": str(refusal)}
         return result.told(task_id)
 
-    async def provide_input(
-        self,
-        task_id: str,
-        answer: Any,
-        message: dict[str, Any] | None = None,
-        documents: tuple[Document, ...] = (),
-        *,
-        by: str | None = None,
-        each: tuple[Any, ...] = (),
-        is_exact: bool = False,
-        extensions: tuple[str, ...] | None = None,
-    ) -> None:
+    async def provide_input(self, given: ProvideInput, documents: tuple[Document, ...] = ()) -> None:
         """Answer the task's open question; of as many as `each` has values each gets its own.
 
         Raises IllegalCommand (it asks nothing), InvalidPlan (`is_exact`: not one for each), TaskNotFound, NoRoom.
         """
-        tree_id = await self._tree_of(task_id)
-        self.holdings.add(tree_id, memory_of(msgspec.json.encode((answer, message))))
-        given = ProvideInput(task_id, answer, message, by, each, is_exact, extensions)
+        tree_id = await self._tree_of(given.task_id)
+        self.holdings.add(tree_id, memory_of(msgspec.json.encode((given.answer, given.message))))
         await self.orchestrator.handle(tree_id, given, documents)
 
     async def receive_message(
@@ -418,17 +402,16 @@ class Session:
     async def copy(
         self,
         task_id: str,
+        submission: Submission = BARE,
         *,
         children: bool = True,
         keep_results: bool = False,
-        context_id: str | None = None,
-        origin: str = "tasks",
         execute: bool = False,
-        by: str | None = None,
-    ) -> TreeHead:
+    ) -> Started:
         """A new tree like this task (with all below it, if `children`), with `original_task_id` on every task.
 
         With `keep_results` completed tasks stay completed. Dependencies on tasks outside the copy are left out.
+        The copy has the metadata of its original, too.
         """
         stored = await self.orchestrator.load(await self._tree_of(task_id))
         chosen = set(stored.subtree(task_id) if children else [task_id])
@@ -447,12 +430,8 @@ class Session:
             raise InvalidPlan([Problem("children", text)])
         return await self.create(
             Plan(next(task.id for task in tasks if task.parent_id is None), tuple(tasks)),
-            origin=origin,
-            context_id=context_id,
-            metadata=stored.head.metadata,
-            original_task_id=task_id,
+            replace(submission, metadata=stored.head.metadata, original_task_id=task_id),
             execute=execute,
-            by=by,
             is_large=len(tasks) > LARGE_TREE,
         )
 

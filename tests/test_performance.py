@@ -137,7 +137,7 @@ async def test_a_task_of_a_fan_costs_a_few_rows_of_raw_sqlite(tmp_path: Path) ->
         times = []
         for _ in range(3):
             begin = time.process_time()
-            head = await session.create(session.plan(items), execute=True)
+            head = (await session.create(session.plan(items), execute=True)).head
             await session.wait(head.id, has_ended)
             times.append(time.process_time() - begin)
     finally:

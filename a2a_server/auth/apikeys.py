@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 import msgspec
+from cachetools import LRUCache
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,7 +27,7 @@ from core.storage.base import Document, DocumentQuery, Storage, document_pages
 KIND = "api_key"
 PREFIX = "a2a_"
 PAGE = 500
-MOST_CACHED = 10_000  # keys
+MOST_CACHED = 10_000  # keys, those that were used last
 MOST_KEYS = 1_000  # of one tenant, unless the operator says otherwise
 _FORM = re.compile(r"a2a_([0-9a-f]{16})_[0-9a-f]{64}")
 _NO_DIGEST = bytes(32)
@@ -78,7 +79,7 @@ class ApiKeys:
         self._clock = clock
         self._limit = limit
         self._changing = asyncio.Lock()  # a change reads, decides and writes
-        self._cached: dict[str, ApiKey] = {}
+        self._cached: LRUCache[str, ApiKey] = LRUCache(MOST_CACHED)
         self._changes = 0
 
     async def create(self, grant: Grant) -> tuple[ApiKey, str]:
@@ -180,8 +181,6 @@ class ApiKeys:
             return None
         key = _decoded(document)
         if changes == self._changes:  # else it may have been changed while it was read
-            if len(self._cached) >= MOST_CACHED:
-                self._cached.clear()
             self._cached[key_id] = key
         return key
 

@@ -112,7 +112,7 @@ class Gate:
             raise ForeignOrigin("Requests from this web origin are not accepted; see allowed_origins")
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
-        if REFUSED in scope:  # judged at the load_shedder
+        if REFUSED in scope:  # judged at the connection
             raise Overloaded(retry_after=RETRY_AFTER)
 
 
@@ -145,25 +145,29 @@ async def read_body(receive: Receive, max_body: int, seconds: float, hold: Calla
     `hold` is told how many bytes have come as soon as they are many. Raises what it raises, BodyTooLarge, BodyTimeout;
     ConnectionError when the client is gone.
     """
-    chunks: list[bytes] = []
-    size = 0
     try:
         async with asyncio.timeout(seconds):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ConnectionError("the client disconnected")
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > max_body:
-                    raise too_large(max_body)
-                if size > SMALL:
-                    hold(size)
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return b"".join(chunks)
+            return await _whole_body(receive, max_body, hold)
     except TimeoutError:
         raise BodyTimeout("The body took too long to arrive") from None
+
+
+async def _whole_body(receive: Receive, max_body: int, hold: Callable[[int], None]) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError("the client disconnected")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_body:
+            raise too_large(max_body)
+        if size > SMALL:
+            hold(size)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
 
 
 async def send_reply(reply: Reply, send: Send) -> None:
@@ -185,15 +189,18 @@ async def send_refusal(reply: Reply, receive: Receive, send: Send, *, linger: fl
     headers = [*_headers(reply), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": True})
-    dropped = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(linger):
-            while dropped < MOST_DROPPED:
-                message = await receive()
-                dropped += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    break
+            await _drop_rest(receive)
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _drop_rest(receive: Receive) -> None:
+    dropped, is_more = 0, True
+    while is_more and dropped < MOST_DROPPED:
+        message = await receive()
+        dropped += len(message.get("body", b""))
+        is_more = message.get("more_body", False)
 
 
 def _headers(reply: Reply) -> list[tuple[bytes, bytes]]:

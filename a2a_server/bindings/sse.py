@@ -34,12 +34,9 @@ async def sse(
             line = one_line(data) if len(data) <= LARGE_EVENT else await asyncio.to_thread(one_line, data)
             del data
             is_large = len(line) > SMALL
-            if is_large:
-                try:
-                    permit.hold(2 * len(line))  # itself, and what is on its way
-                except TurnedAway:
-                    yield CROWDED
-                    return
+            if is_large and not _has_room(permit, line):
+                yield CROWDED
+                return
             yield b"data: %b\n\n" % line if seq is None else b"id: %d\ndata: %b\n\n" % (seq, line)
             del line
             if is_large:
@@ -47,6 +44,14 @@ async def sse(
                 yield b""  # else the response would keep it until the next event
     if is_draining():
         yield DRAINED
+
+
+def _has_room(permit: Permit, line: bytes) -> bool:
+    try:
+        permit.hold(2 * len(line))  # itself, and what is on its way
+    except TurnedAway:
+        return False
+    return True
 
 
 class EventStream(EventSourceResponse):

@@ -114,7 +114,7 @@ async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool)
     with _cancelled_by_signals(received), ExitStack() as forks:
         async with session:
             forks.enter_context(session.family.owns_forks())
-            head = await session.create(plan, execute=True)
+            head = (await session.create(plan, execute=True)).head
             view = tree_view(tree_object(head, plan.tasks))
             try:
                 with screen(view, silent=silent) as shown:

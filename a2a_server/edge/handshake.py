@@ -5,25 +5,18 @@ time that it has for its first head runs from then on.
 """
 
 import asyncio
-import ssl
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from a2a_server.edge.connection import Connection
+from a2a_server.edge.connection import Connection, Shared
+from a2a_server.edge.deadlines import Deadlines
 
 
 class Handshake(asyncio.Protocol):
-    """An accepted connection until it is encrypted; then `kind` takes its place."""
-
-    kind: ClassVar[type[Connection]]
-    context: ClassVar[ssl.SSLContext]
-    _transport: asyncio.Transport
-    _address = ""
-    _shaking: "asyncio.Task[None] | None" = None
+    """An accepted connection until it is encrypted; then a `Connection` takes its place."""
 
     def __init__(
         self,
@@ -31,10 +24,16 @@ class Handshake(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        shared: Shared,
     ) -> None:
         self._loop = _loop or asyncio.get_running_loop()
-        self._state = server_state
-        self._make = partial(self.kind, config, server_state, app_state, self._loop)
+        self._config, self._state, self._app_state = config, server_state, app_state
+        self._shared = shared
+        self._deadlines = Deadlines(shared.timeouts, self._loop.time())
+        self._address = ""
+        self._transport: asyncio.Transport
+        self._shaking: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._early = bytearray()  # what came with the handshake's last message
         self._is_lost = False
@@ -43,8 +42,7 @@ class Handshake(asyncio.Protocol):
         self._transport = transport
         client = get_remote_addr(transport)
         self._address = client[0] if client else ""
-        assert self.kind.limits is not None
-        if not self.kind.limits.enter(self._address):
+        if not self._shared.connections.enter(self._address):
             transport.abort()  # an answer would need the handshake
             return
         transport.pause_reading()
@@ -68,16 +66,21 @@ class Handshake(asyncio.Protocol):
             self._shaking.cancel()
 
     async def _shake(self) -> None:
-        since = self._loop.time()
-        seconds = self.kind.deadlines.head
+        assert self._shared.tls is not None
         encrypted = await self._loop.start_tls(
-            self._transport, self, self.context, server_side=True, ssl_handshake_timeout=seconds
+            self._transport,
+            self,
+            self._shared.tls,
+            server_side=True,
+            ssl_handshake_timeout=self._shared.timeouts.head,
         )
         if encrypted is None or self._is_lost:
             return
-        self._connection = connection = self._make()
+        connection = Connection(self._config, self._state, self._app_state, self._loop, shared=self._shared)
+        connection.counted, connection.deadlines = self._address, self._deadlines
+        self._connection = connection
         encrypted.set_protocol(connection)
-        connection.take_over(encrypted, self._address, since)
+        connection.connection_made(encrypted)
         if self._early:
             connection.data_received(bytes(self._early))
 
@@ -86,8 +89,7 @@ class Handshake(asyncio.Protocol):
         self._state.connections.discard(self)
         self._shaking = None
         if self._connection is None:
-            assert self.kind.limits is not None
-            self.kind.limits.leave(self._address)
+            self._shared.connections.leave(self._address)
             self._transport.abort()
         error = None if shaking.cancelled() else shaking.exception()
         if error is None:
@@ -95,13 +97,3 @@ class Handshake(asyncio.Protocol):
         if not isinstance(error, OSError):
             self._loop.call_exception_handler({"message": "a TLS handshake failed", "exception": error})
         error.__traceback__ = None  # asyncio's frames refer to the error and to all that the handshake has needed
-
-
-def shaking(connection: type[Connection], tls: ssl.SSLContext) -> type[Handshake]:
-    """The class of which uvicorn makes its connections: each is encrypted first, and then goes on as `connection`."""
-
-    class Shaking(Handshake):
-        kind = connection
-        context = tls
-
-    return Shaking

@@ -1,4 +1,7 @@
-"""What every answer carries, whichever route gave it: what browsers and caches may do with it."""
+"""What every answer carries, whichever route gave it: what browsers and caches may do with it.
+
+Not Starlette's CORSMiddleware: see `origins`.
+"""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

@@ -1,7 +1,10 @@
 """How much one caller may ask: so many requests a second, and so many calls and streams at the same time.
 
-A request gets its permit from outside the routes (`Admission`), so whatever becomes of it, what it holds is given back
+A request gets its permit from outside the routes (`Permits`), so whatever becomes of it, what it holds is given back
 when it ends. Time comes from outside. What is kept of a caller is dropped as soon as it says nothing any more.
+
+No library (limits, aiolimiter): one permit holds a batch's debt, concurrent calls, streams and bytes together, and the
+token bucket is a dozen lines of it.
 """
 
 from collections import OrderedDict
@@ -201,7 +204,7 @@ class Permit:
         self._calls += calls
 
 
-class Admission:
+class Permits:
     """The app whose requests have a permit each, until they end."""
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:

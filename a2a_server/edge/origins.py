@@ -2,6 +2,9 @@
 
 Browsers say the origin of the page that makes a request; other clients say none, and are not concerned. By default no
 page of another origin gets anywhere: a server on loopback is private to its machine, its agent card included.
+
+Not Starlette's CORSMiddleware: here the readers depend on the path, errors are answered in the shape of their endpoint,
+and the origin that a request is for is judged, too.
 """
 
 from collections.abc import Iterable

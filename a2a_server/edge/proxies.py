@@ -1,7 +1,8 @@
 """A server behind others: what a proxy says of the request that it passes on, and the path under which it has us.
 
 `X-Forwarded-For`, `-Proto` and `-Host` are believed when they come from a proxy that the operator trusts, and from
-no others. Of several values the last one counts: the proxy that we know has written that one.
+no others. Of several values the last one counts: the proxy that we know has written that one. Not uvicorn's
+ProxyHeadersMiddleware, which knows neither `X-Forwarded-Host` nor a prefix.
 """
 
 from collections.abc import Callable, Iterable

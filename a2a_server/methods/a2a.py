@@ -28,8 +28,9 @@ from a2a_server.protocol.errors import (
     TaskNotCancelable,
     UnsupportedOperation,
 )
+from a2a_server.views.frames import View
 from a2a_server.views.snapshots import Reading
-from a2a_server.views.streams import Streams, View
+from a2a_server.views.streams import Streams
 from a2a_server.views.translate import STATES, STATUSES, context_of
 from core.loop.pieces import PIECE
 from core.model.errors import Problem

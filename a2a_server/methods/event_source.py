@@ -9,7 +9,8 @@ from a2a_server.methods.access import seen_head
 from a2a_server.methods.reading import check_resume
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import A2AError, InvalidParams, PermissionDenied, translate
-from a2a_server.views.streams import Streams, View
+from a2a_server.views.frames import View
+from a2a_server.views.streams import Streams
 from core.model.errors import CallerError, StorageError
 from core.session import Session, has_ended
 

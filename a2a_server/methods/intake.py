@@ -1,39 +1,84 @@
 """How an A2A message becomes work (semantics §8, rules 1 to 3): the array of tasks that it stands for. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeGuard
 
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from a2a_server.auth.principal import Principal
 from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
-from a2a_server.protocol.types import Message
+from a2a_server.protocol.types import Message, SendMessageRequest
 from a2a_server.views.translate import part_values
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
-from core.model.errors import Problem
+from core.model.errors import InvalidPlan, Problem
 from core.model.plan import Plan
 
 TREE_MODES = ("application/json", "text/plain")  # what a message that brings a tree may hold beside it
 
 
-class Work(Struct, frozen=True, kw_only=True):
-    """The tasks that a message asks for, as a caller of `tasks.create` would write them."""
+class Intake(Struct, frozen=True, kw_only=True):
+    """A message that begins a task, as it was read: the tasks that it asks for, and what its executors see of it."""
 
-    items: Any
+    items: Any  # as a caller of `tasks.create` would write them
     path: str = ""  # of the tasks in the request, where the caller wrote them
     skill: str | None = None
+    metadata: Mapping[str, Any] = {}  # of the request
+    output_modes: Sequence[str] = ()  # media types that the caller takes; none: any
+
+    def planned(self, make: Callable[[Any], Plan]) -> Plan:
+        """The plan that `make` makes of the items. Raises InvalidPlan in the request's own paths."""
+        if not self.path:
+            return make(self.items)
+        try:
+            plan = make(self.items)
+        except InvalidPlan as error:
+            raise InvalidPlan([Problem(f"{self.path}.{p.field}", p.message) for p in error.problems]) from None
+        unjudged = tuple(replace(each, field=f"{self.path}.{each.field}") for each in plan.unjudged)
+        return replace(plan, unjudged=unjudged) if unjudged else plan
+
+    def check_output(self, plan: Plan, registry: ExecutorRegistry) -> None:
+        """Raise ContentTypeNotSupported when the caller takes nothing of what the plan's executors give."""
+        accepted = self.output_modes
+        if not accepted:
+            return
+        used = sorted({task.executor for task in plan.tasks if task.executor is not None})
+        modes = dict.fromkeys(mode for executor in used for mode in registry_spec(registry, executor).output_modes)
+        if modes and not any(accepts(accepted, mode) or accepts([mode], *accepted) for mode in modes):
+            raise ContentTypeNotSupported(
+                "None of acceptedOutputModes is available", metadata={"offered": ", ".join(modes)}
+            )
+
+    def request(
+        self, message: Mapping[str, Any], references: Sequence[str] = (), extensions: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """What executors see of the request as `context.request`. The tree itself is left out: they are in it.
+
+        `message` is the JSON of the message as it is stored. `extensions`: those that the request activated.
+        `references` are the message's `referenceTaskIds` without those that the caller cannot see.
+        """
+        parts = [each for each in message["parts"] if not _is_tree(each.get("data"))]
+        seen = {**message, "parts": parts}
+        if "referenceTaskIds" in seen:
+            seen["referenceTaskIds"] = list(references)
+        request: dict[str, Any] = {"message": seen, "metadata": dict(self.metadata)}
+        if self.output_modes:
+            request["acceptedOutputModes"] = list(self.output_modes)
+        if extensions:
+            request["extensions"] = list(extensions)
+        return request
 
 
-def work_of(
-    message: Message, metadata: Mapping[str, Any], registry: ExecutorRegistry, default_skill: str | None
-) -> Work:
-    """What the message asks for. Raises InvalidParams, with the skills there are, when it does not say."""
-    trees = [
-        (index, part.data["tasks"])
-        for index, part in enumerate(message.parts)
-        if isinstance(part.data, dict) and "tasks" in part.data
-    ]
+def read(params: SendMessageRequest, registry: ExecutorRegistry, default_skill: str | None) -> Intake:
+    """Read a message that begins a task.
+
+    Raises InvalidParams, with the skills there are, when it does not say what is to be done, and
+    ContentTypeNotSupported for a part that it cannot be done with.
+    """
+    message, metadata = params.message, params.metadata
+    output_modes = params.configuration.accepted_output_modes
+    trees = [(index, part.data["tasks"]) for index, part in enumerate(message.parts) if _is_tree(part.data)]
     if len(trees) > 1:
         raise InvalidParams.of(
             [Problem(f"message.parts[{trees[1][0]}].data.tasks", "a message can have only one tree of tasks")]
@@ -41,7 +86,8 @@ def work_of(
     if trees:
         index, items = trees[0]
         check_input_modes(message, tree_modes(registry))
-        return Work(items=items, path=f"message.parts[{index}].data")
+        path = f"message.parts[{index}].data"
+        return Intake(items=items, path=path, metadata=metadata, output_modes=output_modes)
     skill = _named_skill(message, metadata) or default_skill
     known = [spec.id for spec in skills(registry)]
     if skill is None or skill not in known:
@@ -49,39 +95,13 @@ def work_of(
         text = f"{told}; the skills are: {', '.join(known) or 'none'}"
         raise InvalidParams.of([Problem("message.metadata.skillId", text)])
     check_input_modes(message, registry_spec(registry, skill).input_modes)
-    return Work(items=[{"name": skill, "inputs": _inputs(message)}], skill=skill)
+    items = [{"name": skill, "inputs": _inputs(message)}]
+    return Intake(items=items, skill=skill, metadata=metadata, output_modes=output_modes)
 
 
-def check_output_modes(plan: Plan, registry: ExecutorRegistry, accepted: Sequence[str]) -> None:
-    """Raise ContentTypeNotSupported when the caller takes nothing of what the plan's executors give."""
-    used = {task.executor for task in plan.tasks if task.executor is not None}
-    modes = dict.fromkeys(mode for executor in sorted(used) for mode in registry_spec(registry, executor).output_modes)
-    if accepted and modes and not any(accepts(accepted, mode) or accepts([mode], *accepted) for mode in modes):
-        raise ContentTypeNotSupported(
-            "None of acceptedOutputModes is available", metadata={"offered": ", ".join(modes)}
-        )
-
-
-def request_of(
-    message: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-    *,
-    references: Sequence[str] = (),
-    accepted_output_modes: Sequence[str] = (),
-    extensions: Sequence[str] = (),
-) -> dict[str, Any]:
-    """What executors see of the request as `context.request`. The tree itself is left out: they are in it.
-
-    `extensions`: those that it activated.
-    `references` are the message's `referenceTaskIds` without those that the caller cannot see.
-    """
-    parts = [part for part in message["parts"] if not (isinstance(part.get("data"), dict) and "tasks" in part["data"])]
-    seen = {**message, "parts": parts}
-    if "referenceTaskIds" in seen:
-        seen["referenceTaskIds"] = list(references)
-    request: dict[str, Any] = {"message": seen, "metadata": dict(metadata)}
-    request |= {"acceptedOutputModes": list(accepted_output_modes)} if accepted_output_modes else {}
-    return request | ({"extensions": list(extensions)} if extensions else {})
+def _is_tree(data: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a part's data is a tree of tasks."""
+    return isinstance(data, dict) and "tasks" in data
 
 
 def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:

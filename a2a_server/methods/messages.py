@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, aclosing
+from functools import partial
 from typing import NamedTuple
 
 from msgspec import Raw
@@ -14,14 +15,15 @@ from a2a_server.bindings.jsonrpc import Frame
 from a2a_server.methods.access import OpenTasks, caller_of
 from a2a_server.methods.content import check_message
 from a2a_server.methods.idempotency import Claim, Documents, Idempotency
-from a2a_server.methods.intake import check_input_modes, check_output_modes, request_of, tree_modes, usable, work_of
+from a2a_server.methods.intake import Intake, check_input_modes, read, tree_modes, usable
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
 from a2a_server.push.configs import DeliveryState
 from a2a_server.push.webhooks import Enrolled, Webhooks
+from a2a_server.views.frames import View
 from a2a_server.views.snapshots import Reading, Told
-from a2a_server.views.streams import Streams, View
+from a2a_server.views.streams import Streams
 from a2a_server.views.translate import (
     STATES,
     answer_value,
@@ -32,12 +34,14 @@ from a2a_server.views.translate import (
     snapshot,
 )
 from core.model import events as e
-from core.model.errors import IllegalCommand, InvalidPlan, Problem, TaskNotFound
+from core.model.commands import ProvideInput
+from core.model.errors import IllegalCommand, Problem, TaskNotFound
 from core.model.events import Recorded
 from core.model.plan import Limits, Plan
+from core.model.submission import Submission
 from core.model.task import TaskStatus, TreeHead
 from core.session import Session, has_ended, needs_caller
-from core.storage.base import TreeQuery
+from core.storage.base import EventQuery, TreeQuery
 
 REPLY_GRACE = 0.25  # seconds that a stream waits for a direct Message before it opens with the Task
 
@@ -150,7 +154,9 @@ class Messages:
             return None
         if sent.said is None:
             # The first word is the reply, if there is one.
-            words = await self._session.storage.events(head.id, until=head.version, kinds=("message_sent",), limit=1)
+            words = await self._session.storage.events(
+                EventQuery(tree_id=head.id, until=head.version, kinds=("message_sent",), limit=1)
+            )
             for said in words:
                 if reply_message(said, context_of(head)):
                     return said
@@ -196,43 +202,32 @@ class Messages:
         message, session = params.message, self._session
         await self._check_context(context.owner, message.context_id)
         if context.aside is None:
-            plan = self._plan(context.principal, params)
+            intake, plan = self._plan(context.principal, params)
         else:
-            plan = await context.aside.run(context.owner, self._plan, context.principal, params)
+            intake, plan = await context.aside.run(context.owner, self._plan, context.principal, params)
         references = await self._visible(context.owner, message.reference_task_ids)
         await self._open_tasks.admit(context.owner, len(plan.tasks))
         context_id = message.context_id or session.clock.new_id()
         value = message_value(replace(message, task_id=plan.root_id, context_id=context_id))
-        modes = params.configuration.accepted_output_modes
         enrolled = self._enrolled(context, params, plan.root_id)
         held.enter_context(session.feed.held(plan.root_id))
-        head = await session.create(
-            plan,
+        submission = Submission(
             origin=ORIGIN,
             context_id=context_id,
-            metadata=request_of(
-                value,
-                params.metadata,
-                references=references,
-                accepted_output_modes=modes,
-                extensions=self._activated(context),
-            ),
-            execute=True,
+            metadata=intake.request(value, references, self._activated(context)),
             message=value,
+        )
+        started = await session.create(
+            plan,
+            submission,
+            execute=True,
             documents=_documents(claim, plan.root_id, plan.root_id) + (enrolled.documents if enrolled else ()),
             is_large=context.aside is not None,
         )
         if enrolled is not None and self._webhooks is not None:
             self._webhooks.enroll(enrolled)
-        # The tree was created, got its message and its run was started in one step: events 1 to 3.
-        start = replace(
-            head, version=3, status=TaskStatus.PENDING, is_live=True, progress=0.0, updated_at=head.created_at
-        )
-        received = e.MessageReceived(head.id, value)
-        said = Recorded(
-            tree_id=head.id, seq=2, at=head.created_at, name="", tree_status=TaskStatus.PENDING, event=received
-        )
-        return Addressed(start, head.id, said)
+        said = next(each for each in started.events if isinstance(each.event, e.MessageReceived))
+        return Addressed(started.head, plan.root_id, said)
 
     def _activated(self, context: RequestContext) -> tuple[str, ...]:
         """The extensions that the request names and the card, too."""
@@ -246,23 +241,15 @@ class Messages:
         begin = DeliveryState(shown=TaskStatus.PENDING.value)
         return self._webhooks.prepare(caller_of(context), webhook, task_id=task_id, tree_id=task_id, delivery=begin)
 
-    def _plan(self, caller: Principal, params: wire.SendMessageRequest) -> Plan:
+    def _plan(self, caller: Principal, params: wire.SendMessageRequest) -> tuple[Intake, Plan]:
         """The tasks that the message asks for. Raises InvalidPlan in the request's own paths, and A2AErrors."""
         session = self._session
         registry = usable(session.registry, caller)
-        work = work_of(params.message, params.metadata, registry, self._rules.default_skill)
-        try:
-            plan = session.plan(work.items, owner=caller.owner, limits=self._rules.limits, registry=registry)
-        except InvalidPlan as error:
-            if not work.path:
-                raise
-            raise InvalidPlan([Problem(f"{work.path}.{p.field}", p.message) for p in error.problems]) from None
-        if work.path and plan.unjudged:
-            plan = replace(
-                plan, unjudged=tuple(replace(each, field=f"{work.path}.{each.field}") for each in plan.unjudged)
-            )
-        check_output_modes(plan, session.registry, params.configuration.accepted_output_modes)
-        return plan
+        intake = read(params, registry, self._rules.default_skill)
+        limits = self._rules.limits
+        plan = intake.planned(partial(session.plan, owner=caller.owner, limits=limits, registry=registry))
+        intake.check_output(plan, session.registry)
+        return intake, plan
 
     async def _check_context(self, owner: str, context_id: str) -> None:
         """Refuse a context that the caller minted, where the operator wants it so; it is never replaced (§3.4.1)."""
@@ -308,11 +295,14 @@ class Messages:
         value = message_value(replace(message, context_id=context_of(head)))
         documents = _documents(claim, head.id, task_id)
         try:
-            each = answer_values(message)
-            active = self._activated(context)
-            await self._session.provide_input(
-                task_id, answer_value(message), value, documents, each=each, extensions=active
+            given = ProvideInput(
+                task_id,
+                answer_value(message),
+                value,
+                each=answer_values(message),
+                extensions=self._activated(context),
             )
+            await self._session.provide_input(given, documents)
         except IllegalCommand:  # nothing is asked, or the question was answered a moment ago
             await self._session.receive_message(task_id, value, documents)
         return Addressed(await self._reader.find(context.owner, task_id), task_id)

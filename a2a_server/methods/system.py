@@ -56,7 +56,7 @@ class SystemMethods:
             "status": "healthy",
             "version": self._version,
             "uptime": round(self._clock.now() - self._started_at, 3),
-            "running_tasks": self._session.runner.running_of(context.principal.oversees),
+            "running_tasks": self._session.runner.books.running_of(context.principal.oversees),
         }
 
     async def limits(self, context: RequestContext, params: NoParams) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -18,7 +18,7 @@ from a2a_server.bindings.jsonrpc import Large, Method
 from a2a_server.bindings.keyed import HEADER
 from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
-from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.idempotency import Documents, Idempotency
 from a2a_server.methods.large_tasks import as_told
 from a2a_server.methods.reading import check_resume
 from a2a_server.methods.task_pages import FIELD, place_of, token_of
@@ -44,22 +44,33 @@ from a2a_server.protocol.types import TaskPushNotificationConfig
 from a2a_server.push.bodies import TASKS
 from a2a_server.push.configs import DeliveryState
 from a2a_server.push.webhooks import Caller, Webhooks
-from a2a_server.views.streams import Streams, View
+from a2a_server.views.frames import View
+from a2a_server.views.streams import Streams
 from a2a_server.views.task_view import nested, task_object, tree_node
 from core.loop.large_values import is_small
 from core.loop.pieces import in_pieces, some_at_a_time
+from core.model.commands import ProvideInput
 from core.model.errors import Problem, TaskNotFound
 from core.model.plan import Limits
 from core.model.streaming import compacted_event, stream_event
+from core.model.submission import Submission
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.session import Session, needs_caller
-from core.storage.base import LIST_BYTES, LOG_BYTES, TaskQuery
+from core.storage.base import LIST_BYTES, LOG_BYTES, EventQuery, TaskQuery
 
 logger = logging.getLogger(__name__)
 
 A2A, OURS = "a2a", "tasks"  # where a tree comes from: A2A clients see the first ones only
 # Of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped.
 CANCELS_AT_A_TIME = 50
+
+
+class Run(NamedTuple):
+    """A run as a call meets it."""
+
+    head: TreeHead
+    task_id: str  # that was asked for
+    after: int  # the number after which the events come that its caller has not seen
 
 
 class TasksMethods:
@@ -131,8 +142,8 @@ class TasksMethods:
                 raise InvalidParams.of([Problem(name[:80], "unknown field beside tasks") for name in unknown[:100]])
             else:
                 items = params["tasks"]
-        tree_id = await self._make(context, "tasks.create", items, items, execute=False)
-        return await self._tree(context, tree_id)
+        made = await self._make(context, "tasks.create", items, items, execute=False)
+        return await self._tree(context, made.head.id)
 
     async def execute(self, context: RequestContext, params: ExecuteParams) -> Any:
         """At once, or with `wait` when the tree has ended or asks; with `use_streaming` the frames of the run."""
@@ -141,24 +152,22 @@ class TasksMethods:
         resumes = params.use_streaming and context.last_event_id is not None
         if params.tasks is not None:
             origin = A2A if params.a2a else OURS
-            task_id = await self._make(
+            run = await self._make(
                 context, "tasks.execute", params, params.tasks, execute=True, webhook=webhook, origin=origin
             )
-            # As the tree was before its run, so that every event comes after it.
-            before = replace(await seen_head(self._session, context.principal.scope, task_id), version=0, is_live=True)
         elif resumes:
             task_id = params.task_id or ""
-            before = await seen_head(self._session, context.principal.scope, task_id)
+            head = await seen_head(self._session, context.principal.scope, task_id)
+            run = Run(head, task_id, check_resume(head, context.last_event_id))
         else:
-            before, task_id = await self._execute_stored(context, params, webhook)
+            run = await self._execute_stored(context, params, webhook)
         if params.use_streaming:
-            after = check_resume(before, context.last_event_id) if resumes else before.version
-            return await self._stream(before, task_id, after or 0)
+            return await self._stream(run)
         if params.wait:
             context.permit.park()
-            await self._session.wait(before.id, lambda head: head.version > before.version and needs_caller(head))
-            return await self._tree(context, before.id)
-        return await self._started(before.id, task_id)
+            await self._session.wait(run.head.id, lambda head: head.version >= run.head.version and needs_caller(head))
+            return await self._tree(context, run.head.id)
+        return await self._started(run.head.id, run.task_id)
 
     def _webhook(self, params: ExecuteParams) -> TaskPushNotificationConfig | None:
         """The request's webhook, checked. Raises InvalidParams, PushNotificationNotSupported."""
@@ -181,40 +190,37 @@ class TasksMethods:
         execute: bool,
         webhook: TaskPushNotificationConfig | None = None,
         origin: str = OURS,
-    ) -> str:
-        """The id of the tree of these tasks: stored now, or found where the request came before under its key."""
+    ) -> Run:
+        """The tree of these tasks: stored now, or found where the request came before under its key."""
         claim = self._idempotency.claim(context, operation, params)
 
-        async def make() -> str:
+        async def make() -> Run:
             planned = partial(self._session.plan, items, owner=context.owner, limits=self._limits)
             plan = planned() if context.aside is None else await context.aside.run(context.owner, planned)
             await self._open_tasks.admit(context.owner, len(plan.tasks))
-            documents = () if claim is None else (claim.document(plan.root_id, plan.root_id),)
-            context_id = self._session.clock.new_id() if origin == A2A else None
-            create = partial(
-                self._session.create,
-                plan,
-                origin=origin,
-                context_id=context_id,
-                execute=execute,
-                is_large=context.aside is not None,
-            )
-            if webhook is None or self._webhooks is None:
-                return (await create(documents=documents)).id
-            root_id, begin = plan.root_id, DeliveryState(shown=TaskStatus.PENDING.value)
-            enrolled = self._webhooks.prepare(
-                Caller(context.owner, TASKS), webhook, task_id=root_id, tree_id=root_id, delivery=begin
-            )
-            await create(documents=documents + enrolled.documents)
-            self._webhooks.enroll(enrolled)
-            return root_id
+            root_id = plan.root_id
+            documents: Documents = () if claim is None else (claim.document(root_id, root_id),)
+            enrolled = None
+            if webhook is not None and self._webhooks is not None:
+                caller, begin = Caller(context.owner, TASKS), DeliveryState(shown=TaskStatus.PENDING.value)
+                enrolled = self._webhooks.prepare(caller, webhook, task_id=root_id, tree_id=root_id, delivery=begin)
+                documents += enrolled.documents
+            given = Submission(origin=origin, context_id=self._session.clock.new_id() if origin == A2A else None)
+            is_large = context.aside is not None
+            started = await self._session.create(plan, given, execute=execute, documents=documents, is_large=is_large)
+            if enrolled is not None and self._webhooks is not None:
+                self._webhooks.enroll(enrolled)
+            return Run(started.head, root_id, started.before)
 
-        return await self._idempotency.once(claim, make, _itself)
+        async def again(task_id: str) -> Run:
+            return Run(await seen_head(self._session, context.principal.scope, task_id), task_id, 0)
+
+        return await self._idempotency.once(claim, make, again)
 
     async def _execute_stored(
         self, context: RequestContext, params: ExecuteParams, webhook: TaskPushNotificationConfig | None
-    ) -> tuple[TreeHead, str]:
-        """Start a run; the tree as it was before, live, so that every event of the run comes after it."""
+    ) -> Run:
+        """Start a run."""
         task_id, force = params.task_id or "", params.force
         before = await seen_head(self._session, context.principal.scope, task_id)
         if before.origin == A2A and not before.is_live:
@@ -222,8 +228,8 @@ class TasksMethods:
         if webhook is not None and self._webhooks is not None:
             await self._session.would_execute(task_id, force=force)  # a run that is refused brings no webhook
             await self._webhooks.add(Caller(context.owner, TASKS), webhook, before, before.id, before.status)
-        await self._session.execute(task_id, force=force, by=context.acts_for(before.owner))
-        return replace(before, is_live=True), task_id
+        started = await self._session.execute(task_id, force=force, by=context.acts_for(before.owner))
+        return Run(started.head, task_id, started.before)
 
     async def _copy_of_ended(
         self, context: RequestContext, head: TreeHead, task_id: str, *, force: bool
@@ -234,16 +240,18 @@ class TasksMethods:
         """
         await self._session.would_execute(task_id, force=force)
         await self._open_tasks.admit(head.owner, head.size)
-        by = context.acts_for(head.owner)
-        copy = await self._session.copy(head.id, keep_results=True, context_id=head.context_id, by=by)
+        submission = Submission(context_id=head.context_id, by=context.acts_for(head.owner))
+        copy = (await self._session.copy(head.id, submission, keep_results=True)).head
         if task_id == head.id:
             return copy, copy.id
         _, tasks = await self._load(copy.id)
         return copy, next(task.id for task in tasks if task.original_task_id == task_id)
 
-    async def _stream(self, head: TreeHead, task_id: str, after: int) -> AsyncGenerator[Any, None]:
+    async def _stream(self, run: Run) -> AsyncGenerator[Any, None]:
+        tree_id = run.head.id
+        first = await self._started(tree_id, run.task_id)
         # The run is the tree's, so its stream is too, whichever task was asked for.
-        return self._streams.tasks(head, View(head.id, head.id, ""), after, first=await self._started(head.id, task_id))
+        return self._streams.tasks(run.head, View(tree_id, tree_id, ""), run.after, first=first)
 
     async def _started(self, tree_id: str, task_id: str) -> dict[str, Any]:
         head = await self._session.storage.head(tree_id)
@@ -280,10 +288,11 @@ class TasksMethods:
         head = await seen_head(self._session, context.principal.scope, params.task_id)
         by = context.acts_for(head.owner)
         if params.answers is UNSET:
-            await self._session.provide_input(params.task_id, params.answer, by=by)
+            given = ProvideInput(params.task_id, params.answer, by=by)
         else:
             each = tuple(params.answers)
-            await self._session.provide_input(params.task_id, params.answers, by=by, each=each, is_exact=True)
+            given = ProvideInput(params.task_id, params.answers, by=by, each=each, is_exact=True)
+        await self._session.provide_input(given)
         return await self.get(context, TaskParams(task_id=params.task_id))
 
     async def update(self, context: RequestContext, params: Any) -> Any:
@@ -310,9 +319,9 @@ class TasksMethods:
         """A pending tree; `original_task_id` says where each task comes from."""
         head = await seen_head(self._session, context.principal.scope, params.task_id)
         await self._open_tasks.admit(head.owner, head.size if params.children else 1)
-        by = context.acts_for(head.owner)
-        copy = await self._session.copy(params.task_id, children=params.children, context_id=head.context_id, by=by)
-        return await self._tree(context, copy.id)
+        submission = Submission(context_id=head.context_id, by=context.acts_for(head.owner))
+        copy = await self._session.copy(params.task_id, submission, children=params.children)
+        return await self._tree(context, copy.head.id)
 
     # Reading
 
@@ -392,7 +401,9 @@ class TasksMethods:
         room = params.limit - len(told)
         frames: list[dict[str, Any]] = []
         while room and not frames:
-            page = await storage.events(head.id, after, task_id=only, limit=room, max_bytes=LOG_BYTES)
+            page = await storage.events(
+                EventQuery(tree_id=head.id, after=after, task_id=only, limit=room, max_bytes=LOG_BYTES)
+            )
             if not page:
                 break
             after = page[-1].seq
@@ -456,10 +467,6 @@ def _method(
 def _sees_details(caller: Principal) -> bool:
     """Whether the caller sees the details of errors: operators do, but nobody without authentication."""
     return caller.is_operator and caller.owner != ANONYMOUS
-
-
-async def _itself(task_id: str) -> str:
-    return task_id
 
 
 def _wants_stream(params: ExecuteParams) -> bool:

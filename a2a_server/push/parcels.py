@@ -18,7 +18,7 @@ from core.loop.turns import Turns
 from core.model.errors import TaskNotFound
 from core.model.events import Recorded
 from core.model.task import TreeHead
-from core.storage.base import Storage
+from core.storage.base import EventQuery, Storage
 
 ON_THEIR_WAY: Final = 128 * 1024 * 1024  # bytes of all deliveries together
 OF_ONE_CALLER: Final = 64 * 1024 * 1024
@@ -73,7 +73,9 @@ class Parcels:
         async def make() -> Parcel | None:
             if not ahead.events:
                 ahead.events.extend(
-                    await self._storage.events(config.tree_id, delivery.cursor, limit=PAGE, max_bytes=AHEAD)
+                    await self._storage.events(
+                        EventQuery(tree_id=config.tree_id, after=delivery.cursor, limit=PAGE, max_bytes=AHEAD)
+                    )
                 )
                 ahead.head = await head_of(self._storage, config.tree_id) if ahead.events else None
             if ahead.head is None:
@@ -88,7 +90,7 @@ class Parcels:
         """What the webhook gets of the event of this number; None when there is none. It has room meanwhile."""
 
         async def make() -> Parcel | None:
-            page = await self._storage.events(head.id, seq - 1, until=seq, limit=1)
+            page = await self._storage.events(EventQuery(tree_id=head.id, after=seq - 1, until=seq, limit=1))
             return await self._told(config, head, page[0], shown) if page else None
 
         async with self._with_room(config.owner, make, lambda: None) as parcel:

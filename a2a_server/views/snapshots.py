@@ -25,7 +25,7 @@ from core.model.events import KINDS, Recorded
 from core.model.node_status import FAILURES
 from core.model.task import TaskStatus, TreeHead
 from core.session import Session
-from core.storage.base import EventPlace, Storage
+from core.storage.base import EventPlace, EventQuery, Storage
 
 FEW: Final = 10_000  # events of a log that is read whole
 SHORT: Final = 1024 * 1024  # bytes of JSON that it may have
@@ -188,7 +188,7 @@ class Snapshots:
         only = None if task_id == head.id else task_id
         # As `few` does, without a call more for each task of a list.
         events = await self._session.storage.few_events(
-            head.id, until=head.version, task_id=only, kinds=wanted, limit=FEW, max_bytes=SHORT
+            EventQuery(tree_id=head.id, until=head.version, task_id=only, kinds=wanted, limit=FEW, max_bytes=SHORT)
         )
         if events is None:
             return None
@@ -199,7 +199,9 @@ class Snapshots:
     async def _with_output(self, head: TreeHead, events: Sequence[Recorded]) -> Excerpt:
         """The conversation of a tree that is over, and whether output came after its last word."""
         storage = self._session.storage
-        places = await storage.event_places(head.id, until=head.version, kinds=("message_sent", *OUTPUT), limit=FEW)
+        places = await storage.event_places(
+            EventQuery(tree_id=head.id, until=head.version, kinds=("message_sent", *OUTPUT), limit=FEW)
+        )
         said = last_said(places, is_over=True)
         if said:
             found = await storage.events_at(head.id, [place.seq for place in said[:-1]])
@@ -212,14 +214,16 @@ async def few(
     storage: Storage, tree_id: str, until: int, task_id: str | None, kinds: Collection[str] | None
 ) -> Sequence[Recorded] | None:
     """All events that match, up to that one and in order; None where they are many or large."""
-    return await storage.few_events(tree_id, until=until, task_id=task_id, kinds=kinds, limit=FEW, max_bytes=SHORT)
+    return await storage.few_events(
+        EventQuery(tree_id=tree_id, until=until, task_id=task_id, kinds=kinds, limit=FEW, max_bytes=SHORT)
+    )
 
 
 async def latest(
     storage: Storage, tree_id: str, until: int, task_id: str | None, kinds: Collection[str]
 ) -> Recorded | None:
     """The latest event that matches, up to that one."""
-    places = await storage.event_places(tree_id, until=until, task_id=task_id, kinds=kinds, limit=1)
+    places = await storage.event_places(EventQuery(tree_id=tree_id, until=until, task_id=task_id, kinds=kinds, limit=1))
     found = await storage.events_at(tree_id, [place.seq for place in places])
     return found[0] if found else None
 
@@ -236,7 +240,9 @@ async def chosen(
     """The events that are chosen among those that match. `reserve` gets the choice before they are read."""
     while True:
         compacted = await storage.compacted(tree_id)
-        places = await storage.event_places(tree_id, until=until, task_id=task_id, kinds=kinds, limit=PLACES)
+        places = await storage.event_places(
+            EventQuery(tree_id=tree_id, until=until, task_id=task_id, kinds=kinds, limit=PLACES)
+        )
         selection = choose(places) if len(places) < MANY else await asyncio.to_thread(choose, places)
         if reserve is not None:
             reserve(selection)

@@ -1,92 +1,35 @@
-"""Streams of a tree's log, in every dialect.
+"""Streams of a tree's log, in every dialect. A follower reads the log from a cursor of its own."""
 
-A follower reads the log from a cursor of its own. What an event looks like on the wire is worked out once for all
-followers of the same task: the frames are kept, within a bound, as JSON that a binding only puts an envelope around.
-"""
-
-import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from msgspec import Raw
-from msgspec.structs import astuple
 
 from a2a_server.bindings.jsonrpc import Frame
 from a2a_server.edge.inflight import SMALL
 from a2a_server.edge.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
-from a2a_server.protocol.codec import encode, encode_in_pieces
-from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
+from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import TurnedAway
-from a2a_server.views.snapshots import Reading, Snapshots, Told, latest, tree_errors
-from a2a_server.views.translate import STATUSES, tree_error_message, updates
-from core.loop.large_values import CHARACTERS, is_small
+from a2a_server.views.frames import EventFrames, View
+from a2a_server.views.snapshots import Reading, Snapshots, Told
+from a2a_server.views.translate import STATUSES
 from core.model import events as e
 from core.model.errors import LogCompacted, TaskNotFound
 from core.model.events import Recorded
-from core.model.node_status import ENDS, node_status
-from core.model.streaming import compacted_event, stream_event
+from core.model.node_status import node_status
+from core.model.streaming import compacted_event
 from core.model.task import TaskStatus, TreeHead
 from core.run.feed import log_page
 from core.session import Session, has_ended
 
-CACHE_BYTES = 16 * 1024 * 1024
-LARGEST_KEPT = 4 * 1024 * 1024  # bytes; larger frames are encoded for each follower
-ENTRY = 200  # bytes that a cache entry costs beside the frames, roughly
 PAGE = 500
 ENVELOPE = 1024  # bytes around a frame, at most
 
 STREAM_END = Raw(b'{"type":"stream_end"}')
-
-
-class View(NamedTuple):
-    """Whose stream it is: a tree's (`task_id` is the root's), or that of one of its nodes. And in which dialect."""
-
-    tree_id: str
-    task_id: str
-    context_id: str
-    dialect: A2ADialect = A2A_1_0
-
-    @property
-    def is_root(self) -> bool:
-        return self.task_id == self.tree_id
-
-
-Key = tuple[str, int, str, bool]  # dialect, sequence number, task, whether the stream closes after it
-
-
-class FrameCache:
-    """Encoded frames of recent events, the least recently used ones leave first."""
-
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self._limit = limit
-        self._size = 0
-        self._frames: OrderedDict[Key, tuple[bytes, ...]] = OrderedDict()
-
-    def get(self, key: Key) -> tuple[bytes, ...] | None:
-        frames = self._frames.get(key)
-        if frames is not None:
-            self._frames.move_to_end(key)
-        return frames
-
-    def put(self, key: Key, frames: tuple[bytes, ...]) -> None:
-        size = ENTRY
-        for frame in frames:
-            size += len(frame)
-        if size > LARGEST_KEPT or key in self._frames:
-            return
-        self._frames[key] = frames
-        self._size += size
-        while self._size > self._limit:
-            _, dropped = self._frames.popitem(last=False)
-            self._size -= _size(dropped)
-
-
-def _size(frames: tuple[bytes, ...]) -> int:
-    return sum(map(len, frames)) + ENTRY
 
 
 class Streams:
@@ -94,8 +37,7 @@ class Streams:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._cache = FrameCache()
-        self._making: dict[Key, asyncio.Task[tuple[bytes, ...]]] = {}
+        self._frames = EventFrames(session.storage)
         self.snapshots = Snapshots(session)
 
     async def a2a(
@@ -120,7 +62,7 @@ class Streams:
                     closes = _ends(recorded, view) or (
                         until_input and recorded.tree_status is TaskStatus.INPUT_REQUIRED
                     )
-                    frames, seq = await self._a2a_frames(recorded, view, closes), recorded.seq
+                    frames, seq = await self._frames.a2a(recorded, view, closes), recorded.seq
                     del recorded  # it may be large, and the next one may not come for long
                     for frame in frames[:-1]:
                         yield Frame(Raw(frame))
@@ -152,7 +94,7 @@ class Streams:
             async with aclosing(self._log(head, after)) as log:
                 async for recorded, is_last in log:
                     is_over = is_last
-                    frames = await self._task_frames(recorded) if _is_told(recorded, view) else ()
+                    frames = await self._frames.tasks(recorded) if _is_told(recorded, view) else ()
                     seq = recorded.seq
                     del recorded
                     for frame in frames:
@@ -226,53 +168,6 @@ class Streams:
         if head is None:
             raise TaskNotFound(tree_id)
         return head
-
-    async def _a2a_frames(self, recorded: Recorded, view: View, closes: bool) -> tuple[bytes, ...]:
-        key = (view.dialect.version + view.dialect.form, recorded.seq, view.task_id, closes)
-        if (frames := self._cache.get(key)) is None:
-            event = recorded.event
-            ending = await self._ending(recorded, view) if isinstance(event, e.TreeFinished) else None
-            told = updates(recorded, view.task_id, view.context_id, ending=ending)
-            made = (view.dialect.event(update, closes) for update in told)
-            match event:
-                # A short text by itself, as most pieces are, is not looked at twice.
-                case e.ArtifactAdded(artifact={"parts": [{"text": text}]} as artifact) if "metadata" not in artifact:
-                    is_quick = len(text) <= CHARACTERS
-                case _:
-                    is_quick = is_small(astuple(event))
-            frames = tuple(made) if is_quick else await self._shared(key, made)
-            self._cache.put(key, frames)
-        return frames
-
-    async def _shared(self, key: Key, made: Iterable[bytes]) -> tuple[bytes, ...]:
-        """Large frames, made beside the event loop and once for all followers who come to them at the same time."""
-        if (making := self._making.get(key)) is None:
-            making = self._making[key] = asyncio.create_task(asyncio.to_thread(tuple, made))
-            making.add_done_callback(lambda _: self._making.pop(key, None))
-        return await asyncio.shield(making)
-
-    async def _ending(self, recorded: Recorded, view: View) -> wire.Message | None:
-        """Why the tree failed. What its executors said was told when they did."""
-        if recorded.tree_status is TaskStatus.COMPLETED:
-            return None
-        events = await tree_errors(self._session.storage, view.tree_id, recorded.seq)
-        return tree_error_message(view.tree_id, recorded.tree_status, events, view.context_id)
-
-    async def _task_frames(self, recorded: Recorded) -> tuple[bytes, ...]:
-        key = ("tasks", recorded.seq, recorded.tree_id, False)
-        if (frames := self._cache.get(key)) is None:
-            ended = await self._end_of_root(recorded) if isinstance(recorded.event, e.TreeFinished) else None
-            told = stream_event(recorded, ended=ended)
-            if told is None or is_small(astuple(recorded.event)):
-                frames = () if told is None else (encode(told),)
-            else:
-                frames = await self._shared(key, map(encode_in_pieces, (told,)))
-            self._cache.put(key, frames)
-        return frames
-
-    async def _end_of_root(self, finished: Recorded) -> Recorded | None:
-        tree_id = finished.tree_id
-        return await latest(self._session.storage, tree_id, finished.seq, tree_id, ENDS)
 
 
 def _is_told(recorded: Recorded, view: View) -> bool:

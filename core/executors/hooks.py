@@ -22,15 +22,24 @@ class Hooks:
         self._after_task: list[AfterTask] = []
         self._before_tree: list[TreeHook] = []
         self._after_tree: list[TreeHook] = []
+        self._look()
+
+    def _look(self) -> None:
+        """Work out what there are any of."""
+        self.wants_results = bool(self._after_task)
+        self.sees_tasks = self.wants_results or bool(self._before_task)
+        self.wants_tree_ends = bool(self._after_tree)
 
     def pre_task(self, hook: BeforeTask) -> BeforeTask:
         """Call `hook(task, inputs)` before each attempt. It may return other inputs; if it raises, that fails."""
         self._before_task.append(hook)
+        self._look()
         return hook
 
     def post_task(self, hook: AfterTask) -> AfterTask:
         """Call `hook(task, inputs, result)` after each attempt that returned; what it raises is logged only."""
         self._after_task.append(hook)
+        self._look()
         return hook
 
     def pre_tree(self, hook: TreeHook) -> TreeHook:
@@ -41,29 +50,19 @@ class Hooks:
     def post_tree(self, hook: TreeHook) -> TreeHook:
         """Call `hook(head)` when a run has ended; what it raises is logged only."""
         self._after_tree.append(hook)
+        self._look()
         return hook
 
     def clear(self) -> None:
         """Forget every hook."""
         for hooks in (self._before_task, self._after_task, self._before_tree, self._after_tree):
             hooks.clear()
+        self._look()
 
     @property
     def count(self) -> int:
         """How many there are."""
         return len(self._before_task) + len(self._after_task) + len(self._before_tree) + len(self._after_tree)
-
-    @property
-    def sees_tasks(self) -> bool:
-        return bool(self._before_task or self._after_task)
-
-    @property
-    def wants_results(self) -> bool:
-        return bool(self._after_task)
-
-    @property
-    def wants_tree_ends(self) -> bool:
-        return bool(self._after_tree)
 
     async def before_task(self, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
         for hook in self._before_task:

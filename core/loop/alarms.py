@@ -1,13 +1,15 @@
 """What is due later, in the order of its times, with one timer of the event loop for all of it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Generic, TypeVar
 
 MANY_ALARMS = 1_000  # from here on alarms that nobody needs any more are thrown away
 RUNG_TOGETHER = 200  # alarms; those that are due with them ring in the next turns of the event loop
 LONGEST = 60.0  # seconds between two looks at the clock, so that one that is set does not keep anything waiting
+
+TOLERANCE = 1e-3  # seconds: `now` and the event loop may not be the same clock
 
 Alarm = TypeVar("Alarm", bound=tuple[float, Any, Any])  # (when, what puts those of one moment in order, more)
 
@@ -32,6 +34,9 @@ class Alarms(Generic[Alarm]):
     def __len__(self) -> int:
         return len(self._alarms)
 
+    def __iter__(self) -> Iterator[Alarm]:
+        return iter(self._alarms)
+
     def set(self, alarm: Alarm) -> None:
         """Ring at that time, in seconds as `now` counts them, or soon if it has passed."""
         heappush(self._alarms, alarm)
@@ -50,6 +55,17 @@ class Alarms(Generic[Alarm]):
         """Ring no more."""
         self._closed = True
         self._set_timer()
+
+    def check(self) -> None:
+        """Raise AssertionError when the next alarm would not ring at its time. For tests and simulations."""
+        first = min(self._alarms, default=None)
+        assert self._alarms[:1] == ([] if first is None else [first]), "the first alarm is not the next one"
+        if first is None or self._closed:
+            return
+        timer = self._timer
+        assert timer is not None and not timer.cancelled(), "alarms are set, and no timer of the event loop"
+        left = timer.when() - asyncio.get_running_loop().time()
+        assert left <= min(LONGEST, max(0.0, first[0] - self._now())) + TOLERANCE, "the timer comes after its alarm"
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -47,6 +47,10 @@ class Quarantine:
         self._line[tree_id, task.id] = task
         self.is_open = True
 
+    def has(self, key: Key) -> bool:
+        """Whether the task is in line and will have its turn."""
+        return self.is_open and key in self._line
+
     def take(self, now: float, has_room: Callable[[Task], bool]) -> tuple[str, str, float] | None:
         """The tree and task of the suspect that is to start now, and for how long it is watched; None: none is."""
         if self._watched is not None and now < self._watched_until:

@@ -34,6 +34,14 @@ class _Lane:
             self.trees = [(*entry, tree_id) for tree_id, entry in self.entry.items()]
             heapify(self.trees)
 
+    def check(self, where: str) -> None:
+        """Raise AssertionError when a tree in line would not be found with its best task."""
+        assert self.entry.keys() <= self.tasks.keys(), f"trees without tasks are in the line {where}"
+        for tree_id, (priority, turn) in self.entry.items():
+            assert (priority, turn, tree_id) in self.trees, f"tree {tree_id} is lost in the line {where}"
+            best = min(self.tasks[tree_id])
+            assert self.tasks[tree_id][0] == best and priority == best[0], f"tree {tree_id} waits with the wrong task"
+
     def first(self) -> tuple[int, int, str]:
         """The entry of the tree whose turn it is; entries that were replaced are thrown away on the way.
 
@@ -255,6 +263,55 @@ class ReadyQueue:
                     self._lines[lane_id].enter(caller, is_idle=True)
                 else:
                     self._enter(caller, lane_id)
+
+    @property
+    def trees(self) -> set[str]:
+        """Those of which it knows."""
+        return {*self._caller_of, *self._parked}
+
+    def has(self, tree_id: str, task_id: str) -> bool:
+        """Whether the task is in line. For tests and simulations, as `check` is."""
+        caller = self._callers.get(self._caller_of.get(tree_id, ""))
+        lanes = () if caller is None else caller.lanes.values()
+        return any(task_id == found for lane in lanes for _, _, found in lane.tasks.get(tree_id, ()))
+
+    def check(self) -> None:
+        """Raise AssertionError when the lanes disagree, or somebody in line would never have a turn."""
+        waiting = 0
+        for caller in self._callers.values():
+            for lane_id, lane in caller.lanes.items():
+                waiting += sum(map(len, lane.tasks.values()))
+                where = f"of {caller.id!r} for {lane_id!r}"
+                assert lane.tasks, f"the lane {where} is empty and was kept"
+                lane.check(where)
+                for tree_id in lane.tasks:
+                    assert self._caller_of.get(tree_id) == caller.id, f"tree {tree_id} is in another caller's lane"
+                    is_parked = lane_id in self._parked.get(tree_id, ())
+                    assert is_parked is not (tree_id in lane.entry), f"tree {tree_id} is not once in the line {where}"
+                    is_held_up = is_parked and self._room.tree_has_room(tree_id)
+                    assert not is_held_up, f"tree {tree_id} steps aside although it has room"
+                if lane.entry:
+                    self._check_entry(caller, lane_id)
+        assert self.waiting == waiting, f"{self.waiting} tasks are counted, and {waiting} are in line"
+        for lane_id, line in self._lines.items():
+            for caller_id in line.entry:
+                caller_lanes = self._callers[caller_id].lanes
+                is_needed = lane_id in caller_lanes and caller_lanes[lane_id].entry
+                assert is_needed, f"caller {caller_id!r} is in line for {lane_id!r} with nothing to start"
+
+    def _check_entry(self, caller: _Caller, lane_id: str) -> None:
+        """The caller is in line, where its tasks may start, or has stepped aside."""
+        line, room = self._lines[lane_id], self._room
+        entry = line.entry.get(caller.id)
+        who = f"caller {caller.id!r}"
+        if entry is None:
+            assert not room.caller_has_room(caller.id, lane_id), (
+                f"{who} steps aside from {lane_id!r} although it has room"
+            )
+            return
+        heap = line.idle if room.keeps_places and room.is_idle(caller.id) else [*line.idle, *line.busy]
+        assert any(each is entry for each in heap), f"{who} is not where it would be served by {lane_id!r}"
+        assert entry[0] <= caller.time, f"{who} stands behind its turn for {lane_id!r}"
 
     def discard(self, tree_id: str) -> None:
         """Forget all tasks of a tree."""

@@ -5,8 +5,8 @@ for callers that have nothing running, so that no caller can take all of them. T
 of an executor that has a `concurrency`.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Protocol
 
@@ -55,7 +55,12 @@ class Places:
         self.reserve = reserve
         self.used = 0
         self.held: defaultdict[str, int] = defaultdict(int)  # by caller; no entry has 0
-        self.fit = Fit.ANYBODY if total > reserve else Fit.IDLE if total > 0 else Fit.NOBODY
+        self.fit = self.fit_now()
+
+    def fit_now(self) -> Fit:
+        """`fit`, worked out."""
+        free = self.total - self.used
+        return Fit.ANYBODY if free > self.reserve else Fit.IDLE if free > 0 else Fit.NOBODY
 
     def take(self, caller: str) -> None:
         """Let the caller hold one more."""
@@ -182,6 +187,28 @@ class Room:
             self.processes.give(claim.caller)
         if claim.uses_thread:
             self.threads.give(claim.caller)
+
+    def check(self, held: Iterable[Claim], left: Iterable[Claim]) -> None:
+        """Raise AssertionError unless these claims are what is taken. Of those that are `left` the slot is given."""
+        held = list(held)
+        all_held = [*held, *left]
+        callers = Counter(each.caller for each in held)
+        for name, places, expected in (
+            ("slots", self.slots, callers),
+            ("threads", self.threads, Counter(each.caller for each in all_held if each.uses_thread)),
+            ("processes", self.processes, Counter(each.caller for each in all_held if each.uses_process)),
+        ):
+            assert places.held == expected, f"{name} are taken by {dict(places.held)}, and held by {dict(expected)}"
+            assert places.used == expected.total(), f"{places.used} {name} are taken, and {expected.total()} are held"
+            assert places.fit is places.fit_now(), (
+                f"{name} say {places.fit!r} with {places.used} of {places.total} taken"
+            )
+        for name, counted, by in (
+            ("trees", self.in_tree, Counter(each.tree_id for each in held)),
+            ("executors", self.in_lane, Counter(each.lane for each in all_held)),
+            ("callers' executors", self.held_in_lane, Counter((each.lane, each.caller) for each in all_held)),
+        ):
+            assert counted == by, f"the counts of {name} are {dict(counted)}, and attempts hold {dict(by)}"
 
 
 def _places(total: int, limits: RoomLimits) -> Places:

@@ -8,6 +8,7 @@ it touches).
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from core.model import events as e
@@ -28,11 +29,22 @@ from core.model.task import (
 from core.model.tolerance import tolerated
 
 
+class _End(Struct, frozen=True, gc=False):
+    """How a task ends."""
+
+    status: TaskStatus
+    result: Any = None
+    error: str | None = None
+    detail: str | None = None
+    cause: Cause | None = None
+    message: str | None = None
+
+
 class TaskTree:
     """One tree in memory: its head, its tasks, and their dependencies."""
 
     def __init__(self, head: TreeHead, tasks: Iterable[Task]) -> None:
-        self._head = head
+        self.head = head
         self.id = head.id
         self.tasks: dict[str, Task] = {task.id: task for task in tasks}
         self._changed: dict[str, None] = {}  # in order, each once
@@ -84,7 +96,7 @@ class TaskTree:
 
     def _enter_scope(self) -> None:
         """Count, for the tasks of the run, the edges to tasks of the run that have not ended."""
-        head = self._head
+        head = self.head
         self.scope = frozenset(head.scope) if head.scope is not None and head.is_live else None
         self.waiting = {task_id: 0 for task_id in self.tasks if self.is_open(task_id)}
         self.open = len(self.waiting)
@@ -107,7 +119,7 @@ class TaskTree:
     def is_startable(self, task: Task) -> bool:
         """Whether an attempt may take the task, as soon as its `runnable_at` has come."""
         return (
-            self._head.is_live
+            self.head.is_live
             and not task.is_group
             and not task.is_running
             and task.question is None
@@ -161,28 +173,24 @@ class TaskTree:
 
     @property
     def version(self) -> int:
-        return self._head.version
+        return self.head.version
 
     @property
     def run(self) -> int:
-        return self._head.run
+        return self.head.run
 
     @property
     def is_live(self) -> bool:
-        return self._head.is_live
+        return self.head.is_live
 
     @property
     def cancelled(self) -> str | None:
         """Why the present run was cancelled as a whole, if it was."""
-        return self._head.cancelled
+        return self.head.cancelled
 
     @property
     def status(self) -> TaskStatus:
-        return self._head.status
-
-    @property
-    def head(self) -> TreeHead:
-        return self._head
+        return self.head.status
 
     def name_of(self, task_id: str) -> str:
         return self.tasks[task_id].name
@@ -191,16 +199,16 @@ class TaskTree:
 
     def apply(self, event: e.Event, at: float) -> None:
         """Let the event have happened at that time. Raises ValueError for one that cannot have: that is a bug."""
-        before = self._head.status
+        before = self.head.status
         self.changed_at = at
         change = _APPLY[type(event)]
         if change is None:
-            self._head = replace(self._head, version=self._head.version + 1)
+            self.head = replace(self.head, version=self.head.version + 1)
             return
         change(self, event, at)
-        head = self._head
+        head = self.head
         status = self._present_status()
-        self._head = replace(
+        self.head = replace(
             head,
             version=head.version + 1,
             status=status,
@@ -215,8 +223,8 @@ class TaskTree:
         return self._progress / self._executable
 
     def _present_status(self) -> TaskStatus:
-        if not self._head.is_live or self._head.status is TaskStatus.PENDING:
-            return self._head.status
+        if not self.head.is_live or self.head.status is TaskStatus.PENDING:
+            return self.head.status
         if self.questions:
             only_auth = all(question.auth for question in self.questions.values())
             return TaskStatus.AUTH_REQUIRED if only_auth else TaskStatus.INPUT_REQUIRED
@@ -250,8 +258,8 @@ class TaskTree:
         self._changed.update(dict.fromkeys(self.tasks))
 
     def _run_started(self, event: e.RunStarted, at: float) -> None:
-        self._head = replace(
-            self._head,
+        self.head = replace(
+            self.head,
             run=event.run,
             run_at=at,
             is_live=True,
@@ -289,8 +297,8 @@ class TaskTree:
         self._begin()
 
     def _begin(self) -> None:
-        if self._head.status is TaskStatus.PENDING:
-            self._head = replace(self._head, status=TaskStatus.IN_PROGRESS)
+        if self.head.status is TaskStatus.PENDING:
+            self.head = replace(self.head, status=TaskStatus.IN_PROGRESS)
 
     def _progressed(self, event: e.TaskProgressed, at: float) -> None:
         task = self.tasks[event.task_id]
@@ -349,40 +357,30 @@ class TaskTree:
     def _completed(self, event: e.TaskCompleted, at: float) -> None:
         if event.task_id not in self.running:
             raise ValueError(f"task {event.task_id} cannot have completed without having run")
-        self._end(event.task_id, TaskStatus.COMPLETED, at, result=event.result)
+        self._end(event.task_id, _End(TaskStatus.COMPLETED, result=event.result), at)
 
     def _skipped(self, event: e.TaskSkipped, at: float) -> None:
-        self._end(event.task_id, TaskStatus.COMPLETED, at, cause=Cause.SKIPPED, message=event.reason)
+        self._end(event.task_id, _End(TaskStatus.COMPLETED, cause=Cause.SKIPPED, message=event.reason), at)
 
     def _failed(self, event: e.TaskFailed, at: float) -> None:
-        self._end(event.task_id, TaskStatus.FAILED, at, error=event.error, detail=event.detail, cause=event.cause)
+        end = _End(TaskStatus.FAILED, error=event.error, detail=event.detail, cause=event.cause)
+        self._end(event.task_id, end, at)
 
     def _rejected(self, event: e.TaskRejected, at: float) -> None:
-        self._end(event.task_id, TaskStatus.REJECTED, at, error=event.reason)
+        self._end(event.task_id, _End(TaskStatus.REJECTED, error=event.reason), at)
 
     def _task_cancelled(self, event: e.TaskCancelled, at: float) -> None:
-        self._end(event.task_id, TaskStatus.CANCELLED, at, error=event.error, cause=event.cause)
+        self._end(event.task_id, _End(TaskStatus.CANCELLED, error=event.error, cause=event.cause), at)
 
     def _group_ended(self, event: e.GroupEnded, at: float) -> None:
-        self._end(event.task_id, event.status, at, error=event.error, cause=event.cause)
+        self._end(event.task_id, _End(event.status, error=event.error, cause=event.cause), at)
 
     def _group_started(self, event: e.GroupStarted, at: float) -> None:
         group = _check_move(self.tasks[event.task_id], TaskStatus.IN_PROGRESS)
         self._put(replace(group, status=TaskStatus.IN_PROGRESS, started_at=at, updated_at=at))
 
-    def _end(
-        self,
-        task_id: str,
-        status: TaskStatus,
-        at: float,
-        *,
-        result: Any = None,
-        error: str | None = None,
-        detail: str | None = None,
-        cause: Any = None,
-        message: str | None = None,
-    ) -> None:
-        task = self.tasks[task_id]
+    def _end(self, task_id: str, end: _End, at: float) -> None:
+        task, status = self.tasks[task_id], end.status
         if not (task.is_group and task.status is TaskStatus.PENDING):  # a group may end before anything in it started
             _check_move(task, status)
         progress = 1.0 if status is TaskStatus.COMPLETED else task.progress
@@ -396,11 +394,11 @@ class TaskTree:
                 is_running=False,
                 question=None,
                 progress=progress,
-                result=result,
-                error=error,
-                error_detail=detail,
-                cause=cause,
-                message=task.message if message is None else message,
+                result=end.result,
+                error=end.error,
+                error_detail=end.detail,
+                cause=end.cause,
+                message=task.message if end.message is None else end.message,
                 finished_at=at,
                 updated_at=at,
             )
@@ -428,16 +426,16 @@ class TaskTree:
         self._rebuild()
 
     def _tree_cancelled(self, event: e.TreeCancelled, at: float) -> None:
-        self._head = replace(self._head, cancelled=event.error)
+        self.head = replace(self.head, cancelled=event.error)
 
     def _finished(self, event: e.TreeFinished, at: float) -> None:
-        self._head = replace(self._head, is_live=False, status=event.status)
+        self.head = replace(self.head, is_live=False, status=event.status)
         if self.scope is not None:
             self._enter_scope()
 
     def check(self) -> None:
         """Raise AssertionError when a derived value is not what the tasks say. For tests and simulations."""
-        fresh = TaskTree(self._head, self.tasks.values())
+        fresh = TaskTree(self.head, self.tasks.values())
         for name in (
             "children",
             "dependents",
@@ -456,8 +454,8 @@ class TaskTree:
             assert (task.question is not None) == task.status.is_interrupted, f"{task.id} has a stray question"
         for task in self.startable():
             assert self.unmet(task) is None, f"{task.id} was to be skipped"
-        assert not self._head.is_live or self.open, "the tree is live with nothing left to end"
-        assert self._head.is_live or not self.running, "something runs in a tree at rest"
+        assert not self.head.is_live or self.open, "the tree is live with nothing left to end"
+        assert self.head.is_live or not self.running, "something runs in a tree at rest"
 
 
 def _check_move(task: Task, status: TaskStatus) -> Task:

@@ -14,7 +14,7 @@ from core.executors.files import encoded
 from core.executors.hooks import Hooks
 from core.executors.judges import Judges, Undecided
 from core.executors.process_worker import leaves
-from core.executors.raised import ErrorTexts, theirs, told
+from core.executors.raised import ErrorTexts, Told, theirs, told
 from core.executors.registry import ExecutorRegistry
 from core.executors.schema import TooCostly, quick_violation
 from core.executors.signature import InputsRefused
@@ -29,6 +29,7 @@ from core.model.plan import unknown_executor
 from core.model.room import Claim
 from core.model.task import Cause, Task
 from core.outside.clock import Clock
+from core.outside.egress import Egress
 from core.outside.fetch_room import FetchRooms
 
 Measure = Callable[[Any, str, int], tuple[Any, bytes]]
@@ -81,6 +82,7 @@ class Attempt:
     has_begun: bool = False  # its job has had its first step
     is_late: bool = False  # it took longer than its task's `timeout`: it held the loop, so no timer could ring
     is_over: bool = False  # its executor has ended; only the report is under way
+    holds: bool = True  # what its claim says: until it ends, and not while it lends that
     lends: int = 0  # waits for trees of its own, during which it holds nothing
     is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
 
@@ -145,8 +147,11 @@ def overdue(attempt: Attempt, chance: float) -> FailAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What all attempts of a process share: judges of values, accounts of memory, and the family of children."""
+    """What all attempts of a process share: executors, time, the way out, judges, accounts of memory, children."""
 
+    registry: ExecutorRegistry
+    clock: Clock
+    egress: Egress
     judges: Judges
     holdings: Holdings
     rooms: FetchRooms
@@ -155,23 +160,21 @@ class Means:
     error_texts: ErrorTexts = "full"  # what callers see of an executor's exception
 
 
-def broken_off(attempt: Attempt, error: BaseException, clock: Clock, means: Means) -> FailAttempt:
+def broken_off(attempt: Attempt, error: BaseException, means: Means) -> FailAttempt:
     """What its executor started beside itself raised what may end a whole program only, such as by `sys.exit()`."""
     final = attempt.spec is not None and attempt.spec.at_most_once
     said = told(ExecutorExit(exit_text(error), type(error).__name__), means.error_texts)
-    return _failure(
-        attempt.task, said.error, Cause.EXECUTOR_ERROR, final=final, chance=clock.chance(), detail=said.detail
-    )
+    chance = means.clock.chance()
+    return _failure(attempt.task, said, Cause.EXECUTOR_ERROR, final=final, chance=chance)
 
 
-async def perform(
-    attempt: Attempt, known: Callable[[], list[str]], hooks: Hooks, clock: Clock, means: Means
-) -> Command:
+async def perform(attempt: Attempt, means: Means) -> Command:
     """Run the executor once and say what came of it. Raises CancelledError when the attempt was stopped."""
     task, spec, context = attempt.task, attempt.spec, attempt.context
+    hooks, clock = means.registry.hooks, means.clock
     context.job = attempt.job
     if spec is None:
-        return _failure(task, unknown_executor(task, known()), Cause.UNKNOWN_EXECUTOR, final=True)
+        return _failure(task, unknown_executor(task, means.registry.ids()), Cause.UNKNOWN_EXECUTOR, final=True)
     own = _own_schema(task)
     first = own if spec.input_schema is None else spec.input_schema
     found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
@@ -180,9 +183,7 @@ async def perform(
         names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
         logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, names)
     for schema in (spec.input_schema, own):
-        if schema is not None and (
-            problem := await _violation(means.judges, task, schema, inputs, "inputs", is_brought=schema is own)
-        ):
+        if schema is not None and (problem := await _violation(means.judges, task, schema, inputs, "inputs")):
             return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     try:
         if hooks.sees_tasks:
@@ -198,12 +199,12 @@ async def perform(
         await context.stored()
         attempt.end()
         if result is None:
-            command, data = _completion(task, spec, result, context.max_artifact, clock.chance(), measured)
+            command, data = _completion(attempt, result, context.max_artifact, clock.chance(), measured)
         else:
-            command, data = await _completed(task, spec, result, context.max_artifact, clock.chance())
+            command, data = await _completed(attempt, result, context.max_artifact, clock.chance())
         size = len(data)
         if size > SMALL_RESULT and context.is_full(task.owner):
-            command, data = await _completed(task, spec, result, SMALL_RESULT, clock.chance())
+            command, data = await _completed(attempt, result, SMALL_RESULT, clock.chance())
         if hooks.wants_results:
             await _after(hooks, context.task, inputs, result.value if type(result) is Verified else result)
         if command.__class__ is not CompleteTask:
@@ -228,10 +229,10 @@ async def perform(
 
 async def wait_until_ended(
     attempts: Mapping[tuple[str, str], Attempt], limit: float, going_on: Callable[[frozenset[str]], None]
-) -> None:
-    """Wait until all have ended, `limit` seconds at most. `going_on` is told which trees have some, each time one ends.
+) -> float:
+    """Wait until all have ended, `limit` seconds at most; the seconds that are left.
 
-    The keys are (tree, task).
+    `going_on` is told which trees have some, each time one ends. The keys are (tree, task).
     """
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + limit
@@ -240,14 +241,13 @@ async def wait_until_ended(
         going_on(frozenset(tree_id for tree_id, _ in jobs))
         left = ends_at - loop.time()
         if not jobs or left <= 0:
-            return
+            return max(0.0, left)
         await asyncio.wait(jobs.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _violation(
-    judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str, *, is_brought: bool = False
-) -> str | None:
+async def _violation(judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str) -> str | None:
     """What is wrong with the value by the schema, or why that cannot be told. What could take long is judged apart."""
+    is_brought = schema is _own_schema(task)
     try:
         return quick_violation(schema, value, root, is_brought=is_brought)
     except TooCostly:
@@ -301,7 +301,7 @@ def _ending(attempt: Attempt, spec: ExecutorSpec, error: BaseException, chance: 
     trace = None if is_ours else (type(error), error, theirs(error.__traceback__))
     full = said.detail or said.error
     logger.warning("attempt %d of task %s (%s) failed: %s", task.attempt, task.id, spec.id, full, exc_info=trace)
-    return _failure(task, said.error, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance, detail=said.detail)
+    return _failure(task, said, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance)
 
 
 def _question(task: Task, context: TaskContext, asked: Sequence[Suspend]) -> RequestInput:
@@ -319,11 +319,10 @@ def _storable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _failure(
-    task: Task, error: str, cause: Cause, *, final: bool = False, chance: float = 0.0, detail: str | None = None
-) -> FailAttempt:
-    detail = None if detail is None else _storable(detail)
-    return FailAttempt(task.id, task.attempt, _storable(error), cause, chance, final, detail)
+def _failure(task: Task, error: str | Told, cause: Cause, *, final: bool = False, chance: float = 0.0) -> FailAttempt:
+    said = Told(error) if isinstance(error, str) else error
+    detail = None if said.detail is None else _storable(said.detail)
+    return FailAttempt(task.id, task.attempt, _storable(said.error), cause, chance, final, detail)
 
 
 def _own_schema(task: Task) -> Mapping[str, Any] | None:
@@ -338,19 +337,18 @@ def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:
     holdings.add(attempt.tree_id, size)
 
 
-async def _completed(task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
+async def _completed(attempt: Attempt, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
     """Judge what the executor returned; what is large is judged beside the event loop."""
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
     if is_small(result.value if result.__class__ is Verified else result):
-        return _completion(task, spec, result, most, chance, measured)
-    return await asyncio.to_thread(_completion, task, spec, result, most, chance, measured_in_pieces)
+        return _completion(attempt, result, most, chance, measured)
+    return await asyncio.to_thread(_completion, attempt, result, most, chance, measured_in_pieces)
 
 
-def _completion(
-    task: Task, spec: ExecutorSpec, result: Any, most: int, chance: float, measure: Measure
-) -> tuple[Command, bytes]:
+def _completion(attempt: Attempt, result: Any, most: int, chance: float, measure: Measure) -> tuple[Command, bytes]:
     """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
+    task = attempt.task
     try:
         if task.dependencies[1:]:  # it may give back the results of many tasks
             refuse_large(result, "result", most)
@@ -360,5 +358,6 @@ def _completion(
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):
         text = value.get("error") or value.get("message") or "the executor reported success: false"
         text = text if isinstance(text, str) else repr(text)
-        return _failure(task, text, Cause.EXECUTOR_ERROR, final=spec.at_most_once, chance=chance), data
+        final = attempt.spec is not None and attempt.spec.at_most_once
+        return _failure(task, text, Cause.EXECUTOR_ERROR, final=final, chance=chance), data
     return CompleteTask(task.id, task.attempt, value), data

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from core.model import events as e
 from core.model.commands import Cancel
 from core.model.tree import TaskTree
@@ -20,18 +22,21 @@ class Cancelling:
         self._orchestrator = orchestrator
         self._attempts = attempts
 
-    def uninterruptible(self, tree: TaskTree) -> frozenset[str]:
+    def _uninterruptible(self, tree: TaskTree) -> frozenset[str]:
         """The running tasks of the tree whose executors cannot be interrupted."""
         specs = ((task_id, self._attempts.get((tree.id, task_id))) for task_id in tree.running)
         return frozenset(task_id for task_id, found in specs if found and found.spec and not found.spec.cancelable)
 
     async def cancel(
-        self, tree: TaskTree, command: Cancel, metadata: Mapping[str, Any]
+        self, tree_id: str, command: Cancel, metadata: Mapping[str, Any]
     ) -> tuple[Decision, tuple[str, ...]]:
         """Cancel durably, and wait until the work has stopped: the decision, and what still runs after 5 seconds.
 
-        What cannot be interrupted is asked to stop, and waited for as well. Raises what `Orchestrator.handle` raises.
+        What cannot be interrupted is asked to stop, and waited for as well. Executors see the `metadata`.
+        Raises what `Orchestrator.handle` raises.
         """
+        tree = await self._orchestrator.load(tree_id)
+        command = replace(command, uninterruptible=self._uninterruptible(tree))
         below = [(tree.id, each) for each in tree.subtree(command.task_id)] if command.task_id in tree.tasks else []
         affected = [self._attempts[key] for key in below if key in self._attempts]
         for attempt in affected if metadata else ():

@@ -57,6 +57,20 @@ class Due:
         self.timers.set((task.runnable_at, tree.id, task.id))
         return True
 
+    def close(self) -> None:
+        """Nothing is due any more."""
+        self.timers.close()
+
+    def check(self, tree: TaskTree) -> None:
+        """Raise AssertionError when a moment of the tree's tasks will pass unnoticed. For tests and simulations."""
+        self.timers.check()
+        now, set_for = self._clock.now(), set(self.timers)
+        for task in tree.tasks.values() if tree.is_live else ():
+            awaited = [limit.at for limit in limits_of(tree, task)] if tree.is_open(task.id) else []
+            awaited += [task.runnable_at] if tree.is_startable(task) else []
+            for when in awaited:
+                assert when <= now or (when, tree.id, task.id) in set_for, f"no timer of task {task.id} rings at {when}"
+
     def _is_awaited(self, timer: Timer) -> bool:
         """Whether the task may still become runnable, or pass its deadline, at that time."""
         when, tree_id, task_id = timer

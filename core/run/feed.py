@@ -9,7 +9,7 @@ from core.model.errors import LogCompacted, StorageError, TaskNotFound
 from core.model.events import Recorded
 from core.model.jsonvalue import json_size
 from core.model.task import TreeHead
-from core.storage.base import LOG_BYTES, Storage
+from core.storage.base import LOG_BYTES, EventQuery, Storage
 
 PAGE = 64  # events read at once: a follower that does not read holds so many
 Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
@@ -232,7 +232,7 @@ async def log_page(
     storage: Storage, tree_id: str, after: int, *, until: int | None = None, limit: int
 ) -> Sequence[Recorded]:
     """The next events of the tree, none left out. Raises LogCompacted where one of them is no longer stored."""
-    page = await storage.events(tree_id, after, until=until, limit=limit, max_bytes=LOG_BYTES)
+    page = await storage.events(EventQuery(tree_id=tree_id, after=after, until=until, limit=limit, max_bytes=LOG_BYTES))
     if page and page[-1].seq - max(after, 0) != len(page):
         compacted = await storage.compacted(tree_id)
         if compacted <= after:

@@ -18,34 +18,37 @@ NAMED = 5  # executors that are named when threads run out
 
 
 class Leftovers:
-    """The work that goes on without its attempt. `freed` is called with the claim of one that has ended at last."""
+    """The work that goes on without its attempt."""
 
-    def __init__(self, room: Room, freed: Callable[[Claim], None]) -> None:
+    def __init__(self, room: Room) -> None:
         self._room = room
-        self._freed = freed
-        self._threads: Counter[str] = Counter()  # by executor
+        self._kept: dict[asyncio.Future[Any], Claim] = {}
         self._is_short = False
 
-    def keep(self, claim: Claim, task: Task, work: "asyncio.Future[Any]") -> None:
-        """Give back the slot at once, and the rest when the work has ended."""
+    @property
+    def claims(self) -> list[Claim]:
+        """What each of them holds, but for its slot."""
+        return list(self._kept.values())
+
+    def keep(self, claim: Claim, task: Task, work: "asyncio.Future[Any]", freed: Callable[[Claim], None]) -> None:
+        """Give back the slot at once; the rest when the work has ended, which `freed` is called about then."""
         kind = "thread" if claim.uses_thread else "coroutine"
         text = "attempt %d of task %s (executor %s) is over, but its %s is still running and keeps its slot"
         logger.warning(text, task.attempt, task.id, claim.lane, kind)
         self._room.give_slot(claim)
+        self._kept[work] = claim
         if claim.uses_thread:
-            self._threads[claim.lane] += 1
             self._look()
-        work.add_done_callback(lambda done: self._end(claim, done))
+        work.add_done_callback(lambda done: self._end(done, freed))
 
-    def _end(self, claim: Claim, work: "asyncio.Future[Any]") -> None:
+    def _end(self, work: "asyncio.Future[Any]", freed: Callable[[Claim], None]) -> None:
+        claim = self._kept.pop(work)
         if not work.cancelled():
             work.exception()  # seen: no longer wanted
         self._room.give_rest(claim)
         if claim.uses_thread:
-            self._threads[claim.lane] -= 1
-            self._threads += Counter()  # without those at 0
             self._look()
-        self._freed(claim)
+        freed(claim)
 
     def _look(self) -> None:
         """Say once that threads have run out, and once that there are some again."""
@@ -58,8 +61,11 @@ class Leftovers:
 
     def problem(self) -> str | None:
         """Why no plain function can start any more: no thread is free, and at least half of them hang. Else None."""
-        threads, hung = self._room.threads, self._threads.total()
-        if threads.used < threads.total or 2 * hung < threads.total:
+        threads = self._room.threads
+        if threads.used < threads.total:
             return None
-        holders = ", ".join(f"{lane} {count}" for lane, count in self._threads.most_common(NAMED))
+        by_executor = Counter(claim.lane for claim in self._kept.values() if claim.uses_thread)
+        if 2 * (hung := by_executor.total()) < threads.total:
+            return None
+        holders = ", ".join(f"{lane} {count}" for lane, count in by_executor.most_common(NAMED))
         return f"no thread is free: {hung} of {threads.total} still run although their attempts are over ({holders})"

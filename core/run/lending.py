@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from core.loop.origin import ORIGIN, Origin
 from core.model.errors import CallerError
-from core.model.room import Claim, Room
+from core.model.room import Room
 from core.run.attempt import Attempt
 
 MAX_NESTED = 50  # trees that are run by an executor of a tree that is run by an executor, and so on
@@ -22,14 +22,14 @@ class NestedTooDeep(CallerError):
 
 
 class Lending:
-    """The loans of one process. `released` is called with the claim of an attempt that lends what it took."""
+    """The loans of one process. `lend` gives back what an attempt holds, and starts what may have its place."""
 
     def __init__(
-        self, attempts: Mapping[tuple[str, str], Attempt], room: Room, released: Callable[[Claim], None]
+        self, attempts: Mapping[tuple[str, str], Attempt], room: Room, lend: Callable[[Attempt], None]
     ) -> None:
         self._attempts = attempts
         self._room = room
-        self._released = released
+        self._lend = lend
         self.depths: dict[str, int] = {}  # of the trees that an executor started and that still run
         self.waiting: deque[tuple[Attempt, asyncio.Future[None]]] = deque()  # to take back what they lent
 
@@ -52,11 +52,11 @@ class Lending:
             return
         attempt.lends += 1
         if attempt.lends == 1:
-            self._released(attempt.claim)
+            self._lend(attempt)
         try:
             yield
         finally:
-            if not attempt.is_over:
+            if not (attempt.is_over or attempt.is_abandoned):
                 attempt.lends -= 1
                 if not attempt.lends:
                     await self._take_back(attempt)
@@ -64,7 +64,7 @@ class Lending:
     def end(self, attempt: Attempt) -> None:
         """The attempt ends while something of it still waits: it holds again what is now given back for good."""
         attempt.lends = 0
-        self._take(attempt.claim)
+        self._take(attempt)
 
     def serve(self) -> None:
         """Let those that wait take back what there is room for, the first first."""
@@ -73,8 +73,10 @@ class Lending:
             claim = attempt.claim
             if turn.done():
                 continue
-            if self._room.has_room(claim.caller, claim.tree_id, claim.lane):
-                self._take(claim)
+            if attempt.is_over or attempt.is_abandoned:
+                turn.set_result(None)  # only a part of it still waits, which holds nothing
+            elif self._room.has_room(claim.caller, claim.tree_id, claim.lane):
+                self._take(attempt)
                 turn.set_result(None)
             else:
                 self.waiting.append((attempt, turn))
@@ -84,19 +86,29 @@ class Lending:
         if attempt.context.stopping or (
             not self.waiting and self._room.has_room(claim.caller, claim.tree_id, claim.lane)
         ):
-            self._take(claim)  # one that is stopped is about to give it
+            self._take(attempt)  # one that is stopped is about to give it
             return
         turn = asyncio.get_running_loop().create_future()
         self.waiting.append((attempt, turn))
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.done() or turn.cancelled():
-                self._take(claim)
+            if not attempt.holds and not (attempt.is_over or attempt.is_abandoned):
+                self._take(attempt)
             raise
 
-    def _take(self, claim: Claim) -> None:
+    def _take(self, attempt: Attempt) -> None:
+        claim = attempt.claim
         self._room.take(claim.caller, claim.tree_id, claim.lane)
+        attempt.holds = True
+
+    def check(self) -> None:
+        """Raise AssertionError when an attempt that lends nothing neither holds its claim nor waits for it."""
+        waiting = {id(attempt) for attempt, turn in self.waiting if not turn.done()}
+        for (_, task_id), attempt in self._attempts.items():
+            is_open = not (attempt.holds or attempt.lends or attempt.is_over)
+            assert not is_open or id(attempt) in waiting, f"the attempt of {task_id} has lent its slot for good"
+            assert not attempt.holds or id(attempt) not in waiting, f"the attempt of {task_id} waits for what it holds"
 
     def _borrowed_from(self, origin: Origin | None) -> Attempt | None:
         """The running attempt of this process in whose context something runs."""

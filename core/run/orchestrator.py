@@ -7,9 +7,9 @@ When one fails, everything decided on top of it is void: the tree is dropped fro
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -19,10 +19,12 @@ from core.model.errors import CoreError, StorageUnavailable, TaskNotFound, TreeI
 from core.model.events import Event, MessageReceived, Recorded, TreeCreated
 from core.model.in_flight import Holdings, memory_of_tasks
 from core.model.plan import Plan
+from core.model.submission import BARE, Submission
 from core.model.task import Task, TreeHead
 from core.model.tree import TaskTree
 from core.outside.clock import Clock
 from core.run.feed import Feed
+from core.run.started import Started
 from core.storage.base import Append, Document, Storage
 
 MAX_CONFLICTS = 20
@@ -62,11 +64,12 @@ class Turn:
 
 
 class Decision(Struct, frozen=True):
-    """What a command led to: the tree after it, the events, and the turn with which they become durable."""
+    """What a command led to: the tree, the events, and the turn with which they become durable."""
 
     tree: TaskTree
     events: Sequence[Recorded]
     turn: Turn
+    head: TreeHead  # right after them
 
 
 class Observer(Protocol):
@@ -108,27 +111,31 @@ class Orchestrator:
         """The tree, if it is in memory."""
         return self._trees.get(tree_id)
 
+    def in_memory(self) -> Collection[TaskTree]:
+        """All trees that are."""
+        return self._trees.values()
+
     async def create(
         self,
         head: TreeHead,
         plan: Plan,
-        message: dict[str, Any] | None,
+        submission: Submission = BARE,
         *,
         execute: bool,
         documents: tuple[Document, ...] = (),
-        by: str | None = None,
-    ) -> TaskTree:
+    ) -> Started:
         """Store a new tree with its documents, and with `execute` start its first run, in one transaction.
 
         Raises TreeIsRunning when it runs already, StorageError when it cannot be stored; then nothing of it is.
         """
-        made = partial(new_tree, head, plan, message, self._clock.now(), execute=execute, by=by)
+        made = partial(new_tree, head, plan, submission, self._clock.now(), execute=execute)
         tree, recorded = await asyncio.to_thread(made) if len(plan.tasks) > LARGE_TREE else made()
         if head.id in self._trees:
             raise TreeIsRunning(head.id, f"Tree {head.id} is already running")
         self._trees[head.id] = tree
+        started = Started(tree.head, recorded)
         await self._record(tree, recorded, documents, is_new=True).turn.waiter()
-        return tree
+        return started
 
     async def handle(self, tree_id: str, command: Command, documents: tuple[Document, ...] = ()) -> Decision:
         """Let the command happen, durably, and store new documents with what it leads to.
@@ -178,7 +185,7 @@ class Orchestrator:
             if turn is None:
                 turn = Turn(tree)
                 turn.settle()
-            return Decision(tree, (), turn)
+            return Decision(tree, (), turn, tree.head)
         return self._append(tree, events, documents)
 
     def latest(self, tree_id: str) -> asyncio.Future[None] | None:
@@ -197,6 +204,7 @@ class Orchestrator:
     def _record(
         self, tree: TaskTree, recorded: list[Recorded], documents: tuple[Document, ...], *, is_new: bool = False
     ) -> Decision:
+        head = tree.head
         turn = self._turn(tree, documents, is_new=is_new)
         turn.events += recorded
         turn.decisions += 1
@@ -204,7 +212,7 @@ class Orchestrator:
             self._hand_over(turn)
         if self.observer is not None:
             self.observer.applied(tree, recorded)
-        return Decision(tree, recorded, turn)
+        return Decision(tree, recorded, turn, head)
 
     def _turn(self, tree: TaskTree, documents: tuple[Document, ...], *, is_new: bool) -> Turn:
         """The tree's open turn. Documents may be refused, so they go with the decision that brings them alone."""
@@ -338,13 +346,13 @@ async def memory_needed(tasks: Sequence[Task], head: TreeHead, *, is_large: bool
 
 
 def new_tree(
-    head: TreeHead, plan: Plan, message: dict[str, Any] | None, now: float, *, execute: bool, by: str | None = None
+    head: TreeHead, plan: Plan, submission: Submission, now: float, *, execute: bool
 ) -> tuple[TaskTree, list[Recorded]]:
     """The tree, and its first events, which have happened to it."""
     tree = TaskTree(head, plan.tasks)
-    events: list[Event] = [TreeCreated(len(plan.tasks), head.id, by)]
-    if message is not None:
-        events.append(MessageReceived(head.id, message))
+    events: list[Event] = [TreeCreated(len(plan.tasks), head.id, submission.by)]
+    if submission.message is not None:
+        events.append(MessageReceived(head.id, submission.message))
     if execute:
         events += decide(Execute(), tree, now)
     recorded = _apply(tree, events, now)

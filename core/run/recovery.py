@@ -6,33 +6,36 @@ trees are loaded, so a start decides on all of them together; the suspects among
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from core.executors.base import ExecutorSpec
+from core.executors.registry import ExecutorRegistry
+from core.model.commands import LoseAttempt
 from core.model.errors import CallerError, StorageError, StorageUnavailable
-from core.model.quarantine import LONGEST_HOLD, Quarantine
+from core.model.quarantine import LONGEST_HOLD
 from core.model.task import Task
 from core.model.tree import TaskTree
+from core.run.books import Books
+from core.run.dispatcher import Dispatcher
 from core.run.orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds between two tries to load a tree
 
-Loss = tuple[TaskTree, Task, bool]  # the last: no other attempt was lost with it
-
 
 class Recovery:
-    """Collects what is loaded. `recover` goes on with trees; `fill` starts what may start."""
+    """Collects what is loaded, and lets it go on."""
 
     def __init__(
-        self, orchestrator: Orchestrator, recover: Callable[[Sequence[TaskTree]], None], fill: Callable[[], None]
+        self, books: Books, dispatcher: Dispatcher, orchestrator: Orchestrator, registry: ExecutorRegistry
     ) -> None:
+        self._books = books
+        self._dispatcher = dispatcher
         self._orchestrator = orchestrator
-        self._recover = recover
-        self._fill = fill
+        self._registry = registry
         self._found: list[TaskTree] | None = None  # what the start has loaded so far
-        self.quarantine = Quarantine()
 
     def add(self, tree: TaskTree) -> None:
         """A live tree was loaded."""
@@ -50,29 +53,36 @@ class Recovery:
         finally:
             found, self._found = self._found, None
             loop = asyncio.get_running_loop()
-            self.quarantine.hold(loop.time())
+            quarantine = self._dispatcher.quarantine
+            quarantine.hold(loop.time())
             self._recover([tree for tree in found if self._orchestrator.cached(tree.id) is tree])
-            if self.quarantine.is_open:
-                loop.call_later(LONGEST_HOLD, self._fill)
+            if quarantine.is_open:
+                loop.call_later(LONGEST_HOLD, self._dispatcher.fill)
 
-    def losses(self, trees: Sequence[TaskTree], busy: Iterable[tuple[str, str]]) -> list[Loss]:
-        """The attempts that are stored as running, and are none of this process."""
-        ours = set(busy)
-        lost = [(tree, tree.tasks[i]) for tree in trees for i in sorted(tree.running) if (tree.id, i) not in ours]
-        return [(tree, task, len(lost) == 1) for tree, task in lost]
+    @property
+    def is_under_way(self) -> bool:
+        """Whether trees are still being loaded that are decided on together."""
+        return self._found is not None
 
-    def next_suspect(self, has_room: Callable[[Task], bool]) -> tuple[str, str] | None:
-        """The tree and task of the suspect that is to start now. When its watch is over, `fill` is called."""
-        loop = asyncio.get_running_loop()
-        if (found := self.quarantine.take(loop.time(), has_room)) is None:
-            return None
-        tree_id, task_id, seconds = found
-        loop.call_later(seconds, self._fill)
-        return tree_id, task_id
+    def _recover(self, trees: Sequence[TaskTree]) -> None:
+        """Record the attempts as lost that are stored as running and are none of this process; then go on."""
+        books = self._books
+        ours = books.attempts.keys() | books.starting.keys()
+        losses = [(tree, tree.tasks[i]) for tree in trees for i in sorted(tree.running) if (tree.id, i) not in ours]
+        with self._dispatcher.gathering():
+            for tree, task in losses:
+                begun = books.never_begun.get((tree.id, task.id)) != task.attempt
+                spec = self._registry.get(task.executor or "")
+                loss = lost(task, spec, crash=begun, begun=begun, alone=len(losses) == 1)
+                self._orchestrator.decide_now(tree, loss)
+            for tree in trees:
+                for task in tree.startable():
+                    self._dispatcher.offer(tree, task)
 
-    def is_holding(self) -> bool:
-        """Whether nothing but suspects may start."""
-        return self.quarantine.is_holding(asyncio.get_running_loop().time())
+
+def lost(task: Task, spec: ExecutorSpec | None, *, crash: bool, begun: bool = True, alone: bool = True) -> LoseAttempt:
+    """The task's attempt is lost. `alone`: no other one was lost with it."""
+    return LoseAttempt(task.id, task.attempt, crash, begun and spec is not None and spec.at_most_once, alone)
 
 
 async def load_again(orchestrator: Orchestrator, tree_id: str, is_closing: Callable[[], bool]) -> None:

@@ -24,6 +24,7 @@ class RunnerLimits(Struct, frozen=True, kw_only=True):
     output: int = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
     in_flight: int | None = None  # bytes of memory that open trees and fetched answers take
     in_flight_per_owner: int | None = None
+    stored: int = 0  # bytes that one owner may have stored; 0: any number
     error_texts: ErrorTexts = "full"  # what callers see of an executor's exceptions: text, type, or nothing
 
     def room(self) -> RoomLimits:

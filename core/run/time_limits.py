@@ -1,6 +1,7 @@
 """How long an attempt may take: its task's `timeout`, and what the process allows at the most."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 
 from core.run.attempt import Attempt
@@ -46,6 +47,15 @@ class TimeLimits:
                 self._alarm = loop.call_at(attempt.due_at, self._ring)
                 return
             self._overdue(attempt)
+
+    def check(self) -> None:
+        """Raise AssertionError when an attempt's time would pass unnoticed. For tests and simulations."""
+        for (_, task_id), attempt in self._attempts.items():
+            if attempt.due_at == math.inf or attempt.is_overdue or attempt.is_over:
+                continue
+            timer = self._alarm if attempt.timer is None else attempt.timer
+            is_set = timer is not None and not timer.cancelled() and timer.when() <= attempt.due_at
+            assert is_set, f"the attempt of task {task_id} has a time limit that nothing watches"
 
     def close(self) -> None:
         """Watch nothing any more."""

@@ -127,6 +127,18 @@ class EndedTree(Struct, frozen=True):
         return self.head.updated_at, self.head.id
 
 
+class EventQuery(Struct, frozen=True, kw_only=True):
+    """Which events of a tree's log are wanted: those with `after < seq <= until` that match. None means: any."""
+
+    tree_id: str
+    after: int = 0
+    until: int | None = None
+    task_id: str | None = None
+    kinds: Collection[str] | None = None  # tags
+    limit: int = 500
+    max_bytes: int | None = None  # of JSON, of a page
+
+
 class EventPlace(NamedTuple):
     """An event as far as it is known without reading what it carries."""
 
@@ -273,47 +285,20 @@ class Storage(Protocol):
         """The ids of the trees with a run that has not ended, oldest first."""
         ...
 
-    async def events(
-        self,
-        tree_id: str,
-        after: int = 0,
-        *,
-        until: int | None = None,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int = 500,
-        max_bytes: int | None = None,
-    ) -> Sequence[Recorded]:
-        """The tree's events with `after < seq <= until`, in order; `kinds` are event tags.
+    async def events(self, query: EventQuery) -> Sequence[Recorded]:
+        """One page of events, in order; of what is compacted, those that remain.
 
-        Of what is compacted, those that remain. The page ends early, but never empty, before the event with which it
-        would have more than `max_bytes` of JSON; where the log is held in memory anyway, it need not.
+        It ends early, but never empty, before the event with which it would have more than `max_bytes`; where the log
+        is held in memory anyway, it need not.
         """
         ...
 
-    async def few_events(
-        self,
-        tree_id: str,
-        *,
-        until: int,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int,
-        max_bytes: int,
-    ) -> Sequence[Recorded] | None:
-        """All events with `seq <= until` that match, in order; None where they are more than so many, or larger."""
+    async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
+        """All events of the query, in order; None where they are more than its `limit`, or larger than `max_bytes`."""
         ...
 
-    async def event_places(
-        self,
-        tree_id: str,
-        *,
-        until: int,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int,
-    ) -> list[EventPlace]:
-        """The latest events with `seq <= until` that match, the latest first. What they carry is not read."""
+    async def event_places(self, query: EventQuery) -> list[EventPlace]:
+        """The query's latest events, the latest first. It has `until`. What they carry is not read."""
         ...
 
     async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:

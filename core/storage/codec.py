@@ -148,9 +148,8 @@ def head_bulk_row(head: TreeHead) -> Row:
 
 def document_row(document: Document) -> Row:
     """For `statements.PUT_DOCUMENTS` and `statements.INSERT_DOCUMENTS`."""
-    at = float(document.at)
-    crc = _document_crc(document.kind, document.id, document.owner, document.tree_id, at, document.body)
-    return document.kind, document.id, document.owner, document.tree_id, at, document.body, crc
+    columns = (document.kind, document.id, document.owner, document.tree_id, float(document.at))
+    return (*columns, document.body, _document_crc(columns, document.body))
 
 
 def same_keys(one: TreeHead, other: TreeHead) -> bool:
@@ -224,14 +223,14 @@ def read_event(row: Sequence[Any]) -> Recorded:
 def read_document(row: Sequence[Any]) -> Document:
     """From (kind, id, owner, tree_id, at, body, crc). Raises StorageError when the row is corrupt."""
     kind, document_id, owner, tree_id, at, body, crc = row
-    if not isinstance(body, bytes) or _document_crc(kind, document_id, owner, tree_id, at, body) != crc:
+    if not isinstance(body, bytes) or _document_crc((kind, document_id, owner, tree_id, at), body) != crc:
         raise StorageError(f"The stored {kind} {document_id} is corrupt")
     return Document(kind=kind, id=document_id, owner=owner, tree_id=tree_id, at=at, body=body)
 
 
-def _document_crc(kind: str, document_id: str, owner: str, tree_id: str, at: float, body: bytes) -> int:
-    """Of all columns: its body belongs to the user of the document, and does not repeat them."""
-    return crc32(body, crc32(_encode((kind, document_id, owner, tree_id, at))))
+def _document_crc(columns: Sequence[Any], body: bytes) -> int:
+    """Of all columns: the body belongs to the user of the document, and does not repeat them."""
+    return crc32(body, crc32(_encode(columns)))
 
 
 def _joined(first: bytes, second: bytes) -> bytes:

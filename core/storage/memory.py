@@ -5,6 +5,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from core.model.compaction import compact
 from core.model.errors import (
     CoreError,
@@ -27,6 +29,7 @@ from core.storage.base import (
     EndedQuery,
     EndedTree,
     EventPlace,
+    EventQuery,
     LogPart,
     Node,
     TaskQuery,
@@ -148,56 +151,30 @@ class MemoryStorage:
         live = [head for head in self._heads.values() if head.is_live]
         return [head.id for head in sorted(live, key=lambda head: (head.created_at, head.id))]
 
-    async def events(
-        self,
-        tree_id: str,
-        after: int = 0,
-        *,
-        until: int | None = None,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int = 500,
-        max_bytes: int | None = None,
-    ) -> Sequence[Recorded]:
+    async def events(self, query: EventQuery) -> Sequence[Recorded]:
         found: list[Recorded] = []
-        log = self._events.get(tree_id, [])
-        first, last = _place(log, after), len(log) if until is None else _place(log, until)
+        log = self._events.get(query.tree_id, [])
+        first, last = _place(log, query.after), len(log) if query.until is None else _place(log, query.until)
         for recorded in log[first:last]:
-            if task_id not in (None, recorded.task_id) or (
-                kinds is not None and KINDS[type(recorded.event)] not in kinds
+            if query.task_id not in (None, recorded.task_id) or (
+                query.kinds is not None and KINDS[type(recorded.event)] not in query.kinds
             ):
                 continue
-            if len(found) == limit:
+            if len(found) == query.limit:
                 break
             found.append(recorded)
         return found
 
-    async def few_events(
-        self,
-        tree_id: str,
-        *,
-        until: int,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int,
-        max_bytes: int,
-    ) -> Sequence[Recorded] | None:
-        found = await self.events(tree_id, until=until, task_id=task_id, kinds=kinds, limit=limit + 1)
-        return None if len(found) > limit or sum(map(json_size, found)) > max_bytes else found
+    async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
+        found = await self.events(replace(query, limit=query.limit + 1))
+        is_large = query.max_bytes is not None and sum(map(json_size, found)) > query.max_bytes
+        return None if len(found) > query.limit or is_large else found
 
-    async def event_places(
-        self,
-        tree_id: str,
-        *,
-        until: int,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int,
-    ) -> list[EventPlace]:
-        found = await self.events(tree_id, until=until, task_id=task_id, kinds=kinds, limit=until)
+    async def event_places(self, query: EventQuery) -> list[EventPlace]:
+        found = await self.events(replace(query, limit=len(self._events.get(query.tree_id, []))))
         return [
             EventPlace(each.seq, KINDS[type(each.event)], each.task_id, json_size(each))
-            for each in found[-1 : -limit - 1 : -1]
+            for each in found[-1 : -query.limit - 1 : -1]
         ]
 
     async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:

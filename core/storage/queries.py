@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -26,7 +26,7 @@ from sqlalchemy.sql.elements import ColumnClause
 
 from core.model.owners import tenant_of
 from core.model.task import TERMINAL
-from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
+from core.storage.base import DocumentQuery, EventQuery, TaskQuery, TreeQuery
 from core.storage.statements import DIALECT
 from core.storage.tables import documents, events, in_a_tree, is_open, tasks, trees
 
@@ -150,17 +150,28 @@ def is_of_all(query: TaskQuery) -> bool:
 
 def task_list(query: TaskQuery) -> Bound:
     """The query's page of tasks."""
-    statement = _task_list(*_task_shape(query), query.before is not None, False)
+    statement = _task_list(_task_shape(query))
     return statement.sql, statement.parameters(_task_values(query))
 
 
 def task_count(query: TaskQuery, most: int) -> Bound:
     """The number of tasks that match, whatever the page; counting ends at `most`."""
-    statement = _task_list(*_task_shape(query), False, True)
+    statement = _task_list(_task_shape(query)._replace(before=False, counting=True))
     return statement.sql, statement.parameters({**_task_values(query), "most": most})
 
 
-def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None, bool]:
+class TaskShape(NamedTuple):
+    """What a query for tasks asks about, whatever the values."""
+
+    given: frozenset[str]
+    root_only: bool
+    statuses: int | None  # how many
+    only_open: bool
+    before: bool
+    counting: bool = False
+
+
+def _task_shape(query: TaskQuery) -> TaskShape:
     given = frozenset(
         name
         for name in ("owner", "tenant", "user_id", "name", "context_id", "since")
@@ -168,7 +179,8 @@ def _task_shape(query: TaskQuery) -> tuple[frozenset[str], bool, int | None, boo
     )
     statuses = query.statuses
     only_open = bool(statuses) and statuses is not None and not statuses & TERMINAL
-    return given, query.root_only, None if statuses is None else len(statuses), only_open
+    number = None if statuses is None else len(statuses)
+    return TaskShape(given, query.root_only, number, only_open, query.before is not None)
 
 
 def _task_values(query: TaskQuery) -> dict[str, Any]:
@@ -188,9 +200,8 @@ def _task_values(query: TaskQuery) -> dict[str, Any]:
 
 
 @lru_cache(SHAPES)
-def _task_list(
-    given: frozenset[str], root_only: bool, statuses: int | None, only_open: bool, before: bool, counting: bool
-) -> Statement:
+def _task_list(shape: TaskShape) -> Statement:
+    given, root_only, statuses, only_open, before, counting = shape
     statement: Select[Any] = select(literal_column("1")).select_from(tasks) if counting else select(*TASK_COLUMNS)
     for column in (tasks.c.owner, tasks.c.user_id, tasks.c.name):
         if column.name in given:
@@ -284,19 +295,19 @@ def _tree_list(given: frozenset[str], statuses: int | None, before: bool, counti
     return compiled(statement.order_by(trees.c.updated_at.desc(), trees.c.id.desc()).limit(bindparam("limit")))
 
 
-def event_list(
-    tree_id: str, after: int, until: int | None, task_id: str | None, kinds: Collection[str] | None, limit: int
-) -> Bound:
-    """A tree's events with `after < seq <= until`, in order."""
+def event_list(query: EventQuery) -> Bound:
+    """The query's page of events, in order."""
+    kinds = query.kinds
     values = {
-        "tree_id": tree_id,
-        "after": after,
-        "until": until,
-        "task_id": task_id,
-        "limit": limit,
+        "tree_id": query.tree_id,
+        "after": query.after,
+        "until": query.until,
+        "task_id": query.task_id,
+        "limit": query.limit,
         **_many("kind", kinds or ()),
     }
-    statement = _event_list(until is not None, task_id is not None, None if kinds is None else len(set(kinds)))
+    number = None if kinds is None else len(set(kinds))
+    statement = _event_list(query.until is not None, query.task_id is not None, number)
     return statement.sql, statement.parameters(values)
 
 
@@ -313,10 +324,12 @@ def _event_list(until: bool, task: bool, kinds: int | None) -> Statement:
     return compiled(statement.order_by(events.c.seq).limit(bindparam("limit")))
 
 
-def event_places(tree_id: str, until: int, task_id: str | None, kinds: Collection[str] | None, limit: int) -> Bound:
+def event_places(query: EventQuery) -> Bound:
     """A tree's latest events, the latest first, without what they carry: SQLite knows sizes without reading values."""
-    values = {"tree_id": tree_id, "until": until, "task_id": task_id, "limit": limit, **_many("kind", kinds or ())}
-    statement = _event_places(task_id is not None, None if kinds is None else len(set(kinds)))
+    kinds = query.kinds
+    values: dict[str, Any] = {"tree_id": query.tree_id, "until": query.until, "task_id": query.task_id}
+    values |= {"limit": query.limit, **_many("kind", kinds or ())}
+    statement = _event_places(query.task_id is not None, None if kinds is None else len(set(kinds)))
     return statement.sql, statement.parameters(values)
 
 
@@ -347,13 +360,13 @@ def events_at(tree_id: str, seqs: Collection[int]) -> Bound:
     return EVENTS_AT.sql, EVENTS_AT.parameters({**values, "limit": len(seqs)})
 
 
-def short_events(
-    tree_id: str, until: int, task_id: str | None, kinds: Collection[str] | None, limit: int, longest: int
-) -> Bound:
-    """A tree's events with `seq <= until`, in order; longer ones without what they carry, which is not read."""
-    values = {"tree_id": tree_id, "until": until, "task_id": task_id, "limit": limit, "longest": longest}
-    statement = _short_events(task_id is not None, None if kinds is None else len(set(kinds)))
-    return statement.sql, statement.parameters({**values, **_many("kind", kinds or ())})
+def short_events(query: EventQuery, longest: int) -> Bound:
+    """The query's events and one more, in order; longer ones without what they carry, which is not read."""
+    kinds = query.kinds
+    values: dict[str, Any] = {"tree_id": query.tree_id, "until": query.until, "task_id": query.task_id}
+    values |= {"limit": query.limit + 1, "longest": longest, **_many("kind", kinds or ())}
+    statement = _short_events(query.task_id is not None, None if kinds is None else len(set(kinds)))
+    return statement.sql, statement.parameters(values)
 
 
 @lru_cache(SHAPES)

@@ -30,7 +30,7 @@ from core.model.errors import StorageError
 from core.model.events import Recorded
 from core.model.task import TreeHead
 from core.storage import codec
-from core.storage.base import EndedQuery, EndedTree, LogPart
+from core.storage.base import EndedQuery, EndedTree, EventQuery, LogPart
 from core.storage.codec import Row
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, Bound, compiled, event_list
 from core.storage.statements import INSERT_EVENTS, put
@@ -110,7 +110,8 @@ def log_parts(parts: Sequence[LogPart]) -> Bound:
 
 def log_part(part: LogPart) -> Bound:
     """The events of one part, in order."""
-    return event_list(part.tree_id, part.after, part.until, None, None, part.until - part.after)
+    limit = part.until - part.after
+    return event_list(EventQuery(tree_id=part.tree_id, after=part.after, until=part.until, limit=limit))
 
 
 def compact_part(part: LogPart, rows: Sequence[Sequence[Any]]) -> Compacted:

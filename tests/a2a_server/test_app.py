@@ -300,14 +300,14 @@ async def test_server_without_a_thread_for_plain_functions_is_not_ready_and_says
     async with running(max_threads=1) as server, server.client() as client:
         executor("hang", registry=server.lab.registry)(lambda: gate.wait(30))
         session = server.application.session
-        head = await session.create(session.plan([{"name": "hang", "timeout": 0.01}]), execute=True)
+        head = (await session.create(session.plan([{"name": "hang", "timeout": 0.01}]), execute=True)).head
         await session.wait(head.id, has_ended)
         await settle(100)  # its job ends a few turns after its events
         ready = await client.get("/readyz")
         problem = "no thread is free: 1 of 1 still run although their attempts are over (hang 1)"
         assert (ready.status_code, ready.json()) == (503, {"status": "unready", "reason": problem})
         assert (await client.get("/healthz")).status_code == 200
-        again = await session.create(session.plan([{"name": "hang"}]), execute=True)
+        again = (await session.create(session.plan([{"name": "hang"}]), execute=True)).head
         gate.set()
         await session.wait(again.id, has_ended)
         assert (await client.get("/readyz")).json() == {"status": "ready"}

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from a2a_server.bindings import jsonrpc
-from a2a_server.views import streams
+from a2a_server.views import frames
 from core.executors import base
 from core.loop.large_values import CHARACTERS, VALUES
+from core.model.submission import Submission
 from core.run import attempt
 from core.session import has_ended
+from core.storage.base import EventQuery
 from tests.a2a_server.conftest import Caller, message
 from tests.core.cores import settle
 
@@ -41,15 +43,19 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     watch(attempt, "copied_in_pieces")
     watch(base, "measured_in_pieces")
     watch(jsonrpc, "encode_in_pieces")
-    watch(streams, "encode_in_pieces")
+    watch(frames, "encode_in_pieces")
     return seen
 
 
 async def ended(call: Caller, value: Any, skill: str = "echo") -> str:
     """A task whose inputs and result are that value, which has ended; its id."""
-    head = await call.session.create(
-        call.session.plan([{"name": skill, "inputs": {"value": value}}]), execute=True, origin="a2a", context_id="c"
-    )
+    head = (
+        await call.session.create(
+            call.session.plan([{"name": skill, "inputs": {"value": value}}]),
+            Submission(origin="a2a", context_id="c"),
+            execute=True,
+        )
+    ).head
     await call.session.wait(head.id, has_ended)
     return head.id
 
@@ -85,7 +91,7 @@ async def test_answers_are_encoded_beside_the_loop_where_they_are_large(
     task_id = await ended(call, value)
     params = READS[method](task_id)
     if method == "tasks.events":
-        log = await call.session.storage.events(task_id)
+        log = await call.session.storage.events(EventQuery(tree_id=task_id))
         params["after"] = next(each.seq for each in log if "Completed" in type(each.event).__name__) - 1
         params["limit"] = 1
     beside.clear()
@@ -127,7 +133,7 @@ async def test_large_frames_are_made_beside_the_loop_once_for_all_followers(
 ) -> None:
     made: list[str] = []
     used: list[bool] = []
-    updates, to_thread = streams.updates, asyncio.to_thread
+    updates, to_thread = frames.updates, asyncio.to_thread
 
     async def counted(function: Any, *args: Any) -> Any:
         used.append(function is tuple)
@@ -142,8 +148,8 @@ async def test_large_frames_are_made_beside_the_loop_once_for_all_followers(
         await context.artifact(value)
 
     call.lab._register(tell)
-    monkeypatch.setattr(streams, "updates", seen)
-    monkeypatch.setattr(streams, "LARGEST_KEPT", 1_000)  # so that no large frame is kept
+    monkeypatch.setattr(frames, "updates", seen)
+    monkeypatch.setattr(frames, "LARGEST_KEPT", 1_000)  # so that no large frame is kept
     monkeypatch.setattr(asyncio, "to_thread", counted)
     task_id = await call.begin("tell")
     followers = [asyncio.create_task(call.frames("SubscribeToTask", {"id": task_id})) for _ in range(5)]

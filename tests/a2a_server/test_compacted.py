@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from a2a_server.edge.limits import Permit
 from a2a_server.views import snapshots, streams
+from a2a_server.views.frames import View
 from a2a_server.views.translate import CONVERSATION, OUTPUT, snapshot
 from core.model import events as e
 from core.model.compaction import KEPT, compact
@@ -293,7 +294,7 @@ async def test_a_task_that_is_removed_after_its_log_was_compacted_under_a_reader
 
         stream = call.application.streams.a2a(
             await call.session.storage.head(task_id),
-            streams.View(task_id, task_id, "c"),
+            View(task_id, task_id, "c"),
             1,
             first=None,
             until_input=False,

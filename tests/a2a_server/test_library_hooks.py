@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from a2a_server.app import build
 from a2a_server.config import Config
+from a2a_server.edge.connection import Connection, RequestReader
 from a2a_server.server import OVERRIDDEN, Server
 from tests.a2a_server.test_app import serve_alone
 
@@ -38,3 +39,14 @@ def test_the_hook_of_sse_starlette_is_looked_for(monkeypatch: pytest.MonkeyPatch
     hook: Any = "_listen_for_exit_signal"
     monkeypatch.delattr(EventSourceResponse, hook)
     assert serve_alone(config(tmp_path)) == 78
+
+
+def test_what_our_connection_overrides_or_calls_is_looked_for() -> None:
+    """It stands alone below uvicorn's class: no storey of ours between overrides something else."""
+    assert Connection.__bases__ == (HttpToolsProtocol,)
+    overridden, called = (
+        {name for name in vars(kind) if hasattr(HttpToolsProtocol, name) and not name.startswith("__")}
+        for kind in (Connection, RequestReader)
+    )
+    assert {"_start_asgi_task", "data_received"} < overridden and {"on_url", "on_body"} < called
+    assert overridden | called <= set(OVERRIDDEN)

@@ -94,7 +94,7 @@ async def test_what_runs_gives_no_more_than_a_short_result_at_the_quota() -> Non
 
     bench.add("give", give)
     async with bench.session() as session:
-        session.runner._means = replace(session.runner._means, is_full=lambda owner: True)
+        session.runner.attempts._means = replace(session.runner.attempts._means, is_full=lambda owner: True)
         short, long = item("short", "give", inputs={"size": 100}), item("long", "give", inputs={"size": 100_000})
         tasks = await finish(session, short, long)
     assert tasks["short"].result == "x" * 100

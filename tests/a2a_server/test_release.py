@@ -16,9 +16,9 @@ from a2a_server.edge.connection import Connection
 from a2a_server.edge.handshake import Handshake
 from a2a_server.protocol import types as wire
 from tests.a2a_server.conftest import RunningServer, message, running, until
+from tests.a2a_server.edge.test_admission import occupy
+from tests.a2a_server.edge.test_connection_framing import request
 from tests.a2a_server.edge.test_deadlines import GET, HEAD, LENGTH
-from tests.a2a_server.edge.test_framing import request
-from tests.a2a_server.edge.test_load_shedder import occupy
 from tests.a2a_server.test_tls import Files, files
 from tests.a2a_server.views.test_streams import rpc
 

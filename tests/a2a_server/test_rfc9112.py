@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.a2a_server.conftest import RunningServer, message, running
-from tests.a2a_server.edge.test_framing import request
-from tests.a2a_server.edge.test_load_shedder import occupy
+from tests.a2a_server.edge.test_admission import occupy
+from tests.a2a_server.edge.test_connection_framing import request
 from tests.a2a_server.test_app import HEALTH
 from tests.a2a_server.test_tls import Files, files  # noqa: F401  # a fixture
 from tests.a2a_server.views.test_streams import rpc

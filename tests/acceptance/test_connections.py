@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 
-from a2a_server.edge.connection import RESERVED_FILES
+from a2a_server.edge.connection_count import RESERVED_FILES
 from tests.acceptance.process import ServerProcess
 
 OPEN_FILES = 300

@@ -3,7 +3,8 @@
 import asyncio
 import functools
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.registry import ExecutorRegistry
 from core.model.events import Event, Recorded
 from core.model.task import Task, TreeHead
+from core.run.runner import Runner
 from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import Append, Storage
@@ -69,14 +71,37 @@ class LoopClock:
 
 
 def virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run the test in a virtual loop."""
+    """Run the test in a virtual loop; at its end the books of every runner that it made must agree."""
 
     @functools.wraps(test)
     def run(*arguments: Any, **named: Any) -> None:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(test(*arguments, **named))
+        with noted_runners() as runners, asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(_checked(test(*arguments, **named), runners))
 
     return run
+
+
+@contextmanager
+def noted_runners() -> Iterator[list[Runner]]:
+    """The runners that are made meanwhile."""
+    made: list[Runner] = []
+    init = Runner.__init__
+
+    def noted(self: Runner, *given: Any) -> None:
+        init(self, *given)
+        made.append(self)
+
+    Runner.__init__ = noted  # type: ignore[method-assign]
+    try:
+        yield made
+    finally:
+        Runner.__init__ = init  # type: ignore[method-assign]
+
+
+async def _checked(test: Coroutine[Any, Any, None], runners: list[Runner]) -> None:
+    await test
+    for runner in runners:
+        runner.check()
 
 
 class Connection:
@@ -168,7 +193,7 @@ class Bench:
 
 async def begin(session: Session, *items: dict[str, Any], **fields: Any) -> TreeHead:
     """Create and start a tree; a root group is added when the first task has no parent and others lack one."""
-    return await session.create(session.plan(rooted(*items)), execute=True, **fields)
+    return (await session.create(session.plan(rooted(*items)), execute=True, **fields)).head
 
 
 def rooted(*items: dict[str, Any]) -> list[dict[str, Any]]:

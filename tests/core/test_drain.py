@@ -130,7 +130,7 @@ async def test_followers_see_the_end_of_what_runs_and_wait_for_nothing_else() ->
     bench.add("long", napping(8))
     session = bench.session()
     await session.start()
-    idle = await session.create(session.plan([item("idle")]))
+    idle = (await session.create(session.plan([item("idle")]))).head
     short = await begin(session, item("a", "nap"))
     longer = await begin(session, item("b", "long"), item("c", "work", "b"))
     ended: dict[str, tuple[float, int]] = {}

@@ -15,6 +15,7 @@ from core.model.task import TaskStatus
 from core.run import attempt
 from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, FaultyStorage, begin, finish, item, settle, tasks_of, virtual_time
 
 
@@ -49,7 +50,7 @@ class Giver:
 
 
 async def told(session: Session, tree_id: str) -> str:
-    events = await session.storage.events(tree_id, 0, limit=1000)
+    events = await session.storage.events(EventQuery(tree_id=tree_id, after=0, limit=1000))
     return "".join(x.event.artifact["parts"][0]["text"] for x in events if isinstance(x.event, e.ArtifactAdded))
 
 

@@ -72,7 +72,7 @@ async def test_questions_asked_side_by_side_are_put_together(way: str) -> None:
         task = await asked(session, head.id)
         assert task.status is TaskStatus.INPUT_REQUIRED and task.question is not None
         assert task.question.parts == (SIZE, COLOUR) and len(set(task.question.keys)) == 2
-        await session.provide_input(head.id, ["L", "red"], each=("L", "red"))
+        await session.provide_input(ProvideInput(head.id, ["L", "red"], each=("L", "red")))
         await until_event(session, head.id, e.TreeFinished)
         task = (await tasks_of(session, head.id))["a"]
         assert (task.result, task.attempt, task.error) == (["L", "red"], 2, None)
@@ -84,10 +84,10 @@ async def test_one_answer_is_the_first_questions_and_the_other_one_stays_open(wa
     async with bench_of(WAYS[way]).session() as session:
         head = await begin(session, item("a"))
         await asked(session, head.id)
-        await session.provide_input(head.id, "L")
+        await session.provide_input(ProvideInput(head.id, "L"))
         task = await asked(session, head.id, times=2)
         assert task.question is not None and task.question.parts == (COLOUR,)
-        await session.provide_input(head.id, "red")
+        await session.provide_input(ProvideInput(head.id, "red"))
         await until_event(session, head.id, e.TreeFinished)
         assert (await tasks_of(session, head.id))["a"].result == ["L", "red"]
 
@@ -104,10 +104,10 @@ async def test_an_answer_finds_its_question_although_another_one_is_asked_first_
     async with bench_of(ask).session() as session:
         head = await begin(session, item("a"))
         await asked(session, head.id)
-        await session.provide_input(head.id, "L")
+        await session.provide_input(ProvideInput(head.id, "L"))
         task = await asked(session, head.id, times=2)
         assert task.question is not None and task.question.parts == (COLOUR,)
-        await session.provide_input(head.id, "red")
+        await session.provide_input(ProvideInput(head.id, "red"))
         await until_event(session, head.id, e.TreeFinished)
         assert (await tasks_of(session, head.id))["a"].result == {"colour?": "red", "size?": "L"}
 
@@ -124,7 +124,7 @@ async def test_questions_in_a_row_are_answered_in_their_order_whatever_their_wor
         head = await begin(session, item("a"))
         for number, answer in enumerate(("one", "two"), 1):
             await asked(session, head.id, times=number)
-            await session.provide_input(head.id, answer)
+            await session.provide_input(ProvideInput(head.id, answer))
         await until_event(session, head.id, e.TreeFinished)
         assert (await tasks_of(session, head.id))["a"].result == ["one", "two"]
 
@@ -228,7 +228,7 @@ async def test_a_message_is_told_once_however_often_the_executor_runs_over_it(wa
         head = await begin(session, item("a"))
         for times in (1, 2):
             await asked(session, head.id, times=times)
-            await session.provide_input(head.id, f"answer {times}")
+            await session.provide_input(ProvideInput(head.id, f"answer {times}"))
         await until_event(session, head.id, e.TreeFinished)
         assert await said(session, head.id) == texts
         assert (await tasks_of(session, head.id))["a"].result == ["answer 1", "answer 2"]
@@ -246,6 +246,6 @@ async def test_a_retry_tells_again_only_what_came_after_the_last_answer() -> Non
     async with bench_of(work).session() as session:
         head = await begin(session, item("a", max_attempts=3))
         await asked(session, head.id)
-        await session.provide_input(head.id, "L")
+        await session.provide_input(ProvideInput(head.id, "L"))
         await until_event(session, head.id, e.TreeFinished)
         assert await said(session, head.id) == ["before", "after", "after"]

@@ -6,17 +6,20 @@ from typing import Any
 import pytest
 
 from core.model import events as e
+from core.model.commands import ProvideInput
 from core.model.copies import copies
 from core.model.errors import IllegalCommand, InvalidPlan, NothingToRun, TaskNotCancelable, TaskNotFound, TreeIsRunning
+from core.model.submission import Submission
 from core.model.task import Dependency, Task, TaskStatus, TreeHead
 from core.run.orchestrator import LARGE_TREE
 from core.session import Session, has_ended, needs_caller
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, begin, item, rooted, settle, tasks_of, until_event, virtual_time
 
 
 async def store(session: Session, *items: dict[str, Any], **fields: Any) -> TreeHead:
     """A tree at rest."""
-    return await session.create(session.plan(rooted(*items)), **fields)
+    return (await session.create(session.plan(rooted(*items)), **fields)).head
 
 
 async def run(session: Session, head: TreeHead) -> dict[str, Task]:
@@ -32,7 +35,7 @@ async def run(session: Session, head: TreeHead) -> dict[str, Task]:
 async def test_a_tree_is_stored_at_rest_and_runs_when_it_is_executed() -> None:
     bench = Bench()
     async with bench.session() as session:
-        head = await store(session, item("a"), context_id="c", metadata={"k": 1}, origin="a2a")
+        head = await store(session, item("a"), submission=Submission(context_id="c", metadata={"k": 1}, origin="a2a"))
         await settle()
         assert (head.status, head.size, head.is_live, bench.started) == (TaskStatus.PENDING, 2, False, [])
         stored = await session.storage.head(head.id)
@@ -234,7 +237,7 @@ async def test_a_copy_is_a_new_pending_tree_that_names_its_original() -> None:
     async with bench.session() as session:
         head = await store(session, item("a", priority=7), item("b", "work", "a", inputs={"result": 1}))
         original = await run(session, head)
-        copied = await session.copy(head.id, context_id="other")
+        copied = (await session.copy(head.id, Submission(context_id="other"))).head
         tasks = await tasks_of(session, copied.id)
         assert (copied.original_task_id, copied.context_id, copied.status) == (head.id, "other", TaskStatus.PENDING)
         assert {task.status for task in tasks.values()} == {TaskStatus.PENDING}
@@ -263,7 +266,7 @@ async def test_a_copy_may_keep_completed_results() -> None:
     async with bench.session() as session:
         head = await store(session, item("a", result=[1]), item("b", "flaky", "a"))
         await run(session, head)
-        copied = await session.copy(head.id, keep_results=True, execute=True)
+        copied = (await session.copy(head.id, keep_results=True, execute=True)).head
         await session.wait(copied.id, has_ended)
         tasks = await tasks_of(session, copied.id)
     assert (bench.started, tasks["b"].result) == (["a", "b", "b"], [1])
@@ -278,12 +281,12 @@ async def test_a_part_of_a_tree_is_copied_without_what_lies_outside() -> None:
             *rooted(item("a"), {"id": "g", "name": "g"}),
             item("x", "work", "a", parent_id="g"), item("y", "work", "x", parent_id="g"),
         ]  # fmt: skip
-        head = await session.create(session.plan(items))
+        head = (await session.create(session.plan(items))).head
         stored = await tasks_of(session, head.id)
-        part = await tasks_of(session, (await session.copy(stored["g"].id)).id)
+        part = await tasks_of(session, (await session.copy(stored["g"].id)).head.id)
         assert set(part) == {"g", "x", "y"}
         assert (part["x"].dependencies, part["y"].dependencies) == ((), (Dependency(part["x"].id),))
-        alone = await tasks_of(session, (await session.copy(stored["y"].id, children=False)).id)
+        alone = await tasks_of(session, (await session.copy(stored["y"].id, children=False)).head.id)
         assert list(alone) == ["y"]
         with pytest.raises(InvalidPlan, match="'g' cannot be copied without its children"):
             await session.copy(stored["g"].id, children=False)
@@ -361,15 +364,15 @@ async def test_messages_and_answers_are_kept_in_the_log() -> None:
     bench.add("curious", curious)
     async with bench.session() as session:
         plan = session.plan([item("a", "curious")])
-        head = await session.create(plan, execute=True, message={"m": 1})
+        head = (await session.create(plan, Submission(message={"m": 1}), execute=True)).head
         head = await session.wait(head.id, needs_caller)
         assert head.status is TaskStatus.AUTH_REQUIRED
         await session.receive_message(head.id, {"m": 2})
-        await session.provide_input(head.id, "me", {"m": 3})
+        await session.provide_input(ProvideInput(head.id, "me", {"m": 3}))
         await session.wait(head.id, has_ended)
-        messages = await session.storage.events(head.id, kinds=["message_received"])
+        messages = await session.storage.events(EventQuery(tree_id=head.id, kinds=["message_received"]))
         assert [r.event.message["m"] for r in messages if isinstance(r.event, e.MessageReceived)] == [1, 2, 3]
-        for refused in (session.receive_message(head.id, {}), session.provide_input(head.id, "again")):
+        for refused in (session.receive_message(head.id, {}), session.provide_input(ProvideInput(head.id, "again"))):
             with pytest.raises(IllegalCommand):
                 await refused
 
@@ -380,7 +383,7 @@ async def test_the_log_is_followed_from_any_place_also_after_a_restart() -> None
     async with bench.session() as first:
         head = await begin(first, item("a"), item("b", "work", "a"))
         finished = await until_event(first, head.id, e.TreeFinished)
-        seen = [r.seq for r in await first.storage.events(head.id)]
+        seen = [r.seq for r in await first.storage.events(EventQuery(tree_id=head.id))]
         assert seen == list(range(1, finished.seq + 1))
     async with bench.session() as second:
         assert await second.resume() == 0
@@ -430,8 +433,8 @@ async def test_a_large_copy_is_put_together_beside_the_event_loop(size: int, mon
     monkeypatch.setattr("core.session.copies", watched)
     async with Bench().session() as session:
         items = [item(f"t{n}", "work", *([f"t{n - 1}"] if n else [])) for n in range(size)]
-        head = await session.create(session.plan(rooted(*items)))
-        copy = await session.copy(head.id)
+        head = (await session.create(session.plan(rooted(*items)))).head
+        copy = (await session.copy(head.id)).head
         before, after = await tasks_of(session, head.id), await tasks_of(session, copy.id)
     assert threads == [size < LARGE_TREE]
     assert (copy.size, copy.original_task_id) == (size + 1, head.id)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.executors.base import TaskContext
+from core.model.commands import ProvideInput
 from core.model.errors import CallerError, StorageUnavailable
 from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
@@ -87,7 +88,9 @@ async def one_caller(session: Session, chance: random.Random, trees: list[str]) 
         with suppress(CallerError, StorageUnavailable):
             order = chance.choice(["create", "execute", "execute one", "cancel", "cancel one", "answer", "wait"])
             if order == "create" or not trees:
-                trees.append((await session.create(session.plan(plan_items(chance)), execute=chance.random() < 0.8)).id)
+                trees.append(
+                    (await session.create(session.plan(plan_items(chance)), execute=chance.random() < 0.8)).head.id
+                )
                 continue
             tree_id = chance.choice(trees)
             tree = await session.orchestrator.load(tree_id)
@@ -98,7 +101,7 @@ async def one_caller(session: Session, chance: random.Random, trees: list[str]) 
                 case "cancel":
                     await session.cancel(task_id, force=chance.random() < 0.3)
                 case "answer":
-                    await session.provide_input(tree_id, "Ada")
+                    await session.provide_input(ProvideInput(tree_id, "Ada"))
                 case "wait":
                     await asyncio.sleep(chance.random())
 
@@ -110,7 +113,7 @@ async def come_to_an_end(session: Session, tree_id: str) -> None:
         if not head.is_live:
             return
         with suppress(CallerError):
-            await session.provide_input(tree_id, "Ada")
+            await session.provide_input(ProvideInput(tree_id, "Ada"))
 
 
 @virtual_time
@@ -129,15 +132,15 @@ async def test_after_a_storm_every_tree_has_ended_and_every_slot_is_free(seed: i
         await settle()
         runner = session.runner
         left = (
-            runner._room.slots.used,
-            runner._starting,
-            runner._attempts,
-            runner._room.in_lane,
-            runner._room.in_tree,
-            runner._queue.waiting,
+            runner.books.room.slots.used,
+            runner.books.starting,
+            runner.books.attempts,
+            runner.books.room.in_lane,
+            runner.books.room.in_tree,
+            runner.books.queue.waiting,
         )
         assert left == (0, {}, {}, {}, {}, 0)
-        assert runner._never_begun == {}
+        assert runner.books.never_begun == {}
         assert session.orchestrator._trees == {}
         heads = [await session.storage.head(tree_id) for tree_id in trees]
         assert all(head is not None and (has_ended(head) or head.run == 0) for head in heads)

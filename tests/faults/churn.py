@@ -95,7 +95,7 @@ async def main(folder: Path, count: int, compact_after: float, delete_after: flo
 async def run(application: Application, n: int) -> None:
     """A tree of one task, to its end."""
     session = application.session
-    head = await session.create(session.plan([{"name": "small", "inputs": {"n": n}}]), execute=True)
+    head = (await session.create(session.plan([{"name": "small", "inputs": {"n": n}}]), execute=True)).head
     await session.wait(head.id, has_ended)
 
 

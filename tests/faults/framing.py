@@ -16,9 +16,10 @@ import h11
 import uvicorn
 from uvicorn.server import ServerState
 
-from a2a_server.edge.connection import Connections, HeadLimits, limited
-from a2a_server.edge.deadlines import Deadlines
-from a2a_server.edge.framing import Framed
+from a2a_server.edge.connection import Connection, Shared
+from a2a_server.edge.connection_count import Connections
+from a2a_server.edge.deadlines import Timeouts
+from a2a_server.edge.head_bounds import HeadLimits
 from a2a_server.edge.overload import Kinds, Load, Thresholds
 
 INNER = b"POST /inner HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
@@ -198,10 +199,12 @@ class Server:
     """Connections of this server, whose application writes down what it is asked."""
 
     def __init__(self) -> None:
-        heads = HeadLimits(size=16_384, fields=100)
-        times = Deadlines(head=10.0, body=30.0, body_rate=1, taking=30.0)
-        load = Load(Thresholds(soft=10**6, hard=10**6), Kinds({}, {}))
-        self.kind: type[Framed] = limited(Connections(10, 10, lambda _: True), times, heads, load)
+        self._shared = Shared(
+            connections=Connections(10, 10, lambda _: True),
+            timeouts=Timeouts(head=10.0, body=30.0, body_rate=1, taking=30.0),
+            heads=HeadLimits(size=16_384, fields=100),
+            load=Load(Thresholds(soft=10**6, hard=10**6), Kinds({}, {})),
+        )
         self._config = uvicorn.Config(
             self._app, interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
         )
@@ -226,9 +229,9 @@ class Server:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    def connection(self, state: ServerState) -> Framed:
+    def connection(self, state: ServerState) -> Connection:
         """A connection that nothing has been sent on yet."""
-        return self.kind(self._config, state, {})
+        return Connection(self._config, state, {}, shared=self._shared)
 
     async def ours(self, pieces: Sequence[bytes], *, waits: bool) -> Read:
         """What a connection reads in the pieces; with `waits` the client waits after each for what is answered.

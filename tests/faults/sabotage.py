@@ -15,7 +15,7 @@ from typing import Any
 from alembic import command as alembic
 from sqlalchemy import Engine, event
 
-from a2a_server.edge.deadlines import TimedConnection
+from a2a_server.edge.connection import Connection
 from a2a_server.push.outbox import Outbox
 from a2a_server.server import Server
 from core.executors.function import executor
@@ -151,7 +151,7 @@ def acknowledge_early() -> None:
 
 def forget_deadlines() -> None:
     """Connections as uvicorn's own."""
-    TimedConnection.enforce = lambda self: None  # type: ignore[method-assign]
+    Connection.enforce = lambda self: None  # type: ignore[method-assign]
 
 
 def skip_an_event() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from core.model.errors import StorageError
-from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
+from core.storage.base import DocumentQuery, EventQuery, TaskQuery, TreeQuery
 from core.storage.sqlite import sql
 from core.storage.sqlite.sql import SqlStorage
 from tests.faults.report import report
@@ -82,7 +82,7 @@ async def served(path: Path) -> dict[str, Any]:
         found["live"] = await storage.live_trees()
         for n in range(TREES):
             found[f"tree {n}"] = await told(storage.load(f"tree{n}"))
-            found[f"log {n}"] = await told(storage.events(f"tree{n}"))
+            found[f"log {n}"] = await told(storage.events(EventQuery(tree_id=f"tree{n}")))
             found[f"note {n}"] = await told(storage.document("note", f"note{n}"))
         return found
     finally:

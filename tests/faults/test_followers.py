@@ -17,7 +17,7 @@ import httpx2
 import psutil
 import pytest
 
-from a2a_server.views.streams import CACHE_BYTES
+from a2a_server.views.frames import CACHE_BYTES
 from tests.acceptance.process import ServerProcess
 from tests.faults.proxy import FaultProxy
 from tests.faults.report import report

@@ -8,15 +8,15 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count, islice
 from typing import Any
 
 import httptools
 import pytest
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from a2a_server.edge.connection import Connection
-from a2a_server.edge.framing import Framed
+from a2a_server.edge.connection import Connection, RequestReader
+from a2a_server.edge.head_bounds import HeadBounds
 from tests.faults.framing import Read, Server, Stream, fault, splits, stream, theirs
 from tests.faults.report import report
 
@@ -78,35 +78,44 @@ async def test_no_byte_of_a_body_becomes_a_request_however_a_stream_is_cut() -> 
 
 def stop_at_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's own way: what follows such a head is no body."""
-    monkeypatch.setattr(Framed, "data_received", HttpToolsProtocol.data_received)
-    monkeypatch.setattr(Framed, "judge_head", lambda self: True)
+
+    def feed(self: RequestReader, data: bytes) -> None:
+        with suppress(httptools.HttpParserUpgrade):
+            self._connection.parser.feed_data(data)
+
+    def complete(self: HeadBounds, *told: Any, is_upgrade: bool) -> bool:
+        self.is_in_head = False
+        return True
+
+    monkeypatch.setattr(RequestReader, "feed", feed)
+    monkeypatch.setattr(HeadBounds, "complete", complete)
 
 
 def forget_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """What came with the head in one piece is lost."""
 
-    def read_head_again(self: Framed) -> None:
-        self.parser.feed_data(b"")
-        Framed._is_set_aside = False
+    def read_head_again(self: RequestReader) -> None:
+        self._connection.parser.feed_data(b"")
+        self._is_set_aside = False
 
-    monkeypatch.setattr(Framed, "_read_head_again", read_head_again)
+    monkeypatch.setattr(RequestReader, "_read_head_again", read_head_again)
 
 
 def take_other_codings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "on_header", Framed.on_header)
+    monkeypatch.setattr(HeadBounds, "field", lambda self, name, value: True)
 
 
 def read_on_behind_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection stays open, and a new parser reads what comes next."""
 
-    def end_with(self: Framed, status: int = 0, text: str = "") -> None:
-        self.parser = httptools.HttpRequestParser(self)
+    def end_with(self: Connection, status: int = 0, text: str = "") -> None:
+        self.parser = httptools.HttpRequestParser(self._reader)
 
-    monkeypatch.setattr(Framed, "end_with", end_with)
+    monkeypatch.setattr(Connection, "end_with", end_with)
 
 
 def take_other_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("a2a_server.edge.framing._VERSIONS", ("0.9", "1.0", "1.1", "2.0"))
+    monkeypatch.setattr("a2a_server.edge.head_bounds._VERSIONS", ("0.9", "1.0", "1.1", "2.0"))
 
 
 BUGS = (stop_at_upgrade, forget_the_rest, take_other_codings, read_on_behind_an_error, take_other_versions)

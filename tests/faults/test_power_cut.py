@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.storage.base import EventQuery
 from core.storage.sqlite import writer_thread as writer_module
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.sql import SqlStorage
@@ -53,7 +54,9 @@ async def survivors(folder: Path) -> dict[str, int]:
             assert stored is not None
             head, tasks = stored
             assert len(tasks) == head.size
-            assert [recorded.seq for recorded in await storage.events(tree_id)] == list(range(1, head.version + 1))
+            assert [recorded.seq for recorded in await storage.events(EventQuery(tree_id=tree_id))] == list(
+                range(1, head.version + 1)
+            )
             found[tree_id] = head.version
         return found
     finally:

@@ -47,7 +47,7 @@ async def statements_of(shape: str, n: int, folder: Path) -> int:
     storage = SqlStorage(f"sqlite:///{folder}/{shape}{n}.db")
     async with Session(storage, registry=registry) as session:
         counts = await counted(storage)
-        head = await session.create(session.plan(tasks), execute=True)
+        head = (await session.create(session.plan(tasks), execute=True)).head
         head = await session.wait(head.id, has_ended)
         assert head.status is TaskStatus.COMPLETED
     return sum(counts.values())

@@ -14,16 +14,21 @@ from core.model import compaction as compaction_module
 from core.model import decide as decide_module
 from core.model import events as e
 from core.model.commands import LoseAttempt
-from core.model.room import Claim, Room
+from core.model.room import Room
 from core.model.tree import _APPLY, TaskTree
 from core.run import feed as feed_module
+from core.run import recovery as recovery_module
 from core.run import retention as retention_module
 from core.run.attempt import Attempt
+from core.run.books import Books
+from core.run.dispatcher import Dispatcher
 from core.run.feed import Feed, _Topic
 from core.run.orchestrator import Decision, Orchestrator, new_tree
 from core.run.retention import Retention
 from core.run.runner import Runner
+from core.run.started import Started
 from core.session import Session
+from core.storage.base import EventQuery
 from core.storage.memory import MemoryStorage
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -104,36 +109,36 @@ def _forgetful(old: Any) -> Any:
 
 
 def _at_least_once(old: Any) -> Any:
-    def loss(self: Runner, task: Any, **named: Any) -> LoseAttempt:
+    def lost(task: Any, spec: Any, **named: Any) -> LoseAttempt:
         return LoseAttempt(task.id, task.attempt, named["crash"])
 
-    return loss
+    return lost
 
 
 def _impolite(old: Any) -> Any:
     """A start does not wait for an earlier attempt of its task to leave."""
 
-    def start(self: Runner, tree_id: str, task_id: str) -> None:
-        attempt = self._attempts.pop((tree_id, task_id), None)
+    def start(self: Dispatcher, tree_id: str, task_id: str) -> None:
+        attempt = self._books.attempts.pop((tree_id, task_id), None)
         old(self, tree_id, task_id)
         if attempt is not None:
-            self._attempts.setdefault((tree_id, task_id), attempt)
+            self._books.attempts.setdefault((tree_id, task_id), attempt)
 
     return start
 
 
 def _generous(old: Any) -> Any:
-    def init(self: Runner, orchestrator: Any, registry: Any, clock: Any, limits: Any, *others: Any) -> None:
-        old(self, orchestrator, registry, clock, replace(limits, tasks=limits.tasks + 1), *others)
+    def init(self: Runner, orchestrator: Any, limits: Any, means: Any) -> None:
+        old(self, orchestrator, replace(limits, tasks=limits.tasks + 1), means)
 
     return init
 
 
 def _leaky(old: Any) -> Any:
-    def release(self: Runner, claim: Claim) -> None:
-        old(self, claim)
-        if self._room.slots.used == 0:
-            self._room.slots.used = 1
+    def release(self: Books, attempt: Attempt) -> None:
+        old(self, attempt)
+        if self.room.slots.used == 0:
+            self.room.slots.used = 1
 
     return release
 
@@ -152,11 +157,11 @@ def _indiscreet(old: Any) -> Any:
 def _premature(old: Any) -> Any:
     """A creation is confirmed before it is durable."""
 
-    async def create(self: Orchestrator, head: Any, plan: Any, message: Any, **named: Any) -> TaskTree:
-        tree, recorded = new_tree(head, plan, None, self._clock.now(), execute=named["execute"])
+    async def create(self: Orchestrator, head: Any, plan: Any, submission: Any, **named: Any) -> Started:
+        tree, recorded = new_tree(head, plan, submission, self._clock.now(), execute=named["execute"])
         self._trees[head.id] = tree
         self._record(tree, recorded, named["documents"], is_new=True)
-        return tree
+        return Started(tree.head, recorded)
 
     return create
 
@@ -205,7 +210,7 @@ def _blind(old: Any) -> Any:
     """A follower does not see that events are missing."""
 
     async def page(storage: Any, tree_id: str, after: int, *, limit: int) -> Any:
-        return await storage.events(tree_id, after, limit=limit)
+        return await storage.events(EventQuery(tree_id=tree_id, after=after, limit=limit))
 
     return page
 
@@ -258,17 +263,19 @@ PLANTED: dict[str, Plant] = {
     "the end of a task is overwritten": in_place_of(
         decide_module._Settling, "is_open", lambda old: lambda self, task_id: task_id in self.tree.waiting
     ),
-    "at most once becomes at least once": in_place_of(Runner, "_loss", _at_least_once),
+    "at most once becomes at least once": in_place_of(recovery_module, "lost", _at_least_once),
     "a task is never taken for poison": lambda patch: patch.setattr(decide_module, "MAX_CRASHES", 10**9),
     "a restart forgets the trees that were live": in_place_of(Session, "resume", _nothing_later),
     "a restart forgets what was ready": in_place_of(TaskTree, "startable", lambda old: lambda self: []),
     "an attempt with effects begins before its start is durable": in_place_of(
-        Runner, "_may_begin", lambda old: lambda self, tree_id, lane: True
+        Dispatcher, "_may_begin", lambda old: lambda self, tree_id, lane: True
     ),
-    "what went ahead of a start that was not stored is told of the next one": in_place_of(Runner, "_start", _impolite),
+    "what went ahead of a start that was not stored is told of the next one": in_place_of(
+        Dispatcher, "_start", _impolite
+    ),
     "one attempt more than the limit": in_place_of(Runner, "__init__", _generous),
     "the limit of an executor is ignored": in_place_of(Room, "fit", lambda old: lambda self, lane: self.slots.fit),
-    "a slot leaks": in_place_of(Runner, "_release", _leaky),
+    "a slot leaks": in_place_of(Books, "release_attempt", _leaky),
     "retries are never woken": in_place_of(Alarms, "set", nothing),
     "what could not be stored is not given back": in_place_of(Runner, "voided", nothing),
     "what could not be stored stays in memory": in_place_of(Orchestrator, "_void", _unsaved),

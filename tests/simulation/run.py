@@ -10,6 +10,7 @@ from typing import Protocol
 
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.webhooks import Webhooks
+from core.model.commands import ProvideInput
 from core.model.errors import CallerError, CoreError, LogCompacted, StorageUnavailable, TaskNotFound
 from core.model.plan import Plan
 from core.run.retention import Retention
@@ -183,10 +184,15 @@ async def _all_is_told(server: Server) -> None:
 
 def _check_nothing_is_left(server: Server) -> None:
     world, runner = server.world, server.session.runner
-    counts = (runner._room.slots.used, runner._queue.waiting, len(runner._starting), len(runner._attempts))
-    room = runner._room
+    counts = (
+        runner.books.room.slots.used,
+        runner.books.queue.waiting,
+        len(runner.books.starting),
+        len(runner.books.attempts),
+    )
+    room = runner.books.room
     lanes = (len(room.in_lane), len(room.held_in_lane))
-    books = (*lanes, len(room.in_tree), room.threads.used, room.processes.used, len(runner._never_begun))
+    books = (*lanes, len(room.in_tree), room.threads.used, room.processes.used, len(runner.books.never_begun))
     if any(counts) or any(books) or server.session.orchestrator._trees:
         raise Violation(f"the runner still holds something at the end of seed {world.seed}: {counts} {books}")
     if server.webhooks._locks:
@@ -212,6 +218,7 @@ async def _call(server: Server, ends_at: float) -> None:
             return
         with suppress(CallerError, StorageUnavailable, InvalidParams):
             await world.chance.choice(orders)(server)
+        server.session.runner.check()
 
 
 async def _create(server: Server) -> None:
@@ -271,7 +278,7 @@ async def _answer(server: Server) -> None:
         tree_id for tree_id in world.storage.trees_stored() if world.storage.head_stored(tree_id).status.is_interrupted
     ]
     if waiting:
-        await server.session.provide_input(world.chance.choice(waiting), "Ada", MESSAGE)
+        await server.session.provide_input(ProvideInput(world.chance.choice(waiting), "Ada", MESSAGE))
 
 
 async def _any_task(server: Server) -> tuple[str, str]:
@@ -302,6 +309,7 @@ async def _sweep(server: Server, probe: Probe | None) -> None:
             if head is not None and not head.is_live and world.clock.now() - head.updated_at >= world.pace.keep:
                 with suppress(CallerError, StorageUnavailable):
                     await server.session.delete(tree_id)
+        server.session.runner.check()
         judge_so_far(world)
         _judge_late_calls(world)
         world.ledger.drop_unstored(before=world.clock.now() - 60)
@@ -387,7 +395,7 @@ async def _come_to_an_end(world: World, session: Session, tree_id: str) -> None:
                 if not head.is_live:
                     return
                 with suppress(CoreError):
-                    await session.provide_input(tree_id, "Ada", MESSAGE)
+                    await session.provide_input(ProvideInput(tree_id, "Ada", MESSAGE))
                 await asyncio.sleep(1)
     except TaskNotFound:  # deleted meanwhile
         return

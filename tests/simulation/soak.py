@@ -96,8 +96,11 @@ def counts(server: Server) -> dict[str, int]:
         session.orchestrator,
         session.feed,
         session.runner,
-        session.runner._queue,
-        session.runner._due.timers,
+        session.runner.books,
+        session.runner.books.leftovers,
+        session.runner._dispatcher,
+        session.runner.books.queue,
+        session.runner._dispatcher.due.timers,
         outbox,
         server.retention,
     ):

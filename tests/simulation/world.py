@@ -20,7 +20,7 @@ from core.model.events import Recorded
 from core.model.plan import Plan
 from core.model.task import Task, TaskStatus, TreeHead
 from core.run.retention import RetentionTimes
-from core.storage.base import Append, Document, DocumentQuery, LogPart
+from core.storage.base import Append, Document, DocumentQuery, EventQuery, LogPart
 from core.storage.memory import MemoryStorage
 from tests.core.cores import EPOCH, VirtualLoop
 from tests.simulation.ledger import Ledger
@@ -279,9 +279,9 @@ class SimulatedStorage(MemoryStorage):
         await self._pause()
         return found
 
-    async def events(self, tree_id: str, *given: Any, **named: Any) -> Sequence[Recorded]:
+    async def events(self, query: EventQuery) -> Sequence[Recorded]:
         await self._pause()
-        found = await super().events(tree_id, *given, **named)
+        found = await super().events(query)
         await self._pause()
         return found
 

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ from core.storage.base import (
     EndedQuery,
     EndedTree,
     EventPlace,
+    EventQuery,
     LogPart,
     Node,
     TaskQuery,
@@ -288,48 +290,20 @@ class SqlStorage:
     async def live_trees(self) -> list[str]:
         return [str(tree_id) for (tree_id,) in await self._reading().rows((queries.LIVE_TREES.sql, ()))]
 
-    async def events(
-        self,
-        tree_id: str,
-        after: int = 0,
-        *,
-        until: int | None = None,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int = 500,
-        max_bytes: int | None = None,
-    ) -> Sequence[Recorded]:
-        query = queries.event_list(tree_id, after, until, task_id, kinds, limit)
-        page = await self._reading().page(query, max_bytes)
+    async def events(self, query: EventQuery) -> Sequence[Recorded]:
+        page = await self._reading().page(queries.event_list(query), query.max_bytes)
         if page.size > LARGE:
             return await asyncio.to_thread(list, map(codec.read_event, page.rows))
         return await in_pieces(page.rows, codec.read_event)
 
-    async def few_events(
-        self,
-        tree_id: str,
-        *,
-        until: int,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int,
-        max_bytes: int,
-    ) -> Sequence[Recorded] | None:
-        query = queries.short_events(tree_id, until, task_id, kinds, limit + 1, max_bytes)
-        rows = await self._reading().short_rows(query, limit, max_bytes)
+    async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
+        longest = sys.maxsize if query.max_bytes is None else query.max_bytes
+        rows = await self._reading().short_rows(queries.short_events(query, longest), query.limit, longest)
         return None if rows is None else await in_pieces(rows, codec.read_event)
 
-    async def event_places(
-        self,
-        tree_id: str,
-        *,
-        until: int,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int,
-    ) -> list[EventPlace]:
-        query = queries.event_places(tree_id, until, task_id, kinds, limit)
-        return await self._reading().decoded(query, lambda row: EventPlace._make(row[1:]), tree_id)
+    async def event_places(self, query: EventQuery) -> list[EventPlace]:
+        bound = queries.event_places(query)
+        return await self._reading().decoded(bound, lambda row: EventPlace._make(row[1:]), query.tree_id)
 
     async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
         return await self._reading().decoded(queries.events_at(tree_id, seqs), codec.read_event, tree_id)

@@ -203,14 +203,23 @@ async def test_an_unknown_key_cannot_be_changed() -> None:
 
 
 @pytest.mark.asyncio
-async def test_memory_for_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_for_keys_is_bounded_and_those_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("a2a_server.auth.apikeys.MOST_CACHED", 2)
-    keys, _, _ = await make()
-    texts = [(await keys.create(ANN))[1] for _ in range(5)]
+    keys, storage, _ = await make()
+    made = [await keys.create(ANN) for _ in range(3)]
+    read: list[str] = []
+    document = storage.document
 
-    for text in texts * 2:
-        assert (await keys.principal(text)).id == "ann"
-    assert len(keys._cached) <= 2
+    async def counted(kind: str, key_id: str) -> Document | None:
+        read.append(key_id)
+        return await document(kind, key_id)
+
+    monkeypatch.setattr(storage, "document", counted)
+    for number in (0, 1, 0, 2, 0, 1):
+        assert (await keys.principal(made[number][1])).id == "ann"
+
+    assert read == [made[number][0].id for number in (0, 1, 2, 1)]
+    assert len(keys._cached) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -10,8 +9,7 @@ import pytest
 from uvicorn.server import ServerState
 
 from a2a_server.config import Config
-from a2a_server.edge.connection import FEW_CHUNKS, FRAMING, Connection, Connections, room
-from a2a_server.edge.proxies import exempt
+from a2a_server.edge.head_bounds import FEW_CHUNKS, FRAMING
 from tests.a2a_server.conftest import RunningServer, running, until
 from tests.a2a_server.test_app import HEALTH, raw
 from tests.faults.framing import Server, Wire
@@ -175,7 +173,7 @@ async def test_body_that_comes_with_the_rest_of_the_head_does_not_count_for_it(s
     async with raw_connection(server) as (reader, writer):
         for begun in (HEAD, HEAD + b"Connection: close\r\n"):
             writer.write(begun)
-            await until(lambda: any(each._is_in_head for each in server.server.server_state.connections))
+            await until(lambda: any(each._reader._bounds.is_in_head for each in server.server.server_state.connections))
             writer.write(rest + body)
             assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 200 ")
 
@@ -205,52 +203,6 @@ async def test_chunks_are_few_or_not_tiny(size: int, count: int, served: int) ->
 
 
 # How many
-
-
-def test_connections_are_counted_in_all_and_by_address() -> None:
-    it = Connections(4, 2, lambda address: address == "10.0.0.1")
-    assert [it.enter("203.0.113.7") for _ in range(3)] == [True, True, False]
-    assert [it.enter("10.0.0.1") for _ in range(3)] == [True, True, False], "many callers, but the whole has a limit"
-    assert not it.enter("203.0.113.8")
-    it.leave("203.0.113.7")
-    assert it.enter("203.0.113.7") and not it.enter("203.0.113.7")
-
-
-@pytest.mark.parametrize(
-    ("peer", "is_exempt"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("10.1.2.3", True),
-        ("", True),
-        ("203.0.113.7", False),
-        ("2001:db8::1", False),
-    ],
-)
-def test_this_machine_and_trusted_proxies_stand_for_many_callers(peer: str, is_exempt: bool) -> None:
-    assert exempt(("10.0.0.0/8",))(peer) is is_exempt
-
-
-@pytest.mark.parametrize(
-    ("soft", "hard", "wanted", "found", "raised"),
-    [
-        (1024, 4096, 800, 800, None),
-        (1024, 4096, 2000, 2000, 2128),
-        (1024, 4096, 10_000, 3968, 4096),
-        (1024, 1024, 10_000, 896, None),
-        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 10_000, 10_000, None),
-        (256, resource.RLIM_INFINITY, 10_000, 10_000, 10_128),
-        (16, 16, 10_000, 1, None),
-    ],
-)
-def test_connections_leave_open_files_for_the_rest(
-    soft: int, hard: int, wanted: int, found: int, raised: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, hard))
-    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: done.append(limits))
-    assert room(wanted) == found
-    assert done == ([] if raised is None else [(raised, hard)])
 
 
 @pytest.mark.asyncio
@@ -312,7 +264,6 @@ async def test_a_body_of_many_chunks_that_has_waited_for_us_goes_on() -> None:
     """The time for which it waited does not count, but all of its bytes do."""
     state, wire = ServerState(), Wire()
     connection = Server().connection(state)
-    assert isinstance(connection, Connection)
     connection.connection_made(wire)
     chunk = b"40\r\n" + b" " * 64 + b"\r\n"
     connection.data_received(HEAD + CHUNKED + b"\r\n" + chunk * (FEW_CHUNKS + 1))

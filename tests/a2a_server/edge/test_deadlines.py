@@ -10,7 +10,11 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from a2a_server.edge.deadlines import RATE_AFTER, Deadlines, TimedConnection
+from a2a_server.edge.connection import Connection, Shared
+from a2a_server.edge.connection_count import Connections
+from a2a_server.edge.deadlines import RATE_AFTER, Deadlines, Due, Exchange, Timeouts
+from a2a_server.edge.head_bounds import HeadLimits
+from a2a_server.edge.overload import Kinds, Load, Thresholds
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_app import raw
 from tests.a2a_server.views.test_streams import rpc
@@ -79,8 +83,7 @@ class Transport:
     def resume_reading(self) -> None: ...
 
 
-class Timed(TimedConnection):
-    deadlines = Deadlines(head=10, body=30, body_rate=1024, taking=20)
+TIMEOUTS = Timeouts(head=10, body=30, body_rate=1024, taking=20)
 
 
 class Bench:
@@ -90,7 +93,14 @@ class Bench:
         self.clock = Clock()
         self.transport = Transport()
         config = uvicorn.Config(app=lambda scope: None, log_config=None, lifespan="off", ws="none")
-        self.connection = Timed(config, ServerState(), {}, _loop=cast("asyncio.AbstractEventLoop", self.clock))
+        shared = Shared(
+            connections=Connections(10, 10, lambda _: True),
+            timeouts=TIMEOUTS,
+            heads=HeadLimits(size=16_384, fields=100),
+            load=Load(Thresholds(soft=10**6, hard=10**6), Kinds({}, {})),
+        )
+        loop = cast("asyncio.AbstractEventLoop", self.clock)
+        self.connection = Connection(config, ServerState(), {}, _loop=loop, shared=shared)
         self.connection.connection_made(cast("asyncio.Transport", self.transport))
 
     def send(self, data: bytes) -> None:
@@ -107,6 +117,103 @@ class Bench:
             self.clock.now += step
             self.connection.enforce()
         return self.transport.end
+
+
+# Without a connection: when what is due
+
+
+@pytest.mark.parametrize(
+    ("after", "exchange", "due"),
+    [
+        (9.9, Exchange(), None),
+        (10, Exchange(), Due.ARRIVING),
+        (10, Exchange(is_ending=True), Due.ARRIVING),
+        (1000, Exchange(is_answering=True), None),
+        (1000, Exchange(is_answering=True, unsent=1), Due.TAKING),
+    ],
+)
+def test_head_is_due_after_its_time_unless_an_answer_is_waited_for(
+    after: float, exchange: Exchange, due: Due | None
+) -> None:
+    assert Deadlines(TIMEOUTS, 7.0).due(7.0 + after, exchange) is due
+
+
+FAST = 1_000_000  # bytes
+
+
+@pytest.mark.parametrize(
+    ("after", "exchange", "due"),
+    [
+        (RATE_AFTER - 0.1, Exchange(), None),
+        (RATE_AFTER, Exchange(), Due.ARRIVING),
+        (RATE_AFTER, Exchange(body=5120), None),
+        (RATE_AFTER, Exchange(body=5119), Due.ARRIVING),
+        (29.9, Exchange(body=FAST), None),
+        (30, Exchange(body=FAST), Due.ARRIVING),
+        (30, Exchange(body=FAST, is_answering=True), Due.ARRIVING),
+        (30, Exchange(body=FAST, is_answering=True, has_responded=True), None),
+        (30, Exchange(body=FAST, has_responded=True), Due.ARRIVING),
+        (30, Exchange(waits_for_us=True), None),
+        (30, Exchange(is_ending=True), None),
+    ],
+)
+def test_body_is_due_by_its_time_and_by_its_rate_unless_the_client_may_not_send(
+    after: float, exchange: Exchange, due: Due | None
+) -> None:
+    deadlines = Deadlines(TIMEOUTS, 7.0)
+    deadlines.body_begins(8.0)
+    assert deadlines.due(8.0 + after, exchange) is due
+
+
+def test_bytes_that_came_before_a_wait_for_us_do_not_count_for_the_rate_behind_it() -> None:
+    deadlines = Deadlines(TIMEOUTS, 0.0)
+    deadlines.body_begins(0.0)
+    assert deadlines.due(100.0, Exchange(body=FAST, waits_for_us=True)) is None
+    assert deadlines.due(100.0 + RATE_AFTER, Exchange(body=FAST + 5120)) is None
+    assert deadlines.due(100.0 + RATE_AFTER, Exchange(body=FAST + 5119)) is Due.ARRIVING
+
+
+def test_nothing_is_due_between_requests() -> None:
+    deadlines = Deadlines(TIMEOUTS, 0.0)
+    deadlines.body_begins(1.0)
+    deadlines.body_ends()
+    assert deadlines.due(1_000.0, Exchange()) is None
+
+
+def test_head_that_has_begun_gets_no_more_time_and_none_begins_in_a_body() -> None:
+    deadlines = Deadlines(TIMEOUTS, 0.0)
+    deadlines.head_begins(5.0)
+    assert deadlines.head_since == 0.0
+    deadlines.body_begins(6.0)
+    deadlines.head_begins(7.0)
+    assert (deadlines.head_since, deadlines.body_since) == (None, 6.0)
+    deadlines.body_ends()
+    deadlines.head_begins(8.0)
+    assert deadlines.head_since == 8.0
+
+
+@pytest.mark.parametrize(
+    ("unsent", "due"),
+    [
+        ([10, 10], Due.TAKING),
+        ([10, 11], Due.TAKING),
+        ([10, 9], None),
+        ([10, 0], None),
+        ([0, 10], Due.TAKING),
+    ],
+)
+def test_reader_that_takes_nothing_is_due_and_one_that_takes_little_is_not(unsent: list[int], due: Due | None) -> None:
+    """It was seen to take some at 1.0 at the latest, where nothing waited; else when it was accepted."""
+    deadlines = Deadlines(TIMEOUTS, 1.0)
+    deadlines.body_begins(1.0)
+    deadlines.body_ends()
+    before, now = unsent
+    assert deadlines.due(1.0, Exchange(unsent=before)) is None
+    assert deadlines.due(20.9, Exchange(unsent=now)) is None
+    assert deadlines.due(21.0, Exchange(unsent=now)) is due
+
+
+# A connection
 
 
 @pytest.mark.asyncio

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server.edge.connection import Connection, Connections
+from a2a_server.edge.connection import Connection
+from a2a_server.edge.connection_count import Connections
 from tests.a2a_server.conftest import RunningServer, running, until
 from tests.a2a_server.edge.test_deadlines import GET
 from tests.a2a_server.test_app import HEALTH
@@ -79,7 +80,7 @@ async def test_the_time_of_the_first_head_runs_from_the_accept(files: Files) -> 
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=files.client())
         connections = server.server.server_state.connections
         await until(lambda: any(isinstance(each, Connection) for each in connections))
-        [since] = [each._head_since for each in connections if isinstance(each, Connection)]
+        [since] = [each.deadlines.head_since for each in connections if isinstance(each, Connection)]
         assert since is not None and begin <= since <= loop.time()
         assert await ending(reader) == b""
         writer.close()
@@ -122,16 +123,18 @@ async def test_a_request_that_comes_with_the_last_message_of_the_handshake_is_se
 
 
 @pytest.mark.asyncio
-async def test_a_client_that_leaves_as_its_handshake_ends_is_not_counted_for_ever(files: Files) -> None:
+async def test_a_client_that_leaves_as_its_handshake_ends_is_not_counted_for_ever(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left: list[int] = []
 
-    class Counted(Connections):
-        def leave(self, address: str) -> None:
-            super().leave(address)
-            left.append(1)
+    def leave(self: Connections, address: str) -> None:
+        original(self, address)
+        left.append(1)
 
+    original = Connections.leave
+    monkeypatch.setattr(Connections, "leave", leave)
     async with serving(files) as server:
-        server.server._connection.limits = Counted(100, 100, lambda _: True)
         for _ in range(5):
             _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=files.client())
             writer.transport.abort()

@@ -4,18 +4,21 @@ from typing import Any
 
 import pytest
 
-from a2a_server.methods.intake import accepts, request_of, work_of
+from a2a_server.methods.intake import Intake, accepts, read
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
-from a2a_server.protocol.types import Message
+from a2a_server.protocol.types import SendMessageRequest
+from core.model.errors import InvalidPlan, Problem
+from core.model.plan import Plan
 from tests.a2a_server.conftest import Lab, message
 
 TREE = {"data": {"tasks": [{"name": "echo"}]}}
 
 
 def work(*parts: Any, metadata: Any = None, request: Any = None, default: str | None = None) -> Any:
-    said = decode(message(None, *parts)["message"] | {"metadata": metadata or {}}, Message)
-    return work_of(said, request or {}, Lab().registry, default)
+    said = message(None, *parts)["message"] | {"metadata": metadata or {}}
+    params = decode({"message": said, "metadata": request or {}}, SendMessageRequest)
+    return read(params, Lab().registry, default)
 
 
 def test_data_part_with_tasks_is_a_tree() -> None:
@@ -93,5 +96,30 @@ def test_modes_cover_media_types(mode: str, media_type: str, covered: bool) -> N
 
 
 def test_executors_see_the_request_without_the_tree_that_they_are_in() -> None:
-    told = request_of({"messageId": "m", "parts": [TREE, {"text": "x"}]}, {"k": 1})
+    told = Intake(items=[], metadata={"k": 1}).request({"messageId": "m", "parts": [TREE, {"text": "x"}]})
     assert told == {"message": {"messageId": "m", "parts": [{"text": "x"}]}, "metadata": {"k": 1}}
+
+
+def test_executors_see_what_came_beside_the_message() -> None:
+    """Of the tasks that the message refers to, those that its caller may see."""
+    intake = Intake(items=[], output_modes=["text/plain"])
+    told = intake.request({"parts": [], "referenceTaskIds": ["seen", "foreign"]}, ["seen"], ("uri:x",))
+    assert told == {
+        "message": {"parts": [], "referenceTaskIds": ["seen"]},
+        "metadata": {},
+        "acceptedOutputModes": ["text/plain"],
+        "extensions": ["uri:x"],
+    }
+
+
+def test_what_is_wrong_with_a_tree_is_told_in_the_paths_of_its_message() -> None:
+    def refuse(items: Any) -> Plan:
+        raise InvalidPlan([Problem("tasks[0].name", f"{items} is wrong")])
+
+    intake = work({"text": "please"}, TREE)
+    with pytest.raises(InvalidPlan) as refusal:
+        intake.planned(refuse)
+    assert [each.field for each in refusal.value.problems] == ["message.parts[1].data.tasks[0].name"]
+    with pytest.raises(InvalidPlan) as refusal:
+        work({"text": "x"}, default="say").planned(refuse)
+    assert [each.field for each in refusal.value.problems] == ["tasks[0].name"]

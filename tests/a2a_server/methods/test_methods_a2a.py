@@ -454,7 +454,7 @@ async def test_cancel_stops_the_work_and_is_idempotent(call: Caller) -> None:
     for _ in range(2):
         task = await call("CancelTask", {"id": task_id, "metadata": {"reason": "enough"}})
         assert (state(task), task["status"]["message"]["parts"]) == ("CANCELED", [{"text": "enough"}])
-    assert call.session.runner.running == 0
+    assert call.session.runner.books.running == 0
 
 
 @pytest.mark.asyncio

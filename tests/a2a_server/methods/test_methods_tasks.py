@@ -12,6 +12,7 @@ from a2a_server.methods.tasks import CANCELS_AT_A_TIME
 from a2a_server.protocol.errors import UnsupportedOperation
 from a2a_server.views.task_view import MAX_NESTED, tree_object
 from core.executors.base import ExecutorSpec, TaskContext
+from core.model.commands import ProvideInput
 from core.model.task import Task, TreeHead
 from core.session import Session, has_ended, needs_caller
 from core.storage.base import TaskQuery
@@ -279,7 +280,7 @@ async def test_question_does_not_end_the_stream_of_a_tree(call: Caller) -> None:
     async for frame in call.stream("tasks.execute", {"tasks": [{"name": "ask"}], "use_streaming": True}):
         frames.append(frame)
         if frame.data.get("type") == "input_required":
-            await call.session.provide_input(frame.data["task_id"], next(answers))
+            await call.session.provide_input(ProvideInput(frame.data["task_id"], next(answers)))
     assert types(frames).count("input_required") == 2
     assert types(frames)[-2:] == ["final", "stream_end"]
 

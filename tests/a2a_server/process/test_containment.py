@@ -100,7 +100,7 @@ def contained(work: Callable[..., Any], **fields: Any) -> tuple[Task, Task]:
 
     async def main() -> tuple[Task, Task]:
         async with Session(MemoryStorage(), registry=registry) as session:
-            containment.break_off = session.runner.break_off
+            containment.break_off = session.runner.attempts.break_off
             beside = await begin(session, item("b", "neighbour"))
             head = await begin(session, item("a", "leaves", **fields))
             await session.wait(head.id, has_ended)

@@ -6,6 +6,7 @@ import pytest
 
 from a2a_server.views import snapshots
 from core.executors.base import Parts, TaskContext
+from core.model.submission import Submission
 from core.model.task import TaskStatus
 from core.session import Session, has_ended
 from tests.a2a_server.push.receivers import Post, Receiver, SteadyClock, until
@@ -52,7 +53,9 @@ async def bodies(session: Session, tree_id: str, last: str, task_id: str = "", *
 
 
 async def one(session: Session, executor: str) -> str:
-    return (await session.create(session.plan([{"name": executor}]), execute=True, context_id="ctx")).id
+    return (
+        await session.create(session.plan([{"name": executor}]), Submission(context_id="ctx"), execute=True)
+    ).head.id
 
 
 @virtual_time

@@ -40,7 +40,7 @@ async def documents(session: Session, kind: str) -> list[Any]:
 
 async def finish(session: Session, executor: str = "nap", **given: Any) -> str:
     """A tree of one task that has ended."""
-    head = await session.create(session.plan([{"name": executor} | given]), execute=True)
+    head = (await session.create(session.plan([{"name": executor} | given]), execute=True)).head
     await session.wait(head.id, has_ended)
     return head.id
 
@@ -50,7 +50,7 @@ async def test_changes_of_status_and_final_artifacts_arrive_in_order_each_once()
     async with bench().session() as session:
         receiver = Receiver()
         post = Post(session, receiver)
-        head = await session.create(session.plan([{"name": "work", "inputs": {"result": "done"}}]), execute=True)
+        head = (await session.create(session.plan([{"name": "work", "inputs": {"result": "done"}}]), execute=True)).head
         config = await post.hook(head.id)
 
         await until(lambda: len(receiver.taken) == 3)
@@ -475,7 +475,7 @@ async def test_a_cancel_after_a_run_of_a_part_is_told() -> None:
         post = Post(session, receiver)
         items = [{"id": "root", "name": "root"}, item("a", "nap", parent_id="root"), item("b", "nap", parent_id="root")]
         plan = session.plan(items)
-        tree_id = (await session.create(plan)).id
+        tree_id = (await session.create(plan)).head.id
         await post.hook(tree_id)
         await session.execute(plan.tasks[1].id)
         await until(lambda: states(receiver)[-1:] == ["SUBMITTED"] and not post.outbox._readers)
@@ -491,7 +491,7 @@ async def test_a_first_run_after_a_cancel_is_told() -> None:
     async with bench().session() as session:
         receiver = Receiver()
         post = Post(session, receiver)
-        tree_id = (await session.create(session.plan([{"name": "nap"}]))).id
+        tree_id = (await session.create(session.plan([{"name": "nap"}]))).head.id
         await post.hook(tree_id)
         await session.cancel(tree_id)
         await until(lambda: states(receiver) == ["CANCELED"] and not post.outbox._readers)
@@ -640,7 +640,7 @@ async def test_webhooks_that_have_nothing_to_do_go_with_their_tree_too() -> None
     """Found by the simulation: nothing woke the reader of a tree that was never started."""
     async with bench().session() as session:
         post = Post(session, Receiver())
-        tree_id = (await session.create(session.plan([{"name": "nap"}]))).id
+        tree_id = (await session.create(session.plan([{"name": "nap"}]))).head.id
         await post.hook(tree_id)
         await until(lambda: not post.outbox._jobs)
         assert post.outbox._readers
@@ -792,7 +792,7 @@ async def test_a_long_log_of_pieces_is_looked_at_once() -> None:
             return page
 
         session.storage.events = counted  # type: ignore[method-assign]
-        head = await session.create(session.plan([{"name": "chatter"}]), execute=True)
+        head = (await session.create(session.plan([{"name": "chatter"}]), execute=True)).head
         await post.hook(head.id)
         await until(lambda: "COMPLETED" in states(receiver))
 

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from a2a_server.bindings.sse import EventStream
-from a2a_server.views import streams
-from a2a_server.views.streams import CACHE_BYTES, LARGEST_KEPT, FrameCache
-from tests.a2a_server.conftest import Caller, Frame, RunningServer, message, running, until
+from tests.a2a_server.conftest import Frame, RunningServer, message, running, until
 
 TREE = [
     {"id": "r", "name": "folder"},
@@ -33,48 +31,6 @@ def frames_of(text: str) -> list[Frame]:
         if "data" in fields:
             found.append(Frame(int(fields["id"]) if "id" in fields else None, json.loads(fields["data"])))
     return found
-
-
-# The cache of frames
-
-
-def test_cache_drops_what_was_used_longest_ago() -> None:
-    cache = FrameCache(limit=3 * (1000 + 200))
-    for n in range(3):
-        cache.put(("1.0", n, "t", False), (b"x" * 1000,))
-    assert cache.get(("1.0", 0, "t", False))
-    cache.put(("1.0", 3, "t", False), (b"x" * 1000,))
-    assert [n for n in range(4) if cache.get(("1.0", n, "t", False))] == [0, 2, 3]
-
-
-def test_cache_leaves_large_frames_to_their_followers() -> None:
-    cache = FrameCache()
-    cache.put(("1.0", 1, "t", False), (b"x" * LARGEST_KEPT,))
-    assert cache.get(("1.0", 1, "t", False)) is None
-    assert LARGEST_KEPT < CACHE_BYTES
-
-
-@pytest.mark.asyncio
-async def test_event_is_encoded_once_for_all_its_followers(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded: list[int] = []
-    updates = streams.updates
-
-    def counted(recorded: Any, *args: Any, **kwargs: Any) -> Any:
-        encoded.append(recorded.seq)
-        return updates(recorded, *args, **kwargs)
-
-    monkeypatch.setattr(streams, "updates", counted)
-    task_id = await call.begin("hold")
-
-    async def follow() -> list[Frame]:
-        return await call.frames("SubscribeToTask", {"id": task_id})
-
-    followers = [asyncio.create_task(follow()) for _ in range(10)]
-    await until(lambda: call.session.feed.followers == 10)
-    call.lab.released["hold"].set()
-    seen = await asyncio.gather(*followers)
-    assert len(encoded) == len(set(encoded))
-    assert all(frames[1:] == seen[0][-len(frames) + 1 :] for frames in seen)
 
 
 # Over HTTP

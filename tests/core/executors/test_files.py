@@ -107,7 +107,7 @@ async def copy_file_async(inputs: dict[str, Any], context: Any) -> Any:
 
 async def outcome(registry: ExecutorRegistry, inputs: dict[str, Any]) -> tuple[TaskStatus, Any, str | None]:
     async with Session(MemoryStorage(), registry=registry) as session:
-        head = await session.create(session.plan([{"name": "copy", "inputs": inputs}]), execute=True)
+        head = (await session.create(session.plan([{"name": "copy", "inputs": inputs}]), execute=True)).head
         await session.wait(head.id, lambda each: each.status.is_terminal)
         task = await session.storage.task(head.id)
     assert task is not None

@@ -87,7 +87,7 @@ async def test_a_pre_tree_hook_that_raises_refuses_the_run() -> None:
     async with bench.session() as session:
         with pytest.raises(CallerError, match="Sundays"):
             await begin(session, item("a"))
-        head = await session.create(session.plan([item("a")]))
+        head = (await session.create(session.plan([item("a")]))).head
         with pytest.raises(CallerError, match="Sundays"):
             await session.execute(head.id)
     assert bench.started == []

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.model.commands import ProvideInput
 from core.model.errors import IllegalCommand, NoRoom, StorageUnavailable
 from core.model.in_flight import SMALL, ByteBudget, Holdings, memory_of, memory_of_tasks
 from core.model.task import Cause, Task, TaskStatus
@@ -174,7 +175,7 @@ async def test_open_inputs_are_bounded_and_make_room_when_they_end() -> None:
 @virtual_time
 async def test_tree_that_only_waits_to_be_started_takes_nothing() -> None:
     async with core(Bench()) as session:
-        drafts = [await session.create(session.plan([item("a", inputs={"big": BIG})])) for _ in range(20)]
+        drafts = [(await session.create(session.plan([item("a", inputs={"big": BIG})]))).head for _ in range(20)]
         assert session.holdings._budget.taken == 0
         await session.execute(drafts[0].id)
         await session.wait(drafts[0].id, has_ended)
@@ -184,7 +185,9 @@ async def test_tree_that_only_waits_to_be_started_takes_nothing() -> None:
 async def test_executing_takes_room_and_is_refused_without() -> None:
     bench = Bench()
     async with core(bench, per_owner=15_000) as session:
-        first, second = [await session.create(session.plan([item("a", "slow", inputs={"big": BIG})])) for _ in range(2)]
+        first, second = [
+            (await session.create(session.plan([item("a", "slow", inputs={"big": BIG})]))).head for _ in range(2)
+        ]
         await session.execute(first.id)
         with pytest.raises(NoRoom):
             await session.execute(second.id)
@@ -236,7 +239,7 @@ async def test_owners_have_shares_of_their_own() -> None:
 
         async def start(owner: str) -> Any:
             plan = session.plan([item("a", "slow", inputs={"big": BIG})], owner=owner)
-            return await session.create(plan, execute=True)
+            return (await session.create(plan, execute=True)).head
 
         trees = [await start(owner) for owner in "aab"]
         for owner, of_caller in (("a", True), ("c", False)):
@@ -257,13 +260,13 @@ async def test_answers_count_and_are_refused_without_room() -> None:
 
     bench.add("asks", asks)
     async with core(bench, per_owner=25_000) as session:
-        head = await session.create(session.plan([item("a", "asks")]), execute=True)
+        head = (await session.create(session.plan([item("a", "asks")]), execute=True)).head
         for _ in range(2):
             await session.wait(head.id, lambda head: head.status.is_interrupted)
-            await session.provide_input(head.id, BIG)
+            await session.provide_input(ProvideInput(head.id, BIG))
         await session.wait(head.id, lambda head: head.status.is_interrupted)
         with pytest.raises(NoRoom):
-            await session.provide_input(head.id, BIG)
+            await session.provide_input(ProvideInput(head.id, BIG))
         await session.cancel(head.id)
 
 

@@ -11,6 +11,7 @@ from core.model.inputs import LONGEST_SOURCE, MOST_SOURCES, resolve_inputs, resu
 from core.model.streaming import stream_event
 from core.model.task import Dependency, On, Task, TaskStatus
 from core.session import has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, begin, finish, item, virtual_time
 
 OPEN = {"type": "object", "properties": {"x": {}, "y": {}}}
@@ -166,7 +167,7 @@ async def test_the_record_of_each_attempt_tells_where_its_inputs_came_from() -> 
         both = item("both", "twice", "one", "two", inputs={"y": "own"}, max_attempts=2)
         head = await begin(session, one, two, both)
         await session.wait(head.id, has_ended)
-        log = await session.storage.events(head.id, 0)
+        log = await session.storage.events(EventQuery(tree_id=head.id, after=0))
     starts = [each for each in log if isinstance(each.event, e.TaskStarted)]
     told = [(each.name, (stream_event(each) or {}).get("inputs_from")) for each in starts]
     given = {"x": "two", "one": "one", "two": "two"}
@@ -190,7 +191,7 @@ async def test_a_tasks_own_schema_decides_what_is_recorded_as_it_decides_what_it
     async with bench.session() as session:
         head = await begin(session, item("one", result={"x": 1, "y": 2}), item("two", "work", "one", **schemas))
         await session.wait(head.id, has_ended)
-        log = await session.storage.events(head.id, 0)
+        log = await session.storage.events(EventQuery(tree_id=head.id, after=0))
     starts = [each.event for each in log if isinstance(each.event, e.TaskStarted)]
     assert starts[-1].inputs_from == expected
     assert bench.inputs["two"].keys() == expected.keys()

@@ -502,6 +502,8 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self) -> None:
         assert self.queue.waiting == len(self.model)
+        assert all(self.queue.has(each[2], task) for task, each in self.model.items())
+        self.queue.check()
 
 
 class SmallShareMachine(QueueMachine):

@@ -9,9 +9,11 @@ import pytest
 
 from core.executors.base import TaskContext
 from core.model import events as e
+from core.model.commands import ProvideInput
 from core.model.replay import MOST_TOLD, Replay, key_of, told
 from core.model.task import Task, TaskStatus, Told
 from core.session import Session, has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, begin, item, kill, settle, tasks_of, until_event, virtual_time
 
 Work = Callable[[TaskContext], Awaitable[Any]]
@@ -147,7 +149,7 @@ def line(event: Any) -> str | None:
 
 
 async def said(session: Session, tree_id: str) -> list[str]:
-    log = await session.storage.events(tree_id, 0)
+    log = await session.storage.events(EventQuery(tree_id=tree_id, after=0))
     return [told for each in log if (told := line(each.event)) is not None]
 
 
@@ -177,7 +179,7 @@ async def test_what_was_told_before_the_question_is_told_once(case: str) -> None
         head = await begin(session, item("a"))
         for n in range(questions if case != "beside" else 1):
             await until_asked(session, head.id, n + 1)
-            await session.provide_input(head.id, str(n), each=("0", "1") if case == "beside" else ())
+            await session.provide_input(ProvideInput(head.id, str(n), each=("0", "1") if case == "beside" else ()))
         await until_event(session, head.id, e.TreeFinished)
         assert (await tasks_of(session, head.id))["a"].error is None
         assert await said(session, head.id) == expected
@@ -189,7 +191,7 @@ async def test_one_answer_of_two_leaves_what_the_other_branch_said_told() -> Non
         head = await begin(session, item("a"))
         for n in range(2):
             await until_asked(session, head.id, n + 1)
-            await session.provide_input(head.id, str(n))
+            await session.provide_input(ProvideInput(head.id, str(n)))
         await until_event(session, head.id, e.TreeFinished)
         assert await said(session, head.id) == [*BESIDE, "asked"]
 
@@ -198,7 +200,7 @@ async def answered(session: Session, tree_id: str, questions: int, asked: int = 
     """Answer each question of the run, of which there were some before it, and wait for its end."""
     for n in range(questions):
         await until_asked(session, tree_id, asked + n + 1)
-        await session.provide_input(tree_id, str(n))
+        await session.provide_input(ProvideInput(tree_id, str(n)))
     await session.wait(tree_id, has_ended)
 
 
@@ -271,7 +273,7 @@ async def test_what_was_told_before_the_question_is_told_once_over_a_kill_while_
         task = (await tasks_of(session, head.id))["a"]
         assert msgspec.json.decode(msgspec.json.encode(task), type=Task).told == task.told is not None
         session = await next_process(bench, session)
-        await session.provide_input(head.id, str(n), each=("0", "1") if case == "beside" else ())
+        await session.provide_input(ProvideInput(head.id, str(n), each=("0", "1") if case == "beside" else ()))
     await session.wait(head.id, has_ended)
     assert await said(session, head.id) == expected
     assert (await tasks_of(session, head.id))["a"].status is TaskStatus.COMPLETED
@@ -312,7 +314,7 @@ async def test_an_attempt_that_is_lost_while_it_repeats_leaves_the_next_one_as_m
     await session.start()
     head = await begin(session, item("a"))
     await until_asked(session, head.id, 1)
-    await session.provide_input(head.id, "x")
+    await session.provide_input(ProvideInput(head.id, "x"))
     for _ in range(kills):
         session = await next_process(bench, session)
     await session.wait(head.id, has_ended)

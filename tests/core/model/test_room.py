@@ -177,6 +177,7 @@ class RoomMachine(RuleBasedStateMachine):
     @invariant()
     def limits_are_kept(self) -> None:
         both = self.attempts + self.leftovers
+        self.room.check(self.attempts, self.leftovers)
         for places, claims, share in (
             (self.room.slots, self.attempts, 3),
             (self.room.threads, [each for each in both if each.uses_thread], 2),

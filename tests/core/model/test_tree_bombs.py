@@ -246,7 +246,7 @@ async def test_a_chain_of_a_hundred_thousand_runs_to_its_end() -> None:
         {"id": f"t{n}", "name": "work", "parent_id": "root"} | ({"dependencies": [f"t{n - 1}"]} if n else {})
         for n in range(GIANT)
     ]
-    head = await session.create(session.plan(items), execute=True)
+    head = (await session.create(session.plan(items), execute=True)).head
     await session.wait(head.id, has_ended)
     stored = await session.storage.load(head.id)
     assert stored is not None

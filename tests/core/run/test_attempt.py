@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from core.executors.base import Parts, TaskContext
+from core.model.commands import ProvideInput
 from core.model.events import ArtifactAdded, MessageSent
+from core.model.submission import Submission
 from core.model.task import Task, TaskStatus
 from core.session import has_ended, needs_caller
 from tests.core.cores import Bench, begin, finish, item, rooted, settle, tasks_of, until_event, virtual_time
@@ -54,11 +56,15 @@ async def test_what_an_attempt_changes_is_its_own(given: str) -> None:
             item("first", result={"items": [1, 2]}),
             *({"id": name, "name": name, "dependencies": ["first"], **fields} for name in "ab"),
         ]
-        head = await session.create(session.plan(rooted(*items)), execute=True, metadata={"metadata": {"list": [1, 2]}})
+        head = (
+            await session.create(
+                session.plan(rooted(*items)), Submission(metadata={"metadata": {"list": [1, 2]}}), execute=True
+            )
+        ).head
         await session.wait(head.id, needs_caller)
         await settle(100)
         for name in "ab":
-            await session.provide_input((await tasks_of(session, head.id))[name].id, {"list": [1, 2]})
+            await session.provide_input(ProvideInput((await tasks_of(session, head.id))[name].id, {"list": [1, 2]}))
         ended = await session.wait(head.id, has_ended)
         assert ended.status is TaskStatus.COMPLETED
         assert seen and all(each == [1, 2] for each in seen)

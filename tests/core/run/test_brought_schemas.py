@@ -81,7 +81,7 @@ async def test_large_schema_is_judged_before_the_tree_is_stored() -> None:
 async def test_large_schema_of_a_change_is_judged_too() -> None:
     bench = Bench()
     async with Session(MemoryStorage(), registry=bench.registry) as session:
-        head = await session.create(session.plan([item("a")]))
+        head = (await session.create(session.plan([item("a")]))).head
         with pytest.raises(InvalidPlan, match=r"^schemas\.input_schema: is not a usable JSON Schema"):
             await session.update(head.id, {"schemas": {"input_schema": LARGE_AND_WRONG}})
         assert (await session.update(head.id, {"schemas": {"input_schema": LARGE}})).schemas is not None
@@ -135,12 +135,12 @@ async def test_endless_judgement_fails_its_task(what: str) -> None:
     bench.add("strict", bench.work, input_schema={"properties": {"n": {"items": {"type": "string"}}}})
     bench.add("strict result", bench.work, output_schema={"items": {"type": "string"}})
     async with Session(MemoryStorage(), registry=bench.registry) as session:
-        head = await session.create(
-            session.plan([{"id": "root", "name": "root"}, {"parent_id": "root", **JUDGED[what]}])
-        )
+        head = (
+            await session.create(session.plan([{"id": "root", "name": "root"}, {"parent_id": "root", **JUDGED[what]}]))
+        ).head
         await session.judges.close()
         hurried = Judges(seconds=1e-9)
-        session.runner._means = dataclasses.replace(session.runner._means, judges=hurried)
+        session.runner.attempts._means = dataclasses.replace(session.runner.attempts._means, judges=hurried)
         await session.execute(head.id)
         await session.wait(head.id, has_ended)
         task = (await tasks_of(session, head.id))["a"]

@@ -85,7 +85,7 @@ def size(trees: list[Any]) -> int:
 
 
 def check_nothing_is_held(nest: Nest) -> None:
-    room = nest.session.runner._room
+    room = nest.session.runner.books.room
     assert (room.slots.used, dict(room.in_lane), dict(room.in_tree), dict(room.slots.held)) == (0, {}, {}, {})
     assert not nest.session.runner.lending.waiting and not nest.session.runner.lending.depths
 
@@ -187,12 +187,37 @@ async def test_a_parent_that_ends_while_something_of_it_waits_gives_back_once() 
 
 
 @virtual_time
+async def test_a_parent_that_ends_while_something_of_it_waits_for_its_slot_gives_back_what_it_holds() -> None:
+    """Found by Runner.check: it gave back a slot that somebody else had by then, so that one more could start."""
+    nest = Nest(RunnerLimits(tasks=1))
+    beside: list[asyncio.Task[Any]] = []
+
+    async def careless(inputs: dict[str, Any], context: TaskContext) -> str:
+        beside.append(asyncio.create_task(nest.run("inner")))
+        await asyncio.sleep(3)
+        return "gone"
+
+    nest.bench.add("careless", careless)
+    async with nest.session, asyncio.timeout(1_000):
+        parent = asyncio.create_task(nest.run("careless"))
+        await settle()  # the inner one runs until 1
+        others = [asyncio.create_task(nest.run("inner", inputs={"seconds": 5})) for _ in range(2)]
+        assert (await parent).result == "gone"
+        runner = nest.session.runner
+        runner.check()
+        assert (runner.books.room.slots.used, nest.active) == (1, 1)
+        assert [(await each).result for each in (*beside, *others)] == [1, 1, 1]
+        assert nest.most == 1
+        check_nothing_is_held(nest)
+
+
+@virtual_time
 async def test_a_tree_that_nobody_waits_for_borrows_nothing() -> None:
     """Outside of any executor, and in the context of an attempt that has ended."""
     nest = Nest(RunnerLimits(tasks=1))
     async with nest.session:
         async with nest.session.runner.lending.lent():
-            assert nest.session.runner._room.slots.used == 0
+            assert nest.session.runner.books.room.slots.used == 0
         assert (await nest.run("inner")).result == 1
         check_nothing_is_held(nest)
 

@@ -22,7 +22,8 @@ from core.model.task import Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
 from core.run.feed import Feed
 from core.run.orchestrator import MAX_CONFLICTS, Orchestrator
-from core.storage.base import Document
+from core.run.started import Started
+from core.storage.base import Document, EventQuery
 from tests.core.cores import FaultyStorage, LoopClock, settle, virtual_time
 
 
@@ -59,13 +60,13 @@ class Rig:
         self.watcher = Watcher()
         self.orchestrator.observer = self.watcher
 
-    async def create(self, *, execute: bool = True) -> TaskTree:
+    async def create(self, *, execute: bool = True) -> Started:
         head = TreeHead(id="t", size=1, created_at=0.0, updated_at=0.0)
         task = Task(id="t", tree_id="t", name="work", executor="work", created_at=0.0)
-        return await self.orchestrator.create(head, Plan("t", (task,)), None, execute=execute)
+        return await self.orchestrator.create(head, Plan("t", (task,)), execute=execute)
 
     async def log(self) -> list[str]:
-        return [type(recorded.event).__name__ for recorded in await self.storage.events("t")]
+        return [type(recorded.event).__name__ for recorded in await self.storage.events(EventQuery(tree_id="t"))]
 
 
 async def new_rig(*, execute: bool = True) -> Rig:

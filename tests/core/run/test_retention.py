@@ -11,7 +11,7 @@ from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.task import TaskStatus, TreeHead
 from core.run.retention import BATCH_ROWS, DOUBLED_AFTER, LONGEST_PAUSE, MOST_ROWS, PAGE, Retention, RetentionTimes
 from core.session import Session, has_ended
-from core.storage.base import EndedQuery, EndedTree, LogPart, TreeQuery
+from core.storage.base import EndedQuery, EndedTree, EventQuery, LogPart, TreeQuery
 from core.storage.memory import MemoryStorage
 from tests.core.cores import Bench, LoopClock, virtual_time
 
@@ -61,13 +61,13 @@ def retention(
 
 
 async def finish(session: Session, executor: str = "work") -> str:
-    head = await session.create(session.plan([{"name": executor}]), execute=True)
+    head = (await session.create(session.plan([{"name": executor}]), execute=True)).head
     await session.wait(head.id, has_ended)
     return head.id
 
 
 async def numbers(session: Session, tree_id: str) -> list[int]:
-    return [recorded.seq for recorded in await session.storage.events(tree_id)]
+    return [recorded.seq for recorded in await session.storage.events(EventQuery(tree_id=tree_id))]
 
 
 async def stored(session: Session) -> int:
@@ -126,11 +126,13 @@ async def test_what_has_not_ended_is_never_touched() -> None:
     bench.add("ask", ask)
     async with bench.session() as session:
         drafted = session.plan([{"name": "work"}])
-        never_run = await session.create(drafted)
-        asking = await session.create(session.plan([{"name": "ask"}]), execute=True)
+        never_run = (await session.create(drafted)).head
+        asking = (await session.create(session.plan([{"name": "ask"}]), execute=True)).head
         await session.wait(asking.id, lambda head: head.status is TaskStatus.INPUT_REQUIRED)
-        running = await session.create(session.plan([{"name": "slow"}]), execute=True)
-        in_part = await session.create(session.plan([{"id": "r", "name": "work"}, {"name": "work", "parent_id": "r"}]))
+        running = (await session.create(session.plan([{"name": "slow"}]), execute=True)).head
+        in_part = (
+            await session.create(session.plan([{"id": "r", "name": "work"}, {"name": "work", "parent_id": "r"}]))
+        ).head
         child = next(task for task in await session.storage.children(in_part.id))
         await session.execute(child.id)
         await session.wait(in_part.id, lambda head: head.run > 0 and not head.is_live)

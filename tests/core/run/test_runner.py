@@ -7,6 +7,7 @@ import pytest
 
 from core.executors.base import ExecutorSpec, Parts, Rejected, TaskContext
 from core.model import events as e
+from core.model.commands import ProvideInput
 from core.model.errors import InvalidPlan, StaleAttempt, TaskNotCancelable
 from core.model.quarantine import FIRST_WATCH, LONGEST_HOLD
 from core.model.task import Cause, Task, TaskStatus
@@ -15,6 +16,7 @@ from core.run.attempt import STOP_GRACE
 from core.run.cancelling import STOP_LIMIT
 from core.run.runner_limits import RunnerLimits
 from core.session import has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import EPOCH, Bench, begin, finish, item, kill, settle, tasks_of, until_event, virtual_time
 
 RETRY_IN_AN_HOUR = {"initial": 3600, "maximum": 3600, "jitter": 0}
@@ -440,7 +442,7 @@ async def test_a_retry_is_stored_not_slept() -> None:
     await until_event(first, head.id, e.TaskCompleted, "work")
     task = (await tasks_of(first, head.id))["a"]
     assert (task.status, task.is_running, task.runnable_at) == (TaskStatus.IN_PROGRESS, False, EPOCH + 3600)
-    assert first.runner.running == 0
+    assert first.runner.books.running == 0
     await first.close()
     async with bench.session() as second:
         assert await second.resume() == 1
@@ -469,7 +471,7 @@ async def test_cancel_stops_coroutines_for_real() -> None:
         await settle(10)
         result = await session.cancel(head.id, "enough")
         assert len(bench.ended) == 100
-        assert session.runner.running == 0
+        assert session.runner.books.running == 0
         assert result.head.status is TaskStatus.CANCELLED
         assert result.still_running == ()
         tasks = await tasks_of(session, head.id)
@@ -649,7 +651,7 @@ async def test_cancel_and_completion_have_one_winner_and_the_answer_names_it() -
         bench.gate("a").set()
         answer = await session.cancel_answer(head.id)
         ended = await session.wait(head.id, has_ended)
-        events = [type(r.event) for r in await session.storage.events(head.id)]
+        events = [type(r.event) for r in await session.storage.events(EventQuery(tree_id=head.id))]
     assert events.count(e.TaskCompleted) + events.count(e.TaskCancelled) == 1
     assert (answer["status"] == "cancelled") == (ended.status is TaskStatus.CANCELLED)
 
@@ -695,7 +697,7 @@ async def test_progress_messages_and_artifacts_reach_the_log_in_order() -> None:
     async with bench.session() as session:
         head = await begin(session, item("a", "talk"))
         await session.wait(head.id, has_ended)
-        said = [r.event for r in await session.storage.events(head.id)]
+        said = [r.event for r in await session.storage.events(EventQuery(tree_id=head.id))]
     kinds = [type(event).__name__ for event in said]
     assert kinds[4:9] == ["MessageSent", "TaskProgressed", "ArtifactAdded", "ArtifactAdded", "TaskProgressed"]
     assert [event.append for event in said if isinstance(event, e.ArtifactAdded)] == [False, True]
@@ -715,10 +717,10 @@ async def test_a_question_ends_the_attempt_and_its_answer_starts_another() -> No
         head = await begin(session, item("a", "converse"))
         head = await session.wait(head.id, lambda h: h.status.is_interrupted)
         assert head.status is TaskStatus.INPUT_REQUIRED
-        assert session.runner.running == 0
-        await session.provide_input(head.id, "me")
+        assert session.runner.books.running == 0
+        await session.provide_input(ProvideInput(head.id, "me"))
         await session.wait(head.id, lambda h: h.status.is_interrupted)
-        await session.provide_input(head.id, "because")
+        await session.provide_input(ProvideInput(head.id, "because"))
         await session.wait(head.id, has_ended)
         task = (await tasks_of(session, head.id))["a"]
     assert (task.result, task.attempt) == (["me", "because"], 3)
@@ -731,11 +733,11 @@ async def test_a_question_survives_a_restart() -> None:
     async with bench.session() as first:
         head = await begin(first, item("a", "converse"))
         await first.wait(head.id, lambda h: h.status.is_interrupted)
-        await first.provide_input(head.id, "me")
+        await first.provide_input(ProvideInput(head.id, "me"))
         await first.wait(head.id, lambda h: h.status.is_interrupted and h.version > 7)
     async with bench.session() as second:
         assert await second.resume() == 1
-        await second.provide_input(head.id, "because")
+        await second.provide_input(ProvideInput(head.id, "because"))
         await second.wait(head.id, has_ended)
         assert (await tasks_of(second, head.id))["a"].result == ["me", "because"]
 
@@ -855,7 +857,7 @@ async def test_no_suspect_starts_while_the_process_ends_around_another_one() -> 
         await session.resume()
         await settle()
     assert bench.started[4:] == ["guilty"]
-    (attempt,) = session.runner._attempts.values()
+    (attempt,) = session.runner.books.attempts.values()
     assert attempt.job is not None
     attempt.job.is_loop_ending = True  # what the job finds when it is cancelled while its loop stands still
     attempt.job.cancel()

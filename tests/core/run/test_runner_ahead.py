@@ -10,9 +10,10 @@ from core.model import events as e
 from core.model.errors import ConfigurationError, StorageUnavailable
 from core.model.task import Cause, TaskStatus
 from core.model.tree import TaskTree
-from core.run.runner import MAX_UNSTORED
+from core.run.dispatcher import MAX_UNSTORED
 from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
+from core.storage.base import EventQuery
 from tests.core.cores import Bench, FaultyStorage, item, kill, rooted, settle, tasks_of, virtual_time
 
 COMPLETED = TaskStatus.COMPLETED
@@ -32,15 +33,15 @@ def chain(n: int, executor: str = "pure") -> list[dict[str, Any]]:
 
 
 def nothing_is_held(session: Session) -> bool:
-    runner = session.runner
-    return not (runner._ahead or runner._careful or runner._attempts or runner._starting or runner._room.slots.used)
+    books = session.runner.books
+    return not (books.ahead or books.careful or books.attempts or books.starting or books.room.slots.used)
 
 
 @virtual_time
 async def test_what_has_no_effects_runs_on_and_nobody_is_told_before_it_is_stored() -> None:
     made, storage = bench()
     async with made.session() as session:
-        head = await session.create(session.plan([*chain(5), item("paid", "work", "t4", parent_id="root")]))
+        head = (await session.create(session.plan([*chain(5), item("paid", "work", "t4", parent_id="root")]))).head
         storage.held = []
         executing = asyncio.create_task(session.execute(head.id))
         told: list[int] = []
@@ -54,7 +55,7 @@ async def test_what_has_no_effects_runs_on_and_nobody_is_told_before_it_is_store
         storage.release()
         await session.wait(head.id, has_ended)
         assert told == sorted(told) and made.started[5:] == ["paid"]
-        log = [recorded.event for recorded in await session.storage.events(head.id)]
+        log = [recorded.event for recorded in await session.storage.events(EventQuery(tree_id=head.id))]
         ended = [event.task_id for event in log if isinstance(event, e.TaskCompleted)]
         assert [event.task_id for event in log if isinstance(event, e.TaskStarted)] == ended
         await settle()
@@ -79,7 +80,7 @@ async def test_what_went_ahead_of_a_start_that_cannot_be_stored_is_forgotten() -
     made.add("draw", draw, has_effects=False)
     made.add("keep", keep, has_effects=False)
     async with made.session() as session:
-        head = await session.create(session.plan(rooted(item("a", "draw"), item("b", "keep", "a"))))
+        head = (await session.create(session.plan(rooted(item("a", "draw"), item("b", "keep", "a"))))).head
         storage.held = []
         executing = asyncio.create_task(session.execute(head.id))
         await settle()
@@ -105,13 +106,13 @@ async def test_an_attempt_that_is_stopped_before_its_first_step_holds_no_slot(mo
     """Found by the simulation: a coroutine that is cancelled before it has begun does not run at all."""
     made, _ = bench()
     async with made.session() as session:
-        runner, begin = session.runner, session.runner._begin
+        runner, begin = session.runner, session.runner.attempts.begin
 
         def begin_and_stop(tree: TaskTree, task_id: str, number: int) -> None:
             begin(tree, task_id, number)
-            runner._attempts[tree.id, task_id].stop()
+            runner.books.attempts[tree.id, task_id].stop()
 
-        monkeypatch.setattr(runner, "_begin", begin_and_stop)
+        monkeypatch.setattr(runner._dispatcher, "begin", begin_and_stop)
         await session.create(session.plan([item("a", "pure")]), execute=True)
         await settle()
         assert made.started == [] and nothing_is_held(session)
@@ -123,7 +124,7 @@ async def test_where_functions_see_every_task_attempts_wait() -> None:
     made, storage = bench()
     made.registry.hooks.pre_task(lambda task, inputs: None)
     async with made.session() as session:
-        head = await session.create(session.plan(chain(2)))
+        head = (await session.create(session.plan(chain(2)))).head
         storage.held = []
         executing = asyncio.create_task(session.execute(head.id))
         await settle(50)
@@ -139,7 +140,7 @@ async def test_a_task_that_takes_processes_down_is_poison_also_without_effects()
     made, storage = bench()
     session = made.session()
     await session.start()
-    head = await session.create(session.plan(rooted(item("a", "patient"))))
+    head = (await session.create(session.plan(rooted(item("a", "patient"))))).head
     storage.held = []
     executing = asyncio.create_task(session.execute(head.id))
     await settle(50)
@@ -163,7 +164,7 @@ async def test_a_task_that_takes_processes_down_is_poison_also_without_effects()
 async def test_a_cancel_stops_what_went_ahead() -> None:
     made, storage = bench()
     async with made.session() as session:
-        head = await session.create(session.plan(rooted(item("a", "patient"))))
+        head = (await session.create(session.plan(rooted(item("a", "patient"))))).head
         storage.held = []
         asked = [asyncio.create_task(session.execute(head.id))]
         await settle()
@@ -182,7 +183,7 @@ async def test_a_close_hands_over_what_went_ahead() -> None:
     made, storage = bench()
     first = made.session()
     await first.start()
-    head = await first.create(first.plan(rooted(item("a", "patient", result="a"))))
+    head = (await first.create(first.plan(rooted(item("a", "patient", result="a"))))).head
     storage.held = []
     asked = [asyncio.create_task(first.execute(head.id))]
     await settle()
@@ -204,7 +205,7 @@ async def test_no_more_goes_ahead_than_the_disk_can_be_behind() -> None:
     made, storage = bench()
     made.limits = RunnerLimits(tasks=2)
     async with made.session() as session:
-        head = await session.create(session.plan(chain(MAX_UNSTORED + 50)))
+        head = (await session.create(session.plan(chain(MAX_UNSTORED + 50)))).head
         storage.held = []
         executing = asyncio.create_task(session.execute(head.id))
         await settle(10 * MAX_UNSTORED)

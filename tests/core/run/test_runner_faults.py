@@ -9,11 +9,11 @@ import pytest
 from core.executors.base import TaskContext
 from core.loop.alarms import MANY_ALARMS
 from core.model import events as e
-from core.model.commands import Execute
+from core.model.commands import Cancel, Execute, ProvideInput
 from core.model.errors import StorageUnavailable, TaskNotFound, TreeIsRunning
 from core.model.task import Cause, TaskStatus
 from core.model.timestamps import to_timestamp
-from core.run.runner import MAX_VOID
+from core.run.dispatcher import MAX_VOID
 from core.run.runner_limits import RunnerLimits
 from core.session import has_ended
 from core.storage.base import Append
@@ -58,7 +58,7 @@ async def test_one_failed_write_costs_no_attempt_and_no_result(kind: type) -> No
     bench = Bench(storage=Once(kind))
     bench.add("pay", bench.work, at_most_once=True)
     async with bench.session() as session:
-        head = await session.create(session.plan(rooted(item("a", "pay", result="paid"), item("b", result=1))))
+        head = (await session.create(session.plan(rooted(item("a", "pay", result="paid"), item("b", result=1))))).head
         try:
             await session.execute(head.id)
         except StorageUnavailable:
@@ -76,7 +76,7 @@ async def test_a_refusal_that_overtakes_earlier_appends_voids_only_itself() -> N
     storage = FaultyStorage()
     bench = Bench(storage=storage, limits=RunnerLimits(tasks=4))
     async with bench.session() as session:
-        head = await session.create(session.plan(rooted(*(item(f"t{n}", "nap") for n in range(6)))))
+        head = (await session.create(session.plan(rooted(*(item(f"t{n}", "nap") for n in range(6)))))).head
         storage.held = []
         running = asyncio.create_task(session.execute(head.id))
         await settle()
@@ -84,7 +84,7 @@ async def test_a_refusal_that_overtakes_earlier_appends_voids_only_itself() -> N
         refused.set_exception(StorageUnavailable("behind"))
         original, storage.append = storage.append, lambda append: refused  # type: ignore[method-assign]
         with pytest.raises(StorageUnavailable):
-            await session.runner.cancel(head.id, head.id, None, force=False, metadata={})
+            await session.runner.cancel(head.id, Cancel(head.id), {})
         storage.append = original  # type: ignore[method-assign]
         storage.release()
         await running
@@ -93,7 +93,7 @@ async def test_a_refusal_that_overtakes_earlier_appends_voids_only_itself() -> N
     assert ended.status is COMPLETED
     assert Counter(bench.started) == {f"t{n}": 1 for n in range(6)}
     assert {task.crashes for task in tasks.values()} == {0}
-    assert session.runner.running == 0
+    assert session.runner.books.running == 0
 
 
 class Odd(BaseException):
@@ -127,7 +127,7 @@ async def test_a_question_from_within_a_task_group_is_a_question() -> None:
     async with bench.session() as session:
         head = await begin(session, item("a", "ask"))
         await session.wait(head.id, lambda head: head.status.is_interrupted)
-        await session.provide_input(head.id, "Ada")
+        await session.provide_input(ProvideInput(head.id, "Ada"))
         await session.wait(head.id, has_ended)
         assert (await tasks_of(session, head.id))["a"].result == "Ada"
 
@@ -249,7 +249,7 @@ async def test_whatever_touches_an_orphaned_tree_first_resumes_it() -> None:
     await until_event(first, head.id, e.InputRequested)
     kill(first)
     async with bench.session() as session:
-        await session.provide_input(head.id, "Ada")
+        await session.provide_input(ProvideInput(head.id, "Ada"))
         assert (await session.wait(head.id, has_ended)).status is COMPLETED
         tasks = await tasks_of(session, head.id)
     assert (tasks["a"].result, tasks["b"].crashes) == ("Ada", 1)
@@ -283,7 +283,7 @@ async def test_timers_of_tasks_that_have_ended_are_thrown_away() -> None:
     async with bench.session() as session:
         for _ in range(3):
             await finish(session, *(item(f"t{n}", deadline=later) for n in range(MANY_ALARMS // 2)))
-        assert len(session.runner._due.timers) <= 2 * MANY_ALARMS
+        assert len(session.runner._dispatcher.due.timers) <= 2 * MANY_ALARMS
 
 
 @virtual_time
@@ -295,7 +295,7 @@ async def test_tasks_that_ended_in_line_are_passed_over_in_steps() -> None:
         late = await begin(session, *(item(f"late{n}", "nap", deadline=deadline) for n in range(5 * MAX_VOID)))
         after = await begin(session, item("after"))
         popped = Counter[int]()  # by turn of the event loop in which anything is taken out of the line
-        turn, pop = 0, session.runner._queue.pop
+        turn, pop = 0, session.runner.books.queue.pop
 
         def next_turn() -> None:
             nonlocal turn
@@ -307,12 +307,12 @@ async def test_tasks_that_ended_in_line_are_passed_over_in_steps() -> None:
             popped[turn] += 1
             return pop()
 
-        session.runner._queue.pop = counted  # type: ignore[method-assign]
+        session.runner.books.queue.pop = counted  # type: ignore[method-assign]
         await session.wait(late.id, has_ended)
         assert (await session.wait(after.id, has_ended)).status is COMPLETED
         assert popped.total() > 4 * MAX_VOID
         assert max(popped.values()) <= MAX_VOID + 2
-        assert session.runner._queue.waiting == 0
+        assert session.runner.books.queue.waiting == 0
 
 
 @virtual_time
@@ -322,7 +322,7 @@ async def test_trees_at_rest_are_not_kept_in_memory() -> None:
         for _ in range(5):
             head = await begin(session, item("a"))
             await session.wait(head.id, has_ended)
-            copy = await session.copy(head.id)
+            copy = (await session.copy(head.id)).head
             await session.cancel(copy.id)
             await session.cancel(copy.id)
         assert session.orchestrator._trees == {}
@@ -332,7 +332,7 @@ async def test_trees_at_rest_are_not_kept_in_memory() -> None:
 async def test_followers_of_a_deleted_tree_end() -> None:
     bench = Bench()
     async with bench.session() as session:
-        head = await session.create(session.plan([item("a")]))
+        head = (await session.create(session.plan([item("a")]))).head
         seen: list[str] = []
 
         async def follow() -> None:
@@ -369,7 +369,7 @@ async def test_a_cancel_and_a_new_run_before_a_start_is_durable_leak_no_slot() -
     storage = FaultyStorage()
     bench = Bench(storage=storage, limits=RunnerLimits(tasks=1))
     async with bench.session() as session:
-        head = await session.create(session.plan(rooted(item("a"))))
+        head = (await session.create(session.plan(rooted(item("a"))))).head
         storage.held = []
         asked = [asyncio.create_task(session.execute(head.id))]
         await settle()
@@ -383,8 +383,12 @@ async def test_a_cancel_and_a_new_run_before_a_start_is_durable_leak_no_slot() -
         tasks = await tasks_of(session, head.id)
         await settle()
         assert (ended.status, tasks["a"].status) == (COMPLETED, COMPLETED)
-        assert (session.runner.running, session.runner._room.slots.used, bench.started) == (0, 0, ["a"])
-        assert not session.runner._room.in_lane and not session.runner._room.in_tree and not session.runner._never_begun
+        assert (session.runner.books.running, session.runner.books.room.slots.used, bench.started) == (0, 0, ["a"])
+        assert (
+            not session.runner.books.room.in_lane
+            and not session.runner.books.room.in_tree
+            and not session.runner.books.never_begun
+        )
 
 
 @virtual_time
@@ -395,7 +399,7 @@ async def test_a_start_that_was_never_begun_leaves_nothing_unknown() -> None:
     bench.add("pay", bench.work, at_most_once=True)
     first = bench.session()
     await first.start()
-    head = await first.create(first.plan(rooted(*(item(f"t{n}", "pay") for n in range(5)))))
+    head = (await first.create(first.plan(rooted(*(item(f"t{n}", "pay") for n in range(5)))))).head
     storage.held = []
     executing = asyncio.create_task(first.execute(head.id))
     await settle()

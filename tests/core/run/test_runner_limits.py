@@ -15,8 +15,8 @@ from core.loop.origin import ORIGIN
 from core.model import events as e
 from core.model.errors import StorageUnavailable
 from core.model.task import Cause, TaskStatus
+from core.run.attempts import ABANDON_AFTER
 from core.run.reports import FIRST_DELAY
-from core.run.runner import ABANDON_AFTER
 from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.memory import MemoryStorage
@@ -38,7 +38,7 @@ AT_ONCE = {"initial": 0.01, "maximum": 0.01, "jitter": 0}
 
 async def begin_as(session: Session, owner: str, *items: dict[str, Any]) -> str:
     """Start a tree of this caller's; its id."""
-    return (await session.create(session.plan(rooted(*items), owner=owner), execute=True)).id
+    return (await session.create(session.plan(rooted(*items), owner=owner), execute=True)).head.id
 
 
 # Shares
@@ -205,7 +205,7 @@ async def test_an_executor_that_is_cancelled_from_within_fails_and_is_tried_agai
         ended = (await finish(session, item("a", "cancelled", max_attempts=attempts, retry=AT_ONCE)))["a"]
         assert (ended.status, ended.error) == (TaskStatus.FAILED, "the executor was cancelled from within")
         assert (ended.attempt, len(bench.started)) == (attempts, attempts)
-        assert session.runner.running == 0
+        assert session.runner.books.running == 0
 
 
 @virtual_time
@@ -282,11 +282,11 @@ async def test_a_coroutine_that_does_not_let_itself_be_stopped_holds_up_no_retry
         await session.wait(head.id, has_ended)
         assert (await tasks_of(session, head.id))["a"].result == "attempt 2"
         assert asyncio.get_running_loop().time() == pytest.approx(1 + ABANDON_AFTER)
-        assert session.runner._room.in_lane == {"stubborn": 1}, "the first one still goes on"
+        assert session.runner.books.room.in_lane == {"stubborn": 1}, "the first one still goes on"
         gate.set()
         await settle()
-        assert session.runner._room.in_lane == {}
-        assert session.runner._room.slots.used == 0
+        assert session.runner.books.room.in_lane == {}
+        assert session.runner.books.room.slots.used == 0
 
 
 class Hangs:
@@ -325,7 +325,7 @@ class Hangs:
     async def time_out(self, count: int, owner: str = "ada") -> None:
         """Leave so many threads behind."""
         items = [item(f"h{n}", "hang", timeout=0.01) for n in range(count)]
-        head = await self.session.create(self.session.plan(rooted(*items), owner=owner), execute=True)
+        head = (await self.session.create(self.session.plan(rooted(*items), owner=owner), execute=True)).head
         await self.session.wait(head.id, has_ended)
         await settle(100)  # the attempts' jobs end a few turns after their events
 
@@ -343,7 +343,7 @@ async def test_threads_that_hang_are_counted_until_they_end(caplog: pytest.LogCa
         assert problem in caplog.text and "(executor hang) is over, but its thread is still running" in caplog.text
         head = await begin(made.session, item("q", "quick"), item("other", "alone"))
         await settle()
-        assert made.session.runner.running == 0
+        assert made.session.runner.books.running == 0
         made.gate.set()
         assert (await made.session.wait(head.id, has_ended)).status is TaskStatus.COMPLETED
         assert made.session.runner.problem() is None
@@ -404,13 +404,13 @@ async def test_an_attempt_is_broken_off_in_the_name_of_what_its_executor_started
         await settle()
         (first,) = origins
         assert first is not None and (first.executor, first.attempt) == ("starts", 1)
-        assert session.runner.break_off(first, SystemExit(3))
+        assert session.runner.attempts.break_off(first, SystemExit(3))
         failed = await until_event(session, head.id, e.AttemptFailed)
         assert isinstance(failed.event, e.AttemptFailed)
         assert failed.event.error == "the executor raised SystemExit: 3"
         await until_event(session, head.id, e.TaskStarted, after=failed.seq)
         await settle()
-        assert not session.runner.break_off(first, SystemExit(3)), "it is over"
-        assert session.runner.break_off(origins[1], KeyboardInterrupt())
+        assert not session.runner.attempts.break_off(first, SystemExit(3)), "it is over"
+        assert session.runner.attempts.break_off(origins[1], KeyboardInterrupt())
         ended = await session.wait(head.id, has_ended)
         assert ended.status is TaskStatus.FAILED

@@ -12,7 +12,7 @@ from core.model.events import MessageReceived
 from core.model.owners import owner_of
 from core.model.retry import RetryPolicy
 from core.model.task import Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
-from core.storage.base import Append, Document, Node, Storage, TaskQuery, TreeQuery
+from core.storage.base import Append, Document, EventQuery, Node, Storage, TaskQuery, TreeQuery
 from core.storage.memory import MemoryStorage
 from tests.core.storage.samples import created, finished, make_tasks, recorded, started, updated
 
@@ -27,7 +27,7 @@ async def test_a_created_tree_is_loaded_as_it_was(storage: Storage) -> None:
     assert await storage.head("t") == append.head
     assert await storage.task("t.3") == append.tasks[3]
     assert await storage.children("t") == list(append.tasks[1:])
-    assert list(await storage.events("t")) == list(append.events)
+    assert list(await storage.events(EventQuery(tree_id="t"))) == list(append.events)
 
 
 @pytest.mark.asyncio
@@ -92,7 +92,7 @@ async def test_what_is_unknown_is_none_or_empty(storage: Storage) -> None:
     assert await storage.head("x") is None
     assert await storage.task("x") is None
     assert await storage.children("x") == []
-    assert list(await storage.events("x")) == []
+    assert list(await storage.events(EventQuery(tree_id="x"))) == []
     assert await storage.live_trees() == []
     assert await storage.delete("x") is False
     assert (await storage.trees(TreeQuery(owner=None))).total == 0
@@ -118,7 +118,7 @@ async def test_appends_decided_ahead_resolve_in_their_order(storage: Storage) ->
     assert order == list(range(len(appends)))
     loaded = await storage.load("t")
     assert loaded == (appends[-1].head, [append.tasks[0] for append in appends[1:-1]])
-    assert [r.seq for r in await storage.events("t")] == [1, 2, 3, 4, 5, 6]
+    assert [r.seq for r in await storage.events(EventQuery(tree_id="t"))] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.asyncio
@@ -158,7 +158,7 @@ async def test_a_wrong_version_is_refused_and_nothing_of_it_is_stored(storage: S
             await storage.append(append)
 
     assert await storage.load("t") == (first.head, list(first.tasks))
-    assert len(await storage.events("t")) == 1
+    assert len(await storage.events(EventQuery(tree_id="t"))) == 1
 
 
 @pytest.mark.asyncio
@@ -297,7 +297,7 @@ async def test_delete_removes_the_tree_with_everything_and_nothing_else(storage:
 
     assert await storage.load("t") is None
     assert await storage.task("t.1") is None
-    assert list(await storage.events("t")) == []
+    assert list(await storage.events(EventQuery(tree_id="t"))) == []
     assert await storage.task("d") is None
     assert await storage.count(TaskQuery(owner=None, root_only=False)) == 3
     await storage.append(created("t"))
@@ -360,7 +360,7 @@ async def test_events_are_filtered_and_paged(storage: Storage) -> None:
         head = append.head
 
     async def seqs(after: int = 0, **filters: object) -> list[int]:
-        return [r.seq for r in await storage.events("t", after, **filters)]  # type: ignore[arg-type]
+        return [r.seq for r in await storage.events(EventQuery(tree_id="t", after=after, **filters))]  # type: ignore[arg-type]
 
     assert await seqs() == [1, 2, 3, 4, 5, 6, 7]
     assert await seqs(4) == [5, 6, 7]
@@ -381,8 +381,8 @@ async def test_events_come_five_hundred_at_a_time_unless_more_are_asked_for(stor
     events = tuple(recorded(first.head, seq, MessageReceived(task_id="t", message={})) for seq in range(2, 503))
     await storage.append(Append(head=replace(first.head, version=502), events=events, tasks=()))
 
-    assert [each.seq for each in await storage.events("t")] == list(range(1, 501))
-    assert [each.seq for each in await storage.events("t", limit=501)] == list(range(1, 502))
+    assert [each.seq for each in await storage.events(EventQuery(tree_id="t"))] == list(range(1, 501))
+    assert [each.seq for each in await storage.events(EventQuery(tree_id="t", limit=501))] == list(range(1, 502))
 
 
 @pytest.mark.asyncio
@@ -393,7 +393,7 @@ async def test_events_keep_what_a_message_carries(storage: Storage) -> None:
     await storage.append(first)
     await storage.append(Append(head=replace(first.head, version=2), events=(event,), tasks=()))
 
-    assert (await storage.events("t", 1))[0] == event
+    assert (await storage.events(EventQuery(tree_id="t", after=1)))[0] == event
 
 
 @pytest.mark.asyncio
@@ -668,7 +668,7 @@ async def test_few_events_are_read_whole_or_not_at_all(storage: Storage) -> None
 
     async def seqs(**bounds: object) -> list[int] | None:
         bounds = {"until": 4, "limit": 10, "max_bytes": 10_000, **bounds}
-        found = await storage.few_events("t", **bounds)  # type: ignore[arg-type]
+        found = await storage.few_events(EventQuery(tree_id="t", **bounds))  # type: ignore[arg-type]
         return None if found is None else [each.seq for each in found]
 
     assert await seqs() == [1, 2, 3, 4]
@@ -679,7 +679,7 @@ async def test_few_events_are_read_whole_or_not_at_all(storage: Storage) -> None
     assert await seqs(until=3, kinds=said, max_bytes=1_100) is None, "the last of them is too large"
     assert await seqs(task_id="t.1", kinds=said, max_bytes=1_000) == [2, 4]
     assert await seqs(kinds=[]) == []
-    size = sum(place.size for place in await storage.event_places("t", until=4, limit=10))
+    size = sum(place.size for place in await storage.event_places(EventQuery(tree_id="t", until=4, limit=10)))
     assert await seqs(max_bytes=size) == [1, 2, 3, 4]
     assert await seqs(max_bytes=size - 1) is None
 
@@ -689,7 +689,7 @@ async def test_places_of_events_are_known_without_their_bodies(storage: Storage)
     await with_messages(storage, [10, 1_000, 10])
     said = ["message_received"]
 
-    places = await storage.event_places("t", until=4, limit=10)
+    places = await storage.event_places(EventQuery(tree_id="t", until=4, limit=10))
     assert [place[:3] for place in places] == [
         (4, "message_received", "t.1"),
         (3, "message_received", "t"),
@@ -698,9 +698,11 @@ async def test_places_of_events_are_known_without_their_bodies(storage: Storage)
     ]
     assert [place.size > 1_000 for place in places] == [False, True, False, False]
     assert places[1].size - places[2].size == 988, "990 more characters, and a shorter id"
-    assert await storage.event_places("t", until=4, limit=2) == places[:2]
-    assert await storage.event_places("t", until=3, limit=9, kinds=said, task_id="t.1") == [places[2]]
-    assert await storage.event_places("t", until=4, limit=9, kinds=[]) == []
+    assert await storage.event_places(EventQuery(tree_id="t", until=4, limit=2)) == places[:2]
+    assert await storage.event_places(EventQuery(tree_id="t", until=3, limit=9, kinds=said, task_id="t.1")) == [
+        places[2]
+    ]
+    assert await storage.event_places(EventQuery(tree_id="t", until=4, limit=9, kinds=[])) == []
 
 
 @pytest.mark.asyncio
@@ -708,7 +710,11 @@ async def test_events_are_read_by_their_numbers(storage: Storage) -> None:
     await with_messages(storage, [10, 1_000, 10])
 
     assert [each.seq for each in await storage.events_at("t", [4, 2, 9])] == [2, 4]
-    assert await storage.events_at("t", [2, 4]) == [each for each in await storage.events("t") if each.seq in (2, 4)]
+    assert await storage.events_at("t", [2, 4]) == [
+        each for each in await storage.events(EventQuery(tree_id="t")) if each.seq in (2, 4)
+    ]
     assert await storage.events_at("t", []) == []
     assert [each.tree_id for each in await storage.events_at("u", [1, 2])] == ["u"]
-    assert await storage.events_at("v", [1]) == await storage.event_places("r", until=9, limit=9) == []
+    assert (
+        await storage.events_at("v", [1]) == await storage.event_places(EventQuery(tree_id="r", until=9, limit=9)) == []
+    )

@@ -15,7 +15,7 @@ from core.model.errors import TaskNotFound, VersionConflict
 from core.model.events import Event, Recorded
 from core.model.task import TaskStatus, TreeHead
 from core.storage import retire
-from core.storage.base import Append, Document, EndedQuery, EndedTree, LogPart, Storage
+from core.storage.base import Append, Document, EndedQuery, EndedTree, EventQuery, LogPart, Storage
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.sql import SqlStorage
 from core.storage.statements import DIALECT
@@ -55,7 +55,7 @@ def part_of(head: TreeHead, after: int = 0, until: int | None = None) -> LogPart
 
 
 async def log_of(storage: Storage, tree_id: str) -> Sequence[Recorded]:
-    return list(await storage.events(tree_id, limit=100_000))
+    return list(await storage.events(EventQuery(tree_id=tree_id, limit=100_000)))
 
 
 @pytest.mark.asyncio
@@ -93,9 +93,9 @@ async def test_a_compacted_log_keeps_what_remains(storage: Storage) -> None:
     log = await log_of(storage, "t")
     assert log == [*compact(before[:-1]), before[-1]]
     assert [recorded.seq for recorded in log] == [3, head.version]
-    assert await storage.events("t", 3) == [before[-1]]
-    assert await storage.events("t", until=3) == [log[0]]
-    assert await storage.events("t", kinds=["artifact_added"]) == [log[0]]
+    assert await storage.events(EventQuery(tree_id="t", after=3)) == [before[-1]]
+    assert await storage.events(EventQuery(tree_id="t", until=3)) == [log[0]]
+    assert await storage.events(EventQuery(tree_id="t", kinds=["artifact_added"])) == [log[0]]
     assert await log_of(storage, "o") == others
     assert [(ended.head.id, ended.compacted) for ended in await storage.ended(ALL)] == [
         ("o", 0),

@@ -32,7 +32,7 @@ from core.model.events import MessageReceived
 from core.model.owners import owner_of
 from core.model.task import Task, TaskStatus, TreeHead
 from core.storage import codec, queries, retire
-from core.storage.base import LOG_BYTES, Append, Document, DocumentQuery, LogPart, TaskQuery, TreeQuery
+from core.storage.base import LOG_BYTES, Append, Document, DocumentQuery, EventQuery, LogPart, TaskQuery, TreeQuery
 from core.storage.sqlite import reader as reader_module
 from core.storage.sqlite import sql as sql_module
 from core.storage.sqlite.backup import back_up, restore
@@ -351,7 +351,9 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     for tree_id, least in acknowledged.items():
         loaded = await storage.load(tree_id)
         assert loaded is not None and loaded[0].version >= least
-        assert [r.seq for r in await storage.events(tree_id)] == list(range(1, loaded[0].version + 1))
+        assert [r.seq for r in await storage.events(EventQuery(tree_id=tree_id))] == list(
+            range(1, loaded[0].version + 1)
+        )
         assert sum(task.attempt for task in loaded[1]) == loaded[0].version - 1
     await storage.close()
 
@@ -381,7 +383,7 @@ async def test_a_corrupt_row_is_never_served(storage: SqlStorage, sql: str, what
 
     async def read_everything() -> None:
         if what.startswith("event"):
-            await storage.events("t")
+            await storage.events(EventQuery(tree_id="t"))
         else:
             await storage.load("t")
 
@@ -512,7 +514,7 @@ async def test_pages_of_a_log_end_early_where_they_are_large(storage: SqlStorage
     await storage.append(Append(head=replace(first.head, version=6), events=events, tasks=()))
 
     async def seqs(after: int, max_bytes: int | None) -> list[int]:
-        return [each.seq for each in await storage.events("t", after, max_bytes=max_bytes)]
+        return [each.seq for each in await storage.events(EventQuery(tree_id="t", after=after, max_bytes=max_bytes))]
 
     assert await seqs(0, None) == await seqs(0, 10_000) == [1, 2, 3, 4, 5, 6]
     assert await seqs(1, 1_500) == [2], "two of them have more"
@@ -539,7 +541,7 @@ async def test_large_logs_are_compacted_a_piece_at_a_time(storage: SqlStorage, m
 
     assert [await storage.compacted(name) for name in "abc"] == [5, 5, 5]
     for name in "abc":
-        assert [each.seq for each in await storage.events(name)] == [2, 3, 4, 5, 6], "messages stay"
+        assert [each.seq for each in await storage.events(EventQuery(tree_id=name))] == [2, 3, 4, 5, 6], "messages stay"
     assert examine(storage.path).problems == ()
 
 
@@ -657,7 +659,7 @@ async def test_reads_use_the_indexes(storage: SqlStorage) -> None:
         (queries.LIVE_TREES.sql, 0, "trees_live"),
         (*_plain(queries.task_list(TaskQuery(owner="ann"))), "tasks_roots"),
         (*_plain(queries.tree_list(TreeQuery(owner="ann", before=(1.0, "a")))), "trees_by_change"),
-        (*_plain(queries.event_list("t", 0, None, None, None, 9)), "PRIMARY KEY"),
+        (*_plain(queries.event_list(EventQuery(tree_id="t", limit=9))), "PRIMARY KEY"),
     ]
     for sql, count, index in frozen:
         plan = " ".join(row[3] for row in foreign.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * count))
@@ -717,7 +719,7 @@ async def test_no_read_holds_the_log_back(storage: SqlStorage) -> None:
     await storage.load("t")
     await storage.load("none")
     await storage.trees(TreeQuery(owner=None))
-    await storage.events("t", limit=1)
+    await storage.events(EventQuery(tree_id="t", limit=1))
     await storage.tasks(TaskQuery(owner=None, limit=1))
 
     foreign = sqlite3.connect(storage.path)
@@ -994,9 +996,9 @@ async def test_a_large_page_of_a_log_is_decoded_beside_the_event_loop(
         return real(row)
 
     monkeypatch.setattr(codec, "read_event", read_event)
-    assert await storage.events("t", 1, max_bytes=LOG_BYTES) == [event]
+    assert await storage.events(EventQuery(tree_id="t", after=1, max_bytes=LOG_BYTES)) == [event]
     assert threading.get_ident() not in threads
     threads.clear()
-    assert (await storage.events("t", until=1, max_bytes=LOG_BYTES))[0].seq == 1
+    assert (await storage.events(EventQuery(tree_id="t", until=1, max_bytes=LOG_BYTES)))[0].seq == 1
     assert threads == [threading.get_ident()]
     await storage.close()

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from core.model.errors import StorageError, StorageUnavailable, VersionConflict
 from core.storage import statements, tables
-from core.storage.base import Append, TaskQuery
+from core.storage.base import Append, EventQuery, TaskQuery
 from core.storage.sqlite import write_queue, writer_thread, writes
 from core.storage.sqlite.commit_marker import Note, noted_commit
 from core.storage.sqlite.sql import SqlStorage
@@ -158,7 +158,7 @@ async def test_more_appends_than_a_batch_holds_all_arrive(storage: SqlStorage) -
     await asyncio.gather(*[storage.append(append) for append in appends])
 
     assert await storage.head("t") == appends[-1].head
-    events = await storage.events("t", limit=10_000)
+    events = await storage.events(EventQuery(tree_id="t", limit=10_000))
     assert [r.seq for r in events] == list(range(1, len(appends) + 2))
 
 

@@ -1,4 +1,4 @@
-"""What a caller gets to see while the server has too much to do, in raw bytes, from a real server."""
+"""Which calls are taken while the server has too much to do: as decided, and in raw bytes from a real server."""
 
 import asyncio
 import json
@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from a2a_server.edge import overload
-from a2a_server.edge.load_shedder import HELD
+from a2a_server.edge.admission import HELD, Admission, Rejected, Unread, Verdict
+from a2a_server.edge.overload import Kind, Kinds, Load, Thresholds
 from tests.a2a_server.conftest import RunningServer, message, running, until
 
 HEAD = "Host: localhost\r\nContent-Type: application/json\r\nA2A-Version: 1.0\r\n"
@@ -85,6 +86,157 @@ def press(server: RunningServer) -> list[object]:
     for _ in range(HARD - SOFT):
         server.application.load.turn_away(object())
     return occupy(server, SOFT)
+
+
+# Without a connection: what is decided
+
+
+NOW = 500.0
+KINDS = Kinds({"work": Kind.WORK, "cancel": Kind.SPARED}, {":send": Kind.WORK, ":cancel": Kind.SPARED})
+PRESSED = {"calls": SOFT, "turned_away": HARD - SOFT}  # new work is refused
+FULL = {"calls": HARD}  # all but what is spared
+
+
+class Desk:
+    """The admission of one connection, and the load that others make."""
+
+    def __init__(self, calls: int = 0, turned_away: int = 0) -> None:
+        self.load = Load(Thresholds(soft=SOFT, hard=HARD), KINDS, lambda: NOW)
+        for _ in range(calls):
+            self.load.begin(object())
+        for _ in range(turned_away):
+            self.load.turn_away(object())
+        self.admission = Admission(self.load)
+
+    def head(self, method: bytes = b"POST", target: bytes = b"/", *, is_plain: bool = True) -> Verdict:
+        return self.admission.judge_head(NOW, method, target, is_plain=is_plain)
+
+    def body(self, body: str, *, now: float = NOW, is_from_page: bool = False) -> Verdict:
+        assert self.admission.judge_piece(body.encode()) is Verdict.HOLD
+        return self.admission.judge_body(now, is_from_page=is_from_page)
+
+
+@pytest.mark.parametrize(
+    ("busy", "method", "target", "is_plain", "verdict"),
+    [
+        ({}, b"POST", b"/", True, Verdict.ACCEPT),
+        ({}, b"POST", b"/", False, Verdict.ACCEPT),
+        ({"calls": HARD - 1}, b"POST", b"/", True, Verdict.ACCEPT),
+        (PRESSED, b"POST", b"/", True, Verdict.HOLD),
+        (PRESSED, b"POST", b"/", False, Verdict.REFUSE),
+        (PRESSED, b"POST", b"/m:send?x=:cancel", True, Verdict.HOLD),
+        (PRESSED, b"POST", b"/m:send", False, Verdict.REFUSE),
+        (PRESSED, b"POST", b"/t:cancel", False, Verdict.ACCEPT),
+        (PRESSED, b"GET", b"/tasks", True, Verdict.ACCEPT),
+        (FULL, b"GET", b"/tasks", True, Verdict.HOLD),
+        (FULL, b"GET", b"/healthz", False, Verdict.ACCEPT),
+        (FULL, b"POST", b"/t:cancel", True, Verdict.ACCEPT),
+        (FULL, b"POST", b"/\xff", True, Verdict.HOLD),
+    ],
+)
+def test_head_is_judged_by_its_path_or_its_body_is_held(
+    busy: dict[str, int], method: bytes, target: bytes, is_plain: bool, verdict: Verdict
+) -> None:
+    desk = Desk(**busy)
+    assert desk.head(method, target, is_plain=is_plain) is verdict
+    assert (desk.admission.held is not None) is (verdict is not Verdict.ACCEPT)
+
+
+@pytest.mark.parametrize(
+    ("busy", "body", "is_from_page", "verdict"),
+    [
+        (PRESSED, call("work"), False, Verdict.REJECT),
+        (PRESSED, call("work"), True, Verdict.REFUSE),
+        (PRESSED, call("cancel"), True, Verdict.ACCEPT),
+        (PRESSED, call("read"), False, Verdict.ACCEPT),
+        (PRESSED, "no JSON", False, Verdict.REJECT),
+        (FULL, call("read"), False, Verdict.REJECT),
+        (FULL, call("cancel"), False, Verdict.ACCEPT),
+    ],
+)
+def test_body_is_judged_by_its_method(busy: dict[str, int], body: str, is_from_page: bool, verdict: Verdict) -> None:
+    desk = Desk(**busy)
+    assert desk.head() is Verdict.HOLD
+    assert desk.body(body, is_from_page=is_from_page) is verdict
+    if verdict is Verdict.REJECT:
+        assert desk.admission.rejected == Rejected(None, None if body == "no JSON" else 7)
+        assert desk.admission.held is None
+    else:
+        assert desk.admission.release(is_refused=verdict is Verdict.REFUSE) == body.encode()
+
+
+def test_path_tells_of_a_call_without_a_look_at_its_body() -> None:
+    desk = Desk(**PRESSED)
+    assert desk.head(target=b"/m:send") is Verdict.HOLD
+    assert desk.body(call("cancel")) is Verdict.REJECT
+    assert desk.admission.rejected == Rejected(Kind.WORK, None)
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(HELD, Verdict.HOLD), (HELD + 1, Verdict.REFUSE)])
+def test_so_much_of_a_body_is_held_and_no_more(size: int, verdict: Verdict) -> None:
+    desk = Desk(**PRESSED)
+    desk.head()
+    desk.admission.judge_piece(b"x" * 10)
+    assert desk.admission.judge_piece(b"x" * (size - 10)) is verdict
+    assert len(desk.admission.release(is_refused=True)) == size
+
+
+def test_call_that_is_refused_in_full_is_wanted_and_one_that_is_let_in_is_not() -> None:
+    desk = Desk(calls=SOFT, turned_away=HARD - SOFT - 1)
+    desk.admission.release(is_refused=False)
+    assert desk.head() is Verdict.ACCEPT
+    desk.admission.release(is_refused=True)
+    assert desk.head() is Verdict.HOLD
+
+
+def test_call_is_load_until_it_is_answered_or_waits_for_others_or_its_connection_ends() -> None:
+    desk = Desk()
+    for end in (desk.admission.begin(), desk.admission.end, desk.admission.close):
+        desk.admission.begin()
+        assert desk.load.busy == 1
+        end()
+        assert desk.load.busy == 0
+
+
+def test_pause_is_the_longer_the_more_were_refused_and_until_then_it_asks_early() -> None:
+    """Early: it gets what others leave. A call that is accepted makes it one like others."""
+    desk = Desk(turned_away=HARD)
+    assert desk.admission.pause(NOW) == pytest.approx(overload.REST * (HARD + 1))
+    desk.admission.resume()
+    desk.load.begin(object())
+    assert desk.head() is Verdict.HOLD
+    assert desk.body(call("work"), now=NOW + overload.RETRY_AFTER - 0.01) is Verdict.REJECT
+    assert desk.head() is Verdict.HOLD
+    assert desk.body(call("work"), now=NOW + overload.RETRY_AFTER) is Verdict.ACCEPT
+    desk.admission.begin()
+    assert desk.head() is Verdict.HOLD, "as many calls as the soft threshold"
+    desk.admission.end()
+    assert desk.head() is Verdict.ACCEPT
+
+
+def test_what_comes_in_a_pause_is_kept_in_its_order_and_bounded() -> None:
+    admission = Desk().admission
+    assert not admission.is_paused and admission.resume() is None
+    admission.pause(NOW)
+    assert admission.is_paused
+    assert not admission.keep(b"a")
+    assert not admission.keep(b"b" * (HELD - 1))
+    assert admission.keep(b"c")
+    assert admission.resume() == Unread(b"a" + b"b" * (HELD - 1) + b"c", has_ended=False)
+    assert not admission.is_paused
+    admission.pause(NOW)
+    admission.keep_end()
+    assert admission.resume() == Unread(b"", has_ended=True)
+
+
+def test_connection_that_ends_in_a_pause_is_not_resumed() -> None:
+    admission = Desk().admission
+    admission.pause(NOW)
+    admission.close()
+    assert admission.resume() is None
+
+
+# Over a real server's connections
 
 
 @pytest.mark.asyncio
