@@ -71,7 +71,7 @@ from core.session import Session
 from core.storage.base import Storage
 from core.storage.sqlite.sql import SqlStorage
 
-DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
+RPC_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
 
 
@@ -203,7 +203,7 @@ class Application:
         event_source = EventSource(self.session, self.streams, self.http)
         app = Starlette(
             routes=[
-                *(Route(path, self.http.serving(self.json_rpc), methods=["POST"]) for path in DOOR_PATHS),
+                *(Route(path, self.http.serving(self.json_rpc), methods=["POST"]) for path in RPC_PATHS),
                 RestRoute(self.rest, self.http.answer),
                 Route("/tasks/{task_id}/events", event_source.events, methods=["GET"]),
                 *WellKnown(self.cards.published).routes(),
@@ -233,7 +233,7 @@ class Application:
         """The routes, behind the JSON-RPC endpoint: Starlette's layers cost a call a twentieth of its time."""
 
         async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in DOOR_PATHS:
+            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in RPC_PATHS:
                 await self.http.answer(self.json_rpc, scope, receive, send)
             else:
                 await routes(scope, receive, send)

@@ -111,7 +111,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_keys: Count = 1_000  # valid API keys of one tenant; revoked and expired keys do not count
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
     client_context_ids: bool = True  # whether clients may create a context by sending a new contextId
-    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is remembered
+    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds an Idempotency-Key is kept
     compact_after: Kept = 86_400.0  # seconds after a task's end until its log is compacted; 0: never
     delete_after: Kept = 30 * 86_400.0  # seconds after a task's end until it is deleted; 0: never
     idempotency_by_message_id: bool = False  # use messageId as the key of messages without the Idempotency-Key header
@@ -144,7 +144,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     # What callers see of an executor's exceptions. None: only the type if `auth` is set, else the full text.
     error_texts: ErrorTexts | None = None
 
-    sse_ping: Seconds = 15.0  # interval of keep-alive comments on a quiet stream
+    sse_ping: Seconds = 15.0  # seconds between keep-alive comments on a quiet stream
     head_timeout: Seconds = 10.0  # time for a request's head to arrive, including the TLS handshake
     body_timeout: Seconds = 30.0  # time for a request's body to arrive
     min_body_rate: Count = 1024  # minimum bytes per second of a body, after its first 5 seconds
@@ -153,8 +153,8 @@ class Config(PushSettings, frozen=True, kw_only=True):
     drain_delay: Annotated[float, Meta(ge=0, le=3_600)] = (
         0.0  # seconds to go on serving calls after SIGTERM, so that load balancers notice
     )
-    drain: Seconds = 30.0  # time for running tasks to finish, after that
-    watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # seconds a callback may block the loop unlogged; 0: any
+    drain: Seconds = 30.0  # time for running tasks to finish, after `drain_delay`
+    watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # log callbacks that block the loop for this long; 0: never
     keep_alive: Seconds = 5.0  # time that a connection may be idle
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"  # lowest level that is logged

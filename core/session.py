@@ -1,7 +1,7 @@
-"""One core, wired: storage, orchestrator, runner and feed, and what a face asks of them.
+"""One core, wired: storage, orchestrator, runner and feed, and what its APIs need of them.
 
-A face (the server, the Python API, the command line) talks to a Session and reads from its storage. Who may do what is
-the face's business.
+Each API (the server, the Python API, the command line) talks to a Session and reads from its storage. The API decides
+who may do what.
 """
 
 import asyncio

@@ -71,7 +71,7 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
 OLD_VERSION = "a2a_server.v0_3"
 OLD_VERSION_NAMERS = frozenset({"a2a_server.app"})
 
-# Where a concrete storage may be named: composition, the library's own front door, and the commands that work
+# Where a concrete storage may be named: composition, the library's own entry point, and the commands that work
 # without a server.
 STORAGE_NAMERS = frozenset(
     {

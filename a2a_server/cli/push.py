@@ -60,7 +60,7 @@ def resend(
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Send dead letters once more. Exits 1 unless all of them were delivered."""
+    """Send dead letters again. Exits 1 unless all of them were delivered."""
     if bool(delivery_ids) == every:
         raise Failure("give delivery ids, or --all", 2)
     answers: list[dict[str, Any]] = []

@@ -148,7 +148,7 @@ class Messages:
                 del frame
 
     async def _reply(self, sent: Addressed) -> Recorded | None:
-        """The direct reply, if there is one by now. Only a task on its own can give one, with its first word."""
+        """The direct reply, if there is one already. Only a task on its own can give one, with its first word."""
         head = sent.head
         if head.size > 1:
             return None

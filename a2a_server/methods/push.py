@@ -59,7 +59,7 @@ class PushMethods:
                 load=Kind.OTHER,
                 params_type=ResendParams,
                 result_type=list[dict[str, Any]],
-                summary="Send dead letters once more.",
+                summary="Send dead letters again.",
             ),
         ]
 

@@ -75,7 +75,7 @@ class _Reader:
     is_gone: bool = False  # its receiver wants no more; it is to be removed
 
 
-_Due = tuple[float, int, _Reader]  # (when, a number of its own, who waits until then)
+_Due = tuple[float, int, _Reader]  # (when, a number of its own, the reader that waits until then)
 
 
 def _waits(due: _Due) -> bool:

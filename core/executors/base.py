@@ -291,9 +291,9 @@ class TaskContext:
         """Give a piece of the output: text, `Parts`, or a JSON value.
 
         Pieces with the same `artifact_id` (default: the task's) are appended to each other, unless `append` is False.
-        A piece may still be on its way to the disk when this returns, so that many share one write; nobody is told of
-        it before it is stored, and the task ends only when all are. Raises OutputRefused for an `append` to what is not
-        there, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
+        A piece may still be on its way to the disk when this returns, so that many share one write. No reader sees it
+        before it is stored, and the task ends only when all pieces are. Raises OutputRefused for an `append` to a
+        missing artifact, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
         """
         self._spoke = True
         # A short text, as most pieces are, costs no call more.

@@ -99,7 +99,7 @@ class TaskChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What one array may hold at a server's door."""
+    """What one array may hold at a server's endpoint."""
 
     max_tasks: int = 10_000
     max_depth: int = 200

@@ -224,7 +224,7 @@ class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     cancelled: str | None = None  # why the latest run was cancelled as a whole
     progress: float = 0.0
     size: int = 0  # number of tasks
-    origin: str = "python"  # the face it came through: python, tasks or a2a
+    origin: str = "python"  # the interface it came through: python, tasks or a2a
     context_id: str | None = None
     metadata: dict[str, Any] = {}
     original_task_id: str | None = None

@@ -24,14 +24,14 @@ LOG_BYTES = 1024 * 1024  # of JSON, that a page of a log has, or of its only eve
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """What a face keeps beside the trees, in the same file and, where it must be, in the same transaction."""
+    """A record that a storage's user keeps beside the trees, in the same file and, if need be, transaction."""
 
     kind: str
     id: str  # unique within its kind
     owner: str = ""
     tree_id: str = ""  # the tree that it belongs to and is deleted with; empty for none
     at: float = 0.0  # seconds since 1970: documents of a kind are ordered and found by it
-    body: bytes  # JSON, in the face's own shape
+    body: bytes  # JSON, in its user's own shape
 
 
 class DocumentQuery(Struct, frozen=True, kw_only=True):

@@ -80,6 +80,7 @@ def test_a_wrong_template_names_its_file(tmp_path: Path, setting: str) -> None:
 def test_the_public_card_shows_the_skills_that_may_be_known_and_the_extended_one_the_callers(
     public: tuple[str, ...] | None, shown: list[str]
 ) -> None:
+    """Found from outside: the public card listed skills that callers may not know."""
     cards = made(BEARER, registry_of(spec("a"), spec("b"), spec("c")), public_skills=public)
     for version in (None, "1.0", "0.3"):
         document = json.loads(cards.published.card_for(version).body)

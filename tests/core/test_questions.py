@@ -1,4 +1,4 @@
-"""Questions that one attempt asks at once, and the answers that find them (bo03)."""
+"""Questions that one attempt asks at once, and the answers that find them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -66,6 +66,7 @@ def bench_of(ask: Callable[[TaskContext], Awaitable[Any]], **fields: Any) -> Ben
 @pytest.mark.parametrize("way", WAYS)
 @virtual_time
 async def test_questions_asked_side_by_side_are_put_together(way: str) -> None:
+    """Found from outside: two questions in a TaskGroup failed the task."""
     async with bench_of(WAYS[way]).session() as session:
         head = await begin(session, item("a"))
         task = await asked(session, head.id)
@@ -221,6 +222,7 @@ TOLD = {"in a row": (told_between, ["before", "between", "after"]), "side by sid
 @pytest.mark.parametrize("way", TOLD)
 @virtual_time
 async def test_a_message_is_told_once_however_often_the_executor_runs_over_it(way: str) -> None:
+    """Found later: a message before a question was shown again after each answer."""
     ask, texts = TOLD[way]
     async with bench_of(ask).session() as session:
         head = await begin(session, item("a"))

@@ -119,7 +119,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _bury(loop: asyncio.AbstractEventLoop) -> None:
-    """Whatever the dead process still had in hand is gone, without a word."""
+    """Whatever the dead process still held is gone, without a word."""
     for _ in range(MANY_TURNS):  # jobs of the outbox that end make room for others
         left = asyncio.all_tasks(loop)
         if not left:
@@ -144,7 +144,7 @@ async def _serve(world: World, executors: Executors, probe: Probe | None, until:
         watchers = [group.create_task(_follow_all(world, session)), group.create_task(_sweep(server, probe))]
         callers = [group.create_task(_call(server, ends_at)) for _ in range(world.pace.callers)]
         await asyncio.sleep(max(0.0, ends_at - asyncio.get_running_loop().time()))
-        if ends_at < until:  # SIGTERM: the next life takes up what this one leaves
+        if ends_at < until:  # SIGTERM: the next life resumes what this one leaves
             await server.close(world.chance.choice([0.0, 3.0]))
             for each in (*watchers, *callers):
                 each.cancel()

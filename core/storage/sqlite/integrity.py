@@ -96,7 +96,7 @@ def require_commits(path: Path) -> None:
 
 def _damaged(path: Path, problem: str) -> str:
     return (
-        f"The database {path} is damaged: {problem}; look with `a2a-server db check`, restore a backup with "
+        f"The database {path} is damaged: {problem}; run `a2a-server db check`, restore a backup with "
         "`a2a-server db restore`"
     )
 

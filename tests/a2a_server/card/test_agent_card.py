@@ -196,7 +196,7 @@ def test_a_template_does_not_contradict_how_the_server_identifies_callers(
 @pytest.mark.parametrize(
     ("skills", "shown"), [(None, ["a", "b"]), (frozenset({"b", "x"}), ["b"]), (frozenset[str](), [])]
 )
-def test_a_known_caller_sees_the_skills_that_he_may_use(
+def test_a_known_caller_sees_the_skills_of_its_credential(
     tmp_path: Path, skills: frozenset[str] | None, shown: list[str]
 ) -> None:
     card_for = extended_card(made(tmp_path, spec("a"), spec("b"), offer=BEARER), lambda card: card)

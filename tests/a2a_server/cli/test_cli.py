@@ -267,6 +267,7 @@ def test_run_of_a_failing_tree_exits_1_and_says_why(cli: Cli) -> None:
 
 
 def test_run_of_a_tree_that_asks_exits_4_and_says_what_to_do_next(cli: Cli) -> None:
+    """Found from outside: `run` of a tree with a question ended without a word."""
     done = here(cli, [{"name": "interview"}])
 
     assert done.code == 4
@@ -358,6 +359,7 @@ def hear_ctrl_c() -> None:
 def test_a_signal_that_ends_run_cancels_what_it_started(
     tmp_path: Path, server: ServerProcess, remote: bool, number: int, code: int, reason: str
 ) -> None:
+    """Found from outside: `run` died at SIGTERM or SIGHUP and left its command running."""
     where = ["--url", server.url] if remote else ["-e", str(EXECUTORS)]
     process = subprocess.Popen(
         [sys.executable, "-m", "a2a_server", "run", tree_file(tmp_path, [{"name": "hang"}]), *where],

@@ -1,4 +1,4 @@
-"""The command line's client: what each failed connection is called, and streams that are taken up again."""
+"""The command line's client: what each failed connection is called, and streams that resume."""
 
 import json
 import os
@@ -124,6 +124,7 @@ def test_what_is_no_a2a_server_is_called_so(cli: Cli) -> None:
 def test_a_certificate_that_is_not_trusted_is_told_in_one_line(
     cli: Cli, command: list[str], authority: trustme.CA
 ) -> None:
+    """Found from outside: the command line said that no server answers."""
     with listening(http("404 No"), tls_of(authority)) as port:
         one_line(cli, command, f"https://127.0.0.1:{port}/", "not trusted", "--ca", "SSL_CERT_FILE")
 
@@ -191,6 +192,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 def test_the_command_line_trusts_who_it_is_told_to(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, secured: tuple[str, Path], way: str
 ) -> None:
+    """Found from outside: the command line ignored SSL_CERT_FILE."""
     url, folder = secured
     given = ["--ca", str(folder / "ca.pem")] if way == "--ca" else []
     if way != "--ca":
@@ -282,7 +284,8 @@ REFUSED = httpx2.ConnectError("refused")
         ([stream_of(a2a(None, "WORKING")), stream_of(a2a(None, "COMPLETED"))], [("Send", None), ("Sub", None)]),
     ],
 )  # fmt: skip
-def test_a_message_s_stream_is_taken_up_where_it_broke(answers: list[Any], asked: list[tuple[str, str | None]]) -> None:
+def test_a_message_s_stream_resumes_where_it_broke(answers: list[Any], asked: list[tuple[str, str | None]]) -> None:
+    """Found from outside: `send` ended silently with 1 when its server stopped."""
     server, requests, _ = answering(*answers)
 
     assert list(server.send({"message": {}}))
@@ -388,6 +391,7 @@ def events_of_a_fan(tasks: int) -> Callable[[], object]:
 
 
 def test_a_tree_costs_its_viewer_by_the_event_not_by_the_size() -> None:
+    """Found from outside: `run` of 10,000 tasks took 16 s of the client's CPU."""
     small, large = (calls_of(events_of_a_fan(tasks)) for tasks in (100, 1_000))
 
     assert large < 10.5 * small

@@ -1,4 +1,4 @@
-"""The methods of A2A v1.0, through the door."""
+"""The methods of A2A v1.0, through the endpoint."""
 
 import asyncio
 import base64
@@ -487,9 +487,9 @@ async def test_what_the_card_does_not_offer_is_refused(method: str, params: Any,
 async def test_the_extended_card_is_for_known_callers() -> None:
     """A2A §13.3: it requires authentication, in HTTP's words as well."""
     async with calling(auth=("keys",)) as call:
-        door, ask = call.application.json_rpc, b'{"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}'
-        unknown = await door.handle(ask, RequestContext())
-        known = await door.handle(ask, RequestContext(principal=Principal(id="p", skills=frozenset({"echo"}))))
+        endpoint, ask = call.application.json_rpc, b'{"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}'
+        unknown = await endpoint.handle(ask, RequestContext())
+        known = await endpoint.handle(ask, RequestContext(principal=Principal(id="p", skills=frozenset({"echo"}))))
     assert (unknown.status, "WWW-Authenticate" in unknown.headers) == (401, True)
     result = json.loads(known.body)["result"]
     card = call.application.cards.published.card

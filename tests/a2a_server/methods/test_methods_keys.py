@@ -83,7 +83,7 @@ async def test_an_unknown_key_is_named() -> None:
 
 
 @pytest.mark.asyncio
-async def test_where_nobody_is_asked_who_he_is_nobody_can_make_himself_a_key(call: Caller) -> None:
+async def test_without_auth_no_caller_can_create_a_key(call: Caller) -> None:
     """It would outlive the day on which callers are identified."""
     assert (await error_of(call, "keys.create", {"principal": "me", "is_operator": True})).code == -32601
 

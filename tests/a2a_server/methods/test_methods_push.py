@@ -1,4 +1,4 @@
-"""The push methods (`a2a_server.methods.push`), through the door."""
+"""The push methods (`a2a_server.methods.push`), through the endpoint."""
 
 import asyncio
 from typing import Any

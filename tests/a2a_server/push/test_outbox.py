@@ -114,6 +114,7 @@ async def test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_tur
 @pytest.mark.parametrize("seconds", [10 * 365 * 86_400.0, 3_600.0, -3_600.0, -86_400.0])
 @virtual_time
 async def test_a_clock_that_is_set_wrong_makes_nobody_give_up_nor_wait(seconds: float) -> None:
+    """Found from outside: a jump of the clock turned undelivered events into dead letters."""
     clock = SteadyClock()
     async with Bench(clock=clock).session() as session:
         receiver = Receiver(outcomes=[DOWN] * 6)
@@ -186,7 +187,7 @@ async def test_a_receiver_that_is_gone_is_not_asked_again_when_it_cannot_be_remo
 
 @virtual_time
 async def test_a_webhook_is_removed_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by the simulation: a standing that was left alone kept its tree from retention for ever."""
+    """Found by the simulation: a delivery state that was left alone kept its tree from retention for ever."""
     async with bench().session() as session:
         post = Post(session, Receiver(outcomes=[Failed(error="no", is_final=True)]))
         config = await post.hook(await finish(session))
@@ -328,7 +329,7 @@ async def test_a_second_run_is_not_lost_when_the_process_ends_before_anything_of
 
 @pytest.mark.parametrize("error", [StorageError("corrupt"), TaskNotFound("gone")])
 @virtual_time
-async def test_a_webhook_that_cannot_be_taken_up_keeps_no_other_waiting(
+async def test_a_webhook_that_cannot_be_resumed_keeps_no_other_waiting(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     async with bench().session() as session:
@@ -377,7 +378,7 @@ async def test_a_webhook_whose_tree_runs_again_is_not_at_rest_in_the_database() 
 
 
 @virtual_time
-async def test_a_webhook_is_told_nothing_of_another_run_before_its_standing_says_so(
+async def test_a_webhook_is_told_nothing_of_another_run_before_its_state_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Found by the simulation: retention took its tree for one that everybody has read."""
@@ -408,7 +409,7 @@ async def test_a_webhook_is_told_nothing_of_another_run_before_its_standing_says
 async def test_what_went_on_before_a_crash_is_unread_however_long_the_start_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Found by the simulation: retention removed a tree whose webhook was stored as at rest, and not taken up yet."""
+    """Found by the simulation: retention removed a tree whose webhook was stored as at rest, and not resumed yet."""
     async with bench().session() as session:
         receiver = Receiver()
         post = Post(session, receiver)
@@ -700,6 +701,7 @@ class Holes(Receiver):
 
 @virtual_time
 async def test_receivers_of_one_caller_that_never_answer_delay_no_delivery_of_another() -> None:
+    """Found from outside: one caller's silent webhooks held every delivery for 30 s."""
     async with bench().session() as session:
         receiver = Holes()
         post = Post(session, receiver, concurrency=4, concurrency_per_caller=3)
@@ -770,7 +772,7 @@ async def test_webhooks_that_are_removed_while_they_wait_leave_the_line() -> Non
 
 @virtual_time
 async def test_a_long_log_of_pieces_is_looked_at_once() -> None:
-    """What there is nothing to tell of is not read again with every piece that follows."""
+    """Events without a delivery are not read again with every piece that follows."""
 
     async def chatter(inputs: dict[str, Any], context: Any) -> None:
         for n in range(300):

@@ -30,7 +30,7 @@ def bench() -> Bench:
     return made
 
 
-class Doors(Receiver):
+class Gated(Receiver):
     """Takes small bodies at once, and large ones when the gate is open. It sees how many bytes are on their way."""
 
     bytes_now = 0
@@ -54,9 +54,9 @@ class Doors(Receiver):
 @pytest.mark.parametrize("version", VERSIONS)
 @virtual_time
 async def test_so_many_bytes_are_on_their_way_and_the_others_wait(version: str) -> None:
-    """Fifty deliveries at a time had whatever they were told of in memory: a page of the log and 30 MiB each."""
+    """Fifty deliveries at a time had all their events in memory: a page of the log and 30 MiB each."""
     async with bench().session() as session:
-        receiver = Doors(gate=asyncio.Event())
+        receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=3 * ROOM, of_one_caller=3 * ROOM)
         tree_id = await finish(session, "large")
         for n in range(10):
@@ -79,7 +79,7 @@ async def test_so_many_bytes_are_on_their_way_and_the_others_wait(version: str) 
 @virtual_time
 async def test_large_deliveries_of_one_caller_leave_room_for_anothers_and_small_ones_need_none() -> None:
     async with bench().session() as session:
-        receiver = Doors(gate=asyncio.Event())
+        receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=2 * ROOM, of_one_caller=ROOM)
         large, small = await finish(session, "large"), await finish(session)
         for n in range(10):
@@ -101,7 +101,7 @@ async def test_large_deliveries_of_one_caller_leave_room_for_anothers_and_small_
 @virtual_time
 async def test_what_is_larger_than_all_room_arrives_by_itself() -> None:
     async with bench().session() as session:
-        receiver = Doors()
+        receiver = Gated()
         post = Post(session, receiver, on_their_way=ROOM // 2, of_one_caller=ROOM // 4)
         tree_id = await finish(session, "large")
         for n in range(3):
@@ -115,7 +115,7 @@ async def test_what_is_larger_than_all_room_arrives_by_itself() -> None:
 async def test_nothing_large_is_kept_while_it_waits() -> None:
     """It is made again when there is room: else those that wait would be as large as those on their way."""
     async with bench().session() as session:
-        receiver = Doors(gate=asyncio.Event())
+        receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=ROOM, of_one_caller=ROOM)
         parcels, made = post.outbox.parcels, list[int]()
         tell = parcels._payloads.tell
@@ -167,7 +167,7 @@ async def test_bodies_are_made_so_many_at_a_time() -> None:
 @virtual_time
 async def test_a_webhook_that_is_stopped_gives_its_room_back() -> None:
     async with bench().session() as session:
-        receiver = Doors(gate=asyncio.Event())
+        receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=ROOM, of_one_caller=ROOM)
         tree_id = await finish(session, "large")
         configs = [await post.hook(tree_id, config_id=f"c{n}") for n in range(3)]
@@ -181,7 +181,7 @@ async def test_a_webhook_that_is_stopped_gives_its_room_back() -> None:
 @virtual_time
 async def test_a_dead_letter_is_sent_again_where_there_is_room() -> None:
     async with bench().session() as session:
-        receiver = Doors(outcomes=[Failed(error="no", is_final=True)])
+        receiver = Gated(outcomes=[Failed(error="no", is_final=True)])
         post = Post(session, receiver, on_their_way=ROOM, of_one_caller=ROOM)
         config = await post.hook(await finish(session, "large"))
         await until(lambda: not post.outbox._readers)

@@ -213,6 +213,7 @@ def spec_of(target: Any, **declared: Any) -> ExecutorSpec:
 @pytest.mark.parametrize(("function", "expected"), CALLS, ids=range(len(CALLS)))
 @pytest.mark.asyncio
 async def test_functions_get_what_they_name(function: Any, expected: Any) -> None:
+    """Found from outside: a parameter other than `inputs` got all inputs."""
     returned = signature_of(function, "f", is_method=False).call(function, dict(ANY), CONTEXT)
     assert (await returned if function is classical else returned) == expected
 
@@ -398,6 +399,7 @@ def test_pydantic_is_never_imported_for_what_does_not_use_it(monkeypatch: pytest
 
 @pytest.mark.parametrize("form", ["bare", "called", "by id"])
 def test_the_decorator_works_without_parentheses(form: str) -> None:
+    """Found from outside: `@executor` alone registered nothing, without a word."""
     registry = ExecutorRegistry()
 
     async def greet(name: str) -> str:
@@ -453,7 +455,10 @@ WRAPPED: list[Any] = [
 @pytest.mark.parametrize("target", WRAPPED, ids=range(len(WRAPPED)))
 @pytest.mark.asyncio
 async def test_wrappers_over_a_coroutine_function_are_awaited(target: Any) -> None:
-    """bo34: also what it says through its context, wherever it runs."""
+    """Found from outside: a decorated `async def` gave its coroutine as the result.
+
+    So is what it says through its context, wherever it runs.
+    """
     assert await spec_of(target).make().execute({"a": 1}, make_context()) == 2
 
 

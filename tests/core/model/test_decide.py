@@ -400,6 +400,7 @@ def test_what_depends_on_a_group_joins_only_when_all_it_requires_is_done_or_join
 
 
 def test_with_force_a_failed_dependency_keeps_out_who_requires_it_and_not_who_can_do_without_it() -> None:
+    """Found by the simulation: executing one task started dependents whose other dependencies had failed."""
     tree = running(task("a"), task("b", "a"), task("other"), task("spare", "a b", after="other"), task("c", "b other"))
     complete(tree, "a", "b")
     fail(tree, "other")

@@ -74,7 +74,7 @@ def test_an_end_tells_its_error(event: Event, error: str | None) -> None:
 
 
 def test_events_that_end_or_fail_something_are_listed_by_their_tags() -> None:
-    """A query that reads only these reads all that `tree_error` and the faces need."""
+    """A query that reads only these reads all that `tree_error` and the APIs need."""
     tags = {type(event).__struct_config__.tag for event, status in SAYS if status is not None and status.is_terminal}
     assert set(ENDS) == tags
     assert set(FAILURES) == {type(event).__struct_config__.tag for event, error in ERRORS if error is not None}

@@ -270,7 +270,7 @@ def test_very_many_problems_are_counted_after_the_first_hundred() -> None:
     assert found[-1][1].startswith("and ")
 
 
-def test_limits_are_judged_at_the_door() -> None:
+def test_the_limits_on_tasks_and_levels_are_judged() -> None:
     assert problems([ROOT, task("a"), task("b")], Limits(max_tasks=2)) == [
         ("tasks", "3 tasks are more than the 2 allowed")
     ]

@@ -250,7 +250,7 @@ async def test_a_run_after_a_cancelled_question_tells_everything_again() -> None
 
 
 async def next_process(bench: Bench, session: Session) -> Session:
-    """The process is killed; the one after it has taken up what there was."""
+    """The process is killed; the one after it has resumed what there was."""
     await settle()
     kill(session)
     following = bench.session()

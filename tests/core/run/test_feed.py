@@ -207,7 +207,7 @@ async def test_a_follower_of_what_is_compacted_is_told_so_and_where_the_log_goes
 
 
 @virtual_time
-async def test_a_slow_follower_does_not_miss_what_is_compacted_before_he_reads_it() -> None:
+async def test_a_slow_follower_does_not_miss_what_is_compacted_before_it_reads() -> None:
     log = await new_log(PAGE + 5)
     seen: list[int] = []
     with pytest.raises(LogCompacted):

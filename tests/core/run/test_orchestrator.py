@@ -257,7 +257,7 @@ async def test_endless_conflicts_end_as_storage_unavailable() -> None:
 
 @virtual_time
 async def test_a_storage_failure_voids_all_that_was_decided_on_top() -> None:
-    """The tree goes back to what is stored; nobody is told of what did not happen."""
+    """The tree goes back to what is stored; no follower sees what did not happen."""
     rig = await new_rig()
     rig.storage.held = []
     first = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))

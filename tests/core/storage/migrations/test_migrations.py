@@ -135,7 +135,7 @@ async def test_rows_of_a_schema_without_tenants_get_theirs_and_optional_dependen
     ("harm_done", "told"),
     [
         ("DELETE FROM folds WHERE tree_id = 't'", "the log of tree t has gaps"),
-        ("UPDATE folds SET kept = 9 WHERE tree_id = 't'", "What is stored of the compacted log of tree t is corrupt"),
+        ("UPDATE folds SET kept = 9 WHERE tree_id = 't'", "The stored compaction of tree t is corrupt"),
         (
             "DELETE FROM events WHERE tree_id = 'd' AND seq = 5",
             "what is left of the log of the dropped tree d has gaps",

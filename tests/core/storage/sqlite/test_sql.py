@@ -506,6 +506,7 @@ async def test_a_list_of_tasks_that_is_too_large_is_refused(
 
 @pytest.mark.asyncio
 async def test_pages_of_a_log_end_early_where_they_are_large(storage: SqlStorage) -> None:
+    """Found later: one answer, or one follower of a log, could take gigabytes."""
     first = created("t")
     await storage.append(first)
     large = MessageReceived(task_id="t", message={"text": "x" * 1_000})
