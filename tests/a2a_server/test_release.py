@@ -12,7 +12,7 @@ import httptools
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from a2a_server.edge.connection import Connection
+from a2a_server.edge.connection import Connection, RequestReader
 from a2a_server.edge.handshake import Handshake
 from a2a_server.protocol import types as wire
 from tests.a2a_server.conftest import RunningServer, message, running, until
@@ -24,7 +24,7 @@ from tests.a2a_server.views.test_streams import rpc
 
 __all__ = ["files"]  # a fixture
 
-KINDS = (Connection, Handshake, RequestResponseCycle, httptools.HttpRequestParser)
+KINDS = (Connection, RequestReader, Handshake, RequestResponseCycle, httptools.HttpRequestParser)
 TIMES = 3  # connections of each kind, one after the other
 FULL = b"".join(b"x%d: %b\r\n" % (n, b"a" * 140) for n in range(90))
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
