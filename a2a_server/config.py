@@ -26,6 +26,7 @@ from a2a_server.push.settings import PushSettings, check_push
 from core.executors.raised import ErrorTexts
 from core.model.errors import ConfigurationError
 from core.model.jsonvalue import MAX_BYTES, MAX_OUTPUT
+from core.model.problems import problem_of
 
 logger = logging.getLogger(__name__)
 
@@ -309,8 +310,7 @@ def _converted(value: Any, annotation: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, annotation)
     except ValidationError as error:
-        words = str(error).split(" - at `")[0]
-        words = f"{words[:1].lower()}{words[1:]}"
+        words = problem_of(error).message
         if words.startswith("invalid enum value"):
             words += f"; it is one of {', '.join(_choices(annotation))}"
         elif _holds(annotation, bool):

@@ -22,7 +22,7 @@ from a2a_server.views import selection, snapshots
 from a2a_server.views.frames import CACHE_BYTES
 from core.executors import judges, schema
 from core.loop import large_values
-from core.model import in_flight, inputs, jsonscan, plan, quarantine, replay
+from core.model import in_flight, inputs, jsonscan, plan, problems, quarantine, replay
 from core.model.decide import MAX_CRASHES
 from core.outside import egress, fetch_room, fetched, names, wire
 from core.run import attempts, brought_schemas, feed, lending
@@ -226,7 +226,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
            "core/executors/test_judges.py::test_judgement_that_takes_too_much_memory_is_given_up"),
     _fixed(_TASKS, "judging_waits", judges.MOST_WAITING, "waiting validations of one caller", "", LIMITED,
            "core/executors/test_judges.py::test_one_owner_may_have_so_many_waiting"),
-    _fixed(_TASKS, "problems", plan.MAX_PROBLEMS, "problems of a tree in one answer", "", "the rest is only counted",
+    _fixed(_TASKS, "problems", problems.MAX_PROBLEMS, "problems of a tree in one answer", "",
+           "the rest is only counted",
            "core/model/test_plan.py::test_no_more_than_a_hundred_problems_are_told_and_the_others_are_counted"),
     _fixed(_TASKS, "parts", content.MOST_PARTS, "parts of a message", "", REFUSED, _CONTENT),
     _fixed(_TASKS, "references", content.MOST_REFERENCES, "`referenceTaskIds` of a message", "", REFUSED, _CONTENT),

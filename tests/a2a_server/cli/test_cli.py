@@ -246,7 +246,7 @@ def test_the_word_on_is_a_key_in_yaml_too(cli: Cli, tmp_path: Path, key: str) ->
     tree.write_text(f"tasks:\n  - {{id: r, name: all}}\n  - {{id: b, name: boom, parent_id: r}}\n{second}\n")
     if key == "On":
         assert (
-            "dependencies[0].On: unknown field; known are id, required, on"
+            "dependencies[0].On: unknown field; the known ones are: id, required, on"
             in cli("run", str(tree), "-e", str(EXECUTORS)).err
         )
     else:
