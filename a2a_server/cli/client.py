@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
@@ -17,6 +17,7 @@ import typer
 from a2a_server.auth.settings import is_loopback
 from a2a_server.cli import unreachable
 from a2a_server.cli.output import Failure, clean
+from a2a_server.protocol.web_url import web_url
 from core.model.errors import Problem
 from core.outside.content_coding import Decoder, NotDecodable, coding_of
 from core.outside.trust import trusting
@@ -111,16 +112,17 @@ class Server:
         if token is not None:
             headers["Authorization"] = f"Bearer {_checked(token)}"
         try:
-            address = urlsplit(url)
-            if address.scheme not in ("http", "https") or not address.hostname:
-                raise Failure(f"{url} is not a URL; start it with http:// or https://", 2)
+            address = web_url(url, may_have_user=True)
+        except ValueError as error:
+            raise Failure(f"{url} {error} (for example {DEFAULT_URL})", 2) from None
+        try:
             self._http = httpx2.Client(
                 base_url=self.url,
                 transport=transport,
                 timeout=_timeout(CALL_TIMEOUT),
                 headers=headers,
                 verify=_tls(address.scheme, ca),
-                trust_env=not is_loopback(address.hostname),  # a proxy cannot reach this machine's own loopback
+                trust_env=not is_loopback(address.hostname or ""),  # a proxy cannot reach this machine's own loopback
             )
         except (ValueError, httpx2.InvalidURL) as error:
             raise Failure(f"{url} is not a URL: {error}", 2) from None

@@ -162,7 +162,7 @@ def test_an_address_that_is_none_is_wrong_usage(cli: Cli, url: str) -> None:
     done = cli("tasks", "list", "--url", url)
 
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "is not a URL" in done.err
+    assert " URL (for example http://127.0.0.1:8000/)" in done.err
 
 
 @pytest.fixture(scope="module")
