@@ -48,10 +48,12 @@ from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.process.distribution import version
 from a2a_server.push.bodies import Payloads
 from a2a_server.push.configs import ConfigStore, SecretBox, unread_trees
-from a2a_server.push.outbox import Outbox, RetryPolicy
+from a2a_server.push.deliveries import Deliveries, RetryPolicy
+from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import Parcels
+from a2a_server.push.readers import Reader
 from a2a_server.push.sender import Sender
-from a2a_server.push.webhooks import Webhooks
+from a2a_server.push.webhooks import WebhookRules, Webhooks
 from a2a_server.shares import runner_limits
 from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
@@ -65,6 +67,7 @@ from core.executors.registry import ExecutorRegistry, default_registry
 from core.loop.turns import Turns
 from core.model.errors import ConfigurationError
 from core.model.plan import Limits
+from core.model.shares import FairShares
 from core.outside.egress import Egress, EgressPolicy
 from core.run.retention import Retention, RetentionTimes
 from core.session import Session
@@ -116,29 +119,19 @@ class Application:
         retry_policy = RetryPolicy(
             initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
         )
-        outbox = Outbox(
-            session,
-            store,
-            Parcels(session.storage, Payloads(session, {A2A_0_3.version: A2A_0_3})),
-            sender,
-            retry_policy,
-            concurrency=config.push_concurrency,
-            concurrency_per_caller=config.deliveries_per_caller,
-        )
-        return Webhooks(
-            session,
-            store,
-            outbox,
-            policy,
-            limit=config.max_push_configs,
-            most_active=config.max_webhooks,
-        )
+        parcels = Parcels(session.storage, Payloads(session, {A2A_0_3.version: A2A_0_3}))
+        deliveries = Deliveries(session, store, parcels, sender, retry_policy)
+        shares: FairShares[Reader] = FairShares(config.push_concurrency, config.deliveries_per_caller)
+        rules = WebhookRules(policy, config.max_push_configs, config.max_webhooks)
+        return Webhooks(session, store, Outbox(session, store, deliveries, shares), rules)
 
     def _make_retention(self) -> Retention:
         config, session = self.config, self.session
         times = RetentionTimes(compact_after=config.compact_after or None, drop_after=config.delete_after or None)
         # With or without webhooks at present: what waits for its delivery waits.
-        unread = partial(unread_trees, session.storage) if self.webhooks is None else self.webhooks.unread
+        unread = (
+            partial(unread_trees, session.storage) if self.webhooks is None else self.webhooks.outbox.scanner.unread
+        )
         return Retention(session.storage, session.feed, session.clock, times, unread)
 
     def _make_load(self) -> Load:
@@ -253,7 +246,7 @@ class Application:
         """Resume what an earlier process left, then be ready."""
         await self.session.resume()
         if self.webhooks is not None:
-            self.webhooks.start()
+            self.webhooks.outbox.start()
         self.retention.start()
         self.readiness.is_ready = True
 
@@ -292,7 +285,7 @@ class Application:
         finally:
             self.aside.close()
             if self.webhooks is not None:  # last, so that what stops in time is still told
-                await self.webhooks.close()
+                await self.webhooks.outbox.close()
 
 
 def build(

@@ -16,7 +16,7 @@ from a2a_server.edge import head_bounds, inflight
 from a2a_server.edge.limits import CallerLimits
 from a2a_server.logs import BURST, PER_SECOND
 from a2a_server.methods import content, idempotency, push, task_params, tasks, turns
-from a2a_server.push import configs, outbox, parcels, webhooks
+from a2a_server.push import configs, parcels, schedule, undelivered, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
 from a2a_server.views.frames import CACHE_BYTES
@@ -360,7 +360,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Limit(group=_PUSH, name="push_concurrency_per_caller", what="of these, to one caller's webhooks", beyond=WAITS,
           test=_HOLES, value=lambda config, caller: config.deliveries_per_caller, is_setting=True,
           usual="half of `push_concurrency`; all of it without authentication"),
-    _fixed(_PUSH, "delivery_turn", outbox.TURN, "time that a webhook keeps its slot while others wait", "seconds",
+    _fixed(_PUSH, "delivery_turn", schedule.TURN, "time that a webhook keeps its slot while others wait", "seconds",
            WAITS,
            "a2a_server/push/test_outbox.py::"
            "test_a_webhook_with_much_to_send_gives_its_place_to_the_next_one_of_its_caller"),
@@ -386,7 +386,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
              "test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_turn"),
     _fixed(_PUSH, "resent", push.MOST_RESENT, "dead letters of one `push.resend`", "", REFUSED,
            "a2a_server/test_limit_table.py::test_one_call_sends_so_many_dead_letters_again_and_no_more"),
-    _fixed(_PUSH, "resent_at_a_time", webhooks.RESENT_AT_A_TIME, "dead letters resent at the same time", "", WAITS,
+    _fixed(_PUSH, "resent_at_a_time", undelivered.RESENT_AT_A_TIME, "dead letters resent at the same time", "", WAITS,
            "a2a_server/methods/test_methods_push.py::test_dead_letters_are_sent_again_so_many_at_a_time_by_caller"),
     _fixed(_PUSH, "webhook_url", configs.LONGEST_URL, "a webhook's URL", "characters", REFUSED,
            "a2a_server/methods/test_methods_push.py::test_what_is_wrong_with_a_webhook_is_named_and_nothing_is_stored"),

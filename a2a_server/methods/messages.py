@@ -20,7 +20,7 @@ from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
 from a2a_server.push.configs import DeliveryState
-from a2a_server.push.webhooks import Enrolled, Webhooks
+from a2a_server.push.webhooks import Enrolled, Subject, Webhooks, from_now_on
 from a2a_server.views.frames import View
 from a2a_server.views.snapshots import Reading, Told
 from a2a_server.views.streams import Streams
@@ -239,7 +239,7 @@ class Messages:
         if webhook is None or self._webhooks is None:
             return None
         begin = DeliveryState(shown=TaskStatus.PENDING.value)
-        return self._webhooks.prepare(caller_of(context), webhook, task_id=task_id, tree_id=task_id, delivery=begin)
+        return self._webhooks.prepare(caller_of(context), webhook, Subject(task_id, task_id, begin))
 
     def _plan(self, caller: Principal, params: wire.SendMessageRequest) -> tuple[Intake, Plan]:
         """The tasks that the message asks for. Raises InvalidPlan in the request's own paths, and A2AErrors."""
@@ -290,7 +290,7 @@ class Messages:
         webhook = params.configuration.task_push_notification_config
         if webhook is not None and self._webhooks is not None:
             # Clients send it along with every message of a conversation.
-            await self._webhooks.add(caller_of(context), webhook, head, task_id, status, by_address=True)
+            await self._webhooks.add(caller_of(context), webhook, from_now_on(head, task_id, status), by_address=True)
         await self._session.stored.require_room(head.owner)
         value = message_value(replace(message, context_id=context_of(head)))
         documents = _documents(claim, head.id, task_id)

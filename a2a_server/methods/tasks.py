@@ -43,7 +43,7 @@ from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupport
 from a2a_server.protocol.types import TaskPushNotificationConfig
 from a2a_server.push.bodies import TASKS
 from a2a_server.push.configs import DeliveryState
-from a2a_server.push.webhooks import Caller, Webhooks
+from a2a_server.push.webhooks import Caller, Subject, Webhooks, from_now_on
 from a2a_server.views.frames import View
 from a2a_server.views.streams import Streams
 from a2a_server.views.task_view import nested, task_object, tree_node
@@ -203,7 +203,7 @@ class TasksMethods:
             enrolled = None
             if webhook is not None and self._webhooks is not None:
                 caller, begin = Caller(context.owner, TASKS), DeliveryState(shown=TaskStatus.PENDING.value)
-                enrolled = self._webhooks.prepare(caller, webhook, task_id=root_id, tree_id=root_id, delivery=begin)
+                enrolled = self._webhooks.prepare(caller, webhook, Subject(root_id, root_id, begin))
                 documents += enrolled.documents
             given = Submission(origin=origin, context_id=self._session.clock.new_id() if origin == A2A else None)
             is_large = context.aside is not None
@@ -227,7 +227,8 @@ class TasksMethods:
             before, task_id = await self._copy_of_ended(context, before, task_id, force=force)
         if webhook is not None and self._webhooks is not None:
             await self._session.would_execute(task_id, force=force)  # a run that is refused brings no webhook
-            await self._webhooks.add(Caller(context.owner, TASKS), webhook, before, before.id, before.status)
+            subject = from_now_on(before, before.id, before.status)
+            await self._webhooks.add(Caller(context.owner, TASKS), webhook, subject)
         started = await self._session.execute(task_id, force=force, by=context.acts_for(before.owner))
         return Run(started.head, task_id, started.before)
 

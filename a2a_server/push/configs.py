@@ -29,6 +29,7 @@ LONGEST_URL = 2_048
 LONGEST_SECRET = 4_096
 LONGEST_ID = 128
 PAGE = 100
+STORAGE_PAUSE = 1.0  # seconds after which storage that was not available is tried again
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
