@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from a2a_server.auth.apikeys import ApiKeys
-from a2a_server.cli.client import Ca, Server, Token
+from a2a_server.cli.client import Ca, Client, Token
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json, print_table
 from a2a_server.config import load
 from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
@@ -140,7 +140,7 @@ def revoke(
 
 
 def _call(url: str, token: str | None, ca: str | None, method: str, params: Mapping[str, Any]) -> Any:
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         return server.call(method, params)
 
 

@@ -28,10 +28,11 @@ from a2a_server.protocol.errors import (
     TaskNotCancelable,
     UnsupportedOperation,
 )
+from a2a_server.protocol.states import STATES, STATUSES
 from a2a_server.views.frames import View
 from a2a_server.views.snapshots import Reading
 from a2a_server.views.streams import Streams
-from a2a_server.views.translate import STATES, STATUSES, context_of
+from a2a_server.views.translate import context_of
 from core.loop.pieces import PIECE
 from core.model.errors import Problem
 from core.model.events import Recorded

@@ -19,13 +19,13 @@ from a2a_server.methods.intake import Intake, check_input_modes, read, tree_mode
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
+from a2a_server.protocol.states import STATES
 from a2a_server.push.configs import DeliveryState
 from a2a_server.push.webhooks import Enrolled, Subject, Webhooks, from_now_on
 from a2a_server.views.frames import View
 from a2a_server.views.snapshots import Reading, Told
 from a2a_server.views.streams import Streams
 from a2a_server.views.translate import (
-    STATES,
     answer_value,
     answer_values,
     context_of,
