@@ -136,6 +136,7 @@ def _fields(type_: type[Struct]) -> dict[str, FieldInfo]:
 
 
 def _join(path: str, name: str) -> str:
+    name = name or '""'
     return f"{path}.{name}" if path else name
 
 

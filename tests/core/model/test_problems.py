@@ -163,6 +163,7 @@ def test_only_a_type_that_forbids_unknown_fields_refuses_them() -> None:
     assert list(wrong_fields({"low": 1, "other": 2}, Tolerant, "r")) == []
     told = Problem("r.other", "unknown field; the known ones are: low, range")
     assert list(wrong_fields({"low": 1, "other": 2}, Tolerant, "r", is_strict=True)) == [told]
+    assert list(unknown_fields({"": 1}, Empty)) == [Problem('""', "unknown field; the known ones are: none")]
     assert list(unknown_fields({"a": 1}, Empty)) == [Problem("a", "unknown field; the known ones are: none")]
 
 
