@@ -2,8 +2,7 @@
 
 A key is `a2a_<id>_<secret>`: it is found by its id, and secret scanners find it by its form. The secret has 256 random
 bits, so one SHA-256 is the right hash for it: nobody can try that many, and what makes hashes of passwords slow (people
-choose few of them) would only make each request slow. Keys that were read are kept in a dict that is emptied when it is
-full, not in an LRU: noting each use would cost every request more than reading a key again costs a few of them.
+choose few of them) would only make each request slow.
 """
 
 import asyncio
