@@ -36,14 +36,14 @@ from a2a_server.limit_table import limits_in_force
 from a2a_server.methods.a2a import A2AMethods, Offered
 from a2a_server.methods.access import OpenTasks
 from a2a_server.methods.event_source import EventSource
-from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.idempotency import Acceptance, Idempotency
 from a2a_server.methods.intake import skills
 from a2a_server.methods.keys import KeysMethods
 from a2a_server.methods.messages import MessageRules, Messages
 from a2a_server.methods.push import PushMethods
 from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.system import SystemMethods
-from a2a_server.methods.tasks import TasksMethods
+from a2a_server.methods.tasks import table as tasks_table
 from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.process.distribution import version
 from a2a_server.protocol.types import AgentExtension
@@ -114,9 +114,10 @@ class Application:
         open_tasks = OpenTasks(session, config.max_open_tasks)
         required = [each.uri for each in self.cards.extensions if each.required]
         idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
+        acceptance = Acceptance(open_tasks, idempotency)
         known = frozenset(each.uri for each in self.cards.extensions)
         rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids, known)
-        messages = Messages(session, self.streams, open_tasks, idempotency, rules, self.webhooks)
+        messages = Messages(session, self.streams, acceptance, rules, self.webhooks)
         push = PushMethods(session, self.webhooks) if self.webhooks is not None else None
         a2a = A2AMethods(
             session,
@@ -125,7 +126,7 @@ class Application:
             offered=Offered(required, self.cards.extended),
             push=push,
         )
-        tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits, webhooks=self.webhooks)
+        tasks = tasks_table(session, self.streams, acceptance, limits, self.webhooks)
         system = SystemMethods(
             session,
             version=version(),
@@ -134,7 +135,7 @@ class Application:
         )
         turns = Turns(MOST_LISTS, MOST_LISTS_PER_CALLER)
         current = in_turns(a2a.table(), turns)
-        methods = [*current, *v0_3_table(current, self._status), *in_turns(tasks.table(), turns), *system.table()]
+        methods = [*current, *v0_3_table(current, self._status), *in_turns(tasks, turns), *system.table()]
         if push is not None:
             methods += in_turns(push.table(), turns)
         if KEYS in config.auth:  # else anybody could make a key for the time when callers are identified

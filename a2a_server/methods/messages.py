@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from a2a_server.auth.principal import Principal
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Frame
-from a2a_server.methods.access import OpenTasks, caller_of
+from a2a_server.methods.access import caller_of
 from a2a_server.methods.content import check_message
-from a2a_server.methods.idempotency import Claim, Documents, Idempotency
+from a2a_server.methods.idempotency import Acceptance, Claim, Documents
 from a2a_server.methods.intake import Intake, check_input_modes, read, tree_modes, usable
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
@@ -71,15 +71,14 @@ class Messages:
         self,
         session: Session,
         streams: Streams,
-        open_tasks: OpenTasks,
-        idempotency: Idempotency,
+        acceptance: Acceptance,
         rules: MessageRules,
         webhooks: Webhooks | None,
     ) -> None:
         self._session = session
         self._streams = streams
-        self._open_tasks = open_tasks
-        self._idempotency = idempotency
+        self._open_tasks = acceptance.open_tasks
+        self._idempotency = acceptance.idempotency
         self._rules = rules
         self._webhooks = webhooks
         self._reader = TaskReader(session)
