@@ -35,11 +35,12 @@ from a2a_server.edge.proxies import BehindProxy
 from a2a_server.limit_table import limits_in_force
 from a2a_server.methods.a2a import A2AMethods, Offered
 from a2a_server.methods.access import OpenTasks
+from a2a_server.methods.delivery import MessageDelivery, MessageRules
 from a2a_server.methods.event_source import EventSource
 from a2a_server.methods.idempotency import Acceptance, Idempotency
 from a2a_server.methods.intake import skills
 from a2a_server.methods.keys import KeysMethods
-from a2a_server.methods.messages import MessageRules, Messages
+from a2a_server.methods.messages import Messages
 from a2a_server.methods.push import PushMethods
 from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.system import SystemMethods
@@ -117,7 +118,7 @@ class Application:
         acceptance = Acceptance(open_tasks, idempotency)
         known = frozenset(each.uri for each in self.cards.extensions)
         rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids, known)
-        messages = Messages(session, self.streams, acceptance, rules, self.webhooks)
+        messages = Messages(session, self.streams, MessageDelivery(session, acceptance, rules, self.webhooks))
         push = PushMethods(session, self.webhooks) if self.webhooks is not None else None
         a2a = A2AMethods(
             session,

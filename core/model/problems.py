@@ -116,14 +116,13 @@ def _unknown_here(value: Any, kind: Any, path: str) -> Iterator[Problem]:
 
 def _inside(value: Any, kind: Any, path: str) -> Iterator[tuple[Any, Any, str]]:
     """What the value is made of as its type says: each with its own type and path. A caller's own JSON is one piece."""
-    if isinstance(value, dict):
-        if (struct := struct_of(kind)) is not None:
-            for name, field in _fields(struct).items():
-                if name in value:
-                    yield value[name], field.type, _join(path, name)
-        elif get_origin(kind) is dict and (of := get_args(kind)[1]) is not Any:
-            for name, item in value.items():
-                yield item, of, _join(path, str(name)[:LONGEST_NAME])
+    if isinstance(value, dict) and (struct := struct_of(kind)) is not None:
+        fields = _fields(struct)
+        for name in filter(value.__contains__, fields):
+            yield value[name], fields[name].type, _join(path, name)
+    elif isinstance(value, dict) and get_origin(kind) is dict and (of := get_args(kind)[1]) is not Any:
+        for name, item in value.items():
+            yield item, of, _join(path, str(name)[:LONGEST_NAME])
     elif isinstance(value, list) and get_origin(kind) is list and (of := get_args(kind)[0]) is not Any:
         for index, item in enumerate(value):
             yield item, of, f"{path}[{index}]"
@@ -168,11 +167,12 @@ def readable(value: Any, type_: type[T], instead: Mapping[str, Any]) -> T:
     `instead` has values for required fields that cannot be read.
     """
     found = dict(instead)
-    if isinstance(value, Mapping):
-        for name, field in _fields(type_).items():
-            if name in value:
-                with suppress(ValidationError):
-                    found[field.name] = msgspec.convert(integral(value[name], field.type), field.type)
+    given = value if isinstance(value, Mapping) else {}
+    fields = _fields(type_)
+    for name in filter(given.__contains__, fields):
+        field = fields[name]
+        with suppress(ValidationError):
+            found[field.name] = msgspec.convert(integral(given[name], field.type), field.type)
     return type_(**found)
 
 
