@@ -15,7 +15,7 @@ from a2a_server.config import Config
 from a2a_server.edge import head_bounds, inflight
 from a2a_server.edge.limits import CallerLimits
 from a2a_server.logs import BURST, PER_SECOND
-from a2a_server.methods import content, idempotency, push, task_params, tasks, turns
+from a2a_server.methods import content, idempotency, push, task_changes, task_params, turns
 from a2a_server.push import configs, parcels, schedule, undelivered, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
@@ -247,7 +247,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Fixed(_TASKS, "context_id", content.LONGEST_CONTEXT_ID, "a `contextId`", "characters", REFUSED, _CONTENT),
     Fixed(_TASKS, "task_ids", task_params.MOST_IDS, "ids of one `tasks.cancel` or `tasks.running.status`", "", REFUSED,
           "a2a_server/test_limit_table.py::test_one_call_names_so_many_tasks_and_no_more"),
-    Fixed(_TASKS, "cancels_at_a_time", tasks.CANCELS_AT_A_TIME, "ids of it handled at the same time", "", WAITS,
+    Fixed(_TASKS, "cancels_at_a_time", task_changes.CANCELS_AT_A_TIME, "ids of it handled at the same time", "", WAITS,
           "a2a_server/methods/test_methods_tasks.py::test_many_ids_are_cancelled_so_many_at_a_time"),
     Fixed(_TASKS, "idempotency_key", idempotency.LONGEST_KEY, "an `Idempotency-Key`", "characters", REFUSED,
           "a2a_server/methods/test_methods_idempotency.py::test_a_key_is_printable_ascii_of_bounded_length"),

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 TURN = 1.0  # seconds after which a reader gives its place to one that waits
 
-Due = tuple[float, int, Reader]  # (when, a number of its own, who waits until then)
+Due = tuple[float, int, Reader]  # (when, a number of its own, the reader that waits until then)
 
 
 def _waits(due: Due) -> bool:
