@@ -2,6 +2,9 @@
 
 The command line wins over `A2A_SERVER_*` variables, these over a TOML file, and that over the defaults. A setting that
 cannot work stops the start with one line that names it and where it was set.
+
+It is read here, not by pydantic-settings: msgspec has the types already, importing pydantic would make each command
+start later, and most of this module is rules that would remain.
 """
 
 import logging
@@ -22,10 +25,12 @@ from a2a_server.auth.settings import check_auth, is_loopback
 from a2a_server.edge.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.edge.origins import ANY, origin_of
 from a2a_server.process.service_links import service_links, told_of
+from a2a_server.protocol.web_url import web_url
 from a2a_server.push.settings import PushSettings, check_push
 from core.executors.raised import ErrorTexts
 from core.model.errors import ConfigurationError
 from core.model.jsonvalue import MAX_BYTES, MAX_OUTPUT
+from core.model.problems import problem_of
 
 logger = logging.getLogger(__name__)
 
@@ -309,8 +314,7 @@ def _converted(value: Any, annotation: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, annotation)
     except ValidationError as error:
-        words = str(error).split(" - at `")[0]
-        words = f"{words[:1].lower()}{words[1:]}"
+        words = problem_of(error).message
         if words.startswith("invalid enum value"):
             words += f"; it is one of {', '.join(_choices(annotation))}"
         elif _holds(annotation, bool):
@@ -324,14 +328,9 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
         raise ConfigurationError(f"{source('database')}: only SQLite is supported for now (sqlite:///path/to/file.db)")
     if config.public_url is not None:
         try:
-            address = urlsplit(config.public_url)
-            address.port  # noqa: B018 - it is only looked at here
+            web_url(config.public_url)
         except ValueError as error:
-            raise ConfigurationError(f"{source('public_url')}: is not a URL: {error}") from None
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ConfigurationError(f"{source('public_url')}: must be an http or https URL")
-        if address.username is not None:
-            raise ConfigurationError(f"{source('public_url')}: must not contain a user or password")
+            raise ConfigurationError(f"{source('public_url')}: {error}") from None
     for name in config.allowed_hosts:
         if not _HOST.fullmatch(name):
             raise ConfigurationError(

@@ -40,6 +40,7 @@ from core.model.in_flight import ByteBudget, Holdings, memory_of
 from core.model.plan import (
     Limits,
     Plan,
+    Rules,
     executor_field,
     extras_problems,
     make_plan,
@@ -227,16 +228,8 @@ class Session:
         """
         known = registry or self.registry
         brought = BroughtSchemas()
-        plan = make_plan(
-            items,
-            new_id=self.clock.new_id,
-            now=self.clock.now(),
-            resolve=known.resolve,
-            known=known.ids,
-            owner=owner,
-            limits=limits,
-            judge=brought.judge,
-        )
+        rules = Rules(known.resolve, known.ids, brought.judge, limits)
+        plan = make_plan(items, rules, new_id=self.clock.new_id, now=self.clock.now(), owner=owner)
         return brought.noted(plan) if brought.later else plan
 
     async def create(
@@ -382,7 +375,7 @@ class Session:
             graph = check_graph([changed if each.id == task_id else each for each in tree.tasks.values()])
             problems += [Problem(p.field.rpartition("].")[2], p.message) for p in graph]
         if problems:
-            raise InvalidPlan(problems)
+            raise InvalidPlan(problems.told())
         changes = {name: msgspec.to_builtins(value) for name, value in parsed.items()}
         decision = await self.orchestrator.handle(tree_id, UpdateTask(task_id, changes, by))
         return decision.tree.tasks[task_id]

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams
-from a2a_server.protocol.types import Role, StreamResponse, TaskState
+from a2a_server.protocol.states import STATES
+from a2a_server.protocol.types import Role, StreamResponse
 from core.executors.base import Parts, to_parts
 from core.model import events as e
 from core.model.events import Recorded
@@ -22,18 +23,6 @@ from core.model.jsonvalue import PARTS
 from core.model.node_status import FAILURES, error_of, node_status, tree_error
 from core.model.task import TaskStatus, TreeHead
 from core.model.timestamps import to_timestamp
-
-STATES: Mapping[TaskStatus, TaskState] = {
-    TaskStatus.PENDING: TaskState.SUBMITTED,
-    TaskStatus.IN_PROGRESS: TaskState.WORKING,
-    TaskStatus.INPUT_REQUIRED: TaskState.INPUT_REQUIRED,
-    TaskStatus.AUTH_REQUIRED: TaskState.AUTH_REQUIRED,
-    TaskStatus.COMPLETED: TaskState.COMPLETED,
-    TaskStatus.FAILED: TaskState.FAILED,
-    TaskStatus.CANCELLED: TaskState.CANCELED,
-    TaskStatus.REJECTED: TaskState.REJECTED,
-}
-STATUSES: Mapping[TaskState, TaskStatus] = {state: status for status, state in STATES.items()}
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 NO_PARTS: Mapping[str, Any] = {PARTS: []}  # a result that is nothing, like None

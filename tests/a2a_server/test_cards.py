@@ -1,6 +1,7 @@
 """The cards of one server, by its settings."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ URL = "https://a.example/"
 
 
 def made(offer: Offer = NOTHING, registry: ExecutorRegistry | None = None, **settings: Any) -> Cards:
-    return make_cards(
-        Config(**settings), registry or registry_of(spec("echo")), URL, offer, now=0.0, hybrid=as_v0_3
-    )  # fmt: skip
+    offer = replace(offer, url=URL)
+    return make_cards(Config(**settings), registry or registry_of(spec("echo")), offer, now=0.0, hybrid=as_v0_3)
 
 
 def test_the_settings_decide_template_form_and_keys(tmp_path: Path) -> None:

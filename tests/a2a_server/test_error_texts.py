@@ -87,12 +87,12 @@ async def webhooks(endpoints: Endpoints) -> str:
     """What both kinds of webhooks are told."""
     assert endpoints.server.application.webhooks is not None
     receiver = Receiver()
-    endpoints.server.application.webhooks._outbox._sender = receiver  # type: ignore[assignment]
+    endpoints.server.application.webhooks.outbox.deliveries.sender = receiver  # type: ignore[assignment]
     await endpoints.sent()
     hook = {"url": "https://example.com/hook"}
     await endpoints.rpc("tasks.execute", {"tasks": TREE, "wait": True, "webhook_config": hook})
-    outbox = endpoints.server.application.webhooks._outbox
-    await until(lambda: outbox.active() == 0)
+    outbox = endpoints.server.application.webhooks.outbox
+    await until(lambda: len(outbox.readers) == 0)
     return json.dumps(receiver.attempts)
 
 

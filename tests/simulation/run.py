@@ -42,20 +42,20 @@ class Server:
         self.session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
         self.webhooks: Webhooks = make_webhooks(world, self.session)
         self.retention = Retention(
-            world.storage, self.session.feed, self.session.clock, world.times, self.webhooks.unread
+            world.storage, self.session.feed, self.session.clock, world.times, self.webhooks.outbox.scanner.unread
         )
 
     async def start(self) -> None:
         await self.session.start()
         await self.session.resume()
-        self.webhooks.start()
+        self.webhooks.outbox.start()
         self.retention.start()
 
     async def close(self, grace: float) -> None:
         self.session.feed.close()
         await self.retention.close()
         await self.session.close(grace)
-        await self.webhooks.close()
+        await self.webhooks.outbox.close()
 
 
 class Probe(Protocol):
@@ -172,14 +172,14 @@ async def _serve(world: World, executors: Executors, probe: Probe | None, until:
 
 async def _all_is_told(server: Server) -> None:
     """Wait until the webhooks have nothing to do, but for those of trees that are never started."""
-    outbox = server.webhooks._outbox
+    outbox = server.webhooks.outbox
     for _ in range(int(STUCK)):
-        waiting = [outbox._shares.waiting, outbox._jobs, outbox._due, outbox._side_jobs]
-        heads = [await server.session.storage.head(tree_id) for tree_id in outbox._readers]
+        waiting = [outbox.schedule.shares.waiting, outbox.schedule.jobs, outbox.schedule.due, outbox.scanner.jobs]
+        heads = [await server.session.storage.head(tree_id) for tree_id in outbox.readers.trees()]
         if not any(waiting) and not any(head is None or has_ended(head) for head in heads):
             return
         await asyncio.sleep(1)
-    raise Violation(f"the webhooks never come to rest: {outbox._readers} {waiting} (seed {server.world.seed})")
+    raise Violation(f"the webhooks never come to rest: {outbox.readers.trees()} {waiting} (seed {server.world.seed})")
 
 
 def _check_nothing_is_left(server: Server) -> None:

@@ -316,7 +316,7 @@ async def test_params_with_the_dispatcher_s_own_names_are_only_params(server: Se
     """Params become one argument, never keyword arguments."""
     answer = await server.ask(call("noop", {"self": 1, "context": 2, "call": 3, "": 4}))
     fields = [violation["field"] for violation in answer["error"]["data"][0]["fieldViolations"]]
-    assert (answer["error"]["code"], fields) == (-32602, ["self", "context", "call", ""])
+    assert (answer["error"]["code"], fields) == (-32602, ["self", "context", "call", '""'])
 
 
 @pytest.mark.asyncio

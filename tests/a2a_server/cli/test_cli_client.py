@@ -18,8 +18,9 @@ import pytest
 import trustme
 
 from a2a_server.cli import client
-from a2a_server.cli.client import Server
+from a2a_server.cli.client import Client
 from a2a_server.cli.output import Failure
+from a2a_server.cli.resumption import FIRST_RECONNECTS, Resumption
 from a2a_server.cli.view import tree_view
 from tests.a2a_server.cli.test_cli import Cli, cli, hear_ctrl_c, stream_of
 from tests.acceptance.process import ServerProcess, free_port
@@ -162,7 +163,7 @@ def test_an_address_that_is_none_is_wrong_usage(cli: Cli, url: str) -> None:
     done = cli("tasks", "list", "--url", url)
 
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "is not a URL" in done.err
+    assert " URL (for example http://127.0.0.1:8000/)" in done.err
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +249,7 @@ def a2a(seq: int | None, state: str, *, node: bool = False, kind: str = "statusU
     ) + f"data: {json.dumps({'jsonrpc': '2.0', 'id': 1, 'result': {kind: update}})}"
 
 
-def answering(*answers: httpx2.Response | Exception) -> tuple[Server, list[httpx2.Request], list[str]]:
+def answering(*answers: httpx2.Response | Exception) -> tuple[Client, list[httpx2.Request], list[str]]:
     waiting, requests, notices = list(answers), [], []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -258,7 +259,8 @@ def answering(*answers: httpx2.Response | Exception) -> tuple[Server, list[httpx
         return given
 
     transport = httpx2.MockTransport(answer)
-    server = Server("http://127.0.0.1:9/", transport=transport, pause=lambda seconds: None, notice=notices.append)
+    resumption = Resumption(pause=lambda seconds: None, notice=notices.append)
+    server = Client("http://127.0.0.1:9/", transport=transport, resumption=resumption)
     return server, requests, notices
 
 
@@ -313,7 +315,7 @@ def test_what_never_answers_as_a_web_server_is_soon_given_up() -> None:
 
     with pytest.raises(Failure, match=r"does not answer as a web server .*check the address"):
         list(server.send({}))
-    assert len(requests) == client.FIRST_RECONNECTS + 1
+    assert len(requests) == FIRST_RECONNECTS + 1
 
 
 def test_a_server_that_stays_away_ends_with_a_word() -> None:

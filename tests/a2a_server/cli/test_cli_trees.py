@@ -138,7 +138,7 @@ def test_run_tells_each_wrong_field_with_its_line(cli: Cli, tmp_path: Path, name
     done = cli("run", name)
 
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert f"{name}:2:16: tasks[1].priority: Expected `int`, got `str`" in done.err
+    assert f"{name}:2:16: tasks[1].priority: expected `integer`, got `string`" in done.err
     assert f"{name}:1:1: tasks: 2 tasks have no parent_id" in done.err
 
     Path(name).write_text('{"tasks":\n [{"name": "nobody"}]}')

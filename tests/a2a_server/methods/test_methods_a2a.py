@@ -11,6 +11,7 @@ from a2a_server.auth.principal import Principal
 from a2a_server.bindings.context import RequestContext
 from a2a_server.methods import a2a as methods_a2a
 from core.model.owners import owner_of
+from core.storage.base import EventQuery
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, tree_message
 
 FAN = (
@@ -560,9 +561,9 @@ async def test_what_callers_wrote_is_not_read_where_no_history_is_asked_for(
     asked: list[Any] = []
     events = storage.events
 
-    async def watched(*args: Any, **options: Any) -> Any:
-        asked.append(options.get("kinds"))
-        return await events(*args, **options)
+    async def watched(query: EventQuery) -> Any:
+        asked.append(query.kinds)
+        return await events(query)
 
     monkeypatch.setattr(storage, "events", watched)
     monkeypatch.setattr(call.session.feed, "told", lambda *_: None)  # as after a restart

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from a2a_server.bindings.context import RequestContext
-from a2a_server.methods.tasks import CANCELS_AT_A_TIME
+from a2a_server.methods.task_changes import CANCELS_AT_A_TIME
 from a2a_server.protocol.errors import UnsupportedOperation
 from a2a_server.views.task_view import MAX_NESTED, tree_object
 from core.executors.base import ExecutorSpec, TaskContext

@@ -206,7 +206,7 @@ async def test_what_v1_calls_unsupported_v0_3_calls_wrong_params(call: Caller) -
         ("message/send", None, "message"),
         ("message/send", {"message": SAID | {"parts": []}}, "message.parts"),
         ("message/send", {"message": SAID | {"parts": {}}}, "message.parts"),
-        ("message/send", {"message": SAID | {"parts": [{"kind": "x"}]}}, "message.parts[0]"),
+        ("message/send", {"message": SAID | {"parts": [{"kind": "x"}]}}, "message.parts[0].kind"),
         ("message/send", {"message": SAID | {"parts": [{"text": "x", "data": {}}]}}, "message.parts[0]"),
         ("message/send", {"message": SAID | {"parts": [{"type": "other", "text": "x"}]}}, "message.parts[0].type"),
         ("message/send", {"message": SAID | {"parts": [{"type": "data", "text": "x"}]}}, "message.parts[0].type"),

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from a2a_server.protocol import types as wire
+from a2a_server.protocol.states import STATES
 from a2a_server.protocol.types import TaskState
-from a2a_server.views.translate import STATES, answer_value, result_parts, snapshot, updates, wire_parts
+from a2a_server.views.translate import answer_value, result_parts, snapshot, updates, wire_parts
 from core.executors.base import Parts
 from core.model import events as e
 from core.model.events import Event, Recorded

@@ -143,7 +143,7 @@ async def test_what_its_context_refuses_comes_back_as_our_own_text(function: Cal
 async def test_inputs_are_taken_by_name_in_the_child_too() -> None:
     assert await run(functions.by_name, {"number": 3}) == [6, 1]
     assert await run(functions.by_name, {"number": 3, "times": 3, "other": None}) == [9, 1]
-    with pytest.raises(InputsRefused, match=r"inputs.number: expected `int`, got `str`"):
+    with pytest.raises(InputsRefused, match=r"inputs.number: expected `integer`, got `string`"):
         await run(functions.by_name, {"number": "3"})
 
 
