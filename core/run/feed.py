@@ -71,12 +71,13 @@ class _Topic:
     def answer_waits(self, head: TreeHead) -> None:
         """Wake those only who wait for such a head: a tree of 10,000 tasks is published 10,000 times."""
         for answer, until in self.waits.items():
-            if not answer.done():
-                try:
-                    if until(head):
-                        answer.set_result(head)
-                except Exception as error:  # noqa: BLE001 - the caller's own code; only that caller is told
-                    answer.set_exception(error)
+            if answer.done():
+                continue
+            try:
+                if until(head):
+                    answer.set_result(head)
+            except Exception as error:  # noqa: BLE001 - the caller's own code; only that caller is told
+                answer.set_exception(error)
 
     def end(self) -> None:
         """Let all who follow or wait look again."""
@@ -136,13 +137,11 @@ class Feed:
                 changed = topic.changed  # before reading, so that nothing falls between the read and the wait
                 is_over = self._is_over(tree_id)
                 events: Sequence[Recorded] | None = topic.after(cursor)
+                if not events and is_over:
+                    return
                 if events is None:
-                    if is_over:
-                        return
                     events = await log_page(self._storage, tree_id, cursor, limit=PAGE)
                 if not events:
-                    if is_over:
-                        return
                     await changed.wait()
                 rest = deque(events)
                 del events  # some may be large: each is let go when the follower asks for the next one

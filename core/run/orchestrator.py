@@ -151,11 +151,13 @@ class Orchestrator:
                 continue
             except CoreError:
                 # A refusal is an answer too: it must not rest on something that is not durable yet.
-                if (latest := self.latest(tree_id)) is not None:
-                    await asyncio.wait([latest])
-                    if latest.exception() is not None:
-                        continue
-                raise
+                latest = self.latest(tree_id)
+                if latest is None:
+                    raise
+                await asyncio.wait([latest])
+                if latest.exception() is None:
+                    raise
+                continue
             try:
                 await decision.turn.waiter()
             except VersionConflict:
