@@ -1,5 +1,7 @@
 """What an A2A client sees of a task: found by its id, in its status."""
 
+from typing import NamedTuple
+
 from a2a_server.bindings.context import RequestContext
 from a2a_server.methods.access import owned_head
 from a2a_server.protocol.errors import InvalidParams
@@ -8,6 +10,14 @@ from core.model.task import TaskStatus, TreeHead
 from core.session import Session
 
 ORIGIN = "a2a"  # of the trees that A2A methods make, and see
+
+
+class Run(NamedTuple):
+    """A run as a call meets it."""
+
+    head: TreeHead
+    task_id: str  # that was asked for
+    after: int  # the number after which the events come that its caller has not seen
 
 
 class TaskReader:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator
 from functools import partial
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -20,7 +20,7 @@ from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
 from a2a_server.methods.idempotency import Documents, Idempotency
 from a2a_server.methods.large_tasks import as_told
-from a2a_server.methods.reading import check_resume
+from a2a_server.methods.reading import Run, check_resume
 from a2a_server.methods.task_pages import FIELD, place_of, token_of
 from a2a_server.methods.task_params import (
     MOST_IDS,
@@ -63,14 +63,6 @@ logger = logging.getLogger(__name__)
 A2A, OURS = "a2a", "tasks"  # where a tree comes from: A2A clients see the first ones only
 # Of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped.
 CANCELS_AT_A_TIME = 50
-
-
-class Run(NamedTuple):
-    """A run as a call meets it."""
-
-    head: TreeHead
-    task_id: str  # that was asked for
-    after: int  # the number after which the events come that its caller has not seen
 
 
 class TasksMethods:

@@ -10,6 +10,7 @@ from a2a_server.push.configs import DEAD, PushConfig
 from a2a_server.push.parcels import AHEAD, COPIES, MADE_AT_A_TIME, SMALL, Parcels
 from a2a_server.push.sender import Failed
 from core.session import Session
+from core.storage.base import EventQuery
 from core.storage.sqlite.sql import SqlStorage
 from tests.a2a_server.push.receivers import Post, Receiver, SteadyClock, until
 from tests.a2a_server.push.test_outbox import documents, finish
@@ -223,9 +224,9 @@ async def test_events_are_read_ahead_in_small_pages(tmp_path: Any) -> None:
         post = Post(session, Receiver())
         pages, events = list[list[str]](), session.storage.events
 
-        async def seen(*given: Any, **named: Any) -> Any:
-            page = await events(*given, **named)
-            if named.get("max_bytes") == AHEAD:
+        async def seen(query: EventQuery) -> Any:
+            page = await events(query)
+            if query.max_bytes == AHEAD:
                 pages.append([type(each.event).__name__ for each in page])
             return page
 
