@@ -168,19 +168,24 @@ class Session:
         tree_ids = await self.storage.live_trees()
         taken = 0
         with self.runner.recovery.starting():
-            for n, tree_id in enumerate(tree_ids):
-                if n % TAKEN_TOGETHER == 0:
-                    with suppress(StorageError):  # it is met again, tree by tree, just below
-                        await self.orchestrator.load_live(tree_ids[n : n + TAKEN_TOGETHER])
-                try:
-                    await self.orchestrator.load(tree_id)
-                except StorageError:  # one tree that cannot be read must not keep the others from going on
-                    logger.exception("tree %s cannot be resumed", tree_id)
-                else:
-                    taken += 1
+            for first in range(0, len(tree_ids), TAKEN_TOGETHER):
+                some = tree_ids[first : first + TAKEN_TOGETHER]
+                with suppress(StorageError):  # it is met again, tree by tree, just below
+                    await self.orchestrator.load_live(some)
+                for tree_id in some:
+                    taken += await self._resumed(tree_id)
         if taken:
             logger.info("%d unfinished trees resumed", taken)
         return taken
+
+    async def _resumed(self, tree_id: str) -> bool:
+        """Load the tree, which then goes on; whether it could be read: none must keep the others from going on."""
+        try:
+            await self.orchestrator.load(tree_id)
+        except StorageError:
+            logger.exception("tree %s cannot be resumed", tree_id)
+            return False
+        return True
 
     async def stop(self, grace: float, limit: float = STOP_LIMIT) -> None:
         """Start nothing more, and let attempts end within `grace` seconds; then interrupt those that are left.

@@ -168,9 +168,9 @@ def refuse_odd_keys(value: Any) -> None:
     while inner:
         each = inner.pop()
         if isinstance(each, dict):
-            for key in each:
-                if not isinstance(key, str):
-                    raise TypeError(f"an object has the key {key!r}, which is not a string")
+            odd = [key for key in each if not isinstance(key, str)]
+            if odd:
+                raise TypeError(f"an object has the key {odd[0]!r}, which is not a string")
             inner.extend(each.values())
         elif isinstance(each, list | tuple):
             inner.extend(each)

@@ -324,7 +324,7 @@ class Hangs:
 
     async def time_out(self, count: int, owner: str = "ada") -> None:
         """Leave so many threads behind."""
-        items = [item(f"h{n}", "hang", timeout=0.01) for n in range(count)]
+        items = [item(f"h{n}", "hang", timeout=0.2) for n in range(count)]
         head = (await self.session.create(self.session.plan(rooted(*items), owner=owner), execute=True)).head
         await self.session.wait(head.id, has_ended)
         await settle(100)  # the attempts' jobs end a few turns after their events
