@@ -1,0 +1,118 @@
+"""Rows of the schemas before 0007, which kept content as the JSON of A2A, as rows are now (decision 0018).
+
+What is not renamed stays as it is, byte by byte. A row that does not match its checksum is left alone: it stays what it
+is, a corrupt one.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from zlib import crc32
+
+import msgspec
+from msgspec import Raw
+
+SCHEMA: Final = "0007"  # the first one whose rows are as they are now
+KINDS: Final = ("artifact_added", "input_provided", "input_requested", "message_received", "message_sent")
+
+_TYPES: Final = frozenset(f'"{kind}"'.encode() for kind in KINDS)
+_TEXTS: Final = {"text": "text", "raw": "raw", "url": "url", "filename": "filename", "mediaType": "media_type"}
+_BESIDE_PARTS: Final = {
+    "artifactId": "artifact_id",
+    "messageId": "message_id",
+    "contextId": "context_id",
+    "taskId": "task_id",
+    "referenceTaskIds": "reference_task_ids",
+}
+
+_encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_array = msgspec.json.Decoder(list[Raw]).decode
+
+
+def is_former(schema: str | None) -> bool:
+    """Whether a database of this schema has such rows."""
+    return schema is not None and schema < SCHEMA
+
+
+def event_body(body: bytes) -> bytes:
+    """The body of an event; of one of another kind, which has no content, it is as it was."""
+    recorded = _object(body)
+    event = _object(recorded["event"])
+    if bytes(event["type"]) not in _TYPES:
+        return body
+    for name, changed in (("artifact", _content), ("message", _content), ("parts", _parts)):
+        if name in event and not _is_null(event[name]):
+            event[name] = Raw(_encode(changed(event[name])))
+    recorded["event"] = Raw(_encode(event))
+    return _encode(recorded)
+
+
+def task_state(state: bytes) -> bytes:
+    """What happened to a task: its open question, and the messages that answered earlier ones."""
+    fields = _object(state)
+    if "question" in fields and not _is_null(fields["question"]):
+        question = _object(fields["question"])
+        parts = question.pop("parts")
+        fields["question"] = Raw(_encode({"content": _parts(parts), **question}))
+    if "answer_messages" in fields:
+        messages = _array(fields["answer_messages"])
+        fields["answer_messages"] = Raw(_encode([each if _is_null(each) else _content(each) for each in messages]))
+    return _encode(fields)
+
+
+def event_row(row: Sequence[Any]) -> Sequence[Any]:
+    """As `core.storage.codec.read_event` takes it."""
+    tree_id, seq, body, crc = row
+    return tree_id, seq, *_now(body, crc, event_body)
+
+
+def task_row(row: Sequence[Any]) -> Sequence[Any]:
+    """As `core.storage.codec.read_task` takes it."""
+    *spec, state, crc = row
+    return *spec, *_now(state, crc, task_state)
+
+
+def _now(body: Any, crc: Any, changed: Any) -> tuple[Any, Any]:
+    """The body as it is now, and its checksum."""
+    if not isinstance(body, bytes) or crc32(body) != crc:
+        return body, crc
+    try:
+        body = changed(body)
+    except (KeyError, msgspec.MsgspecError):
+        return body, crc
+    return body, crc32(body)
+
+
+def _content(value: Raw) -> dict[str, Any]:
+    """A message or an artifact."""
+    fields: dict[str, Any] = {_BESIDE_PARTS.get(name, name): each for name, each in _object(value).items()}
+    fields.pop("role", None)  # of a caller's message; it was always the same
+    fields["parts"] = _parts(fields["parts"])
+    return fields
+
+
+def _parts(value: Raw) -> list[dict[str, Any]]:
+    return [_part(part) for part in _array(value)]
+
+
+def _part(value: Raw) -> dict[str, Any]:
+    if not _begins(value, "{"):
+        return {"data": value}
+    part: dict[str, Any] = {}
+    extra: dict[str, Raw] = {}
+    for name, member in _object(value).items():
+        if name in _TEXTS and _begins(member, '"'):
+            part[_TEXTS[name]] = member
+        elif name == "data" or (name == "metadata" and _begins(member, "{")):
+            part[name] = member
+        else:
+            extra[name] = member
+    return part | {"extra": extra} if extra else part
+
+
+def _begins(value: Raw, character: str) -> bool:
+    return memoryview(value)[0] == ord(character)
+
+
+def _is_null(value: Raw) -> bool:
+    return _begins(value, "n")
