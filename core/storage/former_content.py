@@ -4,18 +4,21 @@ What is not renamed stays as it is, byte by byte. A row that does not match its 
 is, a corrupt one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from zlib import crc32
 
 import msgspec
 from msgspec import Raw
 
+from core.model.task import Told
+
 SCHEMA: Final = "0007"  # the first one whose rows are as they are now
 KINDS: Final = ("artifact_added", "input_provided", "input_requested", "message_received", "message_sent")
 
 _TYPES: Final = frozenset(f'"{kind}"'.encode() for kind in KINDS)
 _TEXTS: Final = {"text": "text", "raw": "raw", "url": "url", "filename": "filename", "mediaType": "media_type"}
+_IN_ORDER: Final = ("text", "raw", "url", "data", "filename", "media_type", "metadata", "extra")
 _BESIDE_PARTS: Final = {
     "artifactId": "artifact_id",
     "messageId": "message_id",
@@ -47,8 +50,45 @@ def event_body(body: bytes) -> bytes:
     return _encode(recorded)
 
 
-def task_state(state: bytes) -> bytes:
-    """What happened to a task: its open question, and the messages that answered earlier ones."""
+class Marks:
+    """By what an executor's messages and artifacts are known when it runs again: before, and now.
+
+    `core.model.replay` makes these marks of their JSON. Without the present ones a task that waits for an answer would
+    tell again what it told before it asked.
+    """
+
+    def __init__(self) -> None:
+        self._messages: dict[int, int] = {}
+        self._artifacts: dict[
+            tuple[str, int, int], int
+        ] = {}  # id, number of its pieces so far and their CRC -> CRC now
+        self._pieces: dict[str, tuple[int, int, int]] = {}  # id -> number and both CRCs
+
+    def add(self, body: bytes) -> None:
+        """The next message or piece of an artifact in the task's log."""
+        event = _object(_object(body)["event"])
+        if bytes(event["type"]) == b'"message_sent"':
+            self._messages[_mark(event["message"])] = _mark(_encode(_content(event["message"])))
+        elif bytes(event["type"]) == b'"artifact_added"':
+            given, now = event["artifact"], _encode(_content(event["artifact"]))
+            appends, is_last = (bytes(event[name]) == b"true" for name in ("append", "last_chunk"))
+            artifact_id = msgspec.json.decode(_object(given)["artifactId"], type=str)
+            count, crc, crc_now = self._pieces.get(artifact_id, (0, 0, 0)) if appends else (0, 0, 0)
+            kind = 2 * appends + is_last
+            count, crc, crc_now = count + 1, crc32(given, crc ^ kind), crc32(now, crc_now ^ kind)
+            self._pieces[artifact_id] = count, crc, crc_now
+            self._artifacts[artifact_id, count, crc] = crc_now
+
+    def now(self, told: Told) -> Told:
+        """What was told before the question, by the present marks. What is not in the log stays as it is."""
+        messages = tuple(self._messages.get(mark, mark) for mark in told.messages)
+        known = self._artifacts
+        artifacts = {name: (count, known.get((name, count, crc), crc)) for name, (count, crc) in told.artifacts.items()}
+        return Told(messages, artifacts)
+
+
+def task_state(state: bytes, marks: Marks | None = None) -> bytes:
+    """What happened to a task: its open question, the messages that answered earlier ones, and what it told before."""
     fields = _object(state)
     if "question" in fields and not _is_null(fields["question"]):
         question = _object(fields["question"])
@@ -57,6 +97,8 @@ def task_state(state: bytes) -> bytes:
     if "answer_messages" in fields:
         messages = _array(fields["answer_messages"])
         fields["answer_messages"] = Raw(_encode([each if _is_null(each) else _content(each) for each in messages]))
+    if marks is not None and "told" in fields and not _is_null(fields["told"]):
+        fields["told"] = Raw(_encode(marks.now(msgspec.json.decode(fields["told"], type=Told))))
     return _encode(fields)
 
 
@@ -66,13 +108,13 @@ def event_row(row: Sequence[Any]) -> Sequence[Any]:
     return tree_id, seq, *_now(body, crc, event_body)
 
 
-def task_row(row: Sequence[Any]) -> Sequence[Any]:
+def task_row(row: Sequence[Any], marks: Marks | None = None) -> Sequence[Any]:
     """As `core.storage.codec.read_task` takes it."""
     *spec, state, crc = row
-    return *spec, *_now(state, crc, task_state)
+    return *spec, *_now(state, crc, lambda state: task_state(state, marks))
 
 
-def _now(body: Any, crc: Any, changed: Any) -> tuple[Any, Any]:
+def _now(body: Any, crc: Any, changed: Callable[[bytes], bytes]) -> tuple[Any, Any]:
     """The body as it is now, and its checksum."""
     if not isinstance(body, bytes) or crc32(body) != crc:
         return body, crc
@@ -107,7 +149,14 @@ def _part(value: Raw) -> dict[str, Any]:
             part[name] = member
         else:
             extra[name] = member
-    return part | {"extra": extra} if extra else part
+    if extra:
+        part["extra"] = extra
+    return {name: part[name] for name in _IN_ORDER if name in part}
+
+
+def _mark(message: bytes | Raw) -> int:
+    data = bytes(message)
+    return len(data) << 32 | crc32(data)
 
 
 def _begins(value: Raw, character: str) -> bool:

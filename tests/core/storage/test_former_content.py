@@ -14,14 +14,15 @@ from core.model.content import Artifact, Part, Said
 from core.model.content_json import part_of
 from core.model.errors import StorageError
 from core.model.events import Event, Recorded
-from core.model.task import Question, Task, TaskStatus
+from core.model.task import Question, Task, TaskStatus, Told
 from core.storage import codec, former_content
-from tests.core.contents import said
+from tests.core.contents import artifact, said
 from tests.core.model.test_content_json import written
-from tests.core.storage.former import former_event, former_state
+from tests.core.storage.former import former_event, former_state, former_told, told_by
 
 parts = st.lists(st.builds(part_of, written | st.just("bare")), max_size=3).map(tuple)
 maybe = st.none() | st.just({}) | st.just({"parts": 2.0})
+spoken = st.builds(Said, parts, maybe, st.sampled_from([(), ("u",)]))
 some_said = st.builds(
     Said, parts, maybe, st.sampled_from([(), ("u",)]), st.none() | st.just("m"), st.none() | st.just("c")
 )
@@ -30,11 +31,19 @@ artifacts = st.builds(
 )
 contents = st.one_of(
     st.builds(e.MessageReceived, st.just("t"), some_said),
-    st.builds(e.MessageSent, st.just("t"), st.just(1), some_said, st.booleans()),
+    st.builds(e.MessageSent, st.just("t"), st.just(1), spoken, st.booleans()),
     st.builds(e.ArtifactAdded, st.just("t"), st.just(1), artifacts, st.booleans()),
     st.builds(e.InputRequested, st.just("t"), st.just(1), parts),
     st.builds(e.InputProvided, st.just("t"), st.just({"messageId": "m"}), st.none() | some_said),
 )
+
+
+def in_one_attempt(events: list[Event]) -> list[Event]:
+    """Whose first piece of an artifact appends to nothing, and all others to it."""
+    first = next((n for n, event in enumerate(events) if isinstance(event, e.ArtifactAdded)), 0)
+    return [
+        replace(each, append=n > first) if isinstance(each, e.ArtifactAdded) else each for n, each in enumerate(events)
+    ]
 
 
 def recorded(event: Event) -> Recorded:
@@ -56,6 +65,25 @@ def test_a_task_is_the_one_that_was_stored(asked: tuple[Part, ...] | None, answe
     spec, state = row[9], former_state(task, row[11])
     found = codec.read_task(former_content.task_row(("t", task.owner, spec, crc32(spec), state, crc32(state))))
     assert found == task
+
+
+@given(st.lists(contents, max_size=8).map(in_one_attempt))
+def test_what_was_told_before_a_question_is_known_again(events: list[Event]) -> None:
+    """Else it would be told again after the answer (`core.model.replay`)."""
+    marks = former_content.Marks()
+    for event in events:
+        marks.add(former_event(recorded(event)))
+    for count in range(len(events) + 1):  # also where more was told after the answer
+        told = told_by(events[:count], lambda content: content)
+        assert marks.now(former_told(told, events[:count])) == told
+
+
+def test_what_is_not_in_the_log_keeps_its_mark() -> None:
+    told = Told((7,), {"a": (1, 2)})
+    marks = former_content.Marks()
+    assert marks.now(told) == told
+    marks.add(former_event(recorded(e.ArtifactAdded("t", 1, artifact("a", "x")))))
+    assert marks.now(told) == told
 
 
 def test_the_kinds_are_those_of_the_events_that_have_content() -> None:

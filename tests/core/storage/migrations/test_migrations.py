@@ -26,7 +26,7 @@ from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.migrate import REVISIONS, migrate, stored_revision
 from core.storage.sqlite.sql import SqlStorage
 from tests.core.contents import artifact, said, texts
-from tests.core.storage.former import before_content
+from tests.core.storage.former import before_content, told_by
 from tests.core.storage.samples import created, harm, recorded
 from tests.core.storage.test_retention import ended_tree, log_of, part_of
 
@@ -193,15 +193,17 @@ async def stored_content(path: Path, count: int) -> Any:
     events: list[e.Event] = [
         e.MessageReceived("t", answered),
         e.MessageSent("t", 1, said("x", metadata={})),
+        *(e.ArtifactAdded("t", 1, artifact("a", str(n), name="n"), n > 0) for n in range(count)),
         e.InputRequested("t", 1, (asked,)),
         e.InputProvided("t", "yes", answered),
         e.InputProvided("t", {"messageId": "of a caller"}),
-        *(e.ArtifactAdded("t", 1, artifact("a", str(n), name="n")) for n in range(count)),
     ]
     first = created("t", 2)
     head = replace(first.head, version=1 + len(events))
     told = tuple(recorded(head, seq, event) for seq, event in enumerate(events, 2))
     root = replace(first.tasks[0], answers=("yes", "no"), answer_messages=(answered, None))
+    output = [each for each in events if isinstance(each, e.MessageSent | e.ArtifactAdded)]
+    root = replace(root, told=told_by(output, lambda content: content))
     child = replace(first.tasks[1], question=Question(content=(asked,), asked_at=2.0), result={"question": {}})
     storage = SqlStorage(str(path))
     await storage.open()
