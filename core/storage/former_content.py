@@ -5,6 +5,7 @@ is, a corrupt one.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from zlib import crc32
 
@@ -59,14 +60,17 @@ class Marks:
 
     def __init__(self) -> None:
         self._messages: dict[int, int] = {}
-        self._artifacts: dict[
-            tuple[str, int, int], int
-        ] = {}  # id, number of its pieces so far and their CRC -> CRC now
-        self._pieces: dict[str, tuple[int, int, int]] = {}  # id -> number and both CRCs
+        self._pieces: dict[
+            str, tuple[int, int, int]
+        ] = {}  # artifact -> number of its pieces so far, CRC before and now
+        self._artifacts: dict[tuple[str, int, int], int] = {}  # artifact, number and CRC before -> CRC now
 
     def add(self, body: bytes) -> None:
-        """The next message or piece of an artifact in the task's log."""
-        event = _object(_object(body)["event"])
+        """The next event of the task's log."""
+        with suppress(KeyError, msgspec.MsgspecError):
+            self._add(_object(_object(body)["event"]))
+
+    def _add(self, event: dict[str, Raw]) -> None:
         if bytes(event["type"]) == b'"message_sent"':
             self._messages[_mark(event["message"])] = _mark(_encode(_content(event["message"])))
         elif bytes(event["type"]) == b'"artifact_added"':

@@ -82,6 +82,7 @@ def test_what_is_not_in_the_log_keeps_its_mark() -> None:
     told = Told((7,), {"a": (1, 2)})
     marks = former_content.Marks()
     assert marks.now(told) == told
+    marks.add(b"[]")
     marks.add(former_event(recorded(e.ArtifactAdded("t", 1, artifact("a", "x")))))
     assert marks.now(told) == told
 
