@@ -73,6 +73,11 @@ def test_the_pieces_of_an_artifact_become_one() -> None:
     )
 
 
+def test_what_was_not_said_of_an_artifact_is_not_said_after_it() -> None:
+    (whole,) = compact(log(piece("1", append=False), piece("2", metadata={}, name="")))
+    assert isinstance(whole.event, e.ArtifactAdded) and whole.event.artifact == artifact("a", "1", "2")
+
+
 def test_what_is_compacted_is_not_changed_by_compacting_again() -> None:
     events = compact(log(piece("1", append=False), piece("2"), e.TaskCompleted("r", 1)))
     assert compact(events) == events
