@@ -65,10 +65,11 @@ class Marks:
         ] = {}  # artifact -> number of its pieces so far, CRC before and now
         self._artifacts: dict[tuple[str, int, int], int] = {}  # artifact, number and CRC before -> CRC now
 
-    def add(self, body: bytes) -> None:
-        """The next event of the task's log."""
+    def add(self, body: Any, crc: Any) -> None:
+        """The next event of the task's log, unless it is corrupt."""
         with suppress(KeyError, msgspec.MsgspecError):
-            self._add(_object(_object(body)["event"]))
+            if _is_whole(body, crc):
+                self._add(_object(_object(body)["event"]))
 
     def _add(self, event: dict[str, Raw]) -> None:
         if bytes(event["type"]) == b'"message_sent"':
@@ -120,13 +121,17 @@ def task_row(row: Sequence[Any], marks: Marks | None = None) -> Sequence[Any]:
 
 def _now(body: Any, crc: Any, changed: Callable[[bytes], bytes]) -> tuple[Any, Any]:
     """The body as it is now, and its checksum."""
-    if not isinstance(body, bytes) or crc32(body) != crc:
+    if not _is_whole(body, crc):
         return body, crc
     try:
         body = changed(body)
     except (KeyError, msgspec.MsgspecError):
         return body, crc
     return body, crc32(body)
+
+
+def _is_whole(body: Any, crc: Any) -> bool:
+    return isinstance(body, bytes) and crc32(body) == crc
 
 
 def _content(value: Raw) -> dict[str, Any]:
