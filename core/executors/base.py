@@ -30,8 +30,6 @@ from core.outside.fetched import Room
 _OWN = ("inputs", "schemas", "params", "answers")  # what of a task an executor gets as a copy
 MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk
 MAX_UNSTORED_SIZE = 1024 * 1024  # bytes of them; a larger one goes alone
-
-
 _MESSAGES = tuple[Said | None, ...]
 
 Piece = tuple[AddArtifact, int]  # of an artifact, and its bytes of JSON
