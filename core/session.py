@@ -22,6 +22,7 @@ from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
 from core.model.commands import Cancel, Execute, ProvideInput, ReceiveMessage, UpdateTask
+from core.model.content import Said
 from core.model.copies import copies, own_ids
 from core.model.decide import decide
 from core.model.errors import (
@@ -354,9 +355,7 @@ class Session:
         self.holdings.add(tree_id, memory_of(msgspec.json.encode((given.answer, given.message))))
         await self.orchestrator.handle(tree_id, given, documents)
 
-    async def receive_message(
-        self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()
-    ) -> None:
+    async def receive_message(self, task_id: str, message: Said, documents: tuple[Document, ...] = ()) -> None:
         """Keep a caller's message in the task's history. Raises IllegalCommand when the task has ended."""
         await self.orchestrator.handle(await self._tree_of(task_id), ReceiveMessage(task_id, message), documents)
 

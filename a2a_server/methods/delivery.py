@@ -12,7 +12,7 @@ from a2a_server.bindings.context import RequestContext
 from a2a_server.methods.access import caller_of
 from a2a_server.methods.content import check_message
 from a2a_server.methods.idempotency import Acceptance, Claim, Documents
-from a2a_server.methods.intake import Intake, check_input_modes, read, tree_modes, usable
+from a2a_server.methods.intake import Intake, check_input_modes, read, said_of, tree_modes, usable
 from a2a_server.methods.reading import ORIGIN, TaskReader
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
@@ -115,7 +115,7 @@ class MessageDelivery:
             origin=ORIGIN,
             context_id=context_id,
             metadata=intake.request(value, references, self._activated(context)),
-            message=value,
+            message=said_of(value),
         )
         started = await session.create(
             plan,
@@ -192,19 +192,19 @@ class MessageDelivery:
             # Clients send it along with every message of a conversation.
             await self._webhooks.add(caller_of(context), webhook, from_now_on(head, task_id, status), by_address=True)
         await self._session.stored.require_room(head.owner)
-        value = message_value(replace(message, context_id=context_of(head)))
+        said = said_of(message_value(replace(message, context_id=context_of(head))))
         documents = _documents(claim, head.id, task_id)
         try:
             given = ProvideInput(
                 task_id,
                 answer_value(message),
-                value,
+                said,
                 each=answer_values(message),
                 extensions=self._activated(context),
             )
             await self._session.provide_input(given, documents)
         except IllegalCommand:  # nothing is asked, or the question was answered a moment ago
-            await self._session.receive_message(task_id, value, documents)
+            await self._session.receive_message(task_id, said, documents)
         return Addressed(await self._reader.find(context.owner, task_id), task_id)
 
     async def _check_modes(self, message: wire.Message) -> None:

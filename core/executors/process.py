@@ -18,6 +18,7 @@ from core.executors.base import Parts, Rejected, TaskContext
 from core.executors.process_group import ProcessGroup, start, uninterrupted
 from core.executors.raised import ForeignError
 from core.executors.signature import InputsRefused, Signature
+from core.model.content_json import message_object
 from core.model.errors import CallerError, ConfigurationError
 
 HEADER = process_worker.HEADER
@@ -120,6 +121,9 @@ class ProcessExecutor:
             "inputs": inputs,
             "context": {
                 "task": to_builtins(context.stored_task),
+                "answer_messages": [
+                    None if said is None else message_object(said) for said in context.stored_task.answer_messages
+                ],
                 "task_id": context.task_id,
                 "run": context.run,
                 "attempt": context.attempt,

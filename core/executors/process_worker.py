@@ -101,7 +101,7 @@ class ProcessContext:
         self.extensions: tuple[str, ...] = tuple(facts["extensions"])
         self.answer_message: dict[str, Any] | None = None  # see TaskContext.answer_message
         self.context_id: str | None = facts["context_id"]
-        self._messages: list[Any] = list(self._task.get("answer_messages", ()))
+        self._messages: list[Any] = facts["answer_messages"]
         self.cancel_metadata: dict[str, Any] = {}
 
     @property

@@ -44,7 +44,7 @@ class Turn:
 
 
 class Appends:
-    """The appends of one process, in the order of each tree's decisions. `answered` is told of each how it went."""
+    """The appends of one process, in the order of each tree's decisions. `answered` hears of each how it went."""
 
     def __init__(self, storage: Log, answered: Answered) -> None:
         self._storage = storage

@@ -16,6 +16,7 @@ from core.session import has_ended, needs_caller
 from core.storage.base import EventQuery
 from tests.a2a_server.conftest import Caller, RunningServer, _Executor, calling, message, running, tree_message
 from tests.a2a_server.methods.test_methods_a2a import state
+from tests.core.contents import text_of
 from tests.core.executors import functions
 
 AGENT, USER = "agent", "user"
@@ -341,7 +342,7 @@ async def test_an_attempt_sees_the_extensions_of_the_request_that_it_serves(
                 await call("SendMessage", answer, extensions=activated)
         stored = await call.session.storage.task(task_id)
         log = await call.session.storage.events(EventQuery(tree_id=task_id, after=0, kinds=("message_sent",)))
-    said = [each.event.message["parts"][0]["text"] for each in log]  # type: ignore[union-attr]
+    said = [text_of(each.event.message) for each in log]  # type: ignore[union-attr]
     assert said == [text for n, uris in enumerate(seen, 1) for text in [f"{n}: {' '.join(uris)}"] * min(n, 2)]
     assert stored is not None and stored.result == seen[-1]
 

@@ -5,13 +5,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from core.executors.base import Rejected, Suspend, TaskContext
 from core.model import events as e
 from core.model.commands import ProvideInput
+from core.model.content import Part, Said
+from core.model.content_json import part_of
 from core.model.errors import CallerError
 from core.model.task import Task, TaskStatus
 from core.session import Session
+from tests.core.contents import text_of
 from tests.core.cores import Bench, begin, item, tasks_of, until_event, virtual_time
 from tests.core.executors.context import make_context
 
@@ -182,7 +186,22 @@ def test_an_unanswered_question_that_another_ones_answer_precedes_is_asked() -> 
     context = make_context(answers=("L",))
     with pytest.raises(Suspend):
         context.ask_from("colour?", False, None, (), in_order=False)
-    assert [question.parts for question in context.questions] == [(COLOUR,)]
+    assert [question.parts for question in context.questions] == [(part_of(COLOUR),)]
+
+
+@virtual_time
+async def test_an_executor_changes_nothing_of_the_message_that_is_stored() -> None:
+    context = make_context(answers=("L",))
+    answered = Said((Part(data={"n": [1]}),), {"k": [1]}, message_id="m")
+    context.stored_task = replace(context.stored_task, answer_messages=(answered,))
+    assert await context.ask("size?") == "L"
+    for seen in (context.answer_message, context.answer_message):
+        assert seen is not None
+        seen["metadata"]["k"].append("changed")
+        seen["parts"][0]["data"]["n"].append("changed")
+        seen["parts"].append("changed")
+    assert answered == Said((Part(data={"n": [1]}),), {"k": [1]}, message_id="m")
+    assert context.stored_task.answer_messages == (answered,)
 
 
 def test_a_command_without_parts_answers_one_question() -> None:
@@ -194,7 +213,7 @@ async def said(session: Session, tree_id: str) -> list[str]:
     texts = []
     async for recorded in session.follow(tree_id):
         if isinstance(recorded.event, e.MessageSent):
-            texts.append(recorded.event.message["parts"][0]["text"])
+            texts.append(text_of(recorded.event.message))
         if isinstance(recorded.event, e.TreeFinished):
             break
     return texts

@@ -11,6 +11,7 @@ from typing import Protocol
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.webhooks import Webhooks
 from core.model.commands import ProvideInput
+from core.model.content import Part, Said
 from core.model.errors import CallerError, CoreError, LogCompacted, StorageUnavailable, TaskNotFound
 from core.model.plan import Plan
 from core.run.retention import Retention
@@ -24,7 +25,7 @@ from tests.simulation.work import Executors, plan_items
 from tests.simulation.world import Crash, Faults, Pace, SimulatedLoop, Violation, World
 
 LOGGERS = ("core", "a2a_server")
-MESSAGE = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "Ada"}]}
+MESSAGE = Said((Part(text="Ada"),), message_id="m")
 HOUR = 3600.0
 MANY_TURNS = 1_000
 LONGEST_OUTAGE = 60.0  # virtual seconds between two lives

@@ -24,6 +24,7 @@ from core.run.feed import Feed
 from core.run.orchestrator import MAX_CONFLICTS, Orchestrator
 from core.run.started import Started
 from core.storage.base import Document, EventQuery
+from tests.core.contents import said
 from tests.core.cores import FaultyStorage, LoopClock, settle, virtual_time
 
 
@@ -339,7 +340,7 @@ async def test_a_caller_that_gives_up_leaves_the_others_of_its_turn_alone() -> N
     rig = await new_rig()
     rig.storage.held = []
     one = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
-    other = asyncio.create_task(rig.orchestrator.handle("t", c.ReceiveMessage("t", {"messageId": "m"})))
+    other = asyncio.create_task(rig.orchestrator.handle("t", c.ReceiveMessage("t", said("m"))))
     await settle()
     one.cancel()
     await asyncio.wait([one])

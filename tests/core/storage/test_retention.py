@@ -19,6 +19,7 @@ from core.storage.base import Append, Document, EndedQuery, EndedTree, EventQuer
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.sql import SqlStorage
 from core.storage.statements import DIALECT
+from tests.core.contents import artifact
 from tests.core.storage.samples import created, finished, recorded, started
 
 ALL = EndedQuery(until=1e9)
@@ -32,10 +33,7 @@ def said(head: TreeHead, *events: Event) -> Append:
 
 
 def pieces(tree_id: str, count: int) -> list[Event]:
-    return [
-        e.ArtifactAdded(tree_id, 1, {"artifactId": "a", "parts": [{"text": str(n)}]}, append=n > 0)
-        for n in range(count)
-    ]
+    return [e.ArtifactAdded(tree_id, 1, artifact("a", str(n)), append=n > 0) for n in range(count)]
 
 
 async def ended_tree(storage: Storage, tree_id: str, *, at: float = 1000.0, count: int = 3) -> TreeHead:
