@@ -3,7 +3,6 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any, TypeVar
 
 from a2a_server.auth.principal import Principal
@@ -50,14 +49,15 @@ class Lifetimes:
         lifetime = _Lifetime(principal.expires_at)
         self._open[principal.credential].add(lifetime)
         try:
-            async with aclosing(items) as source:
-                while (item := await self._next(source, lifetime)) is not _ENDED:
-                    yield item
-                    del item  # which may be large, and the next one may not come for long
+            while (item := await self._next(items, lifetime)) is not _ENDED:
+                yield item
+                del item  # which may be large, and the next one may not come for long
         finally:
-            self._open[principal.credential].discard(lifetime)
-            if not self._open[principal.credential]:
+            others = self._open[principal.credential]
+            others.discard(lifetime)
+            if not others:
                 del self._open[principal.credential]
+            await items.aclose()
 
     async def _next(self, source: AsyncGenerator[Item, None], lifetime: _Lifetime) -> Item:
         """The next item; _ENDED when there is none, or the credential ends before it comes."""
