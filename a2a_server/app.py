@@ -50,7 +50,7 @@ from a2a_server.process.distribution import version
 from a2a_server.protocol.types import AgentExtension
 from a2a_server.push.bodies import Payloads
 from a2a_server.push.configs import ConfigStore, SecretBox, unread_trees
-from a2a_server.push.deliveries import Deliveries, RetryPolicy
+from a2a_server.push.deliveries import Deliveries, DeliveryRetry
 from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import Parcels
 from a2a_server.push.readers import Reader
@@ -241,7 +241,7 @@ def _make_webhooks(config: Config, session: Session) -> Webhooks:
         timeout=config.push_timeout,
         secret=config.push_signing_secret,
     )
-    retry_policy = RetryPolicy(
+    retry_policy = DeliveryRetry(
         initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
     )
     parcels = Parcels(session.storage, Payloads(session, {A2A_0_3.version: A2A_0_3}))

@@ -14,7 +14,7 @@ from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Reply
 from a2a_server.edge.inflight import PIECE, SMALL
 from a2a_server.edge.origins import Origins
-from a2a_server.edge.overload import REFUSED, RETRY_AFTER
+from a2a_server.edge.overload import PROBES, REFUSED, RETRY_AFTER
 from a2a_server.edge.targets import SCHEME, host_name, is_host
 from a2a_server.protocol.errors import (
     A2AError,
@@ -29,7 +29,6 @@ from a2a_server.protocol.errors import (
 )
 
 JSON_TYPES = frozenset({"application/json", "application/a2a+json"})
-PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, and they tell nothing
 LINGER = 5.0  # seconds that the rest of a refused body is read and dropped
 MOST_DROPPED = 64 * 1024 * 1024  # bytes of it
 

@@ -26,7 +26,7 @@ RUN: Final = 1.0  # seconds that a run counts: then its executors have it
 WANTED: Final = 2.0  # seconds after which a refused caller is forgotten: longer than its Retry-After
 EARLY: Final = 1 / 3  # of the soft threshold: below it, lately, a client that retries too early is accepted
 LATELY: Final = 0.1  # seconds: longer than a commit and its answers take
-PROBES: Final = ("/healthz", "/readyz")
+PROBES: Final = ("/healthz", "/readyz")  # asked by address, and they tell nothing
 REST: Final = 0.001  # seconds, for each that was refused of late: some fifteen times what a refusal costs
 
 

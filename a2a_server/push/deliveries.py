@@ -20,7 +20,7 @@ from core.session import Session, has_ended
 logger = logging.getLogger(__name__)
 
 
-class RetryPolicy(Struct, frozen=True, kw_only=True):
+class DeliveryRetry(Struct, frozen=True, kw_only=True):
     """How long an event is tried, in seconds."""
 
     initial: float
@@ -44,7 +44,7 @@ class Deliveries:
     """Reads the logs and sends, for the readers of one server."""
 
     def __init__(
-        self, session: Session, store: ConfigStore, parcels: Parcels, sender: Sender, retry_policy: RetryPolicy
+        self, session: Session, store: ConfigStore, parcels: Parcels, sender: Sender, retry_policy: DeliveryRetry
     ) -> None:
         self._storage = session.storage
         self._clock = session.clock

@@ -1,4 +1,7 @@
-"""When a failed attempt is tried again. Pure: the randomness comes in as a number."""
+"""When a failed attempt is tried again. Pure: the randomness comes in as a number.
+
+Deliveries to webhooks have a policy of their own, with full jitter: `a2a_server.push.deliveries.DeliveryRetry`.
+"""
 
 from typing import Annotated
 

@@ -12,7 +12,7 @@ from core.model.owners import principal_of, tenant_of
 from core.model.task import Cause, TaskStatus, TreeHead
 from core.model.timestamps import to_timestamp
 
-# Events that are absent are internal.
+# The types of most events. Those that are in none of the tables of this module are internal.
 _TYPES: Mapping[type, str] = {
     e.TaskStarted: "task_start",
     e.GroupStarted: "task_start",

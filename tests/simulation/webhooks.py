@@ -11,7 +11,7 @@ from typing import Any
 from a2a_server.protocol.types import AuthenticationInfo, TaskPushNotificationConfig
 from a2a_server.push.bodies import TASKS, Payloads
 from a2a_server.push.configs import ConfigStore, DeliveryState, SecretBox
-from a2a_server.push.deliveries import Deliveries, RetryPolicy
+from a2a_server.push.deliveries import Deliveries, DeliveryRetry
 from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
@@ -26,7 +26,7 @@ from core.session import Session
 from tests.simulation.ledger import CUT, GONE, TAKEN, Attempt, Hook
 from tests.simulation.world import Crash, Violation, World
 
-PATIENCE = RetryPolicy(initial=0.5, longest=30.0, max_age=60.0)
+PATIENCE = DeliveryRetry(initial=0.5, longest=30.0, max_age=60.0)
 TIMEOUT = 10.0
 LIMIT = 3  # webhooks of a task
 RECEIVERS = 4

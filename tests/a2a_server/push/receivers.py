@@ -8,7 +8,7 @@ from typing import Any
 
 from a2a_server.push.bodies import Payloads
 from a2a_server.push.configs import ConfigStore, DeliveryState, PushConfig, SecretBox
-from a2a_server.push.deliveries import Deliveries, RetryPolicy
+from a2a_server.push.deliveries import Deliveries, DeliveryRetry
 from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import OF_ONE_CALLER, ON_THEIR_WAY, Parcels
 from a2a_server.push.readers import Reader
@@ -19,7 +19,7 @@ from core.session import Session
 from tests.core.cores import LoopClock
 
 DOWN = Failed(error="down")
-PATIENCE = RetryPolicy(initial=1.0, longest=60.0, max_age=600.0)
+PATIENCE = DeliveryRetry(initial=1.0, longest=60.0, max_age=600.0)
 
 
 class SteadyClock(LoopClock):
@@ -67,7 +67,7 @@ class Post:
 
     session: Session
     receiver: Receiver
-    retry_policy: RetryPolicy = PATIENCE
+    retry_policy: DeliveryRetry = PATIENCE
     concurrency: int = 50
     concurrency_per_caller: int = 50
     on_their_way: int = ON_THEIR_WAY  # bytes

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, DeliveryState, PushConfig, unread_trees
-from a2a_server.push.deliveries import RetryPolicy
+from a2a_server.push.deliveries import DeliveryRetry
 from a2a_server.push.sender import Failed
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.task import TreeHead
@@ -69,7 +69,7 @@ async def test_changes_of_status_and_final_artifacts_arrive_in_order_each_once()
 async def test_a_failed_event_comes_again_under_its_id_before_the_next_one_and_ever_later() -> None:
     async with bench().session() as session:
         receiver = Receiver(outcomes=[DOWN] * 4)
-        post = Post(session, receiver, RetryPolicy(initial=1.0, longest=4.0, max_age=600.0))
+        post = Post(session, receiver, DeliveryRetry(initial=1.0, longest=4.0, max_age=600.0))
         await post.hook(await finish(session))
 
         await until(lambda: len(receiver.taken) == 2)
@@ -99,7 +99,7 @@ async def test_a_receiver_that_names_a_time_is_left_alone_until_then() -> None:
 async def test_an_event_that_is_too_old_is_given_up_and_the_next_one_has_its_turn() -> None:
     async with bench().session() as session:
         receiver = Receiver(outcomes=[DOWN] * 5)
-        post = Post(session, receiver, RetryPolicy(initial=10.0, longest=10.0, max_age=35.0))
+        post = Post(session, receiver, DeliveryRetry(initial=10.0, longest=10.0, max_age=35.0))
         config = await post.hook(await finish(session))
 
         await until(lambda: receiver.taken)
@@ -118,7 +118,7 @@ async def test_a_clock_that_is_set_wrong_makes_nobody_give_up_nor_wait(seconds: 
     clock = SteadyClock()
     async with Bench(clock=clock).session() as session:
         receiver = Receiver(outcomes=[DOWN] * 6)
-        post = Post(session, receiver, RetryPolicy(initial=10.0, longest=10.0, max_age=600.0))
+        post = Post(session, receiver, DeliveryRetry(initial=10.0, longest=10.0, max_age=600.0))
         await post.hook(await finish(session))
         await until(lambda: len(receiver.attempts) == 1)
         clock.ahead = seconds
@@ -276,7 +276,7 @@ async def test_what_was_under_way_when_the_process_ended_comes_again_and_nothing
 @virtual_time
 async def test_a_wait_outlives_the_process() -> None:
     async with bench().session() as session:
-        post = Post(session, Receiver(outcomes=[DOWN]), RetryPolicy(initial=50.0, longest=50.0, max_age=600.0))
+        post = Post(session, Receiver(outcomes=[DOWN]), DeliveryRetry(initial=50.0, longest=50.0, max_age=600.0))
         await post.hook(await finish(session))
         await until(lambda: post.outbox.schedule.due)
         failed_at = post.receiver.attempts[0][0]
@@ -802,7 +802,7 @@ async def test_a_long_log_of_pieces_is_looked_at_once() -> None:
 
 
 def test_waits_double_with_full_jitter_up_to_the_longest() -> None:
-    retry_policy = RetryPolicy(initial=1.0, longest=3_600.0, max_age=1.0)
+    retry_policy = DeliveryRetry(initial=1.0, longest=3_600.0, max_age=1.0)
     assert [retry_policy.delay(n, 1.0) for n in (1, 2, 3, 12, 13, 10_000)] == [1.0, 2.0, 4.0, 2048.0, 3_600.0, 3_600.0]
     assert retry_policy.delay(5, 0.5) == 8.0
     assert replace(retry_policy, initial=0.1).delay(1, 1.0) == 0.1
