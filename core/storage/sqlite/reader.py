@@ -17,10 +17,10 @@ from core.loop.origin import CALLER
 from core.loop.pieces import in_pieces
 from core.model.errors import AnswerTooLarge, QueryTooLong, StorageError, StorageUnavailable
 from core.storage.base import LIST_SECONDS, LOG_BYTES, READS_PER_CALLER
+from core.storage.connections import SharedConnections
 from core.storage.queries import Bound
-from core.storage.sqlite.connections import SharedConnections
 from core.storage.sqlite.uri import read_only
-from core.storage.sqlite.write_queue import CLOSED
+from core.storage.write_queue import CLOSED
 
 Value = TypeVar("Value")
 Row = Sequence[Any]

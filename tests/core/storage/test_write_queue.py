@@ -1,25 +1,23 @@
-"""The event loop's side of the writer (`core.storage.sqlite.write_queue`), over a thread that only listens."""
+"""The event loop's side of the writer (`core.storage.write_queue`), over a thread that only listens."""
 
 import asyncio
-import queue
 from pathlib import Path
 
 import pytest
 
 from core.model.errors import StorageError, StorageUnavailable
-from core.storage.sqlite.write_queue import WriteQueue
-from core.storage.sqlite.writer_thread import Answers, WriterThread
-from core.storage.sqlite.writes import Write
+from core.storage.sqlite.writer_thread import WriterThread
+from core.storage.write_queue import WriteQueue
+from core.storage.writes import Answers
 from tests.core.storage.samples import created
 
-CONTACT = {"start", "abandon", "_inbox", "_loop", "_thread"}
+CONTACT = {"start", "abandon", "inbox", "_inbox", "_loop", "_thread"}
 
 
 class Listener(WriterThread):
     """Takes what it is given and writes nothing: a test answers in its place."""
 
-    def start(self, inbox: queue.SimpleQueue[list[Write] | None], answers: Answers) -> None:
-        self.inbox = inbox
+    def start(self, answers: Answers) -> None:
         answers.started(None)
 
 
