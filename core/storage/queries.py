@@ -282,7 +282,10 @@ class Queries:
     def _make_short_events(self, task: bool, kinds: int | None) -> Statement:
         is_short = func.length(events.c.body) <= bindparam("longest")
         statement = select(
-            events.c.tree_id, events.c.seq, case((is_short, events.c.body)), case((is_short, events.c.crc))
+            events.c.tree_id,
+            events.c.seq,
+            case((is_short, events.c.body)).label("body"),
+            case((is_short, events.c.crc)).label("crc"),
         ).where(events.c.tree_id == bindparam("tree_id"), events.c.seq <= bindparam("until"))
         if task:
             statement = statement.where(events.c.task_id == bindparam("task_id"))

@@ -83,7 +83,7 @@ def database_path(url_or_path: str) -> Path:
         scheme, _, rest = url_or_path.partition("://")
         backend = scheme.partition("+")[0]
         if backend in ("postgresql", "postgres"):
-            raise ConfigurationError("PostgreSQL is not supported yet; give a SQLite URL such as sqlite:///tasks.db")
+            raise ConfigurationError("This needs a SQLite file; give a URL such as sqlite:///tasks.db")
         if not backend:
             raise ConfigurationError("The database URL cannot be read; write sqlite:///path/to/file.db")
         if backend != "sqlite":

@@ -61,9 +61,9 @@ def _blobs(columns: Iterable[ColumnElement[Any]]) -> list[int]:
 
 
 def _insert(table: Table) -> RowsStatement:
-    return RowsStatement(
-        table.insert().values([{c: bindparam(c.name) for c in table.c}]), len(table.c), _blobs(table.c)
-    )
+    columns = [column for column in table.c if column.name != "lease"]  # nobody but its one process runs a tree
+    insert = table.insert().values([{column: bindparam(column.name) for column in columns}])
+    return RowsStatement(insert, len(columns), _blobs(columns))
 
 
 def _update(table: Table, *changed: str, expected: str | None = None) -> RowsStatement:

@@ -73,7 +73,7 @@ def test_a_url_or_a_path_names_the_file(given: str, path: str) -> None:
     assert database_path(given) == Path(path)
 
 
-POSTGRES = "PostgreSQL is not supported yet; give a SQLite URL such as sqlite:///tasks.db"
+POSTGRES = "This needs a SQLite file; give a URL such as sqlite:///tasks.db"
 NO_FILE = "The database must be a file, such as sqlite:///tasks.db; for memory use MemoryStorage"
 NO_PATH = "A SQLite URL has a path only, such as sqlite:///tasks.db or sqlite:////var/tasks.db"
 

@@ -1,0 +1,259 @@
+"""The writing connection, which holds the database for this process, and comes back when it was lost.
+
+A session-level advisory lock is taken on it. So who can write holds the lock, and a second server on the same database
+is refused at its start. When the connection is lost, writes wait until it is there again, with its lock, and are
+refused after `patience`. Where another process held the database meanwhile, this one writes no more: what it has in
+memory is not the truth any longer.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from core.model.errors import CoreError, DatabaseInUse, DatabaseLost, StorageError, StorageUnavailable
+from core.storage.postgres.connect import ERRORS, Connection, Fault, Place, fault_of
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 15.0  # seconds without a connection after which writes are refused
+LOOK = 5.0  # seconds between two looks whether an idle connection is alive
+ANSWER = 40.0  # seconds that a statement may take, the server's own limit of 30 included
+PAUSES = (0.05, 0.1, 0.2, 0.5)  # seconds between tries to connect; the last one goes on
+TRIES = 10  # for the lock at a start: a server that was killed a moment ago may still have it
+TRY_AGAIN = 0.1  # seconds
+LOCK = "732461985, hashtext(current_schema())"  # of advisory locks; one for each schema
+WRITER_SETTINGS = {
+    "synchronous_commit": "on",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_hashjoin": "off",  # rows are found by their keys, few among many
+    "enable_mergejoin": "off",
+    "lock_timeout": "3s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "5s",
+}
+
+Value = TypeVar("Value")
+
+
+class ConnectionLost(Exception):
+    """The connection ended under a statement: it may be stored, or not."""
+
+
+class Holder:
+    """Open it once; `run` may be called again and again, by one caller at a time or several.
+
+    `prepare` is called with the first connection when the lock is held: migrations.
+    """
+
+    def __init__(self, place: Place, lease: str, *, patience: float = PATIENCE) -> None:
+        self.place = place
+        self.lease = lease  # what tells this process from all that hold the database before and after
+        self.identity = ""
+        self.patience = patience
+        self._connection: Connection | None = None
+        self._busy = asyncio.Lock()
+        self._is_there = asyncio.Event()
+        self._wakes = asyncio.Event()  # the watch
+        self._watch: asyncio.Task[None] | None = None
+        self._lost_at: float | None = None
+        self._taken: str | None = None  # why it never writes again
+
+    async def open(self, prepare: Callable[[Connection], Awaitable[None]]) -> None:
+        """Raises ConfigurationError, StorageError or DatabaseInUse."""
+        try:
+            connection = await self.place.connect(self._settings())
+        except (*ERRORS, ValueError) as error:
+            raise self.place.refusal(error) from error
+        try:
+            await self._begin(connection, prepare)
+        except BaseException as error:
+            connection.terminate()
+            if isinstance(error, ERRORS) and not isinstance(error, CoreError):
+                raise self.place.refusal(error) from error
+            raise
+        self._use(connection)
+        self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
+
+    async def close(self) -> None:
+        """Give the database up."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+        connection, self._connection = self._connection, None
+        self._is_there.clear()
+        if connection is not None and not connection.is_closed():
+            with suppress(*ERRORS):
+                await connection.execute("DELETE FROM members WHERE lease = $1", self.lease, timeout=1.0)
+            with suppress(*ERRORS):
+                await connection.close(timeout=1.0)
+
+    def abandon(self) -> Connection | None:
+        """The connection, of which nothing is known here any more."""
+        connection, self._connection = self._connection, None
+        self._watch = None
+        return connection
+
+    def refusal(self) -> str | None:
+        """Why nothing can be written at this moment."""
+        if self._taken is not None:
+            return self._taken
+        if self._lost_at is None:
+            return None
+        seconds = time.monotonic() - self._lost_at
+        return f"The connection to the {self.place.text} is lost for {seconds:.0f} s; it is tried again"
+
+    @property
+    def gives_up_at(self) -> float:
+        """When whoever waits for the database waits no longer, by `time.monotonic`."""
+        return (time.monotonic() if self._lost_at is None else self._lost_at) + self.patience
+
+    async def run(self, work: Callable[[Connection], Awaitable[Value]]) -> Value:
+        """What it gives, as soon as there is a connection. One work at a time.
+
+        Raises ConnectionLost, StorageUnavailable when there is none for too long, and what the work raises.
+        """
+        while True:
+            await self._there()
+            async with self._busy:
+                if (connection := self._connection) is None or not self._is_there.is_set():
+                    continue
+                try:
+                    return await asyncio.wait_for(work(connection), ANSWER)
+                except (*ERRORS, TimeoutError) as error:
+                    if connection.is_closed() or fault_of(error) is Fault.LOST:
+                        self._lose(connection, error)
+                        raise ConnectionLost from error
+                    raise
+                except asyncio.CancelledError:
+                    self._lose(connection, None)
+                    raise
+
+    async def _there(self) -> None:
+        if self._taken is not None:
+            raise DatabaseLost(self._taken)
+        if self._is_there.is_set():
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_there.wait(), max(0.0, self.gives_up_at - time.monotonic()))
+        if self._taken is not None:
+            raise DatabaseLost(self._taken)
+        if not self._is_there.is_set():
+            raise StorageUnavailable(self.refusal() or f"The {self.place.text} cannot be written at this moment")
+
+    def _settings(self) -> dict[str, str]:
+        return {**WRITER_SETTINGS, "application_name": f"a2a-server {self.lease}"}
+
+    async def _begin(self, connection: Connection, prepare: Callable[[Connection], Awaitable[None]]) -> None:
+        await self.place.check(connection)
+        for attempt in range(TRIES):
+            if await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
+                break
+            if attempt == TRIES - 1:
+                raise DatabaseInUse(await self._in_use(connection))
+            await asyncio.sleep(TRY_AGAIN)
+        self.identity = await self.place.identity(connection)
+        await prepare(connection)
+        await connection.execute("DELETE FROM members")
+        await connection.execute(
+            "INSERT INTO members (lease, host, pid, since) VALUES ($1, $2, $3, extract(epoch FROM clock_timestamp()))",
+            self.lease,
+            socket.gethostname(),
+            os.getpid(),
+        )
+
+    async def _in_use(self, connection: Connection) -> str:
+        """One line that says by whom."""
+        text = f"The {self.place.text} is in use by another server"
+        with suppress(*ERRORS):
+            row = await connection.fetchrow("SELECT host, pid FROM members LIMIT 1")
+            if row is not None:
+                text = f"{text} (process {row['pid']} on {row['host']})"
+        return f"{text}; one server at a time may use a database"
+
+    def _use(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lost_at = None
+        connection.add_termination_listener(self._ended)
+        self._is_there.set()
+
+    def _ended(self, connection: Connection) -> None:
+        if connection is self._connection:
+            self._lose(connection, None)
+
+    def _lose(self, connection: Any, error: BaseException | None) -> None:
+        if self._connection is None or connection is not self._connection:
+            return
+        self._connection = None
+        self._is_there.clear()
+        self._lost_at = time.monotonic()
+        connection.terminate()
+        if self._watch is not None:
+            logger.warning("the connection to the %s is lost: %s", self.place.text, error or "it was closed")
+            self._wakes.set()
+
+    async def _keep_watch(self) -> None:
+        """Look whether the connection is alive, and get another one where it is not."""
+        while True:
+            if self._taken is None and not self._is_there.is_set():
+                await self._come_back()
+            self._wakes.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wakes.wait(), LOOK)
+            if self._is_there.is_set() and not self._busy.locked():
+                with suppress(ConnectionLost, StorageError, *ERRORS):
+                    await self.run(lambda connection: connection.execute("SELECT 1", timeout=LOOK))
+
+    async def _come_back(self) -> None:
+        tries = 0
+        said = ""
+        while self._taken is None:
+            try:
+                connection = await self._again()
+            except (*ERRORS, CoreError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    logger.warning("the %s cannot be used yet: %s", self.place.text, said)
+                await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+                tries += 1
+                continue
+            if connection is not None:
+                self._use(connection)
+                logger.warning("the connection to the %s is there again", self.place.text)
+            return
+
+    async def _again(self) -> Connection | None:
+        """A connection that holds the lock; None where another process has held it meanwhile."""
+        connection = await self.place.connect(self._settings())
+        try:
+            await self.place.check(connection)
+            if not await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
+                # The server may not know yet that the connection before is gone: its session is ended here.
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()"
+                )
+                if await self._is_ours(connection):
+                    raise StorageUnavailable("its lock is still held by the connection before")
+            if await self._is_ours(connection):
+                return connection
+        except BaseException:
+            connection.terminate()
+            raise
+        connection.terminate()
+        self._taken = (
+            f"The {self.place.text} was taken over by another server while the connection was lost: "
+            "restart this one when the other has ended"
+        )
+        logger.critical("%s", self._taken)
+        self._is_there.clear()
+        return None
+
+    async def _is_ours(self, connection: Connection) -> bool:
+        return bool(await connection.fetchval("SELECT lease FROM members") == self.lease)
