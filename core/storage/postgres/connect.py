@@ -107,6 +107,8 @@ class Place:
         example = "write postgresql://user:password@host:5432/database"
         try:
             parts = urlsplit(self.url)
+            if "," not in parts.netloc:  # several hosts have a port each
+                parts.port  # noqa: B018 - it is only looked at here
             database = unquote(parts.path.lstrip("/"))
         except ValueError as error:
             raise ConfigurationError(f"The database URL cannot be read ({error}); {example}") from None

@@ -97,7 +97,9 @@ class Holder:
     def abandon(self) -> Connection | None:
         """The connection, of which nothing is known here any more."""
         connection, self._connection = self._connection, None
-        self._watch = None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch._log_destroy_pending = False  # type: ignore[attr-defined]  # its event loop is gone
         return connection
 
     def refusal(self) -> str | None:
@@ -125,7 +127,8 @@ class Holder:
                 if (connection := self._connection) is None or not self._is_there.is_set():
                     continue
                 try:
-                    return await asyncio.wait_for(work(connection), ANSWER)
+                    async with asyncio.timeout(ANSWER):
+                        return await work(connection)
                 except (*ERRORS, TimeoutError) as error:
                     if connection.is_closed() or fault_of(error) is Fault.LOST:
                         self._lose(connection, error)
@@ -141,7 +144,8 @@ class Holder:
         if self._is_there.is_set():
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._is_there.wait(), max(0.0, self.gives_up_at - time.monotonic()))
+            async with asyncio.timeout(self.gives_up_at - time.monotonic()):
+                await self._is_there.wait()
         if self._taken is not None:
             raise DatabaseLost(self._taken)
         if not self._is_there.is_set():
@@ -156,7 +160,7 @@ class Holder:
             if await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
                 break
             if attempt == TRIES - 1:
-                raise DatabaseInUse(await self._in_use(connection))
+                raise await self._in_use(connection)
             await asyncio.sleep(TRY_AGAIN)
         self.identity = await self.place.identity(connection)
         await prepare(connection)
@@ -168,14 +172,19 @@ class Holder:
             os.getpid(),
         )
 
-    async def _in_use(self, connection: Connection) -> str:
+    async def _in_use(self, connection: Connection) -> DatabaseInUse:
         """One line that says by whom."""
-        text = f"The {self.place.text} is in use by another server"
+        holder, is_own = "", False
         with suppress(*ERRORS):
             row = await connection.fetchrow("SELECT host, pid FROM members LIMIT 1")
             if row is not None:
-                text = f"{text} (process {row['pid']} on {row['host']})"
-        return f"{text}; one server at a time may use a database"
+                holder = f" (process {row['pid']} on {row['host']})"
+                is_own = (row["host"], row["pid"]) == (socket.gethostname(), os.getpid())
+        refusal = DatabaseInUse(
+            f"The {self.place.text} is in use by another server{holder}; one server at a time may use a database"
+        )
+        refusal.is_own = is_own
+        return refusal
 
     def _use(self, connection: Connection) -> None:
         self._connection = connection
@@ -205,7 +214,8 @@ class Holder:
                 await self._come_back()
             self._wakes.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wakes.wait(), LOOK)
+                async with asyncio.timeout(LOOK):
+                    await self._wakes.wait()
             if self._is_there.is_set() and not self._busy.locked():
                 with suppress(ConnectionLost, StorageError, *ERRORS):
                     await self.run(lambda connection: connection.execute("SELECT 1", timeout=LOOK))

@@ -77,5 +77,6 @@ def _schema() -> list[str]:
     for table in metadata.sorted_tables:
         made.append(str(CreateTable(table).compile(dialect=POSTGRES.compiler)))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            index.dialect_options["postgresql"]["where"] = index.info.get("only")
             made.append(str(CreateIndex(index).compile(dialect=POSTGRES.compiler)))
     return [*made, *BESIDE]

@@ -57,7 +57,10 @@ class _Slot:
 
     async def connection(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._place.connect(self._settings)
+            try:
+                self._connection = await self._place.connect(self._settings)
+            except ERRORS as error:  # whatever it is, it may be over in a moment
+                raise ConnectionRefusedError(str(error)) from error
         return self._connection
 
     def drop(self) -> None:
@@ -171,7 +174,8 @@ class Reader:
         try:
             while True:
                 try:
-                    return await asyncio.wait_for(read(await slot.connection()), ANSWER)
+                    async with asyncio.timeout(ANSWER):
+                        return await read(await slot.connection())
                 except (*ERRORS, ValueError) as error:
                     await self._after(slot, error, began_at, is_list=shared is self._shared_for_lists)
         finally:

@@ -364,8 +364,11 @@ def _cut(connection: Connection) -> None:
     transport: Any = connection._transport
     with suppress(OSError):
         transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-    with suppress(RuntimeError):  # the loop is closed
+    with suppress(RuntimeError):  # the loop is closed, and calls nothing any more
         transport.abort()
+    if (finish := getattr(transport, "_call_connection_lost", None)) is not None:
+        with suppress(RuntimeError):
+            finish(None)  # closes the socket
 
 
 async def _insert_draft(connection: Connection, task: Task) -> None:

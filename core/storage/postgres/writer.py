@@ -86,6 +86,8 @@ class BatchWriter:
 
     def abandon(self) -> None:
         """The event loop is gone, and the task with it."""
+        if self._work is not None:
+            self._work._log_destroy_pending = False  # type: ignore[attr-defined]
         self._work = None
 
     async def _run(self) -> None:

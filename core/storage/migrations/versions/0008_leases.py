@@ -10,4 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("trees", sa.Column("lease", sa.Text, nullable=False, server_default=""))
+    text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+    op.add_column("trees", sa.Column("lease", text, nullable=False, server_default=""))
