@@ -28,7 +28,6 @@ TRIES = 10  # for the lock at a start: a server that was killed a moment ago may
 TRY_AGAIN = 0.1  # seconds
 LOCK = "732461985, hashtext(current_schema())"  # of advisory locks; one for each schema
 WRITER_SETTINGS = {
-    "synchronous_commit": "on",
     "plan_cache_mode": "force_generic_plan",
     "enable_hashjoin": "off",  # rows are found by their keys, few among many
     "enable_mergejoin": "off",
@@ -36,6 +35,10 @@ WRITER_SETTINGS = {
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "5s",
 }
+
+# What is acknowledged is on the disk; who wants more of a standby, such as remote_apply, keeps it.
+SYNCED = """SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 
 Value = TypeVar("Value")
 
@@ -156,6 +159,7 @@ class Holder:
 
     async def _begin(self, connection: Connection, prepare: Callable[[Connection], Awaitable[None]]) -> None:
         await self.place.check(connection)
+        await connection.execute(SYNCED)
         for attempt in range(TRIES):
             if await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
                 break
@@ -243,6 +247,7 @@ class Holder:
         connection = await self.place.connect(self._settings())
         try:
             await self.place.check(connection)
+            await connection.execute(SYNCED)
             if not await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
                 # The server may not know yet that the connection before is gone: its session is ended here.
                 await connection.execute(
