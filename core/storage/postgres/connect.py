@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, and what their errors mean: each becomes an error of ours with one clear line."""
 
+import os
 import re
 import ssl
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
+from core.loop.forks import let_go
 from core.model.errors import ConfigurationError, CoreError, StorageError, StorageUnavailable
 
 Connection: TypeAlias = asyncpg.Connection
@@ -120,9 +122,11 @@ class Place:
 
     async def connect(self, settings: Mapping[str, str] = MappingProxyType({})) -> Connection:
         """A connection. Raises what the driver raises."""
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             self.url, timeout=CONNECT_SECONDS, server_settings={**SETTINGS, **settings}, statement_cache_size=256
         )
+        _keep_from_children(connection)
+        return connection
 
     def refusal(self, error: BaseException) -> CoreError:
         """Why the database cannot be opened, for the operator."""
@@ -169,6 +173,25 @@ class Place:
             "WHERE datname = current_database()"
         )
         return f"{row[0] & (2**64 - 1):x}:{row[1]:x}:{row[2]}"
+
+
+def _keep_from_children(connection: Connection) -> None:
+    """A forked child that held the connection would hold the database's lock, also after our end."""
+    found = os.fstat(connection._transport.get_extra_info("socket").fileno())
+    socket = (found.st_dev, found.st_ino)
+    _sockets.add(socket)
+    connection.add_termination_listener(lambda _: _sockets.discard(socket))
+
+
+def _let_go() -> None:
+    if _sockets:
+        ours = set(_sockets)
+        _sockets.clear()
+        let_go(lambda number, found: (found.st_dev, found.st_ino) in ours)
+
+
+_sockets: set[tuple[int, int]] = set()  # device and inode of those of this process
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _line(error: BaseException) -> str:

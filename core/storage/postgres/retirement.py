@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from core.model.task import TreeHead
-from core.storage.base import LogPart
+from core.storage.base import EventQuery, LogPart
 from core.storage.postgres.connect import Connection
 from core.storage.postgres.dialect import QUERIES
 from core.storage.postgres.statements import INSERT_EVENTS, PUT_COMPACTIONS, alone, columns_of
@@ -42,7 +42,8 @@ def log_parts(parts: Sequence[LogPart]) -> Bound:
 
 def log_part(part: LogPart) -> Bound:
     """The events of one part, in order."""
-    return QUERIES.event_list(part.tree_id, part.after, part.until, None, None, part.until - part.after)
+    limit = part.until - part.after
+    return QUERIES.event_list(EventQuery(tree_id=part.tree_id, after=part.after, until=part.until, limit=limit))
 
 
 async def write_compactions(connection: Connection, compacted: Sequence[Compacted]) -> None:

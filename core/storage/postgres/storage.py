@@ -29,6 +29,7 @@ from core.storage.base import (
     EndedQuery,
     EndedTree,
     EventPlace,
+    EventQuery,
     LogPart,
     Node,
     TaskQuery,
@@ -47,6 +48,7 @@ from core.storage.queries import TENANTS, is_of_all
 from core.storage.write_queue import CLOSED, WriteQueue
 from core.storage.writes import Job
 
+MAX_BIGINT = 2**62  # bytes: no bound
 LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop
 
 Given = TypeVar("Given")
@@ -213,47 +215,19 @@ class PostgresStorage:
     async def live_trees(self) -> list[str]:
         return [str(tree_id) for (tree_id,) in await self._reading().rows((QUERIES.live_trees.sql, ()))]
 
-    async def events(
-        self,
-        tree_id: str,
-        after: int = 0,
-        *,
-        until: int | None = None,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int = 500,
-        max_bytes: int | None = None,
-    ) -> Sequence[Recorded]:
-        query = QUERIES.event_list(tree_id, after, until, task_id, kinds, limit)
-        page = await self._reading().page(query, max_bytes)
+    async def events(self, query: EventQuery) -> Sequence[Recorded]:
+        page = await self._reading().page(QUERIES.event_list(query), query.max_bytes)
         if page.size > LARGE:
             return await asyncio.to_thread(list, map(codec.read_event, page.rows))
         return await in_pieces(page.rows, codec.read_event)
 
-    async def few_events(
-        self,
-        tree_id: str,
-        *,
-        until: int,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int,
-        max_bytes: int,
-    ) -> Sequence[Recorded] | None:
-        query = QUERIES.short_events(tree_id, until, task_id, kinds, limit + 1, max_bytes)
-        rows = await self._reading().short_rows(query, limit, max_bytes)
+    async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
+        longest = MAX_BIGINT if query.max_bytes is None else query.max_bytes
+        rows = await self._reading().short_rows(QUERIES.short_events(query, longest), query.limit, longest)
         return None if rows is None else await in_pieces(rows, codec.read_event)
 
-    async def event_places(
-        self,
-        tree_id: str,
-        *,
-        until: int,
-        task_id: str | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int,
-    ) -> list[EventPlace]:
-        rows = await self._reading().rows(QUERIES.event_places(tree_id, until, task_id, kinds, limit))
+    async def event_places(self, query: EventQuery) -> list[EventPlace]:
+        rows = await self._reading().rows(QUERIES.event_places(query))
         return [EventPlace._make(row[1:]) for row in rows]
 
     async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:

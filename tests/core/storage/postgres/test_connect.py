@@ -1,6 +1,9 @@
 """What keeps a database of PostgreSQL from being opened: one clear line each (`core.storage.postgres.connect`)."""
 
+import asyncio
+import os
 import ssl
+import stat
 
 import asyncpg
 import pytest
@@ -121,6 +124,28 @@ async def test_a_second_server_is_refused_with_the_name_of_the_first(postgres_ur
     second = PostgresStorage(postgres_url)
     await second.open()
     await second.close()
+
+
+@pytest.mark.asyncio
+async def test_a_forked_child_holds_no_connection(postgres_url: str, postgres: Cluster, postgres_database: str) -> None:
+    """Else the database would stay locked as long as the child lives, after the server's end."""
+    storage = PostgresStorage(postgres_url)
+    await storage.open()
+    assert storage._holder is not None
+    socket = storage._holder._connection._transport.get_extra_info("socket")
+    report, told = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            found = os.fstat(socket.fileno())
+            os.write(told, b"socket" if stat.S_ISSOCK(found.st_mode) else b"nothing")
+        finally:
+            os._exit(0)
+    await asyncio.to_thread(os.waitpid, child, 0)
+    assert os.read(report, 20) == b"nothing"
+    os.close(report)
+    os.close(told)
+    assert await storage.head("t") is None
+    await storage.close()
 
 
 @pytest.mark.asyncio

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from core.model.errors import AnswerTooLarge, DatabaseInUse, QueryTooLong, StorageUnavailable
 from core.model.owners import owner_of
-from core.storage.base import TaskQuery, TreeQuery
+from core.storage.base import EventQuery, TaskQuery, TreeQuery
 from core.storage.postgres import storage as storage_module
 from core.storage.postgres.dialect import QUERIES
 from core.storage.postgres.reader import Reader
@@ -196,8 +196,8 @@ async def test_a_row_that_does_not_exist_is_looked_up_as_a_foreign_one_is(storag
         ((QUERIES.live_trees.sql, ()), "trees_live"),
         (QUERIES.task_list(TaskQuery(owner="ann")), "tasks_roots"),
         (QUERIES.tree_list(TreeQuery(owner="ann", before=(1.0, "a"))), "trees_by_change"),
-        (QUERIES.event_list("t", 0, None, None, None, 9), "events_pkey"),
-        (QUERIES.event_places("t", 9, None, ["x"], 9), "events_pkey"),
+        (QUERIES.event_list(EventQuery(tree_id="t", limit=9)), "events_pkey"),
+        (QUERIES.event_places(EventQuery(tree_id="t", until=9, kinds=["x"], limit=9)), "events_pkey"),
         (QUERIES.events_at("t", [1, 2]), "events_pkey"),
         (QUERIES.any_dropped(), "compactions_dropped"),
     ],

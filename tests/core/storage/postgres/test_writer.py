@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from core.model.errors import InvalidPlan, StorageError, StorageUnavailable, VersionConflict
 from core.model.task import TreeHead
-from core.storage.base import Append, Document, TaskQuery, TreeQuery
+from core.storage.base import Append, Document, EventQuery, TaskQuery, TreeQuery
 from core.storage.postgres.holder import ConnectionLost, Holder
 from core.storage.postgres.storage import PostgresStorage
 from core.storage.postgres.writer import BatchWriter
@@ -58,7 +58,7 @@ async def test_an_append_whose_answer_was_lost_is_stored_once(storage: PostgresS
     await storage.append(second)
 
     assert await storage.head("t") == second.head
-    assert [each.seq for each in await storage.events("t")] == [1, 2]
+    assert [each.seq for each in await storage.events(EventQuery(tree_id="t"))] == [1, 2]
     await storage.append(started(second.head, first.tasks[1]))
 
 
@@ -69,7 +69,7 @@ async def test_a_batch_whose_answer_was_lost_is_stored_once(storage: PostgresSto
 
     await asyncio.gather(*[storage.append(tree) for tree in trees])
 
-    assert [len(await storage.events(f"t{n}")) for n in range(5)] == [1] * 5
+    assert [len(await storage.events(EventQuery(tree_id=f"t{n}"))) for n in range(5)] == [1] * 5
 
 
 @pytest.mark.asyncio
