@@ -16,8 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 USERS = ("postgres", "nobody")  # as one of them, if the tests are root's
 SUPERUSER = "owner"
 PASSWORD = "let me in"
@@ -135,9 +133,3 @@ class Cluster:
 
     def _to(self, database: str) -> list[str]:
         return ["-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-d", database, "-XAtq"]
-
-
-def required() -> None:
-    """Skips the test where there is no PostgreSQL."""
-    if programs() is None:
-        pytest.skip(ABSENT)

@@ -11,28 +11,27 @@ import pytest
 
 from tests.acceptance.process import ServerProcess
 from tests.acceptance.story import Story, check_effects, plan
-from tests.postgres_cluster import Cluster, required
+from tests.postgres_cluster import Cluster
 
 EX_TEMPFAIL = 75
 
 
 @pytest.fixture(scope="module")
-def durable() -> Iterator[Cluster]:
+def postgres_durable() -> Iterator[Cluster]:
     """One that syncs what it stores, and may be ended by a test."""
-    required()
     cluster = Cluster(settings=("shared_buffers=32MB",))
     yield cluster
     cluster.remove()
 
 
 @pytest.fixture
-def server(durable: Cluster, tmp_path: Path) -> Iterator[ServerProcess]:
-    name = durable.database()
-    process = ServerProcess(tmp_path, database=durable.url(name))
+def server(postgres_durable: Cluster, tmp_path: Path) -> Iterator[ServerProcess]:
+    name = postgres_durable.database()
+    process = ServerProcess(tmp_path, database=postgres_durable.url(name))
     process.start()
     yield process
     process.close()
-    durable.drop(name)
+    postgres_durable.drop(name)
 
 
 def test_a_tree_survives_a_kill_of_its_server(server: ServerProcess) -> None:
@@ -49,7 +48,7 @@ def test_a_tree_survives_a_kill_of_its_server(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("sign", [signal.SIGQUIT, signal.SIGINT], ids=["crash", "restart"])
 def test_nobody_notices_that_postgresql_was_away_for_a_moment(
-    server: ServerProcess, durable: Cluster, sign: signal.Signals
+    server: ServerProcess, postgres_durable: Cluster, sign: signal.Signals
 ) -> None:
     """Every commit under way is stored once or refused, and each event is told once."""
     chance = random.Random(sign)
@@ -58,8 +57,8 @@ def test_nobody_notices_that_postgresql_was_away_for_a_moment(
     told: list[bool] = []
     follower = threading.Thread(target=lambda: told.append(bool(story.follow())))
     follower.start()
-    durable.stop(sign)
-    durable.start()
+    postgres_durable.stop(sign)
+    postgres_durable.start()
     follower.join(60)
     assert told == [True] or story.follow(), "the stream did not reach its end"
     story.check()
@@ -79,8 +78,8 @@ def test_a_second_server_is_refused_in_one_line_while_the_first_one_goes_on(
     story.check()
 
 
-def test_a_server_that_is_told_to_end_lets_go_of_the_database(server: ServerProcess, durable: Cluster) -> None:
+def test_a_server_that_is_told_to_end_lets_go_of_the_database(server: ServerProcess, postgres_durable: Cluster) -> None:
     assert server.terminate() == 0
     database = server.command[server.command.index("--database") + 1].rpartition("/")[2]
-    assert durable.sql("SELECT count(*) FROM members", database) == "0"
+    assert postgres_durable.sql("SELECT count(*) FROM members", database) == "0"
     server.start()
