@@ -38,7 +38,7 @@ async def test_a_database_of_an_earlier_schema_is_migrated_and_keeps_its_rows(po
     append = created("t", 2)
     await storage.append(append)
     await storage.close()
-    postgres.sql("ALTER TABLE trees DROP COLUMN lease; UPDATE alembic_version SET version_num = '0006'", database)
+    postgres.sql("ALTER TABLE trees DROP COLUMN lease; UPDATE alembic_version SET version_num = '0007'", database)
     assert postgres.sql(SCHEMA, database) != now[0]
 
     await storage.open()
