@@ -5,7 +5,7 @@ Each part changes it within one step of the event loop; between two steps all of
 
 from collections.abc import Callable
 
-from core.model.queue import ReadyQueue
+from core.model.queue import ReadyQueue, check_queue
 from core.model.room import Claim, Room
 from core.run.attempt import Attempt
 from core.run.leftovers import Leftovers
@@ -68,7 +68,7 @@ class Books:
         assert not both, f"{both} are starting and have attempts"
         held = [*self.starting.values(), *(each.claim for each in self.attempts.values() if each.holds)]
         self.room.check(held, self.leftovers.claims)
-        self.queue.check()
+        check_queue(self.queue)
         for key, attempt in self.attempts.items():
             assert attempt.job is not None and not attempt.job.done(), (
                 f"the attempt of {key} has ended and is still held"

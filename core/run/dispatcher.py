@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from core.executors.registry import ExecutorRegistry
 from core.model.commands import StartTask
 from core.model.quarantine import Quarantine, is_suspect
+from core.model.queue import is_in_line
 from core.model.room import Claim
 from core.model.task import Task
 from core.model.tree import TaskTree
@@ -171,10 +172,10 @@ class Dispatcher:
             self.due.check(tree)
             for task in tree.startable():
                 key = (tree.id, task.id)
-                in_line = self._queue.has(*key) or self.quarantine.has(key)
+                in_line = is_in_line(self._queue, *key) or self.quarantine.has(key)
                 is_known = in_line or task.runnable_at > now or key in books.attempts or key in books.starting
                 assert is_known, f"task {task.id} may start and is in no line"
                 must_wait = self._resuming is not None or self.quarantine.is_open or books.is_changing
-                if self._queue.has(*key) and not must_wait and task.runnable_at <= now:
+                if is_in_line(self._queue, *key) and not must_wait and task.runnable_at <= now:
                     has_room = self._room.has_room(tree.head.owner, tree.id, task.executor or "")
                     assert not has_room, f"there is room for task {task.id}, and it has not started"
