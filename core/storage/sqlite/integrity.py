@@ -22,7 +22,7 @@ from core.storage import codec, former_content
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.retire import read_compaction
 from core.storage.sqlite.commit_marker import Note, marker_path, noted_commit
-from core.storage.sqlite.reader import readable_text
+from core.storage.sqlite.read_pool import readable_text
 from core.storage.sqlite.uri import read_only
 from core.storage.tables import compactions, documents, events, tasks, trees
 

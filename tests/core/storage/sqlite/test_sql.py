@@ -38,7 +38,8 @@ from core.storage.sqlite import sql as sql_module
 from core.storage.sqlite.backup import back_up, restore
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.lock import DatabaseLock, file_system
-from core.storage.sqlite.reader import LIST_CONNECTIONS, Reader
+from core.storage.sqlite.read_pool import LIST_CONNECTIONS
+from core.storage.sqlite.reader import Reader
 from core.storage.sqlite.sql import SqlStorage, database_path
 from tests.core.contents import said
 from tests.core.storage.samples import created, recorded, started
@@ -576,7 +577,7 @@ async def test_a_database_that_cannot_be_read_now_is_told_from_one_that_is_broke
     assert storage._reader is not None
 
     with pytest.raises(StorageError, match="SQLITE_X") as caught:
-        async with storage._reader._connection():
+        async with storage._reader.pool.connection():
             raise error
 
     assert type(caught.value) is kind
@@ -828,7 +829,7 @@ async def test_a_connection_that_is_closed_under_a_read_is_no_damage(storage: Sq
     reader = Reader(storage.path)
     await reader.open()
     with pytest.raises(StorageUnavailable, match="The database is closed"):
-        async with reader._connection():
+        async with reader.pool.connection():
             await reader.close()
             raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
 
@@ -901,7 +902,7 @@ async def test_reads_by_key_do_not_wait_for_lists(storage: SqlStorage) -> None:
     assert not any(each.done() for each in lists)
     for each in lists:
         each.cancel()
-    for connection in reader._connections:
+    for connection in reader.pool._connections:
         connection._conn.interrupt()
     await asyncio.wait(lists)
     await reader.close()
