@@ -133,7 +133,7 @@ class Session:
     async def ensure_started(self) -> None:
         """Start on first use, and close when the event loop ends; in another loop it is opened anew."""
         await self._enter(until_loop_ends=True)
-        self._home.linger(self)
+        self._home.lingering.keep(self)
 
     @property
     def is_left(self) -> bool:
