@@ -58,7 +58,8 @@ from core.run.attempt import Means
 from core.run.brought_schemas import BroughtSchemas, judge_rest
 from core.run.cancelling import STOP_LIMIT
 from core.run.feed import Feed
-from core.run.orchestrator import LARGE_TREE, Orchestrator, memory_needed
+from core.run.live_trees import LARGE_TREE
+from core.run.orchestrator import Orchestrator, memory_needed
 from core.run.runner import Runner
 from core.run.runner_limits import RunnerLimits
 from core.run.started import Started
@@ -172,7 +173,7 @@ class Session:
             for first in range(0, len(tree_ids), TAKEN_TOGETHER):
                 some = tree_ids[first : first + TAKEN_TOGETHER]
                 with suppress(StorageError):  # it is met again, tree by tree, just below
-                    await self.orchestrator.load_live(some)
+                    await self.orchestrator.trees.load_live(some)
                 for tree_id in some:
                     taken += await self._resumed(tree_id)
         if taken:
@@ -182,7 +183,7 @@ class Session:
     async def _resumed(self, tree_id: str) -> bool:
         """Load the tree, which then goes on; whether it could be read: none must keep the others from going on."""
         try:
-            await self.orchestrator.load(tree_id)
+            await self.orchestrator.trees.load(tree_id)
         except StorageError:
             logger.exception("tree %s cannot be resumed", tree_id)
             return False
@@ -282,7 +283,7 @@ class Session:
         Raises TaskNotFound, TreeIsRunning, IllegalCommand when there is nothing to run, or NoRoom.
         """
         tree_id = await self._tree_of(task_id)
-        tree = await self.orchestrator.load(tree_id)
+        tree = await self.orchestrator.trees.load(tree_id)
         await self.registry.hooks.before_tree(tree.head)
         size = 0 if tree_id in self.holdings else await memory_needed(tuple(tree.tasks.values()), tree.head)
         if is_new := tree_id not in self.holdings:
@@ -291,7 +292,7 @@ class Session:
             command = Execute(None if task_id == tree_id else task_id, force, by)
             decision = await self.orchestrator.handle(tree_id, command)
         except CoreError:
-            if is_new and self.orchestrator.cached(tree_id) is None:
+            if is_new and tree_id not in self.orchestrator.trees.by_id:
                 self.holdings.drop(tree_id)
             raise
         return Started(decision.head, decision.events)
@@ -299,7 +300,7 @@ class Session:
     async def would_execute(self, task_id: str, *, force: bool = False) -> None:
         """Raise what `execute` would be refused with by the tree itself; nothing is changed."""
         tree_id = await self._tree_of(task_id)
-        tree = await self.orchestrator.load(tree_id)
+        tree = await self.orchestrator.trees.load(tree_id)
         decide(Execute(None if task_id == tree_id else task_id, force), tree, self.clock.now())
 
     async def cancel(
@@ -362,7 +363,7 @@ class Session:
     async def update(self, task_id: str, changes: dict[str, Any], *, by: str | None = None) -> Task:
         """Change fields of a pending task of a tree at rest. Raises InvalidPlan (every broken rule), TreeIsRunning."""
         tree_id = await self._tree_of(task_id)
-        tree = await self.orchestrator.load(tree_id)
+        tree = await self.orchestrator.trees.load(tree_id)
         task = tree.tasks[task_id]
         parsed, problems = parse_changes(changes)
         if "dependencies" in parsed:
@@ -410,7 +411,7 @@ class Session:
         With `keep_results` completed tasks stay completed. Dependencies on tasks outside the copy are left out.
         The copy has the metadata of its original, too.
         """
-        stored = await self.orchestrator.load(await self._tree_of(task_id))
+        stored = await self.orchestrator.trees.load(await self._tree_of(task_id))
         chosen = set(stored.subtree(task_id) if children else [task_id])
         made = partial(
             copies,
@@ -443,7 +444,7 @@ class Session:
         return await self.feed.wait(tree_id, until)
 
     async def _tree_of(self, task_id: str) -> str:
-        if self.orchestrator.cached(task_id) is not None:
+        if task_id in self.orchestrator.trees.by_id:
             return task_id
         task = await self.storage.task(task_id)
         if task is None or not task.tree_id:

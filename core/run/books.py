@@ -79,7 +79,7 @@ class Books:
         for tree_id, task_id, _ in self.ahead:
             assert orchestrator.latest(tree_id) is not None, f"{task_id} is still ahead of a start that was answered"
         for tree_id, task_id in () if self.is_closing else self.never_begun:
-            is_on_its_way = orchestrator.latest(tree_id) is not None or orchestrator.cached(tree_id) is None
+            is_on_its_way = orchestrator.latest(tree_id) is not None or tree_id not in orchestrator.trees.by_id
             assert is_on_its_way, f"the end of {task_id}, which has never begun, is stored and was not noticed"
         for tree_id in self.careful | self.queue.trees:
-            assert orchestrator.cached(tree_id) is not None, f"tree {tree_id} is gone and is still known"
+            assert tree_id in orchestrator.trees.by_id, f"tree {tree_id} is gone and is still known"

@@ -54,7 +54,7 @@ class Dispatcher:
     def offer_again(self, key: Key) -> None:
         """An attempt has left: its task may be ready for another one, and others may have its place."""
         tree_id, task_id = key
-        tree = self._orchestrator.cached(tree_id)
+        tree = self._orchestrator.trees.by_id.get(tree_id)
         task = tree.tasks.get(task_id) if tree is not None else None
         if tree is not None and task is not None and tree.is_startable(task):
             self.offer(tree, task)
@@ -122,7 +122,7 @@ class Dispatcher:
 
     def _start(self, tree_id: str, task_id: str) -> None:
         books = self._books
-        tree = self._orchestrator.cached(tree_id)
+        tree = self._orchestrator.trees.by_id.get(tree_id)
         task = tree.tasks.get(task_id) if tree is not None else None
         if tree is None or task is None or not tree.is_startable(task) or task.runnable_at > self._clock.now():
             return
@@ -167,7 +167,7 @@ class Dispatcher:
         self.lending.check()
         if books.is_closing:
             return
-        for tree in self._orchestrator.in_memory():
+        for tree in self._orchestrator.trees.by_id.values():
             tree.check()
             self.due.check(tree)
             for task in tree.startable():

@@ -161,7 +161,7 @@ def _premature(old: Any) -> Any:
 
     async def create(self: Orchestrator, head: Any, plan: Any, submission: Any = BARE, **named: Any) -> Started:
         tree, recorded = new_tree(head, plan, submission, self._clock.now(), execute=named["execute"])
-        self._trees[head.id] = tree
+        self.trees.by_id[head.id] = tree
         self._record(tree, recorded, named["documents"], is_new=True)
         return Started(tree.head, recorded)
 
@@ -189,10 +189,10 @@ def _unsaved(old: Any) -> Any:
     """What could not be stored stays in memory all the same."""
 
     def void(self: Orchestrator, turn: Any, error: BaseException) -> None:
-        keeps = self._trees.get(turn.tree.id) is turn.tree
+        keeps = self.trees.by_id.get(turn.tree.id) is turn.tree
         old(self, turn, error)
         if keeps:
-            self._trees[turn.tree.id] = turn.tree
+            self.trees.by_id[turn.tree.id] = turn.tree
 
     return void
 
