@@ -7,6 +7,7 @@ CRC-32 of what is served; here the columns by which rows are found and owned are
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from time import monotonic
@@ -43,8 +44,7 @@ def examine(path: Path, seconds: float | None = None, *, goes_on: Callable[[], b
     found: list[str] = []
     schema = None
     try:
-        connection = _connect(path)
-        try:
+        with closing(_connect(path)) as connection:
             if seconds is not None:
                 deadline = monotonic() + seconds
                 connection.set_progress_handler(lambda: monotonic() > deadline, STEPS)
@@ -53,12 +53,8 @@ def examine(path: Path, seconds: float | None = None, *, goes_on: Callable[[], b
             noted = noted_commit(path)
             connection.execute("BEGIN")  # one moment for all that follows
             schema = _schema(connection)
-            for problem in _problems(connection, path, noted, schema):
-                found.append(problem)
-                if len(found) == MAX_PROBLEMS:
-                    break
-        finally:
-            connection.close()
+            for problem in islice(_problems(connection, path, noted, schema), MAX_PROBLEMS):
+                found.append(problem)  # one by one: those before an interrupt count
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             return Verdict(problems=tuple(found), is_complete=False)
