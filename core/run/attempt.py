@@ -75,6 +75,7 @@ class Attempt:
     job: Job | None = None
     stopper: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None  # of its `timeout`
+    patience: asyncio.TimerHandle | None = None  # after which it is abandoned, once it is interrupted
     limit: float = math.inf  # seconds that it may take
     due_at: float = math.inf  # in the event loop's time: it may take no longer
     is_overdue: bool = False  # its time is up, and that is being reported
@@ -114,6 +115,8 @@ class Attempt:
         if self.timer is not None and not self.is_over:
             self.timer.cancel()
             self.is_late = self.due_at < asyncio.get_running_loop().time()
+        if self.patience is not None:
+            self.patience.cancel()  # a timer keeps what it is for, with all inputs
         self.is_over = True
 
     async def _stop_gently(self, cancel: Any) -> None:

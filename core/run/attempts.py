@@ -138,7 +138,9 @@ class Attempts:
     def stop(self, attempt: Attempt) -> None:
         """Interrupt it; should it go on all the same, it is not waited for for ever."""
         attempt.stop()
-        asyncio.get_running_loop().call_later(ABANDON_AFTER, self._abandon, attempt)
+        if attempt.patience is None and not attempt.is_over:
+            loop = asyncio.get_running_loop()
+            attempt.patience = loop.call_later(ABANDON_AFTER, self._abandon, attempt)
 
     def _abandon(self, attempt: Attempt) -> None:
         """Wait no more for an attempt that was interrupted and goes on: its task may be tried again."""
