@@ -74,6 +74,7 @@ class Attempts:
             max_output=self._limits.output,
             egress=self._means.egress,
             family=self._means.family,
+            beside=self._means.beside,
             make_room=self._make_room,
             is_full=self._means.is_full,
             replay=None if task.told is None else Replay(task.told),
@@ -96,6 +97,7 @@ class Attempts:
             command = broken_off(attempt, error, self._means)
         attempt.end()
         if attempt.is_abandoned:
+            attempt.context.leave_room()
             return
         key = (attempt.tree_id, task.id)
         if attempt.is_late and command is not None and not attempt.is_shutdown:
