@@ -21,7 +21,7 @@ from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
 from a2a_server.views.frames import CACHE_BYTES
 from core.executors import judges, schema
-from core.loop import large_values
+from core.loop import beside, large_values
 from core.model import in_flight, inputs, jsonscan, plan, problems, quarantine, replay
 from core.model.decide import MAX_CRASHES
 from core.outside import egress, fetch_room, fetched, names, wire
@@ -289,7 +289,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Setting(_RUNNING, "watchdog", "time that one callback may block the event loop", "seconds",
             "the log names the executor or request, with its stack",
             "a2a_server/process/test_watchdog.py::test_an_executor_that_holds_the_loop_is_named_with_its_stack"),
-    Setting(_RUNNING, "max_in_flight_per_caller", "memory of one caller's open tasks and fetched answers", "bytes",
+    Setting(_RUNNING, "max_in_flight_per_caller",
+            "memory of one caller's open tasks, fetched answers, and copies of large inputs and results", "bytes",
             LIMITED + "; a result that does not fit fails its task (`no_room`)",
             "a2a_server/methods/test_methods_messages.py::"
             "test_inputs_beyond_the_caller_s_share_are_refused_until_others_have_ended"),
@@ -303,6 +304,9 @@ LIMITS: Final[tuple[Limit, ...]] = (
           "core/model/test_inputs.py::test_as_many_sources_are_recorded_as_are_worth_reading"),
     Setting(_RUNNING, "max_artifact", "one artifact, message or result of an executor", "bytes", FAILS, _GIVEN),
     Setting(_RUNNING, "max_output", "all artifacts of one attempt", "bytes", FAILS, _GIVEN),
+    Fixed(_RUNNING, "values_beside", beside.PER_CALLER, "large inputs, results, artifacts or messages of one caller's "
+          "attempts that are copied or judged at a time", "", WAITS,
+          "core/loop/test_beside.py::test_a_caller_with_many_jobs_has_one_thread_and_another_one_is_served"),
     Fixed(_RUNNING, "values_on_loop", large_values.VALUES,
           "values of inputs, results, artifacts, messages and `tasks.*` answers that the event loop handles", "",
           _BESIDE, "core/loop/test_large_values.py::test_what_is_large_is_known_as_such_and_told_as_ever"),

@@ -21,6 +21,7 @@ from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
+from core.loop.beside import Beside
 from core.model.commands import Cancel, Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.content import Said
 from core.model.copies import copies, own_ids
@@ -105,12 +106,14 @@ class Session:
         self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings)
         self.family = Family()
         self.judges = Judges(self.family)
+        self._beside = Beside()
         rooms = FetchRooms(budget, self._egress.policy.max_bytes)
         means = Means(
             registry=self.registry,
             clock=self.clock,
             egress=self._egress,
             judges=self.judges,
+            beside=self._beside,
             holdings=self.holdings,
             rooms=rooms,
             family=self.family,
@@ -216,6 +219,7 @@ class Session:
         try:
             await self.stop(0.0)
         finally:
+            self._beside.close()
             await self.judges.close()
             await self.storage.close()
 

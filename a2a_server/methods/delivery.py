@@ -127,7 +127,7 @@ class MessageDelivery:
         if enrolled is not None and self._webhooks is not None:
             self._webhooks.enroll(enrolled)
         said = next(each for each in started.events if isinstance(each.event, e.MessageReceived))
-        return Addressed(started.head, plan.root_id, said)
+        return Addressed(started.head.bare(), plan.root_id, said)
 
     def _activated(self, context: RequestContext) -> tuple[str, ...]:
         """The extensions that the request names and the card, too."""

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from core.executors.family import Family
 from core.executors.files import encoded, read_file
+from core.loop.beside import Beside
 from core.loop.large_values import CHARACTERS, is_small, measured_in_pieces
 from core.model.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.model.content import Artifact, Part, Said
@@ -138,6 +139,7 @@ class TaskContext:
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     is_full: Callable[[str], bool] = lambda owner: False  # whether the owner's quota of stored bytes is used up
     family: Family = field(default_factory=Family)  # of the child processes that it starts
+    beside: Beside = field(default_factory=Beside)  # where what is large is judged
     stopping: bool = False
     asked_to_stop: str | None = None  # why, where it cannot be interrupted; '' for no reason
     job: asyncio.Task[Any] | None = None  # the attempt's own; others are those that its executor started
@@ -210,14 +212,15 @@ class TaskContext:
 
     @property
     def room(self) -> Room | None:
-        """What pays for the memory of what this attempt fetches; None where nothing has to."""
+        """What pays for the memory of what this attempt fetches and copies; None where nothing has to."""
         if self._room is None and self.make_room is not None:
             self._room = self.make_room(self.stored_task.owner)
         return self._room
 
     def leave_room(self, taken: int = 0) -> None:
-        """Keep so many bytes of memory for what was fetched, at most."""
+        """Keep so many bytes of memory for what was fetched, at most, and none for copies of values."""
         if self._room is not None:
+            self._room.drop_copies()
             self._room.shrink(taken)
 
     @property
@@ -346,8 +349,12 @@ class TaskContext:
         if is_small(content):
             return self._parts(content)
         are_parts = isinstance(content, Parts)
-        value, _ = await asyncio.to_thread(
-            measured_in_pieces, encoded(content) if are_parts else content, "content", self.max_artifact
+        value, _ = await self.beside.run(
+            self.stored_task.owner,
+            measured_in_pieces,
+            encoded(content) if are_parts else content,
+            "content",
+            self.max_artifact,
         )
         return tuple(map(part_of, value)) if are_parts else parts_of(value)
 

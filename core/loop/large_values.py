@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from core.model.in_flight import PER_VALUE
 from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, measured
 
 VALUES: Final = 5_000  # of a value that is small, at most: a millisecond, whatever is done with it
@@ -51,6 +52,23 @@ def is_small(value: Any) -> bool:
                 return False
             inner += each.values() if kind is dict else each
     return True
+
+
+def memory_of_copy(value: Any, *, has_texts: bool) -> int:
+    """About how much memory a copy of a JSON value takes (`core.model.in_flight.memory_of`), with its texts or not."""
+    size, left = 0, [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            size += each.__sizeof__() if has_texts else 0
+            continue
+        size += PER_VALUE
+        if isinstance(each, dict):
+            size += sum(map(len, each)) if has_texts else 0
+            left += each.values()
+        elif isinstance(each, list | tuple):
+            left += each
+    return size
 
 
 def encoded(value: Any) -> bytes:

@@ -53,8 +53,16 @@ class Room(Protocol):
         """Have room for an answer of so many bytes, in all. Raises a CoreError when there will be none."""
         ...
 
+    async def hold(self, size: int) -> None:
+        """Have room for copies of values of so many bytes, in all, beside the answers. Raises as `reserve`."""
+        ...
+
     def shrink(self, taken: int) -> None:
-        """Give back all but so many bytes of memory."""
+        """Give back all but so many bytes of the memory for answers."""
+        ...
+
+    def drop_copies(self) -> None:
+        """Give back the memory for copies of values."""
         ...
 
 

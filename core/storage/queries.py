@@ -36,6 +36,7 @@ SHAPES = 512  # compiled statements kept of each kind
 TASK_COLUMNS = (tasks.c.id, tasks.c.owner, tasks.c.spec, tasks.c.spec_crc, tasks.c.state, tasks.c.state_crc)
 NODE_COLUMNS = (tasks.c.id, tasks.c.name, tasks.c.status, tasks.c.parent_id)  # before the large ones in the row
 HEAD_COLUMNS = (trees.c.id, trees.c.owner, trees.c.body, trees.c.body_crc, trees.c.bulk, trees.c.bulk_crc)
+BARE_HEAD_COLUMNS = HEAD_COLUMNS[:4]  # before the large ones in the row
 EVENT_COLUMNS = (events.c.tree_id, events.c.seq, events.c.body, events.c.crc)
 
 
@@ -83,9 +84,10 @@ def _owned(table: Table, columns: Sequence[ColumnElement[Any]], by: str = "owner
 
 HEAD = compiled(select(*HEAD_COLUMNS).where(trees.c.id == bindparam("id")))
 TASK = compiled(select(*TASK_COLUMNS).where(tasks.c.id == bindparam("id")))
-HEAD_OF = _owned(trees, HEAD_COLUMNS)
+BARE_HEAD = compiled(select(*BARE_HEAD_COLUMNS).where(trees.c.id == bindparam("id")))
+HEAD_OF = _owned(trees, BARE_HEAD_COLUMNS)
 TASK_OF = _owned(tasks, TASK_COLUMNS)
-HEAD_OF_TENANT = _owned(trees, HEAD_COLUMNS, "tenant")
+HEAD_OF_TENANT = _owned(trees, BARE_HEAD_COLUMNS, "tenant")
 TASK_OF_TENANT = _owned(tasks, TASK_COLUMNS, "tenant")
 TREE_TASKS = compiled(select(*TASK_COLUMNS).where(tasks.c.tree_id == bindparam("id")).order_by(tasks.c.position))
 NODES = compiled(
@@ -126,8 +128,8 @@ LIVE_TREES = compiled(select(trees.c.id).where(trees.c.is_live == true()).order_
 
 
 def one_head(tree_id: str, owner: str | None, tenant: str | None) -> Bound:
-    """One tree's head: any owner's, this owner's or this tenant's."""
-    return _one((HEAD, HEAD_OF, HEAD_OF_TENANT), tree_id, owner, tenant)
+    """One tree's bare head: any owner's, this owner's or this tenant's."""
+    return _one((BARE_HEAD, HEAD_OF, HEAD_OF_TENANT), tree_id, owner, tenant)
 
 
 def one_task(task_id: str, owner: str | None, tenant: str | None) -> Bound:
@@ -279,7 +281,7 @@ def _tree_values(query: TreeQuery) -> dict[str, Any]:
 
 @lru_cache(SHAPES)
 def _tree_list(given: frozenset[str], statuses: int | None, before: bool, counting: bool) -> Statement:
-    statement: Select[Any] = select(literal_column("1")).select_from(trees) if counting else select(*HEAD_COLUMNS)
+    statement: Select[Any] = select(literal_column("1")).select_from(trees) if counting else select(*BARE_HEAD_COLUMNS)
     for column in (trees.c.owner, trees.c.origin, trees.c.context_id):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))

@@ -32,7 +32,7 @@ from core.model.task import TreeHead
 from core.storage import codec
 from core.storage.base import EndedQuery, EndedTree, EventQuery, LogPart
 from core.storage.codec import Row
-from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, Bound, compiled, event_list
+from core.storage.queries import BARE_HEAD_COLUMNS, EVENT_COLUMNS, Bound, compiled, event_list
 from core.storage.statements import INSERT_EVENTS, put
 from core.storage.tables import compactions, documents, events, has_ended, tasks, trees
 
@@ -97,8 +97,8 @@ def ended_list(query: EndedQuery) -> Bound:
 
 def read_ended(row: Sequence[Any]) -> EndedTree:
     """From a row of `ended_list`. Raises StorageError when it is corrupt."""
-    width = len(HEAD_COLUMNS)
-    head = codec.read_head(row[:width])
+    width = len(BARE_HEAD_COLUMNS)
+    head = codec.read_bare_head(row[:width])
     return EndedTree(head, 0 if row[width] is None else read_compaction(row[width:]).seq)
 
 
@@ -217,7 +217,9 @@ def _item(value: ColumnElement[Any], place: int) -> ColumnElement[Any]:
 
 
 def _ended(more: bool) -> Select[Any]:
-    page = select(*HEAD_COLUMNS, *compactions.c).outerjoin_from(trees, compactions, compactions.c.tree_id == trees.c.id)
+    page = select(*BARE_HEAD_COLUMNS, *compactions.c).outerjoin_from(
+        trees, compactions, compactions.c.tree_id == trees.c.id
+    )
     page = page.where(has_ended, trees.c.updated_at <= bindparam("until"))
     if more:
         after = tuple_(bindparam("after_at"), bindparam("after_id"))

@@ -392,7 +392,7 @@ async def test_a_corrupt_row_is_never_served(storage: SqlStorage, sql: str, what
     if what == "task t":
         with pytest.raises(StorageError, match="corrupt"):
             await storage.task("t")
-    if what == "tree t":
+    if what == "tree t" and "bulk" not in sql:
         with pytest.raises(StorageError, match="corrupt"):
             await storage.head("t")
 
@@ -479,7 +479,7 @@ async def test_pages_of_trees_end_early_where_they_are_large(
 ) -> None:
     """Each has what it takes to reach the limit, at least one, and together they have all."""
     for name in "abcde":
-        await storage.append(created(name, metadata={"text": "x" * 1_000}))
+        await storage.append(created(name, context_id="x" * 1_000))
 
     assert await walk(storage, limit=3, total=5) == [["e", "d", "c"], ["b", "a"]]
     monkeypatch.setattr(sql_module, "LIST_BYTES", 1_500)
@@ -593,7 +593,7 @@ def test_a_row_that_was_found_by_a_tenant_is_served_only_if_its_owner_is_of_it()
     owner = owner_of("t", "ann")
     head, task = created("t", owner=owner).head, created("t", owner=owner).tasks[0]
     rows: list[tuple[Any, object, list[Any]]] = [
-        (codec.read_head, head, ["t", owner, *codec.head_row(head)[-5:-1]]),
+        (codec.read_bare_head, head, ["t", owner, *codec.head_row(head)[-5:-3]]),
         (codec.read_task, task, ["t", owner, *codec.task_row(task)[-5:-1]]),
     ]
     for read, value, row in rows:
