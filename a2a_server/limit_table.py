@@ -20,6 +20,7 @@ from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
 from a2a_server.views.frames import CACHE_BYTES
 from core.executors import judges, schema
+from core.executors.builtins import rest
 from core.loop import large_values
 from core.model import in_flight, inputs, jsonscan, plan, quarantine, replay
 from core.model.decide import MAX_CRASHES
@@ -291,7 +292,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_RUNNING, "values_on_loop", large_values.VALUES,
            "values of inputs, results, artifacts, messages and `tasks.*` answers that the event loop handles", "",
            _BESIDE, "core/loop/test_large_values.py::test_what_is_large_is_known_as_such_and_told_as_ever"),
-    _fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "characters of text in them", "characters", _BESIDE,
+    _fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "characters of text in them, and digits",
+           "characters", _BESIDE,
            "a2a_server/test_beside.py::test_answers_are_encoded_beside_the_loop_where_they_are_large"),
     _fixed(_RUNNING, "suspects_hold", quarantine.LONGEST_HOLD,
            "time that others wait after a start for tasks that ran in several crashes", "seconds", "the others start",
@@ -407,6 +409,13 @@ LIMITS: Final[tuple[Limit, ...]] = (
            "core/outside/test_egress.py::test_time_limit_counts_the_whole_call"),
     _fixed(_OUT, "redirects", egress.EgressPolicy().max_redirects, "redirects of one fetch", "", FAILS,
            "core/outside/test_egress.py::test_redirects_without_end_are_given_up"),
+    _fixed(_OUT, "params", rest.MOST_PARAMS, "names in `params` of `rest_executor`, and values of each", "", FAILS,
+           "core/executors/builtins/test_rest.py::test_schema_says_how_many_names_there_may_be"),
+    _fixed(_OUT, "headers", rest.MOST_HEADERS, "its `headers`", "", FAILS,
+           "core/executors/builtins/test_rest.py::test_schema_says_how_many_names_there_may_be"),
+    _fixed(_OUT, "query", rest.MOST_TEXT, "text of its `params`, and of its `headers`", "bytes", FAILS,
+           "core/executors/builtins/test_rest.py::test_what_is_too_long_for_a_query_or_for_headers_fails_for_good_"
+           "before_anything_is_made_of_it"),
     _fixed(_OUT, "lookups", names.LOOKUPS, "concurrent DNS lookups, for executors and webhooks each", "",
            WAITS, _NAMES),
     _fixed(_OUT, "lookups_per_caller", names.LOOKUPS_PER_CALLER, "of these, one caller's", "", WAITS, _NAMES),

@@ -11,11 +11,13 @@ import msgspec
 from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, measured
 
 VALUES: Final = 5_000  # of a value that is small, at most: a millisecond, whatever is done with it
-CHARACTERS: Final = 256 * 1024  # of its texts
+CHARACTERS: Final = 256 * 1024  # of its texts, and digits of its long integers
 ITEMS: Final = 500  # of an array or object that are taken together
 
 _LARGE: Final = (str, dict, list, tuple)
-_SCALARS: Final = frozenset({int, float, bool, type(None)})
+_SCALARS: Final = frozenset({float, bool, type(None)})
+_SHORT: Final = 10**18  # integers up to here have next to no digits
+_BITS: Final = 3  # of a digit, at least
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,6 +36,12 @@ def is_small(value: Any) -> bool:
     for each in inner:
         kind = each.__class__
         if kind in _SCALARS:
+            continue
+        if kind is int:
+            if not -_SHORT < each < _SHORT:
+                left -= each.bit_length() // _BITS
+                if left < 0:
+                    return False
             continue
         if kind not in _LARGE:  # of classes that are made from these it is what they are made from
             kind = next((known for known in _LARGE if isinstance(each, known)), kind)
@@ -82,6 +90,11 @@ def encoded(value: Any) -> bytes:
             else:
                 chunks += (encoded(part.value), b",")
     return b"".join(chunks[:-1])
+
+
+def encoded_text(text: str) -> bytes:
+    """The text in UTF-8, a piece at a time; what has no UTF-8 is replaced."""
+    return b"".join([each.encode("utf-8", "replace") for each in _texts(text)])
 
 
 def measured_in_pieces(value: Any, what: str, limit: int) -> tuple[Any, bytes]:
