@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import Any
 
 from msgspec import Struct
@@ -75,12 +74,7 @@ class _Reader:
     is_gone: bool = False  # its receiver wants no more; it is to be removed
 
 
-_Due = tuple[float, int, _Reader]  # (when, a number of its own, who waits until then)
-
-
-def _waits(due: _Due) -> bool:
-    """Whether the reader still waits until then."""
-    return due[2].waits_until == due[0]
+_Due = tuple[float, str, str]  # (when, tree, the key of the webhook that waits until then)
 
 
 class Outbox:
@@ -110,8 +104,7 @@ class Outbox:
         self._paused: set[str] = set()  # keys of webhooks that are being changed
         self._looks: dict[str, object] = {}  # keys of webhooks that are being read, until something ends that
         self._jobs: set[asyncio.Task[None]] = set()
-        self._due: Alarms[_Due] = Alarms(session.clock.now, _waits, self._ring)
-        self._numbers = count()  # readers are not to be compared
+        self._due: Alarms[_Due] = Alarms(session.clock.now, lambda due: self._waiting(due) is not None, self._ring)
         self._side_jobs: set[asyncio.Task[Any]] = set()
         self._started: asyncio.Task[None] | None = None
         self._closing = False
@@ -294,12 +287,19 @@ class Outbox:
     def _wait(self, reader: _Reader, until: float) -> None:
         reader.waits_until = until
         reader.is_woken = False  # what was committed meanwhile is for the next attempt
-        self._due.set((until, next(self._numbers), reader))
+        self._due.set((until, reader.config.tree_id, reader.config.key))
 
     def _ring(self, due: Sequence[_Due]) -> None:
-        for _, _, reader in due:
-            reader.waits_until = 0.0
-            self._wake(reader)
+        for each in due:
+            if (reader := self._waiting(each)) is not None:
+                reader.waits_until = 0.0
+                self._wake(reader)
+
+    def _waiting(self, due: _Due) -> _Reader | None:
+        """Who still waits until then. It is looked up: an alarm keeps no reader, and no secrets of one, in memory."""
+        when, tree_id, key = due
+        reader = self._readers.get(tree_id, {}).get(key)
+        return reader if reader is not None and reader.waits_until == when else None
 
     def _reader_of(self, config: PushConfig) -> _Reader | None:
         return self._readers.get(config.tree_id, {}).get(config.key)
@@ -318,9 +318,7 @@ class Outbox:
                 del self._active[reader.config.owner]
             if not readers:
                 del self._readers[reader.config.tree_id]
-        if reader.waits_until:  # its place among those that wait would keep it, and its secrets, in memory
-            reader.waits_until = 0.0
-            self._due.sweep()
+        reader.waits_until = 0.0
 
     # Reading and sending
 

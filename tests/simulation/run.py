@@ -174,7 +174,8 @@ async def _all_is_told(server: Server) -> None:
     """Wait until the webhooks have nothing to do, but for those of trees that are never started."""
     outbox = server.webhooks._outbox
     for _ in range(int(STUCK)):
-        waiting = [outbox._shares.waiting, outbox._jobs, outbox._due, outbox._side_jobs]
+        due = [each for each in outbox._due if outbox._waiting(each) is not None]
+        waiting = [outbox._shares.waiting, outbox._jobs, due, outbox._side_jobs]
         heads = [await server.session.storage.head(tree_id) for tree_id in outbox._readers]
         if not any(waiting) and not any(head is None or has_ended(head) for head in heads):
             return

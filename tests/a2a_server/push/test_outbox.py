@@ -446,7 +446,8 @@ async def test_a_webhook_that_is_stopped_while_it_waits_is_not_kept_in_memory() 
 
         await post.outbox.stop(config)
 
-        assert not post.outbox._due
+        assert not post.outbox._readers and not any(map(post.outbox._waiting, post.outbox._due))
+        assert {type(part) for due in post.outbox._due for part in due} == {float, str}, "names, and no secrets"
         await post.outbox.close()
 
 
@@ -661,7 +662,7 @@ async def test_a_webhook_that_waits_is_forgotten_at_once_when_its_tree_is_delete
 
         await session.delete(tree_id)
 
-        assert not post.outbox._readers and not post.outbox._due
+        assert not post.outbox._readers and not any(map(post.outbox._waiting, post.outbox._due))
         await post.outbox.close()
 
 
