@@ -21,6 +21,7 @@ from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
+from core.loop.large_values import encoded, is_small
 from core.model.commands import Cancel, Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.copies import copies, own_ids
 from core.model.decide import decide
@@ -353,7 +354,9 @@ class Session:
         Raises IllegalCommand (it asks nothing), InvalidPlan (`is_exact`: not one for each), TaskNotFound, NoRoom.
         """
         tree_id = await self._tree_of(given.task_id)
-        self.holdings.add(tree_id, memory_of(msgspec.json.encode((given.answer, given.message))))
+        brought = (given.answer, given.message)
+        size = _memory_of(brought) if is_small(brought) else await asyncio.to_thread(_memory_of, brought)
+        self.holdings.add(tree_id, size)
         await self.orchestrator.handle(tree_id, given, documents)
 
     async def receive_message(
@@ -452,6 +455,10 @@ class Session:
         if task is None or not task.tree_id:
             raise TaskNotFound(task_id)
         return task.tree_id
+
+
+def _memory_of(value: Any) -> int:
+    return memory_of(encoded(value))
 
 
 def has_ended(head: TreeHead) -> bool:

@@ -192,7 +192,7 @@ class TasksMethods:
         origin: str = OURS,
     ) -> Run:
         """The tree of these tasks: stored now, or found where the request came before under its key."""
-        claim = self._idempotency.claim(context, operation, params)
+        claim = await self._idempotency.claim(context, operation, params)
 
         async def make() -> Run:
             planned = partial(self._session.plan, items, owner=context.owner, limits=self._limits)

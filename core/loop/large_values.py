@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, measured
+from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, may_be_deep, measured
 
 VALUES: Final = 5_000  # of a value that is small, at most: a millisecond, whatever is done with it
 CHARACTERS: Final = 256 * 1024  # of its texts, and digits of its long integers
@@ -100,7 +100,7 @@ def encoded_text(text: str) -> bytes:
 def measured_in_pieces(value: Any, what: str, limit: int) -> tuple[Any, bytes]:
     """What `core.model.jsonvalue.measured` says, a piece at a time. Raises NotJson as soon as it is too large."""
     found, data = _measured(value, what, limit, 0)
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and is_too_deep(found):
+    if may_be_deep(data) and is_too_deep(found):
         raise NotJson(f"the {what} is nested more than {MAX_DEPTH} levels deep")
     return found, data
 

@@ -5,9 +5,23 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
+
+from core.loop.large_values import is_small
 from core.model.errors import LogCompacted, StorageError, TaskNotFound
-from core.model.events import Recorded
-from core.model.jsonvalue import json_size
+from core.model.events import (
+    ArtifactAdded,
+    Event,
+    InputProvided,
+    InputRequested,
+    MessageReceived,
+    MessageSent,
+    Recorded,
+    RunStarted,
+    TaskCompleted,
+    TaskProgressed,
+    TaskUpdated,
+)
 from core.model.task import TreeHead
 from core.storage.base import LOG_BYTES, EventQuery, Storage
 
@@ -18,6 +32,20 @@ EndWatcher = Callable[[str], None]
 TAIL = 256  # latest events of a followed tree that are kept in memory
 TAIL_BYTES = 1024 * 1024  # of JSON, that they may have
 TAILS_BYTES = 64 * 1024 * 1024  # of JSON, that the tails of all followed trees may have together
+
+# What callers and executors gave is in these: it may be large.
+_GIVEN = frozenset(
+    {MessageReceived, RunStarted, TaskProgressed, MessageSent, ArtifactAdded}
+    | {InputRequested, InputProvided, TaskCompleted, TaskUpdated}
+)
+_encode = msgspec.json.Encoder().encode
+
+
+def _size(event: Event) -> int:
+    """The bytes of its JSON. What is large is not encoded for that, on the event loop: it is more than a tail has."""
+    if event.__class__ in _GIVEN and not is_small(msgspec.structs.astuple(event)):
+        return TAIL_BYTES + 1
+    return len(_encode(event))
 
 
 class _Topic:
@@ -49,7 +77,7 @@ class _Topic:
     def add(self, events: Sequence[Recorded]) -> None:
         """Keep them, and drop the oldest ones for that."""
         for recorded in events:
-            size = json_size(recorded.event)
+            size = _size(recorded.event)
             self.tail.append(recorded)
             self._sizes.append(size)
             self.size += size
