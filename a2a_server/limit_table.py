@@ -14,7 +14,7 @@ from a2a_server.bindings import aside, jsonrpc
 from a2a_server.config import Config
 from a2a_server.edge import head_bounds, inflight
 from a2a_server.edge.limits import CallerLimits
-from a2a_server.methods import content, idempotency, push, task_params, tasks, turns
+from a2a_server.methods import cancels, content, idempotency, push, task_params, turns
 from a2a_server.push import configs, outbox, parcels, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
@@ -233,8 +233,12 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _fixed(_TASKS, "context_id", content.LONGEST_CONTEXT_ID, "a `contextId`", "characters", REFUSED, _CONTENT),
     _fixed(_TASKS, "task_ids", task_params.MOST_IDS, "ids of one `tasks.cancel` or `tasks.running.status`", "", REFUSED,
            "a2a_server/test_limit_table.py::test_one_call_names_so_many_tasks_and_no_more"),
-    _fixed(_TASKS, "cancels_at_a_time", tasks.CANCELS_AT_A_TIME, "ids of it handled at the same time", "", WAITS,
-           "a2a_server/methods/test_methods_tasks.py::test_many_ids_are_cancelled_so_many_at_a_time"),
+    _fixed(_TASKS, "cancels_at_a_time", cancels.CANCELS_AT_A_TIME, "ids of one caller's `tasks.cancel` at once", "",
+           WAITS + "; dropped when the caller leaves",
+           "a2a_server/methods/test_cancels.py::test_many_ids_are_cancelled_so_many_at_a_time"),
+    _fixed(_TASKS, "cancels", cancels.CANCELS, "the same of all callers", "", WAITS,
+           "a2a_server/methods/test_cancels.py::"
+           "test_all_calls_of_one_caller_share_its_cancels_and_another_caller_has_its_own"),
     _fixed(_TASKS, "idempotency_key", idempotency.LONGEST_KEY, "an `Idempotency-Key`", "characters", REFUSED,
            "a2a_server/methods/test_methods_idempotency.py::test_a_key_is_printable_ascii_of_bounded_length"),
     _setting(_TASKS, "idempotency_keep", "time that an `Idempotency-Key` is remembered", "seconds", "forgotten",

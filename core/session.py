@@ -32,6 +32,7 @@ from core.model.errors import (
     Problem,
     StorageError,
     StorageUnavailable,
+    TaskNotCancelable,
     TaskNotFound,
     TreeIsRunning,
 )
@@ -321,6 +322,8 @@ class Session:
         Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
         """
         tree_id = await self._tree_of(task_id)
+        if (ended := await self._cancel_of_ended(tree_id, task_id)) is not None:
+            return ended
         decision, still_running = await self.runner.cancel(
             tree_id, Cancel(task_id, reason, force, by=by), metadata or {}
         )
@@ -337,6 +340,25 @@ class Session:
             still_running=still_running,
             not_cancelable=tuple(sorted(left)),
         )
+
+    async def _cancel_of_ended(self, tree_id: str, task_id: str) -> CancelResult | None:
+        """What a cancel comes to where all tasks have ended; None where the tree has to be looked at as a whole.
+
+        An ended tree is not in memory, and reading one of 10,000 tasks takes longer than the answer that it has ended.
+        Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
+        """
+        orchestrator = self.orchestrator
+        if orchestrator.cached(tree_id) is not None or orchestrator.latest(tree_id) is not None:
+            return None
+        head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
+        if head is None or task is None:
+            raise TaskNotFound(task_id)
+        if head.is_live or not head.status.is_terminal:
+            return None
+        shown = head.status if task_id == tree_id else task.status
+        if TaskStatus.CANCELLED not in (shown, task.status):
+            raise TaskNotCancelable.already(task_id, shown)
+        return CancelResult(head=head, task=task, has_effect=shown is TaskStatus.CANCELLED)
 
     async def cancel_answer(
         self, task_id: str, reason: str | None = None, *, force: bool = False, by: str | None = None

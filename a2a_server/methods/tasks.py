@@ -18,12 +18,12 @@ from a2a_server.bindings.jsonrpc import Large, Method
 from a2a_server.bindings.keyed import HEADER
 from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import OpenTasks, readable, seen_head, seen_task
+from a2a_server.methods.cancels import Cancels
 from a2a_server.methods.idempotency import Documents, Idempotency
 from a2a_server.methods.large_tasks import as_told
 from a2a_server.methods.reading import check_resume
 from a2a_server.methods.task_pages import FIELD, place_of, token_of
 from a2a_server.methods.task_params import (
-    MOST_IDS,
     AnswerParams,
     CancelParams,
     ChildrenParams,
@@ -37,6 +37,7 @@ from a2a_server.methods.task_params import (
     TaskParams,
     TreeParams,
     UpdateParams,
+    ids_of,
 )
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported
@@ -48,7 +49,7 @@ from a2a_server.views.frames import View
 from a2a_server.views.streams import Streams
 from a2a_server.views.task_view import nested, task_object, tree_node
 from core.loop.large_values import is_small
-from core.loop.pieces import in_pieces, some_at_a_time
+from core.loop.pieces import in_pieces
 from core.model.commands import ProvideInput
 from core.model.errors import Problem, TaskNotFound
 from core.model.plan import Limits
@@ -61,8 +62,6 @@ from core.storage.base import LIST_BYTES, LOG_BYTES, EventQuery, TaskQuery
 logger = logging.getLogger(__name__)
 
 A2A, OURS = "a2a", "tasks"  # where a tree comes from: A2A clients see the first ones only
-# Of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped.
-CANCELS_AT_A_TIME = 50
 
 
 class Run(NamedTuple):
@@ -92,6 +91,7 @@ class TasksMethods:
         self._idempotency = idempotency
         self._limits = limits
         self._webhooks = webhooks
+        self._cancels = Cancels(session)
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
@@ -103,7 +103,9 @@ class TasksMethods:
             _method(
                 "execute", self.execute, work, ExecuteParams, one, "Run a stored tree, or a new one.", stream=stream
             ),
-            _method("cancel", self.cancel, free, CancelParams, array, "Cancel tasks and everything below them."),
+            _method(
+                "cancel", self._cancels.cancel, free, CancelParams, array, "Cancel tasks and everything below them."
+            ),
             _method("answer", self.answer, other, AnswerParams, one, "Answer the open questions of a task."),
             _method("get", self.get, other, TaskParams, one, "Get a task."),
             _method("detail", self.get, other, TaskParams, one, "Get a task; the same as tasks.get."),
@@ -265,19 +267,6 @@ class TasksMethods:
             "message": f"Run {head.run} of task {tree_id} has started",
         }
 
-    async def cancel(self, context: RequestContext, params: CancelParams) -> list[dict[str, Any]]:
-        """One answer for each id, in their order."""
-
-        async def cancel(task_id: str) -> dict[str, Any]:
-            try:
-                head = await seen_head(self._session, context.principal.scope, task_id)
-            except TaskNotFound as error:
-                return {"task_id": task_id, "status": "failed", "message": str(error)}
-            by = context.acts_for(head.owner)
-            return await self._session.cancel_answer(task_id, params.error_message, force=params.force, by=by)
-
-        return await some_at_a_time(CANCELS_AT_A_TIME, _ids(params.task_ids), cancel)
-
     async def answer(self, context: RequestContext, params: AnswerParams) -> Any:
         """The task, which goes on with the answer.
 
@@ -378,7 +367,7 @@ class TasksMethods:
     async def running_status(self, context: RequestContext, params: RunningStatusParams) -> list[dict[str, Any]]:
         """One answer for each id, in their order; an unknown one has the status "not_found"."""
         answers: list[dict[str, Any]] = []
-        for task_id in _ids(params.task_ids):
+        for task_id in ids_of(params.task_ids):
             try:
                 answers.append(_standing(await seen_task(self._session, context.principal.scope, task_id)))
             except TaskNotFound:
@@ -471,13 +460,6 @@ def _sees_details(caller: Principal) -> bool:
 
 def _wants_stream(params: ExecuteParams) -> bool:
     return params.use_streaming
-
-
-def _ids(given: "str | list[str]") -> "list[str]":
-    ids = [part.strip() for part in given.split(",")] if isinstance(given, str) else given
-    if not all(ids) or len(ids) > MOST_IDS:
-        raise InvalidParams.of([Problem("task_ids", f"must be 1 to {MOST_IDS} ids")])
-    return ids
 
 
 def _running(context: RequestContext, params: RunningParams) -> TaskQuery:

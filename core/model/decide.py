@@ -438,7 +438,7 @@ def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
     if not targets:
         if TaskStatus.CANCELLED in (status, task.status):
             return []
-        raise TaskNotCancelable(task.id, f"Task {task.id} is already {status}, cannot cancel")
+        raise TaskNotCancelable.already(task.id, status)
     reason = _short(command.reason or "cancelled by request")
     if task.id == tree.id and tree.cancelled is None:
         settling.cancel_tree(reason, command.by)
