@@ -47,7 +47,8 @@ class _Settling:
         self.events: list[e.Event] = []
         self._status: dict[str, TaskStatus] = {}
         self._skips: set[str] = set()
-        self._origin: dict[str, str] = {}  # the first cause of each end, told with every end that follows from it
+        self._errors: dict[str, str] = {}  # of each end that follows from nothing else
+        self._origin: dict[str, str] = {}  # of the others the first cause, which is told with every end
         self._waiting: dict[str, int] = {}
         self._open = tree.open
         self._cancelled = tree.cancelled is not None
@@ -73,7 +74,7 @@ class _Settling:
         self.events.append(event)
         self._status[event.task_id] = status
         if error:
-            self._origin.setdefault(event.task_id, f"{self._describe(event.task_id)} {status}: {error}")
+            self._errors[event.task_id] = error
         self._queue.append(event.task_id)
 
     def cancel(self, task_id: str, error: str, cause: Cause, by: str | None = None) -> None:
@@ -104,8 +105,7 @@ class _Settling:
                 self._wait_for_one_less(parent)
 
     def _wait_for_one_less(self, task_id: str) -> None:
-        waiting = self._waiting.get(task_id, self.tree.waiting[task_id]) - 1
-        self._waiting[task_id] = waiting
+        self._waiting[task_id] = waiting = self._waiting.get(task_id, self.tree.waiting[task_id]) - 1
         if waiting == 0:
             self.go_on(task_id)
 
@@ -140,26 +140,30 @@ class _Settling:
         culprit = next(i for i in self.tree.children[group_id] if self.status(i) is status)
         error = self._blame(culprit)
         cause = Cause.REQUESTED if status is TaskStatus.CANCELLED and self._cancelled else Cause.CHILD_FAILED
-        self._origin[group_id] = self._origin.get(culprit, error)
+        self._origin[group_id] = self._origin_of(culprit) or error
         self.end(e.GroupEnded(group_id, status, error, cause), status)
 
     def _give_up(self, task_id: str, dependency: str) -> None:
         """The task can never run: a dependency that it requires did not complete."""
         error = f"required dependency {self._blame(dependency)}"
-        self._origin[task_id] = self._origin.get(dependency, error)
+        self._origin[task_id] = self._origin_of(dependency) or error
         self.cancel(task_id, error, Cause.DEPENDENCY_FAILED)
 
     def _blame(self, task_id: str) -> str:
         """Who did not complete, and the first cause of it."""
-        who, origin = self._describe(task_id), self._origin.get(task_id)
+        who, origin = self._describe(task_id), self._origin_of(task_id)
         if origin is None:
             task = self.tree.tasks[task_id]
             return _short(f"{who} {self.status(task_id)}: {task.error}")
         return origin if origin.startswith(who) else _short(f"{who} {self.status(task_id)}, because {origin}")
 
+    def _origin_of(self, task_id: str) -> str | None:
+        """The first cause of the task's end. Made where it is told: a cancel ends thousands of which none is."""
+        error = self._errors.get(task_id)
+        return self._origin.get(task_id) or (error and f"{self._describe(task_id)} {self.status(task_id)}: {error}")
+
     def _describe(self, task_id: str) -> str:
-        task = self.tree.tasks[task_id]
-        return f"{task.name!r} ({task.key})"
+        return f"{self.tree.tasks[task_id].name!r} ({self.tree.tasks[task_id].key})"
 
     def _outcome(self) -> TaskStatus:
         if self._cancelled:
@@ -174,8 +178,7 @@ def _short(text: str) -> str:
 
 
 def _find(tree: TaskTree, task_id: str) -> Task:
-    task = tree.tasks.get(task_id)
-    if task is None:
+    if (task := tree.tasks.get(task_id)) is None:
         raise TaskNotFound(task_id)
     return task
 
@@ -304,9 +307,7 @@ def _say(command: c.SendMessage, tree: TaskTree, now: float) -> list[e.Event]:
 
 def _add_artifact(command: c.AddArtifact, tree: TaskTree, now: float) -> list[e.Event]:
     _owned(tree, command.task_id, command.attempt)
-    return [
-        e.ArtifactAdded(command.task_id, command.attempt, command.artifact, command.append, command.last_chunk),
-    ]
+    return [e.ArtifactAdded(command.task_id, command.attempt, command.artifact, command.append, command.last_chunk)]
 
 
 def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[e.Event]:
@@ -472,9 +473,8 @@ def _update(command: c.UpdateTask, tree: TaskTree, now: float) -> list[e.Event]:
     task = _find(tree, command.task_id)
     if tree.is_live or task.status is not TaskStatus.PENDING:
         status = tree.status if tree.is_live else task.status
-        raise TreeIsRunning(
-            task.id, f"Task {task.id} is {status}; it can be changed only while pending, in a tree that does not run"
-        )
+        text = f"Task {task.id} is {status}; it can be changed only while pending, in a tree that does not run"
+        raise TreeIsRunning(task.id, text)
     changed = changed_task(task, command.changes, now)
     if problems := check_graph([changed if i == task.id else each for i, each in tree.tasks.items()]):
         raise InvalidPlan(problems)

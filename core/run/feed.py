@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 import msgspec
 
-from core.loop.large_values import is_small
+from core.loop.large_values import CHARACTERS, is_small
 from core.model.errors import LogCompacted, StorageError, TaskNotFound
 from core.model.events import (
     ArtifactAdded,
-    Event,
     InputProvided,
     InputRequested,
     MessageReceived,
@@ -39,13 +38,6 @@ _GIVEN = frozenset(
     | {InputRequested, InputProvided, TaskCompleted, TaskUpdated}
 )
 _encode = msgspec.json.Encoder().encode
-
-
-def _size(event: Event) -> int:
-    """The bytes of its JSON. What is large is not encoded for that, on the event loop: it is more than a tail has."""
-    if event.__class__ in _GIVEN and not is_small(msgspec.structs.astuple(event)):
-        return TAIL_BYTES + 1
-    return len(_encode(event))
 
 
 class _Topic:
@@ -77,7 +69,16 @@ class _Topic:
     def add(self, events: Sequence[Recorded]) -> None:
         """Keep them, and drop the oldest ones for that."""
         for recorded in events:
-            size = _size(recorded.event)
+            # What is large is not encoded to be weighed, on the event loop: it is more than a tail has.
+            match recorded.event:
+                # Most that is streamed is a short text; looking further would cost more than all the rest.
+                case ArtifactAdded(artifact={"parts": [{"text": str(text)}]} as artifact) as event if (
+                    len(text) <= CHARACTERS and "metadata" not in artifact
+                ):
+                    size = len(_encode(event))
+                case event:
+                    is_light = event.__class__ not in _GIVEN or is_small(msgspec.structs.astuple(event))
+                    size = len(_encode(event)) if is_light else TAIL_BYTES + 1
             self.tail.append(recorded)
             self._sizes.append(size)
             self.size += size

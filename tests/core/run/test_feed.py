@@ -323,6 +323,8 @@ LARGE: dict[str, e.Event] = {
     "progress": e.TaskProgressed("t", 1, 0.5, TEXT),
     "message": e.MessageSent("t", 1, {"parts": [{"data": MANY}]}, False),
     "artifact": e.ArtifactAdded("t", 1, {"parts": [{"data": MANY}]}, False, False),
+    "text": e.ArtifactAdded("t", 1, {"parts": [{"text": TEXT}]}, False, False),
+    "metadata of a text": e.ArtifactAdded("t", 1, {"parts": [{"text": ""}], "metadata": {"a": MANY}}, False, False),
     "question": e.InputRequested("t", 1, ({"text": TEXT},), False, {}, (), (), 0),
     "answer": e.InputProvided("t", MANY, None),
     "result": e.TaskCompleted("t", 1, {"a": TEXT}),
