@@ -1,6 +1,7 @@
 """The composition root: builds everything of one server from its configuration, and wires it. Nothing else does."""
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from functools import partial
 from time import time
 
@@ -17,7 +18,7 @@ from a2a_server.auth.settings import KEYS
 from a2a_server.bindings.aside import Aside
 from a2a_server.bindings.endpoint import HttpEndpoint, HttpRules, not_served
 from a2a_server.bindings.gate import Endpoint, Gate
-from a2a_server.bindings.jsonrpc import JsonLimits, JsonRpcEndpoint
+from a2a_server.bindings.jsonrpc import JsonLimits, JsonRpcEndpoint, Method
 from a2a_server.bindings.openrpc import discover_method
 from a2a_server.bindings.readiness import Readiness
 from a2a_server.bindings.rest import Rest, RestRoute
@@ -32,26 +33,29 @@ from a2a_server.edge.origins import Origins
 from a2a_server.edge.overload import Kinds, Load, Thresholds
 from a2a_server.edge.proxies import BehindProxy
 from a2a_server.limit_table import limits_in_force
-from a2a_server.methods.a2a import A2AMethods
+from a2a_server.methods.a2a import A2AMethods, Offered
 from a2a_server.methods.access import OpenTasks
+from a2a_server.methods.delivery import MessageDelivery, MessageRules
 from a2a_server.methods.event_source import EventSource
-from a2a_server.methods.idempotency import Idempotency
+from a2a_server.methods.idempotency import Acceptance, Idempotency
 from a2a_server.methods.intake import skills
 from a2a_server.methods.keys import KeysMethods
-from a2a_server.methods.messages import MessageRules, Messages
-from a2a_server.methods.pages import PageTokens
+from a2a_server.methods.messages import Messages
 from a2a_server.methods.push import PushMethods
 from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.system import SystemMethods
-from a2a_server.methods.tasks import TasksMethods
+from a2a_server.methods.tasks import table as tasks_table
 from a2a_server.methods.turns import MOST_LISTS, MOST_LISTS_PER_CALLER, in_turns
 from a2a_server.process.distribution import version
+from a2a_server.protocol.types import AgentExtension
 from a2a_server.push.bodies import Payloads
 from a2a_server.push.configs import ConfigStore, SecretBox, unread_trees
-from a2a_server.push.outbox import Outbox, RetryPolicy
+from a2a_server.push.deliveries import Deliveries, RetryPolicy
+from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import Parcels
+from a2a_server.push.readers import Reader
 from a2a_server.push.sender import Sender
-from a2a_server.push.webhooks import Webhooks
+from a2a_server.push.webhooks import WebhookRules, Webhooks
 from a2a_server.shares import runner_limits
 from a2a_server.v0_3.card import hybrid
 from a2a_server.v0_3.dialect import A2A_0_3
@@ -65,13 +69,14 @@ from core.executors.registry import ExecutorRegistry, default_registry
 from core.loop.turns import Turns
 from core.model.errors import ConfigurationError
 from core.model.plan import Limits
+from core.model.shares import FairShares
 from core.outside.egress import Egress, EgressPolicy
 from core.run.retention import Retention, RetentionTimes
 from core.session import Session
 from core.storage.base import Storage
 from core.storage.sqlite.sql import SqlStorage
 
-DOOR_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
+RPC_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
 
 
@@ -89,8 +94,8 @@ class Application:
         self.aside = Aside()
         self.inflight = InFlight(per_caller=config.max_http_bytes_per_caller, total=config.max_http_bytes)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
-        self.webhooks = self._make_webhooks() if config.push else None
-        self.retention = self._make_retention()
+        self.webhooks = _make_webhooks(config, session) if config.push else None
+        self.retention = _make_retention(config, session, self.webhooks)
         self.readiness = Readiness(lambda: session.storage.refusal() or session.runner.problem())
         self._json_limits = JsonLimits(config.max_nesting, config.max_values)
         self._status = TaskReader(session).status_for
@@ -98,56 +103,11 @@ class Application:
         self.rest = Rest(
             self.json_rpc.methods, self._json_limits, [v0_3_binding(self.json_rpc.methods.values(), self._status)]
         )
-        self.load = self._make_load()
-        self.http = self._make_http()
+        self.load = _make_load(config, session, self.json_rpc.methods.values(), self.rest)
+        self.http = HttpEndpoint(
+            _rules(config, cards.extensions), self.readiness, self.authenticator, self.lifetimes, self.aside
+        )
         self.asgi = self._make_edge(self._make_routes())
-
-    def _make_webhooks(self) -> Webhooks:
-        config, session = self.config, self.session
-        policy = EgressPolicy(config.egress_allow, timeout=config.push_timeout)
-        store = ConfigStore(session.storage, SecretBox(config.secret_keys))
-        sender = Sender(
-            Egress(policy),
-            store.box,
-            session.clock,
-            timeout=config.push_timeout,
-            secret=config.push_signing_secret,
-        )
-        retry_policy = RetryPolicy(
-            initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
-        )
-        outbox = Outbox(
-            session,
-            store,
-            Parcels(session.storage, Payloads(session, {A2A_0_3.version: A2A_0_3})),
-            sender,
-            retry_policy,
-            concurrency=config.push_concurrency,
-            concurrency_per_caller=config.deliveries_per_caller,
-        )
-        return Webhooks(
-            session,
-            store,
-            outbox,
-            policy,
-            limit=config.max_push_configs,
-            most_active=config.max_webhooks,
-        )
-
-    def _make_retention(self) -> Retention:
-        config, session = self.config, self.session
-        times = RetentionTimes(compact_after=config.compact_after or None, drop_after=config.delete_after or None)
-        # With or without webhooks at present: what waits for its delivery waits.
-        unread = partial(unread_trees, session.storage) if self.webhooks is None else self.webhooks.unread
-        return Retention(session.storage, session.feed, session.clock, times, unread)
-
-    def _make_load(self) -> Load:
-        config, session = self.config, self.session
-        thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard)
-        kinds = Kinds({each.name: each.load for each in self.json_rpc.methods.values()}, self.rest.posts())
-        load = Load(thresholds, kinds)
-        session.feed.watch(load.committed)
-        return load
 
     def _make_endpoint(self) -> JsonRpcEndpoint:
         config, session = self.config, self.session
@@ -155,20 +115,19 @@ class Application:
         open_tasks = OpenTasks(session, config.max_open_tasks)
         required = [each.uri for each in self.cards.extensions if each.required]
         idempotency = Idempotency(session, keep=config.idempotency_keep, by_message_id=config.idempotency_by_message_id)
+        acceptance = Acceptance(open_tasks, idempotency)
         known = frozenset(each.uri for each in self.cards.extensions)
         rules = MessageRules(limits, config.default_skill, config.max_file, config.client_context_ids, known)
-        messages = Messages(session, self.streams, open_tasks, idempotency, rules, self.webhooks)
+        messages = Messages(session, self.streams, MessageDelivery(session, acceptance, rules, self.webhooks))
         push = PushMethods(session, self.webhooks) if self.webhooks is not None else None
         a2a = A2AMethods(
             session,
             self.streams,
             messages,
-            pages=PageTokens(session.storage),
-            required_extensions=required,
-            extended_card=self.cards.extended,
+            offered=Offered(required, self.cards.extended),
             push=push,
         )
-        tasks = TasksMethods(session, self.streams, open_tasks, idempotency, limits=limits, webhooks=self.webhooks)
+        tasks = tasks_table(session, self.streams, acceptance, limits, self.webhooks)
         system = SystemMethods(
             session,
             version=version(),
@@ -177,7 +136,7 @@ class Application:
         )
         turns = Turns(MOST_LISTS, MOST_LISTS_PER_CALLER)
         current = in_turns(a2a.table(), turns)
-        methods = [*current, *v0_3_table(current, self._status), *in_turns(tasks.table(), turns), *system.table()]
+        methods = [*current, *v0_3_table(current, self._status), *in_turns(tasks, turns), *system.table()]
         if push is not None:
             methods += in_turns(push.table(), turns)
         if KEYS in config.auth:  # else anybody could make a key for the time when callers are identified
@@ -186,24 +145,11 @@ class Application:
         methods += [discover_method(methods, version=version())]
         return JsonRpcEndpoint(methods, max_batch=config.max_batch, json=self._json_limits)
 
-    def _make_http(self) -> HttpEndpoint:
-        config = self.config
-        rules = HttpRules(
-            max_body=config.max_body,
-            body_timeout=config.body_timeout,
-            sse_ping=config.sse_ping,
-            of_everybody=config.caller_limits(is_identified=False),
-            of_the_identified=config.caller_limits(is_identified=True),
-            extensions=frozenset(each.uri for each in self.cards.extensions),
-            extension_headers=EXTENSIONS_HEADERS,
-        )
-        return HttpEndpoint(rules, self.readiness, self.authenticator, self.lifetimes, self.aside)
-
     def _make_routes(self) -> Starlette:
         event_source = EventSource(self.session, self.streams, self.http)
         app = Starlette(
             routes=[
-                *(Route(path, self.http.serving(self.json_rpc), methods=["POST"]) for path in DOOR_PATHS),
+                *(Route(path, self.http.serving(self.json_rpc), methods=["POST"]) for path in RPC_PATHS),
                 RestRoute(self.rest, self.http.answer),
                 Route("/tasks/{task_id}/events", event_source.events, methods=["GET"]),
                 *WellKnown(self.cards.published).routes(),
@@ -224,24 +170,14 @@ class Application:
             credentials=config.cors_credentials,
             opens_documents=config.is_exposed,
         )
-        app: ASGIApp = Permits(self._make_shortcut(routes), Callers(inflight=self.inflight))
-        app = Gate(app, endpoint=self._endpoint, origins=origins, hosts=config.hosts(), max_body=config.max_body)
+        app: ASGIApp = Permits(_shortcut(self.http, self.json_rpc, routes), Callers(inflight=self.inflight))
+
+        def endpoint(scope: Scope) -> Endpoint:
+            return self.rest.call(scope) or self.json_rpc
+
+        app = Gate(app, endpoint=endpoint, origins=origins, hosts=config.hosts(), max_body=config.max_body)
         app = AnswerHeaders(app, origins=origins, is_secure=self.url.startswith("https:"))
         return BehindProxy(app, root_path=config.root_path, trusted=config.trusted_proxies)
-
-    def _make_shortcut(self, routes: ASGIApp) -> ASGIApp:
-        """The routes, behind the JSON-RPC endpoint: Starlette's layers cost a call a twentieth of its time."""
-
-        async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in DOOR_PATHS:
-                await self.http.answer(self.json_rpc, scope, receive, send)
-            else:
-                await routes(scope, receive, send)
-
-        return shortcut
-
-    def _endpoint(self, scope: Scope) -> Endpoint:
-        return self.rest.call(scope) or self.json_rpc
 
     # Life
 
@@ -253,7 +189,7 @@ class Application:
         """Resume what an earlier process left, then be ready."""
         await self.session.resume()
         if self.webhooks is not None:
-            self.webhooks.start()
+            self.webhooks.outbox.start()
         self.retention.start()
         self.readiness.is_ready = True
 
@@ -292,7 +228,66 @@ class Application:
         finally:
             self.aside.close()
             if self.webhooks is not None:  # last, so that what stops in time is still told
-                await self.webhooks.close()
+                await self.webhooks.outbox.close()
+
+
+def _make_webhooks(config: Config, session: Session) -> Webhooks:
+    policy = EgressPolicy(config.egress_allow, timeout=config.push_timeout)
+    store = ConfigStore(session.storage, SecretBox(config.secret_keys))
+    sender = Sender(
+        Egress(policy),
+        store.box,
+        session.clock,
+        timeout=config.push_timeout,
+        secret=config.push_signing_secret,
+    )
+    retry_policy = RetryPolicy(
+        initial=config.push_retry_initial, longest=config.push_retry_longest, max_age=config.push_max_age
+    )
+    parcels = Parcels(session.storage, Payloads(session, {A2A_0_3.version: A2A_0_3}))
+    deliveries = Deliveries(session, store, parcels, sender, retry_policy)
+    shares: FairShares[Reader] = FairShares(config.push_concurrency, config.deliveries_per_caller)
+    rules = WebhookRules(policy, config.max_push_configs, config.max_webhooks)
+    return Webhooks(session, store, Outbox(session, store, deliveries, shares), rules)
+
+
+def _make_retention(config: Config, session: Session, webhooks: Webhooks | None) -> Retention:
+    times = RetentionTimes(compact_after=config.compact_after or None, drop_after=config.delete_after or None)
+    # With or without webhooks at present: what waits for its delivery waits.
+    unread = partial(unread_trees, session.storage) if webhooks is None else webhooks.outbox.scanner.unread
+    return Retention(session.storage, session.feed, session.clock, times, unread)
+
+
+def _make_load(config: Config, session: Session, methods: Iterable[Method], rest: Rest) -> Load:
+    thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard)
+    kinds = Kinds({each.name: each.load for each in methods}, rest.posts())
+    load = Load(thresholds, kinds)
+    session.feed.watch(load.committed)
+    return load
+
+
+def _rules(config: Config, extensions: Sequence[AgentExtension]) -> HttpRules:
+    return HttpRules(
+        max_body=config.max_body,
+        body_timeout=config.body_timeout,
+        sse_ping=config.sse_ping,
+        of_everybody=config.caller_limits(is_identified=False),
+        of_the_identified=config.caller_limits(is_identified=True),
+        extensions=frozenset(each.uri for each in extensions),
+        extension_headers=EXTENSIONS_HEADERS,
+    )
+
+
+def _shortcut(http: HttpEndpoint, json_rpc: JsonRpcEndpoint, routes: ASGIApp) -> ASGIApp:
+    """The routes, behind the JSON-RPC endpoint: Starlette's layers cost a call a twentieth of its time."""
+
+    async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in RPC_PATHS:
+            await http.answer(json_rpc, scope, receive, send)
+        else:
+            await routes(scope, receive, send)
+
+    return shortcut
 
 
 def build(
@@ -319,9 +314,10 @@ def build(
     )
     url = config.url(port)
     offer = Offer(
+        url=url,
         push_notifications=config.push,
         security_schemes=security_schemes(config),
         security_requirements=security_requirements(config),
     )
-    cards = make_cards(config, registry, url, offer, now=time(), hybrid=hybrid)
+    cards = make_cards(config, registry, offer, now=time(), hybrid=hybrid)
     return Application(config, session, cards, url)

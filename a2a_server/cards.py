@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from a2a_server.auth.principal import Principal
 from a2a_server.card.agent_card import Offer, extended_card, load_template, make_card, template_path
 from a2a_server.card.keys import load_keys
-from a2a_server.card.published import KEYS_PATH, Hybrid, Published, publish
+from a2a_server.card.published import KEYS_PATH, Forms, Hybrid, Published, publish
 from a2a_server.card.signing import signatures
 from a2a_server.config import Config
 from a2a_server.protocol import types
@@ -30,9 +30,9 @@ class Cards:
 
 
 def make_cards(
-    config: Config, registry: ExecutorRegistry, url: str, offer: Offer, *, now: float, hybrid: Hybrid | None = None
+    config: Config, registry: ExecutorRegistry, offer: Offer, *, now: float, hybrid: Hybrid | None = None
 ) -> Cards:
-    """The cards of a server at `url` from `now` on. `hybrid` adds what v0.3 clients look for in a card.
+    """The cards of a server from `now` on. `hybrid` adds what v0.3 clients look for in a card.
 
     Raises ConfigurationError.
     """
@@ -40,16 +40,16 @@ def make_cards(
         raise ConfigurationError("extended_card: needs auth, since only identified callers can read it")
     keys = load_keys(config.card_keys)
     template = load_template(template_path(config.card))
-    public = _public(make_card(template, registry, url, offer), config.public_skills)
-    published = publish(public, url, now=now, keys=keys, hybrid=hybrid, mode=config.card_mode)
+    public = _public(make_card(template, registry, offer), config.public_skills)
+    published = publish(public, offer.url, now=now, keys=keys, forms=Forms(hybrid, config.card_mode))
     if not offer.identifies_callers:
         return Cards(published=published, extended=None)
     if config.extended_card is not None:
         template = load_template(template_path(config.extended_card))
-    card = make_card(template, registry, url, offer)
+    card = make_card(template, registry, offer)
 
     def sign(own: types.AgentCard) -> types.AgentCard:
-        return replace(own, signatures=signatures(own, keys, jku=url.rstrip("/") + KEYS_PATH))
+        return replace(own, signatures=signatures(own, keys, jku=offer.url.rstrip("/") + KEYS_PATH))
 
     return Cards(published=published, extended=extended_card(card, sign))
 

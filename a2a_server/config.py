@@ -2,6 +2,9 @@
 
 The command line wins over `A2A_SERVER_*` variables, these over a TOML file, and that over the defaults. A setting that
 cannot work stops the start with one line that names it and where it was set.
+
+It is read here, not by pydantic-settings: msgspec has the types already, importing pydantic would make each command
+start later, and most of this module is rules that would remain.
 """
 
 import logging
@@ -22,10 +25,12 @@ from a2a_server.auth.settings import check_auth, is_loopback
 from a2a_server.edge.limits import OF_EVERYBODY, OF_THE_IDENTIFIED, CallerLimits
 from a2a_server.edge.origins import ANY, origin_of
 from a2a_server.process.service_links import service_links, told_of
+from a2a_server.protocol.web_url import web_url
 from a2a_server.push.settings import PushSettings, check_push
 from core.executors.raised import ErrorTexts
 from core.model.errors import ConfigurationError
 from core.model.jsonvalue import MAX_BYTES, MAX_OUTPUT
+from core.model.problems import problem_of
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +116,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_keys: Count = 1_000  # valid API keys of one tenant; revoked and expired keys do not count
     max_file: Count = 10 * 1024 * 1024  # bytes of a file in a message
     client_context_ids: bool = True  # whether clients may create a context by sending a new contextId
-    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds that a key is remembered
+    idempotency_keep: Annotated[float, Meta(gt=0, le=365 * 86_400)] = 86_400.0  # seconds an Idempotency-Key is kept
     compact_after: Kept = 86_400.0  # seconds after a task's end until its log is compacted; 0: never
     delete_after: Kept = 30 * 86_400.0  # seconds after a task's end until it is deleted; 0: never
     idempotency_by_message_id: bool = False  # use messageId as the key of messages without the Idempotency-Key header
@@ -144,7 +149,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     # What callers see of an executor's exceptions. None: only the type if `auth` is set, else the full text.
     error_texts: ErrorTexts | None = None
 
-    sse_ping: Seconds = 15.0  # interval of keep-alive comments on a quiet stream
+    sse_ping: Seconds = 15.0  # seconds between keep-alive comments on a quiet stream
     head_timeout: Seconds = 10.0  # time for a request's head to arrive, including the TLS handshake
     body_timeout: Seconds = 30.0  # time for a request's body to arrive
     min_body_rate: Count = 1024  # minimum bytes per second of a body, after its first 5 seconds
@@ -153,8 +158,8 @@ class Config(PushSettings, frozen=True, kw_only=True):
     drain_delay: Annotated[float, Meta(ge=0, le=3_600)] = (
         0.0  # seconds to go on serving calls after SIGTERM, so that load balancers notice
     )
-    drain: Seconds = 30.0  # time for running tasks to finish, after that
-    watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # seconds a callback may block the loop unlogged; 0: any
+    drain: Seconds = 30.0  # time for running tasks to finish, after `drain_delay`
+    watchdog: Annotated[float, Meta(ge=0, le=60)] = 0.25  # log callbacks that block the loop for this long; 0: never
     keep_alive: Seconds = 5.0  # time that a connection may be idle
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"  # lowest level that is logged
@@ -309,8 +314,7 @@ def _converted(value: Any, annotation: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, annotation)
     except ValidationError as error:
-        words = str(error).split(" - at `")[0]
-        words = f"{words[:1].lower()}{words[1:]}"
+        words = problem_of(error).message
         if words.startswith("invalid enum value"):
             words += f"; it is one of {', '.join(_choices(annotation))}"
         elif _holds(annotation, bool):
@@ -324,14 +328,9 @@ def _check(config: Config, source: Callable[[str], str]) -> None:
         raise ConfigurationError(f"{source('database')}: only SQLite is supported for now (sqlite:///path/to/file.db)")
     if config.public_url is not None:
         try:
-            address = urlsplit(config.public_url)
-            address.port  # noqa: B018 - it is only looked at here
+            web_url(config.public_url)
         except ValueError as error:
-            raise ConfigurationError(f"{source('public_url')}: is not a URL: {error}") from None
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ConfigurationError(f"{source('public_url')}: must be an http or https URL")
-        if address.username is not None:
-            raise ConfigurationError(f"{source('public_url')}: must not contain a user or password")
+            raise ConfigurationError(f"{source('public_url')}: {error}") from None
     for name in config.allowed_hosts:
         if not _HOST.fullmatch(name):
             raise ConfigurationError(

@@ -1,8 +1,8 @@
 """Whether time tells what the bytes do not: somebody else's task from one that never existed, a key's right beginning
 from a wrong one.
 
-The two kinds are asked for in random order, on a database in a temporary folder, through the JSON-RPC door. Welch's t
-of the two samples says whether they differ; below 3 nothing can be told (reliability R19, T5). The slowest twentieth of
+The two kinds are asked for in random order, over JSON-RPC, on a database in a temporary folder. Welch's t of the two
+samples says whether they differ; below 3 nothing can be told (reliability R19, T5). The slowest twentieth of
 both is left out: that is the machine, not the server.
 """
 

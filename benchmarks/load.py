@@ -48,7 +48,7 @@ def http_request(body: bytes, more: str = "") -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One caller, who asks again as soon as he is answered."""
+    """One caller, which calls again as soon as it has its answer."""
 
     def __init__(self, ask: Ask, numbers: "itertools.count[int]", seen: list[tuple[float, float]]) -> None:
         self._asked, self._numbers, self._seen = ask, numbers, seen

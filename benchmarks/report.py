@@ -14,11 +14,12 @@ from benchmarks.rows import Effort, Row
 
 HEAD = """# Performance
 
-`scripts/bench` wrote this page: this server beside what a user would pick instead, and beside floors, in one run on
-one machine. Every server runs alone on one core, the load comes from the other one, rounds alternate between the
-subjects, and what stands here are medians (with the lowest and the highest round). This server stores everything with
-SQLite, a write-ahead log and `synchronous=FULL`. The SDK's SQLite store gets the same settings; with SQLite's own, a
-rollback journal, it is slower. Compare ratios: absolute figures are this machine's, on this day.
+`scripts/bench` measures this server, the servers that a user could choose instead, and a lower bound for each kind of
+work, in one run on one machine, and writes this page. Each server runs alone on one core while the other core makes the
+load. The rounds alternate between the servers; the figures are medians, with the lowest and the highest round in
+parentheses. This server stores everything in SQLite with a write-ahead log and `synchronous=FULL`. The SDK's SQLite
+store gets the same settings; it is slower with SQLite's defaults (a rollback journal). Compare ratios: absolute figures
+depend on the machine and the day.
 
 """
 

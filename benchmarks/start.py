@@ -1,6 +1,6 @@
 """How long a server takes to start over a database with many open tasks, as an earlier process left it (promise G10).
 
-The tasks are in trees that run and whose tasks have to be taken up again. The figures are from the start of the storage
+The tasks are in trees that run and whose tasks have to be resumed. The figures are from the start of the storage
 to the moment at which the server would say that it listens, the check of the file included.
 """
 
@@ -41,7 +41,7 @@ async def fill(path: Path, tasks: int, size: int) -> None:
 
 
 async def start(path: Path) -> tuple[float, float]:
-    """Seconds until the storage is open, and until everything is taken up."""
+    """Seconds until the storage is open, and until everything is resumed."""
     session = Session(SqlStorage(str(path)), registry=registry())
     begin = time.perf_counter()
     await session.start()
@@ -64,7 +64,7 @@ def main() -> None:
         print(f"{arguments.tasks:,} open tasks in trees of {arguments.tree}, {path.stat().st_size / 1e6:.0f} MB")
         for _ in range(arguments.times):
             opened, ready = asyncio.run(start(path))
-            print(f"storage open after {opened:.2f} s, everything taken up after {ready:.2f} s")
+            print(f"storage open after {opened:.2f} s, everything resumed after {ready:.2f} s")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def stream_chunks(subject: Subject) -> float:
     """Seconds from the request to the end of the stream in which the last chunk came."""
     with tempfile.TemporaryDirectory() as folder, running(subject, Path(folder)) as server:
         skill = "chunks" if subject is OURS else ""
-        call(server.port, "SendMessage", message("noop"))  # connections and tables are made by now
+        call(server.port, "SendMessage", message("noop"))  # connections and tables are made already
         begin = time.perf_counter()
         connection = open_stream(server.port, "SendStreamingMessage", message("chunks", skill))
         frames = list(events(connection))

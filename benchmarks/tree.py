@@ -88,10 +88,10 @@ async def run_manager(session: Session, shape: str, n: int) -> float:
     return seconds
 
 
-FACES = {"manager": run_manager, "session": run_session}
+APIS = {"manager": run_manager, "session": run_session}
 
 
-def run_tree(face: str, shape: str, n: int, path: Path) -> tuple[float, float]:
+def run_tree(api: str, shape: str, n: int, path: Path) -> tuple[float, float]:
     """Seconds of a tree's run, and the MB of memory that the process had at most."""
 
     async def run() -> float:
@@ -100,7 +100,7 @@ def run_tree(face: str, shape: str, n: int, path: Path) -> tuple[float, float]:
         session = create_session(f"sqlite:///{path}")
         await session.ensure_started()
         try:
-            return await FACES[face](session, shape, n)
+            return await APIS[api](session, shape, n)
         finally:
             await session.close()
 
@@ -171,13 +171,13 @@ def apart(work: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(work, *arguments).result()
 
 
-def measure(face: str, shape: str, n: int, rounds: int) -> tuple[float, float, float]:
+def measure(api: str, shape: str, n: int, rounds: int) -> tuple[float, float, float]:
     """Median seconds of the tree and of the floor, run in turn, and the tree's MB of memory."""
     trees, floors, memory = [], [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "tree.db"
-            seconds, peak = apart(run_tree, face, shape, n, path)
+            seconds, peak = apart(run_tree, api, shape, n, path)
             trees.append(seconds)
             memory.append(peak)
             floors.append(apart(run_floor, path, 1 if shape == "chain" else BATCH))
@@ -188,26 +188,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the trees of 100,000")
     parser.add_argument("--rounds", type=int, default=3, help="of each size; the median counts")
-    parser.add_argument("--face", choices=FACES, help="that one only")
+    parser.add_argument("--api", choices=APIS, help="that one only")
     parser.add_argument("--shape", choices=SHAPES, help="that one only")
     parser.add_argument("--size", type=int, help="trees of that many tasks only")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}, {platform.machine()}, one core, FULL")
     columns = f"{'n':>7} {'tasks/s':>9} {'us/task':>8} {'floor tasks/s':>14} {'of floor':>9} {'MB':>5}"
-    print(f"{'face':<8} {'shape':<10} {columns}")
+    print(f"{'api':<8} {'shape':<10} {columns}")
     sizes = [arguments.size] if arguments.size else [100, 1_000, 10_000] + ([] if arguments.quick else [100_000])
-    for face in [arguments.face] if arguments.face else FACES:
+    for api in [arguments.api] if arguments.api else APIS:
         for shape in [arguments.shape] if arguments.shape else SHAPES:
             cost = {}
             for n in sizes:
-                seconds, floor, memory = measure(face, shape, n, 1 if n > 10_000 else arguments.rounds)
+                seconds, floor, memory = measure(api, shape, n, 1 if n > 10_000 else arguments.rounds)
                 cost[n] = seconds / n
-                print(f"{face:<8} {shape:<10} {n:>7} {n / seconds:>9.0f} {1e6 * seconds / n:>8.0f} {n / floor:>14.0f}"
+                print(f"{api:<8} {shape:<10} {n:>7} {n / seconds:>9.0f} {1e6 * seconds / n:>8.0f} {n / floor:>14.0f}"
                       f" {floor / seconds:>9.1%} {memory:>5.0f}", flush=True)  # fmt: skip
             if {1_000, sizes[-1]} <= cost.keys() and sizes[-1] > 1_000:
                 growth = cost[sizes[-1]] / cost[1_000]
-                print(f"{face} {shape}: the cost of a task at {sizes[-1]:,} is {growth:.2f} times that at 1,000")
+                print(f"{api} {shape}: the cost of a task at {sizes[-1]:,} is {growth:.2f} times that at 1,000")
 
 
 if __name__ == "__main__":

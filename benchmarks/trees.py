@@ -12,7 +12,7 @@ from benchmarks.wire import call
 
 SIZE = 10_000
 LARGE, SMALL = 100_000, 1_000
-FACE = "session"  # in one step from the array to the end of the run
+API = "session"  # in one step from the array to the end of the run
 APFLOW_SIZES = {"fan": (10, 200), "pure chain": (10, 50)}
 RATES = {"fan": 5_000, "pure chain": 2_000}  # tasks a second
 TOLD = {"fan": "fan", "pure chain": "chain", "chain": "chain whose tasks may have effects"}
@@ -60,7 +60,7 @@ def apflow(shape: str) -> str:
 def run_rows(effort: Effort) -> list[Row]:
     rows = []
     for shape, rate in RATES.items():
-        seconds, floor, _ = tree.measure(FACE, shape, SIZE, 1 if effort.is_quick else 3)
+        seconds, floor, _ = tree.measure(API, shape, SIZE, 1 if effort.is_quick else 3)
         measured, share = SIZE / seconds, floor / seconds
         beside = f"{share:.0%} of raw sqlite3 at {SIZE / floor:,.0f}/s"
         holds, bar = measured >= rate, f"{TOLD[shape]} of {SIZE:,} tasks: ≥ {rate:,} tasks/s"
@@ -74,7 +74,7 @@ def run_rows(effort: Effort) -> list[Row]:
 
 def commits_row() -> Row:
     """A chain of which each link waits for its commit: no bar, the disk's speed is most of it."""
-    seconds, floor, _ = tree.measure(FACE, "chain", SIZE, 3)
+    seconds, floor, _ = tree.measure(API, "chain", SIZE, 3)
     beside = f"{floor / seconds:.0%} of raw sqlite3 with a commit for each link, at {SIZE / floor:,.0f}/s"
     return Row(f"{TOLD['chain']}, {SIZE:,} of them", f"{SIZE / seconds:,.0f} tasks/s", beside, None)
 
@@ -83,8 +83,8 @@ def growth_rows() -> list[Row]:
     """Whether a task in a large tree costs more than one in a small tree."""
     rows = []
     for shape in TOLD:
-        small, _, _ = tree.measure(FACE, shape, SMALL, 3)
-        large, _, memory = tree.measure(FACE, shape, LARGE, 1)
+        small, _, _ = tree.measure(API, shape, SMALL, 3)
+        large, _, memory = tree.measure(API, shape, LARGE, 1)
         growth = (large / LARGE) / (small / SMALL)
         rows.append(
             Row(

@@ -1,4 +1,4 @@
-"""What a cancel came to, and what its caller is told of it."""
+"""The outcome of a cancel, and the answer that its caller gets."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class CancelResult(Struct, frozen=True, kw_only=True):
     not_cancelable: tuple[str, ...] = ()  # their executors cannot be interrupted; they run to their end
 
     def told(self, task_id: str) -> dict[str, Any]:
-        """As a caller of `tasks.cancel` and of the guide's `cancel_task` is told of this task (semantics §5)."""
+        """The answer for this task to a caller of `tasks.cancel` and of the guide's `cancel_task` (semantics §5)."""
         left, slow = list(self.not_cancelable), list(self.still_running)
         answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
         if task_id in left:

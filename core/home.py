@@ -32,7 +32,7 @@ class Place:
 
 
 class _Queue:
-    """Who waits for another loop, in the order of coming: else a thread that makes loop after loop is always first.
+    """The loops that wait for another, in their order: else a thread that makes loop after loop is always first.
 
     Not for two threads at a time.
     """

@@ -19,12 +19,12 @@ from core.model.jsonvalue import NotJson, to_json_value
 from core.model.plan import (
     Plan,
     TaskInput,
-    convert_fields,
     deadline_of,
     dependency_of,
     extras_problems,
     names_executor,
 )
+from core.model.problems import Misfit, Problems, convert, readable
 from core.model.retry import RetryPolicy
 from core.model.streaming import stream_event
 from core.model.submission import Submission
@@ -157,15 +157,7 @@ class TaskRepository:
             "dependencies": list(dependencies or ()), "schemas": schemas, "params": params, "timeout": timeout,
             "queue_timeout": queue_timeout, "deadline": deadline, "max_attempts": max_attempts, "retry": retry,
         }  # fmt: skip
-        parsed, problems = convert_fields(given, TaskInput, "")
-        problems += extras_problems(schemas, params, judge_schema)
-        deadline_at = deadline_of(deadline, "deadline", problems) if isinstance(deadline, str) else None
-        try:
-            given = to_json_value(given, "task")  # a copy: what the caller keeps may change
-        except NotJson as error:
-            problems.append(Problem("", str(error)))
-        if parsed is None or problems:
-            raise InvalidPlan(problems)
+        parsed, deadline_at, given = _checked(given)
         await self._session.ensure_started()
         now = self._session.clock.now()
         task = Task(
@@ -424,3 +416,25 @@ def _show(tree: TaskTreeNode, tasks: Mapping[str, Task]) -> None:
     """Let the nodes have their tasks as they are now."""
     for node in tree.nodes():
         node.task = tasks.get(node.task.id, node.task)
+
+
+def _checked(given: dict[str, Any]) -> tuple[TaskInput, float | None, dict[str, Any]]:
+    """A task's fields as they are read, its deadline, and a copy of them: what the caller keeps may change.
+
+    Raises InvalidPlan naming every bad field.
+    """
+    problems = Problems()
+    try:
+        parsed = convert(given, TaskInput)
+    except Misfit as misfit:
+        problems += misfit.problems
+        parsed = readable(given, TaskInput, {"name": "?"})
+    problems += extras_problems(given["schemas"], given["params"], judge_schema)
+    deadline = deadline_of(parsed.deadline, "deadline", problems) if parsed.deadline is not None else None
+    try:
+        given = to_json_value(given, "task")
+    except NotJson as error:
+        problems.append(Problem("", str(error)))
+    if problems:
+        raise InvalidPlan(problems.told())
+    return parsed, deadline, given

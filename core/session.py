@@ -1,7 +1,7 @@
-"""One core, wired: storage, orchestrator, runner and feed, and what a face asks of them.
+"""One core, wired: storage, orchestrator, runner and feed, and what its APIs need of them.
 
-A face (the server, the Python API, the command line) talks to a Session and reads from its storage. Who may do what is
-the face's business.
+Each API (the server, the Python API, the command line) talks to a Session and reads from its storage. The API decides
+who may do what.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
 from core.loop.large_values import encoded, is_small
 from core.model.commands import Cancel, Execute, ProvideInput, ReceiveMessage, UpdateTask
+from core.model.content import Said
 from core.model.copies import copies, own_ids
 from core.model.decide import decide
 from core.model.errors import (
@@ -42,6 +43,7 @@ from core.model.in_flight import ByteBudget, Holdings, memory_of
 from core.model.plan import (
     Limits,
     Plan,
+    Rules,
     executor_field,
     extras_problems,
     make_plan,
@@ -169,19 +171,24 @@ class Session:
         tree_ids = await self.storage.live_trees()
         taken = 0
         with self.runner.recovery.starting():
-            for n, tree_id in enumerate(tree_ids):
-                if n % TAKEN_TOGETHER == 0:
-                    with suppress(StorageError):  # it is met again, tree by tree, just below
-                        await self.orchestrator.load_live(tree_ids[n : n + TAKEN_TOGETHER])
-                try:
-                    await self.orchestrator.load(tree_id)
-                except StorageError:  # one tree that cannot be read must not keep the others from going on
-                    logger.exception("tree %s cannot be resumed", tree_id)
-                else:
-                    taken += 1
+            for first in range(0, len(tree_ids), TAKEN_TOGETHER):
+                some = tree_ids[first : first + TAKEN_TOGETHER]
+                with suppress(StorageError):  # it is met again, tree by tree, just below
+                    await self.orchestrator.load_live(some)
+                for tree_id in some:
+                    taken += await self._resumed(tree_id)
         if taken:
             logger.info("%d unfinished trees resumed", taken)
         return taken
+
+    async def _resumed(self, tree_id: str) -> bool:
+        """Load the tree, which then goes on; whether it could be read: none must keep the others from going on."""
+        try:
+            await self.orchestrator.load(tree_id)
+        except StorageError:
+            logger.exception("tree %s cannot be resumed", tree_id)
+            return False
+        return True
 
     async def stop(self, grace: float, limit: float = STOP_LIMIT) -> None:
         """Start nothing more, and let attempts end within `grace` seconds; then interrupt those that are left.
@@ -229,16 +236,8 @@ class Session:
         """
         known = registry or self.registry
         brought = BroughtSchemas()
-        plan = make_plan(
-            items,
-            new_id=self.clock.new_id,
-            now=self.clock.now(),
-            resolve=known.resolve,
-            known=known.ids,
-            owner=owner,
-            limits=limits,
-            judge=brought.judge,
-        )
+        rules = Rules(known.resolve, known.ids, brought.judge, limits)
+        plan = make_plan(items, rules, new_id=self.clock.new_id, now=self.clock.now(), owner=owner)
         return brought.noted(plan) if brought.later else plan
 
     async def create(
@@ -381,9 +380,7 @@ class Session:
         self.holdings.add(tree_id, size)
         await self.orchestrator.handle(tree_id, given, documents)
 
-    async def receive_message(
-        self, task_id: str, message: dict[str, Any], documents: tuple[Document, ...] = ()
-    ) -> None:
+    async def receive_message(self, task_id: str, message: Said, documents: tuple[Document, ...] = ()) -> None:
         """Keep a caller's message in the task's history. Raises IllegalCommand when the task has ended."""
         await self.orchestrator.handle(await self._tree_of(task_id), ReceiveMessage(task_id, message), documents)
 
@@ -407,7 +404,7 @@ class Session:
             graph = check_graph([changed if each.id == task_id else each for each in tree.tasks.values()])
             problems += [Problem(p.field.rpartition("].")[2], p.message) for p in graph]
         if problems:
-            raise InvalidPlan(problems)
+            raise InvalidPlan(problems.told())
         changes = {name: msgspec.to_builtins(value) for name, value in parsed.items()}
         decision = await self.orchestrator.handle(tree_id, UpdateTask(task_id, changes, by))
         return decision.tree.tasks[task_id]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from a2a_server.cli.client import Server
+from a2a_server.cli.client import Client
 from a2a_server.cli.output import clean, text_of
 from a2a_server.cli.send import event_of
 from a2a_server.cli.view import screen, tree_view
@@ -115,7 +115,7 @@ def run_tree(url: str, tasks: list[dict[str, Any]]) -> dict[str, Any]:
     """Send the tree in an A2A message, show its stream; the view's outcome and the artifacts by name."""
     message = {"messageId": str(uuid4()), "role": "ROLE_USER", "parts": [{"data": {"tasks": tasks}}]}
     artifacts = {}
-    with Server(url) as server, closing(server.send({"message": message})) as frames:
+    with Client(url) as server, closing(server.send({"message": message})) as frames:
         # The first frame is the task; its id is the root's, and the root's whole tree can be read for its shape.
         view = tree_view(server.call("tasks.tree", {"task_id": next(frames).data["result"]["task"]["id"]}))
         with screen(view, silent=False) as shown:

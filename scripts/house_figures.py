@@ -14,6 +14,7 @@ from tests import prose  # noqa: E402
 from tests import test_architecture as house  # noqa: E402
 
 LONG, MANY_PARAMETERS, MANY_METHODS, DEEP = 50, 5, 12, 3
+CLI = "a2a_server.cli"
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -43,6 +44,17 @@ def parameters(function: Function) -> int:
     return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
+def commands(tree: ast.Module) -> set[str]:
+    """The functions that typer runs: it makes their parameters the command's options."""
+    given = [(each, call) for each in ast.walk(tree) if isinstance(each, Function) for call in each.decorator_list]
+    given += [(each.args[0], each.func) for each in ast.walk(tree) if isinstance(each, ast.Call) and each.args]
+    return {
+        getattr(function, "name", getattr(function, "id", ""))
+        for function, call in given
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") in ("command", "callback")
+    }
+
+
 def methods(node: ast.ClassDef) -> int:
     return sum(isinstance(each, Function) for each in node.body)
 
@@ -70,9 +82,13 @@ def figures() -> Iterator[tuple[str, float, float | None, str]]:
     yield share("% of functions over 50 lines", 1, [
         f"{m}.{f.name}" for m, f in functions if (f.end_lineno or 0) - f.lineno + 1 > LONG
     ])  # fmt: skip
+    typed = {(m, name) for m, tree in trees.items() if house.is_below(m, CLI) for name in commands(tree)}
+    wide = [(m, f) for m, f in functions if parameters(f) > MANY_PARAMETERS]
     yield share("% of functions with over 5 parameters", 1, [
-        f"{m}.{f.name}" for m, f in functions if parameters(f) > MANY_PARAMETERS
+        f"{m}.{f.name}" for m, f in wide if (m, f.name) not in typed
     ])  # fmt: skip
+    many_options = [f"{m}.{f.name}" for m, f in wide if (m, f.name) in typed]
+    yield "commands with over 5 options", len(many_options), None, ", ".join(many_options)
     many = [f"{m}.{c.name} ({methods(c)})" for m, c in classes if methods(c) > MANY_METHODS]
     yield "classes over 12 methods", len(many), 8, ", ".join(many)
     yield share("% of functions nested over 3 deep", 0.5, [

@@ -29,6 +29,8 @@ ROOMS = (
     ("a2a_server",),
     ("a2a_server.cli",),
 )
+A2A_NAMES = frozenset({"artifactId", "contextId", "mediaType", "messageId", "referenceTaskIds", "taskId"})
+A2A_SPELLINGS = frozenset({"core.model.content_json", "core.storage.former_content"})  # the modules of core with them
 PURE = "core.model"  # no clock, no chance, no input or output
 IMPURE_LIBRARIES = frozenset(
     {
@@ -71,7 +73,7 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
 OLD_VERSION = "a2a_server.v0_3"
 OLD_VERSION_NAMERS = frozenset({"a2a_server.app"})
 
-# Where a concrete storage may be named: composition, the library's own front door, and the commands that work
+# Where a concrete storage may be named: composition, the library's own entry point, and the commands that work
 # without a server.
 STORAGE_NAMERS = frozenset(
     {
@@ -132,6 +134,13 @@ def core_stays_below_the_server(module: str, tree: ast.Module) -> Iterator[str]:
         for line, name in imports(tree):
             if name.split(".")[0] in SERVER_LIBRARIES:
                 yield f"{line}: core imports {name}"
+
+
+def core_spells_a2a_in_few_places(module: str, tree: ast.Module) -> Iterator[str]:
+    if is_below(module, "core") and module not in A2A_SPELLINGS:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and node.value in A2A_NAMES:
+                yield f"{node.lineno}: core spells {node.value!r}; use core.model.content"
 
 
 def pure_modules_stay_pure(module: str, tree: ast.Module) -> Iterator[str]:
@@ -236,6 +245,7 @@ def modules_say_what_they_are_for(module: str, tree: ast.Module) -> Iterator[str
 Rule = Callable[[str, ast.Module], Iterator[str]]
 RULES: tuple[Rule, ...] = (
     core_stays_below_the_server,
+    core_spells_a2a_in_few_places,
     pure_modules_stay_pure,
     imports_point_downwards,
     files_are_short,
@@ -265,6 +275,7 @@ BAD: tuple[tuple[Rule, str, str], ...] = (
     (core_stays_below_the_server, "core.model.task", "from a2a_server.bindings.context import RequestContext"),
     (core_stays_below_the_server, "core.session", "import uvicorn"),
     (core_stays_below_the_server, "core.session", "from starlette.responses import Response"),
+    (core_spells_a2a_in_few_places, "core.model.compaction", "event.artifact['artifactId']"),
     (pure_modules_stay_pure, "core.model.tree", "import asyncio"),
     (pure_modules_stay_pure, "core.model.plan", "from time import time"),
     (pure_modules_stay_pure, "a2a_server.views.translate", '"""Says that it is Pure."""\nimport random'),

@@ -51,6 +51,14 @@ def test_parameters(house: ModuleType, arguments: str, count: int) -> None:
     assert house.parameters(first(f"def f({arguments}): ...")) == count
 
 
+def test_commands_of_the_command_line(house: ModuleType) -> None:
+    source = (
+        "@app.command()\ndef a(): ...\n@app.callback(x=1)\ndef b(): ...\n@cache\ndef c(): ...\n"
+        "app.command(epilog=e())(d)\nprint(e)\n@command\ndef f(): ...\n"
+    )
+    assert house.commands(ast.parse(source)) == {"a", "b", "d"}
+
+
 def test_methods(house: ModuleType) -> None:
     source = "class A:\n x = 1\n def f(self): ...\n async def g(self):\n  def h(): ...\n class B:\n  def i(self): ..."
     assert house.methods(first(source)) == 2
@@ -63,6 +71,7 @@ def test_folders_that_import_each_other(house: ModuleType) -> None:
 PLANTED = {
     "% of functions nested over 3 deep": "def deep():\n if a:\n  if b:\n   if c:\n    if d:\n     x()",
     "% of functions with over 5 parameters": "def wide(a, b, c, d, e, f): ...",
+    "commands with over 5 options": "@app.command()\ndef wide(a, b, c, d, e, f): ...",
     "% of functions over 50 lines": "def long():\n" + " x()\n" * 50,
     "classes over 12 methods": "class Many:\n" + "".join(f" def f{n}(self): ...\n" for n in range(13)),
     "imports inside functions": "def late():\n import json",
@@ -75,7 +84,8 @@ def test_a_planted_violation_is_found(
     house: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """In a repository of one file."""
-    file = tmp_path / "core" / "model" / "planted.py"
+    folder = ("a2a_server", "cli") if name.startswith("commands") else ("core", "model")
+    file = tmp_path.joinpath(*folder, "planted.py")
     file.parent.mkdir(parents=True)
     monkeypatch.setattr(test_architecture, "FILES", [file])
     monkeypatch.setattr(test_architecture, "ROOT", tmp_path)
@@ -91,4 +101,4 @@ def test_a_planted_violation_is_found(
     assert found() == (0, "")
     file.write_text(f"def fine(a, b): ...\n{PLANTED[name]}\n")
     figure, of = found()
-    assert figure > 0 and "core.model.planted" in of
+    assert figure > 0 and ".".join((*folder, "planted")) in of

@@ -1,1 +1,1 @@
-"""Who calls, and what proves it. Knows no task."""
+"""The caller of a request, and what proves it. Knows no task."""

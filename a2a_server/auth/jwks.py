@@ -1,4 +1,8 @@
-"""The public keys of an issuer (JWKS, RFC 7517): read from a file or an address, kept, and read again now and then."""
+"""The public keys of an issuer (JWKS, RFC 7517): read from a file or an address, kept, and read again now and then.
+
+PyJWKClient and the like fetch with a client of their own; here every fetch passes the guard of outgoing calls
+(core.outside.egress), is bounded in size and time, and never keeps a request waiting while there are keys.
+"""
 
 import asyncio
 import logging

@@ -1,7 +1,8 @@
 """Tokens of an issuer (JWT, RFC 7519), judged by the rules of RFC 8725.
 
 What a token says about its own keys (`jwk`, `jku`, `x5u`, `x5c`) is not looked at: the key is always one of the
-issuer's.
+issuer's. Claims are judged here, not by joserfc's JWTClaimsRegistry, so that the log says why a token was refused, and
+the caller is told the same in every case.
 """
 
 import binascii

@@ -3,8 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from a2a_server.auth.principal import Principal
 from core.outside.clock import Clock
@@ -12,8 +11,7 @@ from core.outside.clock import Clock
 Item = TypeVar("Item")
 
 
-class _Ended(Exception):
-    """The credential is not good any more."""
+_ENDED: Any = object()  # in place of an item: there are no more, or the credential is not good any more
 
 
 class _Lifetime:
@@ -51,32 +49,30 @@ class Lifetimes:
         lifetime = _Lifetime(principal.expires_at)
         self._open[principal.credential].add(lifetime)
         try:
-            async with aclosing(items) as source:
-                while lifetime.left(self._clock.now()) != 0.0:
-                    try:
-                        item = await self._next(source, lifetime)
-                    except StopAsyncIteration:
-                        return
-                    yield item
-                    del item  # which may be large, and the next one may not come for long
-        except _Ended:
-            return
+            while (item := await self._next(items, lifetime)) is not _ENDED:
+                yield item
+                del item  # which may be large, and the next one may not come for long
         finally:
-            self._open[principal.credential].discard(lifetime)
-            if not self._open[principal.credential]:
+            others = self._open[principal.credential]
+            others.discard(lifetime)
+            if not others:
                 del self._open[principal.credential]
+            await items.aclose()
 
     async def _next(self, source: AsyncGenerator[Item, None], lifetime: _Lifetime) -> Item:
-        """The next item. Raises _Ended when the credential ends before it comes."""
+        """The next item; _ENDED when there is none, or the credential ends before it comes."""
+        left = lifetime.left(self._clock.now())
+        if left == 0.0:
+            return _ENDED  # type: ignore[no-any-return]
         # Around the wait alone: what the reader does between two items must not be cancelled.
-        waiting = asyncio.timeout(lifetime.left(self._clock.now()))
+        waiting = asyncio.timeout(left)
         try:
             async with waiting:
                 lifetime.waiting = waiting
-                return await anext(source)
+                return await anext(source, _ENDED)
         except TimeoutError:
             if waiting.expired():
-                raise _Ended from None
+                return _ENDED  # type: ignore[no-any-return]
             raise
         finally:
             lifetime.waiting = None

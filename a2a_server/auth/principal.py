@@ -1,4 +1,4 @@
-"""Who calls, and whose rows that caller sees and makes."""
+"""The caller of a request, and whose rows it sees and makes."""
 
 from msgspec import Struct
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from a2a_server.protocol.web_url import web_url
 from core.model.errors import ConfigurationError
 
 KEYS, JWT = "keys", "jwt"
@@ -78,11 +78,10 @@ def check_address(url: str, source: str) -> None:
     Raises ConfigurationError.
     """
     try:
-        address = urlsplit(url)
-        host = address.hostname or ""
-    except ValueError:
-        raise ConfigurationError(f"{source}: is not a URL") from None
-    if not host or not (address.scheme == "https" or (address.scheme == "http" and is_loopback(host))):
+        address = web_url(url)
+    except ValueError as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+    if address.scheme != "https" and not is_loopback(address.hostname or ""):
         raise ConfigurationError(f"{source}: must be an https URL (http only on loopback)")
 
 

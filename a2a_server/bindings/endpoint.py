@@ -1,4 +1,4 @@
-"""HTTP to a binding and back: who calls is judged, the body is read, and the reply or the stream is sent."""
+"""HTTP to a binding and back: the caller is authenticated, the body read, and the reply or the stream is sent."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
@@ -64,7 +64,7 @@ class HttpEndpoint:
     async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """One request to the JSON-RPC binding or to a path of the HTTP+JSON binding."""
         try:
-            context = await self.context(Request(scope))  # who calls is judged before anything of the body is read
+            context = await self.context(Request(scope))  # the caller is known before any of the body is read
             body = await read_body(receive, self._rules.max_body, self._rules.body_timeout, context.permit.hold)
         except A2AError as error:
             # The rest of a body that was waited for in vain is not waited for again.

@@ -89,7 +89,7 @@ class Event(NamedTuple):
     seq: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Method:
     """One line of the method table.
 

@@ -25,8 +25,9 @@ FILE_NAME = "agent_card.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What this server offers as it is wired: the part of the card that no template can know."""
+    """Where this server is and what it offers as it is wired: the part of the card that no template can know."""
 
+    url: str  # absolute, with a slash at its end
     push_notifications: bool = False
     security_schemes: Mapping[str, SecurityScheme] = field(default_factory=dict)
     security_requirements: Sequence[SecurityRequirement] = ()
@@ -90,8 +91,8 @@ def load_template(path: Path) -> Template:
     return Template(path, card)
 
 
-def make_card(template: Template, registry: ExecutorRegistry, url: str, offer: Offer) -> types.AgentCard:
-    """The card of a server at `url` (absolute, with a slash at its end), not signed yet.
+def make_card(template: Template, registry: ExecutorRegistry, offer: Offer) -> types.AgentCard:
+    """The card of a server, not signed yet.
 
     Raises ConfigurationError when the template is wrong, or promises what this server does not offer.
     """
@@ -99,9 +100,9 @@ def make_card(template: Template, registry: ExecutorRegistry, url: str, offer: O
     described = replace(words, security_schemes={**words.security_schemes, **offer.security_schemes})
     if problems := [*_broken_promises(words, offer), *content_problems(described)]:
         raise template.wrong(problems)
-    own = [types.AgentInterface(url=url, protocol_binding="JSONRPC", protocol_version=each) for each in SUPPORTED]
+    own = [types.AgentInterface(url=offer.url, protocol_binding="JSONRPC", protocol_version=each) for each in SUPPORTED]
     # Clients append the path to it, some of them without a look at its last character.
-    rest = url.rstrip("/")
+    rest = offer.url.rstrip("/")
     own += [types.AgentInterface(url=rest, protocol_binding="HTTP+JSON", protocol_version=each) for each in SUPPORTED]
     return replace(
         described,

@@ -35,6 +35,14 @@ CardMode = Literal["auto", "strict", "hybrid"]
 Hybrid = Callable[[types.AgentCard], dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """The forms in which a card is served, and to whom. `hybrid` adds to a card what v0.3 clients look for."""
+
+    hybrid: Hybrid | None = None
+    mode: CardMode = "auto"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A document as it is served."""
@@ -79,18 +87,14 @@ class Published:
 
 
 def publish(
-    card: types.AgentCard,
-    url: str,
-    *,
-    now: float,
-    keys: Sequence[Key] = (),
-    hybrid: Hybrid | None = None,
-    mode: CardMode = "auto",
+    card: types.AgentCard, url: str, *, now: float, keys: Sequence[Key] = (), forms: Forms | None = None
 ) -> Published:
     """The documents of a server at `url` (absolute, with a slash at its end) from `now` on (seconds since 1970, UTC).
 
-    `hybrid` adds to a card what v0.3 clients look for. Raises ConfigurationError for a card that cannot be signed.
+    Without `forms` everybody gets the strict card. Raises ConfigurationError for a card that cannot be signed.
     """
+    forms = forms or Forms()
+    hybrid, mode = forms.hybrid, forms.mode
     jku = url.rstrip("/") + KEYS_PATH
     vary = VERSION_HEADER if hybrid is not None and mode == "auto" else ""
     try:

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +11,7 @@ from msgspec import Struct
 from a2a_server.protocol import types
 from a2a_server.protocol.codec import decode_strict
 from a2a_server.protocol.errors import InvalidParams
+from a2a_server.protocol.web_url import web_url
 from core.model.errors import Problem
 
 BINDINGS = ("JSONRPC", "GRPC", "HTTP+JSON")
@@ -22,7 +22,6 @@ _MEDIA_TYPE = re.compile(
 )
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", re.ASCII)
 _AUTHORITY = re.compile(r"[^\s/@?#]+:\d{1,5}")  # how gRPC addresses are given
-_WEB = ("http", "https")
 
 
 def card_problems(document: Mapping[str, Any]) -> list[Problem]:
@@ -92,10 +91,9 @@ def _security(card: types.AgentCard) -> Iterator[Problem]:
     required |= {f"skills[{index}].": skill.security_requirements for index, skill in enumerate(card.skills)}
     for path, requirements in required.items():
         for index, requirement in enumerate(requirements):
-            for name in requirement.schemes:
-                if name not in card.security_schemes:
-                    field = f"{path}securityRequirements[{index}].schemes.{name}"
-                    yield Problem(field, "is not one of the securitySchemes")
+            for name in (each for each in requirement.schemes if each not in card.security_schemes):
+                field = f"{path}securityRequirements[{index}].schemes.{name}"
+                yield Problem(field, "is not one of the securitySchemes")
 
 
 def _scheme_urls(value: Struct, path: str) -> Iterator[Problem]:
@@ -110,12 +108,9 @@ def _scheme_urls(value: Struct, path: str) -> Iterator[Problem]:
 
 def _is_web_address(text: str) -> bool:
     try:
-        address = urlsplit(text)
-        address.port  # noqa: B018 - it is only looked at here
+        return not web_url(text).fragment and not re.search(r"\s", text)
     except ValueError:
         return False
-    has_place = bool(address.hostname) and address.username is None and not address.fragment
-    return address.scheme in _WEB and has_place and not re.search(r"\s", text)
 
 
 def _json_name(of: Struct, name: str) -> str:

@@ -15,7 +15,7 @@ from a2a_server.card.keys import ES256, Key, generate, load_keys, read_key_set
 from a2a_server.card.rules import card_problems
 from a2a_server.card.signing import Verdict, signatures
 from a2a_server.card.signing import verify as verify_card
-from a2a_server.cli.client import CARD, Ca, Server
+from a2a_server.cli.client import CARD, Ca, Client
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json
 from a2a_server.config import load
 from a2a_server.extensions import load_executors
@@ -60,7 +60,7 @@ def show(
 ) -> None:
     """Show the agent card of the server at --url, or of the server that `serve` would start here."""
     if url is not None:
-        with Server(url, ca=ca) as server:
+        with Client(url, ca=ca) as server:
             found = server.card()
     else:
         settings = load({"executors": executors or None, "config": config}, os.environ, Path.cwd())
@@ -196,7 +196,7 @@ def _bytes(source: str, path: str, ca: str | None) -> bytes:
     if not _is_url(source):
         return Path(source).read_bytes()
     is_bare = urlsplit(source).path in ("", "/")
-    with Server(source, ca=ca) as server:
+    with Client(source, ca=ca) as server:
         return server.document(path if is_bare else source)
 
 

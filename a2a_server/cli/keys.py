@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from a2a_server.auth.apikeys import ApiKeys
-from a2a_server.cli.client import Ca, Server, Token
+from a2a_server.cli.client import Ca, Client, Token
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json, print_table
 from a2a_server.config import load
 from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
 from core.model.errors import DatabaseInUse
+from core.model.problems import Misfit, convert
 from core.outside.clock import SystemClock
 from core.storage.sqlite.sql import SqlStorage
 
@@ -58,9 +58,10 @@ def create(
 
     async def work(keys: ApiKeys) -> dict[str, Any]:
         try:
-            params = msgspec.convert(given, CreateKeyParams)
-        except msgspec.ValidationError as error:
-            raise Failure(f"the key cannot be created: {error}", 2) from None
+            params = convert(given, CreateKeyParams)
+        except Misfit as misfit:
+            wrong = "; ".join(f"{each.field}: {each.message}" for each in misfit.problems)
+            raise Failure(f"the key cannot be created: {wrong}", 2) from None
         key, text = await keys.create(grant_of(params, SystemClock(), own_tenant=""))
         return key_object(key) | {"key": text}
 
@@ -139,7 +140,7 @@ def revoke(
 
 
 def _call(url: str, token: str | None, ca: str | None, method: str, params: Mapping[str, Any]) -> Any:
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         return server.call(method, params)
 
 

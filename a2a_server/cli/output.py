@@ -110,3 +110,8 @@ def text_of_parts(parts: Any) -> str:
         else:
             texts.append(text_of(f"[file {part.get('filename') or part.get('url') or part.get('mediaType') or ''}]"))
     return "\n".join(texts)
+
+
+def say(notice: str) -> None:
+    """Tell the user, beside what the command prints."""
+    print(f"a2a-server: {clean(notice)}", file=sys.stderr, flush=True)

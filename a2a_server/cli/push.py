@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
+from a2a_server.cli.client import DEFAULT_URL, Ca, Client, Token, Url
 from a2a_server.cli.output import Failure, Format, Output, print_json, print_table
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def list_deliveries(
     output: Output = Format.TEXT,
 ) -> None:
     """List undelivered events, oldest first."""
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         found = _all(server, status)
     if output is Format.JSON:
         print_json(found)
@@ -60,11 +60,11 @@ def resend(
     ca: Ca = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Send dead letters once more. Exits 1 unless all of them were delivered."""
+    """Send dead letters again. Exits 1 unless all of them were delivered."""
     if bool(delivery_ids) == every:
         raise Failure("give delivery ids, or --all", 2)
     answers: list[dict[str, Any]] = []
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         ids = delivery_ids or [each["delivery_id"] for each in _all(server, Which.DEAD)]
         for start in range(0, len(ids), MOST_RESENT):
             answers += server.call("push.resend", {"delivery_ids": ids[start : start + MOST_RESENT]})
@@ -76,7 +76,7 @@ def resend(
     raise typer.Exit(0 if all(each["delivered"] for each in answers) else 1)
 
 
-def _all(server: Server, status: Which) -> list[dict[str, Any]]:
+def _all(server: Client, status: Which) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     after = ""
     while True:

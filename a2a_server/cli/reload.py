@@ -3,6 +3,7 @@
 For development. The database stays, so tasks that were interrupted go on in the new process.
 """
 
+import fnmatch
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from a2a_server.cli.client import say
+from a2a_server.cli.output import say
 from core.executors.family import Family
 from core.executors.marks import VARIABLE
 
@@ -55,9 +56,8 @@ def look(folders: Iterable[Path], files: Iterable[Path]) -> Seen:
     for folder in folders:
         for place, inner, names in os.walk(folder):
             inner[:] = [each for each in inner if not (each.startswith((".", "__")) or _is_environment(place, each))]
-            for name in names:
-                if name.endswith(".py"):
-                    _note(Path(place, name), seen)
+            for name in fnmatch.filter(names, "*.py"):
+                _note(Path(place, name), seen)
     for file in files:
         _note(file, seen)
     return seen

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from a2a_server import logs
 from a2a_server.app import build
-from a2a_server.cli.client import Ca, Server, ServerError, Token, say
-from a2a_server.cli.output import OUTCOMES, Failure, Format, Output, clean, print_json, stdout_kept, text_of
+from a2a_server.cli.answers import ServerError
+from a2a_server.cli.client import Ca, Client, Token
+from a2a_server.cli.output import OUTCOMES, Failure, Format, Output, clean, print_json, say, stdout_kept, text_of
 from a2a_server.cli.trees import located, read_tree
 from a2a_server.cli.view import Screen, TreeView, screen, tree_view
 from a2a_server.config import load
@@ -81,7 +82,7 @@ def run(
     silent = output is Format.JSON
     try:
         if url is not None:
-            view, finished = _run_there(Server(url, token, ca=ca), items, silent=silent)
+            view, finished = _run_there(Client(url, token, ca=ca), items, silent=silent)
         else:
             logs.configure(log_level, as_json=False)
             settings = {"database": database, "executors": executors or None, "config": config}
@@ -116,17 +117,22 @@ async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool)
             forks.enter_context(session.family.owns_forks())
             head = (await session.create(plan, execute=True)).head
             view = tree_view(tree_object(head, plan.tasks))
-            try:
-                with screen(view, silent=silent) as shown:
-                    await _show(session, view, shown)
-            except asyncio.CancelledError:
-                await _cancel(session, head.id, REASONS[signal.Signals(received[0]) if received else signal.SIGINT])
-                if received:
-                    raise Interrupted(received[0]) from None
-                raise
+            await _show_to_its_end(session, view, received, silent=silent)
             stored = await session.storage.load(head.id)
     assert stored is not None, "a tree that ran is stored"
     return view, tree_object(*stored)
+
+
+async def _show_to_its_end(session: Session, view: TreeView, received: Sequence[int], *, silent: bool) -> None:
+    """Show the tree while it runs. Where that is cancelled, by a signal that was received or by Ctrl-C, so is it."""
+    try:
+        with screen(view, silent=silent) as shown:
+            await _show(session, view, shown)
+    except asyncio.CancelledError:
+        await _cancel(session, view.root_id, REASONS[signal.Signals(received[0]) if received else signal.SIGINT])
+        if received:
+            raise Interrupted(received[0]) from None
+        raise
 
 
 @contextmanager
@@ -186,16 +192,13 @@ async def _cancel(session: Session, task_id: str, reason: str) -> None:
     typer.echo(f"a2a-server: the tree was cancelled{f'; {left} tasks have not stopped' if left else ''}", err=True)
 
 
-def _run_there(connection: Server, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
+def _run_there(connection: Client, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
     with _handled(lambda number: signal.signal(number, _raise)), connection as server:
         view = tree_view(server.call("tasks.create", {"tasks": items}))
         try:
             server.call("tasks.execute", {"task_id": view.root_id})
             with screen(view, silent=silent) as shown:
-                for frame in server.follow(view.root_id):
-                    shown.show(frame.data)
-                    if view.only_waits:
-                        break
+                _show_there(server, view, shown)
         except KeyboardInterrupt as interrupted:
             number = interrupted.number if isinstance(interrupted, Interrupted) else signal.SIGINT
             _cancel_there(server, view.root_id, REASONS[signal.Signals(number)])
@@ -203,7 +206,14 @@ def _run_there(connection: Server, items: list[Any], *, silent: bool) -> tuple[T
         return view, server.call("tasks.tree", {"task_id": view.root_id})
 
 
-def _cancel_there(server: Server, task_id: str, reason: str) -> None:
+def _show_there(server: Client, view: TreeView, shown: Screen) -> None:
+    for frame in server.follow(view.root_id):
+        shown.show(frame.data)
+        if view.only_waits:
+            return
+
+
+def _cancel_there(server: Client, task_id: str, reason: str) -> None:
     try:
         (answer,) = server.call("tasks.cancel", {"task_ids": [task_id], "error_message": reason})
         told = answer["message"]

@@ -6,24 +6,14 @@ from uuid import uuid4
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
+from a2a_server.cli.client import DEFAULT_URL, Ca, Client, Token, Url
 from a2a_server.cli.output import OUTCOMES, Format, OutputLines, clean, print_json_line, text_of_parts
 from a2a_server.cli.trees import read_data, read_part
 from a2a_server.cli.view import event_line
+from a2a_server.protocol.states import STATUSES
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-# A2A's states in the core's words.
-STATUSES = {
-    "TASK_STATE_SUBMITTED": "pending",
-    "TASK_STATE_WORKING": "in_progress",
-    "TASK_STATE_COMPLETED": "completed",
-    "TASK_STATE_FAILED": "failed",
-    "TASK_STATE_CANCELED": "cancelled",
-    "TASK_STATE_REJECTED": "rejected",
-    "TASK_STATE_INPUT_REQUIRED": "input_required",
-    "TASK_STATE_AUTH_REQUIRED": "auth_required",
-}
 _ENDS = {
     "completed": "task_completed",
     "failed": "task_failed",
@@ -58,7 +48,7 @@ def send(
     parts = [] if message is None else [read_part(message)]
     parts += [] if data is None else [read_data(data)]
     status = "completed"  # a direct reply comes without a status
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         for frame in server.send(request(parts, skill, context, task)):
             result = frame.data.get("result") or {}
             status = status_of(result) or status

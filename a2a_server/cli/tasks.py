@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from a2a_server.cli.client import DEFAULT_URL, Ca, Server, Token, Url
+from a2a_server.cli.client import DEFAULT_URL, Ca, Client, Token, Url
 from a2a_server.cli.output import Format, Output, OutputLines, clean, print_json, print_json_line, print_table, text_of
 from a2a_server.cli.times import duration_of, moment
 from a2a_server.cli.view import event_line, status_of
@@ -63,7 +63,7 @@ def list_tasks(
     params: dict[str, Any] = {"root_only": not every, "limit": limit}
     if since is not None:
         params["since"] = moment(since).isoformat()
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         tasks = server.call("tasks.list", params | {key: value for key, value in given.items() if value is not None})
     if output is Format.JSON:
         print_json(tasks)
@@ -90,7 +90,7 @@ def get(
     task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
 ) -> None:
     """Show one task with its inputs and result."""
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         task = server.call("tasks.get", {"task_id": task_id})
     if output is Format.JSON:
         print_json(task)
@@ -106,7 +106,7 @@ def tree(
     task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
 ) -> None:
     """Show the whole tree of a task."""
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         found = server.call("tasks.tree", {"task_id": task_id})
     if output is Format.JSON:
         print_json(found)
@@ -133,7 +133,7 @@ def rerun(
 
     A task created by an A2A message is final once it ends: a new tree keeps its completed tasks and runs the others.
     """
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         for task_id in task_ids:
             started = server.call("tasks.execute", {"task_id": task_id, "force": force})
             if output is Format.JSON:
@@ -163,7 +163,7 @@ def cancel(
         raise typer.BadParameter("give either ids, or --status (and perhaps --since)", param_hint="TASK_ID")
     params: dict[str, Any] = {"force": force} | ({"error_message": reason} if reason else {})
     answers: list[dict[str, Any]] = []
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         chosen = task_ids or _roots_with(server, status or "", None if since is None else moment(since))
         for at in range(0, len(chosen), CANCELLED_AT_ONCE):
             answers += server.call("tasks.cancel", params | {"task_ids": chosen[at : at + CANCELLED_AT_ONCE]})
@@ -174,7 +174,7 @@ def cancel(
     raise typer.Exit(int(any(answer["status"] == "failed" for answer in answers)))
 
 
-def _roots_with(server: Server, status: str, earliest: datetime | None) -> list[str]:
+def _roots_with(server: Client, status: str, earliest: datetime | None) -> list[str]:
     """The ids of trees whose status is this one, newest first; of those made since then, root and tasks alike.
 
     A root's own status may be another: a group does not run, what is below it does. Some task of the tree has it.
@@ -217,7 +217,7 @@ def answer(
     except ValueError as error:
         raise typer.BadParameter(f"not a JSON value: {error}", param_hint="ANSWER") from None
     params = {"answer": given[0]} if len(given) == 1 else {"answers": given}
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         task = server.call("tasks.answer", {"task_id": task_id, **params})
     if output is Format.JSON:
         print_json(task)
@@ -230,7 +230,7 @@ def delete(
     task_id: TaskId, url: Url = DEFAULT_URL, token: Token = None, ca: Ca = None, output: Output = Format.TEXT
 ) -> None:
     """Delete a tree that is not running."""
-    with Server(url, token, ca=ca) as server:
+    with Client(url, token, ca=ca) as server:
         answer = server.call("tasks.delete", {"task_id": task_id})
     if output is Format.JSON:
         print_json(answer)
@@ -248,11 +248,13 @@ def events(
     output: OutputLines = Format.TEXT,
 ) -> None:
     """Show the stored events of a task; with the id of a root, those of its whole tree."""
-    with Server(url, token, ca=ca) as server:
+    show = print_json_line if output is Format.JSON else _print_event
+    with Client(url, token, ca=ca) as server:
         while page := server.call("tasks.events", {"task_id": task_id, "after": after, "limit": PAGE}):
             for event in page:
-                if output is Format.JSON:
-                    print_json_line(event)
-                else:
-                    print(f"{event['seq']:>6}  {event_line(event)}")
+                show(event)
             after = page[-1]["seq"]
+
+
+def _print_event(event: dict[str, Any]) -> None:
+    print(f"{event['seq']:>6}  {event_line(event)}")

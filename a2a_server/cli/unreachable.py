@@ -37,6 +37,11 @@ def reason(url: str, error: httpx2.HTTPError, *, seconds: float) -> str | None:
     return None
 
 
+def broken(url: str, error: httpx2.HTTPError) -> str:
+    """What to say of a connection that worked at first, or failed in some other way."""
+    return f"the connection to {url} broke: {str(error) or type(error).__name__}; try again"
+
+
 def refusal(url: str, response: httpx2.Response, *, has_token: bool) -> str | None:
     """Why an A2A client cannot use an answer with this status; None if its content tells."""
     status = response.status_code

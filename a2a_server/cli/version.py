@@ -17,7 +17,7 @@ def versions_line() -> str:
 
 @app.command()
 def version(output: Output = Format.TEXT) -> None:
-    """The version of this program."""
+    """Show the version of this program."""
     if output is Format.JSON:
         print_json({distribution.NAME: distribution.version(), "python": python_version()})
     else:

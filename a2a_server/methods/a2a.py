@@ -1,17 +1,18 @@
 """The methods of A2A v1.0 (specification §3.1, §9.4). They see the trees that came in through A2A, and no others."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any, cast
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from a2a_server.auth.principal import Principal
 from a2a_server.bindings.context import RequestContext
-from a2a_server.bindings.jsonrpc import Frame, Handler, Method
+from a2a_server.bindings.jsonrpc import Frame, Method
 from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import check_tenant, readable
 from a2a_server.methods.messages import Messages
@@ -28,10 +29,11 @@ from a2a_server.protocol.errors import (
     TaskNotCancelable,
     UnsupportedOperation,
 )
+from a2a_server.protocol.states import STATES, STATUSES
 from a2a_server.views.frames import View
 from a2a_server.views.snapshots import Reading
 from a2a_server.views.streams import Streams
-from a2a_server.views.translate import STATES, STATUSES, context_of
+from a2a_server.views.translate import context_of
 from core.loop.pieces import PIECE
 from core.model.errors import Problem
 from core.model.events import Recorded
@@ -45,6 +47,13 @@ PAGE_BYTES = 4 * 1024 * 1024  # of JSON, behind which a page of tasks ends; at l
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class Offered(Struct, frozen=True):
+    """What the card says of the methods: extensions that each call must use, and the card for identified callers."""
+
+    required_extensions: Sequence[str] = ()
+    extended_card: Callable[[Principal], wire.AgentCard] | None = None
+
+
 class A2AMethods:
     """The eleven methods; `messages` has the two that take messages."""
 
@@ -54,86 +63,61 @@ class A2AMethods:
         streams: Streams,
         messages: Messages,
         *,
-        pages: PageTokens,
-        required_extensions: Sequence[str] = (),
-        extended_card: Callable[[Principal], wire.AgentCard] | None = None,
+        offered: Offered | None = None,
         push: PushMethods | None = None,
     ) -> None:
+        offered = offered or Offered()
         self._session = session
         self._streams = streams
         self._messages = messages
         self._reader = TaskReader(session)
         self._snapshots = streams.snapshots
-        self._pages = pages
-        self._required = frozenset(required_extensions)
-        self._extended_card = extended_card
+        self._pages = PageTokens(session.storage)
+        self._required = frozenset(offered.required_extensions)
+        self._extended_card = offered.extended_card
         self._push = push
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
+        other, work = Kind.OTHER, Kind.WORK
+        send, stream = self._messages.send, self._messages.stream
+        said, follow = wire.SendMessageRequest, wire.SubscribeToTaskRequest
+        event, card = wire.StreamResponse, wire.GetExtendedAgentCardRequest
         return [
-            self._method(
-                "SendMessage", self._messages.send, Kind.WORK, wire.SendMessageRequest, wire.SendMessageResponse
-            ),
-            self._method(
-                "SendStreamingMessage",
-                self._messages.stream,
-                Kind.WORK,
-                wire.SendMessageRequest,
-                wire.StreamResponse,
-                stream=True,
-            ),
-            self._method("GetTask", self.get_task, Kind.OTHER, wire.GetTaskRequest, wire.Task),
-            self._method("ListTasks", self.list_tasks, Kind.OTHER, wire.ListTasksRequest, wire.ListTasksResponse),
-            self._method("CancelTask", self.cancel_task, Kind.SPARED, wire.CancelTaskRequest, wire.Task),
-            self._method(
-                "SubscribeToTask",
-                self.subscribe,
-                Kind.OTHER,
-                wire.SubscribeToTaskRequest,
-                wire.StreamResponse,
-                stream=True,
-            ),
-            self._method(
-                "GetExtendedAgentCard", self.extended_card, Kind.OTHER, wire.GetExtendedAgentCardRequest, wire.AgentCard
-            ),
-            *self._push_table(),
+            self._of_a2a(method)
+            for method in (
+                Method("SendMessage", send, work, said, wire.SendMessageResponse),
+                Method("SendStreamingMessage", stream, work, said, event, is_stream=True),
+                Method("GetTask", self.get_task, other, wire.GetTaskRequest, wire.Task),
+                Method("ListTasks", self.list_tasks, other, wire.ListTasksRequest, wire.ListTasksResponse),
+                Method("CancelTask", self.cancel_task, Kind.SPARED, wire.CancelTaskRequest, wire.Task),
+                Method("SubscribeToTask", self.subscribe, other, follow, event, is_stream=True),
+                Method("GetExtendedAgentCard", self.extended_card, other, card, wire.AgentCard),
+                *self._push_table(),
+            )
         ]
 
     def _push_table(self) -> list[Method]:
         config, one = wire.TaskPushNotificationConfig, wire.PushNotificationConfigRequest
         listing, page = wire.ListTaskPushNotificationConfigsRequest, wire.ListTaskPushNotificationConfigsResponse
-        push = self._push
+        push, other = self._push, Kind.OTHER
         return [
-            self._method(
-                "CreateTaskPushNotificationConfig", push.create if push else _no_push, Kind.OTHER, config, config
-            ),
-            self._method("GetTaskPushNotificationConfig", push.get if push else _no_push, Kind.OTHER, one, config),
-            self._method(
-                "ListTaskPushNotificationConfigs", push.list_configs if push else _no_push, Kind.OTHER, listing, page
-            ),
-            self._method("DeleteTaskPushNotificationConfig", push.delete if push else _no_push, Kind.OTHER, one, None),
+            Method("CreateTaskPushNotificationConfig", push.create if push else _no_push, other, config, config),
+            Method("GetTaskPushNotificationConfig", push.get if push else _no_push, other, one, config),
+            Method("ListTaskPushNotificationConfigs", push.list_configs if push else _no_push, other, listing, page),
+            Method("DeleteTaskPushNotificationConfig", push.delete if push else _no_push, other, one, None),
         ]
 
-    def _method(
-        self, name: str, handler: Handler, load: Kind, params: Any, result: Any, *, stream: bool = False
-    ) -> Method:
+    def _of_a2a(self, method: Method) -> Method:
+        """The method of A2A 1.0, for callers that use the extensions which the card requires, in their own tenant."""
+
         async def checked(context: RequestContext, given: Any) -> Any:
             if missing := self._required.difference(context.extensions):
                 raise ExtensionSupportRequired(metadata={"extensions": ",".join(sorted(missing))})
             check_tenant(context.principal, given)
-            return await handler(context, given)
+            return await method.handler(context, given)
 
-        return Method(
-            name=name,
-            handler=checked,
-            load=load,
-            params_type=params,
-            result_type=result,
-            summary=SUMMARIES[name],
-            dialect=A2A_1_0,
-            is_stream=stream,
-        )
+        return dataclasses.replace(method, handler=checked, summary=SUMMARIES[method.name], dialect=A2A_1_0)
 
     async def get_task(self, context: RequestContext, params: wire.GetTaskRequest) -> wire.Task | Raw:
         """A tree's root tells its nodes, a node its parent and its root, in the metadata."""

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.methods.access import seen_head
-from a2a_server.methods.task_params import CancelParams, ids_of
+from a2a_server.methods.task_params import CancelParams
+from a2a_server.methods.task_reads import ids_of
 from core.loop.pieces import some_at_a_time
 from core.loop.turns import Turns
 from core.model.errors import TaskNotFound

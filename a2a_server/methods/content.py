@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.types import Message, Part
+from a2a_server.protocol.web_url import web_url
 from core.model.errors import Problem
 
 MOST_PARTS = 1_000
@@ -61,12 +61,7 @@ def _wrong_url(url: str) -> str | None:
     if len(url) > LONGEST_URL:
         return f"is longer than {LONGEST_URL} characters"
     try:
-        address = urlsplit(url)
-        address.port  # noqa: B018 - it is only looked at here
-    except ValueError:
-        return "is not a URL"
-    if address.scheme not in ("http", "https") or not address.hostname:
-        return "must be an absolute http or https URL"
-    if "@" in address.netloc:
-        return "must not contain a user or password"
+        web_url(url)
+    except ValueError as error:
+        return str(error)
     return None

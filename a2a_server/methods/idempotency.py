@@ -6,13 +6,14 @@ A lock for each key only spares concurrent senders the conflict.
 
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.keyed import HEADER, no_key
+from a2a_server.methods.access import OpenTasks
 from a2a_server.protocol.errors import InvalidParams
 from core.loop.keyed_locks import KeyedLocks
 from core.model.errors import Problem, VersionConflict
@@ -141,3 +142,10 @@ class Idempotency:
 
 def _digest(value: Any) -> str:
     return sha256(_canonical(value)).hexdigest()
+
+
+class Acceptance(NamedTuple):
+    """What stands before new work: how many tasks its caller has open, and whether the request came before."""
+
+    open_tasks: OpenTasks
+    idempotency: Idempotency

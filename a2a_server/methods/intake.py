@@ -12,6 +12,8 @@ from a2a_server.protocol.types import Message, SendMessageRequest
 from a2a_server.views.translate import part_values
 from core.executors.base import ExecutorSpec
 from core.executors.registry import ExecutorRegistry
+from core.model.content import Said
+from core.model.content_json import part_of
 from core.model.errors import InvalidPlan, Problem
 from core.model.plan import Plan
 
@@ -102,6 +104,19 @@ def read(params: SendMessageRequest, registry: ExecutorRegistry, default_skill: 
 def _is_tree(data: Any) -> TypeGuard[dict[str, Any]]:
     """Whether a part's data is a tree of tasks."""
     return isinstance(data, dict) and "tasks" in data
+
+
+def said_of(message: Mapping[str, Any]) -> Said:
+    """A caller's message, given as a JSON value, as the log keeps it."""
+    return Said(
+        tuple(map(part_of, message["parts"])),
+        message.get("metadata"),
+        tuple(message.get("extensions", ())),
+        message["messageId"],
+        message.get("contextId"),
+        message.get("taskId"),
+        tuple(message.get("referenceTaskIds", ())),
+    )
 
 
 def skills(registry: ExecutorRegistry) -> list[ExecutorSpec]:

@@ -10,7 +10,7 @@ from core.model.task import Task
 
 
 def as_told(told: Any, tasks: Sequence[Task]) -> Any:
-    """What is told of these tasks; marked as large where it has much of what callers and executors gave."""
+    """These tasks as they are shown; marked as large where it has much of what callers and executors gave."""
     return Large(told) if len(tasks) >= MANY or not is_small(list(map(_given, tasks))) else told
 
 

@@ -3,85 +3,39 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, aclosing
-from functools import partial
-from typing import NamedTuple
 
 from msgspec import Raw
-from msgspec.structs import replace
 
-from a2a_server.auth.principal import Principal
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Frame
-from a2a_server.methods.access import OpenTasks, caller_of
-from a2a_server.methods.content import check_message
-from a2a_server.methods.idempotency import Claim, Documents, Idempotency
-from a2a_server.methods.intake import Intake, check_input_modes, read, tree_modes, usable
-from a2a_server.methods.reading import ORIGIN, TaskReader
+from a2a_server.methods.delivery import Addressed, MessageDelivery
+from a2a_server.methods.reading import TaskReader
 from a2a_server.protocol import types as wire
-from a2a_server.protocol.errors import InvalidParams, PushNotificationNotSupported, UnsupportedOperation
-from a2a_server.push.configs import DeliveryState
-from a2a_server.push.webhooks import Enrolled, Webhooks
+from a2a_server.protocol.errors import InvalidParams
 from a2a_server.views.frames import View
 from a2a_server.views.snapshots import Reading, Told
 from a2a_server.views.streams import Streams
 from a2a_server.views.translate import (
-    STATES,
-    answer_value,
-    answer_values,
     context_of,
-    message_value,
     reply_message,
     snapshot,
 )
-from core.model import events as e
-from core.model.commands import ProvideInput
-from core.model.errors import IllegalCommand, Problem, TaskNotFound
+from core.model.errors import Problem
 from core.model.events import Recorded
-from core.model.plan import Limits, Plan
-from core.model.submission import Submission
-from core.model.task import TaskStatus, TreeHead
+from core.model.task import TreeHead
 from core.session import Session, has_ended, needs_caller
-from core.storage.base import EventQuery, TreeQuery
+from core.storage.base import EventQuery
 
 REPLY_GRACE = 0.25  # seconds that a stream waits for a direct Message before it opens with the Task
-
-
-class MessageRules(NamedTuple):
-    """What the operator decided about messages."""
-
-    limits: Limits
-    default_skill: str | None  # for messages that name none
-    max_file: int  # bytes of a `raw` part
-    takes_context_ids: bool  # whether clients may mint contexts (A2A §3.4.1)
-    extensions: frozenset[str] = frozenset()  # those in the card
-
-
-class Addressed(NamedTuple):
-    """The task that a message made or went to, and of a new one what was said: that is all there is of it then."""
-
-    head: TreeHead
-    task_id: str
-    said: Recorded | None = None
 
 
 class Messages:
     """The two methods that take messages."""
 
-    def __init__(
-        self,
-        session: Session,
-        streams: Streams,
-        open_tasks: OpenTasks,
-        idempotency: Idempotency,
-        rules: MessageRules,
-        webhooks: Webhooks | None,
-    ) -> None:
+    def __init__(self, session: Session, streams: Streams, delivery: MessageDelivery) -> None:
         self._session = session
         self._streams = streams
-        self._open_tasks = open_tasks
-        self._idempotency = idempotency
-        self._rules = rules
-        self._webhooks = webhooks
+        self._delivery = delivery
         self._reader = TaskReader(session)
         self._snapshots = streams.snapshots
 
@@ -90,7 +44,7 @@ class Messages:
 
         A server that is stopping answers with the task as it is; its caller gets on with GetTask or SubscribeToTask.
         """
-        self._check(params)
+        self._delivery.check(params)
         reading = Reading(
             context.owner,
             context.permit,
@@ -99,7 +53,7 @@ class Messages:
             is_told_anyway=True,
         )
         with ExitStack() as held:
-            sent = await self._deliver(context, params, held)
+            sent = await self._delivery.deliver(context, params, held)
             if params.configuration.return_immediately:
                 return await self._seen(sent, reading)
             context.permit.park()
@@ -116,12 +70,12 @@ class Messages:
 
     async def stream(self, context: RequestContext, params: wire.SendMessageRequest) -> AsyncGenerator[Frame, None]:
         """The task, then everything that happens to it, to its end or its first question."""
-        self._check(params)
+        self._delivery.check(params)
         if context.last_event_id is not None:
             text = "a message is not sent twice; resume its stream with SubscribeToTask"
             raise InvalidParams.of([Problem("Last-Event-ID", text)])
         with ExitStack() as held:
-            sent = await self._deliver(context, params, held)
+            sent = await self._delivery.deliver(context, params, held)
         history_length = params.configuration.history_length
         head = sent.head
         view = View(head.id, sent.task_id, context_of(head), context.dialect)
@@ -148,7 +102,7 @@ class Messages:
                 del frame
 
     async def _reply(self, sent: Addressed) -> Recorded | None:
-        """The direct reply, if there is one by now. Only a task on its own can give one, with its first word."""
+        """The direct reply, if there is one already. Only a task on its own can give one, with its first word."""
         head = sent.head
         if head.size > 1:
             return None
@@ -168,152 +122,6 @@ class Messages:
         except TimeoutError:
             return None
 
-    def _check(self, params: wire.SendMessageRequest) -> None:
-        if params.message.role is not wire.Role.USER:
-            text = f"must be {wire.Role.USER}: clients send messages as the user"
-            raise InvalidParams.of([Problem("message.role", text)])
-        check_message(params.message, max_file=self._rules.max_file)
-        if (webhook := params.configuration.task_push_notification_config) is not None:
-            if self._webhooks is None:
-                raise PushNotificationNotSupported
-            self._webhooks.check(webhook, "configuration.taskPushNotificationConfig.")
-
-    async def _deliver(self, context: RequestContext, params: wire.SendMessageRequest, held: ExitStack) -> Addressed:
-        """Store the message, once, as a new task, whose log is then held in memory, or with the task it names."""
-        message = params.message
-        # One by one, since a configuration of defaults may be given or not; the tenant is the owner's.
-        digested = (message, params.configuration, params.metadata)
-        claim = await self._idempotency.claim(context, "SendMessage", digested, message_id=message.message_id)
-
-        async def make() -> Addressed:
-            if message.task_id:
-                return await self._continue(context, params, claim)
-            return await self._create(context, params, claim, held)
-
-        async def again(task_id: str) -> Addressed:
-            return Addressed(await self._reader.find(context.owner, task_id), task_id)
-
-        return await self._idempotency.once(claim, make, again)
-
-    async def _create(
-        self, context: RequestContext, params: wire.SendMessageRequest, claim: Claim | None, held: ExitStack
-    ) -> Addressed:
-        """Store the message's tree and start it; the tree as it was then."""
-        message, session = params.message, self._session
-        await self._check_context(context.owner, message.context_id)
-        if context.aside is None:
-            intake, plan = self._plan(context.principal, params)
-        else:
-            intake, plan = await context.aside.run(context.owner, self._plan, context.principal, params)
-        references = await self._visible(context.owner, message.reference_task_ids)
-        await self._open_tasks.admit(context.owner, len(plan.tasks))
-        context_id = message.context_id or session.clock.new_id()
-        value = message_value(replace(message, task_id=plan.root_id, context_id=context_id))
-        enrolled = self._enrolled(context, params, plan.root_id)
-        held.enter_context(session.feed.held(plan.root_id))
-        submission = Submission(
-            origin=ORIGIN,
-            context_id=context_id,
-            metadata=intake.request(value, references, self._activated(context)),
-            message=value,
-        )
-        started = await session.create(
-            plan,
-            submission,
-            execute=True,
-            documents=_documents(claim, plan.root_id, plan.root_id) + (enrolled.documents if enrolled else ()),
-            is_large=context.aside is not None,
-        )
-        if enrolled is not None and self._webhooks is not None:
-            self._webhooks.enroll(enrolled)
-        said = next(each for each in started.events if isinstance(each.event, e.MessageReceived))
-        return Addressed(started.head, plan.root_id, said)
-
-    def _activated(self, context: RequestContext) -> tuple[str, ...]:
-        """The extensions that the request names and the card, too."""
-        return tuple(sorted(self._rules.extensions.intersection(context.extensions)))
-
-    def _enrolled(self, context: RequestContext, params: wire.SendMessageRequest, task_id: str) -> Enrolled | None:
-        """The webhook that the message brings for its new task."""
-        webhook = params.configuration.task_push_notification_config
-        if webhook is None or self._webhooks is None:
-            return None
-        begin = DeliveryState(shown=TaskStatus.PENDING.value)
-        return self._webhooks.prepare(caller_of(context), webhook, task_id=task_id, tree_id=task_id, delivery=begin)
-
-    def _plan(self, caller: Principal, params: wire.SendMessageRequest) -> tuple[Intake, Plan]:
-        """The tasks that the message asks for. Raises InvalidPlan in the request's own paths, and A2AErrors."""
-        session = self._session
-        registry = usable(session.registry, caller)
-        intake = read(params, registry, self._rules.default_skill)
-        limits = self._rules.limits
-        plan = intake.planned(partial(session.plan, owner=caller.owner, limits=limits, registry=registry))
-        intake.check_output(plan, session.registry)
-        return intake, plan
-
-    async def _check_context(self, owner: str, context_id: str) -> None:
-        """Refuse a context that the caller minted, where the operator wants it so; it is never replaced (§3.4.1)."""
-        if not context_id or self._rules.takes_context_ids:
-            return
-        known = await self._session.storage.trees(TreeQuery(owner=owner, context_id=context_id, limit=1))
-        if not known.total:
-            text = "unknown context; this server assigns context ids, so omit contextId"
-            raise InvalidParams.of([Problem("message.contextId", text)])
-
-    async def _visible(self, owner: str, task_ids: Sequence[str]) -> list[str]:
-        """Those of the tasks that the caller may see: a foreign one goes the way of a missing one (§3.3.2)."""
-        seen = []
-        for task_id in dict.fromkeys(task_ids):
-            try:
-                await self._reader.find(owner, task_id)
-            except TaskNotFound:
-                continue
-            seen.append(task_id)
-        return seen
-
-    async def _continue(
-        self, context: RequestContext, params: wire.SendMessageRequest, claim: Claim | None
-    ) -> Addressed:
-        """Hand a message to the task it names: as the answer to its question, else for its history (spec §3.4.2)."""
-        message = params.message
-        task_id = message.task_id
-        head = await self._reader.find(context.owner, task_id)
-        if message.context_id and message.context_id != context_of(head):
-            raise InvalidParams.of([Problem("message.contextId", "is not this task's context")])
-        status = await self._reader.status(head, task_id)
-        if status.is_terminal:
-            raise UnsupportedOperation(
-                f"Task {task_id} has ended ({STATES[status]}) and accepts no more messages",
-                metadata={"taskId": task_id},
-            )
-        await self._check_modes(message)
-        webhook = params.configuration.task_push_notification_config
-        if webhook is not None and self._webhooks is not None:
-            # Clients send it along with every message of a conversation.
-            await self._webhooks.add(caller_of(context), webhook, head, task_id, status, by_address=True)
-        await self._session.stored.require_room(head.owner)
-        value = message_value(replace(message, context_id=context_of(head)))
-        documents = _documents(claim, head.id, task_id)
-        try:
-            given = ProvideInput(
-                task_id,
-                answer_value(message),
-                value,
-                each=answer_values(message),
-                extensions=self._activated(context),
-            )
-            await self._session.provide_input(given, documents)
-        except IllegalCommand:  # nothing is asked, or the question was answered a moment ago
-            await self._session.receive_message(task_id, value, documents)
-        return Addressed(await self._reader.find(context.owner, task_id), task_id)
-
-    async def _check_modes(self, message: wire.Message) -> None:
-        """Judge the media types of a message by the executor of the task that it names."""
-        registry = self._session.registry
-        task = await self._session.storage.task(message.task_id)
-        spec = registry.get(task.executor) if task is not None and task.executor else None
-        check_input_modes(message, tree_modes(registry) if spec is None else spec.input_modes)
-
     async def _seen(self, sent: Addressed, reading: Reading) -> wire.SendMessageResponse | Raw:
         if sent.said is not None:
             task = snapshot(sent.head, sent.task_id, [sent.said], history_length=reading.history_length)
@@ -330,7 +138,3 @@ class Messages:
         if not (status.is_terminal or status.is_interrupted):
             await self._streams.until_settled(head, task_id)
         return await self._session.wait(head.id, lambda _: True)
-
-
-def _documents(claim: Claim | None, tree_id: str, task_id: str) -> Documents:
-    return () if claim is None else (claim.document(tree_id, task_id),)

@@ -13,7 +13,7 @@ from a2a_server.methods.task_pages import from_token, to_token
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.configs import PushConfig
-from a2a_server.push.webhooks import Webhooks
+from a2a_server.push.webhooks import Webhooks, from_now_on
 from core.model.errors import Problem, TaskNotFound
 from core.session import Session
 
@@ -59,7 +59,7 @@ class PushMethods:
                 load=Kind.OTHER,
                 params_type=ResendParams,
                 result_type=list[dict[str, Any]],
-                summary="Send dead letters once more.",
+                summary="Send dead letters again.",
             ),
         ]
 
@@ -71,7 +71,7 @@ class PushMethods:
             raise InvalidParams.of([Problem("taskId", "is required")])
         head = await self._reader.find(context.owner, params.task_id)
         status = await self._reader.status(head, params.task_id)
-        return _shown(await self._webhooks.add(caller_of(context), params, head, params.task_id, status))
+        return _shown(await self._webhooks.add(caller_of(context), params, from_now_on(head, params.task_id, status)))
 
     async def get(
         self, context: RequestContext, params: wire.PushNotificationConfigRequest
@@ -111,12 +111,13 @@ class PushMethods:
     async def deliveries(self, context: RequestContext, params: DeliveriesParams) -> dict[str, Any]:
         """One page, and with `next` where the one after it begins."""
         after = _from_token(params.after) if params.after else None
-        read = self._webhooks.dead if params.status == "dead" else self._webhooks.waiting
+        undelivered = self._webhooks.undelivered
+        read = undelivered.dead if params.status == "dead" else undelivered.waiting
         deliveries, last = await read(context.owner, after, params.limit)
         return {"deliveries": deliveries, "next": to_token(last) if last else None}
 
     async def resend(self, context: RequestContext, params: ResendParams) -> list[dict[str, Any]]:
-        return await self._webhooks.resend(context.owner, params.delivery_ids)
+        return await self._webhooks.undelivered.resend(context.owner, params.delivery_ids)
 
 
 def _shown(config: PushConfig) -> wire.TaskPushNotificationConfig:

@@ -5,9 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.types import Timestamp
-from core.model.errors import Problem
 from core.model.plan import TaskInput
 from core.model.task import TaskStatus
 
@@ -153,11 +151,3 @@ class EventsParams(Params, frozen=True, kw_only=True):
     task_id: Id
     after: Number = 0
     limit: Limit = 500
-
-
-def ids_of(given: str | list[str]) -> list[str]:
-    """The ids, of which a text has one or several with commas between. Raises InvalidParams for none or too many."""
-    ids = [part.strip() for part in given.split(",")] if isinstance(given, str) else given
-    if not all(ids) or len(ids) > MOST_IDS:
-        raise InvalidParams.of([Problem("task_ids", f"must be 1 to {MOST_IDS} ids")])
-    return ids

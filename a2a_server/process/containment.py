@@ -32,10 +32,14 @@ class Containment:
                 try:
                     return loop.run_until_complete(task)
                 except (SystemExit, KeyboardInterrupt) as error:
-                    origin = origin_of_traceback(error.__traceback__)
-                    if origin is None or self.break_off is None:
-                        if task.done() and not task.cancelled():
-                            task.exception()  # seen: it is raised here
-                        raise
-                    logger.exception("code of %s raised %s; the server keeps running", origin, type(error).__name__)
-                    loop.call_soon(self.break_off, origin, error)
+                    self._contain(error, task)
+
+    def _contain(self, error: BaseException, task: asyncio.Task[Any]) -> None:
+        """Fail the attempt whose code raised the error. Raises the error where there is none."""
+        origin = origin_of_traceback(error.__traceback__)
+        if origin is None or self.break_off is None:
+            if task.done() and not task.cancelled():
+                task.exception()  # seen: it is raised here
+            raise error
+        logger.exception("code of %s raised %s; the server keeps running", origin, type(error).__name__)
+        task.get_loop().call_soon(self.break_off, origin, error)

@@ -8,7 +8,7 @@ and nothing else. Both say everything that is wrong at once.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import Enum
 from functools import cache
@@ -16,25 +16,22 @@ from itertools import islice
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
-from msgspec import Raw, Struct, UnsetType, ValidationError
-from msgspec.structs import FieldInfo, replace
+from msgspec import Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from a2a_server.protocol.errors import InvalidParams
 from core.loop import large_values
 from core.model.errors import Problem
-from core.model.integral import enum_words, integral, plain_type
+from core.model.integral import integral, plain_type
+from core.model.problems import MAX_PROBLEMS, Misfit, Unfit, convert, unknown_fields, wrong_fields
 
 T = TypeVar("T", bound=Struct)
 Reader = Callable[[Any], Any]
 
-MOST_PROBLEMS = 100  # reported of one request
-LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
-
 _INSIDE = (Struct, list, tuple, dict)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?")  # JSON's, as text
 _FRACTION = re.compile(r"\.([0-9]+)(?=[Zz+-])")  # of a timestamp's second
-_JSONS = {"NoneType": "null", "list": "array", "dict": "object"}  # msgspec's words for a tag of a wrong type
-_PYTHONS = re.compile(rf"got `({'|'.join(_JSONS)})`")
+_TWICE = Unfit("is given twice, under both of its names")
 
 encode = msgspec.json.Encoder().encode  # JSON in UTF-8; unset and default fields of wire objects are left out
 
@@ -72,7 +69,10 @@ def decode(params: Any, type_: type[T]) -> T:
     Raises InvalidParams with every field that is wrong, by its camelCase path.
     """
     reader = _reader(type_)
-    return _convert({} if params is None else reader(params) if reader else params, type_)
+    try:
+        return convert({} if params is None else reader(params) if reader else params, type_)
+    except Misfit as misfit:
+        raise _invalid(misfit.problems) from None
 
 
 def from_query(pairs: Iterable[tuple[str, str]], type_: type[Struct]) -> dict[str, Any]:
@@ -95,23 +95,17 @@ def decode_strict(params: Any, type_: type[T]) -> T:
     Raises InvalidParams with every field that is wrong or unknown.
     """
     value = {} if params is None else params
-    if unknown := list(islice(_unknown(value, type_, ""), MOST_PROBLEMS)):
-        raise InvalidParams.of([*unknown, *islice(_problems(value, type_, ""), MOST_PROBLEMS)])
-    return _convert(value, type_)
+    if next(unknown_fields(value, type_), None) is not None:
+        raise _invalid(wrong_fields(integral(value, type_), type_, is_strict=True))
+    try:
+        return convert(value, type_)
+    except Misfit as misfit:
+        raise _invalid(misfit.problems) from None
 
 
-def _convert(value: Any, type_: type[T]) -> T:
-    """Decode in one step; only when that fails, go through the fields one by one to name all that are wrong."""
-    try:
-        return msgspec.convert(value, type_)
-    except ValidationError:
-        value = integral(value, type_)
-    try:
-        return msgspec.convert(value, type_)
-    except ValidationError as error:
-        problems = list(islice(_problems(value, type_, ""), MOST_PROBLEMS)) or [Problem("", _words(error))]
-        # What is wrong with the params as a whole has no path within them.
-        raise InvalidParams.of([replace(each, field=each.field or "params") for each in problems]) from None
+def _invalid(problems: Iterable[Problem]) -> InvalidParams:
+    """What is wrong with the params as a whole has no path within them."""
+    return InvalidParams.of([replace(each, field=each.field or "params") for each in islice(problems, MAX_PROBLEMS)])
 
 
 # ProtoJSON's liberties: a reader turns them into the one spelling that msgspec then validates. None: nothing to turn.
@@ -128,7 +122,7 @@ def _reader(annotation: Any) -> Reader | None:
         return _READERS[kind]
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _enum_reader(kind)
-    if _is_struct(kind):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         return _struct_reader(kind)
     return None
 
@@ -151,7 +145,7 @@ def _struct_reader(type_: type[Struct]) -> Reader:
             if reader is not None and item is not None:
                 item = reader(item)
             if item is not None or takes_null:
-                known[name] = _Twice() if name in known else item
+                known[name] = _TWICE if name in known else item
         return known
 
     return read
@@ -167,10 +161,6 @@ def _map_reader(item_reader: Reader | None) -> Reader | None:
     if item_reader is None:
         return None
     return lambda value: {k: item_reader(item) for k, item in value.items()} if isinstance(value, dict) else value
-
-
-class _Twice:
-    """In place of a field that is given under both of its names: no type takes it."""
 
 
 def _enum_reader(type_: type[Enum]) -> Reader:
@@ -225,79 +215,3 @@ def _from_texts(texts: list[str], kind: Any) -> Any:
 
 def _from_text(text: str, kind: Any) -> Any:
     return {"true": True, "false": False}.get(text, text) if kind is bool else text
-
-
-# The way through the fields when something is wrong.
-
-
-def _problems(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
-    """Every field of `value` that does not fit, innermost first; one that holds wrong fields is not named itself."""
-    kind = plain_type(annotation)
-    is_fine = True
-    for problem in _problems_within(value, kind, path):
-        is_fine = False
-        yield problem
-    if not is_fine:
-        return
-    try:
-        msgspec.convert(value, annotation)
-    except ValidationError as error:
-        if isinstance(value, _Twice):
-            yield Problem(path, "is given twice, under both of its names")
-        else:
-            yield Problem(path, enum_words(kind) or _words(error))
-
-
-def _problems_within(value: Any, kind: Any, path: str) -> Iterator[Problem]:
-    if _is_struct(kind) and isinstance(value, dict):
-        for name, field in _fields(kind).items():
-            if name in value:
-                yield from _problems(value[name], field.type, _join(path, name))
-            elif field.required:
-                yield Problem(_join(path, name), "is required")
-    elif get_origin(kind) is list and isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _problems(item, get_args(kind)[0], f"{path}[{index}]")
-    elif get_origin(kind) is dict and isinstance(value, dict):
-        for name, item in value.items():
-            yield from _problems(item, get_args(kind)[1], _join(path, str(name)[:LONGEST_NAME]))
-
-
-def _unknown(value: Any, annotation: Any, path: str) -> Iterator[Problem]:
-    """Every field in `value` that its type does not have."""
-    kind = plain_type(annotation)
-    if _is_struct(kind) and isinstance(value, dict):
-        fields = _fields(kind)
-        for name, item in value.items():
-            if name in fields:
-                yield from _unknown(item, fields[name].type, _join(path, name))
-            else:
-                known = ", ".join(fields) or "none"
-                instead = getattr(kind, "INSTEAD", {}).get(name, f"the known ones are: {known}")
-                yield Problem(_join(path, name[:LONGEST_NAME]), f"unknown field; {instead}")
-    elif get_origin(kind) is list and isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _unknown(item, get_args(kind)[0], f"{path}[{index}]")
-    elif get_origin(kind) is dict and isinstance(value, dict):
-        for name, item in value.items():
-            yield from _unknown(item, get_args(kind)[1], _join(path, str(name)[:LONGEST_NAME]))
-
-
-@cache
-def _fields(type_: type[Struct]) -> dict[str, FieldInfo]:
-    """The fields of a type by their names in JSON."""
-    return {field.encode_name: field for field in msgspec.structs.fields(type_)}
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Struct)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _words(error: ValidationError) -> str:
-    """What msgspec, or a wire type's own rule, says is wrong, without the place: paths are ours."""
-    text = _PYTHONS.sub(lambda found: f"got `{_JSONS[found[1]]}`", str(error).rsplit(" - at `", 1)[0])
-    return text[:1].lower() + text[1:]

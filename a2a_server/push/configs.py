@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -15,6 +14,7 @@ from msgspec import Struct
 
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
+from a2a_server.protocol.web_url import web_url
 from a2a_server.push.signature import secret_bytes
 from core.model.errors import Problem, StorageError
 from core.outside.egress import EgressPolicy
@@ -29,6 +29,7 @@ LONGEST_URL = 2_048
 LONGEST_SECRET = 4_096
 LONGEST_ID = 128
 PAGE = 100
+STORAGE_PAUSE = 1.0  # seconds after which storage that was not available is tried again
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
@@ -148,23 +149,18 @@ def _url_problems(url: str, policy: EgressPolicy) -> list[Problem]:
     if len(url) > LONGEST_URL:
         return [Problem("url", f"is longer than {LONGEST_URL} characters")]
     try:
-        address = urlsplit(url)
-        port = address.port or (443 if address.scheme == "https" else 80)
-    except ValueError:
-        return [Problem("url", "is not a URL")]
-    if address.scheme not in ("http", "https") or not address.hostname or not _PRINTABLE.fullmatch(url) or " " in url:
-        return [Problem("url", "must be an http or https URL")]
-    if address.username is not None or address.password is not None:
-        return [Problem("url", "must not contain a user or a password")]
+        address = web_url(url)
+    except ValueError as error:
+        return [Problem("url", str(error))]
+    if not _PRINTABLE.fullmatch(url) or " " in url:
+        return [Problem("url", "must be printable ASCII without spaces")]
+    host = address.hostname or ""
     try:
-        ip_address(address.hostname)
+        ip_address(host)
     except ValueError:
         return []  # a name: judged when it is connected to
-    return (
-        []
-        if policy.permits(address.hostname, address.hostname, port)
-        else [Problem("url", "the destination is not allowed")]
-    )
+    port = address.port or (443 if address.scheme == "https" else 80)
+    return [] if policy.permits(host, host, port) else [Problem("url", "the destination is not allowed")]
 
 
 class ConfigStore:

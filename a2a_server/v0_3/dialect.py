@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from a2a_server.protocol.codec import MOST_PROBLEMS, decode, encode
+from a2a_server.protocol.codec import decode, encode
 from a2a_server.protocol.dialect import A2ADialect
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.types import StreamResponse
 from a2a_server.v0_3.errors import error_object
 from a2a_server.v0_3.translate import bare_answer, event_of, shape_of
 from core.model.errors import Problem
+from core.model.problems import MAX_PROBLEMS
 
 EXTENSIONS_HEADER = "X-A2A-Extensions"  # v1.0 dropped the X
 
@@ -23,7 +24,7 @@ def decode_with_kinds(params: Any, type_: Any) -> Any:
         wrong: list[Problem] = []
         parts = [_with_kind(part, index, wrong) for index, part in enumerate(said["parts"])]
         if wrong:
-            raise InvalidParams.of(wrong[:MOST_PROBLEMS])
+            raise InvalidParams.of(wrong[:MAX_PROBLEMS])
         params = {**params, "message": {**said, "parts": parts}}
     return decode(params, type_)
 

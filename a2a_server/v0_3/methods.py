@@ -129,8 +129,8 @@ def table(methods: Iterable[Method], status: Status) -> list[Method]:
     configs = _PushConfigs(get.handler, page.handler)
     return [
         *methods_of(LINES, known.values(), A2A_0_3, status),
-        _method("tasks/pushNotificationConfig/get", get, configs.get, wire.GetPushConfigParams, PushConfig),
-        _method("tasks/pushNotificationConfig/list", page, configs.all, wire.TaskIdParams, list[PushConfig]),
+        _over(get, "tasks/pushNotificationConfig/get", configs.get, (wire.GetPushConfigParams, PushConfig)),
+        _over(page, "tasks/pushNotificationConfig/list", configs.all, (wire.TaskIdParams, list[PushConfig])),
     ]
 
 
@@ -142,33 +142,32 @@ def methods_of(lines: Iterable[Line], methods: Iterable[Method], dialect: A2ADia
     # Over HTTP an error has its status, before a stream as elsewhere.
     opens_stream = dialect is A2A_0_3
     return [
-        _method(
-            line.name,
+        _over(
             known[line.of],
+            line.name,
             _handler(line, known[line.of], opens_stream=opens_stream),
-            line.params,
-            line.result,
+            (line.params, line.result),
             dialect,
         )
         for line in lines
     ]
 
 
-def _method(name: str, of: Method, handler: Handler, params: Any, result: Any, dialect: A2ADialect = A2A_0_3) -> Method:
+def _over(of: Method, name: str, handler: Handler, types: tuple[Any, Any], dialect: A2ADialect = A2A_0_3) -> Method:
     """A method in this dialect. The v1.0 handler sees the dialect in its context: streams and webhooks depend on it."""
 
     async def call(context: RequestContext, given: Any) -> Any:
         return await handler(replace(context, dialect=dialect), given)
 
-    return Method(
+    params, result = types
+    return replace(
+        of,
         name=name,
         handler=call,
-        load=of.load,
         params_type=params,
         result_type=result,
         summary=f"{of.name} in A2A v0.3.",
         dialect=dialect,
-        is_stream=of.is_stream,
     )
 
 

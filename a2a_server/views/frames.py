@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from cachetools import LRUCache
-from msgspec.structs import astuple
 
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import encode, encode_in_pieces
@@ -17,6 +16,7 @@ from a2a_server.views.snapshots import latest, tree_errors
 from a2a_server.views.translate import tree_error_message, updates
 from core.loop.large_values import CHARACTERS, is_small
 from core.model import events as e
+from core.model.content import Artifact, Part
 from core.model.events import Recorded
 from core.model.node_status import ENDS
 from core.model.streaming import stream_event
@@ -62,10 +62,10 @@ class EventFrames:
             made = (view.dialect.event(update, closes) for update in told)
             match event:
                 # A short text by itself, as most pieces are, is not looked at twice.
-                case e.ArtifactAdded(artifact={"parts": [{"text": text}]} as artifact) if "metadata" not in artifact:
+                case e.ArtifactAdded(artifact=Artifact(metadata=None, parts=(Part(text=str(text), metadata=None),))):
                     is_quick = len(text) <= CHARACTERS
                 case _:
-                    is_quick = is_small(astuple(event))
+                    is_quick = is_small(event)
             frames = tuple(made) if is_quick else await self._shared(key, made)
             self._keep(key, frames)
         return frames
@@ -76,7 +76,7 @@ class EventFrames:
         if (frames := self._cache.get(key)) is None:
             ended = await self._end_of_root(recorded) if isinstance(recorded.event, e.TreeFinished) else None
             told = stream_event(recorded, ended=ended)
-            if told is None or is_small(astuple(recorded.event)):
+            if told is None or is_small(recorded.event):
                 frames = () if told is None else (encode(told),)
             else:
                 frames = await self._shared(key, map(encode_in_pieces, (told,)))

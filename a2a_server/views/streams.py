@@ -14,9 +14,9 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode
 from a2a_server.protocol.errors import TurnedAway
+from a2a_server.protocol.states import STATUSES
 from a2a_server.views.frames import EventFrames, View
 from a2a_server.views.snapshots import Reading, Snapshots, Told
-from a2a_server.views.translate import STATUSES
 from core.model import events as e
 from core.model.errors import LogCompacted, TaskNotFound
 from core.model.events import Recorded

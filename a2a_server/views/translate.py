@@ -5,7 +5,6 @@ Whatever a client sees of a task is made of its tree's head and events alone, so
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,28 +13,17 @@ from msgspec.structs import replace
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import InvalidParams
-from a2a_server.protocol.types import Role, StreamResponse, TaskState
-from core.executors.base import Parts, to_parts
+from a2a_server.protocol.states import STATES
+from a2a_server.protocol.types import Role, StreamResponse
 from core.model import events as e
+from core.model.content import Artifact, Part, Said
+from core.model.content_json import part_object, part_of, parts_of
 from core.model.events import Recorded
 from core.model.jsonvalue import PARTS
 from core.model.node_status import FAILURES, error_of, node_status, tree_error
 from core.model.task import TaskStatus, TreeHead
 from core.model.timestamps import to_timestamp
 
-STATES: Mapping[TaskStatus, TaskState] = {
-    TaskStatus.PENDING: TaskState.SUBMITTED,
-    TaskStatus.IN_PROGRESS: TaskState.WORKING,
-    TaskStatus.INPUT_REQUIRED: TaskState.INPUT_REQUIRED,
-    TaskStatus.AUTH_REQUIRED: TaskState.AUTH_REQUIRED,
-    TaskStatus.COMPLETED: TaskState.COMPLETED,
-    TaskStatus.FAILED: TaskState.FAILED,
-    TaskStatus.CANCELLED: TaskState.CANCELED,
-    TaskStatus.REJECTED: TaskState.REJECTED,
-}
-STATUSES: Mapping[TaskState, TaskStatus] = {state: status for status, state in STATES.items()}
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})
 NO_PARTS: Mapping[str, Any] = {PARTS: []}  # a result that is nothing, like None
 CONVERSATION = ("message_received", "message_sent", "input_requested", "input_provided", *FAILURES)
 OUTPUT = ("artifact_added", "task_completed")
@@ -134,7 +122,7 @@ def tree_error_message(
 ) -> wire.Message | None:
     """Why the tree ended as it did, as a message; None for a completed one."""
     error = None if status is TaskStatus.COMPLETED else tree_error(tree_id, status, events)
-    return _message(to_parts(error), f"{tree_id}.error", context_id, tree_id) if error else None
+    return _message(parts_of(error), f"{tree_id}.error", context_id, tree_id) if error else None
 
 
 def last_word(events: Sequence[Recorded], *, is_over: bool) -> Recorded | None:
@@ -154,7 +142,7 @@ def last_word(events: Sequence[Recorded], *, is_over: bool) -> Recorded | None:
 def is_output(event: e.Event) -> bool:
     """Whether the event gives or ends with a piece of the task's output."""
     if isinstance(event, e.ArtifactAdded):
-        return bool(event.artifact["parts"])
+        return bool(event.artifact.parts)
     return isinstance(event, e.TaskCompleted) and event.result is not None and event.result != NO_PARTS
 
 
@@ -170,15 +158,15 @@ def result_artifact(recorded: Recorded) -> wire.Artifact | None:
     return wire.Artifact(artifact_id=recorded.task_id, name=recorded.name, parts=parts) if parts else None
 
 
-def result_parts(result: Any) -> list[dict[str, Any]]:
-    """A kept result as A2A parts (semantics §9)."""
+def result_parts(result: Any) -> tuple[Part, ...]:
+    """A kept result as parts (semantics §9)."""
     if type(result) is dict and len(result) == 1 and isinstance(result.get(PARTS), list):
-        return to_parts(Parts(result[PARTS]))
-    return to_parts(result)
+        return tuple(map(part_of, result[PARTS]))
+    return parts_of(result)
 
 
-def wire_parts(parts: Iterable[Any]) -> list[wire.Part]:
-    """An executor's parts. One that is none by A2A's rules is passed on as data, so that nothing of it is lost."""
+def wire_parts(parts: Iterable[Part]) -> list[wire.Part]:
+    """Parts as A2A has them. One that is none by A2A's rules is passed on as data, so that nothing of it is lost."""
     return [_wire_part(part) for part in parts]
 
 
@@ -204,7 +192,7 @@ def part_values(message: wire.Message) -> list[dict[str, Any]]:
 
 
 def message_value(message: wire.Message) -> dict[str, Any]:
-    """The message as a JSON value, to be kept in the log."""
+    """The message as a JSON value, as executors see it."""
     value: dict[str, Any] = msgspec.to_builtins(message)
     return value
 
@@ -267,7 +255,7 @@ def _history(events: Sequence[Recorded], context_id: str, task_id: str, told: in
         if recorded.seq == told:
             continue
         if isinstance(event, e.MessageReceived):
-            history.append(decode(event.message, wire.Message))
+            history.append(_received(event.message))
         elif isinstance(event, e.MessageSent):
             said = _said(recorded, context_id, task_id)
             history += [said] if said else []
@@ -312,29 +300,59 @@ def _joined(pieces: Sequence[wire.Artifact]) -> wire.Artifact:
     )
 
 
-def _given_artifact(artifact: Mapping[str, Any], node_id: str, task_id: str) -> wire.Artifact | None:
+def _received(said: Said) -> wire.Message:
+    """A caller's message."""
+    return wire.Message(
+        message_id=said.message_id or "",
+        role=Role.USER,
+        parts=wire_parts(said.parts),
+        context_id=said.context_id or "",
+        task_id=said.task_id or "",
+        metadata=said.metadata or {},
+        extensions=list(said.extensions),
+        reference_task_ids=list(said.reference_task_ids),
+    )
+
+
+def _given_artifact(artifact: Artifact, node_id: str, task_id: str) -> wire.Artifact | None:
     """An executor's artifact. Two nodes may choose the same id, so in the root's view a node's own ids carry its id."""
-    parts = wire_parts(artifact["parts"])
+    parts = wire_parts(artifact.parts)
     if not parts:
         return None
-    artifact_id = artifact["artifactId"]
+    artifact_id = artifact.artifact_id
     if node_id not in (task_id, artifact_id):
         artifact_id = f"{node_id}.{artifact_id}"
     return wire.Artifact(
         artifact_id=artifact_id,
-        name=artifact.get("name", ""),
-        description=artifact.get("description", ""),
+        name=artifact.name or "",
+        description=artifact.description or "",
         parts=parts,
-        metadata=artifact.get("metadata", {}),
-        extensions=artifact.get("extensions", []),
+        metadata=artifact.metadata or {},
+        extensions=list(artifact.extensions),
     )
 
 
-def _wire_part(part: Any) -> wire.Part:
+def _wire_part(part: Part) -> wire.Part:
+    if part.raw is not None or part.extra:  # which A2A may read in its own ways
+        return _read_part(part_object(part))
     try:
-        return decode(part, wire.Part) if isinstance(part, dict) else wire.Part(data=part)
+        return wire.Part(
+            text=part.text,
+            url=part.url,
+            data=part.data,
+            metadata=part.metadata or {},
+            filename=part.filename or "",
+            media_type=part.media_type or "",
+        )
+    except ValueError:  # not exactly one of them is given
+        return wire.Part(data=part_object(part))
+
+
+def _read_part(written: dict[str, Any]) -> wire.Part:
+    try:
+        return decode(written, wire.Part)
     except InvalidParams:
-        return wire.Part(data=part)
+        return wire.Part(data=written)
 
 
 def _spoken(recorded: Recorded, task_id: str, context_id: str, *, is_root: bool) -> wire.Message | None:
@@ -365,23 +383,28 @@ def _details(event: e.Event) -> dict[str, Any]:
 def _question(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
     event = recorded.event
     assert isinstance(event, e.InputRequested)
-    about = {"metadata": event.metadata, "extensions": list(event.extensions)}
-    return _message(event.parts, f"{recorded.task_id}.{event.attempt}.question", context_id, task_id, about)
+    message_id = f"{recorded.task_id}.{event.attempt}.question"
+    return _message(event.parts, message_id, context_id, task_id, event.metadata, event.extensions)
 
 
 def _error(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
-    return _message(to_parts(error_of(recorded.event)), f"{recorded.task_id}.error", context_id, task_id)
+    return _message(parts_of(error_of(recorded.event)), f"{recorded.task_id}.error", context_id, task_id)
 
 
 def _said(recorded: Recorded, context_id: str, task_id: str) -> wire.Message | None:
     event = recorded.event
     assert isinstance(event, e.MessageSent)
-    said = event.message
-    return _message(said["parts"], f"{recorded.tree_id}.{recorded.seq}", context_id, task_id, said)
+    said, message_id = event.message, f"{recorded.tree_id}.{recorded.seq}"
+    return _message(said.parts, message_id, context_id, task_id, said.metadata, said.extensions)
 
 
 def _message(
-    parts: Iterable[Any], message_id: str, context_id: str, task_id: str, about: Mapping[str, Any] = EMPTY
+    parts: Iterable[Part],
+    message_id: str,
+    context_id: str,
+    task_id: str,
+    metadata: dict[str, Any] | None = None,
+    extensions: Iterable[str] = (),
 ) -> wire.Message | None:
     """Something the agent says; None for nothing, since a message has at least one part."""
     said = wire_parts(parts)
@@ -393,8 +416,8 @@ def _message(
         parts=said,
         context_id=context_id,
         task_id=task_id,
-        metadata=about.get("metadata", {}),
-        extensions=about.get("extensions", []),
+        metadata=metadata or {},
+        extensions=list(extensions),
     )
 
 

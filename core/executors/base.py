@@ -19,6 +19,8 @@ from core.executors.files import encoded, read_file
 from core.loop import large_values
 from core.loop.large_values import CHARACTERS, is_small, measured_in_pieces
 from core.model.commands import AddArtifact, Command, ReportProgress, SendMessage
+from core.model.content import Artifact, Part, Said
+from core.model.content_json import message_object, part_object, part_of, parts_of
 from core.model.errors import CallerError, ConfigurationError, StorageError
 from core.model.jsonvalue import MAX_BYTES, MAX_OUTPUT, copied, to_json_value
 from core.model.replay import Replay, key_of, told
@@ -26,10 +28,10 @@ from core.model.task import Task, Told
 from core.outside.egress import Egress, EgressPolicy
 from core.outside.fetched import Room
 
-_OWN = ("inputs", "schemas", "params", "answers", "answer_messages")  # what of a task an executor gets as a copy
+_OWN = ("inputs", "schemas", "params", "answers")  # what of a task an executor gets as a copy
 MAX_UNSTORED = 64  # pieces of it that may be on their way to the disk
 MAX_UNSTORED_SIZE = 1024 * 1024  # bytes of them; a larger one goes alone
-
+_MESSAGES = tuple[Said | None, ...]
 
 Piece = tuple[AddArtifact, int]  # of an artifact, and its bytes of JSON
 
@@ -88,7 +90,7 @@ class Suspend(BaseException):
 
     def __init__(
         self,
-        parts: tuple[dict[str, Any], ...],
+        parts: tuple[Part, ...],
         *,
         auth: bool,
         key: str,
@@ -108,13 +110,6 @@ class Parts(list[dict[str, Any]]):
 
     A file's `raw` may be bytes: `Parts([{"raw": b"...", "filename": "a.png", "mediaType": "image/png"}])`.
     """
-
-
-def to_parts(value: Any) -> list[dict[str, Any]]:
-    """A2A parts of a JSON value: text of a string, parts as they are, else one data part (semantics §9)."""
-    if isinstance(value, Parts):
-        return list(value)
-    return [{"text": value}] if isinstance(value, str) else [{"data": value}]
 
 
 def _text(value: Any, what: str, limit: int) -> str:
@@ -171,6 +166,8 @@ class TaskContext:
         if self._task is None:
             task = self.stored_task
             own = {name: copied(getattr(task, name)) for name in _OWN}
+            if task.answer_messages:
+                own["answer_messages"] = msgspec.convert(copied(task.answer_messages), _MESSAGES)
             self._task = replace(task, **own)
         return self._task
 
@@ -205,7 +202,8 @@ class TaskContext:
         None before the first one, and where the answer came without a message (`tasks.answer`, the Python API).
         """
         messages = self.task.answer_messages
-        return messages[self._answered_last] if 0 <= self._answered_last < len(messages) else None
+        said = messages[self._answered_last] if 0 <= self._answered_last < len(messages) else None
+        return None if said is None else message_object(said)
 
     @property
     def task_id(self) -> str:
@@ -292,9 +290,9 @@ class TaskContext:
         """Give a piece of the output: text, `Parts`, or a JSON value.
 
         Pieces with the same `artifact_id` (default: the task's) are appended to each other, unless `append` is False.
-        A piece may still be on its way to the disk when this returns, so that many share one write; nobody is told of
-        it before it is stored, and the task ends only when all are. Raises OutputRefused for an `append` to what is not
-        there, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
+        A piece may still be on its way to the disk when this returns, so that many share one write. No reader sees it
+        before it is stored, and the task ends only when all pieces are. Raises OutputRefused for an `append` to a
+        missing artifact, and beyond what one attempt may give; StorageError once an earlier piece could not be stored.
         """
         self._spoke = True
         # A short text, as most pieces are, costs no call more.
@@ -302,12 +300,13 @@ class TaskContext:
         parts = self._parts(content) if is_short else await self._parts_beside(content)
         task = self.stored_task
         artifact_id = task.id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
-        artifact = {"artifactId": artifact_id, "parts": parts}
-        artifact["name"] = task.name if name is None else _text(name, "name", self.max_artifact)
-        if description is not None:
-            artifact["description"] = _text(description, "description", self.max_artifact)
-        if metadata is not None or extensions != ():
-            artifact |= self._marks(metadata, extensions)
+        artifact = Artifact(
+            artifact_id=artifact_id,
+            parts=parts,
+            name=task.name if name is None else _text(name, "name", self.max_artifact),
+            description=None if description is None else _text(description, "description", self.max_artifact),
+            **({} if metadata is None and extensions == () else self._marks(metadata, extensions)),
+        )
         is_quick = (is_short and metadata is None) or is_small(artifact)
         data = msgspec.json.encode(artifact) if is_quick else await asyncio.to_thread(large_values.encoded, artifact)
         size = len(data)
@@ -336,29 +335,27 @@ class TaskContext:
         if isinstance(extensions, str):
             raise TypeError("extensions must be a list of URIs, not text")
         if extensions:
-            marks["extensions"] = [_text(uri, "extensions", self.max_artifact) for uri in extensions]
+            marks["extensions"] = tuple(_text(uri, "extensions", self.max_artifact) for uri in extensions)
         return marks
 
-    def _parts(self, content: Any) -> list[dict[str, Any]]:
-        """What the executor gives, as A2A parts. Raises NotJson for what is no JSON value, or too large."""
+    def _parts(self, content: Any) -> tuple[Part, ...]:
+        """What the executor gives, as parts. Raises NotJson for what is no JSON value, or too large."""
         if isinstance(content, Parts):
-            return to_parts(Parts(to_json_value(encoded(content), "content", self.max_artifact)))
-        return to_parts(to_json_value(content, "content", self.max_artifact))
+            return tuple(map(part_of, to_json_value(encoded(content), "content", self.max_artifact)))
+        return parts_of(to_json_value(content, "content", self.max_artifact))
 
-    async def _parts_beside(self, content: Any) -> list[dict[str, Any]]:
+    async def _parts_beside(self, content: Any) -> tuple[Part, ...]:
         """The same; what is large is judged beside the event loop."""
         if is_small(content):
             return self._parts(content)
-        parts = isinstance(content, Parts)
-        value = await asyncio.to_thread(
-            measured_in_pieces, encoded(content) if parts else content, "content", self.max_artifact
+        are_parts = isinstance(content, Parts)
+        value, _ = await asyncio.to_thread(
+            measured_in_pieces, encoded(content) if are_parts else content, "content", self.max_artifact
         )
-        return to_parts(Parts(value[0]) if parts else value[0])
+        return tuple(map(part_of, value)) if are_parts else parts_of(value)
 
-    async def _message(
-        self, content: Any, metadata: dict[str, Any] | None, extensions: Sequence[str]
-    ) -> dict[str, Any]:
-        return {"parts": await self._parts_beside(content), **self._marks(metadata, extensions)}
+    async def _message(self, content: Any, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> Said:
+        return Said(await self._parts_beside(content), **self._marks(metadata, extensions))
 
     async def _say(self, said: SendMessage) -> None:
         self._spoke = True
@@ -443,8 +440,9 @@ class TaskContext:
         self, question: Any, auth: bool, metadata: dict[str, Any] | None, extensions: Sequence[str], *, in_order: bool
     ) -> Any:
         """See `ask`. `in_order`: no other question can be asked at the same time."""
-        parts = tuple(self._parts(question))
-        key = blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=8).hexdigest()
+        parts = self._parts(question)
+        written = [part_object(part) for part in parts]
+        key = blake2b(msgspec.json.encode(written, order="deterministic"), digest_size=8).hexdigest()
         place = self._answered(key, in_order=in_order)
         if place is not None:
             self._answered_last = place

@@ -92,7 +92,7 @@ def _carries(pid: int, wanted: Wanted, *, forks: bool = False) -> bool:
 
 
 def _read(pid: int, name: str) -> bytes:
-    """What the system tells of a process; nothing when that is gone or of another user."""
+    """What the system knows about a process; nothing when that is gone or of another user."""
     try:
         with open(f"/proc/{pid}/{name}", "rb") as file:
             return file.read()
@@ -101,7 +101,7 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def _kill(pid: int, wanted: Wanted, *, forks: bool = False) -> bool:
-    """Kill the process if it is still the one that was found: its number may belong to another one by now."""
+    """Kill the process if it is still the one that was found: its number may belong to another one now."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:

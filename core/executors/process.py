@@ -19,6 +19,7 @@ from core.executors.process_group import ProcessGroup, start, uninterrupted
 from core.executors.raised import ForeignError
 from core.executors.signature import InputsRefused, Signature
 from core.loop.large_values import encoded, is_small
+from core.model.content_json import message_object
 from core.model.errors import CallerError, ConfigurationError
 
 HEADER = process_worker.HEADER
@@ -122,6 +123,9 @@ class ProcessExecutor:
             "inputs": inputs,
             "context": {
                 "task": to_builtins(context.stored_task),
+                "answer_messages": [
+                    None if said is None else message_object(said) for said in context.stored_task.answer_messages
+                ],
                 "task_id": context.task_id,
                 "run": context.run,
                 "attempt": context.attempt,

@@ -101,7 +101,7 @@ class ProcessContext:
         self.extensions: tuple[str, ...] = tuple(facts["extensions"])
         self.answer_message: dict[str, Any] | None = None  # see TaskContext.answer_message
         self.context_id: str | None = facts["context_id"]
-        self._messages: list[Any] = list(self._task.get("answer_messages", ()))
+        self._messages: list[Any] = facts["answer_messages"]
         self.cancel_metadata: dict[str, Any] = {}
 
     @property
@@ -168,9 +168,9 @@ def refuse_odd_keys(value: Any) -> None:
     while inner:
         each = inner.pop()
         if isinstance(each, dict):
-            for key in each:
-                if not isinstance(key, str):
-                    raise TypeError(f"an object has the key {key!r}, which is not a string")
+            odd = [key for key in each if not isinstance(key, str)]
+            if odd:
+                raise TypeError(f"an object has the key {odd[0]!r}, which is not a string")
             inner.extend(each.values())
         elif isinstance(each, list | tuple):
             inner.extend(each)

@@ -162,16 +162,14 @@ def _check(schema: dict[str, Any]) -> None:
     seen = {id(schema)}
     while pending:
         resolver, resource = pending.pop()
-        if isinstance(resource.contents, dict):
-            for keyword in ("$ref", "$dynamicRef"):
-                if keyword not in resource.contents:
-                    continue
-                found = resolver.lookup(resource.contents[keyword])
-                # A reference may lead to where no schema was expected, and so none was checked.
-                if id(found.contents) not in seen:
-                    seen.add(id(found.contents))
-                    Draft202012Validator.check_schema(found.contents)
-                    pending.append((found.resolver, DRAFT202012.create_resource(found.contents)))
+        contents = resource.contents if isinstance(resource.contents, dict) else {}
+        for keyword in [each for each in ("$ref", "$dynamicRef") if each in contents]:
+            found = resolver.lookup(contents[keyword])
+            # A reference may lead to where no schema was expected, and so none was checked.
+            if id(found.contents) not in seen:
+                seen.add(id(found.contents))
+                Draft202012Validator.check_schema(found.contents)
+                pending.append((found.resolver, DRAFT202012.create_resource(found.contents)))
         pending.extend((resolver.in_subresource(inner), inner) for inner in resource.subresources())
 
 

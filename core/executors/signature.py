@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from core.model.errors import CallerError, ConfigurationError
+from core.model.problems import problem_of
 
 WHOLE = frozenset({"inputs", "_inputs", "input", "i", "_i", "_"})  # a first parameter so named gets all inputs
 CONTEXT = frozenset({"context", "_context", "ctx", "_ctx"})
@@ -303,8 +304,8 @@ def _by_msgspec(
         try:
             return _converted(value, annotation)
         except msgspec.ValidationError as error:
-            words, _, place = str(error).partition(" - at `$")
-            raise InputsRefused(f"{path}{place.rstrip('`')}: {words[:1].lower()}{words[1:]}") from None
+            problem = problem_of(error, path)
+            raise InputsRefused(f"{problem.field}: {problem.message}") from None
 
     return convert, schema | ({"$defs": definitions} if definitions else {})
 

@@ -17,7 +17,7 @@ Alarm = TypeVar("Alarm", bound=tuple[float, Any, Any])  # (when, what puts those
 
 
 class Alarms(Generic[Alarm]):
-    """Alarms at times of `now`. `is_needed` says whether one still is; `ring` is told of those whose time has come."""
+    """Alarms at times of `now`. `is_needed` says whether one still is; `ring` gets those whose time has come."""
 
     def __init__(
         self,

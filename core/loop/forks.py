@@ -18,7 +18,7 @@ def let_go(matches: Matches) -> None:
     """Replace every open descriptor that matches. For hooks that run in the child (`os.register_at_fork`)."""
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for number in _open_descriptors():
-        with suppress(OSError):  # the list's own descriptor is closed by now
+        with suppress(OSError):  # the list's own descriptor is closed already
             if number != nothing and matches(number, os.fstat(number)):
                 os.dup2(nothing, number, inheritable=False)
     os.close(nothing)

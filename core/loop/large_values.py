@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, may_be_deep, measured
 
@@ -44,6 +46,8 @@ def is_small(value: Any) -> bool:
                     return False
             continue
         if kind not in _LARGE:  # of classes that are made from these it is what they are made from
+            if isinstance(each, Struct):
+                each = astuple(each)
             kind = next((known for known in _LARGE if isinstance(each, known)), kind)
         if kind is str:
             left -= len(each)

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from core.model.content import Artifact, Part, Said
 from core.model.task import Cause, Told
 
 
@@ -35,20 +36,20 @@ class ReportProgress(Struct, frozen=True, gc=False):
 
 
 class SendMessage(Struct, frozen=True, gc=False):
-    """An attempt says something to its caller (an A2A message)."""
+    """An attempt says something to its caller."""
 
     task_id: str
     attempt: int
-    message: dict[str, Any]
+    message: Said
     is_reply: bool = False
 
 
 class AddArtifact(Struct, frozen=True, gc=False):
-    """An attempt gives a piece of its output (an A2A artifact)."""
+    """An attempt gives a piece of its output."""
 
     task_id: str
     attempt: int
-    artifact: dict[str, Any]
+    artifact: Artifact
     append: bool = False
     last_chunk: bool = False
 
@@ -58,7 +59,7 @@ class RequestInput(Struct, frozen=True, gc=False):
 
     task_id: str
     attempt: int
-    parts: tuple[dict[str, Any], ...]
+    parts: tuple[Part, ...]
     auth: bool = False
     metadata: dict[str, Any] = {}
     extensions: tuple[str, ...] = ()
@@ -75,7 +76,7 @@ class ProvideInput(Struct, frozen=True, gc=False):
 
     task_id: str
     answer: Any
-    message: dict[str, Any] | None = None
+    message: Said | None = None
     by: str | None = None
     each: tuple[Any, ...] = ()
     is_exact: bool = False
@@ -152,10 +153,10 @@ class UpdateTask(Struct, frozen=True, gc=False):
 
 
 class ReceiveMessage(Struct, frozen=True, gc=False):
-    """A caller's A2A message for a task that does not wait for one: kept in its history."""
+    """A caller's message for a task that does not wait for one: kept in its history."""
 
     task_id: str
-    message: dict[str, Any]
+    message: Said
 
 
 Command = (

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from core.model import events as e
+from core.model.content import Artifact
 from core.model.events import Recorded
 
 # What is said of a task that has ended is made of these; all other events are steps on the way to them.
@@ -44,9 +45,9 @@ def compact(events: Sequence[Recorded]) -> list[Recorded]:
         if not isinstance(event, KEPT):
             continue
         if isinstance(event, e.ArtifactAdded):
-            artifact_id = event.artifact["artifactId"]
+            artifact_id = event.artifact.artifact_id
             key = event.task_id, artifact_id
-            if not event.artifact["parts"]:
+            if not event.artifact.parts:
                 continue  # says nothing
             if event.append and key in pieces:
                 pieces[key].append(recorded)
@@ -65,22 +66,19 @@ def compact(events: Sequence[Recorded]) -> list[Recorded]:
 
 
 def _joined(pieces: Sequence[Recorded]) -> Recorded:
-    first, last = pieces[0], pieces[-1]
-    assert isinstance(first.event, e.ArtifactAdded) and isinstance(last.event, e.ArtifactAdded)
-    artifact: dict[str, Any] = {}
+    """The first one, with all that the pieces have: the latest name and description, and all that can be added up."""
+    first, last = pieces[0].event, pieces[-1].event
+    assert isinstance(first, e.ArtifactAdded) and isinstance(last, e.ArtifactAdded)
+    artifacts = [each.event.artifact for each in pieces if isinstance(each.event, e.ArtifactAdded)]
     metadata: dict[str, Any] = {}
-    extensions: dict[str, None] = {}  # in their order
-    parts: list[Any] = []
-    for recorded in pieces:
-        assert isinstance(recorded.event, e.ArtifactAdded)
-        piece = recorded.event.artifact
-        artifact |= {name: value for name, value in piece.items() if value}
-        parts += piece["parts"]
-        metadata |= piece.get("metadata") or {}
-        extensions |= dict.fromkeys(piece.get("extensions") or ())
-    artifact["parts"] = parts
-    if metadata:
-        artifact["metadata"] = metadata
-    if extensions:
-        artifact["extensions"] = list(extensions)
-    return replace(first, event=replace(first.event, artifact=artifact, last_chunk=last.event.last_chunk))
+    for piece in artifacts:
+        metadata |= piece.metadata or {}
+    artifact = Artifact(
+        artifact_id=first.artifact.artifact_id,
+        parts=tuple(part for piece in artifacts for part in piece.parts),
+        name=next((piece.name for piece in reversed(artifacts) if piece.name), None),
+        description=next((piece.description for piece in reversed(artifacts) if piece.description), None),
+        metadata=metadata or None,
+        extensions=tuple(dict.fromkeys(uri for piece in artifacts for uri in piece.extensions)),
+    )
+    return replace(pieces[0], event=replace(first, artifact=artifact, last_chunk=last.last_chunk))

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from core.model.content import Artifact, Part, Said
 from core.model.task import Cause, TaskStatus, Told
 
 
@@ -21,10 +22,10 @@ class TreeCreated(Struct, frozen=True, gc=False, omit_defaults=True, tag="tree_c
 
 
 class MessageReceived(Struct, frozen=True, gc=False, tag="message_received"):
-    """A caller's A2A message reached this task; kept for its history."""
+    """A caller's message reached this task; kept for its history."""
 
     task_id: str
-    message: dict[str, Any]
+    message: Said
 
 
 class RunStarted(Struct, frozen=True, gc=False, omit_defaults=True, tag="run_started"):
@@ -64,16 +65,16 @@ class MessageSent(Struct, frozen=True, gc=False, tag="message_sent"):
 
     task_id: str
     attempt: int
-    message: dict[str, Any]
+    message: Said
     is_reply: bool = False
 
 
 class ArtifactAdded(Struct, frozen=True, gc=False, tag="artifact_added"):
-    """The executor gave a piece of its output: an A2A artifact, or with `append` more of one."""
+    """The executor gave a piece of its output: an artifact, or with `append` more of one."""
 
     task_id: str
     attempt: int
-    artifact: dict[str, Any]
+    artifact: Artifact
     append: bool = False
     last_chunk: bool = False
 
@@ -83,7 +84,7 @@ class InputRequested(Struct, frozen=True, gc=False, tag="input_requested"):
 
     task_id: str
     attempt: int
-    parts: tuple[dict[str, Any], ...]
+    parts: tuple[Part, ...]
     auth: bool = False
     metadata: dict[str, Any] = {}  # of the message that asks, like the extensions
     extensions: tuple[str, ...] = ()
@@ -96,7 +97,7 @@ class InputProvided(Struct, frozen=True, gc=False, omit_defaults=True, tag="inpu
 
     task_id: str
     answer: Any
-    message: dict[str, Any] | None = None  # the A2A message that brought it
+    message: Said | None = None  # that brought it
     by: str | None = None
     rest: tuple[Any, ...] = ()
     extensions: tuple[str, ...] | None = None  # that the A2A request activated; None: it came by none

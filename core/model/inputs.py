@@ -33,7 +33,7 @@ def resolve_inputs(
     """
     if not results:
         return dict(own), []
-    declared, is_closed = _rules(schema)
+    declared, is_closed = (None, False) if schema is None else _rules(schema)
     merged: dict[str, Any] = {}
     fields_of: dict[str, dict[str, Any]] = {}
     replaced: list[Replaced] = []
@@ -53,34 +53,34 @@ def resolve_inputs(
     return merged, replaced
 
 
-def sources_of(own: Mapping[str, Any], results: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[str, str]:
+def sources_of(own: Mapping[str, Any], results: dict[str, Any], schema: Mapping[str, Any] | None) -> dict[str, str]:
     """Of each input that `resolve_inputs` takes from a dependency, the key of that dependency.
 
     Where name and key are the same it is the whole result, else a field of it. Fields come first, those of the last
     dependency before the others, MOST_SOURCES at most; names of more than LONGEST_SOURCE characters are left out.
     """
-    declared, is_closed = _rules(schema)
-    whole = {key for key in results if not is_closed or (declared and key in declared)}
+    declared, is_closed = (None, False) if schema is None else _rules(schema)
+    whole = results if not is_closed else {key: None for key in results if declared and key in declared}
     found: dict[str, str] = {}
-    for key, result in reversed(list(results.items())):
-        if isinstance(result, dict):
-            for name in result if declared is None else declared:
-                if len(found) == MOST_SOURCES:
-                    return found
-                if name in result and len(name) <= LONGEST_SOURCE and not (name in own or name in whole):
-                    found.setdefault(name, key)
-    for key in results:
+    for key in reversed(results):
+        result = results[key]
+        if not isinstance(result, dict):
+            continue
+        for name in result if declared is None else declared:
+            if len(found) == MOST_SOURCES:
+                return found
+            if name in result and len(name) <= LONGEST_SOURCE and not (name in own or name in whole):
+                found.setdefault(name, key)
+    for key in whole:
         if len(found) == MOST_SOURCES:
             break
-        if key in whole and key not in own:
+        if key not in own:
             found[key] = key
     return found
 
 
-def _rules(schema: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, bool]:
+def _rules(schema: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
     """The declared properties (None: any will do), and whether there may be no others."""
-    if schema is None:
-        return None, False
     is_closed = schema.get("additionalProperties") is False
     return schema.get("properties", {} if is_closed else None), is_closed
 
@@ -92,6 +92,12 @@ def _giver(fields_of: dict[str, dict[str, Any]], name: str) -> str:
 
 def results_of(tasks: Mapping[str, Task], task: Task) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The results of the task's completed dependencies by key, in dependency order, and the keys of the others."""
-    found = [tasks[dependency.id] for dependency in task.dependencies]
-    results = {each.key: plain(each.result) for each in found if each.has_result}
-    return results, tuple(each.key for each in found if each.key not in results)
+    results: dict[str, Any] = {}
+    absent: list[str] = []
+    for dependency in task.dependencies:
+        each = tasks[dependency.id]
+        if each.has_result:
+            results[each.key] = plain(each.result)
+        else:
+            absent.append(each.key)
+    return results, tuple(absent)

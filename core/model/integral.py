@@ -1,6 +1,5 @@
 """Integers as JSON may write them: `2.0` is one (JSON Schema 2020-12 §6.1.1), `2.5` and `"2"` are none. Pure."""
 
-from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -39,13 +38,6 @@ def struct_of(kind: Any) -> type[Struct] | None:
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     found = [option for option in options if isinstance(option, type) and issubclass(option, Struct)]
     return found[0] if len(found) == 1 else None
-
-
-def enum_words(kind: Any) -> str | None:
-    """What is to be said of a value that is none of an Enum; None where the type is not one."""
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return f"must be one of {', '.join(str(member.value) for member in kind)}"
-    return None
 
 
 @cache

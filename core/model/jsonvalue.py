@@ -124,9 +124,9 @@ def _odd_key(value: Any) -> Any:
     inner = [value]
     for each in inner:
         if isinstance(each, dict):
-            for key in each:
-                if not isinstance(key, str):
-                    return "None" if key is None else key
+            odd = [key for key in each if not isinstance(key, str)]
+            if odd:
+                return "None" if odd[0] is None else odd[0]
             each = each.values()
         elif not isinstance(each, list | tuple):
             continue

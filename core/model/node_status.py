@@ -1,4 +1,4 @@
-"""What an event says about the status of its task. Every face tells the log through it. Pure."""
+"""What an event says about the status of its task. Every API reads the log through it. Pure."""
 
 from collections.abc import Iterable, Mapping
 

@@ -5,22 +5,18 @@ Everything is judged before anything is stored, iteratively and in O(V + E), and
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from core.model.errors import InvalidPlan, Problem
 from core.model.graph import check_graph
-from core.model.integral import enum_words, integral, plain_type, struct_of
+from core.model.problems import Misfit, Problems, convert, readable
 from core.model.retry import PositiveSeconds, RetryPolicy
 from core.model.task import Dependency, On, Task
 from core.model.timestamps import from_timestamp
 
-MAX_PROBLEMS = 100  # told in one answer; the rest is only counted
-MAX_KEPT = 1_000  # that are kept until then, so that what is told once is not told again
-LONGEST_NAME = 80  # characters of an unknown field's name that are repeated to the caller
 MAX_SCHEMA_NODES = 2_000  # of the input schema that a task brings along
 # What can make a small schema take for ever, and the type by which the keyword is told from a property of that name.
 COSTLY_KEYWORDS: Mapping[str, type] = {
@@ -99,10 +95,19 @@ class TaskChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What one array may hold at a server's door."""
+    """What one array may hold at a server's endpoint."""
 
     max_tasks: int = 10_000
     max_depth: int = 200
+
+
+class Rules(Struct, frozen=True):
+    """What an array is judged by. `judge` says what is wrong with an input schema that a task brings along."""
+
+    resolve: Resolve
+    known: Callable[[], list[str]]
+    judge: Judge = lambda schema: None
+    limits: Limits | None = None
 
 
 class Unjudged(Struct, frozen=True):
@@ -121,50 +126,41 @@ class Plan(Struct, frozen=True):
     cancelled: tuple[tuple[str, str], ...] = ()  # tasks that were cancelled before they had a tree, and why
 
 
-def make_plan(
-    items: Any,
-    *,
-    new_id: Callable[[], str],
-    now: float,
-    resolve: Resolve,
-    known: Callable[[], list[str]],
-    owner: str,
-    limits: Limits | None,
-    judge: Judge = lambda schema: None,
-) -> Plan:
-    """Turn decoded JSON into a plan. `judge` says what is wrong with an input schema that a task brings along.
+def make_plan(items: Any, rules: Rules, *, new_id: Callable[[], str], now: float, owner: str) -> Plan:
+    """Turn decoded JSON into a plan.
 
     Tasks refer to each other by `id`, or by `name` where names are unique; the ids in the array are local to it, the
     plan's are new. Raises InvalidPlan with every problem, each with its field ("tasks[3].dependencies[0]: …").
     """
-    problems = _Problems()
+    limits = rules.limits
     if not isinstance(items, list) or not items:
         raise InvalidPlan([Problem("tasks", "must be an array of at least one task")])
     if limits and len(items) > limits.max_tasks:
         raise InvalidPlan([Problem("tasks", f"{len(items)} tasks are more than the {limits.max_tasks} allowed")])
+    problems = Problems()
     inputs, unread = _parse(items, problems)
-    ids = [new_id() for _ in inputs]
-    lookup = _References(inputs, problems)
-    tasks = [
-        _build(index, item, ids, lookup, resolve, judge, owner, now, problems) for index, item in enumerate(inputs)
-    ]
+    array = _Array([new_id() for _ in inputs], _References(inputs, problems), rules, owner, now, problems)
+    tasks = [array.build(index, item) for index, item in enumerate(inputs)]
     tree_id = _root(tasks, problems)
     tasks = [msgspec.structs.replace(task, tree_id=tree_id) for task in tasks]
     if problems.dropped:  # a dropped problem may be the cause of the graph's problems
         raise InvalidPlan(problems.told())
     told = {problem.field for problem in problems} - {"tasks"}
     problems += [p for p in check_graph(tasks, limits.max_depth if limits else None) if p.field not in told]
-    problems += _unknown_executors(tasks, unread, known)
+    problems += _unknown_executors(tasks, unread, rules.known)
     if problems:
         raise InvalidPlan(problems.told())
     return Plan(tree_id, tuple(tasks))
 
 
-def parse_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def parse_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], Problems]:
     """The right ones of `tasks.update`'s changes, in a Task's own terms, and what is wrong with the others."""
-    parsed, problems = convert_fields(dict(changes), TaskChanges, "")
-    if parsed is None:
-        parsed = readable(changes, TaskChanges)
+    problems = Problems()
+    try:
+        parsed = convert(dict(changes), TaskChanges)
+    except Misfit as misfit:
+        problems += misfit.problems
+        parsed = readable(changes, TaskChanges, {})
     result: dict[str, Any] = {}
     for field in changes:
         value = getattr(parsed, field, UNSET)
@@ -183,79 +179,19 @@ def parse_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[Prob
     return result, problems
 
 
-def convert_fields(item: Any, kind: type[Struct], path: str) -> tuple[Any | None, list[Problem]]:
-    """The item as a Struct of that kind, or every one of its fields that is wrong."""
-    try:
-        return msgspec.convert(item, kind), []
-    except msgspec.ValidationError:
-        item = integral(item, kind)
-    try:
-        return msgspec.convert(item, kind), []
-    except msgspec.ValidationError as error:
-        first = error
-    if not isinstance(item, dict):
-        return None, [Problem(path, "must be an object")]
-    prefix = f"{path}." if path else ""
-    problems = []
-    hints = {field.name: field for field in msgspec.structs.fields(kind)}
-    unknown = f"unknown field; known are {', '.join(hints)}"
-    for key, value in item.items():
-        if key not in hints:
-            problems.append(Problem(f"{prefix}{key[:LONGEST_NAME]}", unknown))
-            continue
-        problems += _value_problems(value, hints[key].type, f"{prefix}{key}")
-    problems += [
-        Problem(f"{prefix}{name}", "is required")
-        for name, field in hints.items()
-        if field.required and name not in item
-    ]
-    return None, problems or [Problem(path, _where(first)[1])]
-
-
-def _value_problems(value: Any, kind: Any, path: str) -> list[Problem]:
-    """What is wrong with one field; of an array, what is wrong with each of its items."""
-    item_kind = next((get_args(each)[0] for each in (kind, *get_args(kind)) if get_origin(each) is list), None)
-    if isinstance(value, list) and item_kind is not None:
-        return [p for n, item in enumerate(value) for p in _value_problems(item, item_kind, f"{path}[{n}]")]
-    plain = plain_type(kind)
-    if isinstance(value, dict) and (struct := struct_of(plain)) is not None:
-        return convert_fields(value, struct, path)[1]
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        where, text = _where(error)
-        return [Problem(f"{path}{where}", enum_words(plain) or text)]
-    return []
-
-
-def _where(error: msgspec.ValidationError) -> tuple[str, str]:
-    """msgspec's message split into the path below the value and what is wrong there."""
-    text, _, path = str(error).partition(" - at `")
-    return path.removesuffix("`").removeprefix("$").replace("[...]", ""), text
-
-
-def _parse(items: list[Any], problems: list[Problem]) -> tuple[list[TaskInput], frozenset[int]]:
+def _parse(items: list[Any], problems: Problems) -> tuple[list[TaskInput], frozenset[int]]:
     """The tasks, and the positions of those of which only a part could be read."""
     parsed = []
     unread = set()
     for index, item in enumerate(items):
-        task, wrong = convert_fields(item, TaskInput, f"tasks[{index}]")
-        problems += wrong
-        if task is None:
+        try:
+            task = convert(item, TaskInput, f"tasks[{index}]")
+        except Misfit as misfit:
+            problems += misfit.problems
             unread.add(index)
-            task = readable(item, TaskInput)
+            task = readable(item, TaskInput, {"name": "?"})
         parsed.append(task)
     return parsed, frozenset(unread)
-
-
-def readable(item: Any, kind: type[Struct]) -> Any:
-    """What can be read of an item with wrong fields, so that the rest is judged in the same answer."""
-    found: dict[str, Any] = {"name": "?"} if kind is TaskInput else {}
-    for field in msgspec.structs.fields(kind):
-        if isinstance(item, Mapping) and field.name in item:
-            with suppress(msgspec.ValidationError):
-                found[field.name] = msgspec.convert(integral(item[field.name], field.type), field.type)
-    return kind(**found)
 
 
 class _References:
@@ -283,53 +219,54 @@ class _References:
                 return f"{many} tasks are named {reference!r}; give them ids and refer to one by id"
 
 
-def _build(
-    index: int,
-    item: TaskInput,
-    ids: Sequence[str],
-    lookup: _References,
-    resolve: Resolve,
-    judge: Judge,
-    owner: str,
-    now: float,
-    problems: list[Problem],
-) -> Task:
-    path = f"tasks[{index}]"
+class _Array(Struct):
+    """What the tasks of one array have in common while they are built."""
 
-    def locate(reference: str, field: str) -> str:
-        found = lookup.find(reference)
+    ids: Sequence[str]
+    references: _References
+    rules: Rules
+    owner: str
+    now: float
+    problems: Problems
+
+    def build(self, index: int, item: TaskInput) -> Task:
+        path = f"tasks[{index}]"
+        extras = extras_problems(item.schemas, item.params, self.rules.judge)
+        self.problems += [Problem(f"{path}.{p.field}", p.message) for p in extras]
+        given = item.deadline
+        return Task(
+            id=self.ids[index],
+            owner=self.owner,
+            name=item.name,
+            ref=item.id,
+            parent_id=self._id_of(item.parent_id, f"{path}.parent_id") if item.parent_id is not None else None,
+            position=index,
+            executor=self.rules.resolve(item.name, item.schemas, item.params),
+            user_id=item.user_id,
+            priority=item.priority,
+            dependencies=tuple(
+                Dependency(self._id_of(dependency.id, f"{path}.dependencies[{n}]"), dependency.on)
+                for n, dependency in enumerate(map(dependency_of, item.dependencies))
+            ),
+            inputs=item.inputs or {},
+            schemas=item.schemas,
+            params=item.params,
+            timeout=item.timeout,
+            queue_timeout=item.queue_timeout,
+            deadline=deadline_of(given, f"{path}.deadline", self.problems) if given is not None else None,
+            max_attempts=item.max_attempts,
+            retry=item.retry or RetryPolicy(),
+            created_at=self.now,
+            updated_at=self.now,
+        )
+
+    def _id_of(self, reference: str, path: str) -> str:
+        """The new id of the task that is meant; empty, and one problem more, where there is none."""
+        found = self.references.find(reference)
         if isinstance(found, int):
-            return ids[found]
-        problems.append(Problem(f"{path}.{field}", found))
+            return self.ids[found]
+        self.problems.append(Problem(path, found))
         return ""
-
-    problems += [Problem(f"{path}.{p.field}", p.message) for p in extras_problems(item.schemas, item.params, judge)]
-    dependencies = [dependency_of(given) for given in item.dependencies]
-    return Task(
-        id=ids[index],
-        owner=owner,
-        name=item.name,
-        ref=item.id,
-        parent_id=locate(item.parent_id, "parent_id") if item.parent_id is not None else None,
-        position=index,
-        executor=resolve(item.name, item.schemas, item.params),
-        user_id=item.user_id,
-        priority=item.priority,
-        dependencies=tuple(
-            Dependency(locate(dependency.id, f"dependencies[{n}]"), dependency.on)
-            for n, dependency in enumerate(dependencies)
-        ),
-        inputs=item.inputs or {},
-        schemas=item.schemas,
-        params=item.params,
-        timeout=item.timeout,
-        queue_timeout=item.queue_timeout,
-        deadline=deadline_of(item.deadline, f"{path}.deadline", problems) if item.deadline is not None else None,
-        max_attempts=item.max_attempts,
-        retry=item.retry or RetryPolicy(),
-        created_at=now,
-        updated_at=now,
-    )
 
 
 def extras_problems(
@@ -352,13 +289,12 @@ def _own_schema_problem(schema: Any) -> str | None:
     for each in inner:
         if len(inner) > MAX_SCHEMA_NODES:
             return f"has more than {MAX_SCHEMA_NODES} parts"
-        if isinstance(each, dict):
-            for keyword, kind in COSTLY_KEYWORDS.items():
-                if isinstance(each.get(keyword), kind):  # else it is the name of a property
-                    return f"must not use {keyword}"
-            inner.extend(each.values())
-        elif isinstance(each, list):
+        if isinstance(each, list):
             inner.extend(each)
+        elif isinstance(each, dict):
+            if costly := [word for word, kind in COSTLY_KEYWORDS.items() if isinstance(each.get(word), kind)]:
+                return f"must not use {costly[0]}"
+            inner.extend(each.values())
     return None
 
 
@@ -417,25 +353,3 @@ def unknown_executor(task: Task, known: Iterable[str]) -> str:
     """What to tell about a task whose executor is not registered."""
     wanted = (task.schemas or {}).get("method") or (task.params or {}).get("executor_id") or task.name
     return f"unknown executor {wanted!r}; known are: {', '.join(known) or 'none'}"
-
-
-class _Problems(list[Problem]):
-    """What is wrong: the first MAX_KEPT are kept, the others only counted, however many a caller makes."""
-
-    dropped = 0
-
-    def append(self, problem: Problem) -> None:
-        if len(self) < MAX_KEPT:
-            super().append(problem)
-        else:
-            self.dropped += 1
-
-    def __iadd__(self, problems: Iterable[Problem]) -> "_Problems":  # type: ignore[override,misc]
-        for problem in problems:
-            self.append(problem)
-        return self
-
-    def told(self) -> list[Problem]:
-        """The first MAX_PROBLEMS, and how many more there are."""
-        more = len(self) + self.dropped - MAX_PROBLEMS
-        return [*self[:MAX_PROBLEMS], Problem("", f"and {more} more problems")] if more > 0 else list(self)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.model import events as e
+from core.model.content_json import artifact_object, part_object
 from core.model.events import Recorded
 from core.model.jsonvalue import plain
 from core.model.node_status import error_of, node_status
@@ -96,7 +97,7 @@ def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
         case e.TaskProgressed():
             return {"progress": event.fraction, "message": event.message}
         case e.MessageSent():
-            return {"message": event.message["parts"]}
+            return {"message": [part_object(part) for part in event.message.parts]}
         case e.TreeCreated():
             return {"message": "the tree was created"}
         case e.RunStarted():
@@ -112,9 +113,9 @@ def _details(event: e.Event, ended: Recorded | None) -> dict[str, Any]:
         case e.AttemptLost():
             return {"message": "the attempt was lost with its process and will be retried", "attempt": event.attempt}
         case e.ArtifactAdded():
-            return {"artifact": event.artifact, "append": event.append, "last_chunk": event.last_chunk}
+            return {"artifact": artifact_object(event.artifact), "append": event.append, "last_chunk": event.last_chunk}
         case e.InputRequested():
-            return {"question": list(event.parts)}
+            return {"question": [part_object(part) for part in event.parts]}
         case e.TaskCompleted():
             return {"progress": 1.0, "result": plain(event.result)}
         case e.TaskSkipped():

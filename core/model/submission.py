@@ -4,6 +4,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from core.model.content import Said
+
 
 class Submission(Struct, frozen=True, kw_only=True):
     """Where a tree comes from, and what its caller said with it."""
@@ -11,7 +13,7 @@ class Submission(Struct, frozen=True, kw_only=True):
     origin: str = "tasks"  # the methods that it came through: A2A's see only their own trees
     context_id: str | None = None
     metadata: dict[str, Any] = {}  # the request, as executors see it
-    message: dict[str, Any] | None = None  # that it was made of
+    message: Said | None = None  # that it was made of
     original_task_id: str | None = None  # of which it is a copy
     by: str | None = None  # who acted for its owner
 

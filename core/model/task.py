@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from core.model.content import Part, Said
+from core.model.content_json import part_object
 from core.model.retry import RetryPolicy
 
 ANONYMOUS = "anonymous"  # the owner of everything while the server knows no callers
@@ -95,12 +97,17 @@ class Dependency(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Question(Struct, frozen=True, gc=False, kw_only=True):
-    """What an executor asked its caller: A2A parts, and whether credentials are asked for."""
+    """What an executor asked its caller, and whether credentials are asked for."""
 
-    parts: tuple[dict[str, Any], ...]
+    content: tuple[Part, ...]
     auth: bool = False
     keys: tuple[str, ...] = ()  # of each question, where several were asked at once
     asked_at: float
+
+    @property
+    def parts(self) -> tuple[dict[str, Any], ...]:
+        """The content as JSON values, as callers of the Python API and of `tasks.*` read it."""
+        return tuple(part_object(part) for part in self.content)
 
 
 class Told(Struct, frozen=True, gc=False):
@@ -149,7 +156,7 @@ class Task(Struct, frozen=True, gc=False, kw_only=True):
     message: str | None = None
     question: Question | None = None
     answers: tuple[Any, ...] = ()
-    answer_messages: tuple[dict[str, Any] | None, ...] = ()  # what brought each of them, where that was a message
+    answer_messages: tuple[Said | None, ...] = ()  # what brought each of them, where that was a message
     asked: tuple[str, ...] = ()  # of each answer, the key of its question
     extensions: tuple[str, ...] | None = None  # that the latest answer's request activated; None: none came by A2A
     told: Told | None = None  # what was said before the last question
@@ -224,7 +231,7 @@ class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     cancelled: str | None = None  # why the latest run was cancelled as a whole
     progress: float = 0.0
     size: int = 0  # number of tasks
-    origin: str = "python"  # the face it came through: python, tasks or a2a
+    origin: str = "python"  # the interface it came through: python, tasks or a2a
     context_id: str | None = None
     metadata: dict[str, Any] = {}
     original_task_id: str | None = None

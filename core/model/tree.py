@@ -308,7 +308,7 @@ class TaskTree:
 
     def _input_requested(self, event: e.InputRequested, at: float) -> None:
         status = TaskStatus.AUTH_REQUIRED if event.auth else TaskStatus.INPUT_REQUIRED
-        question = Question(parts=event.parts, auth=event.auth, keys=event.keys, asked_at=at)
+        question = Question(content=event.parts, auth=event.auth, keys=event.keys, asked_at=at)
         task = _check_move(self.tasks[event.task_id], status)
         told = event.told
         self._put(replace(task, status=status, is_running=False, question=question, told=told, updated_at=at))

@@ -89,7 +89,7 @@ class ClockWatch:
         if abs(difference - self._told) >= TOLD:
             self._told = difference
             logger.warning(
-                "the system clock moved by %.0f s since this process started; waits go on by the "
-                "latter, and a restart takes the clock as it is set",
+                "the system clock was set: it is %+.0f s from this process's time; waits do not change, and a restart "
+                "takes the clock as it is set then",
                 difference,
             )

@@ -58,7 +58,7 @@ class Attempts:
                 self._dispatcher.offer(tree, task)
             return
         spec = self._means.registry.get(claim.lane)
-        results, absent = results_of(tree.tasks, task)
+        results, absent = results_of(tree.tasks, task) if task.dependencies else ({}, ())
         context = TaskContext(
             stored_task=task,
             stored_results=results,

@@ -46,7 +46,7 @@ class Cancelling:
         asked = [attempt for attempt in affected if attempt.task.id not in ended and not attempt.context.stopping]
         for attempt in asked:
             attempt.context.asked_to_stop = command.reason or ""
-        # Those that it found have left by now, or were found a moment ago.
+        # Those that it found have left since, or were found a moment ago.
         late = [self._attempts[key] for key in [(tree.id, i) for i in ended] if key in self._attempts]
         stopping = [attempt for attempt in affected if attempt.task.id in ended]
         left = await wait_until_stopped({*stopping, *late, *asked}, STOP_LIMIT)

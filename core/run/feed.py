@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from core.loop.large_values import CHARACTERS, is_small
+from core.model.content import Artifact, Part
 from core.model.errors import LogCompacted, StorageError, TaskNotFound
 from core.model.events import (
     ArtifactAdded,
@@ -72,12 +73,12 @@ class _Topic:
             # What is large is not encoded to be weighed, on the event loop: it is more than a tail has.
             match recorded.event:
                 # Most that is streamed is a short text; looking further would cost more than all the rest.
-                case ArtifactAdded(artifact={"parts": [{"text": str(text)}]} as artifact) as event if (
-                    len(text) <= CHARACTERS and "metadata" not in artifact
+                case ArtifactAdded(artifact=Artifact(parts=(Part(text=str(text)),), metadata=None)) as event if (
+                    len(text) <= CHARACTERS
                 ):
                     size = len(_encode(event))
                 case event:
-                    is_light = event.__class__ not in _GIVEN or is_small(msgspec.structs.astuple(event))
+                    is_light = event.__class__ not in _GIVEN or is_small(event)
                     size = len(_encode(event)) if is_light else TAIL_BYTES + 1
             self.tail.append(recorded)
             self._sizes.append(size)
@@ -100,12 +101,13 @@ class _Topic:
     def answer_waits(self, head: TreeHead) -> None:
         """Wake those only who wait for such a head: a tree of 10,000 tasks is published 10,000 times."""
         for answer, until in self.waits.items():
-            if not answer.done():
-                try:
-                    if until(head):
-                        answer.set_result(head)
-                except Exception as error:  # noqa: BLE001 - the caller's own code; only that caller is told
-                    answer.set_exception(error)
+            if answer.done():
+                continue
+            try:
+                if until(head):
+                    answer.set_result(head)
+            except Exception as error:  # noqa: BLE001 - the caller's own code; only that caller is told
+                answer.set_exception(error)
 
     def end(self) -> None:
         """Let all who follow or wait look again."""
@@ -124,8 +126,7 @@ class Feed:
         self._watchers: list[Watcher] = []
         self._end_watchers: list[EndWatcher] = []
         self._tails = 0  # bytes of all tails
-        self._closed = False
-        self._going_on: Collection[str] = ()  # trees that are followed although it is closed
+        self._going_on: Collection[str] | None = None  # once it is closed: trees that are followed all the same
 
     def watch(self, watcher: Watcher, end_watcher: EndWatcher | None = None) -> None:
         """Call one with what is durable of every tree, from now on, the other with the ids of trees that are deleted.
@@ -163,15 +164,13 @@ class Feed:
         try:
             while not topic.is_gone:
                 changed = topic.changed  # before reading, so that nothing falls between the read and the wait
-                is_over = self._is_over(tree_id)
+                is_over = self._going_on is not None and tree_id not in self._going_on
                 events: Sequence[Recorded] | None = topic.after(cursor)
+                if not events and is_over:
+                    return
                 if events is None:
-                    if is_over:
-                        return
                     events = await log_page(self._storage, tree_id, cursor, limit=PAGE)
                 if not events:
-                    if is_over:
-                        return
                     await changed.wait()
                 rest = deque(events)
                 del events  # some may be large: each is let go when the follower asks for the next one
@@ -191,7 +190,8 @@ class Feed:
         topic.waits[answer] = until  # before reading, so that nothing falls between the read and the wait
         try:
             head = topic.head or await self._storage.head(tree_id)
-            if head is not None and not topic.is_gone and not self._is_over(tree_id) and not until(head):
+            is_over = self._going_on is not None and tree_id not in self._going_on
+            if head is not None and not topic.is_gone and not is_over and not until(head):
                 head = await answer or topic.head or head
             if head is None or topic.is_gone:
                 raise TaskNotFound(tree_id)
@@ -232,14 +232,10 @@ class Feed:
 
         It may be called again, with fewer of them.
         """
-        self._closed = True
         self._going_on = but
         for tree_id, topic in self._topics.items():
-            if self._is_over(tree_id):
+            if tree_id not in but:
                 topic.end()
-
-    def _is_over(self, tree_id: str) -> bool:
-        return self._closed and tree_id not in self._going_on
 
     @property
     def followers(self) -> int:

@@ -23,44 +23,13 @@ from core.model.submission import BARE, Submission
 from core.model.task import Task, TreeHead
 from core.model.tree import TaskTree
 from core.outside.clock import Clock
+from core.run.appends import Appends, Turn
 from core.run.feed import Feed
 from core.run.started import Started
-from core.storage.base import Append, Document, Storage
+from core.storage.base import Document, Storage
 
 MAX_CONFLICTS = 20
 LARGE_TREE = 500  # tasks from which on a new tree is put together in a thread
-
-
-class Turn:
-    """What a turn of the event loop has decided on a tree, and the moment when it is durable."""
-
-    def __init__(self, tree: TaskTree, documents: tuple[Document, ...] = (), *, is_new: bool = False) -> None:
-        self.tree = tree
-        self.documents = documents
-        self.is_new = is_new
-        self.decisions = 0
-        self.events: list[Recorded] = []
-        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters: list[asyncio.Future[None]] = []
-
-    def waiter(self) -> asyncio.Future[None]:
-        """`stored` for one caller, which may go away: what `asyncio.shield` gives, with a tenth of the objects."""
-        if self.stored.done():
-            return self.stored
-        waiter: asyncio.Future[None] = self.stored.get_loop().create_future()
-        self._waiters.append(waiter)
-        return waiter
-
-    def settle(self, error: BaseException | None = None) -> None:
-        """It is durable, or never will be."""
-        for future in (self.stored, *self._waiters):
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-                future.exception()  # seen, even if no caller waits
 
 
 class Decision(Struct, frozen=True):
@@ -102,9 +71,7 @@ class Orchestrator:
         self._holdings = holdings
         self._trees: dict[str, TaskTree] = {}
         self._loading: dict[str, asyncio.Task[TaskTree]] = {}
-        self._turns: dict[str, dict[Turn, None]] = {}  # by tree, those not answered, oldest first
-        self._open: dict[str, Turn] = {}  # by tree, the one that is not handed to the storage yet
-        self._apart: set[str] = set()  # trees of which each decision is an append by itself
+        self._appends = Appends(storage, self._answered)
         self.observer: Observer | None = None
 
     def cached(self, tree_id: str) -> TaskTree | None:
@@ -151,11 +118,13 @@ class Orchestrator:
                 continue
             except CoreError:
                 # A refusal is an answer too: it must not rest on something that is not durable yet.
-                if (latest := self.latest(tree_id)) is not None:
-                    await asyncio.wait([latest])
-                    if latest.exception() is not None:
-                        continue
-                raise
+                latest = self.latest(tree_id)
+                if latest is None:
+                    raise
+                await asyncio.wait([latest])
+                if latest.exception() is None:
+                    raise
+                continue
             try:
                 await decision.turn.waiter()
             except VersionConflict:
@@ -181,108 +150,55 @@ class Orchestrator:
         """Decide and apply at once, on a tree in memory; the decision's turn says when it is durable."""
         events = decide(command, tree, self._clock.now())
         if not events:
-            turn = self._last(tree.id)
+            turn = self._appends.latest(tree.id)
             if turn is None:
                 turn = Turn(tree)
                 turn.settle()
             return Decision(tree, (), turn, tree.head)
-        return self._append(tree, events, documents)
-
-    def latest(self, tree_id: str) -> asyncio.Future[None] | None:
-        """The tree's last append, if it has not been answered yet."""
-        turn = self._last(tree_id)
-        return None if turn is None else turn.stored
-
-    def _last(self, tree_id: str) -> Turn | None:
-        return next(reversed(self._turns.get(tree_id, {})), None)
-
-    def _append(self, tree: TaskTree, events: Sequence[Event], documents: tuple[Document, ...]) -> Decision:
         if self._trees.setdefault(tree.id, tree) is not tree:
             raise VersionConflict(tree.id)  # it was loaded again since; nothing has been applied
         return self._record(tree, _apply(tree, events, self._clock.now()), documents)
+
+    def latest(self, tree_id: str) -> asyncio.Future[None] | None:
+        """The tree's last append, if it has not been answered yet."""
+        turn = self._appends.latest(tree_id)
+        return None if turn is None else turn.stored
 
     def _record(
         self, tree: TaskTree, recorded: list[Recorded], documents: tuple[Document, ...], *, is_new: bool = False
     ) -> Decision:
         head = tree.head
-        turn = self._turn(tree, documents, is_new=is_new)
-        turn.events += recorded
-        turn.decisions += 1
-        if is_new or documents or tree.id in self._apart:
-            self._hand_over(turn)
+        turn = self._appends.add(tree, recorded, documents, is_new=is_new)
         if self.observer is not None:
             self.observer.applied(tree, recorded)
         return Decision(tree, recorded, turn, head)
-
-    def _turn(self, tree: TaskTree, documents: tuple[Document, ...], *, is_new: bool) -> Turn:
-        """The tree's open turn. Documents may be refused, so they go with the decision that brings them alone."""
-        turn = self._open.get(tree.id)
-        if turn is not None and documents:
-            self._hand_over(turn)
-            turn = None
-        if turn is None:
-            turn = Turn(tree, documents, is_new=is_new)
-            if not self._open:
-                asyncio.get_running_loop().call_soon(self._hand_over_all)
-            self._open[tree.id] = turn
-            self._turns.setdefault(tree.id, {})[turn] = None
-        return turn
-
-    def _hand_over_all(self) -> None:
-        """Append what the last turn of the event loop has decided on any tree."""
-        for turn in list(self._open.values()):
-            self._hand_over(turn)
-        self._storage.flush()
-
-    def _hand_over(self, turn: Turn) -> None:
-        """Append what was decided, unless that has been done."""
-        tree = turn.tree
-        if self._open.get(tree.id) is not turn:
-            return
-        del self._open[tree.id]
-        head = tree.head
-        append = Append(
-            head=head,
-            events=tuple(turn.events),
-            tasks=tree.take_changed(),
-            is_new=turn.is_new,
-            documents=turn.documents,
-        )
-        self._storage.append(append).add_done_callback(lambda done: self._answered(turn, head, done.exception()))
 
     def _answered(self, turn: Turn, head: TreeHead, error: BaseException | None) -> None:
         """The turn is durable, or was refused."""
         tree = turn.tree
         if error is not None:
             self._void(turn, error)
-            if (after := self._open.get(tree.id)) is not None:
-                del self._open[tree.id]
+            if (after := self._appends.take_open(tree.id)) is not None:
                 self._void(after, VersionConflict(tree.id))
             return
-        self._leave(turn)
+        self._appends.leave(turn)
         self._feed.publish(head, turn.events)
         if self.observer is not None:
             self.observer.committed(tree, turn.events)
-        if tree.id not in self._turns and not tree.is_live and self._trees.get(tree.id) is tree:
+        if not tree.is_live and self._trees.get(tree.id) is tree and self._appends.latest(tree.id) is None:
             self._drop(tree.id)
-            self._apart.discard(tree.id)
+            self._appends.apart.discard(tree.id)
         turn.settle()
-
-    def _leave(self, turn: Turn) -> None:
-        waiting = self._turns[turn.tree.id]
-        del waiting[turn]
-        if not waiting:
-            del self._turns[turn.tree.id]
 
     def _void(self, turn: Turn, error: BaseException) -> None:
         """What it decided never happened."""
         tree = turn.tree
-        self._leave(turn)
+        self._appends.leave(turn)
         if self._trees.get(tree.id) is tree:
             self._drop(tree.id)
         if turn.decisions > 1 and not isinstance(error, VersionConflict | StorageUnavailable):
             # One of the decisions cannot be stored: each is made again by itself, so that only its own caller is told.
-            self._apart.add(tree.id)
+            self._appends.apart.add(tree.id)
             error = VersionConflict(tree.id)
         turn.settle(error)
         if self.observer is not None:

@@ -1,7 +1,6 @@
 """The end of a runner: attempts end or are interrupted, and what did not run at all is reported."""
 
 import asyncio
-from contextlib import suppress
 
 from core.model.commands import LoseAttempt
 from core.model.errors import CoreError
@@ -24,9 +23,13 @@ async def starts_answered(books: Books, orchestrator: Orchestrator) -> None:
 
 async def report_never_begun(books: Books, orchestrator: Orchestrator) -> None:
     """Report attempts whose executor was not run at all, so that the next process knows that nothing came of them."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(STOP_LIMIT):
-            while books.never_begun:
-                (tree_id, task_id), attempt = books.never_begun.popitem()
-                with suppress(CoreError):
-                    await orchestrator.handle(tree_id, LoseAttempt(task_id, attempt, crash=False))
+    until = asyncio.get_running_loop().time() + STOP_LIMIT
+    while books.never_begun:
+        (tree_id, task_id), attempt = books.never_begun.popitem()
+        try:
+            async with asyncio.timeout_at(until):
+                await orchestrator.handle(tree_id, LoseAttempt(task_id, attempt, crash=False))
+        except TimeoutError:
+            return
+        except CoreError:  # its task has gone on, or cannot be stored now
+            continue

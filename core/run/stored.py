@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from core.loop.keyed_locks import KeyedLocks
 from core.model.errors import QuotaExceeded
-from core.storage.base import Storage
+from core.storage.base import Upkeep
 
 RECOUNT = 10.0  # seconds between two counts of one owner
 
@@ -23,7 +23,7 @@ class _Count(NamedTuple):
 class StoredBytes:
     """Holds each owner to `most` bytes (of JSON: the events and what callers wrote); 0: there is no quota."""
 
-    def __init__(self, storage: Storage, most: int, now: Callable[[], float]) -> None:
+    def __init__(self, storage: Upkeep, most: int, now: Callable[[], float]) -> None:
         self._storage = storage
         self._most = most
         self._now = now

@@ -24,14 +24,14 @@ LOG_BYTES = 1024 * 1024  # of JSON, that a page of a log has, or of its only eve
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """What a face keeps beside the trees, in the same file and, where it must be, in the same transaction."""
+    """A record that a storage's user keeps beside the trees, in the same file and, if need be, transaction."""
 
     kind: str
     id: str  # unique within its kind
     owner: str = ""
     tree_id: str = ""  # the tree that it belongs to and is deleted with; empty for none
     at: float = 0.0  # seconds since 1970: documents of a kind are ordered and found by it
-    body: bytes  # JSON, in the face's own shape
+    body: bytes  # JSON, in its user's own shape
 
 
 class DocumentQuery(Struct, frozen=True, kw_only=True):
@@ -162,13 +162,8 @@ def running_tree(tree_id: str) -> TreeIsRunning:
     return TreeIsRunning(tree_id, f"Task {tree_id} cannot be deleted while its tree is running; cancel it first")
 
 
-class Storage(Protocol):
-    """A durable log of trees with the rows derived from it. All times are seconds since 1970.
-
-    Every read raises StorageUnavailable when the database cannot be read at this moment, and a plain StorageError for
-    what is stored but corrupt. `tasks` and `trees` leave a corrupt row out, with an error in the log: one row must not
-    keep everybody from the rest.
-    """
+class Upkeep(Protocol):
+    """What a database is while it is open."""
 
     @property
     def identity(self) -> str:
@@ -199,6 +194,10 @@ class Storage(Protocol):
         """Finish what was appended and release everything. May be called twice."""
         ...
 
+
+class Log(Protocol):
+    """The log of each tree. It is what is stored; the rows of trees and tasks are derived from it."""
+
     def append(self, append: Append) -> asyncio.Future[None]:
         """Queue the append at once; the future resolves when it is durable.
 
@@ -210,20 +209,40 @@ class Storage(Protocol):
         """Nothing more is appended in this turn of the event loop: a single append need not wait for its end."""
         ...
 
-    async def put_draft(self, task: Task) -> None:
-        """Store a task that belongs to no tree yet (`tree_id` is empty). Raises InvalidPlan when its id is taken.
+    async def events(self, query: EventQuery) -> Sequence[Recorded]:
+        """One page of events, in order; of what is compacted, those that remain.
 
-        Like `delete` it waits while the storage is behind; only an append is refused then.
+        It ends early, but never empty, before the event with which it would have more than `max_bytes`; where the log
+        is held in memory anyway, it need not.
         """
         ...
 
-    async def cancel_draft(self, task: Task) -> bool:
-        """Put the cancelled task in the place of its draft. False when it is a draft no more."""
+    async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
+        """All events of the query, in order; None where they are more than its `limit`, or larger than `max_bytes`."""
         ...
 
-    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
-        """Those of these tasks that belong to no tree and were cancelled, in any order."""
+    async def event_places(self, query: EventQuery) -> list[EventPlace]:
+        """The query's latest events, the latest first. It has `until`. What they carry is not read."""
         ...
+
+    async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
+        """The tree's events of these numbers that are there, in order; decoded beside the event loop."""
+        ...
+
+    async def compacted(self, tree_id: str) -> int:
+        """The number up to which the tree's log is compacted: only events after it can be followed."""
+        ...
+
+    async def delete(self, tree_id: str) -> bool:
+        """Remove a tree, its tasks, its log and its documents, or a draft. False when there is neither.
+
+        Raises TreeIsRunning for a live tree, as it is when its turn comes: a run that was appended before counts.
+        """
+        ...
+
+
+class Trees(Protocol):
+    """The rows of trees and tasks, as their latest events have left them."""
 
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         """The tree's head and all its tasks by position, read at one moment; None when there is no such tree.
@@ -285,29 +304,28 @@ class Storage(Protocol):
         """The ids of the trees with a run that has not ended, oldest first."""
         ...
 
-    async def events(self, query: EventQuery) -> Sequence[Recorded]:
-        """One page of events, in order; of what is compacted, those that remain.
 
-        It ends early, but never empty, before the event with which it would have more than `max_bytes`; where the log
-        is held in memory anyway, it need not.
+class Drafts(Protocol):
+    """Tasks that belong to no tree yet."""
+
+    async def put_draft(self, task: Task) -> None:
+        """Store a task that belongs to no tree yet (`tree_id` is empty). Raises InvalidPlan when its id is taken.
+
+        Like `delete` it waits while the storage is behind; only an append is refused then.
         """
         ...
 
-    async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
-        """All events of the query, in order; None where they are more than its `limit`, or larger than `max_bytes`."""
+    async def cancel_draft(self, task: Task) -> bool:
+        """Put the cancelled task in the place of its draft. False when it is a draft no more."""
         ...
 
-    async def event_places(self, query: EventQuery) -> list[EventPlace]:
-        """The query's latest events, the latest first. It has `until`. What they carry is not read."""
+    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
+        """Those of these tasks that belong to no tree and were cancelled, in any order."""
         ...
 
-    async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
-        """The tree's events of these numbers that are there, in order; decoded beside the event loop."""
-        ...
 
-    async def compacted(self, tree_id: str) -> int:
-        """The number up to which the tree's log is compacted: only events after it can be followed."""
-        ...
+class Documents(Protocol):
+    """What else is to be stored, by kind and id; some of it belongs to a tree and goes with it."""
 
     async def document(self, kind: str, document_id: str) -> Document | None:
         """One document."""
@@ -328,14 +346,9 @@ class Storage(Protocol):
         """Remove those of these kinds and ids that are there; how many there were. All or nothing."""
         ...
 
-    async def delete(self, tree_id: str) -> bool:
-        """Remove a tree, its tasks, its log and its documents, or a draft. False when there is neither.
 
-        Raises TreeIsRunning for a live tree, as it is when its turn comes: a run that was appended before counts.
-        """
-        ...
-
-    # Retention
+class Retirement(Protocol):
+    """What becomes of trees that have ended."""
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
         """One page of trees that have ended; a corrupt one is left out, as in the other lists."""
@@ -360,8 +373,17 @@ class Storage(Protocol):
         ...
 
 
-async def document_pages(storage: Storage, query: DocumentQuery) -> AsyncIterator[list[Document]]:
-    """Everything the query finds, `query.limit` documents at a time. Raises what `Storage.documents` raises."""
+class Storage(Upkeep, Log, Trees, Drafts, Documents, Retirement, Protocol):
+    """A durable log of trees with the rows derived from it. All times are seconds since 1970.
+
+    Every read raises StorageUnavailable when the database cannot be read at this moment, and a plain StorageError for
+    what is stored but corrupt. `tasks` and `trees` leave a corrupt row out, with an error in the log: one row must not
+    keep everybody from the rest. What needs a part of it only asks for that part.
+    """
+
+
+async def document_pages(storage: Documents, query: DocumentQuery) -> AsyncIterator[list[Document]]:
+    """Everything the query finds, `query.limit` documents at a time. Raises what `documents` raises."""
     while page := await storage.documents(query):
         yield page
         query = query.following(page)

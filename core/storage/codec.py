@@ -229,7 +229,7 @@ def read_document(row: Sequence[Any]) -> Document:
 
 
 def _document_crc(columns: Sequence[Any], body: bytes) -> int:
-    """Of all columns: a document's body is the face's, and does not repeat them."""
+    """Of all columns: the body belongs to the user of the document, and does not repeat them."""
     return crc32(body, crc32(_encode(columns)))
 
 

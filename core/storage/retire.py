@@ -69,7 +69,7 @@ def read_compaction(row: Sequence[Any]) -> Compaction:
     """From all columns. Raises StorageError when the row is corrupt."""
     *values, crc = row
     if _crc(values) != crc:
-        raise StorageError(f"What is stored of the compacted log of tree {row[0]} is corrupt")
+        raise StorageError(f"The stored compaction of tree {row[0]} is corrupt")
     tree_id, seq, kept, is_dropped = values
     return Compaction(tree_id, seq, kept, bool(is_dropped))
 

@@ -1,4 +1,4 @@
-"""A server's application with executors that tests steer, called through its door or over real HTTP."""
+"""A server's application with executors that tests steer, called through its endpoint or over real HTTP."""
 
 import asyncio
 import json
@@ -143,7 +143,7 @@ class Lab:
 
 
 class Caller:
-    """Calls the door of an application, as one owner."""
+    """Calls the endpoint of an application, as one owner."""
 
     def __init__(self, application: Application, lab: Lab) -> None:
         self.application = application

@@ -166,7 +166,7 @@ async def test_header_that_counts_is_not_given_twice(server: RunningServer, twic
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/tasks/", "/system", "/system/"])
 @pytest.mark.asyncio
-async def test_door_is_the_same_at_all_its_paths_without_a_redirect(server: RunningServer, path: str) -> None:
+async def test_the_endpoint_is_the_same_at_all_its_paths_without_a_redirect(server: RunningServer, path: str) -> None:
     async with server.client() as client:
         response = await client.post(path, json=HEALTH)
         assert (response.status_code, response.json()["result"]["status"]) == (200, "healthy")
@@ -280,6 +280,7 @@ async def test_probes_say_how_the_server_is_and_work_is_turned_away_when_it_stop
 
 @pytest.mark.asyncio
 async def test_a_server_whose_database_was_removed_refuses_work_and_says_so(tmp_path: Path) -> None:
+    """Found from outside: /readyz answered 200 while every write was refused."""
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     async with running(storage=storage) as server, server.client() as client:
         assert (await client.get("/readyz")).json() == {"status": "ready"}
@@ -294,6 +295,7 @@ async def test_a_server_whose_database_was_removed_refuses_work_and_says_so(tmp_
 
 @pytest.mark.asyncio
 async def test_server_without_a_thread_for_plain_functions_is_not_ready_and_says_why() -> None:
+    """Found from outside: hung functions took 128 threads, and plain ones never began again."""
     gate = threading.Event()
     async with running(max_threads=1) as server, server.client() as client:
         executor("hang", registry=server.lab.registry)(lambda: gate.wait(30))
@@ -334,7 +336,7 @@ def test_small_answers_do_not_wait_for_acknowledgements() -> None:
 
 
 @pytest.mark.asyncio
-async def test_stop_leaves_what_runs_for_the_next_start_to_take_up(tmp_path: Path) -> None:
+async def test_stop_leaves_what_runs_for_the_next_start_to_resume(tmp_path: Path) -> None:
     """The same executors and database, a second server."""
     database = f"sqlite:///{tmp_path}/t.db"
     async with running(database=database, storage=SqlStorage(database)) as first, first.client() as client:

@@ -168,6 +168,7 @@ async def _ended(it: Kinds, task_id: str) -> tuple[str, str]:
 @pytest.mark.parametrize("way", A2A)
 @pytest.mark.parametrize("kind", TABLE)
 async def test_a2a_says_canceled_where_it_is_and_not_cancelable_where_nothing_was(kind: str, way: str) -> None:
+    """Found from outside: CancelTask of a plain function answered WORKING."""
     expected, _, _, task, tree = TABLE[kind]
     async with kinds() as it:
         task_id = await it.start(kind)
@@ -179,6 +180,7 @@ async def test_a2a_says_canceled_where_it_is_and_not_cancelable_where_nothing_wa
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", TABLE)
 async def test_tasks_cancel_says_what_still_runs(kind: str) -> None:
+    """Found from outside: with `force`, a thread that still wrote was called cancelled."""
     _, (status, not_cancelable, still_running), _, task, tree = TABLE[kind]
     async with kinds() as it:
         task_id = await it.start(kind)

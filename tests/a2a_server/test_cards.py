@@ -1,6 +1,7 @@
 """The cards of one server, by its settings."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ URL = "https://a.example/"
 
 
 def made(offer: Offer = NOTHING, registry: ExecutorRegistry | None = None, **settings: Any) -> Cards:
-    return make_cards(
-        Config(**settings), registry or registry_of(spec("echo")), URL, offer, now=0.0, hybrid=as_v0_3
-    )  # fmt: skip
+    offer = replace(offer, url=URL)
+    return make_cards(Config(**settings), registry or registry_of(spec("echo")), offer, now=0.0, hybrid=as_v0_3)
 
 
 def test_the_settings_decide_template_form_and_keys(tmp_path: Path) -> None:
@@ -80,6 +80,7 @@ def test_a_wrong_template_names_its_file(tmp_path: Path, setting: str) -> None:
 def test_the_public_card_shows_the_skills_that_may_be_known_and_the_extended_one_the_callers(
     public: tuple[str, ...] | None, shown: list[str]
 ) -> None:
+    """Found from outside: the public card listed skills that callers may not know."""
     cards = made(BEARER, registry_of(spec("a"), spec("b"), spec("c")), public_skills=public)
     for version in (None, "1.0", "0.3"):
         document = json.loads(cards.published.card_for(version).body)

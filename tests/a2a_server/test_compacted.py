@@ -30,6 +30,9 @@ from tests.a2a_server.conftest import (
     tree_message,
 )
 from tests.a2a_server.views.test_streams import TREE, frames_of, rpc
+from tests.core.contents import artifact as artifact_of
+from tests.core.contents import said as said_of
+from tests.core.contents import texts as texts_of
 
 NODES = ("r", "b", "c")
 
@@ -47,7 +50,7 @@ artifacts = st.builds(
     lambda node, artifact_id, text, append, name: e.ArtifactAdded(
         node,
         1,
-        {"artifactId": artifact_id, "parts": [{"text": text}] if text else [], "name": name, "metadata": {name: text}},
+        artifact_of(artifact_id, *[text] * bool(text), name=name, metadata={name: text}),
         append=append,
     ),
     st.sampled_from(NODES),
@@ -57,13 +60,13 @@ artifacts = st.builds(
     texts,
 )
 others = st.one_of(
-    st.builds(e.MessageSent, st.sampled_from(NODES), st.just(1), st.just({"parts": [{"text": "hello"}]})),
+    st.builds(e.MessageSent, st.sampled_from(NODES), st.just(1), st.just(said_of("hello"))),
     st.builds(e.TaskProgressed, st.sampled_from(NODES), st.just(1), st.just(0.5)),
     st.builds(e.TaskCompleted, st.sampled_from(NODES), st.just(1), st.sampled_from([None, "result"])),
     st.builds(e.AttemptFailed, st.just("b"), st.just(1), st.just("no"), st.just(Cause.TIMEOUT), st.just(9.0)),
     st.builds(e.TaskFailed, st.sampled_from(NODES), st.just(1), st.just("failed"), st.just(Cause.TIMEOUT)),
     st.builds(e.GroupEnded, st.just("r"), st.just(TaskStatus.FAILED), st.just("a child failed")),
-    st.just(e.InputRequested("c", 1, ({"text": "?"},))),
+    st.just(e.InputRequested("c", 1, texts_of("?"))),
     st.just(e.InputProvided("c", "yes")),
     st.just(e.RunStarted("r", 2)),
 )

@@ -147,9 +147,9 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path, settings: 
 
 
 def test_a_wrong_value_names_its_option_or_its_place_in_the_file(tmp_path: Path) -> None:
-    assert refusal(tmp_path, line={"max_batch": 0}) == "--max-batch: expected `int` >= 1"
+    assert refusal(tmp_path, line={"max_batch": 0}) == "--max-batch: expected `integer` >= 1"
     write(tmp_path, 'port = "8000"')
-    assert refusal(tmp_path) == "port in a2a-server.toml: expected `int`, got `str`"
+    assert refusal(tmp_path) == "port in a2a-server.toml: expected `integer`, got `string`"
 
 
 def test_the_option_that_is_named_is_one_that_serve_has(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from core.session import has_ended, needs_caller
 from core.storage.base import EventQuery
 from tests.a2a_server.conftest import Caller, RunningServer, _Executor, calling, message, running, tree_message
 from tests.a2a_server.methods.test_methods_a2a import state
+from tests.core.contents import text_of
 from tests.core.executors import functions
 
 AGENT, USER = "agent", "user"
@@ -93,6 +94,7 @@ async def served() -> AsyncIterator[RunningServer]:
 async def test_a_message_stands_in_the_status_or_in_the_history_in_every_binding(
     served: RunningServer, talk: Any
 ) -> None:
+    """Found from outside: Strands showed an interim message as the answer, others showed it twice."""
     words, final = TALKS[talk]
     in_history = [(USER, "hi"), *((AGENT, word) for word in words if word != final)]
     call = Caller(served.application, served.lab)
@@ -130,6 +132,8 @@ async def test_a_stream_tells_a_message_once(served: RunningServer, talk: Any, m
 
 @pytest.mark.asyncio
 async def test_a_question_stays_in_the_history_when_it_is_answered(call: Caller) -> None:
+    """Found from outside: the agent's question left the history once it was answered."""
+
     async def interview(inputs: dict[str, Any], context: TaskContext) -> Any:
         name = await context.ask("Who are you?")
         await context.message(f"Thanks, {name}")
@@ -176,7 +180,10 @@ async def test_of_several_questions_the_status_has_the_oldest_and_the_history_th
 
 @pytest.mark.asyncio
 async def test_a_snapshot_and_the_stream_after_it_have_the_same_numbers(call: Caller) -> None:
-    """Whoever joins them drops what the snapshot has already: events up to its number."""
+    """Found from outside: a client could not tell which events a snapshot contained.
+
+    Whoever joins them drops what the snapshot has already: events up to its number.
+    """
     frames = await call.frames("SendStreamingMessage", message("chunks"))
     first, *updates = [next(iter(frame.result.values())) for frame in frames]
     numbers = [update["metadata"]["seq"] for update in updates]
@@ -192,6 +199,7 @@ async def test_a_snapshot_and_the_stream_after_it_have_the_same_numbers(call: Ca
 
 @pytest.mark.asyncio
 async def test_a_root_tells_its_nodes_and_a_node_its_place(call: Caller) -> None:
+    """Found from outside: GetTask of a root said nothing about its children."""
     tree = tree_message(
         {"id": "r", "name": "g"},
         {"id": "a", "name": "number", "parent_id": "r"},
@@ -254,6 +262,7 @@ async def marks(inputs: dict[str, Any], context: TaskContext) -> Any:
 @pytest.mark.parametrize("isolation", ["task", "thread", "process"])
 @pytest.mark.asyncio
 async def test_an_executor_sees_and_sets_extensions_and_metadata(tmp_path: Path, isolation: Any) -> None:
+    """Found from outside: an executor could not see which extensions were activated."""
     template = tmp_path / "card.json"
     extensions = [{"uri": URI}, {"uri": "https://a.example/other"}]
     template.write_text(json.dumps(CARD | {"capabilities": {"extensions": extensions}}))
@@ -333,7 +342,7 @@ async def test_an_attempt_sees_the_extensions_of_the_request_that_it_serves(
                 await call("SendMessage", answer, extensions=activated)
         stored = await call.session.storage.task(task_id)
         log = await call.session.storage.events(EventQuery(tree_id=task_id, after=0, kinds=("message_sent",)))
-    said = [each.event.message["parts"][0]["text"] for each in log]  # type: ignore[union-attr]
+    said = [text_of(each.event.message) for each in log]  # type: ignore[union-attr]
     assert said == [text for n, uris in enumerate(seen, 1) for text in [f"{n}: {' '.join(uris)}"] * min(n, 2)]
     assert stored is not None and stored.result == seen[-1]
 

@@ -143,7 +143,7 @@ async def test_what_is_left_after_the_drain_is_interrupted_and_the_process_ends_
     assert await stored(tmp_path, task_id) == ("in_progress", 1)
     async with server(tmp_path, drain=1) as it:
         assert it.process.stdout is not None
-        assert await it.process.stdout.readline(), "the next process takes it up"
+        assert await it.process.stdout.readline(), "the next process resumes it"
         (task,) = [await it.call("tasks.get", {"task_id": task_id})]
         assert (task["status"], task["attempt"]) == ("in_progress", 2)
         it.process.kill()

@@ -83,16 +83,16 @@ def old_message() -> Any:
     return {"message": {"kind": "message", "messageId": "m", "role": "user", "parts": parts}}
 
 
-async def webhooks(faces: Endpoints) -> str:
+async def webhooks(endpoints: Endpoints) -> str:
     """What both kinds of webhooks are told."""
-    assert faces.server.application.webhooks is not None
+    assert endpoints.server.application.webhooks is not None
     receiver = Receiver()
-    faces.server.application.webhooks._outbox._sender = receiver  # type: ignore[assignment]
-    await faces.sent()
+    endpoints.server.application.webhooks.outbox.deliveries.sender = receiver  # type: ignore[assignment]
+    await endpoints.sent()
     hook = {"url": "https://example.com/hook"}
-    await faces.rpc("tasks.execute", {"tasks": TREE, "wait": True, "webhook_config": hook})
-    outbox = faces.server.application.webhooks._outbox
-    await until(lambda: outbox.active() == 0)
+    await endpoints.rpc("tasks.execute", {"tasks": TREE, "wait": True, "webhook_config": hook})
+    outbox = endpoints.server.application.webhooks.outbox
+    await until(lambda: len(outbox.readers) == 0)
     return json.dumps(receiver.attempts)
 
 
@@ -121,14 +121,14 @@ OF_A_SENT_TASK: dict[str, Callable[[Endpoints, str], Awaitable[str]]] = {
 }
 
 
-async def everything(faces: Endpoints) -> dict[str, str]:
-    told = {name: await face(faces) for name, face in ENDPOINTS.items()}
-    task = await faces.sent()
-    told |= {name: await face(faces, task) for name, face in OF_A_SENT_TASK.items()}
-    node = await faces.node()
-    told["tasks.get"] = await faces.rpc("tasks.get", {"task_id": node})
-    told["webhooks"] = await webhooks(faces)
-    told["tasks.running.status"] = await faces.rpc("tasks.running.status", {"task_ids": [node]})
+async def everything(endpoints: Endpoints) -> dict[str, str]:
+    told = {name: await endpoint(endpoints) for name, endpoint in ENDPOINTS.items()}
+    task = await endpoints.sent()
+    told |= {name: await endpoint(endpoints, task) for name, endpoint in OF_A_SENT_TASK.items()}
+    node = await endpoints.node()
+    told["tasks.get"] = await endpoints.rpc("tasks.get", {"task_id": node})
+    told["webhooks"] = await webhooks(endpoints)
+    told["tasks.running.status"] = await endpoints.rpc("tasks.running.status", {"task_ids": [node]})
     return told
 
 
@@ -137,13 +137,14 @@ async def everything(faces: Endpoints) -> dict[str, str]:
 async def test_callers_are_told_as_much_as_the_setting_says(
     texts: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Found from outside: callers read the full texts of executors' exceptions."""
     caplog.set_level(logging.WARNING)
     async with running(error_texts=texts) as server:
         with_leaks(server.lab)
         told = await everything(Endpoints(server))
-    for face, text in told.items():
-        assert said in text, (face, text)
-        assert (SECRET in text) is (texts == "full"), (face, text)
+    for endpoint, text in told.items():
+        assert said in text, (endpoint, text)
+        assert (SECRET in text) is (texts == "full"), (endpoint, text)
     assert f"(leak) failed: {SAID}" in caplog.text, "the operator's log has all"
 
 
@@ -153,13 +154,13 @@ async def test_an_operator_reads_the_whole_error_of_a_task() -> None:
         with_leaks(server.lab)
         assert server.application.keys is not None
         _, key = await server.application.keys.create(Grant(principal="ann", tenant="t", is_operator=True))
-        faces = Endpoints(server, key)
-        task = json.loads(await faces.rpc("tasks.get", {"task_id": await faces.node()}))["result"]
+        endpoints = Endpoints(server, key)
+        task = json.loads(await endpoints.rpc("tasks.get", {"task_id": await endpoints.node()}))["result"]
         assert task["error"] == "LookupError" and task["error_detail"].startswith(SAID)
-        told = await everything(faces)
-        faces_of_operators = {face for face, text in told.items() if SECRET in text}
-        assert {"tasks.get", "tasks.tree", "tasks.list"} <= faces_of_operators
-        assert all(face.startswith("tasks.") for face in faces_of_operators), faces_of_operators
+        told = await everything(endpoints)
+        shown_to_operators = {endpoint for endpoint, text in told.items() if SECRET in text}
+        assert {"tasks.get", "tasks.tree", "tasks.list"} <= shown_to_operators
+        assert all(endpoint.startswith("tasks.") for endpoint in shown_to_operators), shown_to_operators
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,7 @@ BROKEN = [
 def test_a_file_that_cannot_be_used_is_named_with_the_reason_in_one_line(
     tmp_path: Path, name: str, content: str, said: str
 ) -> None:
+    """Found from outside: a file without executors started a server without skills."""
     (tmp_path / name).write_text(content)
     with pytest.raises(ConfigurationError) as refusal:
         load_executors([str(tmp_path / name)])

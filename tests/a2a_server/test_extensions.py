@@ -76,6 +76,7 @@ def run(folder: Path, *names: str, **environ: str) -> subprocess.CompletedProces
 def test_files_and_modules_find_what_lies_beside_them(
     tmp_path: Path, files: dict[str, str], names: list[str], result: object
 ) -> None:
+    """Found from outside: `serve ex.py` could not import the module beside it."""
     write(tmp_path, files)
 
     done = run(tmp_path, *names)
@@ -123,6 +124,7 @@ def test_what_a_file_defines_can_be_pickled(tmp_path: Path, method: str, name: s
 
 
 def test_a_function_in_a_process_of_its_own_finds_its_neighbours(tmp_path: Path) -> None:
+    """Found from outside: a pool in an executors' file could not pickle its functions."""
     text = e("G", kind="def", first="from helpers import G\n").replace("'e'", "'e', isolation='process'")
     write(tmp_path, {"a/ex.py": text, "a/helpers.py": "G = 1"})
 
@@ -176,6 +178,7 @@ def test_the_current_folder_comes_last(tmp_path: Path, how: str) -> None:
 
 
 def test_another_core_before_ours_is_told_in_one_line(tmp_path: Path) -> None:
+    """Found from outside: a user's own core/ replaced this program's."""
     write(tmp_path, {"other/core/__init__.py": "X = 1", "here/x": ""})
 
     done = subprocess.run(

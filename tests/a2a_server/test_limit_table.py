@@ -16,6 +16,7 @@ from a2a_server.methods.task_params import MOST_IDS
 from core.model.errors import ConfigurationError
 from core.model.jsonvalue import MAX_BYTES, json_size
 from tests.a2a_server.conftest import Caller, calling, message, somebody
+from tests.core.contents import artifact
 
 TESTS = Path(__file__).parent.parent
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -92,7 +93,7 @@ MET: dict[str, tuple[Ask, int]] = {  # how to come to the limit of 4, and the co
 }
 
 
-PIECES = [{"artifactId": "x" * 36, "parts": [{"text": text}], "name": "chunks"} for text in ("one ", "two")]
+PIECES = [artifact("x" * 36, text, name="chunks") for text in ("one ", "two")]
 GIVEN: dict[str, tuple[dict[str, Any], int, str]] = {  # a task, the bytes of what it gives, and what is said of more
     "max_artifact": ({"name": "echo", "inputs": {"a": "x"}}, len('{"a": "x"}'), "the result has 10 bytes of JSON"),
     "max_output": ({"name": "chunks"}, sum(map(json_size, PIECES)), "the artifacts of this attempt have more than"),

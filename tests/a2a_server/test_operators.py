@@ -111,6 +111,7 @@ async def test_every_method_of_our_own_is_in_one_of_the_tables(scene: Scene) -> 
 @pytest.mark.parametrize("method", ON_A_TREE)
 @pytest.mark.asyncio
 async def test_a_tree_is_its_owners_and_its_operators(scene: Scene, method: str, who: str) -> None:
+    """Found from outside: an operator could not see the tasks of callers in trouble."""
     before = await scene.call.session.storage.head(scene.tree_id)
     outcome = await scene.outcome(method, scene.named(ON_A_TREE[method]), who)
     if who in SEE:
@@ -140,6 +141,7 @@ async def test_lists_have_nothing_of_others(scene: Scene, method: str, who: str)
 async def test_operators_make_keys_for_their_own_tenant_and_the_servers_for_any(
     scene: Scene, who: str, tenant: str | None
 ) -> None:
+    """Found from outside: an operator could make a key for another tenant's caller."""
     given = {"principal": "new"} | ({} if tenant is None else {"tenant": tenant})
     outcome = await scene.outcome("keys.create", given, who)
     own = CALLERS[who].tenant
@@ -193,6 +195,7 @@ async def test_a_key_of_another_tenant_is_one_that_does_not_exist(
 )
 @pytest.mark.asyncio
 async def test_health_counts_a_callers_own_tasks_and_an_operators_those_of_its_tenant(who: str, count: int) -> None:
+    """Found from outside: system.health told each caller how many tasks all others ran."""
     async with calling(auth=("keys",)) as call:
         held = message("hold", {"data": {"key": "k"}}) | {"configuration": {"returnImmediately": True}}
         await call("SendMessage", held, principal=caller("t", "ann"))

@@ -210,7 +210,7 @@ def test_all_spellings_of_bytes_are_the_same_bytes() -> None:
     assert {decode({"raw": each}, wire.Part).raw for each in spellings} == {b"\xfb\xff"}
 
 
-# Through the doors
+# Through the endpoints
 
 NUMBERS = ["1", "1.0", "1e0", '"1"', '"1.0"', '"1e0"']
 
@@ -218,6 +218,7 @@ NUMBERS = ["1", "1.0", "1e0", '"1"', '"1.0"', '"1e0"']
 @pytest.mark.asyncio
 @pytest.mark.parametrize("number", NUMBERS)
 async def test_numbers_are_taken_in_both_bindings_and_versions(server: RunningServer, number: str) -> None:
+    """Found from outside: `1.0` and `"10"`, as protobuf's clients write integers, were refused."""
     call = Caller(server.application, server.lab)
     task = await call.send("ask")
     await call("SendMessage", message(text="one", task=task["id"]))

@@ -1,4 +1,4 @@
-"""The quota of stored bytes at the doors: what stores more is refused, what frees room or ends work is not."""
+"""The quota of stored bytes at the endpoints: what stores more is refused, what frees room or ends work is not."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,6 +38,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 )
 @pytest.mark.asyncio
 async def test_whatever_stores_more_is_refused_at_the_quota(used: dict[str, int], method: str, params: Any) -> None:
+    """Found from outside: one caller filled the disk, and all callers' tasks were refused."""
     async with calling(max_stored_per_caller=1000) as call:
         ids = {"drafted": await call.tree({"name": "echo"}), "asks": await asking(call)}
         used["written"] = 1000

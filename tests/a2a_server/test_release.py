@@ -12,7 +12,7 @@ import httptools
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from a2a_server.edge.connection import Connection
+from a2a_server.edge.connection import Connection, RequestReader
 from a2a_server.edge.handshake import Handshake
 from a2a_server.protocol import types as wire
 from tests.a2a_server.conftest import RunningServer, message, running, until
@@ -24,7 +24,7 @@ from tests.a2a_server.views.test_streams import rpc
 
 __all__ = ["files"]  # a fixture
 
-KINDS = (Connection, Handshake, RequestResponseCycle, httptools.HttpRequestParser)
+KINDS = (Connection, RequestReader, Handshake, RequestResponseCycle, httptools.HttpRequestParser)
 TIMES = 3  # connections of each kind, one after the other
 FULL = b"".join(b"x%d: %b\r\n" % (n, b"a" * 140) for n in range(90))
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -107,6 +107,7 @@ async def visit(server: RunningServer, sent: bytes, *, is_reset: bool, tls: File
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.asyncio
 async def test_a_connection_that_its_client_ends_is_freed(sent: str, is_reset: bool) -> None:
+    """Found later: 60 KiB of each connection stayed until the garbage collector ran."""
     async with running() as server:
         for _ in range(TIMES):
             await visit(server, SENDS[sent], is_reset=is_reset)
@@ -171,6 +172,7 @@ async def test_a_stream_with_requests_behind_it_hears_that_its_client_has_gone(s
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.asyncio
 async def test_a_stream_keeps_no_snapshot_behind_its_first_event(server: RunningServer) -> None:
+    """Found later: each open stream kept the snapshot with which it began."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(SENDS["a stream that goes on"])
     await reader.readuntil(b'"task":')

@@ -230,6 +230,7 @@ async def test_answers_over_http_1_0_have_no_chunks_and_end_with_the_connection(
 @pytest.mark.parametrize("binding", STREAMS)
 @pytest.mark.asyncio
 async def test_streams_say_once_what_becomes_of_the_connection(server: RunningServer, binding: str) -> None:
+    """Found from outside: clients of HTTP/1.0 got chunks and two Connection fields."""
     kept, ended = await exchange(server.port, call(binding) + call(binding, b"Connection: close"), ends=False)
     assert [kept["connection"], ended["connection"]] == ["", "close"]
     assert {kept["transfer-encoding"], ended["transfer-encoding"]} == {"chunked"}

@@ -32,7 +32,10 @@ STREAMS = {
 @pytest.mark.parametrize("binding", STREAMS)
 @pytest.mark.asyncio
 async def test_no_text_ends_a_line_for_python(binding: str) -> None:
-    """a2a-sdk 1.3.0 splits a stream by `splitlines`; for it and all others the JSON is the same."""
+    """Found from outside: U+2028, U+2029 and U+0085 in a text cut the streams of a2a-sdk 1.3.0.
+
+    a2a-sdk 1.3.0 splits a stream by `splitlines`; for it and all others the JSON is the same.
+    """
     path, content = STREAMS[binding]
     async with running() as server, server.client() as client:
         told = await client.post(path, json=content)
@@ -105,7 +108,10 @@ async def test_comment_waits_until_an_event_is_whole() -> None:
 
 @pytest.mark.asyncio
 async def test_no_blank_line_belongs_to_a_comment() -> None:
-    """httpx-sse takes each blank line for an event once it has seen an id: that ends a2a-sdk 0.3.0 to 0.3.22."""
+    """Found from outside: a comment's blank line ended the streams of a2a-sdk 0.3.0 to 0.3.22.
+
+    httpx-sse takes each blank line for an event once it has seen an id: that ends a2a-sdk 0.3.0 to 0.3.22.
+    """
     async with running(sse_ping=0.01) as server, server.client() as client:
         text = ""
         async with client.stream("POST", "/", json=rpc("SendStreamingMessage", message("hold"))) as response:
@@ -161,6 +167,7 @@ async def test_client_that_closes_its_half_keeps_its_stream_and_one_that_leaves_
 
 @pytest.mark.asyncio
 async def test_stream_of_a_client_that_closed_its_half_is_told_to_its_end() -> None:
+    """Found from outside: a client that closed its sending half got nothing of its task."""
     async with running(sse_ping=3600) as server:
         body = json.dumps(rpc("SendStreamingMessage", message("hold"))).encode()
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -26,7 +26,7 @@ def plan(chance: random.Random, tasks: int) -> list[dict[str, Any]]:
 
 
 class Story:
-    """A tree that runs, and what its follower has been told of it."""
+    """A tree that runs, and what its follower has seen."""
 
     def __init__(self, server: ServerProcess, tasks: list[dict[str, Any]]) -> None:
         self._server = server

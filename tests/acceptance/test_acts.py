@@ -43,7 +43,7 @@ HELD_WRONG = {
         "data is [{'@type': 'type.googleapis.com/google.rpc.ErrorInfo', 'reason': 'TASK_NOT_FOUND'",
     ),
     "SEC-EXTCARD-002": (
-        "§13.3: what the card holds may depend on who asks; who is known is not refused",
+        "§13.3: the card may differ by caller; an authenticated caller is not refused",
         "get-extended-card-insufficient-auth: status is 200",
     ),
     "SEC-AUTH-006": (

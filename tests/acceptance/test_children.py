@@ -154,6 +154,7 @@ def wardens(pid: int) -> list[psutil.Process]:
 @SOME
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_no_child_outlives_its_server(server: ServerProcess, number: int, count: int) -> None:
+    """Found from outside: after kill -9 a command ran on beside its second copy."""
     server.start()
     with told(server.folder) as (file, wait_for):
         server.call("tasks.execute", {"tasks": tasks(file, count)})
@@ -166,6 +167,7 @@ def test_no_child_outlives_its_server(server: ServerProcess, number: int, count:
 
 @SOME
 def test_the_next_start_ends_what_is_left_when_nobody_else_could(server: ServerProcess, count: int) -> None:
+    """Found later: a process that an executor had forked outlived the server after kill -9."""
     server.start()
     with told(server.folder) as (file, wait_for):
         root = server.call("tasks.execute", {"tasks": tasks(file, count)})["task_id"]
@@ -194,6 +196,7 @@ def test_the_next_start_ends_what_is_left_when_nobody_else_could(server: ServerP
 @SOME
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_no_child_outlives_the_command_that_runs_a_tree(server: ServerProcess, number: int, count: int) -> None:
+    """Found from outside: `run` died at SIGTERM and left its command running."""
     executors = [str(server.folder / "forker.py"), str(EXECUTORS_OF_ALL)]
     command = [sys.executable, "-m", "a2a_server", "run", "tree.json", *(f"--executors={each}" for each in executors)]
     with told(server.folder) as (file, wait_for):
@@ -209,6 +212,7 @@ def test_no_child_outlives_the_command_that_runs_a_tree(server: ServerProcess, n
 
 
 def test_a_forked_child_holds_neither_the_port_nor_the_database(server: ServerProcess) -> None:
+    """Found from outside: forked children held the port: no server could start after a kill."""
     server.start()
     tree = server.call("tasks.execute", {"tasks": [{"name": "fork"}], "wait": True})
     child = psutil.Process(tree["result"])

@@ -54,6 +54,7 @@ def rpc(method: str, params: Any) -> str:
 
 @pytest.mark.parametrize("version", ["HTTP_2", "HTTP_1_1"])
 def test_jdk_client_gets_all_answers_whichever_version_it_asks_for(server: ServerProcess, version: str) -> None:
+    """Found from outside: a POST with `Upgrade`, as the JDK's client sends it, lost its body."""
     program("javac")
     done = subprocess.run(
         [program("java"), str(CLIENT), server.url, version, "Ada"], capture_output=True, text=True, timeout=120

@@ -5,7 +5,7 @@ import asyncio
 from core import Parts, Rejected, TaskContext, executor
 
 SEPARATORS = "one\u2028two\u2029three\u0085four"
-FACE = "\N{GRINNING FACE} e\u0301 \u05d0 \u200d end"
+EMOJI = "\N{GRINNING FACE} e\u0301 \u05d0 \u200d end"
 FILE = bytes(range(256))
 
 
@@ -15,8 +15,8 @@ async def tell(inputs: dict[str, object], context: TaskContext) -> object:
     match word:
         case "separators":
             return SEPARATORS
-        case "face":
-            return FACE
+        case "emoji":
+            return EMOJI
         case "interim":
             await context.message("Thinking about it")
             return "Said and done"

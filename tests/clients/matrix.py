@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.process import ROOT, ServerProcess
-from tests.clients.agent import FACE, FILE, SEPARATORS
+from tests.clients.agent import EMOJI, FILE, SEPARATORS
 from tests.clients.drivers.telling import PLAIN
 
 DRIVERS = Path(__file__).parent / "drivers"
@@ -124,7 +124,7 @@ def is_answer_right(report: dict[str, Any]) -> bool:
 RIGHT: dict[str, Callable[[dict[str, Any]], bool]] = {
     "hello": lambda told: text(told["shown"]) == "Hello, hello there!",
     "separators": lambda told: text(told["shown"]) == SEPARATORS,
-    "face": lambda told: text(told["shown"]) == FACE,
+    "emoji": lambda told: text(told["shown"]) == EMOJI,
     "interim": lambda told: is_interim_right(told["shown"]),
     "chunks": lambda told: text(told["shown"]) == "one two three",
     "data": lambda told: has_data(told["shown"]),

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from tests.clients.agent import FACE, FILE, SEPARATORS
+from tests.clients.agent import EMOJI, FILE, SEPARATORS
 from tests.clients.matrix import CLIENTS, DATA, DRIVERS, RIGHT, ROOT, Client, judged, table
 
 GIVEN: dict[str, dict[str, Any]] = {
     "hello": {"shown": ["Hello, ", "hello there!"]},
     "separators": {"shown": [SEPARATORS]},
-    "face": {"shown": [FACE]},
+    "emoji": {"shown": [EMOJI]},
     "interim": {"shown": ["Thinking about it", "Said and done"]},
     "chunks": {"shown": ["one ", "two ", "three"]},
     "data": {"shown": [{"data": DATA}]},

@@ -14,6 +14,7 @@ from core.model.retry import RetryPolicy
 from core.model.room import Room, RoomLimits
 from core.model.task import Cause, Dependency, On, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
+from tests.core.contents import texts
 from tests.core.trees import NOW
 
 
@@ -195,7 +196,7 @@ class TreeMachine(RuleBasedStateMachine):
         commands: dict[str, c.Command] = {
             "complete": c.CompleteTask(task_id, attempt, n),
             "fail": c.FailAttempt(task_id, attempt, "boom"),
-            "ask": c.RequestInput(task_id, attempt, ({"text": "?"},)),
+            "ask": c.RequestInput(task_id, attempt, texts("?")),
             "lose": c.LoseAttempt(task_id, attempt),
             "reject": c.RejectTask(task_id, attempt, "no"),
         }

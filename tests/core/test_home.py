@@ -191,6 +191,7 @@ def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS.keys())
 def test_a_session_is_there_wherever_a_program_makes_it(program: str, tmp_path: Path) -> None:
+    """Found from outside: a fork, a new loop for each job or a lost session hung or failed for ever."""
     done = run(program, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -198,6 +199,7 @@ def test_a_session_is_there_wherever_a_program_makes_it(program: str, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ['"sqlite:///a.db"', '":memory:"'], ids=["file", "memory"])
 def test_a_thousand_functions_each_make_a_session(url: str, tmp_path: Path) -> None:
+    """Found from outside: a program that made a session in each function locked itself out."""
     done = run(FORGOTTEN.format(url=url, every=7, count=1_000), tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -250,7 +252,10 @@ class Watched(Home):
 
 
 def test_who_waits_comes_before_a_thread_that_makes_loop_after_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else it waits until that thread has nothing left to do, and gives up."""
+    """Found later: such a thread kept the others out until they gave up after 5 seconds.
+
+    Else it waits until that thread has nothing left to do, and gives up.
+    """
     monkeypatch.setattr(home, "ABSENT", 60.0)
     watched, order = Watched(), []
 

@@ -269,7 +269,7 @@ async def test_a_tree_that_runs_is_not_started_twice() -> None:
 
 
 @virtual_time
-async def test_a_tree_that_a_dead_process_left_is_taken_up() -> None:
+async def test_a_tree_that_a_dead_process_left_is_resumed() -> None:
     bench = Bench()
     first = new_manager(bench)
     task = await first.task_repository.create_task(name="slow", inputs={"result": 1})

@@ -68,6 +68,7 @@ TREES: dict[str, tuple[tuple[Spec, ...], TaskStatus]] = {
 @pytest.mark.parametrize("shape", TREES)
 @virtual_time
 async def test_nodes_say_what_the_stored_tree_says(shape: str) -> None:
+    """Found from outside: `calculate_status()` said failed for the guide's fallback."""
     specs, status = TREES[shape]
     manager = new_manager()
     root = (await built(manager, *specs))["root"]
@@ -108,6 +109,7 @@ async def test_a_part_of_a_tree_has_a_status_of_its_own() -> None:
 async def test_a_cancelled_task_does_not_run_when_its_tree_does(
     cancelled: str, expected: dict[str, TaskStatus], is_read_again: bool
 ) -> None:
+    """Found from outside: a task in no tree yet could not be cancelled, and ran later."""
     manager = new_manager()
     nodes = await built(
         manager, ("a", "fine", {}), ("b", "fine", after("a", "success")), ("c", "fine", after("a", "any"))

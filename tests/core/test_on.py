@@ -226,8 +226,8 @@ def test_a_dependency_says_on_or_required(given: Any, on: On) -> None:
         ({"on": None}, ".on", "must be one of success, failure, any"),
         ({"on": True}, ".on", "must be one of success, failure, any"),
         ({"on": ["any"]}, ".on", "must be one of success, failure, any"),
-        ({"On": "any"}, ".On", "unknown field; known are id, required, on"),
-        ({"when": "any"}, ".when", "unknown field; known are id, required, on"),
+        ({"On": "any"}, ".On", "unknown field; the known ones are: id, required, on"),
+        ({"when": "any"}, ".when", "unknown field; the known ones are: id, required, on"),
     ],
 )
 def test_a_dependency_that_cannot_be_meant_is_refused_with_its_field(given: Any, field: str, text: str) -> None:

@@ -1,17 +1,21 @@
-"""Questions that one attempt asks at once, and the answers that find them (bo03)."""
+"""Questions that one attempt asks at once, and the answers that find them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from core.executors.base import Rejected, Suspend, TaskContext
 from core.model import events as e
 from core.model.commands import ProvideInput
+from core.model.content import Part, Said
+from core.model.content_json import part_of
 from core.model.errors import CallerError
 from core.model.task import Task, TaskStatus
 from core.session import Session
+from tests.core.contents import text_of
 from tests.core.cores import Bench, begin, item, tasks_of, until_event, virtual_time
 from tests.core.executors.context import make_context
 
@@ -66,6 +70,7 @@ def bench_of(ask: Callable[[TaskContext], Awaitable[Any]], **fields: Any) -> Ben
 @pytest.mark.parametrize("way", WAYS)
 @virtual_time
 async def test_questions_asked_side_by_side_are_put_together(way: str) -> None:
+    """Found from outside: two questions in a TaskGroup failed the task."""
     async with bench_of(WAYS[way]).session() as session:
         head = await begin(session, item("a"))
         task = await asked(session, head.id)
@@ -181,7 +186,22 @@ def test_an_unanswered_question_that_another_ones_answer_precedes_is_asked() -> 
     context = make_context(answers=("L",))
     with pytest.raises(Suspend):
         context.ask_from("colour?", False, None, (), in_order=False)
-    assert [question.parts for question in context.questions] == [(COLOUR,)]
+    assert [question.parts for question in context.questions] == [(part_of(COLOUR),)]
+
+
+@virtual_time
+async def test_an_executor_changes_nothing_of_the_message_that_is_stored() -> None:
+    context = make_context(answers=("L",))
+    answered = Said((Part(data={"n": [1]}),), {"k": [1]}, message_id="m")
+    context.stored_task = replace(context.stored_task, answer_messages=(answered,))
+    assert await context.ask("size?") == "L"
+    for seen in (context.answer_message, context.answer_message):
+        assert seen is not None
+        seen["metadata"]["k"].append("changed")
+        seen["parts"][0]["data"]["n"].append("changed")
+        seen["parts"].append("changed")
+    assert answered == Said((Part(data={"n": [1]}),), {"k": [1]}, message_id="m")
+    assert context.stored_task.answer_messages == (answered,)
 
 
 def test_a_command_without_parts_answers_one_question() -> None:
@@ -193,7 +213,7 @@ async def said(session: Session, tree_id: str) -> list[str]:
     texts = []
     async for recorded in session.follow(tree_id):
         if isinstance(recorded.event, e.MessageSent):
-            texts.append(recorded.event.message["parts"][0]["text"])
+            texts.append(text_of(recorded.event.message))
         if isinstance(recorded.event, e.TreeFinished):
             break
     return texts
@@ -221,6 +241,7 @@ TOLD = {"in a row": (told_between, ["before", "between", "after"]), "side by sid
 @pytest.mark.parametrize("way", TOLD)
 @virtual_time
 async def test_a_message_is_told_once_however_often_the_executor_runs_over_it(way: str) -> None:
+    """Found later: a message before a question was shown again after each answer."""
     ask, texts = TOLD[way]
     async with bench_of(ask).session() as session:
         head = await begin(session, item("a"))

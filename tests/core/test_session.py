@@ -14,6 +14,7 @@ from core.model.task import Dependency, Task, TaskStatus, TreeHead
 from core.run.orchestrator import LARGE_TREE
 from core.session import Session, has_ended, needs_caller
 from core.storage.base import EventQuery
+from tests.core.contents import said, text_of
 from tests.core.cores import Bench, begin, item, rooted, settle, tasks_of, until_event, virtual_time
 
 
@@ -364,15 +365,18 @@ async def test_messages_and_answers_are_kept_in_the_log() -> None:
     bench.add("curious", curious)
     async with bench.session() as session:
         plan = session.plan([item("a", "curious")])
-        head = (await session.create(plan, Submission(message={"m": 1}), execute=True)).head
+        head = (await session.create(plan, Submission(message=said("1")), execute=True)).head
         head = await session.wait(head.id, needs_caller)
         assert head.status is TaskStatus.AUTH_REQUIRED
-        await session.receive_message(head.id, {"m": 2})
-        await session.provide_input(ProvideInput(head.id, "me", {"m": 3}))
+        await session.receive_message(head.id, said("2"))
+        await session.provide_input(ProvideInput(head.id, "me", said("3")))
         await session.wait(head.id, has_ended)
         messages = await session.storage.events(EventQuery(tree_id=head.id, kinds=["message_received"]))
-        assert [r.event.message["m"] for r in messages if isinstance(r.event, e.MessageReceived)] == [1, 2, 3]
-        for refused in (session.receive_message(head.id, {}), session.provide_input(ProvideInput(head.id, "again"))):
+        assert [text_of(r.event.message) for r in messages if isinstance(r.event, e.MessageReceived)] == ["1", "2", "3"]
+        for refused in (
+            session.receive_message(head.id, said("4")),
+            session.provide_input(ProvideInput(head.id, "again")),
+        ):
             with pytest.raises(IllegalCommand):
                 await refused
 

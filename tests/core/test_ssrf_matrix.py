@@ -275,7 +275,7 @@ async def try_every_form(sink: Sink, way: Way) -> None:
 
 
 async def arrive_unguarded(sink: Sink, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The positive control: each cell is a call that would have arrived, save where the HTTP client sees no URL."""
+    """The positive control: each cell is a call that would have arrived, except where the HTTP client sees no URL."""
     monkeypatch.setattr(EgressPolicy, "permits", lambda *_: True)
     async with fields() as it:
         for number, form in enumerate(FORMS):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from core.model import commands as c
 from core.model import events as e
 from core.model.decide import decide
-from core.model.plan import Plan, make_plan
+from core.model.plan import Plan, Rules, make_plan
 from core.model.task import Dependency, On, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
 
@@ -92,12 +92,5 @@ def statuses(tree: TaskTree, names: Iterable[str]) -> list[TaskStatus]:
 def plan_of(items: list[dict[str, Any]]) -> Plan:
     """The plan of what a caller wrote, where only the executor `work` is known."""
     ids = count()
-    return make_plan(
-        items,
-        new_id=lambda: f"n{next(ids)}",
-        now=NOW,
-        resolve=lambda name, schemas, params: "work" if name == "work" else None,
-        known=lambda: ["work"],
-        owner="o",
-        limits=None,
-    )
+    rules = Rules(lambda name, schemas, params: "work" if name == "work" else None, lambda: ["work"])
+    return make_plan(items, rules, new_id=lambda: f"n{next(ids)}", now=NOW, owner="o")

@@ -16,7 +16,7 @@ from alembic import command as alembic
 from sqlalchemy import Engine, event
 
 from a2a_server.edge.connection import Connection
-from a2a_server.push.outbox import Outbox
+from a2a_server.push.deliveries import Deliveries
 from a2a_server.server import Server
 from core.executors.function import executor
 from core.model import decide as decide_module
@@ -128,7 +128,7 @@ def in_a_migration(passed: Passages) -> None:
 
 def in_the_outbox(passed: Passages) -> None:
     """Delivered, and how far the receiver has come is not stored."""
-    wrap(Outbox, "_keep", lambda *_: passed())
+    wrap(Deliveries, "_keep", lambda *_: passed())
 
 
 # Bugs

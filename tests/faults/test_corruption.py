@@ -294,6 +294,7 @@ async def test_a_note_that_is_damaged_or_old_accuses_nobody(stopped: Path, tmp_p
         (copy / f"{FILE}.commits").write_bytes(note)
         storage = SqlStorage(str(copy / FILE))
         await storage.open()
+        assert (head := await storage.head("tree29")) is not None and not head.is_live
         await storage.close()
 
 

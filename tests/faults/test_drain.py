@@ -136,7 +136,7 @@ def check_endings(load: Load) -> None:
 
 
 def check_nothing_is_lost(server: ServerProcess, load: Load) -> None:
-    """Every acknowledged task is there and completes; every stream is taken up where it ended."""
+    """Every acknowledged task is there and completes; every stream resumes where it ended."""
     children = server.call("tasks.children", {"parent_id": load.root})
     hanging = next(task["id"] for task in children if task["name"] == "hang")
     server.call("tasks.cancel", {"task_ids": [hanging]})

@@ -52,6 +52,7 @@ async def first_fault(seed: int, most: int) -> tuple[int, str]:
 
 @pytest.mark.asyncio
 async def test_no_byte_of_a_body_becomes_a_request_however_a_stream_is_cut() -> None:
+    """Found from outside: behind a head with `Upgrade`, a request inside a body was served."""
     seed = the_seed()
     server = Server()
     counted = Counter[str]()

@@ -15,6 +15,7 @@ from core.model import decide as decide_module
 from core.model import events as e
 from core.model.commands import LoseAttempt
 from core.model.room import Room
+from core.model.submission import BARE
 from core.model.tree import _APPLY, TaskTree
 from core.run import feed as feed_module
 from core.run import recovery as recovery_module
@@ -157,7 +158,7 @@ def _indiscreet(old: Any) -> Any:
 def _premature(old: Any) -> Any:
     """A creation is confirmed before it is durable."""
 
-    async def create(self: Orchestrator, head: Any, plan: Any, submission: Any, **named: Any) -> Started:
+    async def create(self: Orchestrator, head: Any, plan: Any, submission: Any = BARE, **named: Any) -> Started:
         tree, recorded = new_tree(head, plan, submission, self._clock.now(), execute=named["execute"])
         self._trees[head.id] = tree
         self._record(tree, recorded, named["documents"], is_new=True)

@@ -209,7 +209,7 @@ def _made(log: list[Recorded]) -> dict[tuple[str, str], list[object]]:
     made: defaultdict[tuple[str, str], list[object]] = defaultdict(list)
     for recorded in log:
         if isinstance(recorded.event, e.ArtifactAdded):
-            made[recorded.task_id, recorded.event.artifact["artifactId"]] += recorded.event.artifact["parts"]
+            made[recorded.task_id, recorded.event.artifact.artifact_id] += recorded.event.artifact.parts
     return made
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.webhooks import Webhooks
 from core.model.commands import ProvideInput
+from core.model.content import Part, Said
 from core.model.errors import CallerError, CoreError, LogCompacted, StorageUnavailable, TaskNotFound
 from core.model.plan import Plan
 from core.run.retention import Retention
@@ -24,7 +25,7 @@ from tests.simulation.work import Executors, plan_items
 from tests.simulation.world import Crash, Faults, Pace, SimulatedLoop, Violation, World
 
 LOGGERS = ("core", "a2a_server")
-MESSAGE = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "Ada"}]}
+MESSAGE = Said((Part(text="Ada"),), message_id="m")
 HOUR = 3600.0
 MANY_TURNS = 1_000
 LONGEST_OUTAGE = 60.0  # virtual seconds between two lives
@@ -42,20 +43,20 @@ class Server:
         self.session = Session(world.storage, registry=executors.registry, clock=world.clock, limits=limits)
         self.webhooks: Webhooks = make_webhooks(world, self.session)
         self.retention = Retention(
-            world.storage, self.session.feed, self.session.clock, world.times, self.webhooks.unread
+            world.storage, self.session.feed, self.session.clock, world.times, self.webhooks.outbox.scanner.unread
         )
 
     async def start(self) -> None:
         await self.session.start()
         await self.session.resume()
-        self.webhooks.start()
+        self.webhooks.outbox.start()
         self.retention.start()
 
     async def close(self, grace: float) -> None:
         self.session.feed.close()
         await self.retention.close()
         await self.session.close(grace)
-        await self.webhooks.close()
+        await self.webhooks.outbox.close()
 
 
 class Probe(Protocol):
@@ -119,7 +120,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _bury(loop: asyncio.AbstractEventLoop) -> None:
-    """Whatever the dead process still had in hand is gone, without a word."""
+    """Whatever the dead process still held is gone, without a word."""
     for _ in range(MANY_TURNS):  # jobs of the outbox that end make room for others
         left = asyncio.all_tasks(loop)
         if not left:
@@ -144,7 +145,7 @@ async def _serve(world: World, executors: Executors, probe: Probe | None, until:
         watchers = [group.create_task(_follow_all(world, session)), group.create_task(_sweep(server, probe))]
         callers = [group.create_task(_call(server, ends_at)) for _ in range(world.pace.callers)]
         await asyncio.sleep(max(0.0, ends_at - asyncio.get_running_loop().time()))
-        if ends_at < until:  # SIGTERM: the next life takes up what this one leaves
+        if ends_at < until:  # SIGTERM: the next life resumes what this one leaves
             await server.close(world.chance.choice([0.0, 3.0]))
             for each in (*watchers, *callers):
                 each.cancel()
@@ -172,15 +173,16 @@ async def _serve(world: World, executors: Executors, probe: Probe | None, until:
 
 async def _all_is_told(server: Server) -> None:
     """Wait until the webhooks have nothing to do, but for those of trees that are never started."""
-    outbox = server.webhooks._outbox
+    outbox = server.webhooks.outbox
     for _ in range(int(STUCK)):
-        due = [each for each in outbox._due if outbox._waiting(each) is not None]
-        waiting = [outbox._shares.waiting, outbox._jobs, due, outbox._side_jobs]
-        heads = [await server.session.storage.head(tree_id) for tree_id in outbox._readers]
+        schedule = outbox.schedule
+        due = [each for each in schedule.due if schedule.waiting(each) is not None]
+        waiting = [schedule.shares.waiting, schedule.jobs, due, outbox.scanner.jobs]
+        heads = [await server.session.storage.head(tree_id) for tree_id in outbox.readers.trees()]
         if not any(waiting) and not any(head is None or has_ended(head) for head in heads):
             return
         await asyncio.sleep(1)
-    raise Violation(f"the webhooks never come to rest: {outbox._readers} {waiting} (seed {server.world.seed})")
+    raise Violation(f"the webhooks never come to rest: {outbox.readers.trees()} {waiting} (seed {server.world.seed})")
 
 
 def _check_nothing_is_left(server: Server) -> None:

@@ -90,7 +90,7 @@ def counts(server: Server) -> dict[str, int]:
     loop: Any = asyncio.get_running_loop()
     found["tasks"] = len(asyncio.all_tasks())
     found["timers"] = sum(not timer.cancelled() for timer in loop._scheduled)
-    storage, session, outbox = server.world.storage, server.session, server.webhooks._outbox
+    storage, session, outbox = server.world.storage, server.session, server.webhooks.outbox
     for owner in (
         storage,
         session.orchestrator,
@@ -102,6 +102,10 @@ def counts(server: Server) -> dict[str, int]:
         session.runner.books.queue,
         session.runner._dispatcher.due.timers,
         outbox,
+        outbox.readers,
+        outbox.schedule,
+        outbox.scanner,
+        outbox._looks,
         server.retention,
     ):
         for name, value in vars(owner).items():

@@ -11,12 +11,14 @@ from typing import Any
 from a2a_server.protocol.types import AuthenticationInfo, TaskPushNotificationConfig
 from a2a_server.push.bodies import TASKS, Payloads
 from a2a_server.push.configs import ConfigStore, DeliveryState, SecretBox
-from a2a_server.push.outbox import Outbox, RetryPolicy
+from a2a_server.push.deliveries import Deliveries, RetryPolicy
+from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import Parcels
 from a2a_server.push.sender import Sender
-from a2a_server.push.webhooks import Caller, Enrolled, Webhooks
+from a2a_server.push.webhooks import Caller, Enrolled, Subject, WebhookRules, Webhooks, from_now_on
 from a2a_server.v0_3.dialect import A2A_0_3
 from core.model.errors import TaskNotFound
+from core.model.shares import FairShares
 from core.model.task import ANONYMOUS, TaskStatus
 from core.outside.egress import DestinationNotAllowed, EgressPolicy, FetchTimeout, Outgoing
 from core.outside.fetched import EgressError, Incoming
@@ -41,11 +43,10 @@ def make_webhooks(world: World, session: Session) -> Webhooks:
     sender = Sender(receivers, store.box, session.clock, timeout=TIMEOUT, secret=None)
     parcels = Parcels(session.storage, Payloads(session, TASK_BODIES))
     concurrency = world.chance.choice([2, 50])
-    outbox = Outbox(
-        session, store, parcels, sender, PATIENCE, concurrency=concurrency, concurrency_per_caller=concurrency
-    )
+    deliveries = Deliveries(session, store, parcels, sender, PATIENCE)
     receivers.most = concurrency
-    return Webhooks(session, store, outbox, EgressPolicy(), limit=LIMIT, most_active=1_000)
+    outbox = Outbox(session, store, deliveries, FairShares(concurrency, concurrency))
+    return Webhooks(session, store, outbox, WebhookRules(EgressPolicy(), limit=LIMIT, most_active=1_000))
 
 
 @dataclass(slots=True)
@@ -164,7 +165,7 @@ def enroll_with_tree(world: World, webhooks: Webhooks, tree_id: str) -> Enrolled
     standing = DeliveryState(shown=TaskStatus.PENDING.value)
     wanted = given(world, world.ledger.new_hook())
     webhooks.check(wanted)
-    return webhooks.prepare(caller(world), wanted, task_id=tree_id, tree_id=tree_id, delivery=standing)
+    return webhooks.prepare(caller(world), wanted, Subject(tree_id, tree_id, standing))
 
 
 async def register(world: World, webhooks: Webhooks, tree_id: str, task_id: str) -> None:
@@ -179,7 +180,8 @@ async def register(world: World, webhooks: Webhooks, tree_id: str, task_id: str)
     way = world.chance.randrange(3) if known else 0
     before = world.chance.choice(known) if known else None
     more = {} if before is None or way == 0 else {"id": before.id} if way == 1 else {"url": before.url}
-    config = await webhooks.add(caller(world), given(world, hook, **more), head, task_id, status, by_address=way == 2)
+    subject = from_now_on(head, task_id, status)
+    config = await webhooks.add(caller(world), given(world, hook, **more), subject, by_address=way == 2)
     if hook.config != config:
         raise Violation(f"the webhook {config.key} was confirmed and not stored (seed {world.seed})")
 

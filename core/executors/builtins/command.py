@@ -139,7 +139,8 @@ class CommandExecutor:
         directory: str = inputs.get("cwd", next(iter(allowed), "/"))
         # The schema says so too, but a task may bring a schema of its own in its place.
         if "cwd" in inputs and directory not in allowed:
-            raise CommandFailed(f"inputs.cwd: one of these: {', '.join(allowed)}")
+            told = f"must be one of {', '.join(allowed)}" if allowed else "must be omitted: no directory is allowed"
+            raise CommandFailed(f"inputs.cwd: {told}")
         return directory
 
     async def _run(self, group: ProcessGroup, stdin: str | None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Inspection:
             return
         if problems := json.loads(told):
             self.damage = (
-                f"The database {self._path.name} is damaged: {first_of(problems)}; stop the server, look with "
+                f"The database {self._path.name} is damaged: {first_of(problems)}; stop the server, run "
                 "`a2a-server db check`, restore a backup with `a2a-server db restore`"
             )
             logger.error(self.damage)

@@ -18,7 +18,7 @@ from sqlalchemy import Column, MetaData, Select, Table, func, literal_column, se
 from core.model.errors import StorageError
 from core.model.events import KINDS, Recorded
 from core.model.owners import tenant_of
-from core.storage import codec
+from core.storage import codec, former_content
 from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
 from core.storage.retire import read_compaction
 from core.storage.sqlite.commit_marker import Note, marker_path, noted_commit
@@ -52,11 +52,11 @@ def examine(path: Path, seconds: float | None = None, *, goes_on: Callable[[], b
                 connection.set_progress_handler(lambda: not goes_on(), STEPS)
             noted = noted_commit(path)
             connection.execute("BEGIN")  # one moment for all that follows
-            for problem in _problems(connection, path, noted):
+            schema = _schema(connection)
+            for problem in _problems(connection, path, noted, schema):
                 found.append(problem)
                 if len(found) == MAX_PROBLEMS:
                     break
-            schema = _schema(connection)
         finally:
             connection.close()
     except sqlite3.Error as error:
@@ -96,7 +96,7 @@ def require_commits(path: Path) -> None:
 
 def _damaged(path: Path, problem: str) -> str:
     return (
-        f"The database {path} is damaged: {problem}; look with `a2a-server db check`, restore a backup with "
+        f"The database {path} is damaged: {problem}; run `a2a-server db check`, restore a backup with "
         "`a2a-server db restore`"
     )
 
@@ -122,7 +122,7 @@ def _schema(connection: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _problems(connection: sqlite3.Connection, path: Path, noted: Note | None) -> Iterator[str]:
+def _problems(connection: sqlite3.Connection, path: Path, noted: Note | None, schema: str | None) -> Iterator[str]:
     pages = [text for (text,) in connection.execute(f"PRAGMA integrity_check({MAX_PROBLEMS})")]
     if pages != ["ok"]:
         yield from (" ".join(text.split()) for text in pages)
@@ -130,9 +130,10 @@ def _problems(connection: sqlite3.Connection, path: Path, noted: Note | None) ->
     present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if noted is not None and trees.name in present and noted.is_missed_in(connection):
         yield _missing(path)
+    former = _FORMER_ROWS if former_content.is_former(schema) else {}
     for table, columns, read in _TABLES:
         if table.name in present:
-            yield from _wrong_rows(connection, table, columns, read)
+            yield from _wrong_rows(connection, table, columns, former.get(table.name, read))
     if {trees.name, tasks.name, events.name} <= present:
         yield from _wrong_trees(connection, _compactions_in(present))
 
@@ -236,3 +237,8 @@ _TABLES: tuple[tuple[Table, Sequence[Column[Any]], Callable[[Any], Any]], ...] =
     (documents, tuple(documents.c), codec.read_document),
     *((table, tuple(table.c), read_compaction) for table in (compactions, _FORMER)),
 )
+# How rows are read whose content is in its former form.
+_FORMER_ROWS: dict[str, Callable[[Any], Any]] = {
+    "tasks": lambda row: codec.read_task(former_content.task_row(row)),
+    "events": lambda row: codec.read_event(former_content.event_row(row)),
+}

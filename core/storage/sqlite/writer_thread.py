@@ -237,7 +237,7 @@ class WriterThread:
                 outcomes = self._write_apart(items)
             self._commit()
         except DatabaseLost as loss:
-            if self._log_pages:  # the log's name may belong to another database by now, to which it must not be applied
+            if self._log_pages:  # the log's name may belong to another database now, to which it must not be applied
                 self._checkpoint("TRUNCATE")
             return self._refused(items, loss)
         except DATABASE_ERRORS as error:

@@ -157,3 +157,20 @@ async def test_without_grace_a_stream_ends_now() -> None:
     lifetimes.end("k", grace=60.0)
     assert lifetime.ends_at == clock.time
     assert await collect(guarded) == []
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_ends_leaves_the_others_of_its_key() -> None:
+    lifetimes = Lifetimes(SystemClock())
+
+    async def one() -> AsyncGenerator[int, None]:
+        yield 1
+
+    waiting = Source()
+    reader = asyncio.create_task(collect(lifetimes.guarded(waiting.items(), holder())))
+    await waiting.waits.wait()
+    assert await collect(lifetimes.guarded(one(), holder())) == [1]
+    assert not reader.done()
+
+    lifetimes.end("k")
+    assert await reader == [1]

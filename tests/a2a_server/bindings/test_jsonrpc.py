@@ -1,4 +1,4 @@
-"""The JSON-RPC door: envelopes, batches, notifications, streams, and what of an error reaches the caller."""
+"""The JSON-RPC endpoint: envelopes, batches, notifications, streams, and what of an error reaches the caller."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ class StreamParams(msgspec.Struct):
 
 
 class Server:
-    """A door with methods of every kind, and what was called."""
+    """An endpoint with methods of every kind, and what was called."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -316,7 +316,7 @@ async def test_params_with_the_dispatcher_s_own_names_are_only_params(server: Se
     """Params become one argument, never keyword arguments."""
     answer = await server.ask(call("noop", {"self": 1, "context": 2, "call": 3, "": 4}))
     fields = [violation["field"] for violation in answer["error"]["data"][0]["fieldViolations"]]
-    assert (answer["error"]["code"], fields) == (-32602, ["self", "context", "call", ""])
+    assert (answer["error"]["code"], fields) == (-32602, ["self", "context", "call", '""'])
 
 
 @pytest.mark.asyncio
@@ -410,7 +410,7 @@ async def test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_lar
         await all_work.wait()
         return "done"
 
-    door = JsonRpcEndpoint(
+    endpoint = JsonRpcEndpoint(
         [
             Method(name="tasks.get", load=Kind.OTHER, handler=read),
             Method(name="tasks.execute", load=Kind.WORK, handler=work),
@@ -419,7 +419,7 @@ async def test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_lar
     reads = [{"jsonrpc": "2.0", "id": f"r{n}", "method": "tasks.get"} for n in range(4)]
     works = [{"jsonrpc": "2.0", "id": f"w{n}", "method": "tasks.execute"} for n in range(3)]
     silent = {"jsonrpc": "2.0", "method": "tasks.get"}
-    reply = await door.handle(json.dumps([*reads, silent, *works]).encode(), RequestContext())
+    reply = await endpoint.handle(json.dumps([*reads, silent, *works]).encode(), RequestContext())
     answers = json.loads(reply.body)
     assert [answer["id"] for answer in answers] == ["r0", "r1", "r2", "r3", "w0", "w1", "w2"]
     assert ["result" in answer for answer in answers] == [True, True, False, False, True, True, True]
@@ -546,9 +546,9 @@ async def test_cancelling_the_request_cancels_the_method() -> None:
         finally:
             ended.set()
 
-    door = JsonRpcEndpoint([Method(name="wait", load=Kind.OTHER, handler=wait)])
+    endpoint = JsonRpcEndpoint([Method(name="wait", load=Kind.OTHER, handler=wait)])
     for body in (call("wait"), [call("wait")]):
-        request = asyncio.create_task(door.handle(json.dumps(body).encode(), RequestContext()))
+        request = asyncio.create_task(endpoint.handle(json.dumps(body).encode(), RequestContext()))
         await began.wait()
         request.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Generated garbage at the JSON-RPC door: every answer is a result, or says what the caller did wrong."""
+"""Generated garbage at the JSON-RPC endpoint: every answer is a result, or says what the caller did wrong."""
 
 import asyncio
 import json

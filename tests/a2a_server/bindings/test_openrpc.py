@@ -1,4 +1,4 @@
-"""`rpc.discover`: the document describes what the door really has."""
+"""`rpc.discover`: the document describes what the endpoint really has."""
 
 import json
 from typing import Any
@@ -71,8 +71,8 @@ METHODS = [
 
 @pytest.mark.asyncio
 async def test_the_document_lists_every_method_and_itself() -> None:
-    door = JsonRpcEndpoint([*METHODS, discover_method(METHODS, version="1.2.3")])
-    reply = await door.handle(b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}', RequestContext())
+    endpoint = JsonRpcEndpoint([*METHODS, discover_method(METHODS, version="1.2.3")])
+    reply = await endpoint.handle(b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}', RequestContext())
     document = json.loads(reply.body)["result"]
 
     assert document["openrpc"] == "1.3.2"

@@ -260,7 +260,7 @@ async def test_wrong_query_parameters_are_named_all_at_once(recorder: Recorder, 
 
 @pytest.mark.asyncio
 async def test_body_is_read_as_proto_json(recorder: Recorder) -> None:
-    """snake_case names, enum numbers and unknown fields, as through the door."""
+    """snake_case names, enum numbers and unknown fields, as through the endpoint."""
     body = {"message": {"message_id": "m", "role": 1, "parts": [{"text": "x"}]}, "not_known": 1, "metadata": None}
     params = await recorder.params("POST", "/message:send", body)
     assert params == {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}]}}

@@ -31,18 +31,18 @@ async def test_task_is_sent_read_and_listed(server: RunningServer) -> None:
         task = sent.json()["task"]
         read = await client.get(f"/tasks/{task['id']}?historyLength=0")
         page = await client.get("/tasks", params={"contextId": task["contextId"], "includeArtifacts": "true"})
-        door = await client.post("/tasks", json={"jsonrpc": "2.0", "id": 1, "method": "system.health"})
+        endpoint = await client.post("/tasks", json={"jsonrpc": "2.0", "id": 1, "method": "system.health"})
     assert task["status"]["state"] == "TASK_STATE_COMPLETED"
     assert (sent.status_code, sent.headers["content-type"]) == (200, "application/json")
     assert (read.status_code, read.headers["content-type"]) == (200, "application/a2a+json")
     assert read.json() == {key: value for key, value in task.items() if key != "history"}
     assert (page.json()["totalSize"], page.json()["nextPageToken"]) == (1, "")
     assert [each["id"] for each in page.json()["tasks"]] == [task["id"]]
-    assert door.json()["result"]["status"] == "healthy"
+    assert endpoint.json()["result"]["status"] == "healthy"
 
 
 @pytest.mark.asyncio
-async def test_message_is_streamed_and_a_broken_stream_is_taken_up(server: RunningServer) -> None:
+async def test_message_is_streamed_and_a_broken_stream_resumes(server: RunningServer) -> None:
     async with server.client() as client:
         whole = await client.post("/message:stream", json=message("chunks"))
         events = events_of(whole.text)

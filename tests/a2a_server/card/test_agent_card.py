@@ -23,8 +23,9 @@ TEMPLATE: dict[str, Any] = {
     "defaultInputModes": ["text/plain"],
     "defaultOutputModes": ["text/plain"],
 }
-NOTHING = Offer()
+NOTHING = Offer(url=URL)
 BEARER = Offer(
+    url=URL,
     security_schemes={"bearer": SecurityScheme(http_auth_security_scheme=HTTPAuthSecurityScheme(scheme="Bearer"))},
     security_requirements=[SecurityRequirement(schemes={"bearer": StringList()})],
 )
@@ -48,7 +49,7 @@ def write(directory: Path, card: Any) -> Path:
 
 
 def made(directory: Path, *specs: ExecutorSpec, offer: Offer = NOTHING, **fields: Any) -> AgentCard:
-    return make_card(load_template(write(directory, TEMPLATE | fields)), registry_of(*specs), URL, offer)
+    return make_card(load_template(write(directory, TEMPLATE | fields)), registry_of(*specs), offer)
 
 
 def document(directory: Path, *specs: ExecutorSpec, offer: Offer = NOTHING, **fields: Any) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def document(directory: Path, *specs: ExecutorSpec, offer: Offer = NOTHING, **fi
 
 def refusal(directory: Path, card: Any, *specs: ExecutorSpec, offer: Offer = NOTHING) -> str:
     with pytest.raises(ConfigurationError) as refused:
-        make_card(load_template(write(directory, card)), registry_of(*specs), URL, offer)
+        make_card(load_template(write(directory, card)), registry_of(*specs), offer)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -163,7 +164,7 @@ def test_the_template_s_security_is_kept_where_the_server_asks_nobody(tmp_path: 
 
 
 def test_push_is_offered_where_it_is_wired(tmp_path: Path) -> None:
-    card = document(tmp_path, offer=Offer(push_notifications=True), capabilities={"pushNotifications": True})
+    card = document(tmp_path, offer=Offer(url=URL, push_notifications=True), capabilities={"pushNotifications": True})
     assert card["capabilities"]["pushNotifications"] is True
 
 
@@ -196,7 +197,7 @@ def test_a_template_does_not_contradict_how_the_server_identifies_callers(
 @pytest.mark.parametrize(
     ("skills", "shown"), [(None, ["a", "b"]), (frozenset({"b", "x"}), ["b"]), (frozenset[str](), [])]
 )
-def test_a_known_caller_sees_the_skills_that_he_may_use(
+def test_a_known_caller_sees_the_skills_of_its_credential(
     tmp_path: Path, skills: frozenset[str] | None, shown: list[str]
 ) -> None:
     card_for = extended_card(made(tmp_path, spec("a"), spec("b"), offer=BEARER), lambda card: card)

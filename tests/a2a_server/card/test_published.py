@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from a2a_server.card.keys import Key, read_key_set
-from a2a_server.card.published import CardMode, Document, Hybrid, Published, precondition, publish
+from a2a_server.card.published import CardMode, Document, Forms, Hybrid, Published, precondition, publish
 from a2a_server.card.rules import card_problems
 from a2a_server.card.signing import protected_header, verify
 from core.model.errors import ConfigurationError
@@ -21,7 +21,7 @@ URL = "https://a.example/agent/"
 def published(
     *signers: Key, hybrid: Hybrid | None = as_v0_3, mode: CardMode = "auto", url: str = URL, **fields: Any
 ) -> Published:
-    return publish(card(**fields), url, now=NOW, keys=signers, hybrid=hybrid, mode=mode)
+    return publish(card(**fields), url, now=NOW, keys=signers, forms=Forms(hybrid, mode))
 
 
 def value(document: Document | None) -> Any:

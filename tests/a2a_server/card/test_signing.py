@@ -211,7 +211,7 @@ def test_only_so_many_signatures_are_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_foreign_jku_changes_nothing(tmp_path: Path) -> None:
-    """Where a key is to be had is the signer's word; who trusts it is the verifier's."""
+    """The signer says where a key is; the verifier decides whether to trust it."""
     (mine, theirs) = keys(tmp_path, ES256, ES256)
     document = crafted(theirs, _header(theirs, jku="https://evil.example/keys"))
     assert not only(document, mine).is_valid

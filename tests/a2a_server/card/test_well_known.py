@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from a2a_server.card.keys import Key, read_key_set
-from a2a_server.card.published import Published, publish
+from a2a_server.card.published import Forms, Published, publish
 from a2a_server.card.signing import verify
 from a2a_server.card.well_known import CARD_PATHS, WellKnown
 from tests.a2a_server.card.cards import as_v0_3, card, key_file, keys
@@ -21,7 +21,7 @@ V1 = {"A2A-Version": "1.0"}
 
 
 def published(*signers: Key) -> Published:
-    return publish(card(), "http://test/", now=0.0, keys=signers, hybrid=as_v0_3)
+    return publish(card(), "http://test/", now=0.0, keys=signers, forms=Forms(as_v0_3))
 
 
 async def ask(

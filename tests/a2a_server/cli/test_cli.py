@@ -16,9 +16,11 @@ import httpx2
 import pytest
 from rich.console import Console
 
-from a2a_server.cli import client, main
-from a2a_server.cli.client import Server, ServerError, server_sent
+from a2a_server.cli import answers, main
+from a2a_server.cli.answers import ServerError, server_sent
+from a2a_server.cli.client import Client
 from a2a_server.cli.output import Failure, clean
+from a2a_server.cli.resumption import Resumption
 from a2a_server.cli.run import _handled
 from a2a_server.cli.view import LiveScreen, TreeView, drawing, event_line, tree_view
 from core.executors.registry import default_registry
@@ -246,7 +248,7 @@ def test_the_word_on_is_a_key_in_yaml_too(cli: Cli, tmp_path: Path, key: str) ->
     tree.write_text(f"tasks:\n  - {{id: r, name: all}}\n  - {{id: b, name: boom, parent_id: r}}\n{second}\n")
     if key == "On":
         assert (
-            "dependencies[0].On: unknown field; known are id, required, on"
+            "dependencies[0].On: unknown field; the known ones are: id, required, on"
             in cli("run", str(tree), "-e", str(EXECUTORS)).err
         )
     else:
@@ -267,6 +269,7 @@ def test_run_of_a_failing_tree_exits_1_and_says_why(cli: Cli) -> None:
 
 
 def test_run_of_a_tree_that_asks_exits_4_and_says_what_to_do_next(cli: Cli) -> None:
+    """Found from outside: `run` of a tree with a question ended without a word."""
     done = here(cli, [{"name": "interview"}])
 
     assert done.code == 4
@@ -358,6 +361,7 @@ def hear_ctrl_c() -> None:
 def test_a_signal_that_ends_run_cancels_what_it_started(
     tmp_path: Path, server: ServerProcess, remote: bool, number: int, code: int, reason: str
 ) -> None:
+    """Found from outside: `run` died at SIGTERM or SIGHUP and left its command running."""
     where = ["--url", server.url] if remote else ["-e", str(EXECUTORS)]
     process = subprocess.Popen(
         [sys.executable, "-m", "a2a_server", "run", tree_file(tmp_path, [{"name": "hang"}]), *where],
@@ -395,16 +399,16 @@ def test_a_signal_that_is_ignored_stays_ignored(number: int) -> None:
 def test_ctrl_c_exits_130_also_when_the_server_cannot_be_told(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def call(self: Server, method: str, params: Any) -> Any:
+    def call(self: Client, method: str, params: Any) -> Any:
         if method == "tasks.cancel":
             raise Failure("lost the server")
         return {"id": "r", "name": "hang", "executor": "hang", "status": "pending", "children": []}
 
-    def interrupted(self: Server, task_id: str, after: int = 0) -> Iterator[Any]:
+    def interrupted(self: Client, task_id: str, after: int = 0) -> Iterator[Any]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Server, "call", call)
-    monkeypatch.setattr(Server, "follow", interrupted)
+    monkeypatch.setattr(Client, "call", call)
+    monkeypatch.setattr(Client, "follow", interrupted)
 
     done = cli("run", tree_file(tmp_path, [{"name": "hang"}]), "--url", "http://127.0.0.1:9")
 
@@ -589,7 +593,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(server: ServerProcess
 # The client
 
 
-def served(*answers: httpx2.Response) -> Server:
+def served(*answers: httpx2.Response) -> Client:
     """A client whose server gives these answers, one a request."""
     waiting = list(answers)
     requests: list[httpx2.Request] = []
@@ -598,7 +602,9 @@ def served(*answers: httpx2.Response) -> Server:
         requests.append(request)
         return waiting.pop(0)
 
-    server = Server("http://test/", transport=httpx2.MockTransport(answer), pause=lambda seconds: None)
+    server = Client(
+        "http://test/", transport=httpx2.MockTransport(answer), resumption=Resumption(pause=lambda seconds: None)
+    )
     server.requests = requests  # type: ignore[attr-defined]
     return server
 
@@ -653,7 +659,7 @@ def test_an_event_without_its_end_is_none_and_an_id_alone_says_nothing() -> None
 
 
 def test_an_event_without_bounds_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_EVENT", 100)
+    monkeypatch.setattr(answers, "MAX_EVENT", 100)
     with pytest.raises(Failure, match=r"cannot be read: .* 100 byte limit"):
         list(server_sent(streamed([b"data: " + b"x" * 50] * 3)))
 

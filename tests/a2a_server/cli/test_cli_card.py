@@ -222,6 +222,7 @@ def test_a_signature_is_valid_only_by_a_trusted_key(cli: Cli, tmp_path: Path) ->
 @pytest.mark.parametrize("signed_as", ["EdDSA", "Ed25519"])
 @pytest.mark.parametrize("published_as", ["EdDSA", "Ed25519"])
 def test_both_names_of_ed25519_are_one_algorithm(cli: Cli, signed_as: str, published_as: str) -> None:  # noqa: F811
+    """Found from outside: keys under RFC 9864's name could not be configured."""
     cli("card", "keygen", "key.json", "--alg", signed_as)
     (key,) = load_keys(["key.json"])
     done = cli("card", "sign", file("c.json", CARD), "--key", "key.json")
@@ -252,6 +253,7 @@ def test_a_file_needs_to_be_told_whom_to_trust(cli: Cli, tmp_path: Path) -> None
 
 
 def test_a_card_is_consistent_with_its_server_by_the_key_set_beside_it(cli: Cli, web: Web, tmp_path: Path) -> None:  # noqa: F811
+    """Found from outside: `card verify` trusted keys that the card itself named."""
     (key,) = keys(tmp_path, "ES256")
     for folder, address in (("/", web.url), ("/", f"{web.url}{WELL_KNOWN}"), ("/a2a/", f"{web.url}/a2a{WELL_KNOWN}")):
         beside = f"{folder}.well-known/jwks.json"

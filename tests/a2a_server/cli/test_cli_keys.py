@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from a2a_server.cli.client import Server
+from a2a_server.cli.client import Client
 from a2a_server.cli.output import Failure
 from tests.a2a_server.cli.test_cli import Cli, Done, cli
 from tests.acceptance.process import ServerProcess
@@ -114,7 +114,7 @@ def test_a_credential_is_sent_as_bearer() -> None:
         return httpx2.Response(200, json={"jsonrpc": "2.0", "id": 1, "result": {}})
 
     for token in (None, "abc"):
-        with Server("http://test/", token, transport=httpx2.MockTransport(answer)) as server:
+        with Client("http://test/", token, transport=httpx2.MockTransport(answer)) as server:
             server.call("x", {})
     assert seen == [None, "Bearer abc"]
 
@@ -122,7 +122,7 @@ def test_a_credential_is_sent_as_bearer() -> None:
 @pytest.mark.parametrize("token", ["", "se cret", "secret\r\nX-Evil: 1", "sécret", "secret\0"])
 def test_a_credential_that_cannot_be_one_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(Failure) as refused:
-        Server("http://test/", token)
+        Client("http://test/", token)
     assert "cret" not in str(refused.value)
     assert refused.value.code == 2
 

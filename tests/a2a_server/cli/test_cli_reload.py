@@ -86,6 +86,7 @@ ENDLESS = "import asyncio\n" + EXECUTOR.replace("return WORD", "print('began', f
 def test_a_second_signal_ends_the_server_at_once(
     process: subprocess.Popen[str], tmp_path: Path, number: int, code: int
 ) -> None:
+    """Found later: a closed terminal sends two SIGHUPs, and running work was interrupted."""
     ready(process)
     (tmp_path / "ex.py").write_text(ENDLESS)
     second = ready(process)

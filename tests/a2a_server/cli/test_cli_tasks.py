@@ -8,7 +8,7 @@ import httpx2
 import pytest
 import typer
 
-from a2a_server.cli.client import Server
+from a2a_server.cli.client import Client
 from a2a_server.cli.times import duration_of, moment
 from tests.a2a_server.cli.test_cli import Cli, cli, server
 from tests.acceptance.process import ServerProcess
@@ -137,13 +137,13 @@ def test_cancel_since_asks_the_server_for_what_is_new_only(
 ) -> None:
     made = server.call("tasks.create", {"tasks": [{"name": "noop"}]})["id"]
     asked: list[Any] = []
-    call = Server.call
+    call = Client.call
 
-    def recorded(self: Server, method: str, params: Any = None) -> Any:
+    def recorded(self: Client, method: str, params: Any = None) -> Any:
         asked.append((method, params if params is None else dict(params)))
         return call(self, method, params)
 
-    monkeypatch.setattr(Server, "call", recorded)
+    monkeypatch.setattr(Client, "call", recorded)
     url = ("--url", server.url, "-o", "json")
 
     assert cli("tasks", "cancel", "--status", "pending", "--since", "2999-01-01T00:00:00Z", *url).json() == []

@@ -138,7 +138,7 @@ def test_run_tells_each_wrong_field_with_its_line(cli: Cli, tmp_path: Path, name
     done = cli("run", name)
 
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert f"{name}:2:16: tasks[1].priority: Expected `int`, got `str`" in done.err
+    assert f"{name}:2:16: tasks[1].priority: expected `integer`, got `string`" in done.err
     assert f"{name}:1:1: tasks: 2 tasks have no parent_id" in done.err
 
     Path(name).write_text('{"tasks":\n [{"name": "nobody"}]}')
@@ -147,6 +147,7 @@ def test_run_tells_each_wrong_field_with_its_line(cli: Cli, tmp_path: Path, name
 
 @pytest.mark.parametrize("written", ["deadline: 2099-01-31T12:00:00Z", "deadline: 2099-01-31 12:00:00"])
 def test_run_takes_a_time_without_quotes(cli: Cli, tmp_path: Path, written: str) -> None:
+    """Found from outside: an unquoted time in YAML failed: a datetime is not a JSON value."""
     Path("t.yaml").write_text(f"name: system_info_executor\n{written}\ninputs: {{resource: cpu}}\n")
 
     assert cli("run", "t.yaml", "-o", "json").json()["deadline"] == "2099-01-31T12:00:00.000Z"

@@ -235,6 +235,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 @pytest.mark.parametrize("path", [b"/", b"/message:send", b"/healthz"])
 @pytest.mark.asyncio
 async def test_what_is_around_a_body_and_behind_it_is_bounded(server: RunningServer, endless: str, path: bytes) -> None:
+    """Found later: trailers and chunk extensions were read without a limit."""
     begin, more = ENDLESS[endless]
     async with raw_connection(server) as (reader, writer):
         writer.write(HEAD.replace(b"POST /", b"POST " + path) + CHUNKED + b"\r\n" + begin)

@@ -116,6 +116,7 @@ async def test_many_small_values_count_with_the_memory_they_take(path: str) -> N
 
 @pytest.mark.asyncio
 async def test_answers_that_are_not_taken_are_bounded_and_a_read_past_that_is_refused() -> None:
+    """Found from outside: answers that no client read took 2.2 GiB."""
     async with running(**SETTINGS) as server, server.client() as client:
         sent = rpc("SendMessage", message("echo", {"data": {"x": "y" * 400_000}}))
         task = (await client.post("/", json=sent, headers={"A2A-Version": "1.0"})).json()["result"]["task"]

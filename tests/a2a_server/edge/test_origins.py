@@ -84,7 +84,7 @@ def test_allowed_origin_may_ask_and_not_read() -> None:
     assert rules.preflight(APP, "/") is None
 
 
-def test_answer_to_a_reader_names_him_and_caches_are_told() -> None:
+def test_answer_to_a_reader_names_its_origin_and_caches_are_told() -> None:
     rules = Origins(readers=[APP, "https://second.example"], credentials=True)
     told = headers(rules, APP)
     assert (told["allow-origin"], told["allow-credentials"], told["vary"]) == (APP, "true", "Origin")

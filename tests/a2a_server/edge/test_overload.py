@@ -71,7 +71,7 @@ def test_work_is_held_to_the_soft_threshold_while_so_many_as_the_hard_one_want_s
     assert scene.refused == [], "one of those who were turned away has come in, and is not wanting any more"
 
 
-def test_who_was_turned_away_is_forgotten_when_he_does_not_come_again() -> None:
+def test_a_refused_caller_is_forgotten_when_it_does_not_come_again() -> None:
     scene = Scene()
     scene.call(SOFT)
     for _ in range(HARD - SOFT):
@@ -97,7 +97,7 @@ def test_who_asks_again_too_early_does_not_get_a_place_that_is_free_for_a_moment
     scene.time += 2 * LATELY
     assert not scene.load.refuses(Kind.WORK, early=True)
     scene.call(1)
-    assert not scene.load.refuses(Kind.WORK, early=True), "a server with next to nothing in hand takes it"
+    assert not scene.load.refuses(Kind.WORK, early=True), "a server with next to nothing in flight takes it"
     scene.call(1)
     assert scene.load.refuses(Kind.WORK, early=True) and not scene.load.refuses(Kind.WORK)
 
@@ -176,7 +176,7 @@ def kinds() -> Kinds:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_method_that_a_body_calls_is_found_as_the_door_finds_it(body: str, kinds: Kinds) -> None:
+def test_method_that_a_body_calls_is_found_as_the_endpoint_finds_it(body: str, kinds: Kinds) -> None:
     assert kinds.of_body(body.encode()) == BODIES[body]
 
 

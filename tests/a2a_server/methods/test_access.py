@@ -83,7 +83,7 @@ async def test_a_skill_that_is_not_the_callers_is_one_that_does_not_exist() -> N
     ],
 )
 @pytest.mark.parametrize("name", ["steps", "internal"])
-async def test_a_tree_of_a_caller_has_his_skills_only(tasks: Any, name: str) -> None:
+async def test_a_tree_of_a_caller_has_its_skills_only(tasks: Any, name: str) -> None:
     async with calling() as call:
         limited = Principal(id="ann", skills=frozenset({"echo"}), owner="o")
 

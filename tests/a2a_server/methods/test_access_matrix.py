@@ -199,7 +199,7 @@ async def matrix() -> AsyncIterator[Matrix]:
     async with running(auth=("keys",)) as server:
         keys = server.application.keys
         assert server.application.webhooks is not None
-        server.application.webhooks._outbox._sender = Receiver()  # type: ignore[assignment]
+        server.application.webhooks.outbox.deliveries.sender = Receiver()  # type: ignore[assignment]
         grants = {
             "owner": Grant(principal="ann", tenant="t"),
             "same tenant": Grant(principal="bob", tenant="t"),

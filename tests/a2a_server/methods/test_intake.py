@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from a2a_server.methods.intake import Intake, accepts, read
+from a2a_server.methods.intake import Intake, accepts, read, said_of
 from a2a_server.protocol.codec import decode
 from a2a_server.protocol.errors import ContentTypeNotSupported, InvalidParams
 from a2a_server.protocol.types import SendMessageRequest
+from core.model.content import Part, Said
 from core.model.errors import InvalidPlan, Problem
 from core.model.plan import Plan
 from tests.a2a_server.conftest import Lab, message
@@ -30,6 +31,13 @@ def test_data_part_with_tasks_is_a_tree() -> None:
 def test_one_message_brings_one_tree() -> None:
     with pytest.raises(InvalidParams, match=r"message.parts\[1\].data.tasks"):
         work(TREE, TREE)
+
+
+def test_the_log_keeps_all_of_a_message() -> None:
+    bare = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}]}
+    assert said_of(bare) == Said((Part(text="x"),), message_id="m")
+    more = {"contextId": "c", "taskId": "t", "metadata": {"k": 1}, "extensions": ["u"], "referenceTaskIds": ["r"]}
+    assert said_of(bare | more) == Said((Part(text="x"),), {"k": 1}, ("u",), "m", "c", "t", ("r",))
 
 
 @pytest.mark.parametrize("key", ["skillId", "skill_id"])

@@ -1,4 +1,4 @@
-"""The methods of A2A v1.0, through the door."""
+"""The methods of A2A v1.0, through the endpoint."""
 
 import asyncio
 import base64
@@ -11,6 +11,7 @@ from a2a_server.auth.principal import Principal
 from a2a_server.bindings.context import RequestContext
 from a2a_server.methods import a2a as methods_a2a
 from core.model.owners import owner_of
+from core.storage.base import EventQuery
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, tree_message
 
 FAN = (
@@ -487,9 +488,9 @@ async def test_what_the_card_does_not_offer_is_refused(method: str, params: Any,
 async def test_the_extended_card_is_for_known_callers() -> None:
     """A2A §13.3: it requires authentication, in HTTP's words as well."""
     async with calling(auth=("keys",)) as call:
-        door, ask = call.application.json_rpc, b'{"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}'
-        unknown = await door.handle(ask, RequestContext())
-        known = await door.handle(ask, RequestContext(principal=Principal(id="p", skills=frozenset({"echo"}))))
+        endpoint, ask = call.application.json_rpc, b'{"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}'
+        unknown = await endpoint.handle(ask, RequestContext())
+        known = await endpoint.handle(ask, RequestContext(principal=Principal(id="p", skills=frozenset({"echo"}))))
     assert (unknown.status, "WWW-Authenticate" in unknown.headers) == (401, True)
     result = json.loads(known.body)["result"]
     card = call.application.cards.published.card
@@ -560,9 +561,9 @@ async def test_what_callers_wrote_is_not_read_where_no_history_is_asked_for(
     asked: list[Any] = []
     events = storage.events
 
-    async def watched(*args: Any, **options: Any) -> Any:
-        asked.append(options.get("kinds"))
-        return await events(*args, **options)
+    async def watched(query: EventQuery) -> Any:
+        asked.append(query.kinds)
+        return await events(query)
 
     monkeypatch.setattr(storage, "events", watched)
     monkeypatch.setattr(call.session.feed, "told", lambda *_: None)  # as after a restart

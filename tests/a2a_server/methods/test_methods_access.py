@@ -79,7 +79,7 @@ async def test_what_is_foreign_or_of_another_origin_or_no_tree_is_not_found(
     assert missing.value.task_id == task_id
 
 
-def test_a_webhook_is_its_callers_in_the_version_that_he_speaks() -> None:
+def test_a_webhook_is_its_callers_in_the_version_that_the_caller_speaks() -> None:
     context = RequestContext(principal=ANN)
     assert (caller_of(context).owner, caller_of(context).wire_version) == ("o-ann", context.dialect.version)
 
@@ -113,7 +113,7 @@ class _Params(SimpleNamespace):
 
 
 @pytest.mark.parametrize("tenant", ["", "acme"])
-def test_his_own_tenant_is_no_obstacle_and_need_not_be_named(tenant: str) -> None:
+def test_the_callers_own_tenant_is_no_obstacle_and_need_not_be_named(tenant: str) -> None:
     check_tenant(ANN, _Params(tenant=tenant, id="t"))
 
 

@@ -138,7 +138,10 @@ async def sent_as(client: Any, form: str, text: str) -> Any:
 async def test_a_message_is_one_operation_in_every_form_version_and_binding(
     server: RunningServer, first: str, second: str
 ) -> None:
-    """A client whose stream broke sends the message once more without one, perhaps over another binding."""
+    """Found from outside: a client that fell back from streaming, with its key, made two tasks.
+
+    A client whose stream broke sends the message once more without one, perhaps over another binding.
+    """
     async with server.client() as client:
         made = await sent_as(client, first, "hi")
         again = await sent_as(client, second, "hi")

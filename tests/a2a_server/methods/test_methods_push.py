@@ -1,4 +1,4 @@
-"""The push methods (`a2a_server.methods.push`), through the door."""
+"""The push methods (`a2a_server.methods.push`), through the endpoint."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from a2a_server.push.configs import CONFIG
 from a2a_server.push.sender import Failed
-from a2a_server.push.webhooks import RESENT_AT_A_TIME, RESENT_PER_CALLER
+from a2a_server.push.undelivered import RESENT_AT_A_TIME, RESENT_PER_CALLER
 from core.storage.base import DocumentQuery
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, somebody, until
 from tests.a2a_server.push.receivers import Receiver
@@ -20,7 +20,7 @@ def receive(call: Caller, *outcomes: Failed | None) -> Receiver:
     """Put a receiver in the place of the network."""
     receiver = Receiver(outcomes=list(outcomes))
     assert call.application.webhooks is not None
-    call.application.webhooks._outbox._sender = receiver  # type: ignore[assignment]
+    call.application.webhooks.outbox.deliveries.sender = receiver  # type: ignore[assignment]
     return receiver
 
 
@@ -325,7 +325,7 @@ async def test_one_webhook_is_what_many_with_one_id_at_once_come_to(call: Caller
 
     shown = await call("GetTaskPushNotificationConfig", {"taskId": task_id, "id": "same"})
     assert call.application.webhooks is not None
-    (reader,) = call.application.webhooks._outbox._readers[task_id].values()
+    (reader,) = call.application.webhooks.outbox.readers.of_tree(task_id)
     assert reader.config.url == shown["url"]
 
 
@@ -384,9 +384,11 @@ async def test_dead_letters_are_sent_again_so_many_at_a_time_by_caller(
         await gate.wait()
         return None
 
-    monkeypatch.setattr(webhooks, "_resend", resend)
+    monkeypatch.setattr(webhooks.undelivered, "_resend", resend)
     owners = ("ann", "bob", "cy")
-    calls = [asyncio.ensure_future(webhooks.resend(owner, ["x"] * 20)) for owner in owners for _ in range(3)]
+    calls = [
+        asyncio.ensure_future(webhooks.undelivered.resend(owner, ["x"] * 20)) for owner in owners for _ in range(3)
+    ]
     begun = [await under_way.get() for _ in range(RESENT_AT_A_TIME)]
     await asyncio.sleep(0)
     assert under_way.empty()

@@ -1,4 +1,4 @@
-"""The `tasks.*` and `system.*` methods, through the door."""
+"""The `tasks.*` and `system.*` methods, through the endpoint."""
 
 import asyncio
 import json
@@ -471,6 +471,7 @@ async def test_tree_is_found_by_any_node_and_children_by_their_parent(call: Call
 @pytest.mark.parametrize("method", ["tasks.list", "tasks.running.list"])
 @pytest.mark.asyncio
 async def test_an_offset_is_refused_with_the_way_to_go(call: Caller, method: str) -> None:
+    """Found from outside: a page by offset showed a row twice when one was added."""
     error = await refused(call, method, {"offset": 100})
     way = "unknown field; for the next page send page_token, from the last task of the page before"
     assert error.fields == {"offset"} and way in json.dumps(error.data)
@@ -660,6 +661,7 @@ def alternatives(primary: str) -> tuple[dict[str, Any], ...]:
 async def test_a_fallback_runs_only_where_it_is_needed(
     call: Caller, primary: str, ends: list[str], cause: str | None, source: str
 ) -> None:
+    """Found from outside: the guide's fallback ran and won although its primary had worked."""
     tree = await run(call, *alternatives(primary))
     first, second, merge = tree["children"]
     assert (tree["tree_status"], [each["status"] for each in (first, second, merge)]) == ("completed", ends)
@@ -697,6 +699,7 @@ async def test_what_a_tree_says_of_its_dependencies_can_be_given_again(call: Cal
 @pytest.mark.parametrize("is_a2a", [True, False])
 @pytest.mark.asyncio
 async def test_a_tree_is_a_task_of_a2a_where_its_caller_wants_it_so(call: Caller, is_a2a: bool) -> None:
+    """Found from outside: trees of tasks.execute did not exist for A2A clients."""
     given = {"tasks": list(PAIR), "a2a": is_a2a, "wait": True}
     tree = await call("tasks.execute", given, principal=somebody("ann"))
     listed = await call("ListTasks", {}, principal=somebody("ann"))

@@ -34,6 +34,7 @@ class Held:
 
 @pytest.mark.asyncio
 async def test_a_caller_with_many_lists_reads_one_at_a_time_and_another_caller_is_served() -> None:
+    """Found from outside: one caller's lists made another's GetTask wait up to 4 s."""
     held = Held()
     (method,) = in_turns([Method(name="ListTasks", load=Kind.OTHER, handler=held)], Turns(2, 1))
     calls = [asyncio.ensure_future(method.handler(context("ann"), None)) for _ in range(30)]

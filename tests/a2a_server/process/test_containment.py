@@ -120,6 +120,8 @@ CASES = [
 
 @pytest.mark.parametrize(("way", "error"), CASES)
 def test_it_ends_its_attempt_and_nothing_else(way: Callable[..., Any], error: type[BaseException]) -> None:
+    """Found from outside: sys.exit() in a gathered coroutine or a callback ended the server."""
+
     async def work(inputs: dict[str, Any], context: TaskContext) -> None:
         await way(error)
 

@@ -54,6 +54,7 @@ def may_unshare() -> bool:
     ids=["orphans", "signalled", "killed"],
 )
 def test_process_1_does_what_is_its_duty(program: str, code: int) -> None:
+    """Found from outside: as process 1 of a container the server left zombies."""
     command = [*UNSHARE, sys.executable, "-c", PROGRAM + program]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     assert subprocess.run(command, env=env, timeout=60).returncode == code

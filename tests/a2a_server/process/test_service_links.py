@@ -32,6 +32,7 @@ OTHER_KINDS = {
 def test_service_links_are_ignored_with_one_line(
     environ: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Found from outside: a Service named a2a-server kept the server from starting in Kubernetes."""
     with caplog.at_level(logging.WARNING):
         assert load({}, environ, tmp_path) == Config()
 

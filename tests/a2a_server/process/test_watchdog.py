@@ -52,6 +52,7 @@ def heard() -> Iterator[Heard]:
 
 @pytest.mark.asyncio
 async def test_an_executor_that_holds_the_loop_is_named_with_its_stack(heard: Heard) -> None:
+    """Found from outside: a blocked event loop left no trace in the log."""
     registry = ExecutorRegistry()
 
     @executor("block", registry=registry)

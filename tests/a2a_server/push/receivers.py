@@ -8,10 +8,13 @@ from typing import Any
 
 from a2a_server.push.bodies import Payloads
 from a2a_server.push.configs import ConfigStore, DeliveryState, PushConfig, SecretBox
-from a2a_server.push.outbox import Outbox, RetryPolicy
+from a2a_server.push.deliveries import Deliveries, RetryPolicy
+from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import OF_ONE_CALLER, ON_THEIR_WAY, Parcels
+from a2a_server.push.readers import Reader
 from a2a_server.push.sender import Failed
 from a2a_server.v0_3.dialect import A2A_0_3
+from core.model.shares import FairShares
 from core.session import Session
 from tests.core.cores import LoopClock
 
@@ -76,15 +79,10 @@ class Post:
         parcels = Parcels(
             self.session.storage, payloads, on_their_way=self.on_their_way, of_one_caller=self.of_one_caller
         )
-        self.outbox = Outbox(
-            self.session,
-            self.store,
-            parcels,
-            self.receiver,  # type: ignore[arg-type]
-            self.retry_policy,
-            concurrency=self.concurrency,
-            concurrency_per_caller=self.concurrency_per_caller,
-        )
+        receiver: Any = self.receiver
+        deliveries = Deliveries(self.session, self.store, parcels, receiver, self.retry_policy)
+        shares: FairShares[Reader] = FairShares(self.concurrency, self.concurrency_per_caller)
+        self.outbox = Outbox(self.session, self.store, deliveries, shares)
 
     async def hook(self, tree_id: str, task_id: str = "", *, config_id: str = "c", **fields: Any) -> PushConfig:
         """A webhook that has been told nothing yet."""

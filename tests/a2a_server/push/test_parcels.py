@@ -10,6 +10,7 @@ from a2a_server.push.configs import DEAD, PushConfig
 from a2a_server.push.parcels import AHEAD, COPIES, MADE_AT_A_TIME, SMALL, Parcels
 from a2a_server.push.sender import Failed
 from core.session import Session
+from core.storage.base import EventQuery
 from core.storage.sqlite.sql import SqlStorage
 from tests.a2a_server.push.receivers import Post, Receiver, SteadyClock, until
 from tests.a2a_server.push.test_outbox import documents, finish
@@ -30,7 +31,7 @@ def bench() -> Bench:
     return made
 
 
-class Doors(Receiver):
+class Gated(Receiver):
     """Takes small bodies at once, and large ones when the gate is open. It sees how many bytes are on their way."""
 
     bytes_now = 0
@@ -54,9 +55,9 @@ class Doors(Receiver):
 @pytest.mark.parametrize("version", VERSIONS)
 @virtual_time
 async def test_so_many_bytes_are_on_their_way_and_the_others_wait(version: str) -> None:
-    """Fifty deliveries at a time had whatever they were told of in memory: a page of the log and 30 MiB each."""
+    """Fifty deliveries at a time had all their events in memory: a page of the log and 30 MiB each."""
     async with bench().session() as session:
-        receiver = Doors(gate=asyncio.Event())
+        receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=3 * ROOM, of_one_caller=3 * ROOM)
         tree_id = await finish(session, "large")
         for n in range(10):
@@ -64,11 +65,11 @@ async def test_so_many_bytes_are_on_their_way_and_the_others_wait(version: str) 
                 tree_id, config_id=f"c{n}", wire_version=version.split(" ", maxsplit=1)[0], events=VERSIONS[version]
             )
         await until(lambda: receiver.now == 3)
-        room = post.outbox.parcels.room
+        room = post.outbox.deliveries.parcels.room
         assert room.taken <= 3 * ROOM
         assert receiver.gate is not None
         receiver.gate.set()
-        await until(lambda: not post.outbox._readers)
+        await until(lambda: not post.outbox.readers)
 
         assert receiver.most == 3 and receiver.most_bytes <= 3 * ROOM // COPIES
         assert len(set(receiver.ids)) == len(receiver.ids) >= 20, "each of them has arrived, once"
@@ -79,7 +80,7 @@ async def test_so_many_bytes_are_on_their_way_and_the_others_wait(version: str) 
 @virtual_time
 async def test_large_deliveries_of_one_caller_leave_room_for_anothers_and_small_ones_need_none() -> None:
     async with bench().session() as session:
-        receiver = Doors(gate=asyncio.Event())
+        receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=2 * ROOM, of_one_caller=ROOM)
         large, small = await finish(session, "large"), await finish(session)
         for n in range(10):
@@ -93,7 +94,7 @@ async def test_large_deliveries_of_one_caller_leave_room_for_anothers_and_small_
         assert receiver.owners == ("ann", "bob")
         assert receiver.gate is not None
         receiver.gate.set()
-        await until(lambda: not post.outbox._readers)
+        await until(lambda: not post.outbox.readers)
         assert receiver.owners.count("ann") == 10
         await post.outbox.close()
 
@@ -101,12 +102,12 @@ async def test_large_deliveries_of_one_caller_leave_room_for_anothers_and_small_
 @virtual_time
 async def test_what_is_larger_than_all_room_arrives_by_itself() -> None:
     async with bench().session() as session:
-        receiver = Doors()
+        receiver = Gated()
         post = Post(session, receiver, on_their_way=ROOM // 2, of_one_caller=ROOM // 4)
         tree_id = await finish(session, "large")
         for n in range(3):
             await post.hook(tree_id, config_id=f"c{n}")
-        await until(lambda: not post.outbox._readers)
+        await until(lambda: not post.outbox.readers)
         assert len(receiver.owners) == 3
         await post.outbox.close()
 
@@ -115,9 +116,9 @@ async def test_what_is_larger_than_all_room_arrives_by_itself() -> None:
 async def test_nothing_large_is_kept_while_it_waits() -> None:
     """It is made again when there is room: else those that wait would be as large as those on their way."""
     async with bench().session() as session:
-        receiver = Doors(gate=asyncio.Event())
+        receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=ROOM, of_one_caller=ROOM)
-        parcels, made = post.outbox.parcels, list[int]()
+        parcels, made = post.outbox.deliveries.parcels, list[int]()
         tell = parcels._payloads.tell
 
         async def counted(*given: Any) -> Any:
@@ -133,7 +134,7 @@ async def test_nothing_large_is_kept_while_it_waits() -> None:
         await until(lambda: sum(size > LARGE for size in made) == 2)
         assert receiver.gate is not None
         receiver.gate.set()
-        await until(lambda: not post.outbox._readers)
+        await until(lambda: not post.outbox.readers)
         assert sum(size > LARGE for size in made) == 3, "the one that waited, twice"
         await post.outbox.close()
 
@@ -144,7 +145,7 @@ async def test_bodies_are_made_so_many_at_a_time() -> None:
     async with bench().session() as session:
         receiver = Receiver()
         post = Post(session, receiver)
-        parcels, now, most = post.outbox.parcels, 0, 0
+        parcels, now, most = post.outbox.deliveries.parcels, 0, 0
         tell = parcels._payloads.tell
 
         async def slowly(*given: Any) -> Any:
@@ -159,7 +160,7 @@ async def test_bodies_are_made_so_many_at_a_time() -> None:
         tree_id = await finish(session)
         for n in range(10):
             await post.hook(tree_id, config_id=f"c{n}", owner=f"owner {n % 3}")
-        await until(lambda: not post.outbox._readers)
+        await until(lambda: not post.outbox.readers)
         assert most == MADE_AT_A_TIME == 2
         await post.outbox.close()
 
@@ -167,27 +168,27 @@ async def test_bodies_are_made_so_many_at_a_time() -> None:
 @virtual_time
 async def test_a_webhook_that_is_stopped_gives_its_room_back() -> None:
     async with bench().session() as session:
-        receiver = Doors(gate=asyncio.Event())
+        receiver = Gated(gate=asyncio.Event())
         post = Post(session, receiver, on_their_way=ROOM, of_one_caller=ROOM)
         tree_id = await finish(session, "large")
         configs = [await post.hook(tree_id, config_id=f"c{n}") for n in range(3)]
         await until(lambda: receiver.now == 1)
         for config in configs:  # one of them sends, the others wait
             await post.outbox.stop(config)
-        assert post.outbox.parcels.room.taken == 0
+        assert post.outbox.deliveries.parcels.room.taken == 0
         await post.outbox.close()
 
 
 @virtual_time
 async def test_a_dead_letter_is_sent_again_where_there_is_room() -> None:
     async with bench().session() as session:
-        receiver = Doors(outcomes=[Failed(error="no", is_final=True)])
+        receiver = Gated(outcomes=[Failed(error="no", is_final=True)])
         post = Post(session, receiver, on_their_way=ROOM, of_one_caller=ROOM)
         config = await post.hook(await finish(session, "large"))
-        await until(lambda: not post.outbox._readers)
+        await until(lambda: not post.outbox.readers)
         (letter,) = await documents(session, DEAD)
         seq = int(letter.id.rpartition("/")[2])
-        parcels = post.outbox.parcels
+        parcels = post.outbox.deliveries.parcels
         head = await session.storage.head(config.tree_id)
         assert head is not None
         await parcels.room.take("another", ROOM)
@@ -223,15 +224,15 @@ async def test_events_are_read_ahead_in_small_pages(tmp_path: Any) -> None:
         post = Post(session, Receiver())
         pages, events = list[list[str]](), session.storage.events
 
-        async def seen(*given: Any, **named: Any) -> Any:
-            page = await events(*given, **named)
-            if named.get("max_bytes") == AHEAD:
+        async def seen(query: EventQuery) -> Any:
+            page = await events(query)
+            if query.max_bytes == AHEAD:
                 pages.append([type(each.event).__name__ for each in page])
             return page
 
         session.storage.events = seen  # type: ignore[method-assign]
         await post.hook(await finish(session, "mixed"), events=("chunks",))
-        await until(lambda: not post.outbox._readers)
+        await until(lambda: not post.outbox.readers)
         assert ["ArtifactAdded"] in pages
         assert all(page == ["ArtifactAdded"] or page[-1:] != ["ArtifactAdded"] for page in pages[1:]), pages
         await post.outbox.close()

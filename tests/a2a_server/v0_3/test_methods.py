@@ -1,4 +1,4 @@
-"""The methods of v0.3 behind the door: their answers, streams and errors, and how versions are told apart."""
+"""The methods of v0.3 behind the endpoint: their answers, streams and errors, and how versions are told apart."""
 
 import asyncio
 import json
@@ -156,8 +156,8 @@ async def test_error_within_a_stream_is_told_in_the_stream_s_version() -> None:
 
         return frames()
 
-    door = door_of(SubscribeToTask=breaks)
-    reply = await door.handle(body("tasks/resubscribe", {"id": "t"}), RequestContext())
+    endpoint = endpoint_of(SubscribeToTask=breaks)
+    reply = await endpoint.handle(body("tasks/resubscribe", {"id": "t"}), RequestContext())
     assert reply.events is not None
     (event,) = [event async for event in reply.events]
     assert json.loads(event.data)["error"]["code"] == -32003
@@ -206,7 +206,7 @@ async def test_what_v1_calls_unsupported_v0_3_calls_wrong_params(call: Caller) -
         ("message/send", None, "message"),
         ("message/send", {"message": SAID | {"parts": []}}, "message.parts"),
         ("message/send", {"message": SAID | {"parts": {}}}, "message.parts"),
-        ("message/send", {"message": SAID | {"parts": [{"kind": "x"}]}}, "message.parts[0]"),
+        ("message/send", {"message": SAID | {"parts": [{"kind": "x"}]}}, "message.parts[0].kind"),
         ("message/send", {"message": SAID | {"parts": [{"text": "x", "data": {}}]}}, "message.parts[0]"),
         ("message/send", {"message": SAID | {"parts": [{"type": "other", "text": "x"}]}}, "message.parts[0].type"),
         ("message/send", {"message": SAID | {"parts": [{"type": "data", "text": "x"}]}}, "message.parts[0].type"),
@@ -241,7 +241,9 @@ async def test_who_is_turned_away_from_a_stream_is_told_by_the_status() -> None:
     async def turned_away(context: RequestContext, params: Any) -> Any:
         raise Overloaded(retry_after=7)
 
-    reply = await door_of(SubscribeToTask=turned_away).handle(body("tasks/resubscribe", {"id": "t"}), RequestContext())
+    reply = await endpoint_of(SubscribeToTask=turned_away).handle(
+        body("tasks/resubscribe", {"id": "t"}), RequestContext()
+    )
     assert (reply.status, reply.headers, reply.events) == (503, {"Retry-After": "7"}, None)
 
 
@@ -303,8 +305,8 @@ def body(method: str, params: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
 
 
-def door_of(**handlers: Any) -> JsonRpcEndpoint:
-    """A door with the v0.3 methods over these v1.0 handlers."""
+def endpoint_of(**handlers: Any) -> JsonRpcEndpoint:
+    """An endpoint with the v0.3 methods over these v1.0 handlers."""
 
     async def unused(context: RequestContext, params: Any) -> Any:
         raise UnsupportedOperation
@@ -330,7 +332,7 @@ class Webhooks:
     def __init__(self) -> None:
         self.kept: list[v1.TaskPushNotificationConfig] = []
         self.dialects: set[str] = set()
-        self.json_rpc = door_of(
+        self.json_rpc = endpoint_of(
             CreateTaskPushNotificationConfig=self.create,
             GetTaskPushNotificationConfig=self.get,
             DeleteTaskPushNotificationConfig=self.delete,
@@ -411,7 +413,7 @@ async def test_extended_card_has_the_fields_of_both_versions() -> None:
     async def extended(context: RequestContext, params: Any) -> Any:
         return card
 
-    reply = await door_of(GetExtendedAgentCard=extended).handle(
+    reply = await endpoint_of(GetExtendedAgentCard=extended).handle(
         body("agent/getAuthenticatedExtendedCard", {"anything": 1}), RequestContext()
     )
     told = unwrapped(json.loads(reply.body))

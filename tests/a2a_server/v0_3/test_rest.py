@@ -44,6 +44,7 @@ async def sent(client: httpx2.AsyncClient, body: Any) -> Any:
 
 @pytest.mark.asyncio
 async def test_a_message_becomes_a_task_that_official_types_read(server: RunningServer) -> None:
+    """Found from outside: a v0.3 client over HTTP+JSON found no path at all."""
     async with server.client() as client:
         task = await sent(client, said("echo", TEXT, {"data": {"data": {"n": 1}}}))
         again = read(official.Task, await client.get(f"/v1/tasks/{task.id}"))

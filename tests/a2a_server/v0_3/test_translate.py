@@ -89,25 +89,25 @@ def test_files_are_content_or_an_address() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "where"),
     [
-        {"kind": "video", "video": "x"},
-        {"text": "no kind"},
-        {"kind": "text"},
-        {"kind": "data", "data": [1]},
-        {"kind": "data", "data": "x"},
-        {"kind": "file", "file": {}},
-        {"kind": "file", "file": {"bytes": "aGk=", "uri": "https://example.com"}},
-        {"kind": "file", "file": {"bytes": "not base64!"}},
-        {"kind": "file", "file": "x"},
-        "x",
-        None,
+        ({"kind": "video", "video": "x"}, ".kind"),
+        ({"text": "no kind"}, ""),
+        ({"kind": "text"}, ""),
+        ({"kind": "data", "data": [1]}, ".data"),
+        ({"kind": "data", "data": "x"}, ".data"),
+        ({"kind": "file", "file": {}}, ".file"),
+        ({"kind": "file", "file": {"bytes": "aGk=", "uri": "https://example.com"}}, ".file"),
+        ({"kind": "file", "file": {"bytes": "not base64!"}}, ".file.bytes"),
+        ({"kind": "file", "file": "x"}, ".file"),
+        ("x", ""),
+        (None, ""),
     ],
 )
-def test_a_part_of_no_known_shape_is_named(wrong: Any) -> None:
+def test_a_part_of_no_known_shape_is_named(wrong: Any, where: str) -> None:
     with pytest.raises(InvalidParams) as refused:
         decode({"message": said(text("fine"), wrong)}, wire.MessageSendParams)
-    assert [problem.field for problem in refused.value.violations] == ["message.parts[1]"]
+    assert [problem.field for problem in refused.value.violations] == [f"message.parts[1]{where}"]
 
 
 @pytest.mark.parametrize(("kind", "word"), [(None, "null"), ([], "array"), ({}, "object")])
@@ -115,7 +115,7 @@ def test_a_kind_of_a_wrong_type_is_told_in_the_words_of_json(kind: Any, word: st
     """Of a tag the validator says Python's."""
     with pytest.raises(InvalidParams) as refused:
         decode({"message": said({"kind": kind})}, wire.MessageSendParams)
-    assert [problem.message for problem in refused.value.violations] == [f"expected `str`, got `{word}`"]
+    assert [problem.message for problem in refused.value.violations] == [f"expected `string`, got `{word}`"]
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,12 @@ from core.storage.base import EventPlace
 from tests.a2a_server.test_compacted import artifacts as some_artifacts
 from tests.a2a_server.test_compacted import others
 from tests.a2a_server.views.test_translate import head, log
+from tests.core.contents import said
 
 MIB = 1024 * 1024
 
 received = st.builds(
-    lambda text: e.MessageReceived(
-        "r", {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": text}], "contextId": "c", "taskId": "r"}
-    ),
+    lambda text: e.MessageReceived("r", said(text, message_id="m", context_id="c", task_id="r")),
     st.sampled_from("xyz"),
 )
 some_logs = st.lists(st.one_of(some_artifacts, others, received), max_size=30).map(
@@ -185,7 +184,7 @@ def test_where_not_all_events_are_looked_at_no_artifact_is_told_without_its_begi
 
 
 def test_a_node_tells_its_own_status_and_error() -> None:
-    told: list[Event] = [e.TaskStarted("b", 1), e.MessageSent("b", 1, {"parts": []}), e.TaskProgressed("b", 1, 0.5)]
+    told: list[Event] = [e.TaskStarted("b", 1), e.MessageSent("b", 1, said()), e.TaskProgressed("b", 1, 0.5)]
     found = select(places_of(log(*told)), "b", status=None)
     assert found.seqs == (2, 3), "the last word, and the event that says the status"
     assert snapshot(head(), "b", log(*told)[1:]).status == snapshot(head(), "b", log(*told)).status

@@ -1,4 +1,4 @@
-"""Streams: what followers share, where a broken one is taken up, and readers that do not read."""
+"""Streams: what followers share, where a broken one resumes, and readers that do not read."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ async def test_wrong_params_of_a_stream_are_a_plain_json_error(server: RunningSe
 
 
 @pytest.mark.asyncio
-async def test_broken_stream_is_taken_up_exactly_where_it_broke(server: RunningServer) -> None:
+async def test_broken_stream_resumes_exactly_where_it_broke(server: RunningServer) -> None:
     """A reader breaks off in the middle, another one sees it all; both have seen the same in the end."""
     given = {"message": message(None, {"data": {"tasks": TREE}})["message"]}
     async with server.client() as client:

@@ -4,16 +4,22 @@ from itertools import count
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from a2a_server.protocol import types as wire
+from a2a_server.protocol.states import STATES
 from a2a_server.protocol.types import TaskState
-from a2a_server.views.translate import STATES, answer_value, result_parts, snapshot, updates, wire_parts
+from a2a_server.views.translate import answer_value, result_parts, snapshot, updates, wire_parts
 from core.executors.base import Parts
 from core.model import events as e
+from core.model.content_json import part_of
 from core.model.events import Event, Recorded
 from core.model.task import Cause, TaskStatus, TreeHead
+from tests.core.contents import artifact as artifact_of
+from tests.core.contents import said as said_of
+from tests.core.contents import texts as texts_of
 
-USER = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hi"}], "contextId": "ctx", "taskId": "root"}
+USER = said_of("hi", message_id="m", context_id="ctx", task_id="root")
 
 
 def log(*events: Event, status: TaskStatus = TaskStatus.IN_PROGRESS) -> list[Recorded]:
@@ -37,7 +43,7 @@ def head(status: TaskStatus = TaskStatus.IN_PROGRESS, **changes: Any) -> TreeHea
 
 
 def chunk(text: str, *, append: bool = False, artifact_id: str = "a", task_id: str = "root") -> e.ArtifactAdded:
-    return e.ArtifactAdded(task_id, 1, {"artifactId": artifact_id, "parts": [{"text": text}]}, append)
+    return e.ArtifactAdded(task_id, 1, artifact_of(artifact_id, text), append)
 
 
 def texts(artifact: wire.Artifact) -> list[str | None]:
@@ -60,19 +66,19 @@ def test_every_status_has_a_state_of_its_own() -> None:
     ],
 )
 def test_result_becomes_parts(result: Any, parts: Any) -> None:
-    assert result_parts(result) == parts
+    assert result_parts(result) == tuple(map(part_of, parts))
 
 
 def test_part_that_breaks_the_rules_is_passed_on_as_data() -> None:
     """Nothing of an executor's output is lost because its author knows the parts of another version."""
-    assert wire_parts([{"kind": "text", "value": "x"}, "bare"]) == [
+    assert wire_parts(map(part_of, [{"kind": "text", "value": "x"}, "bare"])) == [
         wire.Part(data={"kind": "text", "value": "x"}),
         wire.Part(data="bare"),
     ]
 
 
 def test_part_may_be_written_in_snake_case() -> None:
-    assert wire_parts([{"text": "x", "media_type": "text/markdown"}])[0].media_type == "text/markdown"
+    assert wire_parts([part_of({"text": "x", "media_type": "text/markdown"})])[0].media_type == "text/markdown"
 
 
 def test_append_extends_an_artifact_and_anything_else_replaces_it() -> None:
@@ -108,7 +114,7 @@ def test_artifacts_key_is_absent_when_they_are_not_wanted() -> None:
 
 
 def test_history_is_chronological_and_repeats_repeated_message_ids() -> None:
-    said = e.MessageSent("root", 1, {"parts": [{"text": "answer"}]})
+    said = e.MessageSent("root", 1, said_of("answer"))
     events = log(e.MessageReceived("root", USER), said, e.MessageReceived("root", USER), said)
     task = snapshot(head(), "root", events)
     assert [(m.role, m.parts[0].text) for m in task.history] == [
@@ -138,9 +144,9 @@ def test_artifact_of_many_pieces_is_put_together_once(monkeypatch: pytest.Monkey
 
 
 def test_later_pieces_complete_what_is_said_of_an_artifact() -> None:
-    first = {"artifactId": "a", "parts": [{"text": "1"}], "name": "old", "metadata": {"x": 1, "y": 1}}
-    second = {"artifactId": "a", "parts": [{"text": "2"}], "description": "words", "metadata": {"y": 2}}
-    third = {"artifactId": "a", "parts": [{"text": "3"}], "name": "new"}
+    first = artifact_of("a", "1", name="old", metadata={"x": 1, "y": 1})
+    second = artifact_of("a", "2", description="words", metadata={"y": 2})
+    third = artifact_of("a", "3", name="new")
     events = log(*(e.ArtifactAdded("root", 1, piece, piece is not first) for piece in (first, second, third)))
 
     (artifact,) = snapshot(head(), "root", events).artifacts or []
@@ -151,7 +157,7 @@ def test_later_pieces_complete_what_is_said_of_an_artifact() -> None:
 
 @pytest.mark.parametrize(("length", "kept"), [(None, 3), (0, 0), (1, 1), (9, 3)])
 def test_history_length_keeps_the_latest(length: int | None, kept: int) -> None:
-    received = [e.MessageReceived("root", USER | {"messageId": str(n)}) for n in range(3)]
+    received = [e.MessageReceived("root", replace(USER, message_id=str(n))) for n in range(3)]
     task = snapshot(head(), "root", log(*received), history_length=length)
     assert [m.message_id for m in task.history] == ["0", "1", "2"][3 - kept :]
 
@@ -162,8 +168,8 @@ def test_timestamp_is_that_of_the_status_in_utc_milliseconds() -> None:
 
 def test_waiting_root_shows_the_oldest_question_that_is_still_open() -> None:
     events = log(
-        e.InputRequested("n1", 1, ({"text": "one?"},)),
-        e.InputRequested("n2", 1, ({"text": "two?"},)),
+        e.InputRequested("n1", 1, texts_of("one?")),
+        e.InputRequested("n2", 1, texts_of("two?")),
         e.InputProvided("n1", "answer"),
     )
     status = snapshot(head(TaskStatus.INPUT_REQUIRED), "root", events).status
@@ -185,7 +191,7 @@ def test_failed_root_tells_its_own_error_before_a_childs() -> None:
 
 
 def test_completed_task_keeps_what_its_executor_said_last() -> None:
-    events = log(*(e.MessageSent("root", 1, {"parts": [{"text": text}]}) for text in ("a", "b")))
+    events = log(*(e.MessageSent("root", 1, said_of(text)) for text in ("a", "b")))
     message = snapshot(head(TaskStatus.COMPLETED), "root", events).status.message
     assert message is not None
     assert message.parts[0].text == "b"
@@ -285,9 +291,9 @@ def test_these_events_are_not_told(event: Event) -> None:
     ],
 )
 def test_answer_is_the_text_the_data_or_all_parts(parts: Any, answer: Any) -> None:
-    said = wire.Message(message_id="m", role=wire.Role.USER, parts=wire_parts(parts))
+    said = wire.Message(message_id="m", role=wire.Role.USER, parts=wire_parts(map(part_of, parts)))
     assert answer_value(said) == answer
 
 
 def test_parts_class_marks_a_result_as_parts() -> None:
-    assert result_parts({"$parts": list(Parts([{"text": "x"}]))}) == [{"text": "x"}]
+    assert result_parts({"$parts": list(Parts([{"text": "x"}]))}) == texts_of("x")

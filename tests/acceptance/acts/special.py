@@ -89,7 +89,7 @@ def streams_end_alone(player: Player, receiver: Receiver) -> None:
         assert _is_over(list(other)[-1])
 
 
-def stream_is_taken_up(player: Player, receiver: Receiver) -> None:
+def stream_is_resumed(player: Player, receiver: Receiver) -> None:
     with opened(player.binding, "send_streaming_message", LONG) as (_, events):
         task_id = next(events)["task"]["id"]
     again = call(player.binding, "subscribe_to_task", {"id": task_id}).events
@@ -122,7 +122,7 @@ CHECKS: Mapping[str, Check] = {
     "SEC-AUTH-003": missing_and_foreign_are_one,
     "STREAM-MULTI-001": streams_tell_the_same,
     "STREAM-MULTI-002": streams_end_alone,
-    "STREAM-RESUB-001": stream_is_taken_up,
+    "STREAM-RESUB-001": stream_is_resumed,
     "PUSH-DELIV-001": webhook_is_called,
     "PUSH-DELIV-002": webhook_is_called,
     "PUSH-DELIV-003": webhook_is_called,

@@ -7,7 +7,7 @@ import { join } from "node:path";
 const [folder, url] = process.argv.slice(2);
 const require = createRequire(join(folder, "package.json"));
 const { InMemoryRunner, RemoteA2AAgent } = require("@google/adk");
-const PLAIN = "hello there,separators,face,interim,chunks,data,file,fail,reject,reply,slow".split(",");
+const PLAIN = "hello there,separators,emoji,interim,chunks,data,file,fail,reject,reply,slow".split(",");
 const agent = new RemoteA2AAgent({ name: "remote", agentCard: `${url}/` });
 const runner = new InMemoryRunner({ agent, appName: "a" });
 

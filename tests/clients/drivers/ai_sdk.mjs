@@ -13,7 +13,7 @@ const load = (name) => {
 };
 const { a2a } = await load("a2a-ai-provider");
 const { generateText, streamText } = await load("ai");
-const PLAIN = "hello there,separators,face,interim,chunks,data,file,fail,reject,reply,slow".split(",");
+const PLAIN = "hello there,separators,emoji,interim,chunks,data,file,fail,reject,reply,slow".split(",");
 const model = a2a(`${url}/.well-known/agent-card.json`);
 const files = (given) => (given ?? []).map((file) => ({ file: Buffer.from(file.uint8Array).toString("hex") }));
 

@@ -9,7 +9,7 @@ const [folder, url, binding] = process.argv.slice(2);
 const require = createRequire(join(folder, "package.json"));
 const sdk = require("@a2a-js/sdk");
 const { ClientFactory, ClientFactoryOptions } = require("@a2a-js/sdk/client");
-const PLAIN = "hello there,separators,face,interim,chunks,data,file,fail,reject,reply,slow".split(",");
+const PLAIN = "hello there,separators,emoji,interim,chunks,data,file,fail,reject,reply,slow".split(",");
 const isV1 = "TaskState" in sdk;
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-PLAIN = ("hello there", "separators", "face", "interim", "chunks", "data", "file", "fail", "reject", "reply", "slow")
+PLAIN = ("hello there", "separators", "emoji", "interim", "chunks", "data", "file", "fail", "reject", "reply", "slow")
 ANSWER = "Ada"
 Shown = dict[str, Any]  # shown: list of texts, {"data": …} and {"file": hex}; state, question, history where they exist
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.executors.base import TaskContext
 from core.model.commands import AddArtifact, Command, ReportProgress, SendMessage
+from core.model.content_json import part_object
 from core.model.task import Dependency, Task
 
 
@@ -36,7 +37,7 @@ class Said:
             for command in self.commands
             if isinstance(command, AddArtifact | SendMessage)
         ]
-        return [part for content in artifacts_and_messages for part in content["parts"]]
+        return [part_object(part) for content in artifacts_and_messages for part in content.parts]
 
 
 def make_context(

@@ -178,6 +178,7 @@ async def test_the_artifacts_of_an_attempt_are_bounded_together() -> None:
 
 @pytest.mark.asyncio
 async def test_whatever_an_executor_says_is_bounded() -> None:
+    """Found later: progress, names and descriptions that an executor gives had no limit."""
     said = Said()
     context = make_context(said)
     context.max_artifact = 100

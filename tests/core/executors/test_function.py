@@ -136,7 +136,7 @@ async def test_thread_speaks_through_its_context_and_each_word_is_stored_when_th
     assert (said.fractions, said.parts) == ([0.25], [{"text": "hello"}, {"text": "piece"}])
     artifact = said.commands[2]
     assert isinstance(artifact, AddArtifact)
-    assert (artifact.artifact["artifactId"], artifact.append, artifact.last_chunk) == ("x", False, True)
+    assert (artifact.artifact.artifact_id, artifact.append, artifact.last_chunk) == ("x", False, True)
 
 
 @pytest.mark.asyncio

@@ -64,6 +64,7 @@ async def test_process_gives_way_to_the_server_that_serves_everybody(judges: Jud
 
 @pytest.mark.asyncio
 async def test_endless_judgement_is_killed_and_the_next_one_is_done() -> None:
+    """Found from outside: a check against a caller's schema blocked the event loop and could not be stopped."""
     judges = Judges(processes=1, seconds=0.5)
     try:
         before = children()

@@ -23,6 +23,7 @@ from core.executors.process_group import living_members
 from core.executors.signature import InputsRefused, Signature
 from core.model.commands import ReportProgress
 from core.model.errors import CallerError, ConfigurationError, StaleAttempt
+from tests.core.contents import text_of, texts
 from tests.core.executors import functions
 from tests.core.executors.context import Said, make_context
 
@@ -102,7 +103,7 @@ async def test_function_in_a_process_may_start_processes_once_it_runs() -> None:
 async def test_question_ends_the_attempt_and_answers_are_given_in_order() -> None:
     with pytest.raises(Suspend) as caught:
         await run(functions.ask_twice, context=make_context(answers=("one",)))
-    assert (caught.value.parts, caught.value.auth) == (({"text": "second?"},), True)
+    assert (caught.value.parts, caught.value.auth) == (texts("second?"), True)
     assert await run(functions.ask_twice, context=make_context(answers=("one", "two"))) == ["one", "two"]
 
 
@@ -143,7 +144,7 @@ async def test_what_its_context_refuses_comes_back_as_our_own_text(function: Cal
 async def test_inputs_are_taken_by_name_in_the_child_too() -> None:
     assert await run(functions.by_name, {"number": 3}) == [6, 1]
     assert await run(functions.by_name, {"number": 3, "times": 3, "other": None}) == [9, 1]
-    with pytest.raises(InputsRefused, match=r"inputs.number: expected `int`, got `str`"):
+    with pytest.raises(InputsRefused, match=r"inputs.number: expected `integer`, got `string`"):
         await run(functions.by_name, {"number": "3"})
 
 
@@ -177,7 +178,7 @@ async def test_cancel_kills_the_process_and_its_children() -> None:
     context = make_context()
 
     async def report(tree_id: str, command: Any) -> None:
-        pids.set_result(json.loads(command.message["parts"][0]["text"]))
+        pids.set_result(json.loads(text_of(command.message)))
 
     context.report = report
     attempt = asyncio.ensure_future(run(functions.hang, context=context))
@@ -198,7 +199,7 @@ def test_child_ends_when_its_parent_is_killed() -> None:
         "from tests.core.executors import functions\n"
         "from tests.core.executors.context import make_context\n"
         "context = make_context()\n"
-        "async def report(tree_id, command): print(command.message['parts'][0]['text'], flush=True)\n"
+        "async def report(tree_id, command): print(command.message.parts[0].text, flush=True)\n"
         "context.report = report\n"
         "asyncio.run(ProcessExecutor(locate(functions.hang), Signature(arity=2)).execute({}, context))\n"
     )
@@ -247,7 +248,7 @@ class FakeChannel:
     def __init__(self, function: str, inputs: dict[str, Any], arity: int | None) -> None:
         facts: dict[str, Any] = {"task": to_builtins(make_context().task), "task_id": "t1"}
         facts |= {"run": 1, "attempt": 1, "idempotency_key": "t1:1", "dependencies": {"a": 7}, "absent": []}
-        facts |= {"extensions": []}
+        facts |= {"extensions": [], "answer_messages": []}
         self.job = {
             "module": functions.__name__,
             "path": functions.__file__,

@@ -59,10 +59,12 @@ FULL: list[tuple[BaseException, str]] = [
 
 @pytest.mark.parametrize(("error", "text"), FULL, ids=range(len(FULL)))
 def test_an_exception_is_told_with_its_type(error: BaseException, text: str) -> None:
+    """Found from outside: a KeyError read `'pgae'`, and a group hid its texts."""
     assert told(error, "full") == Told(text)
 
 
 def test_it_is_told_where_the_users_code_stood() -> None:
+    """Found from outside: an exception had neither file nor line."""
     here = sys._getframe().f_lineno
     assert told(raised_by(lambda: {}["pgae"]), "full").error == f"KeyError: 'pgae' (test_raised.py:{here + 1})"
     line = functions.fail.__code__.co_firstlineno + 1

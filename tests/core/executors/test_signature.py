@@ -213,6 +213,7 @@ def spec_of(target: Any, **declared: Any) -> ExecutorSpec:
 @pytest.mark.parametrize(("function", "expected"), CALLS, ids=range(len(CALLS)))
 @pytest.mark.asyncio
 async def test_functions_get_what_they_name(function: Any, expected: Any) -> None:
+    """Found from outside: a parameter other than `inputs` got all inputs."""
     returned = signature_of(function, "f", is_method=False).call(function, dict(ANY), CONTEXT)
     assert (await returned if function is classical else returned) == expected
 
@@ -314,19 +315,19 @@ def test_annotated_inputs_are_converted_and_fit_their_schema(function: Any, inpu
 
 WRONG_INPUTS: list[tuple[Any, dict[str, Any], str]] = [
     (by_name, {"a": 1}, "inputs: 'b' is a required property"),
-    (typed, {"a": "one", "b": "two"}, "inputs.a: expected `int`, got `str`"),
+    (typed, {"a": "one", "b": "two"}, "inputs.a: expected `integer`, got `string`"),
     (order, {}, "inputs: object missing required field `lines`"),
-    (order, {"lines": [{"item": "pen", "count": "2"}]}, "inputs.lines[0].count: expected `int`, got `str`"),
+    (order, {"lines": [{"item": "pen", "count": "2"}]}, "inputs.lines[0].count: expected `integer`, got `string`"),
     (order, {"lines": [{"item": "nothing"}]}, "inputs.lines[0]: nothing is no item"),
     (place, {"zip": "1"}, "inputs: object missing required field `city`"),
-    (point, {"x": 1, "y": -1}, "inputs.y: expected `float` >= 0.0"),
+    (point, {"x": 1, "y": -1}, "inputs.y: expected `number` >= 0.0"),
     (two_models, {"line": {}}, "inputs.line: object missing required field `item`"),
     (many, {"lines": [], "size": "M"}, "inputs.size: invalid enum value 'M'"),
-    (typed, {"a": 2.5, "b": "x"}, "inputs.a: expected `int`, got `float`"),
-    (typed, {"a": float("inf"), "b": "x"}, "inputs.a: expected `int`, got `float`"),
-    (typed, {"a": 2.0, "b": 2.0}, "inputs.b: expected `str`, got `int`"),
-    (typed, {"a": True, "b": "x"}, "inputs.a: expected `int`, got `bool`"),
-    (order, {"lines": [{"item": "pen", "count": 0.5}]}, "inputs.lines[0].count: expected `int`, got `float`"),
+    (typed, {"a": 2.5, "b": "x"}, "inputs.a: expected `integer`, got `number`"),
+    (typed, {"a": float("inf"), "b": "x"}, "inputs.a: expected `integer`, got `number`"),
+    (typed, {"a": 2.0, "b": 2.0}, "inputs.b: expected `string`, got `integer`"),
+    (typed, {"a": True, "b": "x"}, "inputs.a: expected `integer`, got `boolean`"),
+    (order, {"lines": [{"item": "pen", "count": 0.5}]}, "inputs.lines[0].count: expected `integer`, got `number`"),
     (when, {"at": "yesterday"}, "inputs.at: invalid RFC3339 encoded datetime"),
     (model, {"name": 5}, "inputs.name: Input should be a valid string"),
     (models, {"models": [{"name": "n", "tags": [1]}]}, "inputs.models[0].tags[0]: Input should be a valid string"),
@@ -398,6 +399,7 @@ def test_pydantic_is_never_imported_for_what_does_not_use_it(monkeypatch: pytest
 
 @pytest.mark.parametrize("form", ["bare", "called", "by id"])
 def test_the_decorator_works_without_parentheses(form: str) -> None:
+    """Found from outside: `@executor` alone registered nothing, without a word."""
     registry = ExecutorRegistry()
 
     async def greet(name: str) -> str:
@@ -453,7 +455,10 @@ WRAPPED: list[Any] = [
 @pytest.mark.parametrize("target", WRAPPED, ids=range(len(WRAPPED)))
 @pytest.mark.asyncio
 async def test_wrappers_over_a_coroutine_function_are_awaited(target: Any) -> None:
-    """bo34: also what it says through its context, wherever it runs."""
+    """Found from outside: a decorated `async def` gave its coroutine as the result.
+
+    So is what it says through its context, wherever it runs.
+    """
     assert await spec_of(target).make().execute({"a": 1}, make_context()) == 2
 
 

@@ -103,6 +103,22 @@ def test_text_is_that_of_one_call(text: str) -> None:
     assert (encoded_text(text) == text.encode("utf-8", "replace")) is True
 
 
+class Holder(msgspec.Struct):
+    """Of any value."""
+
+    name: str
+    value: Any
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * (CHARACTERS + 1), [1] * (VALUES + 1), {"a": Holder("b", ["x"] * (VALUES + 1))}]
+)
+def test_what_structs_hold_is_looked_into(value: Any) -> None:
+    assert not is_small(Holder("a", value))
+    assert not is_small([Holder("a", (Holder("b", value),))])
+    assert is_small([Holder("a", (Holder("b", "x"),))])
+
+
 @given(value=values)
 def test_pieces_of_any_size_are_the_same_value(value: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:

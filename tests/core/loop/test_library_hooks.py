@@ -39,6 +39,7 @@ def test_what_is_missing_is_named_with_the_library_and_its_version() -> None:
 async def test_storage_does_not_open_with_an_aiosqlite_that_lacks_a_hook(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Found from outside: with a uvicorn that lacked a hook, overload control was off without a word."""
     monkeypatch.delattr(aiosqlite.Connection, name)
     storage = SqlStorage(f"sqlite:///{tmp_path}/t.db")
     with pytest.raises(ConfigurationError, match=f"aiosqlite .* has no {name}"):

@@ -6,6 +6,7 @@ from core.model import events as e
 from core.model.compaction import KEPT, compact
 from core.model.events import Event, Recorded
 from core.model.task import Cause, TaskStatus
+from tests.core.contents import artifact, said, text_of
 
 
 def log(*events: Event) -> list[Recorded]:
@@ -18,14 +19,14 @@ def log(*events: Event) -> list[Recorded]:
 def piece(
     text: str, *, node: str = "r", artifact_id: str = "a", append: bool = True, last: bool = False, **more: Any
 ) -> e.ArtifactAdded:
-    parts = [{"text": text}] if text else []
-    return e.ArtifactAdded(node, 1, {"artifactId": artifact_id, "parts": parts, **more}, append=append, last_chunk=last)
+    given = artifact(artifact_id, *[text] * bool(text), **more)
+    return e.ArtifactAdded(node, 1, given, append=append, last_chunk=last)
 
 
 def told(events: list[Recorded]) -> list[tuple[int, Any]]:
     """Number and texts of artifacts, number and type of everything else."""
     return [
-        (each.seq, "".join(part["text"] for part in each.event.artifact["parts"]))
+        (each.seq, text_of(each.event.artifact))
         if isinstance(each.event, e.ArtifactAdded)
         else (each.seq, type(each.event).__name__)
         for each in events
@@ -35,11 +36,11 @@ def told(events: list[Recorded]) -> list[tuple[int, Any]]:
 def test_steps_are_left_out_and_what_was_said_and_came_of_it_stays() -> None:
     events = log(
         e.TreeCreated(1, "r"),
-        e.MessageReceived("r", {}),
+        e.MessageReceived("r", said("x")),
         e.RunStarted("r", 1),
         e.TaskStarted("r", 1),
         e.TaskProgressed("r", 1, 0.5),
-        e.MessageSent("r", 1, {"parts": []}),
+        e.MessageSent("r", 1, said()),
         e.AttemptFailed("r", 1, "no", Cause.EXECUTOR_ERROR, 9.0),
         e.InputRequested("r", 2, ()),
         e.InputProvided("r", "yes"),
@@ -67,15 +68,14 @@ def test_the_pieces_of_an_artifact_become_one() -> None:
     assert whole.event == e.ArtifactAdded(
         "r",
         1,
-        {
-            "artifactId": "a",
-            "name": "m",
-            "description": "d",
-            "metadata": {"a": 1, "b": 2},
-            "parts": [{"text": "1"}, {"text": "2"}, {"text": "3"}],
-        },
+        artifact("a", "1", "2", "3", name="m", description="d", metadata={"a": 1, "b": 2}),
         last_chunk=True,
     )
+
+
+def test_what_was_not_said_of_an_artifact_is_not_said_after_it() -> None:
+    (whole,) = compact(log(piece("1", append=False), piece("2", metadata={}, name="")))
+    assert isinstance(whole.event, e.ArtifactAdded) and whole.event.artifact == artifact("a", "1", "2")
 
 
 def test_what_is_compacted_is_not_changed_by_compacting_again() -> None:
@@ -106,7 +106,7 @@ def test_pieces_after_the_result_are_not_put_before_it() -> None:
 
 def test_no_piece_goes_past_what_was_said() -> None:
     """Whether output came after the last word decides whether the final status tells it."""
-    events = log(piece("1", append=False), piece("2"), e.MessageSent("r", 1, {"parts": []}), piece("3"), piece("4"))
+    events = log(piece("1", append=False), piece("2"), e.MessageSent("r", 1, said()), piece("3"), piece("4"))
     assert told(compact(events)) == [(1, "12"), (3, "MessageSent"), (4, "34")]
 
 

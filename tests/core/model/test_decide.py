@@ -15,6 +15,7 @@ from core.model.errors import (
 )
 from core.model.retry import RetryPolicy
 from core.model.task import Cause, TaskStatus
+from tests.core.contents import said, texts
 from tests.core.trees import NOW, complete, do, fail, group, ready, running, start, statuses, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
@@ -176,7 +177,7 @@ def test_at_most_once_is_not_run_again() -> None:
 def test_question_parks_the_task_and_its_answer_lets_it_run_again() -> None:
     tree = running(task("a"), task("b"))
     start(tree, "a", "b")
-    do(tree, c.RequestInput("a", 1, ({"text": "which?"},)))
+    do(tree, c.RequestInput("a", 1, texts("which?")))
     assert tree.tasks["a"].status is TaskStatus.INPUT_REQUIRED
     assert tree.status is TaskStatus.INPUT_REQUIRED
     assert ready(tree) == []
@@ -190,8 +191,8 @@ def test_question_parks_the_task_and_its_answer_lets_it_run_again() -> None:
 def test_answer_to_the_root_goes_to_the_oldest_question() -> None:
     tree = running(task("a"), task("b"))
     start(tree, "a", "b")
-    do(tree, c.RequestInput("b", 1, ({"text": "first?"},)), NOW + 1)
-    do(tree, c.RequestInput("a", 1, ({"text": "second?"},)), NOW + 2)
+    do(tree, c.RequestInput("b", 1, texts("first?")), NOW + 1)
+    do(tree, c.RequestInput("a", 1, texts("second?")), NOW + 2)
     do(tree, c.ProvideInput("root", 1))
     assert tree.tasks["b"].answers == (1,) and tree.tasks["a"].answers == ()
     with pytest.raises(IllegalCommand):
@@ -201,7 +202,7 @@ def test_answer_to_the_root_goes_to_the_oldest_question() -> None:
 def test_auth_question_makes_the_tree_auth_required() -> None:
     tree = running(task("a"))
     start(tree, "a")
-    do(tree, c.RequestInput("a", 1, ({"text": "log in"},), auth=True))
+    do(tree, c.RequestInput("a", 1, texts("log in"), auth=True))
     assert tree.status is TaskStatus.AUTH_REQUIRED
 
 
@@ -267,7 +268,7 @@ def test_forced_cancel_drops_the_result_of_an_uninterruptible_task() -> None:
         do(tree, c.CompleteTask("a", 1, "late"))
 
 
-@pytest.mark.parametrize("stop", [c.RequestInput("a", 1, ({"text": "?"},)), c.LoseAttempt("a", 1)])
+@pytest.mark.parametrize("stop", [c.RequestInput("a", 1, texts("?")), c.LoseAttempt("a", 1)])
 def test_uninterruptible_task_of_a_cancelled_tree_is_not_parked_or_retried(stop: c.Command) -> None:
     """Nobody would ever answer it, so its own stop is its end."""
     tree = running(task("a", max_attempts=3))
@@ -400,6 +401,7 @@ def test_what_depends_on_a_group_joins_only_when_all_it_requires_is_done_or_join
 
 
 def test_with_force_a_failed_dependency_keeps_out_who_requires_it_and_not_who_can_do_without_it() -> None:
+    """Found by the simulation: executing one task started dependents whose other dependencies had failed."""
     tree = running(task("a"), task("b", "a"), task("other"), task("spare", "a b", after="other"), task("c", "b other"))
     complete(tree, "a", "b")
     fail(tree, "other")
@@ -477,10 +479,10 @@ def test_update_is_for_pending_tasks_of_a_tree_at_rest() -> None:
 
 def test_message_to_an_ended_task_is_refused() -> None:
     tree = running(task("a"))
-    do(tree, c.ReceiveMessage("a", {"messageId": "1"}))
+    do(tree, c.ReceiveMessage("a", said("1")))
     complete(tree, "a")
     with pytest.raises(IllegalCommand):
-        do(tree, c.ReceiveMessage("root", {"messageId": "2"}))
+        do(tree, c.ReceiveMessage("root", said("2")))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from core.model.errors import (
     TreeIsRunning,
 )
 from core.model.task import Cause, TaskStatus
+from tests.core.contents import artifact, said, texts
 from tests.core.trees import NOW, complete, do, fail, group, running, start, statuses, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
@@ -25,10 +26,10 @@ STOP = "cancelled by request"
 
 REPORTS = [
     (c.ReportProgress("a", 1, 0.5, "half"), e.TaskProgressed("a", 1, 0.5, "half")),
-    (c.SendMessage("a", 1, {"parts": []}, True), e.MessageSent("a", 1, {"parts": []}, True)),
-    (c.AddArtifact("a", 1, {"x": 1}, True, False), e.ArtifactAdded("a", 1, {"x": 1}, True, False)),
-    (c.AddArtifact("a", 1, {"x": 1}, False, True), e.ArtifactAdded("a", 1, {"x": 1}, False, True)),
-    (c.RequestInput("a", 1, ({"text": "?"},), True), e.InputRequested("a", 1, ({"text": "?"},), True)),
+    (c.SendMessage("a", 1, said("x"), True), e.MessageSent("a", 1, said("x"), True)),
+    (c.AddArtifact("a", 1, artifact("x"), True, False), e.ArtifactAdded("a", 1, artifact("x"), True, False)),
+    (c.AddArtifact("a", 1, artifact("x"), False, True), e.ArtifactAdded("a", 1, artifact("x"), False, True)),
+    (c.RequestInput("a", 1, texts("?"), True), e.InputRequested("a", 1, texts("?"), True)),
     (c.CompleteTask("a", 1, {"n": 1}), e.TaskCompleted("a", 1, {"n": 1})),
     (c.FailAttempt("a", 1, "boom", Cause.TIMEOUT), e.TaskFailed("a", 1, "boom", Cause.TIMEOUT)),
     (c.FailAttempt("a", 1, "boom"), e.TaskFailed("a", 1, "boom", Cause.EXECUTOR_ERROR)),
@@ -100,7 +101,7 @@ def test_an_answer_brings_its_message_to_the_task_that_the_caller_named() -> Non
     tree = running(task("a"), task("b"))
     start(tree, "a")
     do(tree, c.RequestInput("a", 1, ()))
-    message = {"text": "yes"}
+    message = said("yes")
     events = do(tree, c.ProvideInput("root", "yes", message))
     assert events == [e.MessageReceived("root", message), e.InputProvided("a", "yes", message=message)]
 
@@ -124,10 +125,10 @@ def test_an_answer_to_who_asked_nothing_is_refused() -> None:
 def test_a_message_is_kept_for_the_task_it_was_sent_to() -> None:
     tree = running(task("a"), task("b"))
     complete(tree, "a")
-    assert do(tree, c.ReceiveMessage("b", {"x": 1})) == [e.MessageReceived("b", {"x": 1})]
-    assert do(tree, c.ReceiveMessage("root", {"x": 1})) == [e.MessageReceived("root", {"x": 1})]
+    assert do(tree, c.ReceiveMessage("b", said("x"))) == [e.MessageReceived("b", said("x"))]
+    assert do(tree, c.ReceiveMessage("root", said("x"))) == [e.MessageReceived("root", said("x"))]
     with pytest.raises(IllegalCommand, match=r"^Task a is already completed and accepts no more messages$") as refused:
-        decide(c.ReceiveMessage("a", {}), tree, NOW)
+        decide(c.ReceiveMessage("a", said("x")), tree, NOW)
     assert refused.value.task_id == "a"
 
 
@@ -135,10 +136,10 @@ def test_a_message_to_the_root_is_judged_by_the_whole_tree() -> None:
     """The root may have ended long before the tree has, or be pending while the tree has ended."""
     tree = running(task("root", parent=None), task("b"))
     complete(tree, "root")
-    assert do(tree, c.ReceiveMessage("root", {})) == [e.MessageReceived("root", {})]
+    assert do(tree, c.ReceiveMessage("root", said("x"))) == [e.MessageReceived("root", said("x"))]
     fail(tree, "b")
     with pytest.raises(IllegalCommand, match="Task root is already failed"):
-        decide(c.ReceiveMessage("root", {}), tree, NOW)
+        decide(c.ReceiveMessage("root", said("x")), tree, NOW)
 
 
 # Who is blamed

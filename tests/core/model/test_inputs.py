@@ -106,6 +106,7 @@ def test_what_takes_the_place_of_something_with_its_name_is_told(
 async def test_inputs_with_one_name_are_a_warning_that_names_both_dependencies(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Found from outside: one result's field silently replaced another's."""
     async with Bench().session() as session:
         one, two = item("one", result={"x": 1, "y": 1}), item("two", result={"x": 2, "y": 2})
         await finish(session, one, two, item("both", "work", "one", "two", inputs={"y": "own"}))

@@ -1,12 +1,11 @@
 """Tests of core.model.integral: `2.0` is an integer where one is wanted, and only there."""
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from core.model.integral import enum_words, integral, plain_type, struct_of
+from core.model.integral import integral, plain_type, struct_of
 
 
 class Inner(Struct):
@@ -68,12 +67,3 @@ def test_a_type_is_known_without_its_constraints_and_alternatives() -> None:
         None,
         None,
     )
-
-
-def test_an_enum_is_told_by_its_words() -> None:
-    class Colour(StrEnum):
-        RED = "red"
-        BLUE = "blue"
-
-    assert enum_words(Colour) == "must be one of red, blue"
-    assert enum_words(str) is None

@@ -6,6 +6,7 @@ from core.model import events as e
 from core.model.events import Event, Recorded
 from core.model.node_status import ENDS, FAILURES, error_of, node_status, tree_error
 from core.model.task import Cause, TaskStatus
+from tests.core.contents import artifact, said
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
 WORKING, REJECTED = TaskStatus.IN_PROGRESS, TaskStatus.REJECTED
@@ -23,8 +24,8 @@ SAYS: list[tuple[Event, TaskStatus | None]] = [
     (e.TaskStarted("a", 1), WORKING),
     (e.GroupStarted("a"), WORKING),
     (e.TaskProgressed("a", 1, 0.5), WORKING),
-    (e.MessageSent("a", 1, {}), WORKING),
-    (e.ArtifactAdded("a", 1, {}), WORKING),
+    (e.MessageSent("a", 1, said("x")), WORKING),
+    (e.ArtifactAdded("a", 1, artifact("x")), WORKING),
     (e.InputRequested("a", 1, ()), TaskStatus.INPUT_REQUIRED),
     (e.InputRequested("a", 1, (), auth=True), TaskStatus.AUTH_REQUIRED),
     (e.InputProvided("a", "yes"), WORKING),
@@ -38,7 +39,7 @@ SAYS: list[tuple[Event, TaskStatus | None]] = [
     (e.GroupEnded("a", COMPLETED), COMPLETED),
     (e.GroupEnded("a", FAILED, "boom", Cause.CHILD_FAILED), FAILED),
     (e.TreeCreated(1, "a"), None),
-    (e.MessageReceived("a", {}), None),
+    (e.MessageReceived("a", said("x")), None),
     (e.RunStarted("a", 1), None),
     (e.TaskUpdated("a", {}), None),
     (e.TreeCancelled("a", "stop"), None),
@@ -74,7 +75,7 @@ def test_an_end_tells_its_error(event: Event, error: str | None) -> None:
 
 
 def test_events_that_end_or_fail_something_are_listed_by_their_tags() -> None:
-    """A query that reads only these reads all that `tree_error` and the faces need."""
+    """A query that reads only these reads all that `tree_error` and the APIs need."""
     tags = {type(event).__struct_config__.tag for event, status in SAYS if status is not None and status.is_terminal}
     assert set(ENDS) == tags
     assert set(FAILURES) == {type(event).__struct_config__.tag for event, error in ERRORS if error is not None}

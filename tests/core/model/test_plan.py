@@ -14,16 +14,15 @@ from core.executors.registry import ExecutorRegistry, wanted_executor
 from core.model.errors import InvalidPlan, Problem
 from core.model.graph import called, check_graph, find_cycle
 from core.model.plan import (
-    LONGEST_NAME,
-    MAX_KEPT,
-    MAX_PROBLEMS,
     MAX_SCHEMA_NODES,
     Limits,
     Plan,
+    Rules,
     extras_problems,
     make_plan,
     parse_changes,
 )
+from core.model.problems import LONGEST_NAME, MAX_KEPT, MAX_PROBLEMS
 from core.model.retry import RetryPolicy
 from core.model.task import Dependency, On, Task
 
@@ -33,15 +32,12 @@ NOW = 1_000.0
 
 def plan(items: Any, limits: Limits | None = None, ids: Iterator[int] | None = None) -> Plan:
     numbers = ids or count()
-    return make_plan(
-        items,
-        new_id=lambda: f"n{next(numbers)}",
-        now=NOW,
+    rules = Rules(
         resolve=lambda *named: found if (found := wanted_executor(*named)) in KNOWN else None,
         known=lambda: sorted(KNOWN),
-        owner="alice",
         limits=limits,
     )
+    return make_plan(items, rules, new_id=lambda: f"n{next(numbers)}", now=NOW, owner="alice")
 
 
 def problems(items: Any, limits: Limits | None = None) -> list[tuple[str, str]]:
@@ -184,10 +180,10 @@ ERRORS: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
         [ROOT, task("a"), {"name": "empty", "parent_id": "root"}],
         [("tasks[2].name", "unknown executor 'empty'; known are: fetch, work")],
     ),
-    "no object": ([ROOT, task("a"), 5], [("tasks[2]", "must be an object")]),
+    "no object": ([ROOT, task("a"), 5], [("tasks[2]", "expected `object`, got `integer`")]),
     "unknown field": (
         [{"name": "work", "prio": 1}],
-        [("tasks[0].prio", "unknown field; known are id, name, user_id, parent_id")],
+        [("tasks[0].prio", "unknown field; the known ones are: id, name, user_id, parent_id")],
     ),
     "no name": ([{"id": "a"}], [("tasks[0].name", "is required")]),
 }  # fmt: skip
@@ -270,7 +266,7 @@ def test_very_many_problems_are_counted_after_the_first_hundred() -> None:
     assert found[-1][1].startswith("and ")
 
 
-def test_limits_are_judged_at_the_door() -> None:
+def test_the_limits_on_tasks_and_levels_are_judged() -> None:
     assert problems([ROOT, task("a"), task("b")], Limits(max_tasks=2)) == [
         ("tasks", "3 tasks are more than the 2 allowed")
     ]
@@ -516,15 +512,7 @@ def test_of_many_roots_five_are_named() -> None:
 
 def test_where_no_executor_is_known_that_is_said() -> None:
     with pytest.raises(InvalidPlan, match=r"unknown executor 'work'; known are: none$"):
-        make_plan(
-            [{"name": "work"}],
-            new_id=lambda: "1",
-            now=NOW,
-            resolve=lambda *named: None,
-            known=list,
-            owner="alice",
-            limits=None,
-        )
+        make_plan([{"name": "work"}], Rules(lambda *named: None, list), new_id=lambda: "1", now=NOW, owner="alice")
 
 
 def test_a_plan_was_changed_when_it_was_made() -> None:

@@ -68,7 +68,10 @@ def test_others_wait_for_suspects_but_not_for_ever() -> None:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_the_guilty_one_is_found_whatever_it_runs_beside(seed: int) -> None:
-    """Processes one after the other: one task takes its process down some time after its start, the others end."""
+    """Found from outside: tasks that ran beside one that crashes the server failed as poison, too.
+
+    Processes one after the other: one task takes its process down some time after its start, the others end.
+    """
     chance = random.Random(seed)
     fatal = chance.choice([0.0, 1.0, chance.uniform(0, 30), chance.uniform(0, 300)])  # seconds that it lives
     lasts = {f"{n}": chance.uniform(0, 600) for n in range(chance.randrange(20))}  # seconds that innocents need

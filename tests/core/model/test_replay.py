@@ -14,6 +14,7 @@ from core.model.replay import MOST_TOLD, Replay, key_of, told
 from core.model.task import Task, TaskStatus, Told
 from core.session import Session, has_ended
 from core.storage.base import EventQuery
+from tests.core.contents import text_of
 from tests.core.cores import Bench, begin, item, kill, settle, tasks_of, until_event, virtual_time
 
 Work = Callable[[TaskContext], Awaitable[Any]]
@@ -139,10 +140,10 @@ def line(event: Any) -> str | None:
         case e.TaskProgressed():
             return f"progress {event.fraction}"
         case e.MessageSent():
-            return f"message {event.message['parts'][0]['text']}"
+            return f"message {text_of(event.message)}"
         case e.ArtifactAdded():
-            named = "" if event.artifact["artifactId"] == event.task_id else event.artifact["artifactId"] + ":"
-            return f"piece {named}{'+' * event.append}{event.artifact['parts'][0]['text']}"
+            named = "" if event.artifact.artifact_id == event.task_id else event.artifact.artifact_id + ":"
+            return f"piece {named}{'+' * event.append}{text_of(event.artifact)}"
         case e.InputRequested():
             return "asked"
     return None
@@ -250,7 +251,7 @@ async def test_a_run_after_a_cancelled_question_tells_everything_again() -> None
 
 
 async def next_process(bench: Bench, session: Session) -> Session:
-    """The process is killed; the one after it has taken up what there was."""
+    """The process is killed; the one after it has resumed what there was."""
     await settle()
     kill(session)
     following = bench.session()

@@ -8,6 +8,7 @@ from core.model import events as e
 from core.model.events import Recorded
 from core.model.streaming import stream_event
 from core.model.task import Cause, TaskStatus
+from tests.core.contents import artifact, said, texts
 
 
 def told(event: e.Event) -> dict[str, Any] | None:
@@ -20,7 +21,7 @@ CASES: list[tuple[e.Event, str, str, dict[str, Any]]] = [
     (e.TaskStarted("t", 1, (), {"x": "a"}), "task_start", "in_progress", {"inputs_from": {"x": "a"}}),
     (e.GroupStarted("t"), "task_start", "in_progress", {}),
     (e.TaskProgressed("t", 1, 0.5, "half"), "progress", "in_progress", {"progress": 0.5, "message": "half"}),
-    (e.MessageSent("t", 1, {"parts": []}), "progress", "in_progress", {"message": []}),
+    (e.MessageSent("t", 1, said("hi")), "progress", "in_progress", {"message": [{"text": "hi"}]}),
     (e.InputProvided("t", "x"), "progress", "in_progress", {}),
     (
         e.AttemptFailed("t", 1, "boom", Cause.TIMEOUT, 60.0),
@@ -30,12 +31,12 @@ CASES: list[tuple[e.Event, str, str, dict[str, Any]]] = [
     ),
     (e.AttemptLost("t", 1), "progress", "in_progress", {}),
     (
-        e.ArtifactAdded("t", 1, {"artifactId": "a"}, True, True),
+        e.ArtifactAdded("t", 1, artifact("a", "x"), True, True),
         "artifact",
         "in_progress",
-        {"artifact": {"artifactId": "a"}, "append": True, "last_chunk": True},
+        {"artifact": {"artifactId": "a", "parts": [{"text": "x"}]}, "append": True, "last_chunk": True},
     ),
-    (e.InputRequested("t", 1, ({"text": "?"},)), "input_required", "input_required", {"question": [{"text": "?"}]}),
+    (e.InputRequested("t", 1, texts("?")), "input_required", "input_required", {"question": [{"text": "?"}]}),
     (e.InputRequested("t", 1, (), auth=True), "input_required", "auth_required", {}),
     (e.TaskCompleted("t", 1, {"n": 1}), "task_completed", "completed", {"result": {"n": 1}, "progress": 1.0}),
     (
@@ -59,7 +60,7 @@ CASES: list[tuple[e.Event, str, str, dict[str, Any]]] = [
 ]
 SILENT: list[e.Event] = [
     e.TreeCreated(1, "root"),
-    e.MessageReceived("root", {}),
+    e.MessageReceived("root", said("x")),
     e.RunStarted("root", 1),
     e.TaskUpdated("t", {}),
     e.TreeCancelled("root", "stop"),

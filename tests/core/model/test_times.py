@@ -20,6 +20,7 @@ def timed(name: str, parent: str = "root", needs: str = "", **times: Any) -> Any
 
 
 def test_the_deadline_of_a_group_ends_all_below_it_and_nothing_else() -> None:
+    """Found from outside: a group's deadline and timeout were accepted and ignored."""
     tree = running(
         timed("g", deadline=NOW + 5), group("h", "g"), task("a", parent="g"), task("b", parent="h"),
         task("c", "b", parent="h"), task("d"), task("e", "a"),
@@ -165,6 +166,7 @@ def planned(**fields: Any) -> Plan:
 )
 @pytest.mark.parametrize("name", ["work", "folder"])
 def test_a_field_that_a_group_cannot_mean_is_refused(name: str, field: str, value: Any, is_of_groups: bool) -> None:
+    """Found from outside: a group's `max_attempts` was accepted and ignored."""
     if name == "folder" and not is_of_groups:
         with pytest.raises(InvalidPlan) as refused:
             planned(name=name, **{field: value})

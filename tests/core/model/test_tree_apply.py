@@ -9,6 +9,7 @@ from core.model import commands as c
 from core.model import events as e
 from core.model.task import Cause, Question, Task, TaskStatus, TreeHead
 from core.model.tree import TaskTree
+from tests.core.contents import artifact, said, texts
 from tests.core.trees import NOW, complete, do, group, ready, running, start, task, tree_of
 
 COMPLETED, FAILED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED
@@ -48,14 +49,16 @@ def test_progress_keeps_the_last_message_until_another_comes() -> None:
 
 @pytest.mark.parametrize(("auth", "status"), [(False, TaskStatus.INPUT_REQUIRED), (True, TaskStatus.AUTH_REQUIRED)])
 def test_a_question_and_its_answer_are_kept(auth: bool, status: TaskStatus) -> None:
-    parts = ({"text": "which?"},)
+    parts = texts("which?")
     asked = applied(e.InputRequested("a", 1, parts, auth), at=LATEST)
-    question = Question(parts=parts, auth=auth, asked_at=LATEST)
+    question = Question(content=parts, auth=auth, asked_at=LATEST)
     assert asked == replace(applied(), status=status, is_running=False, question=question, updated_at=LATEST)
 
-    for said in (None, {"messageId": "m"}):
-        answered = applied(e.InputRequested("a", 1, parts, auth), e.InputProvided("a", "this", message=said), at=LATEST)
-        after = {"answers": ("this",), "answer_messages": (said,), "asked": ("",)}
+    for message in (None, said("this", message_id="m")):
+        answered = applied(
+            e.InputRequested("a", 1, parts, auth), e.InputProvided("a", "this", message=message), at=LATEST
+        )
+        after = {"answers": ("this",), "answer_messages": (message,), "asked": ("",)}
         assert answered == replace(applied(), is_running=False, **after, updated_at=LATEST)
 
 
@@ -155,7 +158,7 @@ def test_a_change_is_kept_with_its_time() -> None:
 def test_every_event_makes_the_tree_one_version_newer() -> None:
     tree = tree_of(task("a"))
     assert tree.version == 1
-    for n, event in enumerate((e.RunStarted("root", 1), e.TaskStarted("a", 1), e.MessageSent("a", 1, {})), 2):
+    for n, event in enumerate((e.RunStarted("root", 1), e.TaskStarted("a", 1), e.MessageSent("a", 1, said("x"))), 2):
         tree.apply(event, NOW)
         assert tree.version == n
 
@@ -296,7 +299,10 @@ def test_the_check_bears_the_rounding_of_progress() -> None:
     tree.check()
 
 
-@pytest.mark.parametrize("event", [e.MessageReceived("a", {}), e.MessageSent("a", 1, {}), e.ArtifactAdded("a", 1, {})])
+@pytest.mark.parametrize(
+    "event",
+    [e.MessageReceived("a", said("x")), e.MessageSent("a", 1, said("x")), e.ArtifactAdded("a", 1, artifact("x"))],
+)
 def test_what_only_the_log_remembers_changes_nothing_but_the_number(event: e.Event) -> None:
     tree = running(task("a"), task("b"))
     before, tasks = tree.head, dict(tree.tasks)

@@ -9,7 +9,7 @@ import pytest
 
 from core.executors.schema import judge_schema
 from core.model.errors import InvalidPlan
-from core.model.plan import Limits, make_plan
+from core.model.plan import Limits, Rules, make_plan
 from core.model.task import TaskStatus
 from core.session import has_ended
 from tests.core.cores import Bench, virtual_time
@@ -226,10 +226,8 @@ def test_an_input_schema_of_any_depth_is_judged_or_refused(depth: int) -> None:
         schema = {"not": schema}
     items = [{"name": "work", "schemas": {"input_schema": schema}}]
     try:
-        make_plan(
-            items, new_id=lambda: "n", now=0.0, resolve=lambda *named: "work", known=lambda: [], owner="", limits=None,
-            judge=judge_schema,
-        )  # fmt: skip
+        rules = Rules(lambda *named: "work", list, judge_schema)
+        make_plan(items, rules, new_id=lambda: "n", now=0.0, owner="")
     except InvalidPlan as refusal:
         assert [problem.field for problem in refusal.problems] == ["tasks[0].schemas.input_schema"]
 

@@ -55,6 +55,7 @@ JUMPS = [10 * 3.2e7, 86_400.0, 3_600.0, 2.0, 1.0, -1.0, -2.0, -3_600.0, -86_400.
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_seconds_pass_as_they_do_whatever_the_clock_is_set_to(jump: float) -> None:
+    """Found from outside: a clock set back an hour made a retry wait that hour."""
     machine = Machine()
     machine.passes(100)
     machine.wall += jump
@@ -92,8 +93,8 @@ def test_the_log_tells_once_that_the_clock_was_set(caplog: pytest.LogCaptureFixt
         watch.look()
         watch.look()
     assert [record.getMessage().split(" s ")[0] for record in caplog.records] == [
-        "the system clock moved by -3599",
-        "the system clock moved by 0",
+        "the system clock was set: it is -3599",
+        "the system clock was set: it is +0",
     ]
 
 

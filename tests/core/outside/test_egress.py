@@ -177,29 +177,29 @@ async def test_name_that_rebinds_to_a_private_address_between_two_calls_is_refus
 async def test_redirect_to_a_private_address_is_refused(status: int) -> None:
     async with canary(replies("200 OK")) as hidden:
         for target in (f"http://127.0.0.1:{hidden.port}/", f"//2130706433:{hidden.port}/", "http://rebinds.example/"):
-            async with canary(replies(f"{status} Moved", f"location: {target}")) as door:
-                policy = EgressPolicy(allowed=(f"127.0.0.1:{door.port}",))
+            async with canary(replies(f"{status} Moved", f"location: {target}")) as first:
+                policy = EgressPolicy(allowed=(f"127.0.0.1:{first.port}",))
                 egress = Egress(policy, resolve=FakeResolver([["127.0.0.1"]]))
                 with pytest.raises(DestinationNotAllowed):
-                    await egress.fetch(Outgoing(url=f"http://127.0.0.1:{door.port}/", follow_redirects=True))
+                    await egress.fetch(Outgoing(url=f"http://127.0.0.1:{first.port}/", follow_redirects=True))
         assert hidden.connections == 0
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1:70/x", "unix:/run/x"])
 async def test_redirect_to_another_scheme_is_refused(target: str) -> None:
-    async with canary(replies("302 Found", f"location: {target}")) as door:
+    async with canary(replies("302 Found", f"location: {target}")) as first:
         with pytest.raises(EgressError, match=r"^(destination not allowed|the URL is not valid)$"):
-            await Egress(OPEN).fetch(Outgoing(url=f"http://127.0.0.1:{door.port}/", follow_redirects=True))
+            await Egress(OPEN).fetch(Outgoing(url=f"http://127.0.0.1:{first.port}/", follow_redirects=True))
 
 
 @pytest.mark.asyncio
 async def test_redirect_is_an_answer_unless_it_is_to_be_followed() -> None:
     async with (
         canary(replies("200 OK", body=b"here")) as end,
-        canary(replies("302 Found", f"location: http://127.0.0.1:{end.port}/x")) as door,
+        canary(replies("302 Found", f"location: http://127.0.0.1:{end.port}/x")) as first,
     ):
-        url = f"http://127.0.0.1:{door.port}/"
+        url = f"http://127.0.0.1:{first.port}/"
         assert (await Egress(OPEN).fetch(Outgoing(url=url))).status_code == 302
         assert end.connections == 0
         followed = await Egress(OPEN).fetch(Outgoing(url=url, follow_redirects=True))
@@ -210,7 +210,7 @@ async def test_redirect_is_an_answer_unless_it_is_to_be_followed() -> None:
 async def test_redirect_to_another_origin_carries_no_secret() -> None:
     async with (
         canary(replies("200 OK")) as end,
-        canary(replies("307 Moved", f"location: http://127.0.0.1:{end.port}/")) as door,
+        canary(replies("307 Moved", f"location: http://127.0.0.1:{end.port}/")) as first,
     ):
         secrets = {
             "Authorization": "Bearer s3cret",
@@ -218,20 +218,20 @@ async def test_redirect_to_another_origin_carries_no_secret() -> None:
             "Cookie": "s3cret",
             "Accept": "text/plain",
         }
-        call = Outgoing(url=f"http://127.0.0.1:{door.port}/", headers=secrets, follow_redirects=True)
+        call = Outgoing(url=f"http://127.0.0.1:{first.port}/", headers=secrets, follow_redirects=True)
         await Egress(OPEN).fetch(call)
-    assert door.requests[0].count(b"s3cret") == 3
+    assert first.requests[0].count(b"s3cret") == 3
     assert b"s3cret" not in end.requests[0]
     assert b"text/plain" in end.requests[0]
 
 
 @pytest.mark.asyncio
 async def test_redirects_without_end_are_given_up() -> None:
-    async with canary(replies("302 Found", "location: /again")) as door:
+    async with canary(replies("302 Found", "location: /again")) as first:
         policy = EgressPolicy(allowed=("127.0.0.1",), max_redirects=3)
         with pytest.raises(EgressError, match="more than 3 redirects"):
-            await Egress(policy).fetch(Outgoing(url=f"http://127.0.0.1:{door.port}/", follow_redirects=True))
-        assert len(door.requests) == 4
+            await Egress(policy).fetch(Outgoing(url=f"http://127.0.0.1:{first.port}/", follow_redirects=True))
+        assert len(first.requests) == 4
 
 
 @pytest.mark.asyncio

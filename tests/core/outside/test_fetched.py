@@ -98,6 +98,7 @@ async def test_beginning_of_a_text_costs_no_more_than_that() -> None:
 
 @pytest.mark.asyncio
 async def test_json_has_a_bounded_number_of_values() -> None:
+    """Found from outside: 30 fetched answers of 10 kB took 3.8 GiB as Python values."""
     assert await answer(b"[1,2,3]").json(4) == [1, 2, 3]
     assert await answer(b'["a,b,c",{}]').json(4) == ["a,b,c", {}]
     for body in (b"[1,2,3,4]", b"[{},{}]", b'{"a":1,"b":2,"c":{"d":1}}'):

@@ -32,6 +32,7 @@ class SlowNames:
 
 @pytest.mark.asyncio
 async def test_slow_names_of_one_caller_delay_no_other_caller() -> None:
+    """Found from outside: one caller's slow host names kept others from every look-up."""
     resolver = SlowNames()
     resolver.fast.add("fast.example")
     names = NameLookups(resolver, total=4, each=3, seconds=60.0)

@@ -31,7 +31,10 @@ GIVEN: dict[str, Look] = {
 @pytest.mark.parametrize("given", GIVEN)
 @virtual_time
 async def test_what_an_attempt_changes_is_its_own(given: str) -> None:
-    """Neither the next attempt, nor a sibling, nor what is stored sees it."""
+    """Found from outside: one task's change of its inputs was seen by its siblings and its retry.
+
+    Neither the next attempt, nor a sibling, nor what is stored sees it.
+    """
     bench, seen = Bench(), []
 
     async def change(inputs: dict[str, Any], context: TaskContext) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from core.loop.large_values import CHARACTERS, VALUES
 from core.model import events as e
+from core.model.content import Artifact, Part, Said
 from core.model.errors import LogCompacted, StorageError, TaskNotFound
 from core.model.events import Recorded
 from core.model.task import Task, TaskStatus, TreeHead
@@ -212,7 +213,7 @@ async def test_a_follower_of_what_is_compacted_is_told_so_and_where_the_log_goes
 
 
 @virtual_time
-async def test_a_slow_follower_does_not_miss_what_is_compacted_before_he_reads_it() -> None:
+async def test_a_slow_follower_does_not_miss_what_is_compacted_before_it_reads() -> None:
     log = await new_log(PAGE + 5)
     seen: list[int] = []
     with pytest.raises(LogCompacted):
@@ -318,14 +319,16 @@ async def test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_any
 
 TEXT, MANY = "x" * (CHARACTERS + 1), [0] * (VALUES + 1)
 LARGE: dict[str, e.Event] = {
-    "message received": e.MessageReceived("t", {"parts": [{"text": TEXT}]}),
+    "message received": e.MessageReceived("t", Said(parts=(Part(text=TEXT),))),
     "run of a part": e.RunStarted("t", 1, tuple(map(str, MANY)), False, None),
     "progress": e.TaskProgressed("t", 1, 0.5, TEXT),
-    "message": e.MessageSent("t", 1, {"parts": [{"data": MANY}]}, False),
-    "artifact": e.ArtifactAdded("t", 1, {"parts": [{"data": MANY}]}, False, False),
-    "text": e.ArtifactAdded("t", 1, {"parts": [{"text": TEXT}]}, False, False),
-    "metadata of a text": e.ArtifactAdded("t", 1, {"parts": [{"text": ""}], "metadata": {"a": MANY}}, False, False),
-    "question": e.InputRequested("t", 1, ({"text": TEXT},), False, {}, (), (), 0),
+    "message": e.MessageSent("t", 1, Said(parts=(Part(data=MANY),)), False),
+    "artifact": e.ArtifactAdded("t", 1, Artifact(artifact_id="a", parts=(Part(data=MANY),))),
+    "text": e.ArtifactAdded("t", 1, Artifact(artifact_id="a", parts=(Part(text=TEXT),))),
+    "metadata of a text": e.ArtifactAdded(
+        "t", 1, Artifact(artifact_id="a", parts=(Part(text=""),), metadata={"a": MANY})
+    ),
+    "question": e.InputRequested("t", 1, (Part(text=TEXT),), False, {}, (), (), None),
     "answer": e.InputProvided("t", MANY, None),
     "result": e.TaskCompleted("t", 1, {"a": TEXT}),
     "result of long integers": e.TaskCompleted("t", 1, [10**398] * (VALUES - 1)),

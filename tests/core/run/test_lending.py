@@ -1,4 +1,4 @@
-"""Executors that run trees of their own and wait for them: whatever the limits, nothing waits for ever (bo29)."""
+"""Executors that run trees of their own and wait for them: whatever the limits, nothing waits for ever."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -106,6 +106,7 @@ SHAPES: list[list[Any]] = [[[]], [[], [], []], [[[[[]]]]], [[[]], [[], [[]]]]]
 @pytest.mark.parametrize("limit", LIMITS)
 @virtual_time
 async def test_a_tree_that_an_executor_waits_for_runs_whatever_the_limit(limit: str, way: str) -> None:
+    """Found from outside: a parent held the slot that its child needed, for ever."""
     limits, outer = LIMITS[limit]
     for shape in SHAPES:
         nest = Nest(limits, **outer)

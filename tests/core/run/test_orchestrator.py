@@ -24,6 +24,7 @@ from core.run.feed import Feed
 from core.run.orchestrator import MAX_CONFLICTS, Orchestrator
 from core.run.started import Started
 from core.storage.base import Document, EventQuery
+from tests.core.contents import said
 from tests.core.cores import FaultyStorage, LoopClock, settle, virtual_time
 
 
@@ -257,7 +258,7 @@ async def test_endless_conflicts_end_as_storage_unavailable() -> None:
 
 @virtual_time
 async def test_a_storage_failure_voids_all_that_was_decided_on_top() -> None:
-    """The tree goes back to what is stored; nobody is told of what did not happen."""
+    """The tree goes back to what is stored; no follower sees what did not happen."""
     rig = await new_rig()
     rig.storage.held = []
     first = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
@@ -339,7 +340,7 @@ async def test_a_caller_that_gives_up_leaves_the_others_of_its_turn_alone() -> N
     rig = await new_rig()
     rig.storage.held = []
     one = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
-    other = asyncio.create_task(rig.orchestrator.handle("t", c.ReceiveMessage("t", {"messageId": "m"})))
+    other = asyncio.create_task(rig.orchestrator.handle("t", c.ReceiveMessage("t", said("m"))))
     await settle()
     one.cancel()
     await asyncio.wait([one])

@@ -100,6 +100,7 @@ async def test_a_tree_is_compacted_and_then_removed_each_after_its_time() -> Non
 @pytest.mark.parametrize("seconds", [10 * 365 * 86_400.0, -86_400.0])
 @virtual_time
 async def test_a_clock_that_is_set_wrong_for_a_while_removes_nothing_before_its_time(seconds: float) -> None:
+    """Found from outside: a clock ten years ahead for 45 s deleted every ended task."""
     clock = LoopClock()
     async with Bench(clock=clock).session() as session:
         keeper = retention(session)
@@ -165,7 +166,7 @@ async def test_each_can_be_switched_off() -> None:
 
 
 @virtual_time
-async def test_a_tree_whose_log_somebody_has_to_read_waits_for_him() -> None:
+async def test_a_tree_with_a_reader_of_its_log_waits_for_the_reader() -> None:
     async with Bench().session() as session:
         unread: set[str] = set()
         keeper = retention(session, unread=unread)
@@ -188,6 +189,7 @@ async def test_a_tree_whose_log_somebody_has_to_read_waits_for_him() -> None:
 
 @virtual_time
 async def test_what_was_put_off_and_ended_again_waits_for_its_time_again() -> None:
+    """Found by the simulation: a tree that ran again was compacted by the time of its first end."""
     async with Bench().session() as session:
         unread: set[str] = set()
         keeper = retention(session, unread=unread)
@@ -227,6 +229,7 @@ async def test_what_ends_in_a_long_round_waits_for_the_next_one() -> None:
 
 @virtual_time
 async def test_what_was_put_off_is_not_forgotten_when_the_database_is_full() -> None:
+    """Found later: on a full database retention forgot the trees that it had put off."""
     storage = WatchedStorage()
     async with Bench(storage=storage).session() as session:
         unread: set[str] = set()

@@ -236,7 +236,7 @@ async def test_a_tree_is_not_created_twice_at_once() -> None:
 
 
 @virtual_time
-async def test_whatever_touches_an_orphaned_tree_first_takes_it_up() -> None:
+async def test_whatever_touches_an_orphaned_tree_first_resumes_it() -> None:
     bench = Bench()
 
     async def ask(inputs: dict[str, Any], context: TaskContext) -> Any:

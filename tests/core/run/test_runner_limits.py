@@ -46,6 +46,7 @@ async def begin_as(session: Session, owner: str, *items: dict[str, Any]) -> str:
 
 @virtual_time
 async def test_one_caller_cannot_hold_every_slot_and_another_one_starts_at_once() -> None:
+    """Found from outside: one caller's tasks held every slot, and others waited up to 78 s."""
     bench = Bench(limits=RunnerLimits(tasks=10, caller=5))
     async with bench.session() as session:
         await begin_as(session, "ada", *(item(f"a{n}", "slow") for n in range(20)))
@@ -58,6 +59,7 @@ async def test_one_caller_cannot_hold_every_slot_and_another_one_starts_at_once(
 
 @virtual_time
 async def test_beside_a_caller_with_200_trees_another_one_starts_when_one_task_ends() -> None:
+    """Found from outside: another caller's task waited 22 s behind 150 tasks."""
     bench = Bench(limits=RunnerLimits(tasks=10))
     async with bench.session() as session:
         for tree in range(200):
@@ -192,6 +194,7 @@ async def _beside_its_result() -> None:
 @pytest.mark.parametrize("attempts", [1, 3])
 @virtual_time
 async def test_an_executor_that_is_cancelled_from_within_fails_and_is_tried_again(way: Any, attempts: int) -> None:
+    """Found from outside: its task stayed in_progress for ever."""
     bench = Bench()
 
     async def cancelled(inputs: dict[str, Any], context: TaskContext) -> None:
@@ -236,7 +239,7 @@ async def test_a_cancel_while_its_report_waits_for_the_storage_loses_nothing() -
 
 
 def test_the_end_of_the_event_loop_is_no_failure_of_the_executor() -> None:
-    """`asyncio.run` cancels every task that is left: the next process takes them up."""
+    """`asyncio.run` cancels every task that is left: the next process resumes them."""
     storage = MemoryStorage()
     bench = Bench(storage=storage)
     trees = []
@@ -321,7 +324,7 @@ class Hangs:
 
     async def time_out(self, count: int, owner: str = "ada") -> None:
         """Leave so many threads behind."""
-        items = [item(f"h{n}", "hang", timeout=0.01) for n in range(count)]
+        items = [item(f"h{n}", "hang", timeout=0.2) for n in range(count)]
         head = (await self.session.create(self.session.plan(rooted(*items), owner=owner), execute=True)).head
         await self.session.wait(head.id, has_ended)
         await settle(100)  # the attempts' jobs end a few turns after their events
@@ -349,6 +352,7 @@ async def test_threads_that_hang_are_counted_until_they_end(caplog: pytest.LogCa
 
 @pytest.mark.asyncio
 async def test_threads_of_one_caller_that_hang_stop_nobody_else() -> None:
+    """Found from outside: one caller's hung functions took all threads from others."""
     async with Hangs(tasks=8, threads=8, caller=4) as made:
         await made.time_out(4, "ada")
         adas = await begin_as(made.session, "ada", item("q", "quick"))
@@ -362,6 +366,7 @@ async def test_threads_of_one_caller_that_hang_stop_nobody_else() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("ends_by", ["timeout", "force"])
 async def test_a_thread_that_outlives_its_attempt_keeps_its_executor_s_place(ends_by: str) -> None:
+    """Found from outside: after a timeout the old call ran on beside the new one."""
     async with Hangs() as made:
         fields = {"timeout": 0.01, "max_attempts": 2, "retry": AT_ONCE} if ends_by == "timeout" else {}
         head = await begin(made.session, item("a", "alone", **fields), item("b", "alone"))

@@ -5,6 +5,7 @@ import pytest
 from core.model.submission import Submission
 from core.session import has_ended
 from core.storage.base import EventQuery
+from tests.core.contents import said
 from tests.core.cores import Bench, item, rooted, virtual_time
 
 
@@ -20,7 +21,7 @@ async def test_a_creation_tells_its_own_events_and_the_tree_right_after_them(exe
     bench.add("pure", bench.work, has_effects=False)
     async with bench.session() as session:
         plan = session.plan(rooted(item("a", executor)))
-        started = await session.create(plan, Submission(message={"m": 1}, by="operator"), execute=True)
+        started = await session.create(plan, Submission(message=said("1"), by="operator"), execute=True)
         assert names(started.events) == ["TreeCreated", "MessageReceived", "RunStarted"]
         assert (started.before, started.head.version, started.head.is_live) == (0, 3, True)
         assert list(await session.storage.events(EventQuery(tree_id=started.head.id, limit=3))) == list(started.events)

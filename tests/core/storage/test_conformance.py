@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
+from core.model.content import Part, Said
 from core.model.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
 from core.model.events import MessageReceived
 from core.model.owners import owner_of
@@ -14,6 +15,7 @@ from core.model.retry import RetryPolicy
 from core.model.task import Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
 from core.storage.base import Append, Document, EventQuery, Node, Storage, TaskQuery, TreeQuery
 from core.storage.memory import MemoryStorage
+from tests.core.contents import said, texts
 from tests.core.storage.samples import created, finished, make_tasks, recorded, started, updated
 
 
@@ -71,7 +73,7 @@ async def test_every_field_of_a_task_survives(storage: Storage) -> None:
         runnable_at=4.5,
         progress=0.5,
         message="half",
-        question=Question(parts=({"text": "?"},), auth=True, asked_at=2.0),
+        question=Question(content=texts("?"), auth=True, asked_at=2.0),
         answers=({"a": 1}, None),
         result={"inputs": 1},
         error="e",
@@ -378,7 +380,7 @@ async def test_events_are_filtered_and_paged(storage: Storage) -> None:
 async def test_events_come_five_hundred_at_a_time_unless_more_are_asked_for(storage: Storage) -> None:
     first = created("t")
     await storage.append(first)
-    events = tuple(recorded(first.head, seq, MessageReceived(task_id="t", message={})) for seq in range(2, 503))
+    events = tuple(recorded(first.head, seq, MessageReceived(task_id="t", message=said())) for seq in range(2, 503))
     await storage.append(Append(head=replace(first.head, version=502), events=events, tasks=()))
 
     assert [each.seq for each in await storage.events(EventQuery(tree_id="t"))] == list(range(1, 501))
@@ -388,7 +390,7 @@ async def test_events_come_five_hundred_at_a_time_unless_more_are_asked_for(stor
 @pytest.mark.asyncio
 async def test_events_keep_what_a_message_carries(storage: Storage) -> None:
     first = created("t")
-    message = {"messageId": "m", "parts": [{"data": {"n": 2**60, "x": [1.5, None, "ü"]}}]}
+    message = Said((Part(data={"n": 2**60, "x": [1.5, None, "ü"]}), Part(data=None)), {"k": []}, ("u",), "m")
     event = recorded(first.head, 2, MessageReceived(task_id="t", message=message))
     await storage.append(first)
     await storage.append(Append(head=replace(first.head, version=2), events=(event,), tasks=()))
@@ -655,7 +657,7 @@ async def with_messages(storage: Storage, sizes: Sequence[int]) -> None:
     first = created("t", 2)
     await storage.append(first)
     events = tuple(
-        recorded(first.head, seq, MessageReceived(task_id="t" if seq % 2 else "t.1", message={"x": "y" * size}))
+        recorded(first.head, seq, MessageReceived(task_id="t" if seq % 2 else "t.1", message=said("y" * size)))
         for seq, size in enumerate(sizes, 2)
     )
     await storage.append(Append(head=replace(first.head, version=1 + len(events)), events=events, tasks=()))

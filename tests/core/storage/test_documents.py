@@ -52,6 +52,7 @@ async def test_documents_of_a_tree_that_is_not_there_are_refused_as_a_whole(stor
 
 @pytest.mark.asyncio
 async def test_what_cannot_be_stored_is_an_error_and_not_a_wait_for_ever(storage: Storage) -> None:
+    """Found by a mutant: a write in memory that failed left its caller waiting for ever."""
     told = r"^(The storage cannot be written|A value cannot be stored: it is not JSON)$"
     with pytest.raises(StorageError, match=told):
         await asyncio.wait_for(storage.put_documents(document(["no", "text"])), 30)  # type: ignore[arg-type]

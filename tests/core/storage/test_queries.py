@@ -10,7 +10,7 @@ import pytest
 
 from core.model.task import TERMINAL, TaskStatus
 from core.storage import queries
-from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
+from core.storage.base import DocumentQuery, EventQuery, TaskQuery, TreeQuery
 from core.storage.sqlite.migrate import migrate
 
 BEFORE = (2.0, "x")
@@ -162,7 +162,9 @@ def test_documents_of_a_prefix_are_found_by_their_key_and_only_they_are_sorted(
 def test_a_page_of_a_log_is_read_in_order_by_its_key(
     database: sqlite3.Connection, until: int | None, task_id: str | None, kinds: tuple[str, ...] | None
 ) -> None:
-    steps = plan(database, queries.event_list("t", 0, until, task_id, kinds, 10))
+    steps = plan(
+        database, queries.event_list(EventQuery(tree_id="t", until=until, task_id=task_id, kinds=kinds, limit=10))
+    )
     assert len(steps) == 1
     assert steps[0].startswith("SEARCH events USING PRIMARY KEY (tree_id=? AND seq>?"), steps
 

@@ -19,6 +19,7 @@ from core.storage.base import Append, Document, EndedQuery, EndedTree, EventQuer
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.sql import SqlStorage
 from core.storage.statements import DIALECT
+from tests.core.contents import artifact
 from tests.core.storage.samples import created, finished, recorded, started
 
 ALL = EndedQuery(until=1e9)
@@ -32,10 +33,7 @@ def said(head: TreeHead, *events: Event) -> Append:
 
 
 def pieces(tree_id: str, count: int) -> list[Event]:
-    return [
-        e.ArtifactAdded(tree_id, 1, {"artifactId": "a", "parts": [{"text": str(n)}]}, append=n > 0)
-        for n in range(count)
-    ]
+    return [e.ArtifactAdded(tree_id, 1, artifact("a", str(n)), append=n > 0) for n in range(count)]
 
 
 async def ended_tree(storage: Storage, tree_id: str, *, at: float = 1000.0, count: int = 3) -> TreeHead:
@@ -293,8 +291,8 @@ async def test_a_sweep_that_comes_after_another_finds_nothing(file: Path, monkey
         ("DELETE FROM events WHERE tree_id = 't' AND seq = 3", "the log of tree t has gaps"),
         ("DELETE FROM events WHERE tree_id = 't' AND seq > 3", "the log of tree t has gaps"),
         ("DELETE FROM compactions WHERE tree_id = 't'", "the log of tree t has gaps"),
-        ("UPDATE compactions SET kept = 2 WHERE tree_id = 't'", "the compacted log of tree t is corrupt"),
-        ("UPDATE compactions SET tree_id = 'x' WHERE tree_id = 't'", "the compacted log of tree x is corrupt"),
+        ("UPDATE compactions SET kept = 2 WHERE tree_id = 't'", "The stored compaction of tree t is corrupt"),
+        ("UPDATE compactions SET tree_id = 'x' WHERE tree_id = 't'", "The stored compaction of tree x is corrupt"),
         ("DELETE FROM events WHERE tree_id = 'd' AND seq = 5", "log of the dropped tree d has gaps"),
         ("DELETE FROM compactions WHERE tree_id = 'd'", "13 rows of events belong to no tree"),
         ("DELETE FROM trees WHERE id = 't'", "1 rows of compactions belong to no tree"),

@@ -1,4 +1,4 @@
-"""Documents: what a face keeps beside the trees."""
+"""Documents: what the server keeps beside the trees."""
 
 import sqlalchemy as sa
 from alembic import op

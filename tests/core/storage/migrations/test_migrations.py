@@ -12,21 +12,28 @@ from zlib import crc32
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from msgspec.structs import replace
 
+from core.model import events as e
+from core.model.content import Part, Said
 from core.model.errors import StorageError
 from core.model.owners import owner_of
-from core.model.task import Dependency, On
-from core.storage import migrations, retire
+from core.model.task import Dependency, On, Question
+from core.storage import former_content, migrations, retire
+from core.storage.base import Append, EventQuery
 from core.storage.migrations.run import upgrade
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.migrate import REVISIONS, migrate, stored_revision
 from core.storage.sqlite.sql import SqlStorage
-from tests.core.storage.samples import created, harm
+from tests.core.contents import artifact, said, texts
+from tests.core.storage.former import before_content, told_by
+from tests.core.storage.samples import created, harm, recorded
 from tests.core.storage.test_retention import ended_tree, log_of, part_of
 
 
 def before_compactions(connection: sqlite3.Connection) -> None:
     """Make it a database of the schema 0005."""
+    before_content(connection)
     connection.execute("DROP INDEX compactions_dropped")
     connection.execute("ALTER TABLE compactions RENAME TO folds")
     connection.execute("CREATE INDEX folds_dropped ON folds (tree_id) WHERE is_dropped = 1")
@@ -135,7 +142,7 @@ async def test_rows_of_a_schema_without_tenants_get_theirs_and_optional_dependen
     ("harm_done", "told"),
     [
         ("DELETE FROM folds WHERE tree_id = 't'", "the log of tree t has gaps"),
-        ("UPDATE folds SET kept = 9 WHERE tree_id = 't'", "What is stored of the compacted log of tree t is corrupt"),
+        ("UPDATE folds SET kept = 9 WHERE tree_id = 't'", "The stored compaction of tree t is corrupt"),
         (
             "DELETE FROM events WHERE tree_id = 'd' AND seq = 5",
             "what is left of the log of the dropped tree d has gaps",
@@ -175,6 +182,95 @@ async def test_compacted_logs_of_a_schema_that_called_them_folds_stay_so(
     await storage.close()
     assert stored_revision(path) == REVISIONS[-1]
     assert not examine(path).problems
+
+
+async def stored_content(path: Path, count: int) -> Any:
+    """A tree with so many pieces of an artifact, and with everything else that has content: what of it is stored."""
+    asked, answered = (
+        Part(data=None, media_type="a/b", metadata={}),
+        Said(texts("yes"), {"k": 1.0}, ("u",), "m", "c", "t"),
+    )
+    events: list[e.Event] = [
+        e.MessageReceived("t", answered),
+        e.MessageSent("t", 1, said("x", metadata={})),
+        *(e.ArtifactAdded("t", 1, artifact("a", str(n), name="n"), n > 0) for n in range(count)),
+        e.InputRequested("t", 1, (asked,)),
+        e.InputProvided("t", "yes", answered),
+        e.InputProvided("t", {"messageId": "of a caller"}),
+    ]
+    first = created("t", 2)
+    head = replace(first.head, version=1 + len(events))
+    told = tuple(recorded(head, seq, event) for seq, event in enumerate(events, 2))
+    root = replace(first.tasks[0], answers=("yes", "no"), answer_messages=(answered, None))
+    output = [each for each in events if isinstance(each, e.MessageSent | e.ArtifactAdded)]
+    root = replace(root, told=told_by(output, lambda content: content))
+    child = replace(first.tasks[1], question=Question(content=(asked,), asked_at=2.0), result={"question": {}})
+    storage = SqlStorage(str(path))
+    await storage.open()
+    await storage.append(first)
+    await storage.append(Append(head=head, events=told, tasks=(root, child)))
+    await storage.close()
+    with closing(sqlite3.connect(path)) as connection:
+        before_content(connection)
+        connection.commit()
+    return list(told), [root, child]
+
+
+async def content_in(path: Path) -> Any:
+    storage = SqlStorage(str(path))
+    await storage.open()
+    events, tasks = (
+        await storage.events(EventQuery(tree_id="t", after=1, limit=100_000)),
+        [await storage.task(each) for each in ("t", "t.1")],
+    )
+    await storage.close()
+    return list(events), tasks
+
+
+@pytest.mark.asyncio
+async def test_content_of_a_schema_that_kept_it_as_a2a_s_json_is_the_same(tmp_path: Path) -> None:
+    """Of more rows than are looked at together."""
+    path = tmp_path / "tasks.db"
+    stored = await stored_content(path, count=2_100)
+    assert not examine(path).problems
+    assert await content_in(path) == stored
+    assert stored_revision(path) == REVISIONS[-1]
+    assert not examine(path).problems
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_was_corrupt_before_is_told_as_corrupt_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    await stored_content(path, count=3)
+    harm(path, "UPDATE events SET body = replace(body, 'tree_id', 'tree_di') WHERE seq IN (2, 3)")
+    harm(path, "UPDATE tasks SET state_crc = 7 WHERE id = 't'")
+    told = ("The stored task t is corrupt", *(f"The stored event {seq} of tree t is corrupt" for seq in (2, 3)))
+    assert examine(path).problems == told
+    migrate(path)
+    assert examine(path).problems == told
+
+
+@pytest.mark.asyncio
+async def test_a_migration_that_is_broken_off_leaves_the_rows_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tasks.db"
+    stored = await stored_content(path, count=1_100)
+    real = former_content.event_row
+
+    def broken_off(row: Any) -> Any:
+        if row[1] == 1_050:
+            raise KeyboardInterrupt
+        return real(row)
+
+    before = path.read_bytes()
+    monkeypatch.setattr(former_content, "event_row", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        migrate(path)
+    assert stored_revision(path) == "0006"
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    assert await content_in(path) == stored
 
 
 def test_no_connection_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,7 @@ async def test_a_restore_that_fails_at_its_last_step_leaves_what_was_only_in_the
 
 @pytest.mark.asyncio
 async def test_what_a_killed_backup_or_restore_left_is_taken_away(tmp_path: Path) -> None:
+    """Found by a mutant: files that a killed restore had left made the next one fail."""
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     await storage.open()
     await storage.append(created("kept"))
@@ -323,6 +324,7 @@ async def test_a_database_that_lacks_its_last_commits_is_not_copied(tmp_path: Pa
 
 
 def test_a_copy_that_another_one_has_made_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by a reader of the code: two backups into one file wrote into each other."""
     path, copy = asyncio.run(backed_up(tmp_path))
     other = tmp_path / "other.db"
 

@@ -50,6 +50,7 @@ def lost_lock(database: Path) -> Path:
 async def test_another_process_is_refused_by_every_name_of_the_file(
     tmp_path: Path, way: Callable[[Path], Path]
 ) -> None:
+    """Found from outside: two servers wrote one file by two names and lost acknowledged tasks."""
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     await storage.open()
     name = way(storage.path)
@@ -131,6 +132,7 @@ def link_away(file: Path) -> None:
 async def test_writes_are_refused_once_a_file_of_the_database_is_gone(
     tmp_path: Path, way: Callable[[Path], None], told: str, suffix: str
 ) -> None:
+    """Found from outside: with the file removed, work was acknowledged and lost."""
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     await storage.open()
     await storage.append(created("kept"))

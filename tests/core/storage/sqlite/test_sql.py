@@ -40,6 +40,7 @@ from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.lock import DatabaseLock, file_system
 from core.storage.sqlite.reader import LIST_CONNECTIONS, Reader
 from core.storage.sqlite.sql import SqlStorage, database_path
+from tests.core.contents import said
 from tests.core.storage.samples import created, recorded, started
 
 
@@ -506,9 +507,10 @@ async def test_a_list_of_tasks_that_is_too_large_is_refused(
 
 @pytest.mark.asyncio
 async def test_pages_of_a_log_end_early_where_they_are_large(storage: SqlStorage) -> None:
+    """Found later: one answer, or one follower of a log, could take gigabytes."""
     first = created("t")
     await storage.append(first)
-    large = MessageReceived(task_id="t", message={"text": "x" * 1_000})
+    large = MessageReceived(task_id="t", message=said("x" * 1_000))
     events = tuple(recorded(first.head, seq, large) for seq in range(2, 7))
     await storage.append(Append(head=replace(first.head, version=6), events=events, tasks=()))
 
@@ -528,7 +530,7 @@ async def test_large_logs_are_compacted_a_piece_at_a_time(storage: SqlStorage, m
     heads = []
     for name in "abc":
         first = created(name)
-        large = MessageReceived(task_id=name, message={"text": "x" * 1_000})
+        large = MessageReceived(task_id=name, message=said("x" * 1_000))
         events = tuple(recorded(first.head, seq, large) for seq in range(2, 7))
         head = replace(first.head, version=6, status=TaskStatus.COMPLETED, is_live=False)
         await storage.append(first)
@@ -984,7 +986,7 @@ async def test_a_large_page_of_a_log_is_decoded_beside_the_event_loop(
     await storage.open()
     first = created("t")
     await storage.append(first)
-    message = {"x": "y" * sql_module.LARGE}
+    message = said("y" * sql_module.LARGE)
     event = recorded(first.head, 2, MessageReceived(task_id="t", message=message))
     await storage.append(Append(head=replace(first.head, version=2), events=(event,), tasks=()))
     threads: list[int] = []

@@ -540,6 +540,7 @@ async def test_the_log_is_emptied_without_waiting_for_a_reader_and_writes_wait_a
 async def test_writes_wait_for_a_lock_also_after_a_checkpoint_that_failed(
     tmp_path: Path, harm: type[_Harmed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Found by a mutant: after a checkpoint that failed, a short lock of another program failed writes."""
     emptied = observed_checkpoints(monkeypatch)
     storage = SqlStorage(str(tmp_path / "tasks.db"))
     await storage.open()
@@ -700,6 +701,8 @@ async def test_a_checkpoint_that_could_not_be_synced_ends_the_process_and_anothe
 async def test_a_writer_that_breaks_off_ends_the_process_for_nobody_would_be_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Found by a mutant: when the writer's thread failed, all callers waited for ever."""
+
     def broken(self: WriterThread) -> None:
         raise ZeroDivisionError
 
@@ -777,6 +780,7 @@ async def test_a_file_that_is_no_database_ends_the_writer_with_its_reason(
 
 @pytest.mark.asyncio
 async def test_a_file_that_cannot_be_made_ends_the_writer_with_its_reason(tmp_path: Path) -> None:
+    """Found by a mutant: a failed start left its connection to another thread, which SQLite refuses."""
     started_badly = WriteQueue(WriterThread(tmp_path / "no such folder" / "tasks.db"))
     with pytest.raises(StorageError, match=r"tasks\.db cannot be opened: unable to open database file"):
         await started_badly.start()
@@ -934,6 +938,7 @@ async def test_behind_one_callers_large_trees_another_callers_write_waits_for_on
 
 @pytest.mark.asyncio
 async def test_a_job_waits_for_what_its_tree_has_in_line_and_for_nothing_else(storage: SqlStorage) -> None:
+    """Found later: one caller's large trees delayed all callers' commits by up to 2 s."""
     large = [created(f"large{n}", writes.TRANSACTION_ROWS + 1, owner="heavy") for n in range(3)]
     futures = await behind(storage, *large, created("t", 2, owner="heavy"))
     deleted = asyncio.ensure_future(storage.delete("t"))
