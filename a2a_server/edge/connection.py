@@ -388,6 +388,6 @@ def _reset(transport: asyncio.Transport) -> None:
 
 def _note_leaving(cycle: RequestResponseCycle) -> None:
     """Tell the request that its client may be gone."""
-    permit: Permit | None = cycle.scope.get(PERMIT)  # type: ignore[typeddict-item]  # of ours
-    if permit is not None:
+    permit = cycle.scope.get(PERMIT)
+    if isinstance(permit, Permit):
         permit.has_left = True

@@ -120,7 +120,8 @@ def _violation(usable: _Usable | str, value: Any, root: str) -> str | None:
 def _reason(error: ValidationError) -> str:
     """What is wrong with a part of the value. The library's text begins with it: of a long one nothing else is seen."""
     if len(error.message) > MAX_ERROR_LENGTH and (what := COUNTED.get(str(error.validator))) is not None:
-        return f"has {len(error.instance)} {what}, more than {error.validator_value}"
+        long: Any = error.instance
+        return f"has {len(long)} {what}, more than {error.validator_value}"
     return error.message
 
 
