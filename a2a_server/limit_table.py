@@ -15,12 +15,13 @@ from a2a_server.config import Config
 from a2a_server.edge import head_bounds, inflight
 from a2a_server.edge.limits import CallerLimits
 from a2a_server.logs import BURST, PER_SECOND
-from a2a_server.methods import content, idempotency, push, task_changes, task_params, turns
+from a2a_server.methods import cancels, content, idempotency, push, task_params, turns
 from a2a_server.push import configs, parcels, schedule, undelivered, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
 from a2a_server.views.frames import CACHE_BYTES
 from core.executors import judges, schema
+from core.executors.builtins import rest
 from core.loop import beside, large_values
 from core.model import in_flight, inputs, jsonscan, plan, problems, quarantine, replay
 from core.model.decide import MAX_CRASHES
@@ -247,8 +248,12 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Fixed(_TASKS, "context_id", content.LONGEST_CONTEXT_ID, "a `contextId`", "characters", REFUSED, _CONTENT),
     Fixed(_TASKS, "task_ids", task_params.MOST_IDS, "ids of one `tasks.cancel` or `tasks.running.status`", "", REFUSED,
           "a2a_server/test_limit_table.py::test_one_call_names_so_many_tasks_and_no_more"),
-    Fixed(_TASKS, "cancels_at_a_time", task_changes.CANCELS_AT_A_TIME, "ids of it handled at the same time", "", WAITS,
-          "a2a_server/methods/test_methods_tasks.py::test_many_ids_are_cancelled_so_many_at_a_time"),
+    Fixed(_TASKS, "cancels_at_a_time", cancels.CANCELS_AT_A_TIME, "ids of one caller's `tasks.cancel` at once", "",
+          WAITS + "; dropped when the caller leaves",
+          "a2a_server/methods/test_cancels.py::test_many_ids_are_cancelled_so_many_at_a_time"),
+    Fixed(_TASKS, "cancels", cancels.CANCELS, "the same of all callers", "", WAITS,
+          "a2a_server/methods/test_cancels.py::"
+          "test_all_calls_of_one_caller_share_its_cancels_and_another_caller_has_its_own"),
     Fixed(_TASKS, "idempotency_key", idempotency.LONGEST_KEY, "an `Idempotency-Key`", "characters", REFUSED,
           "a2a_server/methods/test_methods_idempotency.py::test_a_key_is_printable_ascii_of_bounded_length"),
     Setting(_TASKS, "idempotency_keep", "time that an `Idempotency-Key` is remembered", "seconds", "forgotten",
@@ -310,7 +315,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Fixed(_RUNNING, "values_on_loop", large_values.VALUES,
           "values of inputs, results, artifacts, messages and `tasks.*` answers that the event loop handles", "",
           _BESIDE, "core/loop/test_large_values.py::test_what_is_large_is_known_as_such_and_told_as_ever"),
-    Fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "characters of text in them", "characters", _BESIDE,
+    Fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "characters of text in them, and digits",
+          "characters", _BESIDE,
           "a2a_server/test_beside.py::test_answers_are_encoded_beside_the_loop_where_they_are_large"),
     Fixed(_RUNNING, "suspects_hold", quarantine.LONGEST_HOLD,
           "time that others wait after a start for tasks that ran in several crashes", "seconds", "the others start",
@@ -426,6 +432,13 @@ LIMITS: Final[tuple[Limit, ...]] = (
           "core/outside/test_egress.py::test_time_limit_counts_the_whole_call"),
     Fixed(_OUT, "redirects", egress.EgressPolicy().max_redirects, "redirects of one fetch", "", FAILS,
           "core/outside/test_egress.py::test_redirects_without_end_are_given_up"),
+    Fixed(_OUT, "params", rest.MOST_PARAMS, "names in `params` of `rest_executor`, and values of each", "", FAILS,
+          "core/executors/builtins/test_rest.py::test_schema_says_how_many_names_there_may_be"),
+    Fixed(_OUT, "headers", rest.MOST_HEADERS, "its `headers`", "", FAILS,
+          "core/executors/builtins/test_rest.py::test_schema_says_how_many_names_there_may_be"),
+    Fixed(_OUT, "query", rest.MOST_TEXT, "text of its `params`, and of its `headers`", "bytes", FAILS,
+          "core/executors/builtins/test_rest.py::test_what_is_too_long_for_a_query_or_for_headers_fails_for_good_"
+          "before_anything_is_made_of_it"),
     Fixed(_OUT, "lookups", names.LOOKUPS, "concurrent DNS lookups, for executors and webhooks each", "",
           WAITS, _NAMES),
     Fixed(_OUT, "lookups_per_caller", names.LOOKUPS_PER_CALLER, "of these, one caller's", "", WAITS, _NAMES),

@@ -22,6 +22,7 @@ from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
 from core.loop.beside import Beside
+from core.loop.large_values import encoded, is_small
 from core.model.commands import Cancel, Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.content import Said
 from core.model.copies import copies, own_ids
@@ -33,6 +34,7 @@ from core.model.errors import (
     Problem,
     StorageError,
     StorageUnavailable,
+    TaskNotCancelable,
     TaskNotFound,
     TreeIsRunning,
 )
@@ -324,6 +326,8 @@ class Session:
         Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
         """
         tree_id = await self._tree_of(task_id)
+        if (ended := await self._cancel_of_ended(tree_id, task_id)) is not None:
+            return ended
         decision, still_running = await self.runner.cancel(
             tree_id, Cancel(task_id, reason, force, by=by), metadata or {}
         )
@@ -341,6 +345,25 @@ class Session:
             not_cancelable=tuple(sorted(left)),
         )
 
+    async def _cancel_of_ended(self, tree_id: str, task_id: str) -> CancelResult | None:
+        """What a cancel comes to where all tasks have ended; None where the tree has to be looked at as a whole.
+
+        An ended tree is not in memory, and reading one of 10,000 tasks takes longer than the answer that it has ended.
+        Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
+        """
+        orchestrator = self.orchestrator
+        if orchestrator.trees.by_id.get(tree_id) is not None or orchestrator.latest(tree_id) is not None:
+            return None
+        head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
+        if head is None or task is None:
+            raise TaskNotFound(task_id)
+        if head.is_live or not head.status.is_terminal:
+            return None
+        shown = head.status if task_id == tree_id else task.status
+        if TaskStatus.CANCELLED not in (shown, task.status):
+            raise TaskNotCancelable.already(task_id, shown)
+        return CancelResult(head=head, task=task, has_effect=shown is TaskStatus.CANCELLED)
+
     async def cancel_answer(
         self, task_id: str, reason: str | None = None, *, force: bool = False, by: str | None = None
     ) -> dict[str, Any]:
@@ -357,7 +380,9 @@ class Session:
         Raises IllegalCommand (it asks nothing), InvalidPlan (`is_exact`: not one for each), TaskNotFound, NoRoom.
         """
         tree_id = await self._tree_of(given.task_id)
-        self.holdings.add(tree_id, memory_of(msgspec.json.encode((given.answer, given.message))))
+        brought = (given.answer, given.message)
+        size = _memory_of(brought) if is_small(brought) else await asyncio.to_thread(_memory_of, brought)
+        self.holdings.add(tree_id, size)
         await self.orchestrator.handle(tree_id, given, documents)
 
     async def receive_message(self, task_id: str, message: Said, documents: tuple[Document, ...] = ()) -> None:
@@ -454,6 +479,10 @@ class Session:
         if task is None or not task.tree_id:
             raise TaskNotFound(task_id)
         return task.tree_id
+
+
+def _memory_of(value: Any) -> int:
+    return memory_of(encoded(value))
 
 
 def has_ended(head: TreeHead) -> bool:

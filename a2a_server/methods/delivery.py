@@ -83,7 +83,7 @@ class MessageDelivery:
         message = params.message
         # One by one, since a configuration of defaults may be given or not; the tenant is the owner's.
         digested = (message, params.configuration, params.metadata)
-        claim = self._idempotency.claim(context, "SendMessage", digested, message_id=message.message_id)
+        claim = await self._idempotency.claim(context, "SendMessage", digested, message_id=message.message_id)
 
         async def make() -> Addressed:
             if message.task_id:

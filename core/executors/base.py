@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from core.executors.family import Family
 from core.executors.files import encoded, read_file
+from core.loop import large_values
 from core.loop.beside import Beside
 from core.loop.large_values import CHARACTERS, is_small, measured_in_pieces
 from core.model.commands import AddArtifact, Command, ReportProgress, SendMessage
@@ -302,10 +303,6 @@ class TaskContext:
         parts = self._parts(content) if is_short else await self._parts_beside(content)
         task = self.stored_task
         artifact_id = task.id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
-        appends = artifact_id in self._artifacts if append is None else append
-        # A later attempt may go on with what an earlier one gave.
-        if appends and artifact_id not in self._artifacts and task.attempt == 1:
-            raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
         artifact = Artifact(
             artifact_id=artifact_id,
             parts=parts,
@@ -313,8 +310,14 @@ class TaskContext:
             description=None if description is None else _text(description, "description", self.max_artifact),
             **({} if metadata is None and extensions == () else self._marks(metadata, extensions)),
         )
-        data = msgspec.json.encode(artifact)
+        is_quick = (is_short and metadata is None) or is_small(artifact)
+        data = msgspec.json.encode(artifact) if is_quick else await asyncio.to_thread(large_values.encoded, artifact)
         size = len(data)
+        # From here on nothing else gives anything meanwhile.
+        appends = artifact_id in self._artifacts if append is None else append
+        # A later attempt may go on with what an earlier one gave.
+        if appends and artifact_id not in self._artifacts and task.attempt == 1:
+            raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
         if self.is_full(task.owner):
@@ -363,7 +366,10 @@ class TaskContext:
 
     async def _say(self, said: SendMessage) -> None:
         self._spoke = True
-        key = key_of(msgspec.json.encode(said.message))
+        message = said.message
+        is_quick = is_small(message)
+        data = msgspec.json.encode(message) if is_quick else await asyncio.to_thread(large_values.encoded, message)
+        key = key_of(data)
         self._messages.append(key)
         if self.replay is None or not self.replay.repeats(key):
             await self.report(self.stored_task.tree_id, said)

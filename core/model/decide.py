@@ -40,8 +40,7 @@ def decide(command: c.Command, tree: TaskTree, now: float) -> list[e.Event]:
 
 
 def _find(tree: TaskTree, task_id: str) -> Task:
-    task = tree.tasks.get(task_id)
-    if task is None:
+    if (task := tree.tasks.get(task_id)) is None:
         raise TaskNotFound(task_id)
     return task
 
@@ -175,9 +174,7 @@ def _say(command: c.SendMessage, tree: TaskTree, now: float) -> list[e.Event]:
 
 def _add_artifact(command: c.AddArtifact, tree: TaskTree, now: float) -> list[e.Event]:
     _owned(tree, command.task_id, command.attempt)
-    return [
-        e.ArtifactAdded(command.task_id, command.attempt, command.artifact, command.append, command.last_chunk),
-    ]
+    return [e.ArtifactAdded(command.task_id, command.attempt, command.artifact, command.append, command.last_chunk)]
 
 
 def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[e.Event]:
@@ -309,7 +306,7 @@ def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
     if not targets:
         if TaskStatus.CANCELLED in (status, task.status):
             return []
-        raise TaskNotCancelable(task.id, f"Task {task.id} is already {status}, cannot cancel")
+        raise TaskNotCancelable.already(task.id, status)
     reason = shortened(command.reason or "cancelled by request")
     if task.id == tree.id and tree.cancelled is None:
         settling.cancel_tree(reason, command.by)
@@ -343,9 +340,8 @@ def _update(command: c.UpdateTask, tree: TaskTree, now: float) -> list[e.Event]:
     task = _find(tree, command.task_id)
     if tree.is_live or task.status is not TaskStatus.PENDING:
         status = tree.status if tree.is_live else task.status
-        raise TreeIsRunning(
-            task.id, f"Task {task.id} is {status}; it can be changed only while pending, in a tree that does not run"
-        )
+        text = f"Task {task.id} is {status}; it can be changed only while pending, in a tree that does not run"
+        raise TreeIsRunning(task.id, text)
     changed = changed_task(task, command.changes, now)
     if problems := check_graph([changed if i == task.id else each for i, each in tree.tasks.items()]):
         raise InvalidPlan(problems)

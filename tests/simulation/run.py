@@ -175,7 +175,9 @@ async def _all_is_told(server: Server) -> None:
     """Wait until the webhooks have nothing to do, but for those of trees that are never started."""
     outbox = server.webhooks.outbox
     for _ in range(int(STUCK)):
-        waiting = [outbox.schedule.shares.waiting, outbox.schedule.jobs, outbox.schedule.due, outbox.scanner.jobs]
+        schedule = outbox.schedule
+        due = [each for each in schedule.due if schedule.waiting(each) is not None]
+        waiting = [schedule.shares.waiting, schedule.jobs, due, outbox.scanner.jobs]
         heads = [await server.session.storage.head(tree_id) for tree_id in outbox.readers.trees()]
         if not any(waiting) and not any(head is None or has_ended(head) for head in heads):
             return
