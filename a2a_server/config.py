@@ -146,7 +146,7 @@ class Config(PushSettings, frozen=True, kw_only=True):
     max_running_per_tree: Count | None = None  # running tasks of one tree; none: no limit
     max_artifact: Count = MAX_BYTES  # bytes of JSON of one artifact, message or result of an executor
     max_output: Count = MAX_OUTPUT  # bytes of JSON of all artifacts of one attempt
-    max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory for open tasks and the answers they fetch
+    max_in_flight: Count = 256 * 1024 * 1024  # bytes of memory for open tasks, what they fetch, and large copies
     max_in_flight_per_caller: Count = 128 * 1024 * 1024  # the same for one caller
     # What callers see of an executor's exceptions. None: only the type if `auth` is set, else the full text.
     error_texts: ErrorTexts | None = None

@@ -15,13 +15,14 @@ from a2a_server.config import Config
 from a2a_server.edge import head_bounds, inflight
 from a2a_server.edge.limits import CallerLimits
 from a2a_server.logs import BURST, PER_SECOND
-from a2a_server.methods import content, idempotency, push, task_changes, task_params, turns
+from a2a_server.methods import cancels, content, idempotency, push, task_params, turns
 from a2a_server.push import configs, parcels, schedule, undelivered, webhooks
 from a2a_server.shares import part_per_caller, slots_per_caller
 from a2a_server.views import selection, snapshots
 from a2a_server.views.frames import CACHE_BYTES
 from core.executors import judges, schema
-from core.loop import large_values
+from core.executors.builtins import rest
+from core.loop import beside, large_values
 from core.model import in_flight, inputs, jsonscan, plan, problems, quarantine, replay
 from core.model.decide import MAX_CRASHES
 from core.outside import egress, fetch_room, fetched, names, wire
@@ -247,8 +248,12 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Fixed(_TASKS, "context_id", content.LONGEST_CONTEXT_ID, "a `contextId`", "characters", REFUSED, _CONTENT),
     Fixed(_TASKS, "task_ids", task_params.MOST_IDS, "ids of one `tasks.cancel` or `tasks.running.status`", "", REFUSED,
           "a2a_server/test_limit_table.py::test_one_call_names_so_many_tasks_and_no_more"),
-    Fixed(_TASKS, "cancels_at_a_time", task_changes.CANCELS_AT_A_TIME, "ids of it handled at the same time", "", WAITS,
-          "a2a_server/methods/test_methods_tasks.py::test_many_ids_are_cancelled_so_many_at_a_time"),
+    Fixed(_TASKS, "cancels_at_a_time", cancels.CANCELS_AT_A_TIME, "ids of one caller's `tasks.cancel` at once", "",
+          WAITS + "; dropped when the caller leaves",
+          "a2a_server/methods/test_cancels.py::test_many_ids_are_cancelled_so_many_at_a_time"),
+    Fixed(_TASKS, "cancels", cancels.CANCELS, "the same of all callers", "", WAITS,
+          "a2a_server/methods/test_cancels.py::"
+          "test_all_calls_of_one_caller_share_its_cancels_and_another_caller_has_its_own"),
     Fixed(_TASKS, "idempotency_key", idempotency.LONGEST_KEY, "an `Idempotency-Key`", "characters", REFUSED,
           "a2a_server/methods/test_methods_idempotency.py::test_a_key_is_printable_ascii_of_bounded_length"),
     Setting(_TASKS, "idempotency_keep", "time that an `Idempotency-Key` is remembered", "seconds", "forgotten",
@@ -289,7 +294,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Setting(_RUNNING, "watchdog", "time that one callback may block the event loop", "seconds",
             "the log names the executor or request, with its stack",
             "a2a_server/process/test_watchdog.py::test_an_executor_that_holds_the_loop_is_named_with_its_stack"),
-    Setting(_RUNNING, "max_in_flight_per_caller", "memory of one caller's open tasks and fetched answers", "bytes",
+    Setting(_RUNNING, "max_in_flight_per_caller",
+            "memory of one caller's open tasks, fetched answers, and copies of large inputs and results", "bytes",
             LIMITED + "; a result that does not fit fails its task (`no_room`)",
             "a2a_server/methods/test_methods_messages.py::"
             "test_inputs_beyond_the_caller_s_share_are_refused_until_others_have_ended"),
@@ -303,10 +309,14 @@ LIMITS: Final[tuple[Limit, ...]] = (
           "core/model/test_inputs.py::test_as_many_sources_are_recorded_as_are_worth_reading"),
     Setting(_RUNNING, "max_artifact", "one artifact, message or result of an executor", "bytes", FAILS, _GIVEN),
     Setting(_RUNNING, "max_output", "all artifacts of one attempt", "bytes", FAILS, _GIVEN),
+    Fixed(_RUNNING, "values_beside", beside.PER_CALLER, "large inputs, results, artifacts or messages of one caller's "
+          "attempts that are copied or judged at a time", "", WAITS,
+          "core/loop/test_beside.py::test_a_caller_with_many_jobs_has_one_thread_and_another_one_is_served"),
     Fixed(_RUNNING, "values_on_loop", large_values.VALUES,
           "values of inputs, results, artifacts, messages and `tasks.*` answers that the event loop handles", "",
           _BESIDE, "core/loop/test_large_values.py::test_what_is_large_is_known_as_such_and_told_as_ever"),
-    Fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "characters of text in them", "characters", _BESIDE,
+    Fixed(_RUNNING, "text_on_loop", large_values.CHARACTERS, "characters of text in them, and digits",
+          "characters", _BESIDE,
           "a2a_server/test_beside.py::test_answers_are_encoded_beside_the_loop_where_they_are_large"),
     Fixed(_RUNNING, "suspects_hold", quarantine.LONGEST_HOLD,
           "time that others wait after a start for tasks that ran in several crashes", "seconds", "the others start",
@@ -422,6 +432,13 @@ LIMITS: Final[tuple[Limit, ...]] = (
           "core/outside/test_egress.py::test_time_limit_counts_the_whole_call"),
     Fixed(_OUT, "redirects", egress.EgressPolicy().max_redirects, "redirects of one fetch", "", FAILS,
           "core/outside/test_egress.py::test_redirects_without_end_are_given_up"),
+    Fixed(_OUT, "params", rest.MOST_PARAMS, "names in `params` of `rest_executor`, and values of each", "", FAILS,
+          "core/executors/builtins/test_rest.py::test_schema_says_how_many_names_there_may_be"),
+    Fixed(_OUT, "headers", rest.MOST_HEADERS, "its `headers`", "", FAILS,
+          "core/executors/builtins/test_rest.py::test_schema_says_how_many_names_there_may_be"),
+    Fixed(_OUT, "query", rest.MOST_TEXT, "text of its `params`, and of its `headers`", "bytes", FAILS,
+          "core/executors/builtins/test_rest.py::test_what_is_too_long_for_a_query_or_for_headers_fails_for_good_"
+          "before_anything_is_made_of_it"),
     Fixed(_OUT, "lookups", names.LOOKUPS, "concurrent DNS lookups, for executors and webhooks each", "",
           WAITS, _NAMES),
     Fixed(_OUT, "lookups_per_caller", names.LOOKUPS_PER_CALLER, "of these, one caller's", "", WAITS, _NAMES),

@@ -160,7 +160,7 @@ class Server(uvicorn.Server):
             group.create_task(self._application.finish(drain, INTERRUPTING))
             await super().shutdown(sockets)
         await self._application.stop(max(INTERRUPTING, ends_at - time.monotonic()))
-        self._until_end.close()
+        await asyncio.to_thread(self._until_end.close)  # it looks at every process of the machine
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for an orderly end, and then the exit code is 0; the second one ends the process.

@@ -55,6 +55,36 @@ class _Queue:
         return next(iter(self._looked_at), loop) is loop
 
 
+class Lingering:
+    """Keeps a session alive for a while: a program that makes a session in each call has one of them open."""
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+        self._used_at = 0.0
+
+    def keep(self, owner: object) -> None:
+        """The owner was used now, in this loop."""
+        loop = asyncio.get_running_loop()
+        self._used_at = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(LINGER, self._keep_on, owner)
+
+    def _keep_on(self, owner: object) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._used_at + LINGER - loop.time()
+        self._timer = loop.call_later(left, self._keep_on, owner) if left > 0 else None
+
+    def stop(self) -> None:
+        """Let go of the owner. Called in the loop in which it was kept."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def forget(self) -> None:
+        """A timer of another loop rings no more."""
+        self._timer = None
+
+
 class Home:
     """Opens and closes one session.
 
@@ -72,8 +102,7 @@ class Home:
         self._opening: asyncio.Future[None] | None = None
         self._opener: asyncio.Task[None] | None = None
         self._keeper: AsyncGenerator[None, None] | None = None
-        self._lingering: asyncio.TimerHandle | None = None
-        self._used_at = 0.0
+        self.lingering = Lingering()
         self.place = Place()
 
     @property
@@ -110,26 +139,9 @@ class Home:
             with self._claim:
                 self._queue.leave(loop)
 
-    def linger(self, owner: object) -> None:
-        """Keep the owner alive for a while: a program that makes a session in each call has one of them open."""
-        loop = asyncio.get_running_loop()
-        self._used_at = loop.time()
-        if self._lingering is None:
-            self._lingering = loop.call_later(LINGER, self._linger_on, owner)
-
-    def _linger_on(self, owner: object) -> None:
-        loop = asyncio.get_running_loop()
-        left = self._used_at + LINGER - loop.time()
-        self._lingering = loop.call_later(left, self._linger_on, owner) if left > 0 else None
-
-    def _linger_no_more(self) -> None:
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
-
     async def leave(self) -> None:
         """Close, if it is open."""
-        self._linger_no_more()
+        self.lingering.stop()
         if self._opening is not None:
             await self._leave(self._opening)
         keeper, self._keeper = self._keeper, None
@@ -152,7 +164,7 @@ class Home:
             is_stale = opening is not None  # of a loop that is gone, or of this process's parent
             self._opening = opening = loop.create_future()
             place.loop, place.process = loop, os.getpid()
-            self._lingering = None  # a timer of another loop rings no more
+            self.lingering.forget()
         self._opener = loop.create_task(self._begin(opening, is_stale=is_stale, until_loop_ends=until_loop_ends))
         return opening
 
@@ -161,7 +173,7 @@ class Home:
         try:
             if is_stale:
                 await asyncio.to_thread(self._abandon)
-            await self._patiently()
+            await _patiently(self._open)
         except (CoreError, OSError) as error:
             self._fail(opening, error)
             return
@@ -178,18 +190,6 @@ class Home:
         opening.set_exception(error)
         opening.exception()  # seen, even if no caller waits
 
-    async def _patiently(self) -> None:
-        """Open; a session of this process that was forgotten may be about to let go."""
-        loop = asyncio.get_running_loop()
-        gives_up_at = loop.time() + PATIENCE
-        while True:
-            try:
-                return await self._open()
-            except DatabaseInUse as refusal:
-                if not refusal.is_own or loop.time() >= gives_up_at:
-                    raise
-            await asyncio.sleep(LOOK)
-
     async def _keep(self, opening: asyncio.Future[None]) -> AsyncGenerator[None, None]:
         """Waits for the loop's end, which closes generators (`loop.shutdown_asyncgens`), or to be thrown away with all.
 
@@ -203,9 +203,22 @@ class Home:
     async def _leave(self, opening: asyncio.Future[None]) -> None:
         if self._opening is not opening:
             return
-        self._linger_no_more()
+        self.lingering.stop()
         try:
             await self._close()
         finally:
             if self._opening is opening:
                 self._opening = None
+
+
+async def _patiently(open: Callable[[], Awaitable[None]]) -> None:
+    """Open; a session of this process that was forgotten may be about to let go."""
+    loop = asyncio.get_running_loop()
+    gives_up_at = loop.time() + PATIENCE
+    while True:
+        try:
+            return await open()
+        except DatabaseInUse as refusal:
+            if not refusal.is_own or loop.time() >= gives_up_at:
+                raise
+        await asyncio.sleep(LOOK)

@@ -322,7 +322,7 @@ class TaskManager:
 
     async def _settled(self, tree: TaskTreeNode) -> TaskTreeNode:
         """The tree when its run has ended, or when nothing can go on without an answer."""
-        live = self.session.orchestrator.cached(tree.task.id)
+        live = self.session.orchestrator.trees.by_id.get(tree.task.id)
         async with self.session.runner.lending.lent():
             head = await self.session.wait(
                 tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id, head.version)
@@ -357,8 +357,8 @@ class TaskManager:
         if new := [node for node in nodes if node.task.tree_id != head.id]:
             text = f"task {new[0].task.name!r} cannot join a tree that has already run; build a new tree"
             raise InvalidPlan([Problem("tasks", text)])
-        if head.is_live and self.session.orchestrator.cached(head.id) is None:
-            await self.session.orchestrator.load(head.id)  # a process before this one began it and is gone
+        if head.is_live and head.id not in self.session.orchestrator.trees.by_id:
+            await self.session.orchestrator.trees.load(head.id)  # a process before this one began it and is gone
             return 0
         try:
             await self.session.execute(tree.task.id)

@@ -21,6 +21,8 @@ from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
 from core.executors.registry import ExecutorRegistry, default_registry
 from core.home import Home
+from core.loop.beside import Beside
+from core.loop.large_values import encoded, is_small
 from core.model.commands import Cancel, Execute, ProvideInput, ReceiveMessage, UpdateTask
 from core.model.content import Said
 from core.model.copies import copies, own_ids
@@ -32,6 +34,7 @@ from core.model.errors import (
     Problem,
     StorageError,
     StorageUnavailable,
+    TaskNotCancelable,
     TaskNotFound,
     TreeIsRunning,
 )
@@ -58,7 +61,8 @@ from core.run.attempt import Means
 from core.run.brought_schemas import BroughtSchemas, judge_rest
 from core.run.cancelling import STOP_LIMIT
 from core.run.feed import Feed
-from core.run.orchestrator import LARGE_TREE, Orchestrator, memory_needed
+from core.run.live_trees import LARGE_TREE
+from core.run.orchestrator import Orchestrator, memory_needed
 from core.run.runner import Runner
 from core.run.runner_limits import RunnerLimits
 from core.run.started import Started
@@ -104,12 +108,14 @@ class Session:
         self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings)
         self.family = Family()
         self.judges = Judges(self.family)
+        self._beside = Beside()
         rooms = FetchRooms(budget, self._egress.policy.max_bytes)
         means = Means(
             registry=self.registry,
             clock=self.clock,
             egress=self._egress,
             judges=self.judges,
+            beside=self._beside,
             holdings=self.holdings,
             rooms=rooms,
             family=self.family,
@@ -133,7 +139,7 @@ class Session:
     async def ensure_started(self) -> None:
         """Start on first use, and close when the event loop ends; in another loop it is opened anew."""
         await self._enter(until_loop_ends=True)
-        self._home.linger(self)
+        self._home.lingering.keep(self)
 
     @property
     def is_left(self) -> bool:
@@ -172,7 +178,7 @@ class Session:
             for first in range(0, len(tree_ids), TAKEN_TOGETHER):
                 some = tree_ids[first : first + TAKEN_TOGETHER]
                 with suppress(StorageError):  # it is met again, tree by tree, just below
-                    await self.orchestrator.load_live(some)
+                    await self.orchestrator.trees.load_live(some)
                 for tree_id in some:
                     taken += await self._resumed(tree_id)
         if taken:
@@ -182,7 +188,7 @@ class Session:
     async def _resumed(self, tree_id: str) -> bool:
         """Load the tree, which then goes on; whether it could be read: none must keep the others from going on."""
         try:
-            await self.orchestrator.load(tree_id)
+            await self.orchestrator.trees.load(tree_id)
         except StorageError:
             logger.exception("tree %s cannot be resumed", tree_id)
             return False
@@ -215,6 +221,7 @@ class Session:
         try:
             await self.stop(0.0)
         finally:
+            self._beside.close()
             await self.judges.close()
             await self.storage.close()
 
@@ -282,7 +289,7 @@ class Session:
         Raises TaskNotFound, TreeIsRunning, IllegalCommand when there is nothing to run, or NoRoom.
         """
         tree_id = await self._tree_of(task_id)
-        tree = await self.orchestrator.load(tree_id)
+        tree = await self.orchestrator.trees.load(tree_id)
         await self.registry.hooks.before_tree(tree.head)
         size = 0 if tree_id in self.holdings else await memory_needed(tuple(tree.tasks.values()), tree.head)
         if is_new := tree_id not in self.holdings:
@@ -291,7 +298,7 @@ class Session:
             command = Execute(None if task_id == tree_id else task_id, force, by)
             decision = await self.orchestrator.handle(tree_id, command)
         except CoreError:
-            if is_new and self.orchestrator.cached(tree_id) is None:
+            if is_new and tree_id not in self.orchestrator.trees.by_id:
                 self.holdings.drop(tree_id)
             raise
         return Started(decision.head, decision.events)
@@ -299,7 +306,7 @@ class Session:
     async def would_execute(self, task_id: str, *, force: bool = False) -> None:
         """Raise what `execute` would be refused with by the tree itself; nothing is changed."""
         tree_id = await self._tree_of(task_id)
-        tree = await self.orchestrator.load(tree_id)
+        tree = await self.orchestrator.trees.load(tree_id)
         decide(Execute(None if task_id == tree_id else task_id, force), tree, self.clock.now())
 
     async def cancel(
@@ -319,6 +326,8 @@ class Session:
         Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
         """
         tree_id = await self._tree_of(task_id)
+        if (ended := await self._cancel_of_ended(tree_id, task_id)) is not None:
+            return ended
         decision, still_running = await self.runner.cancel(
             tree_id, Cancel(task_id, reason, force, by=by), metadata or {}
         )
@@ -336,6 +345,25 @@ class Session:
             not_cancelable=tuple(sorted(left)),
         )
 
+    async def _cancel_of_ended(self, tree_id: str, task_id: str) -> CancelResult | None:
+        """What a cancel comes to where all tasks have ended; None where the tree has to be looked at as a whole.
+
+        An ended tree is not in memory, and reading one of 10,000 tasks takes longer than the answer that it has ended.
+        Raises TaskNotFound, or TaskNotCancelable when the task ended otherwise.
+        """
+        orchestrator = self.orchestrator
+        if orchestrator.trees.by_id.get(tree_id) is not None or orchestrator.latest(tree_id) is not None:
+            return None
+        head, task = await self.storage.head(tree_id), await self.storage.task(task_id)
+        if head is None or task is None:
+            raise TaskNotFound(task_id)
+        if head.is_live or not head.status.is_terminal:
+            return None
+        shown = head.status if task_id == tree_id else task.status
+        if TaskStatus.CANCELLED not in (shown, task.status):
+            raise TaskNotCancelable.already(task_id, shown)
+        return CancelResult(head=head, task=task, has_effect=shown is TaskStatus.CANCELLED)
+
     async def cancel_answer(
         self, task_id: str, reason: str | None = None, *, force: bool = False, by: str | None = None
     ) -> dict[str, Any]:
@@ -352,7 +380,9 @@ class Session:
         Raises IllegalCommand (it asks nothing), InvalidPlan (`is_exact`: not one for each), TaskNotFound, NoRoom.
         """
         tree_id = await self._tree_of(given.task_id)
-        self.holdings.add(tree_id, memory_of(msgspec.json.encode((given.answer, given.message))))
+        brought = (given.answer, given.message)
+        size = _memory_of(brought) if is_small(brought) else await asyncio.to_thread(_memory_of, brought)
+        self.holdings.add(tree_id, size)
         await self.orchestrator.handle(tree_id, given, documents)
 
     async def receive_message(self, task_id: str, message: Said, documents: tuple[Document, ...] = ()) -> None:
@@ -362,7 +392,7 @@ class Session:
     async def update(self, task_id: str, changes: dict[str, Any], *, by: str | None = None) -> Task:
         """Change fields of a pending task of a tree at rest. Raises InvalidPlan (every broken rule), TreeIsRunning."""
         tree_id = await self._tree_of(task_id)
-        tree = await self.orchestrator.load(tree_id)
+        tree = await self.orchestrator.trees.load(tree_id)
         task = tree.tasks[task_id]
         parsed, problems = parse_changes(changes)
         if "dependencies" in parsed:
@@ -410,7 +440,7 @@ class Session:
         With `keep_results` completed tasks stay completed. Dependencies on tasks outside the copy are left out.
         The copy has the metadata of its original, too.
         """
-        stored = await self.orchestrator.load(await self._tree_of(task_id))
+        stored = await self.orchestrator.trees.load(await self._tree_of(task_id))
         chosen = set(stored.subtree(task_id) if children else [task_id])
         made = partial(
             copies,
@@ -443,12 +473,16 @@ class Session:
         return await self.feed.wait(tree_id, until)
 
     async def _tree_of(self, task_id: str) -> str:
-        if self.orchestrator.cached(task_id) is not None:
+        if task_id in self.orchestrator.trees.by_id:
             return task_id
         task = await self.storage.task(task_id)
         if task is None or not task.tree_id:
             raise TaskNotFound(task_id)
         return task.tree_id
+
+
+def _memory_of(value: Any) -> int:
+    return memory_of(encoded(value))
 
 
 def has_ended(head: TreeHead) -> bool:

@@ -29,6 +29,7 @@ from a2a_server.edge.connection_count import Connections
 from a2a_server.edge.deadlines import Deadlines, Due, Exchange, Timeouts
 from a2a_server.edge.framing import HALF_CLOSED, Ending
 from a2a_server.edge.head_bounds import HeadBounds, HeadLimits, HeadNotTaken, path_of
+from a2a_server.edge.limits import PERMIT, Permit
 from a2a_server.edge.overload import REFUSED, TAKEN, Load
 from a2a_server.edge.paused import PausedConnections
 from a2a_server.edge.refusals import Refusals, last_answer, refusals
@@ -131,6 +132,7 @@ class Connection(HttpToolsProtocol):
         self._is_half_closed = True
         if self.running is not None:
             self.running.scope[HALF_CLOSED] = True  # type: ignore[typeddict-unknown-key]  # of ours
+            _note_leaving(self.running)
             self.running.message_event.set()  # a stream learns of it, and looks whether the client is still there
         return True
 
@@ -149,6 +151,7 @@ class Connection(HttpToolsProtocol):
         if running is not None and not running.response_complete:
             running.disconnected = True
             running.message_event.set()
+            _note_leaving(running)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._is_deaf = True
@@ -381,3 +384,10 @@ def _reset(transport: asyncio.Transport) -> None:
     handle = transport.get_extra_info("socket")
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
+
+
+def _note_leaving(cycle: RequestResponseCycle) -> None:
+    """Tell the request that its client may be gone."""
+    permit = cycle.scope.get(PERMIT)
+    if isinstance(permit, Permit):
+        permit.has_left = True

@@ -121,6 +121,7 @@ class Permit:
         self._caller: _Caller | None = None
         self._calls = 0
         self._streams = 0
+        self.has_left = False  # the client has closed the connection, or its side of it: nobody may be waiting
 
     def admit(self, owner: str, limits: CallerLimits) -> None:
         """The request is this caller's, and one call. Raises RateLimited."""

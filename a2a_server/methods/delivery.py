@@ -83,7 +83,7 @@ class MessageDelivery:
         message = params.message
         # One by one, since a configuration of defaults may be given or not; the tenant is the owner's.
         digested = (message, params.configuration, params.metadata)
-        claim = self._idempotency.claim(context, "SendMessage", digested, message_id=message.message_id)
+        claim = await self._idempotency.claim(context, "SendMessage", digested, message_id=message.message_id)
 
         async def make() -> Addressed:
             if message.task_id:
@@ -127,7 +127,7 @@ class MessageDelivery:
         if enrolled is not None and self._webhooks is not None:
             self._webhooks.enroll(enrolled)
         said = next(each for each in started.events if isinstance(each.event, e.MessageReceived))
-        return Addressed(started.head, plan.root_id, said)
+        return Addressed(started.head.bare(), plan.root_id, said)
 
     def _activated(self, context: RequestContext) -> tuple[str, ...]:
         """The extensions that the request names and the card, too."""

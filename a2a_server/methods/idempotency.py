@@ -63,7 +63,9 @@ class Idempotency:
         self._locks = KeyedLocks()
         self._purge_at = float("-inf")
 
-    def claim(self, context: RequestContext, operation: str, params: Any, *, message_id: str = "") -> Claim | None:
+    async def claim(
+        self, context: RequestContext, operation: str, params: Any, *, message_id: str = ""
+    ) -> Claim | None:
         """The claim that the request makes, None without a key. Raises InvalidParams for a key that is none.
 
         An owner has one request under a key, whatever its operation. The request's digest is that of the operation and
@@ -78,10 +80,15 @@ class Idempotency:
             key, source = message_id, "message.messageId"
         else:
             return None
+        request = [operation, params]
+        if context.aside is None:
+            digest = _digest(request)
+        else:
+            digest = await context.aside.run(context.owner, _digest, request)
         return Claim(
             id=_digest([context.owner, source, key]),
             owner=context.owner,
-            digest=_digest([operation, params]),
+            digest=digest,
             source=source,
             at=self._session.clock.now(),
         )

@@ -94,7 +94,9 @@ class Messages:
         """The stream of a task that its message made: that of a direct Message is the Message alone."""
         async with aclosing(frames):
             said = await self._reply(sent)
-            if said is not None and (reply := reply_message(said, context_of(sent.head))):
+            context_id = context_of(sent.head)
+            del sent  # with its message: a stream may be open for long, and nobody counts it
+            if said is not None and (reply := reply_message(said, context_id)):
                 yield Frame(Raw(view.dialect.event(wire.StreamResponse(message=reply), True)), said.seq)
                 return
             async for frame in frames:

@@ -9,6 +9,7 @@ from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method
 from a2a_server.edge.overload import Kind
 from a2a_server.methods.access import OpenTasks, seen_head, seen_task
+from a2a_server.methods.cancels import Cancels
 from a2a_server.methods.large_tasks import as_told
 from a2a_server.methods.task_params import (
     AnswerParams,
@@ -17,19 +18,15 @@ from a2a_server.methods.task_params import (
     TaskParams,
     UpdateParams,
 )
-from a2a_server.methods.task_reads import TaskReads, ids_of, sees_details, shown_tree
+from a2a_server.methods.task_reads import TaskReads, sees_details, shown_tree
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.views.task_view import task_object
-from core.loop.pieces import some_at_a_time
 from core.model.commands import ProvideInput
-from core.model.errors import Problem, TaskNotFound
+from core.model.errors import Problem
 from core.model.submission import Submission
 from core.session import Session
 
 logger = logging.getLogger(__name__)
-
-# Of one call: the usual share of slots, as each may wait for 5 seconds until its work has stopped.
-CANCELS_AT_A_TIME = 50
 
 
 class TaskChanges:
@@ -39,6 +36,7 @@ class TaskChanges:
         self._session = session
         self._open_tasks = open_tasks
         self._reads = TaskReads(session)
+        self._cancels = Cancels(session)
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
@@ -49,25 +47,12 @@ class TaskChanges:
         )
         update = "Change fields of a pending task."
         return [
-            Method("tasks.cancel", self.cancel, Kind.SPARED, CancelParams, array, cancel),
+            Method("tasks.cancel", self._cancels.cancel, Kind.SPARED, CancelParams, array, cancel),
             Method("tasks.answer", self.answer, other, AnswerParams, one, "Answer the open questions of a task."),
             Method("tasks.update", self.update, other, UpdateParams, one, update, is_raw=True),
             Method("tasks.delete", self.delete, other, TaskParams, one, "Delete a tree that is not running."),
             Method("tasks.copy", self.copy, Kind.WORK, CopyParams, one, copy),
         ]
-
-    async def cancel(self, context: RequestContext, params: CancelParams) -> list[dict[str, Any]]:
-        """One answer for each id, in their order."""
-
-        async def cancel(task_id: str) -> dict[str, Any]:
-            try:
-                head = await seen_head(self._session, context.principal.scope, task_id)
-            except TaskNotFound as error:
-                return {"task_id": task_id, "status": "failed", "message": str(error)}
-            by = context.acts_for(head.owner)
-            return await self._session.cancel_answer(task_id, params.error_message, force=params.force, by=by)
-
-        return await some_at_a_time(CANCELS_AT_A_TIME, ids_of(params.task_ids), cancel)
 
     async def answer(self, context: RequestContext, params: AnswerParams) -> Any:
         """The task, which goes on with the answer.

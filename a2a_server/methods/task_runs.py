@@ -127,7 +127,7 @@ class TaskRuns:
 
     async def _make(self, context: RequestContext, wanted: Creation) -> Run:
         """The tree of these tasks: stored now, or found where the request came before under its key."""
-        claim = self._idempotency.claim(context, wanted.operation, wanted.params)
+        claim = await self._idempotency.claim(context, wanted.operation, wanted.params)
         webhook, origin = wanted.webhook, wanted.origin
 
         async def make() -> Run:

@@ -34,7 +34,10 @@ class Readers:
         return list(self._of_tree)
 
     def of(self, config: PushConfig) -> Reader | None:
-        return self._of_tree.get(config.tree_id, {}).get(config.key)
+        return self.find(config.tree_id, config.key)
+
+    def find(self, tree_id: str, key: str) -> Reader | None:
+        return self._of_tree.get(tree_id, {}).get(key)
 
     def of_tree(self, tree_id: str) -> Sequence[Reader]:
         return list(self._of_tree.get(tree_id, {}).values())

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
 
 from a2a_server.push.deliveries import Deliveries, Step
 from a2a_server.push.parcels import Ahead
@@ -21,12 +20,7 @@ logger = logging.getLogger(__name__)
 
 TURN = 1.0  # seconds after which a reader gives its place to one that waits
 
-Due = tuple[float, int, Reader]  # (when, a number of its own, the reader that waits until then)
-
-
-def _waits(due: Due) -> bool:
-    """Whether the reader still waits until then."""
-    return due[2].waits_until == due[0]
+Due = tuple[float, str, str]  # (when, tree, the key of the webhook whose reader waits until then)
 
 
 class Schedule:
@@ -45,8 +39,7 @@ class Schedule:
         self.shares = shares  # by owner
         self._forgotten = forgotten
         self.jobs: set[asyncio.Task[None]] = set()
-        self.due: Alarms[Due] = Alarms(now, _waits, self._ring)
-        self._numbers = count()  # readers are not to be compared
+        self.due: Alarms[Due] = Alarms(now, lambda due: self.waiting(due) is not None, self._ring)
         self._is_closing = False
 
     async def close(self) -> None:
@@ -70,16 +63,20 @@ class Schedule:
         """It does nothing until then."""
         reader.waits_until = until
         reader.is_woken = False  # what was committed meanwhile is for the next attempt
-        self.due.set((until, next(self._numbers), reader))
+        self.due.set((until, reader.config.tree_id, reader.config.key))
+
+    def waiting(self, due: Due) -> Reader | None:
+        """Who still waits until then. It is looked up: an alarm keeps no reader, and no secrets of one, in memory."""
+        when, tree_id, key = due
+        reader = self._readers.find(tree_id, key)
+        return reader if reader is not None and reader.waits_until == when else None
 
     def forget(self, reader: Reader) -> None:
         """It gets no more turns; a job of it goes on."""
         self._forgotten(reader.config.key)
         self.shares.withdraw(reader.config.owner, reader)
         self._readers.remove(reader)
-        if reader.waits_until:  # its place among those that wait would keep it, and its secrets, in memory
-            reader.waits_until = 0.0
-            self.due.sweep()
+        reader.waits_until = 0.0
 
     def _fill(self) -> None:
         while not self._is_closing and (taken := self.shares.take()) is not None:
@@ -104,9 +101,10 @@ class Schedule:
         self._fill()
 
     def _ring(self, due: Sequence[Due]) -> None:
-        for _, _, reader in due:
-            reader.waits_until = 0.0
-            self.wake(reader)
+        for each in due:
+            if (reader := self.waiting(each)) is not None:
+                reader.waits_until = 0.0
+                self.wake(reader)
 
     async def _turn(self, reader: Reader) -> None:
         """Deliver up to the end of the log, of the turn, or to the first failure."""

@@ -16,6 +16,8 @@ from msgspec.structs import replace
 
 from core.executors.family import Family
 from core.executors.files import encoded, read_file
+from core.loop import large_values
+from core.loop.beside import Beside
 from core.loop.large_values import CHARACTERS, is_small, measured_in_pieces
 from core.model.commands import AddArtifact, Command, ReportProgress, SendMessage
 from core.model.content import Artifact, Part, Said
@@ -138,6 +140,7 @@ class TaskContext:
     egress: Egress = field(default_factory=lambda: Egress(EgressPolicy()))
     is_full: Callable[[str], bool] = lambda owner: False  # whether the owner's quota of stored bytes is used up
     family: Family = field(default_factory=Family)  # of the child processes that it starts
+    beside: Beside = field(default_factory=Beside)  # where what is large is judged
     stopping: bool = False
     asked_to_stop: str | None = None  # why, where it cannot be interrupted; '' for no reason
     job: asyncio.Task[Any] | None = None  # the attempt's own; others are those that its executor started
@@ -210,14 +213,15 @@ class TaskContext:
 
     @property
     def room(self) -> Room | None:
-        """What pays for the memory of what this attempt fetches; None where nothing has to."""
+        """What pays for the memory of what this attempt fetches and copies; None where nothing has to."""
         if self._room is None and self.make_room is not None:
             self._room = self.make_room(self.stored_task.owner)
         return self._room
 
     def leave_room(self, taken: int = 0) -> None:
-        """Keep so many bytes of memory for what was fetched, at most."""
+        """Keep so many bytes of memory for what was fetched, at most, and none for copies of values."""
         if self._room is not None:
+            self._room.drop_copies()
             self._room.shrink(taken)
 
     @property
@@ -299,10 +303,6 @@ class TaskContext:
         parts = self._parts(content) if is_short else await self._parts_beside(content)
         task = self.stored_task
         artifact_id = task.id if artifact_id is None else _text(artifact_id, "artifact_id", self.max_artifact)
-        appends = artifact_id in self._artifacts if append is None else append
-        # A later attempt may go on with what an earlier one gave.
-        if appends and artifact_id not in self._artifacts and task.attempt == 1:
-            raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
         artifact = Artifact(
             artifact_id=artifact_id,
             parts=parts,
@@ -310,8 +310,14 @@ class TaskContext:
             description=None if description is None else _text(description, "description", self.max_artifact),
             **({} if metadata is None and extensions == () else self._marks(metadata, extensions)),
         )
-        data = msgspec.json.encode(artifact)
+        is_quick = (is_short and metadata is None) or is_small(artifact)
+        data = msgspec.json.encode(artifact) if is_quick else await asyncio.to_thread(large_values.encoded, artifact)
         size = len(data)
+        # From here on nothing else gives anything meanwhile.
+        appends = artifact_id in self._artifacts if append is None else append
+        # A later attempt may go on with what an earlier one gave.
+        if appends and artifact_id not in self._artifacts and task.attempt == 1:
+            raise OutputRefused(f"there is no artifact {artifact_id!r} to append to")
         if self._given + size > self.max_output:
             raise OutputRefused(f"the artifacts of this attempt have more than {self.max_output} bytes of JSON")
         if self.is_full(task.owner):
@@ -346,8 +352,12 @@ class TaskContext:
         if is_small(content):
             return self._parts(content)
         are_parts = isinstance(content, Parts)
-        value, _ = await asyncio.to_thread(
-            measured_in_pieces, encoded(content) if are_parts else content, "content", self.max_artifact
+        value, _ = await self.beside.run(
+            self.stored_task.owner,
+            measured_in_pieces,
+            encoded(content) if are_parts else content,
+            "content",
+            self.max_artifact,
         )
         return tuple(map(part_of, value)) if are_parts else parts_of(value)
 
@@ -356,7 +366,10 @@ class TaskContext:
 
     async def _say(self, said: SendMessage) -> None:
         self._spoke = True
-        key = key_of(msgspec.json.encode(said.message))
+        message = said.message
+        is_quick = is_small(message)
+        data = msgspec.json.encode(message) if is_quick else await asyncio.to_thread(large_values.encoded, message)
+        key = key_of(data)
         self._messages.append(key)
         if self.replay is None or not self.replay.repeats(key):
             await self.report(self.stored_task.tree_id, said)

@@ -19,6 +19,7 @@ import msgspec
 from core.executors.family import Family
 from core.executors.process_group import ProcessGroup, start, uninterrupted
 from core.executors.process_worker import HEADER
+from core.loop.large_values import encoded, is_small
 from core.model.errors import NoRoom
 
 PROCESSES: Final = 2
@@ -26,6 +27,7 @@ SECONDS: Final = 5.0  # that one job may take
 MEMORY: Final = 768 * 1024 * 1024  # bytes that a process may take
 START_LIMIT: Final = 30.0  # seconds until a process must be ready
 MOST_WAITING: Final = 100  # jobs of one owner
+PIECE: Final = 1024 * 1024  # bytes that are written at a time
 MOST_ANSWERED: Final = 1024 * 1024  # bytes of an answer
 STOPPING: Final = "the server is stopping"
 _PROGRAM: Final = (
@@ -103,11 +105,12 @@ class _Process:
 
     async def ask(self, content: Any) -> Any:
         """Have the job done. Raises EOFError or ConnectionError when the process ends over it."""
-        data = msgspec.json.encode(content)
+        data = encoded(content) if is_small(content) else await asyncio.to_thread(encoded, content)
         self._writer.write(len(data).to_bytes(HEADER))
-        self._writer.write(data)
+        for begin in range(0, len(data), PIECE):
+            self._writer.write(data[begin : begin + PIECE])
+            await self._writer.drain()
         del data
-        await self._writer.drain()
         return await self.receive()
 
     async def receive(self) -> Any:

@@ -18,10 +18,12 @@ from core.executors.base import Parts, Rejected, TaskContext
 from core.executors.process_group import ProcessGroup, start, uninterrupted
 from core.executors.raised import ForeignError
 from core.executors.signature import InputsRefused, Signature
+from core.loop.large_values import encoded, is_small
 from core.model.content_json import message_object
 from core.model.errors import CallerError, ConfigurationError
 
 HEADER = process_worker.HEADER
+QUICKLY_READ = 64 * 1024  # bytes: more are decoded beside the event loop
 MAX_FRAME = 64 * 1024 * 1024  # bytes, at least
 FRAME = 4  # times what an artifact may have: what the child sends escapes all that is not ASCII
 CALLS = frozenset(
@@ -146,7 +148,7 @@ class Channel:
         self._max_frame = max_frame
 
     async def send(self, value: Any) -> None:
-        data = json.dumps(value).encode()
+        data = encoded(value) if is_small(value) else await asyncio.to_thread(encoded, value)
         self._writer.write(len(data).to_bytes(HEADER) + data)
         await self._writer.drain()
 
@@ -154,7 +156,8 @@ class Channel:
         size = int.from_bytes(await self._reader.readexactly(HEADER))
         if size > self._max_frame:
             raise ProcessFailed(f"the process sent {size} bytes at once; {self._max_frame} are allowed")
-        return json.loads(await self._reader.readexactly(size))
+        data = await self._reader.readexactly(size)
+        return json.loads(data) if size <= QUICKLY_READ else await asyncio.to_thread(json.loads, data)
 
     def close(self) -> None:
         self._writer.transport.abort()  # nothing is owed to a child that is killed next

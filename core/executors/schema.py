@@ -8,7 +8,7 @@ from math import isqrt
 from typing import Any, NamedTuple
 
 import msgspec
-from jsonschema import Draft202012Validator, SchemaError
+from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # it ships no types
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
@@ -18,6 +18,7 @@ from core.model.errors import ConfigurationError
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_ERRORS = 10  # named in one text
 MAX_ERROR_LENGTH = 200  # characters of each
+COUNTED = {"maxProperties": "properties", "maxItems": "items", "maxLength": "characters"}  # what each keyword bounds
 CACHED_VALIDATORS = 512
 MOST_COST = 48_000  # that is judged at once: 15 ms, about
 QUICK_PARTS = 64  # of a schema: seeing whether it can be used costs 0.1 ms for each
@@ -112,8 +113,16 @@ def _violation(usable: _Usable | str, value: Any, root: str) -> str | None:
     if not found:
         return None
     found.sort(key=lambda error: [str(step) for step in error.absolute_path])
-    named = [_cut(f"{_path(root, error.absolute_path)}: {error.message}") for error in found[:MAX_ERRORS]]
+    named = [_cut(f"{_path(root, error.absolute_path)}: {_reason(error)}") for error in found[:MAX_ERRORS]]
     return "; ".join(named + ["and more"] * (len(found) > MAX_ERRORS))
+
+
+def _reason(error: ValidationError) -> str:
+    """What is wrong with a part of the value. The library's text begins with it: of a long one nothing else is seen."""
+    if len(error.message) > MAX_ERROR_LENGTH and (what := COUNTED.get(str(error.validator))) is not None:
+        long: Any = error.instance
+        return f"has {len(long)} {what}, more than {error.validator_value}"
+    return error.message
 
 
 def _usable(schema: Mapping[str, Any]) -> _Usable | str:

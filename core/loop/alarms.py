@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 MANY_ALARMS = 1_000  # from here on alarms that nobody needs any more are thrown away
+SWEPT = 4  # alarms that are looked at for that with each new one
 RUNG_TOGETHER = 200  # alarms; those that are due with them ring in the next turns of the event loop
 LONGEST = 60.0  # seconds between two looks at the clock, so that one that is set does not keep anything waiting
 
@@ -27,29 +29,27 @@ class Alarms(Generic[Alarm]):
         self._is_needed = is_needed
         self._ring = ring
         self._alarms: list[Alarm] = []
+        self._unswept: list[Alarm] = []  # a second heap, while alarms are swept: what is left of the first one
         self._sweep_at = MANY_ALARMS
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._alarms)
+        return len(self._alarms) + len(self._unswept)
 
     def __iter__(self) -> Iterator[Alarm]:
-        return iter(self._alarms)
+        return chain(self._alarms, self._unswept)
 
     def set(self, alarm: Alarm) -> None:
         """Ring at that time, in seconds as `now` counts them, or soon if it has passed."""
         heappush(self._alarms, alarm)
-        if len(self._alarms) > self._sweep_at:
-            self.sweep()
-            self._sweep_at = max(MANY_ALARMS, 2 * len(self._alarms))
-        if self._alarms[:1] == [alarm]:
+        if self._unswept:
+            self._sweep_on()
+        elif len(self._alarms) > self._sweep_at:
+            self._unswept, self._alarms = self._alarms, []
+        heap = self._next_heap() if self._unswept else self._alarms
+        if heap[0] is alarm:
             self._set_timer()
-
-    def sweep(self) -> None:
-        """Throw away what nobody needs any more, and with it what it keeps in memory."""
-        self._alarms = [each for each in self._alarms if self._is_needed(each)]
-        heapify(self._alarms)
 
     def close(self) -> None:
         """Ring no more."""
@@ -58,8 +58,8 @@ class Alarms(Generic[Alarm]):
 
     def check(self) -> None:
         """Raise AssertionError when the next alarm would not ring at its time. For tests and simulations."""
-        first = min(self._alarms, default=None)
-        assert self._alarms[:1] == ([] if first is None else [first]), "the first alarm is not the next one"
+        first = min(self, default=None)
+        assert self._next_heap()[:1] == ([] if first is None else [first]), "the first alarm is not the next one"
         if first is None or self._closed:
             return
         timer = self._timer
@@ -67,18 +67,33 @@ class Alarms(Generic[Alarm]):
         left = timer.when() - asyncio.get_running_loop().time()
         assert left <= min(LONGEST, max(0.0, first[0] - self._now())) + TOLERANCE, "the timer comes after its alarm"
 
+    def _sweep_on(self) -> None:
+        """Look at some more of those that are not swept. The last item of a heap leaves a heap behind."""
+        for alarm in self._unswept[: -SWEPT - 1 : -1]:
+            self._unswept.pop()
+            if self._is_needed(alarm):
+                heappush(self._alarms, alarm)
+        if not self._unswept:
+            self._sweep_at = max(MANY_ALARMS, 2 * len(self._alarms))
+
+    def _next_heap(self) -> list[Alarm]:
+        """The heap that the next alarm is in."""
+        alarms, unswept = self._alarms, self._unswept
+        return unswept if unswept and not (alarms and alarms[0] <= unswept[0]) else alarms
+
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._alarms and not self._closed:
-            delay = min(LONGEST, max(0.0, self._alarms[0][0] - self._now()))
+        heap = self._next_heap() if self._unswept else self._alarms
+        if heap and not self._closed:
+            delay = min(LONGEST, max(0.0, heap[0][0] - self._now()))
             self._timer = asyncio.get_running_loop().call_later(delay, self._look)
 
     def _look(self) -> None:
         now = self._now()
         due: list[Alarm] = []
-        while self._alarms and self._alarms[0][0] <= now and len(due) < RUNG_TOGETHER:
-            due.append(heappop(self._alarms))
+        while len(due) < RUNG_TOGETHER and (heap := self._next_heap()) and heap[0][0] <= now:
+            due.append(heappop(heap))
         self._ring(due)
         self._set_timer()  # at once where more are due

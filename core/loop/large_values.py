@@ -10,14 +10,17 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, measured
+from core.model.in_flight import PER_VALUE
+from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, is_too_deep, may_be_deep, measured
 
 VALUES: Final = 5_000  # of a value that is small, at most: a millisecond, whatever is done with it
-CHARACTERS: Final = 256 * 1024  # of its texts
+CHARACTERS: Final = 256 * 1024  # of its texts, and digits of its long integers
 ITEMS: Final = 500  # of an array or object that are taken together
 
 _LARGE: Final = (str, dict, list, tuple)
-_SCALARS: Final = frozenset({int, float, bool, type(None)})
+_SCALARS: Final = frozenset({float, bool, type(None)})
+_SHORT: Final = 10**18  # integers up to here have next to no digits
+_BITS: Final = 3  # of a digit, at least
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,6 +40,12 @@ def is_small(value: Any) -> bool:
         kind = each.__class__
         if kind in _SCALARS:
             continue
+        if kind is int:
+            if not -_SHORT < each < _SHORT:
+                left -= each.bit_length() // _BITS
+                if left < 0:
+                    return False
+            continue
         if kind not in _LARGE:  # of classes that are made from these it is what they are made from
             if isinstance(each, Struct):
                 each = astuple(each)
@@ -51,6 +60,23 @@ def is_small(value: Any) -> bool:
                 return False
             inner += each.values() if kind is dict else each
     return True
+
+
+def memory_of_copy(value: Any, *, has_texts: bool) -> int:
+    """About how much memory a copy of a JSON value takes (`core.model.in_flight.memory_of`), with its texts or not."""
+    size, left = 0, [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            size += each.__sizeof__() if has_texts else 0
+            continue
+        size += PER_VALUE
+        if isinstance(each, dict):
+            size += sum(map(len, each)) if has_texts else 0
+            left += each.values()
+        elif isinstance(each, list | tuple):
+            left += each
+    return size
 
 
 def encoded(value: Any) -> bytes:
@@ -88,10 +114,15 @@ def encoded(value: Any) -> bytes:
     return b"".join(chunks[:-1])
 
 
+def encoded_text(text: str) -> bytes:
+    """The text in UTF-8, a piece at a time; what has no UTF-8 is replaced."""
+    return b"".join([each.encode("utf-8", "replace") for each in _texts(text)])
+
+
 def measured_in_pieces(value: Any, what: str, limit: int) -> tuple[Any, bytes]:
     """What `core.model.jsonvalue.measured` says, a piece at a time. Raises NotJson as soon as it is too large."""
     found, data = _measured(value, what, limit, 0)
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and is_too_deep(found):
+    if may_be_deep(data) and is_too_deep(found):
         raise NotJson(f"the {what} is nested more than {MAX_DEPTH} levels deep")
     return found, data
 

@@ -23,12 +23,12 @@ from core.model.errors import (
     TreeIsRunning,
 )
 from core.model.graph import check_graph
-from core.model.task import Cause, On, Task, TaskStatus, changed_task, is_met
+from core.model.settling import Settling, shortened
+from core.model.task import Cause, On, Task, TaskStatus, changed_task
 from core.model.times import Limit, deadline_of, of_group, passed
 from core.model.tree import TaskTree
 
 MAX_CRASHES = 5  # while one task ran alone, in one run; then it is taken for the cause (semantics §9, "poison")
-MAX_ERROR = 4_000  # characters of an error that are kept
 
 
 def decide(command: c.Command, tree: TaskTree, now: float) -> list[e.Event]:
@@ -39,143 +39,8 @@ def decide(command: c.Command, tree: TaskTree, now: float) -> list[e.Event]:
     return _DECIDE[type(command)](command, tree, now)
 
 
-class _Settling:
-    """The events of a decision that ends tasks, and its own view of what they change: the tree stays as it is."""
-
-    def __init__(self, tree: TaskTree) -> None:
-        self.tree = tree
-        self.events: list[e.Event] = []
-        self._status: dict[str, TaskStatus] = {}
-        self._skips: set[str] = set()
-        self._origin: dict[str, str] = {}  # the first cause of each end, told with every end that follows from it
-        self._waiting: dict[str, int] = {}
-        self._open = tree.open
-        self._cancelled = tree.cancelled is not None
-        self._queue: deque[str] = deque()
-
-    def status(self, task_id: str) -> TaskStatus:
-        """The task's status after the events so far."""
-        return self._status.get(task_id) or self.tree.tasks[task_id].status
-
-    def is_skipped(self, task_id: str) -> bool:
-        """Whether the task has completed without having run, after the events so far."""
-        return task_id in self._skips or (task_id not in self._status and self.tree.tasks[task_id].is_skipped)
-
-    def is_open(self, task_id: str) -> bool:
-        return task_id not in self._status and self.tree.is_open(task_id)
-
-    def cancel_tree(self, error: str, by: str | None) -> None:
-        self._cancelled = True
-        self.events.append(e.TreeCancelled(self.tree.id, error, by))
-
-    def end(self, event: e.Event, status: TaskStatus, error: str | None = None) -> None:
-        """One task ends; what follows from it is worked out by `settle`."""
-        self.events.append(event)
-        self._status[event.task_id] = status
-        if error:
-            self._origin.setdefault(event.task_id, f"{self._describe(event.task_id)} {status}: {error}")
-        self._queue.append(event.task_id)
-
-    def cancel(self, task_id: str, error: str, cause: Cause, by: str | None = None) -> None:
-        self.end(e.TaskCancelled(task_id, error, cause, by), TaskStatus.CANCELLED, error)
-
-    def settle(self) -> list[e.Event]:
-        """Follow every consequence, and end the run when nothing is left open."""
-        self.follow()
-        if self._open == 0 and (self.tree.is_live or self._cancelled):
-            self.events.append(e.TreeFinished(self.tree.id, self._outcome()))
-        return self.events
-
-    def follow(self) -> None:
-        """Follow every consequence of the ends so far."""
-        while self._queue:
-            ended = self._queue.popleft()
-            self._open -= self.tree.is_open(ended)
-            completed = self.status(ended) is TaskStatus.COMPLETED
-            for dependent, on in self.tree.dependents.get(ended, ()):
-                if not self.is_open(dependent):
-                    continue
-                if on is On.SUCCESS and not completed:
-                    self._give_up(dependent, ended)
-                else:
-                    self._wait_for_one_less(dependent)
-            parent = self.tree.tasks[ended].parent_id
-            if parent is not None and self.tree.tasks[parent].is_group and self.is_open(parent):
-                self._wait_for_one_less(parent)
-
-    def _wait_for_one_less(self, task_id: str) -> None:
-        waiting = self._waiting.get(task_id, self.tree.waiting[task_id]) - 1
-        self._waiting[task_id] = waiting
-        if waiting == 0:
-            self.go_on(task_id)
-
-    def go_on(self, task_id: str) -> None:
-        """Nothing that the task waits for is left: a group ends, and what must not run is skipped."""
-        task = self.tree.tasks[task_id]
-        if task.is_group:
-            self.end_group(task_id)
-        elif self.tree.has_alternatives:
-            self._skip_unless_met(task)
-
-    def _skip_unless_met(self, task: Task) -> None:
-        for dependency in task.dependencies:
-            is_skipped = self.is_skipped(dependency.id)
-            if not is_met(dependency.on, self.status(dependency.id), is_skipped=is_skipped):
-                end = "was skipped" if is_skipped else "completed"
-                self._skips.add(task.id)
-                reason = _short(f"skipped, because {self._describe(dependency.id)} {end}")
-                self.end(e.TaskSkipped(task.id, reason), TaskStatus.COMPLETED)
-                return
-
-    def end_group(self, group_id: str) -> None:
-        """Give the group the roll-up of its children."""
-        status = self.tree.roll_up(self.status, group_id)
-        if status is TaskStatus.COMPLETED:
-            cause = None
-            if self.tree.has_alternatives and all(map(self.is_skipped, self.tree.children.get(group_id, (group_id,)))):
-                self._skips.add(group_id)
-                cause = Cause.SKIPPED
-            self.end(e.GroupEnded(group_id, status, None, cause), status)
-            return
-        culprit = next(i for i in self.tree.children[group_id] if self.status(i) is status)
-        error = self._blame(culprit)
-        cause = Cause.REQUESTED if status is TaskStatus.CANCELLED and self._cancelled else Cause.CHILD_FAILED
-        self._origin[group_id] = self._origin.get(culprit, error)
-        self.end(e.GroupEnded(group_id, status, error, cause), status)
-
-    def _give_up(self, task_id: str, dependency: str) -> None:
-        """The task can never run: a dependency that it requires did not complete."""
-        error = f"required dependency {self._blame(dependency)}"
-        self._origin[task_id] = self._origin.get(dependency, error)
-        self.cancel(task_id, error, Cause.DEPENDENCY_FAILED)
-
-    def _blame(self, task_id: str) -> str:
-        """Who did not complete, and the first cause of it."""
-        who, origin = self._describe(task_id), self._origin.get(task_id)
-        if origin is None:
-            task = self.tree.tasks[task_id]
-            return _short(f"{who} {self.status(task_id)}: {task.error}")
-        return origin if origin.startswith(who) else _short(f"{who} {self.status(task_id)}, because {origin}")
-
-    def _describe(self, task_id: str) -> str:
-        task = self.tree.tasks[task_id]
-        return f"{task.name!r} ({task.key})"
-
-    def _outcome(self) -> TaskStatus:
-        if self._cancelled:
-            return TaskStatus.CANCELLED
-        if self.tree.scope is not None and not all(self.status(i).is_terminal for i in self.tree.tasks):
-            return TaskStatus.PENDING  # the run covered a part of the tree, and the rest has not been run yet
-        return self.tree.roll_up(self.status)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 1] + "…"
-
-
 def _find(tree: TaskTree, task_id: str) -> Task:
-    task = tree.tasks.get(task_id)
-    if task is None:
+    if (task := tree.tasks.get(task_id)) is None:
         raise TaskNotFound(task_id)
     return task
 
@@ -209,7 +74,7 @@ def _execute(command: c.Execute, tree: TaskTree, now: float) -> list[e.Event]:
     # copy, as the run will find the tree.
     ahead = TaskTree(tree.head, tree.tasks.values())
     ahead.apply(started, now)
-    settling = _Settling(ahead)
+    settling = Settling(ahead)
     for task_id in [i for i, waiting in ahead.waiting.items() if not waiting]:
         settling.go_on(task_id)
     return [started, *settling.settle()]
@@ -227,7 +92,12 @@ def _scope_of(tree: TaskTree, target: Task, force: bool) -> list[str]:
                 stack.append(i)
     if not scope:
         return []
-    # What depends on it joins when nothing outside the run would keep it waiting.
+    _let_dependents_join(tree, core, scope, force)
+    return [i for i in tree.tasks if i in scope]
+
+
+def _let_dependents_join(tree: TaskTree, core: Iterable[str], scope: set[str], force: bool) -> None:
+    """Add to the scope what depends on it and would wait for nothing outside the run."""
     settled = set(scope)
     unmet: dict[str, int] = {}  # of a waiter: its edges to what is neither over nor settled
     candidates = deque(core)
@@ -244,12 +114,12 @@ def _scope_of(tree: TaskTree, target: Task, force: bool) -> list[str]:
                 unmet[waiter] = sum(i not in settled and not _is_over(tree, i, kind) for i, kind in edges)
             elif is_news and not _is_over(tree, ended, on):
                 unmet[waiter] -= 1
-            if not unmet[waiter]:
-                seen.add(waiter)
-                if force or tree.tasks[waiter].status is not TaskStatus.COMPLETED:
-                    scope.add(waiter)
-                    candidates.append(waiter)
-    return [i for i in tree.tasks if i in scope]
+            if unmet[waiter]:
+                continue
+            seen.add(waiter)
+            if force or tree.tasks[waiter].status is not TaskStatus.COMPLETED:
+                scope.add(waiter)
+                candidates.append(waiter)
 
 
 def _is_over(tree: TaskTree, task_id: str, on: On) -> bool:
@@ -304,9 +174,7 @@ def _say(command: c.SendMessage, tree: TaskTree, now: float) -> list[e.Event]:
 
 def _add_artifact(command: c.AddArtifact, tree: TaskTree, now: float) -> list[e.Event]:
     _owned(tree, command.task_id, command.attempt)
-    return [
-        e.ArtifactAdded(command.task_id, command.attempt, command.artifact, command.append, command.last_chunk),
-    ]
+    return [e.ArtifactAdded(command.task_id, command.attempt, command.artifact, command.append, command.last_chunk)]
 
 
 def _request_input(command: c.RequestInput, tree: TaskTree, now: float) -> list[e.Event]:
@@ -343,7 +211,7 @@ def _receive(command: c.ReceiveMessage, tree: TaskTree, now: float) -> list[e.Ev
 
 def _complete(command: c.CompleteTask, tree: TaskTree, now: float) -> list[e.Event]:
     task = _owned(tree, command.task_id, command.attempt)
-    settling = _Settling(tree)
+    settling = Settling(tree)
     settling.end(e.TaskCompleted(task.id, command.attempt, command.result), TaskStatus.COMPLETED)
     return settling.settle()
 
@@ -359,14 +227,14 @@ def _fail_attempt(command: c.FailAttempt, tree: TaskTree, now: float) -> list[e.
     too_late = deadline is not None and retry_at >= deadline
     if command.final or failures >= task.max_attempts or too_late or tree.cancelled is not None:
         return _fail(tree, task, command.error, command.cause, command.detail)
-    detail = None if command.detail is None else _short(command.detail)
-    return [e.AttemptFailed(task.id, command.attempt, _short(command.error), command.cause, retry_at, detail)]
+    detail = None if command.detail is None else shortened(command.detail)
+    return [e.AttemptFailed(task.id, command.attempt, shortened(command.error), command.cause, retry_at, detail)]
 
 
 def _reject(command: c.RejectTask, tree: TaskTree, now: float) -> list[e.Event]:
     task = _owned(tree, command.task_id, command.attempt)
-    settling = _Settling(tree)
-    reason = _short(command.reason)
+    settling = Settling(tree)
+    reason = shortened(command.reason)
     settling.end(e.TaskRejected(task.id, command.attempt, reason), TaskStatus.REJECTED, reason)
     return settling.settle()
 
@@ -386,7 +254,7 @@ def _lose_attempt(command: c.LoseAttempt, tree: TaskTree, now: float) -> list[e.
 
 def _obey_cancel(tree: TaskTree, task: Task) -> list[e.Event]:
     """A task that could not be interrupted when its tree was cancelled has come to a stop by itself."""
-    settling = _Settling(tree)
+    settling = Settling(tree)
     settling.cancel(task.id, tree.cancelled or "", Cause.REQUESTED)
     return settling.settle()
 
@@ -400,16 +268,16 @@ def _expire(command: c.ExpireTask, tree: TaskTree, now: float) -> list[e.Event]:
 
 def _expire_group(tree: TaskTree, group: Task, limit: Limit) -> list[e.Event]:
     """The time of a group is over: all below it that has not ended fails, and so does what waits for others yet."""
-    settling = _Settling(tree)
+    settling = Settling(tree)
     below = tree.subtree(group.id)
-    text = _short(of_group(group, limit))
+    text = shortened(of_group(group, limit))
     for i in below:
         task = tree.tasks[i]
-        if not task.is_group and settling.is_open(i):
+        if not task.is_group and settling.after.is_open(i):
             settling.end(e.TaskFailed(i, task.attempt, text, limit.cause), TaskStatus.FAILED, text)
     settling.follow()
     for i in reversed(below):
-        if settling.is_open(i):  # a group that waits for a task elsewhere
+        if settling.after.is_open(i):  # a group that waits for a task elsewhere
             why = limit.text if i == group.id else text
             settling.end(e.GroupEnded(i, TaskStatus.FAILED, why, limit.cause), TaskStatus.FAILED, why)
             settling.follow()
@@ -417,9 +285,9 @@ def _expire_group(tree: TaskTree, group: Task, limit: Limit) -> list[e.Event]:
 
 
 def _fail(tree: TaskTree, task: Task, error: str, cause: Cause, detail: str | None = None) -> list[e.Event]:
-    settling = _Settling(tree)
-    error = _short(error)
-    detail = None if detail is None else _short(detail)
+    settling = Settling(tree)
+    error = shortened(error)
+    detail = None if detail is None else shortened(detail)
     settling.end(e.TaskFailed(task.id, task.attempt, error, cause, detail), TaskStatus.FAILED, error)
     return settling.settle()
 
@@ -431,26 +299,26 @@ def _cancel(command: c.Cancel, tree: TaskTree, now: float) -> list[e.Event]:
     task = _find(tree, command.task_id)
     if command.attempt is not None:
         _owned(tree, command.task_id, command.attempt)
-    settling = _Settling(tree)
+    settling = Settling(tree)
     # Also what the present run leaves alone: a cancelled task is not to be found pending afterwards.
     targets = [i for i in _requiring(tree, tree.subtree(task.id)) if not tree.tasks[i].status.is_terminal]
     status = tree.status if task.id == tree.id else task.status
     if not targets:
         if TaskStatus.CANCELLED in (status, task.status):
             return []
-        raise TaskNotCancelable(task.id, f"Task {task.id} is already {status}, cannot cancel")
-    reason = _short(command.reason or "cancelled by request")
+        raise TaskNotCancelable.already(task.id, status)
+    reason = shortened(command.reason or "cancelled by request")
     if task.id == tree.id and tree.cancelled is None:
         settling.cancel_tree(reason, command.by)
     left = frozenset() if command.force else command.uninterruptible & tree.running
     for i in targets:
-        if i not in left and not tree.tasks[i].is_group and not settling.status(i).is_terminal:
+        if i not in left and not tree.tasks[i].is_group and not settling.after.status(i).is_terminal:
             settling.cancel(i, reason, Cause.REQUESTED, command.by)
     settling.follow()
     # A group that waits for something outside is cancelled too, unless one of its own tasks still runs.
     busy = {group.id for i in left for group in tree.ancestors(i)}
     for i in reversed(targets):
-        if i not in left and i not in busy and not settling.status(i).is_terminal:
+        if i not in left and i not in busy and not settling.after.status(i).is_terminal:
             settling.cancel(i, reason, Cause.REQUESTED, command.by)
             settling.follow()
     return settling.settle()
@@ -472,9 +340,8 @@ def _update(command: c.UpdateTask, tree: TaskTree, now: float) -> list[e.Event]:
     task = _find(tree, command.task_id)
     if tree.is_live or task.status is not TaskStatus.PENDING:
         status = tree.status if tree.is_live else task.status
-        raise TreeIsRunning(
-            task.id, f"Task {task.id} is {status}; it can be changed only while pending, in a tree that does not run"
-        )
+        text = f"Task {task.id} is {status}; it can be changed only while pending, in a tree that does not run"
+        raise TreeIsRunning(task.id, text)
     changed = changed_task(task, command.changes, now)
     if problems := check_graph([changed if i == task.id else each for i, each in tree.tasks.items()]):
         raise InvalidPlan(problems)

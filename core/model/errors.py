@@ -4,6 +4,7 @@ Each message is safe to show to a caller: it never carries the text of a foreign
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 from msgspec import Struct
 
@@ -53,6 +54,11 @@ class NothingToRun(IllegalCommand):
 
 class TaskNotCancelable(IllegalCommand):
     """The task has ended in another way, so it cannot be cancelled."""
+
+    @classmethod
+    def already(cls, task_id: str, status: str) -> Self:
+        """The task, or the tree of this root, has that status."""
+        return cls(task_id, f"Task {task_id} is already {status}, cannot cancel")
 
 
 class TreeIsRunning(IllegalCommand):

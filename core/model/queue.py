@@ -6,7 +6,7 @@ equals its trees take turns, and within a tree the position decides. Tasks stand
 an executor at its limit holds up no other. A start costs O(log n) for each lane that has tasks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 
 from core.model.room import Fit, Room
@@ -34,14 +34,6 @@ class _Lane:
             self.trees = [(*entry, tree_id) for tree_id, entry in self.entry.items()]
             heapify(self.trees)
 
-    def check(self, where: str) -> None:
-        """Raise AssertionError when a tree in line would not be found with its best task."""
-        assert self.entry.keys() <= self.tasks.keys(), f"trees without tasks are in the line {where}"
-        for tree_id, (priority, turn) in self.entry.items():
-            assert (priority, turn, tree_id) in self.trees, f"tree {tree_id} is lost in the line {where}"
-            best = min(self.tasks[tree_id])
-            assert self.tasks[tree_id][0] == best and priority == best[0], f"tree {tree_id} waits with the wrong task"
-
     def first(self) -> tuple[int, int, str]:
         """The entry of the tree whose turn it is; entries that were replaced are thrown away on the way.
 
@@ -53,6 +45,17 @@ class _Lane:
                 return self.trees[0]
             heappop(self.trees)
 
+    def take(self, tree_id: str, turn: int) -> str:
+        """The best task of the first tree, which stands in line again with what it has left."""
+        heappop(self.trees)
+        del self.entry[tree_id]
+        _, _, task_id = heappop(self.tasks[tree_id])
+        if self.tasks[tree_id]:
+            self.enter(tree_id, turn)
+        else:
+            del self.tasks[tree_id]
+        return task_id
+
 
 class _Caller:
     """One caller's ready tasks, by lane."""
@@ -63,6 +66,16 @@ class _Caller:
         self.stride = stride
         self.time = time  # its virtual time
         self.lanes: dict[str, _Lane] = {}
+
+    def leave(self, lane_id: str, line: "_Line | None") -> None:
+        """No tree of the caller's stands in line for this executor any more.
+
+        Without a `line`, its trees have been at their limits since they came to this executor.
+        """
+        if line is not None:
+            line.entry.pop(self.id, None)
+        if not self.lanes[lane_id].tasks:
+            del self.lanes[lane_id]
 
 
 class _Line:
@@ -82,6 +95,33 @@ class _Line:
         if len(heap) > MANY_VOID and len(heap) > 2 * len(self.entry) + MANY_VOID:
             heap[:] = [each for each in heap if self.entry.get(each[2]) is each]
             heapify(heap)
+
+    def first(self, callers: Mapping[str, _Caller], room: Room, fit: Fit) -> Entry | None:
+        """The entry of the caller that is the first in line."""
+        idle = self._top(self.idle, callers, room) if self.idle else None
+        busy = self._top(self.busy, callers) if fit is Fit.ANYBODY and self.busy else None
+        return busy if idle is None or (busy is not None and busy < idle) else idle
+
+    def _top(self, heap: list[Entry], callers: Mapping[str, _Caller], room: Room | None = None) -> Entry | None:
+        """The first valid entry of the heap; with a `room`, of a caller that has nothing running there.
+
+        A caller's time only moves on, so an old entry never stands too late.
+        """
+        while heap:
+            entry = heap[0]
+            if entry[2] not in self.entry or self.entry[entry[2]] is not entry:
+                heappop(heap)
+                continue
+            caller = callers[entry[2]]
+            if room is not None and not room.is_idle(caller.id):
+                heappop(heap)
+                self.enter(caller, is_idle=False)
+            elif entry[0] != caller.time:
+                self.entry[caller.id] = moved = (caller.time, caller.number, caller.id)
+                heapreplace(heap, moved)
+            else:
+                return entry
+        return None
 
 
 class ReadyQueue:
@@ -161,7 +201,12 @@ class ReadyQueue:
             elif not self._room.tree_has_room(tree_id):
                 self._park(caller, tree_id)
             else:
-                return tree_id, self._take(caller, lane_id, lane, tree_id)
+                self.waiting -= 1
+                self._turn += 1
+                task_id = lane.take(tree_id, self._turn)
+                if not lane.entry:
+                    caller.leave(lane_id, self._lines[lane_id])
+                return tree_id, task_id
 
     def _best(self) -> tuple[str, _Caller] | None:
         """The lane and the caller whose turn it is."""
@@ -173,58 +218,13 @@ class ReadyQueue:
             fit = self._room.fit(lane_id)
             if fit is Fit.NOBODY:
                 continue
-            entry = self._first(line, fit)
+            entry = line.first(self._callers, self._room, fit)
             if entry is None or (best is not None and entry > best_entry):
                 continue
             caller = self._callers[entry[2]]
             if best is None or entry < best_entry or caller.lanes[lane_id].first() < caller.lanes[best[0]].first():
                 best, best_entry = (lane_id, caller), entry
         return best
-
-    def _first(self, line: _Line, fit: Fit) -> Entry | None:
-        """The entry of the caller that is the first in line for this executor."""
-        idle = self._top(line, line.idle, are_idle=True) if line.idle else None
-        busy = self._top(line, line.busy, are_idle=False) if fit is Fit.ANYBODY and line.busy else None
-        return busy if idle is None or (busy is not None and busy < idle) else idle
-
-    def _top(self, line: _Line, heap: list[Entry], *, are_idle: bool) -> Entry | None:
-        """The first valid entry of the heap. A caller's time only moves on, so an old entry never stands too late."""
-        while heap:
-            entry = heap[0]
-            if entry[2] not in line.entry or line.entry[entry[2]] is not entry:
-                heappop(heap)
-                continue
-            caller = self._callers[entry[2]]
-            if are_idle and not self._room.is_idle(caller.id):
-                heappop(heap)
-                line.enter(caller, is_idle=False)
-            elif entry[0] != caller.time:
-                line.entry[caller.id] = moved = (caller.time, caller.number, caller.id)
-                heapreplace(heap, moved)
-            else:
-                return entry
-        return None
-
-    def _take(self, caller: _Caller, lane_id: str, lane: _Lane, tree_id: str) -> str:
-        heappop(lane.trees)
-        del lane.entry[tree_id]
-        _, _, task_id = heappop(lane.tasks[tree_id])
-        self.waiting -= 1
-        self._turn += 1
-        if lane.tasks[tree_id]:
-            lane.enter(tree_id, self._turn)
-        else:
-            del lane.tasks[tree_id]
-            if not lane.entry:
-                self._leave(caller, lane_id)
-        return task_id
-
-    def _leave(self, caller: _Caller, lane_id: str) -> None:
-        """No tree of the caller's stands in line for this executor any more."""
-        if lane_id in self._lines:  # not that of a tree which has been at its limit since it came to this executor
-            self._lines[lane_id].entry.pop(caller.id, None)
-        if not caller.lanes[lane_id].tasks:
-            del caller.lanes[lane_id]
 
     def started(self, caller_id: str) -> None:
         """A task of the caller's has started: it moves back in the line."""
@@ -247,7 +247,7 @@ class ReadyQueue:
         self._parked[tree_id] = lanes
         for lane_id in lanes:
             if not caller.lanes[lane_id].entry:
-                self._leave(caller, lane_id)
+                caller.leave(lane_id, self._lines.get(lane_id))
 
     def released(self, caller_id: str, tree_id: str) -> None:
         """The caller or the tree holds less than before."""
@@ -269,50 +269,6 @@ class ReadyQueue:
         """Those of which it knows."""
         return {*self._caller_of, *self._parked}
 
-    def has(self, tree_id: str, task_id: str) -> bool:
-        """Whether the task is in line. For tests and simulations, as `check` is."""
-        caller = self._callers.get(self._caller_of.get(tree_id, ""))
-        lanes = () if caller is None else caller.lanes.values()
-        return any(task_id == found for lane in lanes for _, _, found in lane.tasks.get(tree_id, ()))
-
-    def check(self) -> None:
-        """Raise AssertionError when the lanes disagree, or somebody in line would never have a turn."""
-        waiting = 0
-        for caller in self._callers.values():
-            for lane_id, lane in caller.lanes.items():
-                waiting += sum(map(len, lane.tasks.values()))
-                where = f"of {caller.id!r} for {lane_id!r}"
-                assert lane.tasks, f"the lane {where} is empty and was kept"
-                lane.check(where)
-                for tree_id in lane.tasks:
-                    assert self._caller_of.get(tree_id) == caller.id, f"tree {tree_id} is in another caller's lane"
-                    is_parked = lane_id in self._parked.get(tree_id, ())
-                    assert is_parked is not (tree_id in lane.entry), f"tree {tree_id} is not once in the line {where}"
-                    is_held_up = is_parked and self._room.tree_has_room(tree_id)
-                    assert not is_held_up, f"tree {tree_id} steps aside although it has room"
-                if lane.entry:
-                    self._check_entry(caller, lane_id)
-        assert self.waiting == waiting, f"{self.waiting} tasks are counted, and {waiting} are in line"
-        for lane_id, line in self._lines.items():
-            for caller_id in line.entry:
-                caller_lanes = self._callers[caller_id].lanes
-                is_needed = lane_id in caller_lanes and caller_lanes[lane_id].entry
-                assert is_needed, f"caller {caller_id!r} is in line for {lane_id!r} with nothing to start"
-
-    def _check_entry(self, caller: _Caller, lane_id: str) -> None:
-        """The caller is in line, where its tasks may start, or has stepped aside."""
-        line, room = self._lines[lane_id], self._room
-        entry = line.entry.get(caller.id)
-        who = f"caller {caller.id!r}"
-        if entry is None:
-            assert not room.caller_has_room(caller.id, lane_id), (
-                f"{who} steps aside from {lane_id!r} although it has room"
-            )
-            return
-        heap = line.idle if room.keeps_places and room.is_idle(caller.id) else [*line.idle, *line.busy]
-        assert any(each is entry for each in heap), f"{who} is not where it would be served by {lane_id!r}"
-        assert entry[0] <= caller.time, f"{who} stands behind its turn for {lane_id!r}"
-
     def discard(self, tree_id: str) -> None:
         """Forget all tasks of a tree."""
         self._parked.pop(tree_id, None)
@@ -323,4 +279,62 @@ class ReadyQueue:
             lane.entry.pop(tree_id, None)
             self.waiting -= len(lane.tasks.pop(tree_id, ()))
             if not lane.entry:
-                self._leave(caller, lane_id)
+                caller.leave(lane_id, self._lines.get(lane_id))
+
+
+# For tests and simulations
+
+
+def is_in_line(queue: ReadyQueue, tree_id: str, task_id: str) -> bool:
+    """Whether the task is in line."""
+    caller = queue._callers.get(queue._caller_of.get(tree_id, ""))
+    lanes = () if caller is None else caller.lanes.values()
+    return any(task_id == found for lane in lanes for _, _, found in lane.tasks.get(tree_id, ()))
+
+
+def check_queue(queue: ReadyQueue) -> None:
+    """Raise AssertionError when the lanes disagree, or somebody in line would never have a turn."""
+    waiting = 0
+    for caller in queue._callers.values():
+        for lane_id, lane in caller.lanes.items():
+            waiting += sum(map(len, lane.tasks.values()))
+            _check_lane(queue, caller, lane_id)
+    assert queue.waiting == waiting, f"{queue.waiting} tasks are counted, and {waiting} are in line"
+    for lane_id, line in queue._lines.items():
+        for caller_id in line.entry:
+            caller_lanes = queue._callers[caller_id].lanes
+            is_needed = lane_id in caller_lanes and caller_lanes[lane_id].entry
+            assert is_needed, f"caller {caller_id!r} is in line for {lane_id!r} with nothing to start"
+
+
+def _check_lane(queue: ReadyQueue, caller: _Caller, lane_id: str) -> None:
+    """Each tree with tasks is in line with its best one, or steps aside because it has no room."""
+    lane = caller.lanes[lane_id]
+    where = f"of {caller.id!r} for {lane_id!r}"
+    assert lane.tasks, f"the lane {where} is empty and was kept"
+    assert lane.entry.keys() <= lane.tasks.keys(), f"trees without tasks are in the line {where}"
+    for tree_id, (priority, turn) in lane.entry.items():
+        assert (priority, turn, tree_id) in lane.trees, f"tree {tree_id} is lost in the line {where}"
+        best = min(lane.tasks[tree_id])
+        assert lane.tasks[tree_id][0] == best and priority == best[0], f"tree {tree_id} waits with the wrong task"
+    for tree_id in lane.tasks:
+        assert queue._caller_of.get(tree_id) == caller.id, f"tree {tree_id} is in another caller's lane"
+        is_parked = lane_id in queue._parked.get(tree_id, ())
+        assert is_parked is not (tree_id in lane.entry), f"tree {tree_id} is not once in the line {where}"
+        is_held_up = is_parked and queue._room.tree_has_room(tree_id)
+        assert not is_held_up, f"tree {tree_id} steps aside although it has room"
+    if lane.entry:
+        _check_entry(queue, caller, lane_id)
+
+
+def _check_entry(queue: ReadyQueue, caller: _Caller, lane_id: str) -> None:
+    """The caller is in line, where its tasks may start, or has stepped aside."""
+    line, room = queue._lines[lane_id], queue._room
+    entry = line.entry.get(caller.id)
+    who = f"caller {caller.id!r}"
+    if entry is None:
+        assert not room.caller_has_room(caller.id, lane_id), f"{who} steps aside from {lane_id!r} although it has room"
+        return
+    heap = line.idle if room.keeps_places and room.is_idle(caller.id) else [*line.idle, *line.busy]
+    assert any(each is entry for each in heap), f"{who} is not where it would be served by {lane_id!r}"
+    assert entry[0] <= caller.time, f"{who} stands behind its turn for {lane_id!r}"

@@ -238,6 +238,10 @@ class TreeHead(Struct, frozen=True, gc=False, kw_only=True):
     created_at: float
     updated_at: float  # of the latest change of status
 
+    def bare(self) -> "TreeHead":
+        """The head without what may be large: its scope and metadata."""
+        return self if self.scope is None and not self.metadata else replace(self, scope=None, metadata={})
+
 
 def is_met(on: On, status: TaskStatus, *, is_skipped: bool) -> bool:
     """Whether a dependency that ended with this status lets a dependent of that kind run."""

@@ -1,4 +1,4 @@
-"""Room in memory for fetched answers: an attempt whose owner's share is used up waits for those that use it.
+"""Room in memory for fetched answers and copies of values: an attempt whose owner's share is used up waits for others.
 
 Answers that are small need none. A larger one takes more room in steps as it grows, or all at once when its length is
 announced. When everybody who could give room back waits for more, the last one to ask is refused.
@@ -62,24 +62,41 @@ class FetchRoom:
         self.owner = owner
         self._rooms = rooms
         self._size = 0  # of an answer that fits
+        self._copies = 0  # bytes of those that it has taken that are for copies of values
         self._taken = 0
+
+    async def hold(self, size: int) -> None:
+        """Have so many bytes for copies of values, in all, beside those for answers. Raises NoRoom as `reserve`."""
+        if (more := size - self._copies) > 0:
+            await self._rooms.take(self, more)
+            self._copies, self._taken = size, self._taken + more
 
     async def reserve(self, size: int) -> None:
         """Have room for an answer of so many bytes, in all. Raises NoRoom when there will be none."""
         if size <= FREE or size <= self._size:
             return
         wanted = max(size, min(self._rooms.most, GROWTH * max(self._size, FREE)))
-        more = COPIES * wanted - self._taken
+        more = COPIES * wanted - (self._taken - self._copies)
         await self._rooms.take(self, more)
         self._size, self._taken = wanted, self._taken + more
 
     def shrink(self, taken: int) -> None:
-        """Keep so many bytes, at most: how much memory the result takes is known now."""
-        if taken < self._taken:
-            self._rooms.give(self, self._taken - taken, is_last=not taken)
-            self._taken = taken
+        """Keep so many bytes for answers, at most: how much memory the result takes is known now."""
+        if taken < self._taken - self._copies:
             self._size = taken // COPIES
+            self._keep(taken + self._copies)
+
+    def drop_copies(self) -> None:
+        """Give back what is for copies of values."""
+        if self._copies:
+            left, self._copies = self._taken - self._copies, 0
+            self._keep(left)
 
     def close(self) -> None:
         """Give everything back."""
+        self.drop_copies()
         self.shrink(0)
+
+    def _keep(self, left: int) -> None:
+        given, self._taken = self._taken - left, left
+        self._rooms.give(self, given, is_last=not left)

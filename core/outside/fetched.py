@@ -14,7 +14,7 @@ import msgspec
 
 from core.model.errors import CoreError
 from core.model.jsonscan import LONGEST_NUMBER, has_short_numbers, most_values, values_by_piece
-from core.model.jsonvalue import MAX_DEPTH, is_too_deep
+from core.model.jsonvalue import MAX_DEPTH, is_too_deep, may_be_deep
 from core.outside.content_coding import STEP, Decoder, NotDecodable, coding_of
 
 MAX_PARTS: Final = 80_000  # of one body as it comes: each costs time, however small it is
@@ -53,8 +53,16 @@ class Room(Protocol):
         """Have room for an answer of so many bytes, in all. Raises a CoreError when there will be none."""
         ...
 
+    async def hold(self, size: int) -> None:
+        """Have room for copies of values of so many bytes, in all, beside the answers. Raises as `reserve`."""
+        ...
+
     def shrink(self, taken: int) -> None:
-        """Give back all but so many bytes of memory."""
+        """Give back all but so many bytes of the memory for answers."""
+        ...
+
+    def drop_copies(self) -> None:
+        """Give back the memory for copies of values."""
         ...
 
 
@@ -109,7 +117,7 @@ class Incoming:
             value = msgspec.json.decode(self.body)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
-        if is_too_deep(value):
+        if may_be_deep(self.body) and await asyncio.to_thread(is_too_deep, value):
             raise AnswerNotReadable(f"the answer is nested more than {MAX_DEPTH} levels deep")
         return value
 

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import isawaitable
-from typing import Any
+from typing import Any, TypeVar
 
 from core.executors.base import Executor, ExecutorSpec, Parts, Rejected, Suspend, TaskContext
 from core.executors.family import Family
@@ -19,11 +20,12 @@ from core.executors.registry import ExecutorRegistry
 from core.executors.schema import TooCostly, quick_violation
 from core.executors.signature import InputsRefused
 from core.executors.threads import ExecutorExit, exit_text
-from core.loop.large_values import copied_in_pieces, is_small, measured_in_pieces
+from core.loop.beside import Beside
+from core.loop.large_values import copied_in_pieces, is_small, measured_in_pieces, memory_of_copy
 from core.model.commands import Cancel, Command, CompleteTask, FailAttempt, RejectTask, RequestInput, StartTask
 from core.model.errors import CoreError, NoRoom
 from core.model.in_flight import PER_TASK, Holdings, memory_of
-from core.model.inputs import resolve_inputs, results_of, sources_of
+from core.model.inputs import Replaced, resolve_inputs, results_of, sources_of
 from core.model.jsonvalue import PARTS, NotJson, Verified, copied, measured, refuse_large
 from core.model.plan import unknown_executor
 from core.model.room import Claim
@@ -33,13 +35,13 @@ from core.outside.egress import Egress
 from core.outside.fetch_room import FetchRooms
 
 Measure = Callable[[Any, str, int], tuple[Any, bytes]]
+Judged = TypeVar("Judged")
 
 logger = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0  # seconds that an executor's own cancel() may take
 SMALL_RESULT = 16 * 1024  # bytes of JSON of a result of a caller whose quota of stored bytes is used up
 MOST_TOLD = 10  # inputs with the same name that a warning names
-LARGE_RESULT = 256 * 1024  # bytes of JSON from which on its values are counted beside the event loop
 HOOK_LIMIT = 30.0  # seconds that the hooks after a task may take
 
 
@@ -75,6 +77,7 @@ class Attempt:
     job: Job | None = None
     stopper: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None  # of its `timeout`
+    patience: asyncio.TimerHandle | None = None  # after which it is abandoned, once it is interrupted
     limit: float = math.inf  # seconds that it may take
     due_at: float = math.inf  # in the event loop's time: it may take no longer
     is_overdue: bool = False  # its time is up, and that is being reported
@@ -82,15 +85,19 @@ class Attempt:
     has_begun: bool = False  # its job has had its first step
     is_late: bool = False  # it took longer than its task's `timeout`: it held the loop, so no timer could ring
     is_over: bool = False  # its executor has ended; only the report is under way
+    is_judging: bool = False  # what it gave is large, and is being judged
     holds: bool = True  # what its claim says: until it ends, and not while it lends that
     lends: int = 0  # waits for trees of its own, during which it holds nothing
     is_shutdown: bool = False  # it is stopped because the process ends, not because the task was cancelled
 
     def stop(self) -> None:
         """Interrupt the attempt, after its executor's own `cancel()` where there is one. Does not wait."""
-        if self.context.stopping or self.is_over or self.job is None:
+        if self.context.stopping or self.job is None or (self.is_over and not self.is_judging):
             return
         self.context.stopping = True
+        if self.is_over:
+            self.job.cancel()
+            return
         if not self.has_begun:
             return  # a coroutine that is cancelled before its first step does not run at all; this one looks there
         cancel = getattr(self.executor, "cancel", None)
@@ -114,6 +121,8 @@ class Attempt:
         if self.timer is not None and not self.is_over:
             self.timer.cancel()
             self.is_late = self.due_at < asyncio.get_running_loop().time()
+        if self.patience is not None:
+            self.patience.cancel()  # a timer keeps what it is for, with all inputs
         self.is_over = True
 
     async def _stop_gently(self, cancel: Any) -> None:
@@ -153,6 +162,7 @@ class Means:
     clock: Clock
     egress: Egress
     judges: Judges
+    beside: Beside
     holdings: Holdings
     rooms: FetchRooms
     family: Family
@@ -178,12 +188,14 @@ async def perform(attempt: Attempt, means: Means) -> Command:
     own = _own_schema(task)
     first = own if spec.input_schema is None else spec.input_schema
     found, replaced = resolve_inputs(task.inputs, context.stored_results, first)
-    inputs = copied(found) if not found or is_small(found) else await asyncio.to_thread(copied_in_pieces, found)
+    try:
+        inputs = copied(found) if not found or is_small(found) else await _copied(attempt, found, means.beside)
+    except NoRoom as error:
+        return _failure(task, str(error), Cause.NO_ROOM, final=spec.at_most_once, chance=clock.chance())
     if replaced and (lost := [each for each in replaced if each.name not in task.inputs]):
-        names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
-        logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, names)
+        _tell_lost(task, lost)
     for schema in (spec.input_schema, own):
-        if schema is not None and (problem := await _violation(means.judges, task, schema, inputs, "inputs")):
+        if schema is not None and (problem := await _violation(means.judges, attempt, schema, inputs, "inputs")):
             return _failure(task, problem, Cause.INVALID_INPUT, final=True)
     try:
         if hooks.sees_tasks:
@@ -199,21 +211,22 @@ async def perform(attempt: Attempt, means: Means) -> Command:
         await context.stored()
         attempt.end()
         if result is None:
-            command, data = _completion(attempt, result, context.max_artifact, clock.chance(), measured)
+            command, size, memory = _completion(attempt, result, context.max_artifact, clock.chance(), measured)
         else:
-            command, data = await _completed(attempt, result, context.max_artifact, clock.chance())
-        size = len(data)
+            if not hooks.wants_results:
+                inputs = {}  # what the result takes comes in the place of them
+            command, size, memory = await _completed(attempt, result, context.max_artifact, means)
         if size > SMALL_RESULT and context.is_full(task.owner):
-            command, data = await _completed(attempt, result, SMALL_RESULT, clock.chance())
+            command, size, memory = await _completed(attempt, result, SMALL_RESULT, means)
         if hooks.wants_results:
             await _after(hooks, context.task, inputs, result.value if type(result) is Verified else result)
         if command.__class__ is not CompleteTask:
             return command
         schema = None if type(result) is Verified else spec.output_schema
-        if schema is not None and (problem := await _violation(means.judges, task, schema, command.result, "result")):
+        judges = means.judges
+        if schema is not None and (problem := await _violation(judges, attempt, schema, command.result, "result")):
             return _failure(task, problem, Cause.INVALID_RESULT, final=True)
         if size > PER_TASK:
-            memory = memory_of(data) if size < LARGE_RESULT else await asyncio.to_thread(memory_of, data)
             _hold(means.holdings, attempt, memory)
         return command
     except asyncio.CancelledError:
@@ -245,15 +258,15 @@ async def wait_until_ended(
         await asyncio.wait(jobs.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _violation(judges: Judges, task: Task, schema: Mapping[str, Any], value: Any, root: str) -> str | None:
+async def _violation(judges: Judges, attempt: Attempt, schema: Mapping[str, Any], value: Any, root: str) -> str | None:
     """What is wrong with the value by the schema, or why that cannot be told. What could take long is judged apart."""
-    is_brought = schema is _own_schema(task)
+    is_brought = schema is _own_schema(attempt.task)
     try:
         return quick_violation(schema, value, root, is_brought=is_brought)
     except TooCostly:
         pass
     try:
-        return await judges.violation(task.owner, schema, value, root)
+        return await _judged(attempt, judges.violation(attempt.task.owner, schema, value, root))
     except (Undecided, NoRoom) as error:
         return f"{root}: cannot be validated by the schema: {error}"
 
@@ -337,27 +350,60 @@ def _hold(holdings: Holdings, attempt: Attempt, size: int) -> None:
     holdings.add(attempt.tree_id, size)
 
 
-async def _completed(attempt: Attempt, result: Any, most: int, chance: float) -> tuple[Command, bytes]:
-    """Judge what the executor returned; what is large is judged beside the event loop."""
+def _tell_lost(task: Task, lost: Sequence[Replaced]) -> None:
+    """Warn of inputs that others took the place of."""
+    names = "; ".join(map(str, lost[:MOST_TOLD])) + f"; and {len(lost) - MOST_TOLD} more" * (len(lost) > MOST_TOLD)
+    logger.warning("inputs of task %s (%r) have the same name: %s", task.id, task.name, names)
+
+
+async def _copied(attempt: Attempt, found: dict[str, Any], beside: Beside) -> dict[str, Any]:
+    """The large inputs, for this attempt alone. Raises NoRoom."""
+    await _hold_copy(attempt, found, beside, has_texts=False)
+    inputs: dict[str, Any] = await beside.run(attempt.task.owner, copied_in_pieces, found)
+    return inputs
+
+
+async def _hold_copy(attempt: Attempt, value: Any, beside: Beside, *, has_texts: bool) -> None:
+    """Have room in memory for a copy of a large value, before there is one. Raises NoRoom when there will be none."""
+    if (room := attempt.context.room) is not None:
+        await room.hold(await beside.run(attempt.task.owner, partial(memory_of_copy, value, has_texts=has_texts)))
+
+
+async def _completed(attempt: Attempt, result: Any, most: int, means: Means) -> tuple[Command, int, int]:
+    """Judge what the executor returned; what is large is judged beside the event loop, once it has room in memory."""
+    chance, is_verified = means.clock.chance(), result.__class__ is Verified
     if isinstance(result, Parts):
         result = {PARTS: encoded(result)}
-    if is_small(result.value if result.__class__ is Verified else result):
+    value = result.value if is_verified else result
+    if is_small(value):
         return _completion(attempt, result, most, chance, measured)
-    return await asyncio.to_thread(_completion, attempt, result, most, chance, measured_in_pieces)
+    await _judged(attempt, _hold_copy(attempt, value, means.beside, has_texts=not is_verified))
+    completion = means.beside.run(attempt.task.owner, _completion, attempt, result, most, chance, measured_in_pieces)
+    return await _judged(attempt, completion)
 
 
-def _completion(attempt: Attempt, result: Any, most: int, chance: float, measure: Measure) -> tuple[Command, bytes]:
-    """Judge what the executor returned, at most so many bytes of JSON (semantics §4); and its JSON."""
+async def _judged(attempt: Attempt, judging: Awaitable[Judged]) -> Judged:
+    """What comes of it. It is not waited for when the attempt is stopped, also after its executor's end."""
+    attempt.is_judging = True
+    try:
+        return await judging
+    finally:
+        attempt.is_judging = False
+
+
+def _completion(attempt: Attempt, result: Any, most: int, chance: float, measure: Measure) -> tuple[Command, int, int]:
+    """Judge what the executor returned, at most so many bytes of JSON (semantics §4); they, and its bytes of memory."""
     task = attempt.task
     try:
         if task.dependencies[1:]:  # it may give back the results of many tasks
             refuse_large(result, "result", most)
         value, data = measure(result, "result", most)
     except NotJson as refusal:
-        return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True), b""
+        return _failure(task, str(refusal), Cause.INVALID_RESULT, final=True), 0, 0
+    size = len(data)
     if isinstance(value, dict) and (value.get("success") is False or value.get("error")):
         text = value.get("error") or value.get("message") or "the executor reported success: false"
         text = text if isinstance(text, str) else repr(text)
         final = attempt.spec is not None and attempt.spec.at_most_once
-        return _failure(task, text, Cause.EXECUTOR_ERROR, final=final, chance=chance), data
-    return CompleteTask(task.id, task.attempt, value), data
+        return _failure(task, text, Cause.EXECUTOR_ERROR, final=final, chance=chance), size, 0
+    return CompleteTask(task.id, task.attempt, value), size, memory_of(data) if size > PER_TASK else 0

@@ -74,6 +74,7 @@ class Attempts:
             max_output=self._limits.output,
             egress=self._means.egress,
             family=self._means.family,
+            beside=self._means.beside,
             make_room=self._make_room,
             is_full=self._means.is_full,
             replay=None if task.told is None else Replay(task.told),
@@ -96,6 +97,7 @@ class Attempts:
             command = broken_off(attempt, error, self._means)
         attempt.end()
         if attempt.is_abandoned:
+            attempt.context.leave_room()
             return
         key = (attempt.tree_id, task.id)
         if attempt.is_late and command is not None and not attempt.is_shutdown:
@@ -138,7 +140,9 @@ class Attempts:
     def stop(self, attempt: Attempt) -> None:
         """Interrupt it; should it go on all the same, it is not waited for for ever."""
         attempt.stop()
-        asyncio.get_running_loop().call_later(ABANDON_AFTER, self._abandon, attempt)
+        if attempt.patience is None and not attempt.is_over:
+            loop = asyncio.get_running_loop()
+            attempt.patience = loop.call_later(ABANDON_AFTER, self._abandon, attempt)
 
     def _abandon(self, attempt: Attempt) -> None:
         """Wait no more for an attempt that was interrupted and goes on: its task may be tried again."""

@@ -5,7 +5,7 @@ Each part changes it within one step of the event loop; between two steps all of
 
 from collections.abc import Callable
 
-from core.model.queue import ReadyQueue
+from core.model.queue import ReadyQueue, check_queue
 from core.model.room import Claim, Room
 from core.run.attempt import Attempt
 from core.run.leftovers import Leftovers
@@ -68,7 +68,7 @@ class Books:
         assert not both, f"{both} are starting and have attempts"
         held = [*self.starting.values(), *(each.claim for each in self.attempts.values() if each.holds)]
         self.room.check(held, self.leftovers.claims)
-        self.queue.check()
+        check_queue(self.queue)
         for key, attempt in self.attempts.items():
             assert attempt.job is not None and not attempt.job.done(), (
                 f"the attempt of {key} has ended and is still held"
@@ -79,7 +79,7 @@ class Books:
         for tree_id, task_id, _ in self.ahead:
             assert orchestrator.latest(tree_id) is not None, f"{task_id} is still ahead of a start that was answered"
         for tree_id, task_id in () if self.is_closing else self.never_begun:
-            is_on_its_way = orchestrator.latest(tree_id) is not None or orchestrator.cached(tree_id) is None
+            is_on_its_way = orchestrator.latest(tree_id) is not None or tree_id not in orchestrator.trees.by_id
             assert is_on_its_way, f"the end of {task_id}, which has never begun, is stored and was not noticed"
         for tree_id in self.careful | self.queue.trees:
-            assert orchestrator.cached(tree_id) is not None, f"tree {tree_id} is gone and is still known"
+            assert tree_id in orchestrator.trees.by_id, f"tree {tree_id} is gone and is still known"

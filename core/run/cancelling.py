@@ -35,7 +35,7 @@ class Cancelling:
         What cannot be interrupted is asked to stop, and waited for as well. Executors see the `metadata`.
         Raises what `Orchestrator.handle` raises.
         """
-        tree = await self._orchestrator.load(tree_id)
+        tree = await self._orchestrator.trees.load(tree_id)
         command = replace(command, uninterruptible=self._uninterruptible(tree))
         below = [(tree.id, each) for each in tree.subtree(command.task_id)] if command.task_id in tree.tasks else []
         affected = [self._attempts[key] for key in below if key in self._attempts]

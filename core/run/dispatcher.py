@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from core.executors.registry import ExecutorRegistry
 from core.model.commands import StartTask
 from core.model.quarantine import Quarantine, is_suspect
+from core.model.queue import is_in_line
 from core.model.room import Claim
 from core.model.task import Task
 from core.model.tree import TaskTree
@@ -53,7 +54,7 @@ class Dispatcher:
     def offer_again(self, key: Key) -> None:
         """An attempt has left: its task may be ready for another one, and others may have its place."""
         tree_id, task_id = key
-        tree = self._orchestrator.cached(tree_id)
+        tree = self._orchestrator.trees.by_id.get(tree_id)
         task = tree.tasks.get(task_id) if tree is not None else None
         if tree is not None and task is not None and tree.is_startable(task):
             self.offer(tree, task)
@@ -121,7 +122,7 @@ class Dispatcher:
 
     def _start(self, tree_id: str, task_id: str) -> None:
         books = self._books
-        tree = self._orchestrator.cached(tree_id)
+        tree = self._orchestrator.trees.by_id.get(tree_id)
         task = tree.tasks.get(task_id) if tree is not None else None
         if tree is None or task is None or not tree.is_startable(task) or task.runnable_at > self._clock.now():
             return
@@ -166,15 +167,15 @@ class Dispatcher:
         self.lending.check()
         if books.is_closing:
             return
-        for tree in self._orchestrator.in_memory():
+        for tree in self._orchestrator.trees.by_id.values():
             tree.check()
             self.due.check(tree)
             for task in tree.startable():
                 key = (tree.id, task.id)
-                in_line = self._queue.has(*key) or self.quarantine.has(key)
+                in_line = is_in_line(self._queue, *key) or self.quarantine.has(key)
                 is_known = in_line or task.runnable_at > now or key in books.attempts or key in books.starting
                 assert is_known, f"task {task.id} may start and is in no line"
                 must_wait = self._resuming is not None or self.quarantine.is_open or books.is_changing
-                if self._queue.has(*key) and not must_wait and task.runnable_at <= now:
+                if is_in_line(self._queue, *key) and not must_wait and task.runnable_at <= now:
                     has_room = self._room.has_room(tree.head.owner, tree.id, task.executor or "")
                     assert not has_room, f"there is room for task {task.id}, and it has not started"

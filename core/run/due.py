@@ -74,7 +74,7 @@ class Due:
     def _is_awaited(self, timer: Timer) -> bool:
         """Whether the task may still become runnable, or pass its deadline, at that time."""
         when, tree_id, task_id = timer
-        tree = self._orchestrator.cached(tree_id)
+        tree = self._orchestrator.trees.by_id.get(tree_id)
         task = tree.tasks.get(task_id) if tree is not None else None
         if tree is None or task is None or not tree.is_live or not tree.is_open(task_id):
             return False
@@ -83,7 +83,7 @@ class Due:
     def _ring(self, due: Sequence[Timer]) -> None:
         now = self._clock.now()
         for when, tree_id, task_id in due:
-            tree = self._orchestrator.cached(tree_id)
+            tree = self._orchestrator.trees.by_id.get(tree_id)
             task = tree.tasks.get(task_id) if tree is not None else None
             if tree is None or task is None:
                 continue

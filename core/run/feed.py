@@ -5,9 +5,23 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
+
+from core.loop.large_values import CHARACTERS, is_small
+from core.model.content import Artifact, Part
 from core.model.errors import LogCompacted, StorageError, TaskNotFound
-from core.model.events import Recorded
-from core.model.jsonvalue import json_size
+from core.model.events import (
+    ArtifactAdded,
+    InputProvided,
+    InputRequested,
+    MessageReceived,
+    MessageSent,
+    Recorded,
+    RunStarted,
+    TaskCompleted,
+    TaskProgressed,
+    TaskUpdated,
+)
 from core.model.task import TreeHead
 from core.storage.base import LOG_BYTES, EventQuery, Storage
 
@@ -18,6 +32,13 @@ EndWatcher = Callable[[str], None]
 TAIL = 256  # latest events of a followed tree that are kept in memory
 TAIL_BYTES = 1024 * 1024  # of JSON, that they may have
 TAILS_BYTES = 64 * 1024 * 1024  # of JSON, that the tails of all followed trees may have together
+
+# What callers and executors gave is in these: it may be large.
+_GIVEN = frozenset(
+    {MessageReceived, RunStarted, TaskProgressed, MessageSent, ArtifactAdded}
+    | {InputRequested, InputProvided, TaskCompleted, TaskUpdated}
+)
+_encode = msgspec.json.Encoder().encode
 
 
 class _Topic:
@@ -49,7 +70,16 @@ class _Topic:
     def add(self, events: Sequence[Recorded]) -> None:
         """Keep them, and drop the oldest ones for that."""
         for recorded in events:
-            size = json_size(recorded.event)
+            # What is large is not encoded to be weighed, on the event loop: it is more than a tail has.
+            match recorded.event:
+                # Most that is streamed is a short text; looking further would cost more than all the rest.
+                case ArtifactAdded(artifact=Artifact(parts=(Part(text=str(text)),), metadata=None)) as event if (
+                    len(text) <= CHARACTERS
+                ):
+                    size = len(_encode(event))
+                case event:
+                    is_light = event.__class__ not in _GIVEN or is_small(event)
+                    size = len(_encode(event)) if is_light else TAIL_BYTES + 1
             self.tail.append(recorded)
             self._sizes.append(size)
             self.size += size

@@ -7,7 +7,7 @@ When one fails, everything decided on top of it is void: the tree is dropped fro
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from core.model.commands import Cancel, Command, Execute
 from core.model.decide import decide
-from core.model.errors import CoreError, StorageUnavailable, TaskNotFound, TreeIsRunning, VersionConflict
+from core.model.errors import CoreError, StorageUnavailable, TreeIsRunning, VersionConflict
 from core.model.events import Event, MessageReceived, Recorded, TreeCreated
 from core.model.in_flight import Holdings, memory_of_tasks
 from core.model.plan import Plan
@@ -25,11 +25,11 @@ from core.model.tree import TaskTree
 from core.outside.clock import Clock
 from core.run.appends import Appends, Turn
 from core.run.feed import Feed
+from core.run.live_trees import LARGE_TREE, LiveTrees
 from core.run.started import Started
 from core.storage.base import Document, Storage
 
 MAX_CONFLICTS = 20
-LARGE_TREE = 500  # tasks from which on a new tree is put together in a thread
 
 
 class Decision(Struct, frozen=True):
@@ -62,25 +62,15 @@ class Observer(Protocol):
 
 
 class Orchestrator:
-    """Keeps the trees of one process and lets commands happen to them."""
+    """Lets commands happen to the trees of one process."""
 
     def __init__(self, storage: Storage, feed: Feed, clock: Clock, holdings: Holdings) -> None:
         self._storage = storage
         self._feed = feed
         self._clock = clock
-        self._holdings = holdings
-        self._trees: dict[str, TaskTree] = {}
-        self._loading: dict[str, asyncio.Task[TaskTree]] = {}
         self._appends = Appends(storage, self._answered)
+        self.trees = LiveTrees(storage, self._appends, holdings, self._loaded)
         self.observer: Observer | None = None
-
-    def cached(self, tree_id: str) -> TaskTree | None:
-        """The tree, if it is in memory."""
-        return self._trees.get(tree_id)
-
-    def in_memory(self) -> Collection[TaskTree]:
-        """All trees that are."""
-        return self._trees.values()
 
     async def create(
         self,
@@ -97,9 +87,9 @@ class Orchestrator:
         """
         made = partial(new_tree, head, plan, submission, self._clock.now(), execute=execute)
         tree, recorded = await asyncio.to_thread(made) if len(plan.tasks) > LARGE_TREE else made()
-        if head.id in self._trees:
+        if head.id in self.trees.by_id:
             raise TreeIsRunning(head.id, f"Tree {head.id} is already running")
-        self._trees[head.id] = tree
+        self.trees.by_id[head.id] = tree
         started = Started(tree.head, recorded)
         await self._record(tree, recorded, documents, is_new=True).turn.waiter()
         return started
@@ -111,7 +101,7 @@ class Orchestrator:
         already.
         """
         for _ in range(MAX_CONFLICTS):
-            tree = await self.load(tree_id)
+            tree = await self.trees.load(tree_id)
             try:
                 decision = self.decide_now(tree, command, documents)
             except VersionConflict:
@@ -139,7 +129,7 @@ class Orchestrator:
 
         Raises what `handle` raises.
         """
-        tree = await self.load(tree_id)
+        tree = await self.trees.load(tree_id)
         try:
             return self.decide_now(tree, command).turn.stored
         except CoreError:
@@ -155,7 +145,7 @@ class Orchestrator:
                 turn = Turn(tree)
                 turn.settle()
             return Decision(tree, (), turn, tree.head)
-        if self._trees.setdefault(tree.id, tree) is not tree:
+        if self.trees.by_id.setdefault(tree.id, tree) is not tree:
             raise VersionConflict(tree.id)  # it was loaded again since; nothing has been applied
         return self._record(tree, _apply(tree, events, self._clock.now()), documents)
 
@@ -185,8 +175,8 @@ class Orchestrator:
         self._feed.publish(head, turn.events)
         if self.observer is not None:
             self.observer.committed(tree, turn.events)
-        if not tree.is_live and self._trees.get(tree.id) is tree and self._appends.latest(tree.id) is None:
-            self._drop(tree.id)
+        if not tree.is_live and self.trees.by_id.get(tree.id) is tree and self._appends.latest(tree.id) is None:
+            self.trees.drop(tree.id)
             self._appends.apart.discard(tree.id)
         turn.settle()
 
@@ -194,8 +184,8 @@ class Orchestrator:
         """What it decided never happened."""
         tree = turn.tree
         self._appends.leave(turn)
-        if self._trees.get(tree.id) is tree:
-            self._drop(tree.id)
+        if self.trees.by_id.get(tree.id) is tree:
+            self.trees.drop(tree.id)
         if turn.decisions > 1 and not isinstance(error, VersionConflict | StorageUnavailable):
             # One of the decisions cannot be stored: each is made again by itself, so that only its own caller is told.
             self._appends.apart.add(tree.id)
@@ -204,53 +194,7 @@ class Orchestrator:
         if self.observer is not None:
             self.observer.voided(tree.id, turn.events)
 
-    async def load(self, tree_id: str) -> TaskTree:
-        """The tree, from memory or from storage; a live one is kept in memory and goes on from here.
-
-        Raises TaskNotFound when there is none, StorageError when it cannot be read.
-        """
-        tree = self._trees.get(tree_id)
-        if tree is not None:
-            return tree
-        loading = self._loading.get(tree_id)
-        if loading is None:
-            loading = asyncio.create_task(self._load(tree_id))
-            self._loading[tree_id] = loading
-            loading.add_done_callback(lambda done: self._end_loading(tree_id, done))
-        return await asyncio.shield(loading)
-
-    async def load_live(self, tree_ids: Sequence[str]) -> None:
-        """Have those of the trees in memory that are live, read together; what cannot be read is left to `load`."""
-        for head, tasks in await self._storage.load_many(tree_ids):
-            # Should one have been loaded, changed and ended meanwhile, its next append is refused and it is read again.
-            if head.is_live and head.id not in self._trees and head.id not in self._loading:
-                self._take_up(TaskTree(head, tasks))
-
-    def _end_loading(self, tree_id: str, loading: asyncio.Task[TaskTree]) -> None:
-        self._loading.pop(tree_id, None)
-        if not loading.cancelled():
-            loading.exception()  # seen, also when everybody who waited has gone away
-
-    async def _load(self, tree_id: str) -> TaskTree:
-        while (latest := self.latest(tree_id)) is not None:  # what is on its way belongs to the tree
-            await asyncio.wait([latest])
-        stored = await self._storage.load(tree_id)
-        if stored is None:
-            raise TaskNotFound(tree_id)
-        made = await asyncio.to_thread(TaskTree, *stored) if len(stored[1]) > LARGE_TREE else TaskTree(*stored)
-        if (tree := self._trees.get(tree_id)) is not None:
-            return tree
-        if made.is_live:
-            self._take_up(made)
-        return made
-
-    def _drop(self, tree_id: str) -> None:
-        del self._trees[tree_id]
-        self._holdings.drop(tree_id)
-
-    def _take_up(self, tree: TaskTree) -> None:
-        self._trees[tree.id] = tree
-        self._holdings.force(tree.id, tree.head.owner, memory_of_tasks(tree.tasks.values(), tree.head.metadata))
+    def _loaded(self, tree: TaskTree) -> None:
         if self.observer is not None:
             self.observer.loaded(tree)
 

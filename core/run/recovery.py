@@ -55,7 +55,7 @@ class Recovery:
             loop = asyncio.get_running_loop()
             quarantine = self._dispatcher.quarantine
             quarantine.hold(loop.time())
-            self._recover([tree for tree in found if self._orchestrator.cached(tree.id) is tree])
+            self._recover([tree for tree in found if self._orchestrator.trees.by_id.get(tree.id) is tree])
             if quarantine.is_open:
                 loop.call_later(LONGEST_HOLD, self._dispatcher.fill)
 
@@ -90,7 +90,7 @@ async def load_again(orchestrator: Orchestrator, tree_id: str, is_closing: Calla
     delay = SHORTEST_PAUSE
     while not is_closing():
         try:
-            await orchestrator.load(tree_id)
+            await orchestrator.trees.load(tree_id)
             return
         except CallerError:
             return

@@ -50,7 +50,7 @@ class Runner:
 
         One that is further already says nothing of this version, and what it says is not durable yet.
         """
-        tree = self._orchestrator.cached(tree_id)
+        tree = self._orchestrator.trees.by_id.get(tree_id)
         if tree is None or tree.version != version:
             return False
         return bool(tree.questions) and not tree.running and not tree.startable()
@@ -101,7 +101,7 @@ class Runner:
         for recorded in events:
             if isinstance(recorded.event, e.TaskStarted):
                 books.void_start((tree_id, recorded.event.task_id), recorded.event.attempt)
-        if self._orchestrator.cached(tree_id) is None:
+        if tree_id not in self._orchestrator.trees.by_id:
             books.careful.discard(tree_id)  # it is again when it is loaded
             if not books.is_closing:
                 self._loading.start(load_again(self._orchestrator, tree_id, lambda: books.is_closing))

@@ -101,7 +101,7 @@ class TreeQuery(Struct, frozen=True, kw_only=True):
 
 
 class TreePage(Struct, frozen=True, kw_only=True):
-    """One page of trees, and how many match the query without its `before` and `limit`; `total` ends at COUNTED."""
+    """One page of trees, as bare heads, and how many match without `before` and `limit`; `total` ends at COUNTED."""
 
     heads: tuple[TreeHead, ...]
     total: int
@@ -117,7 +117,7 @@ class EndedQuery(Struct, frozen=True, kw_only=True):
 
 
 class EndedTree(Struct, frozen=True):
-    """A tree at rest, and the number up to which its log is compacted (0: not at all)."""
+    """A tree at rest, by its bare head, and the number up to which its log is compacted (0: not at all)."""
 
     head: TreeHead
     compacted: int
@@ -260,7 +260,7 @@ class Trees(Protocol):
         ...
 
     async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
-        """The tree's head alone; with `owner` or `tenant` only if it is theirs.
+        """The tree's bare head (`TreeHead.bare`), alone; with `owner` or `tenant` only if it is theirs.
 
         Another owner's row is not read at all, so that it takes as long as one that does not exist.
         """

@@ -194,12 +194,25 @@ def read_node(row: Sequence[Any]) -> Node:
         raise StorageError(f"The stored task {task_id} is corrupt") from None
 
 
-def read_head(row: Sequence[Any], tenant: str | None = None) -> TreeHead:
-    """From (id, owner, body, body_crc, bulk, bulk_crc). Raises StorageError when the row is corrupt, as `read_task`."""
+def read_head(row: Sequence[Any]) -> TreeHead:
+    """From (id, owner, body, body_crc, bulk, bulk_crc). Raises StorageError when the row is corrupt."""
     tree_id, owner, body, body_crc, bulk, bulk_crc = row
     try:
         if crc32(body) == body_crc and crc32(bulk) == bulk_crc:
             head = _decode_head(_joined(body, bulk))
+            if head.id == tree_id and head.owner == owner:
+                return head
+    except (TypeError, msgspec.MsgspecError):
+        pass
+    raise StorageError(f"The stored tree {tree_id} is corrupt")
+
+
+def read_bare_head(row: Sequence[Any], tenant: str | None = None) -> TreeHead:
+    """From (id, owner, body, body_crc). Raises StorageError when the row is corrupt, as `read_task`."""
+    tree_id, owner, body, body_crc = row
+    try:
+        if crc32(body) == body_crc:
+            head = _decode_head(body)
             if head.id == tree_id and head.owner == owner and (tenant is None or tenant == tenant_of(owner)):
                 return head
     except (TypeError, msgspec.MsgspecError):

@@ -107,7 +107,7 @@ class MemoryStorage:
 
     async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
         head = self._heads.get(tree_id)
-        return head if head is not None and is_of(head.owner, owner, tenant) else None
+        return head.bare() if head is not None and is_of(head.owner, owner, tenant) else None
 
     async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
         task = self._tasks.get(task_id)
@@ -144,7 +144,7 @@ class MemoryStorage:
         ]
         found.sort(key=lambda head: (head.updated_at, head.id), reverse=True)
         page = [head for head in found if query.before is None or (head.updated_at, head.id) < query.before]
-        heads = tuple(page[: query.limit])
+        heads = tuple(head.bare() for head in page[: query.limit])
         return TreePage(heads=heads, total=min(COUNTED, len(found)), has_more=len(page) > query.limit)
 
     async def live_trees(self) -> list[str]:
@@ -213,7 +213,7 @@ class MemoryStorage:
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
         found = [
-            EndedTree(head, self._compacted.get(head.id, 0))
+            EndedTree(head.bare(), self._compacted.get(head.id, 0))
             for head in self._heads.values()
             if not head.is_live and head.status.is_terminal and head.updated_at <= query.until
         ]

@@ -33,6 +33,7 @@ SHAPES = 512  # compiled statements kept of each kind
 TASK_COLUMNS = (tasks.c.id, tasks.c.owner, tasks.c.spec, tasks.c.spec_crc, tasks.c.state, tasks.c.state_crc)
 NODE_COLUMNS = (tasks.c.id, tasks.c.name, tasks.c.status, tasks.c.parent_id)  # before the large ones in the row
 HEAD_COLUMNS = (trees.c.id, trees.c.owner, trees.c.body, trees.c.body_crc, trees.c.bulk, trees.c.bulk_crc)
+BARE_HEAD_COLUMNS = HEAD_COLUMNS[:4]  # before the large ones in the row
 DOCUMENT_COLUMNS = tuple(documents.c[name] for name in ("kind", "id", "owner", "tree_id", "at", "body", "crc"))
 EVENT_COLUMNS = (events.c.tree_id, events.c.seq, events.c.body, events.c.crc)
 
@@ -65,7 +66,8 @@ class Queries:
         by_id: ColumnElement[Any] = bindparam("id")
         self.head = self._compiled(select(*HEAD_COLUMNS).where(trees.c.id == by_id))
         self.task = self._compiled(select(*TASK_COLUMNS).where(tasks.c.id == by_id))
-        self._head_of, self._head_of_tenant = self._owned(trees, HEAD_COLUMNS)
+        self._bare_head = self._compiled(select(*BARE_HEAD_COLUMNS).where(trees.c.id == by_id))
+        self._head_of, self._head_of_tenant = self._owned(trees, BARE_HEAD_COLUMNS)
         self._task_of, self._task_of_tenant = self._owned(tasks, TASK_COLUMNS)
         of_tree = tasks.c.tree_id == by_id
         self.tree_tasks = self._compiled(select(*TASK_COLUMNS).where(of_tree).order_by(tasks.c.position))
@@ -128,8 +130,8 @@ class Queries:
         return found.order_by(events.c.tree_id, events.c.seq).limit(bindparam("limit"))
 
     def one_head(self, tree_id: str, owner: str | None, tenant: str | None) -> Bound:
-        """One tree's head: any owner's, this owner's or this tenant's."""
-        return _one((self.head, self._head_of, self._head_of_tenant), tree_id, owner, tenant)
+        """One tree's bare head: any owner's, this owner's or this tenant's."""
+        return _one((self._bare_head, self._head_of, self._head_of_tenant), tree_id, owner, tenant)
 
     def one_task(self, task_id: str, owner: str | None, tenant: str | None) -> Bound:
         """One task: any owner's, this owner's or this tenant's."""
@@ -197,7 +199,9 @@ class Queries:
         return statement.sql, statement.parameters({**_tree_values(query), "most": most})
 
     def _make_tree_list(self, given: frozenset[str], statuses: int | None, before: bool, counting: bool) -> Statement:
-        statement: Select[Any] = select(literal_column("1")).select_from(trees) if counting else select(*HEAD_COLUMNS)
+        statement: Select[Any] = (
+            select(literal_column("1")).select_from(trees) if counting else select(*BARE_HEAD_COLUMNS)
+        )
         for column in (trees.c.owner, trees.c.origin, trees.c.context_id):
             if column.name in given:
                 statement = statement.where(column == bindparam(column.name))
@@ -429,7 +433,9 @@ def _stored() -> Select[Any]:
 
 
 def _ended(*, more: bool) -> Select[Any]:
-    page = select(*HEAD_COLUMNS, *compactions.c).outerjoin_from(trees, compactions, compactions.c.tree_id == trees.c.id)
+    page = select(*BARE_HEAD_COLUMNS, *compactions.c).outerjoin_from(
+        trees, compactions, compactions.c.tree_id == trees.c.id
+    )
     page = page.where(has_ended, trees.c.updated_at <= bindparam("until"))
     if more:
         after = tuple_(bindparam("after_at"), bindparam("after_id"))

@@ -14,7 +14,7 @@ from core.model.task import TreeHead
 from core.storage import codec
 from core.storage.base import EndedTree, LogPart
 from core.storage.codec import Row
-from core.storage.queries import HEAD_COLUMNS
+from core.storage.queries import BARE_HEAD_COLUMNS
 
 MAX_EVENTS = 2_000  # of a dropped tree that go with it; those of a longer log are swept
 
@@ -61,8 +61,8 @@ def _crc(values: Sequence[Any]) -> int:
 
 def read_ended(row: Sequence[Any]) -> EndedTree:
     """From a row of `Queries.ended_list`. Raises StorageError when it is corrupt."""
-    width = len(HEAD_COLUMNS)
-    head = codec.read_head(row[:width])
+    width = len(BARE_HEAD_COLUMNS)
+    head = codec.read_bare_head(row[:width])
     return EndedTree(head, 0 if row[width] is None else read_compaction(row[width:]).seq)
 
 

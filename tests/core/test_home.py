@@ -4,17 +4,19 @@ Real programs in processes of their own, since what Python says at their end is 
 """
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core import home
-from core.home import PATIENCE, Home
+from core.home import LINGER, PATIENCE, Home, Lingering
 from core.model.errors import StorageUnavailable
 from tests.core.cores import virtual_time
 
@@ -316,3 +318,39 @@ async def test_patience_is_with_one_loop_not_with_all_that_come_before() -> None
     with pytest.raises(StorageUnavailable, match="another event loop"):
         await waiting
     assert now() - since == pytest.approx(PATIENCE, abs=0.1)
+
+
+# After its last use
+
+
+class Owner:
+    """Stands for a session."""
+
+
+@virtual_time
+async def test_an_owner_is_kept_for_a_while_after_its_last_use() -> None:
+    lingering, owner = Lingering(), Owner()
+    kept = weakref.ref(owner)
+    lingering.keep(owner)
+    await asyncio.sleep(LINGER - 1)
+    lingering.keep(owner)
+    del owner
+    await asyncio.sleep(LINGER - 1)
+    gc.collect()
+    assert kept() is not None
+    await asyncio.sleep(2)
+    gc.collect()
+    assert kept() is None
+
+
+@virtual_time
+async def test_an_owner_that_was_let_go_is_kept_by_nothing() -> None:
+    lingering, owner = Lingering(), Owner()
+    kept = weakref.ref(owner)
+    lingering.keep(owner)
+    lingering.stop()
+    lingering.stop()
+    del owner
+    await asyncio.sleep(0)
+    gc.collect()
+    assert kept() is None

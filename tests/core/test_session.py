@@ -11,7 +11,7 @@ from core.model.copies import copies
 from core.model.errors import IllegalCommand, InvalidPlan, NothingToRun, TaskNotCancelable, TaskNotFound, TreeIsRunning
 from core.model.submission import Submission
 from core.model.task import Dependency, Task, TaskStatus, TreeHead
-from core.run.orchestrator import LARGE_TREE
+from core.run.live_trees import LARGE_TREE
 from core.session import Session, has_ended, needs_caller
 from core.storage.base import EventQuery
 from tests.core.contents import said, text_of
@@ -39,8 +39,8 @@ async def test_a_tree_is_stored_at_rest_and_runs_when_it_is_executed() -> None:
         head = await store(session, item("a"), submission=Submission(context_id="c", metadata={"k": 1}, origin="a2a"))
         await settle()
         assert (head.status, head.size, head.is_live, bench.started) == (TaskStatus.PENDING, 2, False, [])
-        stored = await session.storage.head(head.id)
-        assert stored == head
+        stored = await session.storage.load(head.id)
+        assert stored is not None and stored[0] == head
         assert (head.context_id, head.metadata, head.origin) == ("c", {"k": 1}, "a2a")
         tasks = await run(session, head)
     assert {task.status for task in tasks.values()} == {TaskStatus.COMPLETED}

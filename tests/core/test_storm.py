@@ -93,7 +93,7 @@ async def one_caller(session: Session, chance: random.Random, trees: list[str]) 
                 )
                 continue
             tree_id = chance.choice(trees)
-            tree = await session.orchestrator.load(tree_id)
+            tree = await session.orchestrator.trees.load(tree_id)
             task_id = chance.choice(list(tree.tasks)) if order.endswith("one") else tree_id
             match order.split()[0]:
                 case "execute":
@@ -141,6 +141,6 @@ async def test_after_a_storm_every_tree_has_ended_and_every_slot_is_free(seed: i
         )
         assert left == (0, {}, {}, {}, {}, 0)
         assert runner.books.never_begun == {}
-        assert session.orchestrator._trees == {}
+        assert session.orchestrator.trees.by_id == {}
         heads = [await session.storage.head(tree_id) for tree_id in trees]
         assert all(head is not None and (has_ended(head) or head.run == 0) for head in heads)

@@ -95,7 +95,7 @@ def after_an_effect(passed: Passages) -> None:
     """The executor has done it, and its end is not stored."""
 
     def before(orchestrator: Orchestrator, tree_id: str, command: Any, *_: Any) -> None:
-        tree = orchestrator.cached(tree_id)
+        tree = orchestrator.trees.by_id.get(tree_id)
         task = tree.tasks[command.task_id] if isinstance(command, CompleteTask) and tree is not None else None
         if task is not None and task.executor in EFFECTS:
             passed()

@@ -13,6 +13,7 @@ from core.model import commands as c
 from core.model import compaction as compaction_module
 from core.model import decide as decide_module
 from core.model import events as e
+from core.model import settling as settling_module
 from core.model.commands import LoseAttempt
 from core.model.room import Room
 from core.model.submission import BARE
@@ -160,7 +161,7 @@ def _premature(old: Any) -> Any:
 
     async def create(self: Orchestrator, head: Any, plan: Any, submission: Any = BARE, **named: Any) -> Started:
         tree, recorded = new_tree(head, plan, submission, self._clock.now(), execute=named["execute"])
-        self._trees[head.id] = tree
+        self.trees.by_id[head.id] = tree
         self._record(tree, recorded, named["documents"], is_new=True)
         return Started(tree.head, recorded)
 
@@ -188,10 +189,10 @@ def _unsaved(old: Any) -> Any:
     """What could not be stored stays in memory all the same."""
 
     def void(self: Orchestrator, turn: Any, error: BaseException) -> None:
-        keeps = self._trees.get(turn.tree.id) is turn.tree
+        keeps = self.trees.by_id.get(turn.tree.id) is turn.tree
         old(self, turn, error)
         if keeps:
-            self._trees[turn.tree.id] = turn.tree
+            self.trees.by_id[turn.tree.id] = turn.tree
 
     return void
 
@@ -253,16 +254,16 @@ PLANTED: dict[str, Plant] = {
     "optional dependencies are not waited for": in_place_of(
         TaskTree, "edges", lambda old: lambda self, task: (d.id for d in task.dependencies if d.required)
     ),
-    "what must not run is not skipped": in_place_of(decide_module._Settling, "_skip_unless_met", nothing),
+    "what must not run is not skipped": in_place_of(settling_module.Settling, "_skip_unless_met", nothing),
     "a skip passes for a success": in_place_of(
-        decide_module._Settling, "is_skipped", lambda old: lambda self, task_id: False
+        settling_module.Overlay, "is_skipped", lambda old: lambda self, task_id: False
     ),
     "groups never end": _deciding(c.CompleteTask, _without(e.GroupEnded)),
     "the end of the tree is forgotten": _deciding(c.CompleteTask, _without(e.TreeFinished)),
     "dependents of a failure are left waiting": _deciding(c.FailAttempt, _without(e.TaskCancelled)),
     "a cancel forgets what it leaves": _deciding(c.Cancel, _without(e.TaskCancelled)),
     "the end of a task is overwritten": in_place_of(
-        decide_module._Settling, "is_open", lambda old: lambda self, task_id: task_id in self.tree.waiting
+        settling_module.Overlay, "is_open", lambda old: lambda self, task_id: task_id in self._tree.waiting
     ),
     "at most once becomes at least once": in_place_of(recovery_module, "lost", _at_least_once),
     "a task is never taken for poison": lambda patch: patch.setattr(decide_module, "MAX_CRASHES", 10**9),

@@ -175,7 +175,9 @@ async def _all_is_told(server: Server) -> None:
     """Wait until the webhooks have nothing to do, but for those of trees that are never started."""
     outbox = server.webhooks.outbox
     for _ in range(int(STUCK)):
-        waiting = [outbox.schedule.shares.waiting, outbox.schedule.jobs, outbox.schedule.due, outbox.scanner.jobs]
+        schedule = outbox.schedule
+        due = [each for each in schedule.due if schedule.waiting(each) is not None]
+        waiting = [schedule.shares.waiting, schedule.jobs, due, outbox.scanner.jobs]
         heads = [await server.session.storage.head(tree_id) for tree_id in outbox.readers.trees()]
         if not any(waiting) and not any(head is None or has_ended(head) for head in heads):
             return
@@ -194,7 +196,7 @@ def _check_nothing_is_left(server: Server) -> None:
     room = runner.books.room
     lanes = (len(room.in_lane), len(room.held_in_lane))
     books = (*lanes, len(room.in_tree), room.threads.used, room.processes.used, len(runner.books.never_begun))
-    if any(counts) or any(books) or server.session.orchestrator._trees:
+    if any(counts) or any(books) or server.session.orchestrator.trees.by_id:
         raise Violation(f"the runner still holds something at the end of seed {world.seed}: {counts} {books}")
     if server.webhooks._locks:
         raise Violation(f"locks of webhooks are left at the end of seed {world.seed}")
@@ -259,7 +261,7 @@ async def _cancel(server: Server) -> None:
     tree_id, task_id = await _any_task(server)
     result = await session.cancel(task_id, force=world.chance.random() < 0.3)
     at, run = world.clock.now(), result.head.run
-    tree = await session.orchestrator.load(tree_id)
+    tree = await session.orchestrator.trees.load(tree_id)
     if slow := [each for each in result.still_running if tree.tasks[each].executor != "stubborn"]:
         raise Violation(f"{slow} went on working after their cancel\n{world.story(tree_id)}")
     spared = {*result.not_cancelable, *result.still_running}

@@ -15,6 +15,7 @@ from typing import Any
 
 from core.executors.base import ExecutorSpec, TaskContext
 from core.executors.process_group import GRACE, ProcessGroup, start, uninterrupted
+from core.loop.large_values import encoded_text, is_small
 from core.model.errors import ConfigurationError, CoreError
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -144,7 +145,8 @@ class CommandExecutor:
 
     async def _run(self, group: ProcessGroup, stdin: str | None) -> dict[str, Any]:
         if stdin is not None:
-            group.feed(stdin.encode("utf-8", "replace"))
+            data = encoded_text(stdin) if is_small(stdin) else await asyncio.to_thread(encoded_text, stdin)
+            group.feed(data)
         exit_code = await group.wait()
         # What the program left running must not outlive the task, nor hold its output open.
         await group.kill()

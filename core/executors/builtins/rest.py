@@ -1,12 +1,13 @@
 """`rest_executor`: one HTTP call, through the egress guard. The operator's policy decides where to and how long."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
-
-import msgspec
+from typing import Any, Final
 
 from core.executors.base import ExecutorSpec, TaskContext
+from core.executors.signature import InputsRefused
+from core.loop.large_values import encoded, encoded_text, is_small
 from core.model.errors import CoreError
 from core.model.jsonvalue import Verified
 from core.outside.egress import Egress, EgressPolicy, Outgoing
@@ -16,6 +17,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # they change nothing (RFC 9110 §9.2.1), so they need no key
 SHOWN_BODY = 300  # characters of the answer in the error of a failed call
 LOOKED_AT = 4 * 1024  # bytes of it that are looked at for them
+
+MOST_PARAMS: Final = 1_000  # names of a query, and values of each
+MOST_HEADERS: Final = 200
+MOST_TEXT: Final = 64 * 1024  # bytes of a query, and of the headers, as the task gives them
 
 # These frame the message, or say whom it is for: they come from the URL and the body, never from a task.
 RESERVED_HEADERS = frozenset(
@@ -28,11 +33,12 @@ INPUT_SCHEMA: dict[str, Any] = {
     "properties": {
         "url": {"type": "string", "minLength": 1, "description": "http or https"},
         "method": {"enum": list(METHODS), "default": "GET"},
-        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "headers": {"type": "object", "maxProperties": MOST_HEADERS, "additionalProperties": {"type": "string"}},
         "params": {
             "type": "object",
             "description": "the query, put in place of the URL's own",
-            "additionalProperties": {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}]},
+            "maxProperties": MOST_PARAMS,
+            "additionalProperties": {"anyOf": [SCALAR, {"type": "array", "maxItems": MOST_PARAMS, "items": SCALAR}]},
         },
         "json": {"description": "the body, as JSON"},
         "body": {"type": "string", "description": "the body, as text"},
@@ -83,7 +89,7 @@ class RestExecutor:
 
     async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Verified:
         """Make the call. Raises CallFailed for a status outside 200 to 299, and EgressError when no answer came."""
-        call = outgoing(inputs, context.stored_task.inputs, context.idempotency_key)
+        call = await outgoing(inputs, context.stored_task.inputs, context.idempotency_key)
         answer = await self._egress.fetch(replace(call, owner=context.stored_task.owner), context.room)
         if not 200 <= answer.status_code < 300:
             text = (await answer.text(LOOKED_AT)).strip()[:SHOWN_BODY]
@@ -91,15 +97,18 @@ class RestExecutor:
         return Verified(await result(answer))
 
 
-def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key: str) -> Outgoing:
+async def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key: str) -> Outgoing:
     """The call that the inputs ask for; `own` are those that the task's author wrote.
 
     Headers, and the body of a method that is to change nothing, are taken from the own ones only: otherwise the
     headers and the JSON of a call that this one depends on would be sent to another server.
-    Raises CallFailed when a header is not the caller's to set.
+    Raises CallFailed when a header is not the caller's to set, and InputsRefused when the query or the headers are too
+    long: they are encoded on the event loop.
     """
     method = inputs.get("method", "GET")
     headers: dict[str, str] = dict(own.get("headers", {}))
+    _refuse_long("headers", headers)
+    _refuse_long("params", inputs.get("params") or {})
     names = {name.lower() for name in headers}
     if refused := sorted(name for name in names if name in RESERVED_HEADERS or name.startswith("proxy-")):
         raise CallFailed(f"inputs.headers: {', '.join(refused)} cannot be set")
@@ -110,9 +119,11 @@ def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key:
     source = own if method in SAFE_METHODS or "json" in own or "body" in own else inputs
     body: bytes | None = None
     if "body" in source:
-        body = source["body"].encode("utf-8", "replace")
+        text = source["body"]
+        body = encoded_text(text) if is_small(text) else await asyncio.to_thread(encoded_text, text)
     elif "json" in source:
-        body = msgspec.json.encode(source["json"])
+        value = source["json"]
+        body = encoded(value) if is_small(value) else await asyncio.to_thread(encoded, value)
         if "content-type" not in names:
             headers["Content-Type"] = "application/json"
     return Outgoing(
@@ -124,6 +135,27 @@ def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key:
         timeout=inputs.get("timeout"),
         follow_redirects=inputs.get("follow_redirects", False),
     )
+
+
+def _refuse_long(name: str, fields: Mapping[str, Any]) -> None:
+    """Raise InputsRefused for more names or bytes than are encoded at once, having read no more than that of them."""
+    most = MOST_HEADERS if name == "headers" else MOST_PARAMS
+    if len(fields) > most:
+        raise InputsRefused(f"inputs.{name}: {len(fields)} names; {most} are allowed")
+    size = 0
+    for part in _texts(fields):
+        # Of what is too long even in characters no bytes are made.
+        size += len(part) if len(part) > MOST_TEXT else len(part.encode("utf-8", "replace"))
+        if size > MOST_TEXT:
+            raise InputsRefused(f"inputs.{name}: more than {MOST_TEXT} bytes; send what is large as json or body")
+
+
+def _texts(fields: Mapping[str, Any]) -> Iterator[str]:
+    """The names and values as they are written: a name stands before each value of an array."""
+    for name, value in fields.items():
+        for each in value if isinstance(value, list | tuple) else (value,):
+            yield name
+            yield each if isinstance(each, str) else str(each)
 
 
 async def result(answer: Incoming) -> dict[str, Any]:

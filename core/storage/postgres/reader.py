@@ -29,7 +29,7 @@ LOAD = (
     "ORDER BY position) AS members"
 )
 TREE_SIZE = "SELECT coalesce(sum(length(spec) + length(state)), 0) FROM tasks WHERE tree_id = $1"
-EVENT_SIZE, TASK_SIZE, HEAD_SIZE = "length(body)", "length(spec) + length(state)", "length(body) + length(bulk)"
+EVENT_SIZE, TASK_SIZE, HEAD_SIZE = "length(body)", "length(spec) + length(state)", "length(body)"
 PLACES = 3  # columns that `_sized` adds to a row
 
 Value = TypeVar("Value")

@@ -159,7 +159,7 @@ class PostgresStorage:
 
     async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
         rows = await self._reading().rows(QUERIES.one_head(tree_id, owner, tenant))
-        return codec.read_head(rows[0], tenant) if rows else None
+        return codec.read_bare_head(rows[0], tenant) if rows else None
 
     async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
         rows = await self._reading().rows(QUERIES.one_task(task_id, owner, tenant))
@@ -206,7 +206,7 @@ class PostgresStorage:
             total, page = await self._reading().count_and_page(
                 QUERIES.tree_count(query, COUNTED), QUERIES.tree_list(wider), LIST_BYTES, HEAD_SIZE
             )
-            heads = await _readable(page.rows, codec.read_head)
+            heads = await _readable(page.rows, codec.read_bare_head)
             if len(heads) > query.limit or page.is_cut or len(page.rows) <= wider.limit:
                 has_more = len(heads) > query.limit or (page.is_cut and bool(heads))
                 return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=has_more)

@@ -7,6 +7,7 @@ CRC-32 of what is served; here the columns by which rows are found and owned are
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from time import monotonic
@@ -24,7 +25,7 @@ from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS
 from core.storage.retire import read_compaction
 from core.storage.sqlite.commit_marker import Note, marker_path, noted_commit
 from core.storage.sqlite.dialect import SQLITE
-from core.storage.sqlite.reader import readable_text
+from core.storage.sqlite.read_pool import readable_text
 from core.storage.sqlite.uri import read_only
 from core.storage.tables import compactions, documents, events, tasks, trees
 
@@ -45,8 +46,7 @@ def examine(path: Path, seconds: float | None = None, *, goes_on: Callable[[], b
     found: list[str] = []
     schema = None
     try:
-        connection = _connect(path)
-        try:
+        with closing(_connect(path)) as connection:
             if seconds is not None:
                 deadline = monotonic() + seconds
                 connection.set_progress_handler(lambda: monotonic() > deadline, STEPS)
@@ -55,12 +55,8 @@ def examine(path: Path, seconds: float | None = None, *, goes_on: Callable[[], b
             noted = noted_commit(path)
             connection.execute("BEGIN")  # one moment for all that follows
             schema = _schema(connection)
-            for problem in _problems(connection, path, noted, schema):
-                found.append(problem)
-                if len(found) == MAX_PROBLEMS:
-                    break
-        finally:
-            connection.close()
+            for problem in islice(_problems(connection, path, noted, schema), MAX_PROBLEMS):
+                found.append(problem)  # one by one: those before an interrupt count
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             return Verdict(problems=tuple(found), is_complete=False)

@@ -237,7 +237,7 @@ class SqlStorage:
 
     async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
         rows = await self._reading().rows(queries.one_head(tree_id, owner, tenant))
-        return codec.read_head(rows[0], tenant) if rows else None
+        return codec.read_bare_head(rows[0], tenant) if rows else None
 
     async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
         rows = await self._reading().rows(queries.one_task(task_id, owner, tenant))
@@ -284,7 +284,7 @@ class SqlStorage:
             total, page = await self._reading().count_and_page(
                 queries.tree_count(query, COUNTED), queries.tree_list(wider), LIST_BYTES
             )
-            heads = await _readable(page.rows, codec.read_head)
+            heads = await _readable(page.rows, codec.read_bare_head)
             if len(heads) > query.limit or page.is_cut or len(page.rows) <= wider.limit:
                 has_more = len(heads) > query.limit or (page.is_cut and bool(heads))
                 return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=has_more)

@@ -10,10 +10,10 @@ import pytest
 from a2a_server.bindings import jsonrpc, rest
 from a2a_server.bindings.aside import LARGE, MANY, Aside
 from core import session
+from core.loop.large_values import CHARACTERS
 from core.model.in_flight import memory_of
 from core.run import attempt, orchestrator
-from core.run.attempt import LARGE_RESULT
-from core.run.orchestrator import LARGE_TREE
+from core.run.live_trees import LARGE_TREE
 from tests.a2a_server.conftest import RunningServer, message
 from tests.a2a_server.views.test_streams import rpc
 
@@ -82,7 +82,7 @@ async def test_a_body_that_is_not_large_costs_no_turn_of_a_thread(
     assert threads == {each: {"MainThread"} for each in ("parse", "make_plan", "memory_of_tasks")}
 
 
-@pytest.mark.parametrize("size", [LARGE_RESULT // 2, LARGE_RESULT])
+@pytest.mark.parametrize("size", [CHARACTERS // 2, CHARACTERS])
 @pytest.mark.asyncio
 async def test_a_large_result_is_counted_beside_the_loop(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch, size: int
@@ -95,7 +95,7 @@ async def test_a_large_result_is_counted_beside_the_loop(
 
     monkeypatch.setattr(attempt, "memory_of", watched)
     await ask(server, "JSON-RPC", size + 1_000)
-    assert seen == ["MainThread" if size < LARGE_RESULT else "asyncio"]
+    assert seen == ["MainThread" if size < CHARACTERS else "values"]
 
 
 def test_the_loop_sees_few_values_of_one_body() -> None:

@@ -72,6 +72,6 @@ async def test_those_of_one_turn_resume_together_in_their_order() -> None:
 @pytest.mark.asyncio
 async def test_connections_that_are_gone_are_dropped_from_a_long_list() -> None:
     room = Room()
-    for _ in range(MANY_ALARMS + 1):
+    for _ in range(3 * MANY_ALARMS):
         room.paused.rest(Line(room.resumed.append, is_closing=True), 1.0)
-    assert len(room.paused) == 0
+    assert len(room.paused) <= MANY_ALARMS + 1

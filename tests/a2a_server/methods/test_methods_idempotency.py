@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from a2a_server.bindings.aside import Aside
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.keyed import READS, TAKES
+from a2a_server.methods import idempotency as module
 from a2a_server.methods.idempotency import KIND, PURGE_EVERY, Idempotency
 from core.model.errors import VersionConflict
 from core.storage.base import Document, DocumentQuery
@@ -389,16 +392,40 @@ async def test_a_writer_who_was_first_is_seen_after_the_conflict(call: Caller) -
     async def again(found: str) -> str:
         return found
 
-    def claim(key: str) -> Any:
-        return idempotency.claim(RequestContext(idempotency_key=key), "M", {})
+    async def claim(key: str) -> Any:
+        return await idempotency.claim(RequestContext(idempotency_key=key), "M", {})
 
     async def beaten() -> str:
-        await call.session.storage.put_documents(claim("k").document(task_id, task_id))
+        await call.session.storage.put_documents((await claim("k")).document(task_id, task_id))
         raise VersionConflict(task_id)
 
     async def torn() -> str:
         raise VersionConflict(task_id)
 
-    assert await idempotency.once(claim("k"), beaten, again) == task_id
+    assert await idempotency.once(await claim("k"), beaten, again) == task_id
     with pytest.raises(VersionConflict):
-        await idempotency.once(claim("other"), torn, again)
+        await idempotency.once(await claim("other"), torn, again)
+
+
+@pytest.mark.asyncio
+async def test_a_large_request_is_digested_beside_the_loop_and_is_the_same_request(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a key, the whole message was encoded on the loop once more."""
+    used: list[bool] = []
+    digest = module._digest
+
+    def watched(value: Any) -> str:
+        used.append(threading.current_thread() is not threading.main_thread())
+        return digest(value)
+
+    monkeypatch.setattr(module, "_digest", watched)
+    idempotency = Idempotency(call.session, keep=60.0)
+    params = {"a": ["x" * 1_000] * 1_000}
+    aside = Aside()
+    small = await idempotency.claim(RequestContext(idempotency_key="k"), "M", params)
+    assert used == [False, False]
+    large = await idempotency.claim(RequestContext(idempotency_key="k", aside=aside), "M", params)
+    assert used[2:] == [True, False], "the key alone is digested on the loop"
+    assert small is not None and large is not None and small.digest == large.digest
+    aside.close()

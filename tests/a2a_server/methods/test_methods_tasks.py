@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from a2a_server.bindings.context import RequestContext
-from a2a_server.methods.task_changes import CANCELS_AT_A_TIME
 from a2a_server.protocol.errors import UnsupportedOperation
 from a2a_server.views.task_view import MAX_NESTED, tree_object
 from core.executors.base import ExecutorSpec, TaskContext
 from core.model.commands import ProvideInput
 from core.model.task import Task, TreeHead
-from core.session import Session, has_ended, needs_caller
+from core.session import has_ended, needs_caller
 from core.storage.base import TaskQuery
 from tests.a2a_server.conftest import Caller, Frame, RpcError, _Executor, calling, message, somebody, tree_message
 
@@ -432,34 +431,6 @@ async def test_cancel_answers_for_each_id(call: Caller) -> None:
     assert (await call("tasks.get", {"task_id": pending}))["error"] == "enough"
     (again,) = await call("tasks.cancel", {"task_ids": [pending]})
     assert again["status"] == "cancelled"
-
-
-@pytest.mark.asyncio
-async def test_many_ids_are_cancelled_so_many_at_a_time(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found later: a thousand ids were cancelled in one turn of the event loop."""
-    at_work, busiest = 0, 0
-    cancel_answer = Session.cancel_answer
-
-    async def watched(self: Session, task_id: str, *arguments: Any, **named: Any) -> dict[str, Any]:
-        nonlocal at_work, busiest
-        at_work += 1
-        busiest = max(busiest, at_work)
-        await asyncio.sleep(0)
-        try:
-            return await cancel_answer(self, task_id, *arguments, **named)
-        finally:
-            at_work -= 1
-
-    monkeypatch.setattr(Session, "cancel_answer", watched)
-    ids: list[str] = []
-    for _ in range(3):
-        items = [{"id": "r", "name": "folder"}, *({"name": "echo", "parent_id": "r"},) * 40]
-        tree = await call("tasks.create", items)
-        ids += [each for child in tree["children"] for each in (child["id"], f"unheard{child['id']}")]
-    answers = await call("tasks.cancel", {"task_ids": ids})
-    assert [answer["task_id"] for answer in answers] == ids
-    assert [answer["status"] for answer in answers] == ["cancelled", "failed"] * 120
-    assert 1 < busiest <= CANCELS_AT_A_TIME
 
 
 @pytest.mark.asyncio

@@ -11,7 +11,7 @@ from a2a_server.bindings.jsonrpc import Method
 from a2a_server.edge.overload import Kind
 from a2a_server.methods.turns import LISTS, MOST_LISTS, in_turns
 from core.loop.turns import Turns
-from core.storage.sqlite.reader import CONNECTIONS, LIST_CONNECTIONS
+from core.storage.sqlite.read_pool import CONNECTIONS, LIST_CONNECTIONS
 from tests.a2a_server.conftest import calling, somebody
 
 

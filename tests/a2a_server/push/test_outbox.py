@@ -447,7 +447,9 @@ async def test_a_webhook_that_is_stopped_while_it_waits_is_not_kept_in_memory() 
 
         await post.outbox.stop(config)
 
-        assert not post.outbox.schedule.due
+        schedule = post.outbox.schedule
+        assert not any(map(schedule.waiting, schedule.due))
+        assert {type(part) for due in schedule.due for part in due} == {float, str}, "names, and no secrets"
         await post.outbox.close()
 
 
@@ -662,7 +664,8 @@ async def test_a_webhook_that_waits_is_forgotten_at_once_when_its_tree_is_delete
 
         await session.delete(tree_id)
 
-        assert not post.outbox.readers and not post.outbox.schedule.due
+        schedule = post.outbox.schedule
+        assert not post.outbox.readers and not any(map(schedule.waiting, schedule.due))
         await post.outbox.close()
 
 

@@ -1,6 +1,7 @@
 """Judging by schemas in child processes: bounded in time and memory, shared by owners, gone at the end."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from core.executors import judges as module
 from core.executors.judges import Judges, Undecided
 from core.executors.schema import violation
 from core.executors.schema_worker import NICENESS
+from core.loop import large_values
 from core.model.errors import NoRoom
 
 INTEGERS = {"items": {"type": "integer"}}
@@ -151,3 +153,20 @@ async def test_process_that_cannot_be_started_is_told(judges: Judges, monkeypatc
         monkeypatch.setattr(module, "_PROGRAM", program)
         with pytest.raises(Undecided, match="no process could be started"):
             await judges.violation("a", INTEGERS, [1], "inputs")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("value", [["x" * 1_000] * 1_000, [1] * 10_000, [10**398] * 1_000])
+async def test_large_values_are_encoded_beside_the_loop(judges: Judges, value: Any, monkeypatch: Any) -> None:
+    """Before the other process saw a byte of it, 10 MiB of texts held the loop for 25 ms, and of integers for 216."""
+    used: list[bool] = []
+
+    def watched(content: Any) -> bytes:
+        used.append(threading.current_thread() is not threading.main_thread())
+        return large_values.encoded(content)
+
+    monkeypatch.setattr(module, "encoded", watched)
+    schema = {"items": {"type": "object"}, "maxItems": 1}
+    assert await judges.violation("a", schema, value, "inputs") == violation(schema, value, "inputs")
+    assert await judges.violation("a", schema, [1], "inputs") == violation(schema, [1], "inputs")
+    assert used == [True, False]

@@ -190,3 +190,16 @@ def test_counting_stops_when_it_is_too_much() -> None:
     endless: list[Any] = []
     endless.append(endless)
     assert not has_few_values(endless, 1000)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "text"),
+    [
+        ("maxProperties", {f"k{n}": "" for n in range(100)}, "inputs: has 100 properties, more than 2"),
+        ("maxItems", ["x"] * 100, "inputs: has 100 items, more than 2"),
+        ("maxLength", "x" * 1000, "inputs: has 1000 characters, more than 2"),
+        ("maxLength", "xyz", "inputs: 'xyz' is too long"),
+    ],
+)
+def test_text_of_what_is_too_long_says_how_long_it_is_and_may_be(keyword: str, value: Any, text: str) -> None:
+    assert violation({keyword: 2}, value, "inputs") == text

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.loop import large_values
-from core.loop.large_values import CHARACTERS, ITEMS, VALUES, copied_in_pieces, encoded, is_small, measured_in_pieces
+from core.loop.large_values import (
+    CHARACTERS,
+    ITEMS,
+    VALUES,
+    copied_in_pieces,
+    encoded,
+    encoded_text,
+    is_small,
+    measured_in_pieces,
+)
 from core.model.jsonvalue import MAX_DEPTH, NotJson, copied, measured
 
 
@@ -40,12 +49,14 @@ LARGE: dict[str, Any] = {
     "deep": {"a": deep(60, MANY), "b": deep(60)},
     "tuples": (tuple(range(VALUES)), (TEXT,)),
     "large integers": [10**30] * (VALUES + 1),
+    "long integers": [10**398, -(10**398)] * (VALUES // 4),
 }
 SMALL: dict[str, Any] = {
     "nothing": None,
     "text": "x" * CHARACTERS,
     "a list": [0] * (VALUES - 1),
     "an object": {"a": {}},
+    "integers": [10**18, -(10**18)] * (VALUES // 3),
 }
 values = st.recursive(
     st.none()
@@ -75,8 +86,7 @@ def test_what_is_large_is_known_as_such_and_told_as_ever(name: str) -> None:
     assert not is_small(value)
     assert (measured_in_pieces(value, "value", 10**9) == measured(value, "value", 10**9)) is True
     assert (copied_in_pieces(value) == copied(value)) is True
-    if name != "large integers":
-        assert (encoded(value) == msgspec.json.encode(value)) is True
+    assert (encoded(value) == msgspec.json.encode(value)) is True
 
 
 @pytest.mark.parametrize(
@@ -86,6 +96,11 @@ def test_what_is_large_is_known_as_such_and_told_as_ever(name: str) -> None:
 def test_classes_made_from_json_s_own_are_looked_into(value: Any) -> None:
     assert not is_small(value)
     assert encoded(value) == msgspec.json.encode(value)
+
+
+@pytest.mark.parametrize("text", ["", "x", "ü" * 3, "a\udfffb" * CHARACTERS])
+def test_text_is_that_of_one_call(text: str) -> None:
+    assert (encoded_text(text) == text.encode("utf-8", "replace")) is True
 
 
 class Holder(msgspec.Struct):

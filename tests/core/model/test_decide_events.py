@@ -6,7 +6,7 @@ import pytest
 
 from core.model import commands as c
 from core.model import events as e
-from core.model.decide import MAX_CRASHES, MAX_ERROR, decide
+from core.model.decide import MAX_CRASHES, decide
 from core.model.errors import (
     IllegalCommand,
     InvalidPlan,
@@ -16,6 +16,7 @@ from core.model.errors import (
     TaskNotFound,
     TreeIsRunning,
 )
+from core.model.settling import MAX_ERROR
 from core.model.task import Cause, TaskStatus
 from tests.core.contents import artifact, said, texts
 from tests.core.trees import NOW, complete, do, fail, group, running, start, statuses, task, tree_of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core.executors.base import ExecutorSpec
-from core.model.queue import MANY_CALLERS, MANY_VOID, ReadyQueue
+from core.model.queue import MANY_CALLERS, MANY_VOID, ReadyQueue, check_queue, is_in_line
 from core.model.room import Claim, Demand, Fit, Room, RoomLimits
 
 
@@ -502,8 +502,8 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self) -> None:
         assert self.queue.waiting == len(self.model)
-        assert all(self.queue.has(each[2], task) for task, each in self.model.items())
-        self.queue.check()
+        assert all(is_in_line(self.queue, each[2], task) for task, each in self.model.items())
+        check_queue(self.queue)
 
 
 class SmallShareMachine(QueueMachine):

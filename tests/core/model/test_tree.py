@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from core.model import decide as decide_module
 from core.model import events as e
 from core.model import queue as queue_module
+from core.model import settling as settling_module
 from core.model.task import TaskStatus, TreeHead
 from core.model.tree import _APPLY, TaskTree
 from tests.core.machine import TreeMachine
@@ -114,10 +115,10 @@ PLANTED: dict[str, Patch] = {
     "the end of the tree is forgotten": _patch_decide("CompleteTask", _drop(e.TreeFinished)),
     "dependents of a failure are left waiting": _patch_decide("FailAttempt", _drop(e.TaskCancelled)),
     "what must not run is not skipped": _patch(
-        decide_module._Settling, "_skip_unless_met", lambda old: lambda self, task: None
+        settling_module.Settling, "_skip_unless_met", lambda old: lambda self, task: None
     ),
     "a skip passes for a success": _patch(
-        decide_module._Settling, "is_skipped", lambda old: lambda self, task_id: False
+        settling_module.Overlay, "is_skipped", lambda old: lambda self, task_id: False
     ),
     "groups never end": _patch_decide("CompleteTask", _drop(e.GroupEnded)),
     "one retry too many": _patch_decide("FailAttempt", _one_retry_more),
@@ -136,7 +137,7 @@ PLANTED: dict[str, Patch] = {
         lambda old: lambda self, event, at: old(self, replace(event, scope=None), at),
     ),
     "a terminal status is overwritten": _patch(
-        decide_module._Settling, "is_open", lambda old: lambda self, task_id: task_id in self.tree.waiting
+        settling_module.Overlay, "is_open", lambda old: lambda self, task_id: task_id in self._tree.waiting
     ),
 }
 

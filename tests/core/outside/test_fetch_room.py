@@ -144,3 +144,44 @@ async def test_refusal_keeps_nothing() -> None:
         assert not [each for each in gc.get_objects() if isinstance(each, NoRoom)]
     finally:
         gc.enable()
+
+
+# Copies of values
+
+
+@virtual_time
+async def test_copies_take_room_beside_an_answer_and_give_back_theirs_alone() -> None:
+    made = rooms()
+    room = made.room("a")
+    await room.hold(1_000)
+    await room.hold(500)
+    assert made.budget.taken == 1_000, "in all"
+    await room.reserve(LARGE)
+    assert made.budget.taken == COPIES * LARGE + 1_000
+    await room.hold(3_000)
+    room.shrink(2_000)
+    assert made.budget.taken == 2_000 + 3_000
+    await room.reserve(LARGE)
+    assert made.budget.taken == COPIES * LARGE + 3_000
+    room.drop_copies()
+    room.drop_copies()
+    assert made.budget.taken == COPIES * LARGE
+    await room.hold(7)
+    room.close()
+    assert made.budget.taken == 0
+
+
+@virtual_time
+async def test_copies_beyond_the_share_wait_for_others_and_the_last_of_those_that_wait_is_refused() -> None:
+    made = rooms(per_owner=1_000)
+    first, second = made.room("a"), made.room("a")
+    await first.hold(600)
+    waiting = asyncio.ensure_future(second.hold(600))
+    await settle()
+    assert not waiting.done()
+    first.drop_copies()
+    await waiting
+    with pytest.raises(NoRoom, match="more would exceed your 1000"):
+        await second.hold(1_001)
+    second.close()
+    assert made.budget.taken == 0

@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
+import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -185,3 +187,19 @@ async def test_error_does_not_keep_what_came() -> None:
         await read_body(parts_of(b"x" * 600, b"x" * 600), {}, 1000)
     frames = [entry.frame.f_locals for entry in caught.traceback]
     assert [frame["body"] for frame in frames if "body" in frame] == [b""]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("text", "is_beside"), [(b"[1]", False), (b"[" + b"[]," * 40_000 + b"[]]", True)])
+async def test_depth_of_a_large_value_is_judged_beside_the_loop(
+    text: bytes, is_beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[bool] = []
+
+    def watched(value: Any) -> bool:
+        used.append(threading.current_thread() is not threading.main_thread())
+        return False
+
+    monkeypatch.setattr(fetched, "is_too_deep", watched)
+    await answer(text).json(10**6)
+    assert used == [True] * is_beside

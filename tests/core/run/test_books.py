@@ -116,7 +116,7 @@ FAULTS: dict[str, tuple[Callable[[Runner], object], str]] = {
     "the timer of an attempt is cancelled": (lambda r: attempt_of(r, "a").timer.cancel(), "nothing watches"),  # type: ignore[union-attr]
     "the limit of all attempts is not watched": (lambda r: r.attempts._times.close(), "nothing watches"),
     "a tree's own books are wrong": (
-        lambda r: attempt_of(r, "a") and r._orchestrator.cached(tree_of(r)).running.clear(), "running differs"),  # type: ignore[union-attr]
+        lambda r: attempt_of(r, "a") and r._orchestrator.trees.by_id[tree_of(r)].running.clear(), "running differs"),
 }  # fmt: skip
 
 

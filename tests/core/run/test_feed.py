@@ -1,13 +1,17 @@
 """Tests of core.run.feed: followers read the log from their own cursors."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from core.loop.large_values import CHARACTERS, VALUES
 from core.model import events as e
+from core.model.content import Artifact, Part, Said
 from core.model.errors import LogCompacted, StorageError, TaskNotFound
 from core.model.events import Recorded
 from core.model.task import Task, TaskStatus, TreeHead
+from core.run import feed as module
 from core.run.feed import PAGE, TAIL, TAIL_BYTES, Feed
 from core.storage.base import Append, LogPart
 from core.storage.memory import MemoryStorage
@@ -23,11 +27,13 @@ class Log:
         self.version = 0
         self.reads = 0
 
-    async def write(self, count: int = 1, *, publish: bool = True, message: str | None = None) -> None:
+    async def write(
+        self, count: int = 1, *, publish: bool = True, message: str | None = None, event: e.Event | None = None
+    ) -> None:
         events = tuple(
             Recorded(
                 tree_id="t", seq=self.version + n, at=0.0, name="t", tree_status=TaskStatus.IN_PROGRESS,
-                event=e.TaskProgressed("t", 1, 0.5, message),
+                event=event or e.TaskProgressed("t", 1, 0.5, message),
             )
             for n in range(1, count + 1)
         )  # fmt: skip
@@ -273,15 +279,15 @@ async def test_large_events_outgrow_the_tail_and_are_read_from_the_storage() -> 
     """What is kept for the followers of one tree is bounded in bytes, too; and nobody misses anything for that."""
     log = await new_log()
     with log.feed.held("t"):
-        await log.write(3, message="x" * (TAIL_BYTES // 4))
-        assert [recorded.seq for recorded in log.feed.told("t", 3) or ()] == [1, 2, 3]
-        await log.write(1, message="x" * (TAIL_BYTES // 4))
-        assert log.feed.told("t", 4) is None
-        assert await log.collect(after=0, upto=4) == [1, 2, 3, 4]
+        await log.write(4, message="x" * (TAIL_BYTES // 5))
+        assert [recorded.seq for recorded in log.feed.told("t", 4) or ()] == [1, 2, 3, 4]
+        await log.write(1, message="x" * (TAIL_BYTES // 5))
+        assert log.feed.told("t", 5) is None
+        assert await log.collect(after=0, upto=5) == [1, 2, 3, 4, 5]
         await log.write(1, message="x" * TAIL_BYTES)
         await log.write(1)
-        assert await log.collect(after=0, upto=6) == [1, 2, 3, 4, 5, 6]
-        assert await log.collect(after=5, upto=6) == [6]
+        assert await log.collect(after=0, upto=7) == [1, 2, 3, 4, 5, 6, 7]
+        assert await log.collect(after=6, upto=7) == [7]
 
 
 @virtual_time
@@ -309,3 +315,46 @@ async def test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_any
             assert log.feed._tails == sum(topic.size for topic in log.feed._topics.values())
     await settle()  # followers that were left are closed a turn later
     assert log.feed._tails == 0
+
+
+TEXT, MANY = "x" * (CHARACTERS + 1), [0] * (VALUES + 1)
+LARGE: dict[str, e.Event] = {
+    "message received": e.MessageReceived("t", Said(parts=(Part(text=TEXT),))),
+    "run of a part": e.RunStarted("t", 1, tuple(map(str, MANY)), False, None),
+    "progress": e.TaskProgressed("t", 1, 0.5, TEXT),
+    "message": e.MessageSent("t", 1, Said(parts=(Part(data=MANY),)), False),
+    "artifact": e.ArtifactAdded("t", 1, Artifact(artifact_id="a", parts=(Part(data=MANY),))),
+    "text": e.ArtifactAdded("t", 1, Artifact(artifact_id="a", parts=(Part(text=TEXT),))),
+    "metadata of a text": e.ArtifactAdded(
+        "t", 1, Artifact(artifact_id="a", parts=(Part(text=""),), metadata={"a": MANY})
+    ),
+    "question": e.InputRequested("t", 1, (Part(text=TEXT),), False, {}, (), (), None),
+    "answer": e.InputProvided("t", MANY, None),
+    "result": e.TaskCompleted("t", 1, {"a": TEXT}),
+    "result of long integers": e.TaskCompleted("t", 1, [10**398] * (VALUES - 1)),
+    "update": e.TaskUpdated("t", {"inputs": {"a": TEXT}}, None),
+}
+
+
+@virtual_time
+@pytest.mark.parametrize("name", LARGE)
+async def test_what_is_large_is_not_encoded_to_be_weighed_and_nobody_misses_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event of 10 MiB held the loop while it was encoded, for each tree that somebody followed."""
+    encoded: list[Any] = []
+    encode = module._encode
+
+    def watched(value: Any) -> bytes:
+        encoded.append(value)
+        return bytes(encode(value))
+
+    monkeypatch.setattr(module, "_encode", watched)
+    log = await new_log(1)
+    with log.feed.held("t"):
+        await log.write(1)
+        await log.write(1, event=LARGE[name])
+        await log.write(1)
+        assert len(encoded) == 2 and LARGE[name] not in encoded
+        assert log.feed._topics["t"].size < 2_000, "it is not kept in memory"
+        assert await log.collect(0, 4) == [1, 2, 3, 4]

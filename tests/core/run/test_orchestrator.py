@@ -206,7 +206,7 @@ async def test_a_turn_that_is_still_open_falls_with_what_it_rests_on() -> None:
     rig.storage.held = []
     first = asyncio.create_task(rig.orchestrator.handle("t", c.StartTask("t")))
     await settle()
-    tree = await rig.orchestrator.load("t")
+    tree = await rig.orchestrator.trees.load("t")
     rig.storage.fail_held(StorageUnavailable("disk full"))
     decision = rig.orchestrator.decide_now(tree, c.ReportProgress("t", 1, 0.5))
     await settle()
@@ -214,7 +214,7 @@ async def test_a_turn_that_is_still_open_falls_with_what_it_rests_on() -> None:
     assert isinstance(decision.turn.stored.exception(), VersionConflict)
     assert rig.watcher.notes[2:] == ["voided TaskStarted", "voided TaskProgressed"]
     assert len(rig.storage.appends) == 2
-    assert (await rig.orchestrator.load("t")).version == 2
+    assert (await rig.orchestrator.trees.load("t")).version == 2
 
 
 @virtual_time
@@ -222,7 +222,7 @@ async def test_after_a_conflict_the_tree_is_reloaded_and_decided_again() -> None
     """Another writer came first: what it wrote is seen by the second decision."""
     rig = await new_rig()
     rig.storage.faults = [VersionConflict("t")]
-    before = rig.orchestrator.cached("t")
+    before = rig.orchestrator.trees.by_id.get("t")
     decision = await rig.orchestrator.handle("t", c.StartTask("t"))
     assert decision.tree is not before
     assert (await rig.log()).count("TaskStarted") == 1
@@ -273,7 +273,7 @@ async def test_a_storage_failure_voids_all_that_was_decided_on_top() -> None:
     assert rig.watcher.notes[2:] == ["voided TaskStarted", "voided TaskCompleted TreeFinished", "loaded t"]
     assert "committed TaskStarted" not in rig.watcher.notes
     assert await rig.log() == ["TreeCreated", "RunStarted"]
-    tree = await rig.orchestrator.load("t")
+    tree = await rig.orchestrator.trees.load("t")
     assert (tree.version, tree.tasks["t"].status) == (2, TaskStatus.PENDING)
     tree.check()
 
@@ -352,13 +352,13 @@ async def test_a_caller_that_gives_up_leaves_the_others_of_its_turn_alone() -> N
 @virtual_time
 async def test_only_trees_at_work_stay_in_memory() -> None:
     rig = await new_rig()
-    assert rig.orchestrator.cached("t") is not None
+    assert rig.orchestrator.trees.by_id.get("t") is not None
     await rig.orchestrator.handle("t", c.Cancel("t"))
     await settle()
-    assert rig.orchestrator.cached("t") is None
+    assert rig.orchestrator.trees.by_id.get("t") is None
     with pytest.raises(IllegalCommand):
         await rig.orchestrator.handle("t", c.StartTask("t"))
-    assert rig.orchestrator.cached("t") is None
+    assert rig.orchestrator.trees.by_id.get("t") is None
 
 
 @virtual_time
@@ -369,14 +369,6 @@ async def test_a_create_that_cannot_be_stored_leaves_nothing() -> None:
     with pytest.raises(StorageUnavailable):
         await rig.create()
     await settle()
-    assert rig.orchestrator.cached("t") is None
+    assert rig.orchestrator.trees.by_id.get("t") is None
     with pytest.raises(TaskNotFound):
         await rig.orchestrator.handle("t", c.StartTask("t"))
-
-
-@virtual_time
-async def test_a_tree_is_loaded_once_for_many_who_ask() -> None:
-    rig = await new_rig(execute=False)
-    await settle()
-    found = await asyncio.gather(*(rig.orchestrator.load("t") for _ in range(10)))
-    assert len({id(tree) for tree in found}) == 1

@@ -325,7 +325,7 @@ async def test_trees_at_rest_are_not_kept_in_memory() -> None:
             copy = (await session.copy(head.id)).head
             await session.cancel(copy.id)
             await session.cancel(copy.id)
-        assert session.orchestrator._trees == {}
+        assert session.orchestrator.trees.by_id == {}
 
 
 @virtual_time

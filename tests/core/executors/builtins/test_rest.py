@@ -1,14 +1,27 @@
 """HTTP calls for a task: what is sent, what comes back, and what a task cannot decide."""
 
 import asyncio
+import threading
 from typing import Any
 
 import msgspec
 import pytest
 
-from core.executors.builtins.rest import INPUT_SCHEMA, CallFailed, RestExecutor, rest_executor_spec
+from core.executors.builtins import rest
+from core.executors.builtins.rest import (
+    INPUT_SCHEMA,
+    MOST_HEADERS,
+    MOST_PARAMS,
+    MOST_TEXT,
+    CallFailed,
+    RestExecutor,
+    outgoing,
+    rest_executor_spec,
+)
 from core.executors.registry import ExecutorRegistry
 from core.executors.schema import check_schema, violation
+from core.executors.signature import InputsRefused
+from core.loop.large_values import CHARACTERS, VALUES
 from core.model.errors import CoreError
 from core.model.task import Cause, TaskStatus
 from core.outside.egress import DestinationNotAllowed, Egress, EgressPolicy
@@ -233,3 +246,101 @@ async def test_json_with_too_many_values_fails_the_call() -> None:
             await call({"url": f"http://127.0.0.1:{server.port}/"})
     async with canary(replies("200 OK", body=body)) as server:
         assert len((await call({"url": f"http://127.0.0.1:{server.port}/"}))["text"]) == len(body)
+
+
+TOO_LONG: dict[str, dict[str, Any]] = {
+    "a value of the query": {"params": {"a": "x" * (MOST_TEXT + 1)}},
+    "a value of two bytes a character": {"params": {"a": "ü" * (MOST_TEXT // 2 + 1)}},
+    "many values of the query": {"params": {f"k{n}": " " * 100 for n in range(MOST_PARAMS)}},
+    "an array of the query": {"params": {"a": ["x" * 100] * MOST_PARAMS}},
+    "arrays of the query": {"params": {f"k{n}": [1.5] * MOST_PARAMS for n in range(MOST_PARAMS)}},
+    "a name with many values": {"params": {"n" * 100: [None] * MOST_PARAMS}},
+    "long integers": {"params": {"a": [10**398] * MOST_PARAMS}},
+    "a name of the query": {"params": {"n" * (MOST_TEXT + 1): None}},
+    "a header": {"headers": {"a": "x" * (MOST_TEXT + 1)}},
+    "a header's name": {"headers": {"a" * (MOST_TEXT + 1): ""}},
+    "many headers": {"headers": {f"h{n}": "v" * 1_000 for n in range(MOST_HEADERS)}},
+}
+TOO_MANY: dict[str, dict[str, Any]] = {
+    "names of the query": {"params": {f"k{n}": "" for n in range(MOST_PARAMS + 1)}},
+    "headers": {"headers": {f"h{n}": "" for n in range(MOST_HEADERS + 1)}},
+}
+LONG: dict[str, dict[str, Any]] = {
+    "the query": {"params": {"a": "x" * (MOST_TEXT - 1)}},
+    "names of the query": {"params": {f"k{n}": "" for n in range(MOST_PARAMS)}},
+    "values of the query": {"params": {"a": [1] * MOST_PARAMS}},
+    "a header": {"headers": {"a": "x" * (MOST_TEXT - 1)}},
+    "headers": {"headers": {f"h{n}": "" for n in range(MOST_HEADERS)}},
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", [*TOO_LONG, *TOO_MANY])
+async def test_what_is_too_long_for_a_query_or_for_headers_fails_for_good_before_anything_is_made_of_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query of 9 MiB held the loop for half a second in each attempt, and was refused after that."""
+    looked_at = 0
+    texts = rest._texts
+
+    def counted(fields: Any) -> Any:
+        nonlocal looked_at
+        for text in texts(fields):
+            looked_at += 1
+            yield text
+
+    monkeypatch.setattr(rest, "_texts", counted)
+    inputs = {"url": "http://127.0.0.1:9/"} | (TOO_LONG | TOO_MANY)[name]
+    (field,) = set(inputs) - {"url"}
+    with pytest.raises(InputsRefused, match=f"^inputs.{field}: .*(bytes; send what is large as|are allowed|more than)"):
+        await outgoing(inputs, inputs, "key")
+    assert looked_at <= MOST_TEXT // 2, "no more is looked at than may be sent"
+    registry = ExecutorRegistry()
+    registry.register(rest_executor_spec(OPEN))
+    async with Session(MemoryStorage(), registry=registry) as session:
+        task = (await finish(session, item("t", "rest_executor", inputs=inputs, max_attempts=5)))["t"]
+    assert (task.status, task.cause, task.attempt) == (TaskStatus.FAILED, Cause.INVALID_INPUT, 1)
+
+
+@pytest.mark.parametrize("name", TOO_MANY)
+def test_schema_says_how_many_names_there_may_be(name: str) -> None:
+    (field,) = TOO_MANY[name]
+    most = MOST_HEADERS if field == "headers" else MOST_PARAMS
+    found = violation(INPUT_SCHEMA, {"url": "http://a"} | TOO_MANY[name], "inputs")
+    assert found == f"inputs.{field}: has {most + 1} properties, more than {most}"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", LONG)
+async def test_what_is_just_short_enough_is_sent(name: str) -> None:
+    inputs = {"url": "http://127.0.0.1:9/"} | LONG[name]
+    assert violation(INPUT_SCHEMA, inputs, "inputs") is None
+    call = await outgoing(inputs, inputs, "key")
+    assert (call.params, call.headers) == (inputs.get("params"), inputs.get("headers", {}))
+
+
+BODIES: dict[str, tuple[dict[str, Any], bool]] = {
+    "a text": ({"body": "ü" * CHARACTERS}, False),
+    "a long text": ({"body": "ü" * (CHARACTERS + 1)}, True),
+    "a value": ({"json": ["x" * 100] * 100}, False),
+    "a value with much text": ({"json": ["x" * 100] * (CHARACTERS // 100 + 1)}, True),
+    "a value with many values": ({"json": [{}] * (VALUES + 1)}, True),
+    "a value with long integers": ({"json": [-(10**398)] * (VALUES - 1)}, True),
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", BODIES)
+async def test_body_is_encoded_beside_the_loop_where_it_is_large(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (inputs, is_large), used = BODIES[name], []
+    for function in (rest.encoded, rest.encoded_text):
+
+        def watched(value: Any, encode: Any = function) -> bytes:
+            used.append(threading.current_thread() is not threading.main_thread())
+            return bytes(encode(value))
+
+        monkeypatch.setattr(rest, function.__name__, watched)
+    inputs = {"url": "http://127.0.0.1:9/", "method": "POST"} | inputs
+    call = await outgoing(inputs, inputs, "key")
+    assert call.body == (inputs["body"].encode() if "body" in inputs else msgspec.json.encode(inputs["json"]))
+    assert used == [is_large]

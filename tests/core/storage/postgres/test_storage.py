@@ -114,7 +114,7 @@ async def test_a_page_of_trees_ends_early_and_has_more(
     storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(3):
-        await storage.append(created(f"t{n}", metadata={"x": "y" * 1_000}, created_at=float(n)))
+        await storage.append(created(f"t{n}", context_id="c" * 1_000, created_at=float(n)))
     monkeypatch.setattr(storage_module, "LIST_BYTES", 1_500)
     page = await storage.trees(TreeQuery(owner=None))
     assert ([head.id for head in page.heads], page.total, page.has_more) == (["t2", "t1"], 3, True)

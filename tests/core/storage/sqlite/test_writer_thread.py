@@ -146,7 +146,7 @@ async def test_the_bulk_of_a_head_is_written_only_when_it_changes(storage: SqlSt
     rescoped = replace(appends[2], head=replace(appends[2].head, scope=("t",)))
     await storage.append(rescoped)
     assert any("bulk" in sql for sql in seen)
-    assert await storage.head("t") == rescoped.head
+    assert (await storage.load("t") or ((), ()))[0] == rescoped.head
 
 
 @pytest.mark.asyncio
