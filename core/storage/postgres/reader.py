@@ -1,26 +1,16 @@
-"""Reading connections, in two lanes as in SQLite: reads by key, and lists, which have a time after which they end.
+"""Reads through the connections of a pool.
 
-Each reads what is committed at that moment in one statement; where two statements are needed, in one snapshot. One that
-was lost is made anew, and its read repeated, until the database is away for too long.
+Each reads what is committed at that moment in one statement; where two statements are needed, in one snapshot.
 """
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from core.loop.origin import CALLER
-from core.model.errors import AnswerTooLarge, QueryTooLong, StorageError, StorageUnavailable
-from core.storage.base import LIST_SECONDS, READS_PER_CALLER
-from core.storage.connections import SharedConnections
-from core.storage.postgres.connect import ERRORS, Connection, Fault, Place, Row, code_of, fault_of
+from core.model.errors import AnswerTooLarge
+from core.storage.base import LIST_SECONDS
+from core.storage.postgres.connect import Connection, Place, Row
+from core.storage.postgres.read_pool import ReadPool, Unfindable
 from core.storage.queries import HEAD_COLUMNS, TASK_COLUMNS, Bound
-from core.storage.write_queue import CLOSED
-
-CONNECTIONS = 3  # for reads by key
-LIST_CONNECTIONS = 1
-PAUSE = 0.1  # seconds between two tries to connect
-ANSWER = 40.0  # seconds that a read may take, the server's own limit of 30 included
 
 # The tree and its tasks in one statement: the rows of both have the same shape.
 LOAD = (
@@ -32,8 +22,6 @@ TREE_SIZE = "SELECT coalesce(sum(length(spec) + length(state)), 0) FROM tasks WH
 EVENT_SIZE, TASK_SIZE, HEAD_SIZE = "length(body)", "length(spec) + length(state)", "length(body)"
 PLACES = 3  # columns that `_sized` adds to a row
 
-Value = TypeVar("Value")
-
 
 class Page(NamedTuple):
     """Rows, and whether the statement has more of them."""
@@ -43,69 +31,17 @@ class Page(NamedTuple):
     size: int = 0  # bytes of their JSON, where these are bounded
 
 
-class _Unfindable(StorageError):
-    """Nothing can have such a key: the database has no such text."""
-
-
-class _Slot:
-    """Room for one connection, which is made when it is needed."""
-
-    def __init__(self, place: Place, timeout: str) -> None:
-        self._place = place
-        self._settings = {"statement_timeout": timeout, "application_name": "a2a-server reader"}
-        self._connection: Connection | None = None
-
-    async def connection(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            try:
-                self._connection = await self._place.connect(self._settings)
-            except ERRORS as error:  # whatever it is, it may be over in a moment
-                raise ConnectionRefusedError(str(error)) from error
-        return self._connection
-
-    def drop(self) -> None:
-        connection = self.leave()
-        if connection is not None:
-            connection.terminate()
-
-    def leave(self) -> Connection | None:
-        connection, self._connection = self._connection, None
-        return connection
-
-
 class Reader:
     """Reads a database. `gives_up_at` says until when a lost connection is tried again, by `time.monotonic`."""
 
     def __init__(self, place: Place, gives_up_at: Callable[[], float], *, list_seconds: float = LIST_SECONDS) -> None:
-        self._gives_up_at = gives_up_at
-        self._list_seconds = list_seconds
-        self._shared: SharedConnections[_Slot] = SharedConnections(READS_PER_CALLER)
-        self._shared_for_lists: SharedConnections[_Slot] = SharedConnections(LIST_CONNECTIONS)
-        timeout = f"{round(list_seconds * 1000)}ms"
-        by_key = [_Slot(place, "30s") for _ in range(CONNECTIONS)]
-        lists = [_Slot(place, timeout) for _ in range(LIST_CONNECTIONS)]
-        for shared, slots in ((self._shared, by_key), (self._shared_for_lists, lists)):
-            for slot in slots:
-                shared.add(slot)
-        self._slots = [*by_key, *lists]
-        self._is_open = True
-
-    async def close(self) -> None:
-        """Ends reads that are under way."""
-        self._is_open = False
-        for slot in self._slots:
-            slot.drop()
-
-    def abandon(self) -> list[Connection]:
-        """The connections, of which nothing is known here any more."""
-        self._is_open = False
-        return [connection for slot in self._slots if (connection := slot.leave()) is not None]
+        self.pool = ReadPool(place, gives_up_at, list_seconds=list_seconds)
 
     async def rows(self, query: Bound) -> list[Row]:
         """All rows of one statement; the statement's limit keeps them few."""
         try:
-            return await self._read(self._shared, lambda connection: connection.fetch(query[0], *query[1]))
-        except _Unfindable:
+            return await self.pool.read(lambda connection: connection.fetch(query[0], *query[1]))
+        except Unfindable:
             return []
 
     async def page(self, query: Bound, most: int | None) -> Page:
@@ -128,8 +64,8 @@ class Reader:
     async def list_rows(self, query: Bound) -> list[Row]:
         """All rows of a list's statement. Raises QueryTooLong."""
         try:
-            return await self._read(self._shared_for_lists, lambda connection: connection.fetch(query[0], *query[1]))
-        except _Unfindable:
+            return await self.pool.read(lambda connection: connection.fetch(query[0], *query[1]), is_list=True)
+        except Unfindable:
             return []
 
     async def count_and_page(self, count: Bound, query: Bound, most: int, size: str) -> tuple[int, Page]:
@@ -141,7 +77,7 @@ class Reader:
                 number: int = await connection.fetchval(count[0], *count[1])
                 return number, _page(await connection.fetch(bound[0], *bound[1]))
 
-        return await self._read(self._shared_for_lists, read)
+        return await self.pool.read(read, is_list=True)
 
     async def two(self, first: Bound, second: Bound) -> tuple[list[Row], list[Row]]:
         """All rows of two statements, read at one moment."""
@@ -151,7 +87,7 @@ class Reader:
                 rows = await connection.fetch(first[0], *first[1])
                 return rows, await connection.fetch(second[0], *second[1])
 
-        return await self._read(self._shared, read)
+        return await self.pool.read(read)
 
     async def tree(self, tree_id: str, most: int | None) -> tuple[Any, list[Any]] | None:
         """A tree's row and those of its tasks by position. Raises AnswerTooLarge where these have more than `most`."""
@@ -164,42 +100,6 @@ class Reader:
         if not rows or rows[0][0] != -1:
             return None
         return rows[0][1:], [row[1:] for row in rows[1:]]
-
-    async def _read(self, shared: SharedConnections[_Slot], read: Callable[[Connection], Awaitable[Value]]) -> Value:
-        if not self._is_open:
-            raise StorageUnavailable(CLOSED)
-        caller = CALLER.get()
-        slot = await shared.take(caller)
-        began_at = time.monotonic()
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(ANSWER):
-                        return await read(await slot.connection())
-                except (*ERRORS, ValueError) as error:
-                    await self._after(slot, error, began_at, is_list=shared is self._shared_for_lists)
-        finally:
-            shared.give(caller, slot)
-
-    async def _after(self, slot: _Slot, error: BaseException, began_at: float, *, is_list: bool) -> None:
-        """Come back when the read may be tried again; raises what its caller gets otherwise."""
-        fault = fault_of(error)
-        if not self._is_open:
-            raise StorageUnavailable(CLOSED) from error
-        if fault is Fault.TOO_LONG and is_list:
-            raise QueryTooLong(self._list_seconds) from error
-        if fault is Fault.LOST:
-            slot.drop()
-            if time.monotonic() < min(self._gives_up_at(), began_at + ANSWER):
-                await asyncio.sleep(PAUSE)
-                return
-        elif fault is Fault.BUSY and time.monotonic() < began_at + ANSWER:
-            return
-        if fault is Fault.UNSTORABLE:
-            raise _Unfindable(f"The database cannot be asked for this ({code_of(error)})") from error
-        is_passing = fault in (Fault.LOST, Fault.BUSY, Fault.UNAVAILABLE, Fault.TOO_LONG)
-        kind = StorageUnavailable if is_passing else StorageError
-        raise kind(f"The database cannot be read ({code_of(error)})") from error
 
 
 def _sized(query: Bound, size: str, condition: str, most: int) -> Bound:

@@ -85,7 +85,7 @@ class PostgresStorage:
     async def close(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            await reader.close()
+            await reader.pool.close()
         if self._writer is not None:
             await self._writer.close()
         if self._holder is not None:
@@ -98,7 +98,9 @@ class PostgresStorage:
             reader, self._reader = self._reader, None
             if holder is None or writer is None or reader is None:
                 return
-            connections = [connection for connection in (holder.abandon(), *reader.abandon()) if connection is not None]
+            connections = [
+                connection for connection in (holder.abandon(), *reader.pool.abandon()) if connection is not None
+            ]
             writer.abandon()
             if self._process == os.getpid():  # a forked child's parent goes on with them
                 for connection in connections:

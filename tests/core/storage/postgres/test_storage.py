@@ -78,7 +78,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(
     in_a_loop_that_is_closed(storage, "t")
     holder, writer, reader = storage._holder, storage._writer, storage._reader
     assert holder is not None and reader is not None
-    connections = [holder._connection, *[slot._connection for slot in reader._slots]]
+    connections = [holder._connection, *[slot._connection for slot in reader.pool._slots]]
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
         storage.abandon()
@@ -128,7 +128,7 @@ async def test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_t
     with pytest.raises(QueryTooLong):
         await reader.list_rows(("SELECT pg_sleep(30)", ()))
     assert [row[0] for row in await reader.list_rows(("SELECT 1", ()))] == [1]
-    await reader.close()
+    await reader.pool.close()
     with pytest.raises(StorageUnavailable, match="closed"):
         await reader.rows(("SELECT 1", ()))
 
