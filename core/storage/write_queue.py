@@ -38,6 +38,41 @@ class Writer(Protocol):
         ...
 
 
+class Gathering:
+    """Writes that are not handed to the writer yet: those of one turn of the event loop, and of the next ones."""
+
+    def __init__(self, inbox: Inbox, loop: asyncio.AbstractEventLoop) -> None:
+        self.writes: list[Write] = []
+        self._inbox = inbox
+        self._loop = loop
+        self._is_under_way = False
+
+    def add(self, item: Write) -> None:
+        """It is handed over soon."""
+        self.writes.append(item)
+        if not self._is_under_way:
+            self._is_under_way = True
+            self._loop.call_soon(self._gather, 1, self._loop.time() + GATHERED)
+
+    def _gather(self, seen: int, latest: float) -> None:
+        """Hand over what waits as soon as a turn of the event loop adds nothing to it, and at the latest then.
+
+        So while many are at work they share a commit, and the turn in which it is answered.
+        """
+        waiting = len(self.writes)
+        if waiting > seen and self._loop.time() < latest:
+            self._loop.call_soon(self._gather, waiting, latest)
+        else:
+            self._is_under_way = False
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """The writer wakes once for all of it."""
+        if self.writes:
+            self._inbox.put(self.writes)
+            self.writes = []
+
+
 class WriteQueue:
     """Takes writes on the event loop and hands them to the writer, in order."""
 
@@ -46,8 +81,6 @@ class WriteQueue:
         self._closing = True
         self.written: defaultdict[str, int] = defaultdict(int)  # owner -> bytes of its events and tasks, an upper bound
         self._waiting = 0
-        self._tick: list[Write] = []  # not handed to the writer yet
-        self._is_gathering = False
         self._in_line: deque[Write] = deque()  # jobs without room yet
         self._failures_known = 0
         self._inbox = writer.inbox
@@ -55,6 +88,7 @@ class WriteQueue:
     async def start(self) -> None:
         """Connect. Raises StorageError when the file cannot be used."""
         self._loop = asyncio.get_running_loop()
+        self._gathering = Gathering(self._inbox, self._loop)
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._writer.start(self)
@@ -71,7 +105,7 @@ class WriteQueue:
             self._closing = True
             while self._in_line:
                 self._enqueue(self._in_line.popleft())
-            self._hand_over()
+            self._gathering.hand_over()
             self._inbox.put(None)
         await asyncio.shield(self._ended)
 
@@ -108,33 +142,12 @@ class WriteQueue:
         if item.future.cancelled():  # while it stood in line
             return
         self._waiting += 1
-        self._tick.append(item)
-        if not self._is_gathering:
-            self._is_gathering = True
-            self._loop.call_soon(self._gather, 1, self._loop.time() + GATHERED)
+        self._gathering.add(item)
 
     def flush(self) -> None:
         """Hand over what a turn of the event loop has made, unless it is of several, whom others may follow."""
-        if len(self._tick) == 1:
-            self._hand_over()
-
-    def _gather(self, seen: int, latest: float) -> None:
-        """Hand over what waits as soon as a turn of the event loop adds nothing to it, and at the latest then.
-
-        So while many are at work they share a commit, and the turn in which it is answered.
-        """
-        waiting = len(self._tick)
-        if waiting > seen and self._loop.time() < latest:
-            self._loop.call_soon(self._gather, waiting, latest)
-        else:
-            self._is_gathering = False
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        """The writer wakes once for all of it."""
-        if self._tick:
-            self._inbox.put(self._tick)
-            self._tick = []
+        if len(self._gathering.writes) == 1:
+            self._gathering.hand_over()
 
     def started(self, error: StorageError | None) -> None:
         """The writer's answer."""

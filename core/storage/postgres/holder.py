@@ -8,14 +8,13 @@ memory is not the truth any longer.
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from core.model.errors import CoreError, DatabaseInUse, DatabaseLost, StorageError, StorageUnavailable
+from core.model.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable
+from core.storage.postgres.claim import Claim
 from core.storage.postgres.connect import ERRORS, Connection, Fault, Place, fault_of
 
 logger = logging.getLogger(__name__)
@@ -24,21 +23,6 @@ PATIENCE = 15.0  # seconds without a connection after which writes are refused
 LOOK = 5.0  # seconds between two looks whether an idle connection is alive
 ANSWER = 40.0  # seconds that a statement may take, the server's own limit of 30 included
 PAUSES = (0.05, 0.1, 0.2, 0.5)  # seconds between tries to connect; the last one goes on
-TRIES = 10  # for the lock at a start: a server that was killed a moment ago may still have it
-TRY_AGAIN = 0.1  # seconds
-LOCK = "732461985, hashtext(current_schema())"  # of advisory locks; one for each schema
-WRITER_SETTINGS = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_hashjoin": "off",  # rows are found by their keys, few among many
-    "enable_mergejoin": "off",
-    "lock_timeout": "3s",
-    "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "5s",
-}
-
-# What is acknowledged is on the disk; who wants more of a standby, such as remote_apply, keeps it.
-SYNCED = """SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 
 Value = TypeVar("Value")
 
@@ -55,7 +39,7 @@ class Holder:
 
     def __init__(self, place: Place, lease: str, *, patience: float = PATIENCE) -> None:
         self.place = place
-        self.lease = lease  # what tells this process from all that hold the database before and after
+        self._claim = Claim(place, lease)
         self.identity = ""
         self.patience = patience
         self._connection: Connection | None = None
@@ -69,11 +53,11 @@ class Holder:
     async def open(self, prepare: Callable[[Connection], Awaitable[None]]) -> None:
         """Raises ConfigurationError, StorageError or DatabaseInUse."""
         try:
-            connection = await self.place.connect(self._settings())
+            connection = await self._claim.connect()
         except (*ERRORS, ValueError) as error:
             raise self.place.refusal(error) from error
         try:
-            await self._begin(connection, prepare)
+            self.identity = await self._claim.begin(connection, prepare)
         except BaseException as error:
             connection.terminate()
             if isinstance(error, ERRORS) and not isinstance(error, CoreError):
@@ -93,7 +77,7 @@ class Holder:
         self._is_there.clear()
         if connection is not None and not connection.is_closed():
             with suppress(*ERRORS):
-                await connection.execute("DELETE FROM members WHERE lease = $1", self.lease, timeout=1.0)
+                await self._claim.give_up(connection)
             with suppress(*ERRORS):
                 await connection.close(timeout=1.0)
 
@@ -138,7 +122,7 @@ class Holder:
                         raise ConnectionLost from error
                     raise
                 except asyncio.CancelledError:
-                    self._lose(connection, None)
+                    self._lose(connection)
                     raise
 
     async def _there(self) -> None:
@@ -154,53 +138,13 @@ class Holder:
         if not self._is_there.is_set():
             raise StorageUnavailable(self.refusal() or f"The {self.place.text} cannot be written at this moment")
 
-    def _settings(self) -> dict[str, str]:
-        return {**WRITER_SETTINGS, "application_name": f"a2a-server {self.lease}"}
-
-    async def _begin(self, connection: Connection, prepare: Callable[[Connection], Awaitable[None]]) -> None:
-        await self.place.check(connection)
-        await connection.execute(SYNCED)
-        for attempt in range(TRIES):
-            if await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
-                break
-            if attempt == TRIES - 1:
-                raise await self._in_use(connection)
-            await asyncio.sleep(TRY_AGAIN)
-        self.identity = await self.place.identity(connection)
-        await prepare(connection)
-        await connection.execute("DELETE FROM members")
-        await connection.execute(
-            "INSERT INTO members (lease, host, pid, since) VALUES ($1, $2, $3, extract(epoch FROM clock_timestamp()))",
-            self.lease,
-            socket.gethostname(),
-            os.getpid(),
-        )
-
-    async def _in_use(self, connection: Connection) -> DatabaseInUse:
-        """One line that says by whom."""
-        holder, is_own = "", False
-        with suppress(*ERRORS):
-            row = await connection.fetchrow("SELECT host, pid FROM members LIMIT 1")
-            if row is not None:
-                holder = f" (process {row['pid']} on {row['host']})"
-                is_own = (row["host"], row["pid"]) == (socket.gethostname(), os.getpid())
-        refusal = DatabaseInUse(
-            f"The {self.place.text} is in use by another server{holder}; one server at a time may use a database"
-        )
-        refusal.is_own = is_own
-        return refusal
-
     def _use(self, connection: Connection) -> None:
         self._connection = connection
         self._lost_at = None
-        connection.add_termination_listener(self._ended)
+        connection.add_termination_listener(self._lose)
         self._is_there.set()
 
-    def _ended(self, connection: Connection) -> None:
-        if connection is self._connection:
-            self._lose(connection, None)
-
-    def _lose(self, connection: Any, error: BaseException | None) -> None:
+    def _lose(self, connection: Any, error: BaseException | None = None) -> None:
         if self._connection is None or connection is not self._connection:
             return
         self._connection = None
@@ -229,7 +173,7 @@ class Holder:
         said = ""
         while self._taken is None:
             try:
-                connection = await self._again()
+                connection = await self._claim.again()
             except (*ERRORS, CoreError) as error:
                 if str(error) != said:
                     said = str(error)
@@ -237,38 +181,14 @@ class Holder:
                 await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
                 tries += 1
                 continue
-            if connection is not None:
-                self._use(connection)
-                logger.warning("the connection to the %s is there again", self.place.text)
-            return
-
-    async def _again(self) -> Connection | None:
-        """A connection that holds the lock; None where another process has held it meanwhile."""
-        connection = await self.place.connect(self._settings())
-        try:
-            await self.place.check(connection)
-            await connection.execute(SYNCED)
-            if not await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
-                # The server may not know yet that the connection before is gone: its session is ended here.
-                await connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()"
+            if connection is None:
+                self._taken = (
+                    f"The {self.place.text} was taken over by another server while the connection was lost: "
+                    "restart this one when the other has ended"
                 )
-                if await self._is_ours(connection):
-                    raise StorageUnavailable("its lock is still held by the connection before")
-            if await self._is_ours(connection):
-                return connection
-        except BaseException:
-            connection.terminate()
-            raise
-        connection.terminate()
-        self._taken = (
-            f"The {self.place.text} was taken over by another server while the connection was lost: "
-            "restart this one when the other has ended"
-        )
-        logger.critical("%s", self._taken)
-        self._is_there.clear()
-        return None
-
-    async def _is_ours(self, connection: Connection) -> bool:
-        return bool(await connection.fetchval("SELECT lease FROM members") == self.lease)
+                logger.critical("%s", self._taken)
+                self._is_there.clear()
+                return
+            self._use(connection)
+            logger.warning("the connection to the %s is there again", self.place.text)
+            return

@@ -1,35 +1,27 @@
 """The writer of a PostgreSQL database: a coroutine that makes durable, in order, what comes through its inbox.
 
 Whatever appends wait become one statement (`statements`); jobs between two of them share a transaction. A batch in
-which something is refused is written again item by item: only the guilty fail. When the connection is lost under a
-statement, it is sent again over the next one; where it is refused then, a look at the log tells whether it was stored
-the first time.
+which something is refused is written again item by item: only the guilty fail.
 """
 
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
-from core.model.errors import CoreError, StorageError, StorageUnavailable, VersionConflict
+from core.model.errors import CoreError, StorageUnavailable, VersionConflict
 from core.model.task import TreeHead
 from core.storage import codec
 from core.storage.backlog import Backlog
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
-from core.storage.postgres.connect import ERRORS, UNSTORABLE, Connection, Fault, code_of, fault_of
-from core.storage.postgres.holder import ConnectionLost, Holder
+from core.storage.postgres.connect import UNSTORABLE
+from core.storage.postgres.holder import Holder
+from core.storage.postgres.sender import UNWRITABLE, Sender
 from core.storage.postgres.statements import append as append_statement
-from core.storage.writes import Answers, Job, Outcome, Rows, Write, is_one_batch, next_batch
+from core.storage.writes import Answers, Outcome, Rows, Write, is_one_batch, next_batch
 
 logger = logging.getLogger(__name__)
-
-TRIES = 3  # of a statement that met a lock
-NOT_JSON = "A value cannot be stored: it is not JSON"
-UNWRITABLE = "The database cannot be written at this moment"
-
-Value = TypeVar("Value")
 
 
 class Inbox:
@@ -68,6 +60,7 @@ class BatchWriter:
     def __init__(self, holder: Holder, *, lease: str = "") -> None:
         self.inbox = Inbox()
         self._holder = holder
+        self._sender = Sender(holder)
         self._lease = lease
         self._rows = Rows()  # of what waits, as far as they are made
         self._backlog: Backlog[Write] = Backlog(self._rows.weigh)
@@ -148,7 +141,7 @@ class BatchWriter:
             await self._append(appends)
             self._forget_failures(items)
             return [(item.future, None, None) for item in items]
-        results = await self._transaction([item.work for item in items if not isinstance(item.work, Append)])
+        results = await self._sender.transaction([item.work for item in items if not isinstance(item.work, Append)])
         return [(item.future, result, None) for item, result in zip(items, results, strict=True)]
 
     async def _alone(self, item: Write) -> Outcome:
@@ -185,18 +178,8 @@ class BatchWriter:
             batch = Batch(appends, self._stored, self._rows if self._rows.making else codec)
             sql, parameters = append_statement(batch.steps(), fences, self._lease)
         except UNSTORABLE as problem:
-            raise self._unstorable(problem) from problem
-        is_resent = False
-        while True:
-            try:
-                await self._run_on(lambda connection: connection.fetchval(sql, *parameters))
-                break
-            except ConnectionLost:
-                is_resent = True
-            except RowsMissed:
-                if is_resent and await self._is_stored(appends):
-                    break
-                raise
+            raise self._sender.unstorable(problem) from problem
+        await self._sender.append(sql, parameters, appends)
         for owner, size in batch.sizes.items():
             self._sizes[owner] += size
         for tree_id, head in batch.heads.items():
@@ -204,80 +187,6 @@ class BatchWriter:
                 self._stored[tree_id] = head
             else:
                 self._stored.pop(tree_id, None)
-
-    async def _is_stored(self, appends: list[Append]) -> bool:
-        """Whether it was stored, although the answer was lost: all of it is, where one event is, byte for byte."""
-        event = next((append.events[-1] for append in appends if append.events), None)
-        if event is None:
-            return False
-        body = codec.event_row(event)[codec.EVENT_BODY]
-        look = "SELECT body FROM events WHERE tree_id = $1 AND seq = $2"
-        while True:
-            try:
-                return bool(await self._run_on(lambda held: held.fetchval(look, event.tree_id, event.seq)) == body)
-            except ConnectionLost:
-                continue
-
-    async def _transaction(self, jobs: list[Job]) -> list[Any]:
-        """What the jobs give, once they are durable. Raises what one of them raises."""
-        number: int | None = None  # of the transaction that was under way when the connection was lost
-        results: list[Any] = []
-
-        async def work(connection: Connection) -> None:
-            nonlocal number, results
-            if number is not None and await _has_committed(connection, number):
-                return
-            number = None
-            async with connection.transaction():
-                results = [await job(connection) for job in jobs]
-                number = await connection.fetchval("SELECT pg_current_xact_id_if_assigned()::text::bigint")
-
-        while True:
-            try:
-                await self._run_on(work)
-                return results
-            except ConnectionLost:
-                continue
-
-    async def _run_on(self, work: Callable[[Connection], Awaitable[Value]]) -> Value:
-        """On the holder's connection, a few times where a lock is in the way. Its errors become ours.
-
-        Raises ConnectionLost, RowsMissed, StorageUnavailable, StorageError.
-        """
-        for attempt in range(1, TRIES + 1):
-            try:
-                return await self._holder.run(work)
-            except (*ERRORS, *UNSTORABLE) as error:
-                fault = fault_of(error)
-                if fault is Fault.BUSY and attempt < TRIES:
-                    continue
-                raise self._refusal(fault, error) from error
-        raise AssertionError("unreachable")
-
-    def _refusal(self, fault: Fault, error: BaseException) -> StorageError:
-        match fault:
-            case Fault.REFUSED:
-                return RowsMissed()
-            case Fault.UNSTORABLE:
-                return self._unstorable(error)
-            case Fault.CORRUPT:
-                return StorageError(f"The database is damaged ({code_of(error)})")
-            case _:
-                logger.error("a write to the %s failed: %s", self._holder.place.text, error)
-                return StorageUnavailable(f"{UNWRITABLE} ({code_of(error)})")
-
-    def _unstorable(self, problem: BaseException) -> StorageError:
-        logger.error("a write to the %s cannot be stored: %s", self._holder.place.text, problem)
-        return StorageError(NOT_JSON)
-
-
-async def _has_committed(connection: Connection, number: int) -> bool:
-    """Whether the transaction is stored; one that still ends is waited for."""
-    while True:
-        status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", str(number))
-        if status != "in progress":
-            return bool(status == "committed")
-        await asyncio.sleep(0.05)
 
 
 def _groups(items: Sequence[Write]) -> list[list[Write]]:

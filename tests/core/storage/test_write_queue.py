@@ -39,7 +39,7 @@ async def test_what_an_owner_has_written_is_known_with_the_answer(tmp_path: Path
     writer = WriteQueue(thread)
     await writer.start()
     first, second = writer.submit(created("a")), writer.submit(created("b"))
-    writer._hand_over()
+    writer._gathering.hand_over()
     handed = thread.inbox.get_nowait()
     assert handed is not None and [item.tree_id for item in handed] == ["a", "b"]
     assert writer.written["ann"] == 0
@@ -52,7 +52,7 @@ async def test_what_an_owner_has_written_is_known_with_the_answer(tmp_path: Path
     with pytest.raises(StorageError, match="no"):
         await second
     later = writer.submit(created("c"))
-    writer._hand_over()
+    writer._gathering.hand_over()
     told = thread.inbox.get_nowait()
     assert told is not None and told[0].failures_known == 1
     writer.ended()

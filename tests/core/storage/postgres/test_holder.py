@@ -90,13 +90,13 @@ async def test_who_was_away_while_another_held_the_database_writes_no_more(
     holder = storage._holder
     assert holder is not None
     gate = asyncio.Event()
-    again = holder._again
+    again = holder._claim.again
 
     async def when_it_may() -> object:
         await gate.wait()
         return await again()
 
-    holder._again = when_it_may  # type: ignore[method-assign, assignment]
+    holder._claim.again = when_it_may  # type: ignore[method-assign, assignment]
     await end_writer(postgres, postgres_database)
     await until(lambda: storage.refusal() is not None)
     other = PostgresStorage(postgres_url)

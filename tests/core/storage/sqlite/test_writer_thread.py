@@ -886,11 +886,11 @@ async def test_a_single_write_that_is_flushed_is_handed_over_at_once(storage: Sq
     assert storage._writer is not None
     append = storage.append(created("t"))
     storage.flush()
-    assert storage._writer._tick == []
+    assert storage._writer._gathering.writes == []
     storage.append(created("u"))
     several = storage.append(created("v"))
     storage.flush()
-    assert len(storage._writer._tick) == 2
+    assert len(storage._writer._gathering.writes) == 2
     await asyncio.gather(append, several)
 
 
@@ -900,7 +900,7 @@ async def test_what_was_handed_over_while_the_thread_was_busy_is_one_batch(stora
     is_free = threading.Event()
     assert storage._writer is not None
     busy = storage._writer.submit(lambda _: is_free.wait(10) and None)
-    storage._writer._hand_over()
+    storage._writer._gathering.hand_over()
     writes = []
     for name in ("a", "b"):
         writes.append(storage.append(created(name)))
@@ -915,9 +915,9 @@ async def behind(storage: SqlStorage, *works: Append) -> list[asyncio.Future[Any
     is_free = threading.Event()
     assert storage._writer is not None
     busy = storage._writer.submit(lambda _: is_free.wait(10) and None)
-    storage._writer._hand_over()
+    storage._writer._gathering.hand_over()
     futures = [storage.append(work) for work in works]
-    storage._writer._hand_over()
+    storage._writer._gathering.hand_over()
     is_free.set()
     await busy
     return futures
