@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from core.model.task import TERMINAL, TaskStatus
-from core.storage.base import DocumentQuery, EventQuery, TaskQuery, TreeQuery
+from core.storage.base import DocumentQuery, TaskQuery, TreeQuery
 from core.storage.queries import TENANTS, Bound, is_of_all
-from core.storage.sqlite.dialect import EVENT_QUERIES
 from core.storage.sqlite.dialect import QUERIES as queries
 from core.storage.sqlite.migrate import migrate
 
@@ -156,19 +155,6 @@ def test_documents_of_a_prefix_are_found_by_their_key_and_only_they_are_sorted(
         "SEARCH documents USING INDEX sqlite_autoindex_documents_1 (kind=? AND id>? AND id<?)",
         "USE TEMP B-TREE FOR ORDER BY",
     ]
-
-
-@pytest.mark.parametrize("until", [None, 9])
-@pytest.mark.parametrize("task_id", [None, "t"])
-@pytest.mark.parametrize("kinds", [None, ("a", "b")])
-def test_a_page_of_a_log_is_read_in_order_by_its_key(
-    database: sqlite3.Connection, until: int | None, task_id: str | None, kinds: tuple[str, ...] | None
-) -> None:
-    steps = plan(
-        database, EVENT_QUERIES.page(EventQuery(tree_id="t", until=until, task_id=task_id, kinds=kinds, limit=10))
-    )
-    assert len(steps) == 1
-    assert steps[0].startswith("SEARCH events USING PRIMARY KEY (tree_id=? AND seq>?"), steps
 
 
 def test_children_are_read_in_order_from_one_index(database: sqlite3.Connection) -> None:
