@@ -63,6 +63,7 @@ from a2a_server.v0_3.dialect import EXTENSIONS_HEADER as V0_3_EXTENSIONS_HEADER
 from a2a_server.v0_3.methods import table as v0_3_table
 from a2a_server.v0_3.rest import binding as v0_3_binding
 from a2a_server.views.streams import Streams
+from core.databases import storage_of
 from core.executors.builtins.command import CommandPolicy
 from core.executors.builtins.registration import register_builtins
 from core.executors.registry import ExecutorRegistry, default_registry
@@ -74,7 +75,6 @@ from core.outside.egress import Egress, EgressPolicy
 from core.run.retention import Retention, RetentionTimes
 from core.session import Session
 from core.storage.base import Storage
-from core.storage.sqlite.sql import SqlStorage
 
 RPC_PATHS = ("/", "/tasks", "/tasks/", "/system", "/system/")
 EXTENSIONS_HEADERS = ("A2A-Extensions", V0_3_EXTENSIONS_HEADER)
@@ -307,7 +307,7 @@ def build(
             f"default_skill: there is no skill {config.default_skill!r}; the skills are: {', '.join(known) or 'none'}"
         )
     session = Session(
-        storage or SqlStorage(config.database, reserve=config.disk_reserve),
+        storage or storage_of(config.database, reserve=config.disk_reserve),
         registry=registry,
         limits=runner_limits(config),
         egress=Egress(egress),

@@ -83,7 +83,9 @@ class Config(PushSettings, frozen=True, kw_only=True):
     tls_key_password_file: str | None = None  # file with the private key's password
     tls_ca: str | None = None  # CA bundle for client certificates (PEM)
     tls_client_auth: Literal["none", "optional", "required"] = "none"  # whether callers must show a client certificate
-    database: DatabaseUrl = "sqlite:///a2a-server.db"  # an SQLite file; its path follows sqlite:///
+    database: DatabaseUrl = (
+        "sqlite:///a2a-server.db"  # a SQLite file, its path after sqlite:///, or a postgresql:// URL
+    )
     max_stored_per_caller: Annotated[int, Meta(ge=0)] = 1024**3  # bytes stored for one caller's tasks; 0: no limit
     disk_reserve: Annotated[int, Meta(ge=0)] = (
         64 * 1024 * 1024
@@ -322,10 +324,16 @@ def _converted(value: Any, annotation: Any, source: str) -> Any:
         raise ConfigurationError(f"{source}: {words}") from None
 
 
+_DATABASES = ("sqlite:", "sqlite+", "postgresql:", "postgresql+", "postgres:")
+
+
 def _check(config: Config, source: Callable[[str], str]) -> None:
     """The rules that one setting's type cannot say."""
-    if not config.database.startswith(("sqlite:", "sqlite+")):
-        raise ConfigurationError(f"{source('database')}: only SQLite is supported for now (sqlite:///path/to/file.db)")
+    if not config.database.startswith(_DATABASES):
+        raise ConfigurationError(
+            f"{source('database')}: must be a URL of SQLite (sqlite:///path/to/file.db) or of PostgreSQL "
+            "(postgresql://user:password@host/database)"
+        )
     if config.public_url is not None:
         try:
             web_url(config.public_url)

@@ -330,7 +330,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Fixed(_LISTS, "lists", turns.MOST_LISTS, "lists and whole trees read at the same time", "", WAITS, _IN_TURN),
     Fixed(_LISTS, "lists_per_caller", turns.MOST_LISTS_PER_CALLER, "of these, one caller's", "", WAITS, _IN_TURN),
     Fixed(_LISTS, "reads_per_caller", base.READS_PER_CALLER, "concurrent reads of one caller", "", WAITS,
-          "core/storage/sqlite/test_connections.py::test_a_caller_with_many_reads_leaves_a_connection_to_another"),
+          "core/storage/test_connections.py::test_a_caller_with_many_reads_leaves_a_connection_to_another"),
     Fixed(_LISTS, "nodes", snapshots.MOST_NODES, "`metadata.nodes` of a tree's root", "", "counted in `nodesLeftOut`",
           "a2a_server/test_conversation.py::test_only_so_many_nodes_are_told_and_how_many_there_are_besides"),
     Fixed(_LISTS, "page", 100, "tasks on a page of `ListTasks`", "", REFUSED,

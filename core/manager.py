@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from core.databases import key_of, name_of, storage_of
 from core.executors.builtins.registration import register_builtins
 from core.executors.registry import ExecutorRegistry, default_registry, wanted_executor
 from core.executors.schema import judge_schema
@@ -35,7 +36,6 @@ from core.run.runner_limits import RunnerLimits
 from core.session import Session, has_ended
 from core.storage.base import TaskQuery
 from core.storage.memory import MemoryStorage
-from core.storage.sqlite.sql import SqlStorage, database_path
 
 FROM_PYTHON = Submission(origin="python")
 DEFAULT_DATABASE = "sqlite:///a2a-server.db"
@@ -47,23 +47,23 @@ _sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
 
 
 def create_session(url: str | None = None, *, limits: RunnerLimits | None = None) -> Session:
-    """A core on that database: SQLite by default, or an SQLAlchemy URL; ":memory:" keeps nothing.
+    """A core on that database: a SQLite file by default, or PostgreSQL by its URL; ":memory:" keeps nothing.
 
     It opens itself on first use and closes with the event loop, or by `close()`; in another loop it opens anew. All
-    sessions of one file are one. Raises ConfigurationError for a database that is not supported.
+    sessions of one database are one. Raises ConfigurationError for a database that is not supported.
     """
     url = url or DEFAULT_DATABASE
     # The guide's programs name the built-in executors without registering anything. Commands stay off.
     register_builtins(default_registry, egress=EgressPolicy(), command=None)
     if url == ":memory:":
         return Session(MemoryStorage(), limits=limits)
-    path = str(database_path(url).resolve())
-    session = _sessions.get(path)
+    key = key_of(url)
+    session = _sessions.get(key)
     if session is None or session.is_closed or (limits is not None and session.is_left):
-        session = Session(SqlStorage(url), limits=limits)
-        _sessions[path] = session
+        session = Session(storage_of(url), limits=limits)
+        _sessions[key] = session
     elif limits is not None:
-        raise ConfigurationError(f"a session on {path} is open already; its limits cannot be changed")
+        raise ConfigurationError(f"a session on {name_of(url)} is open already; its limits cannot be changed")
     return session
 
 

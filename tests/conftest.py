@@ -1,11 +1,15 @@
 """For all tests: a slow machine is no failure of a property, and what a test logs can be told by another process."""
 
+import asyncio
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
+from importlib import import_module
 
 import pytest
 from hypothesis import settings
+
+from tests.postgres_cluster import ABSENT, Cluster, programs
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -20,6 +24,62 @@ def nothing_imported_stays() -> Iterator[None]:
     for name in sys.modules.keys() - modules:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(tempfile.gettempdir()):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A server of PostgreSQL, one for each process that runs tests."""
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Cluster) -> str:
+    """The name of a database with our schema, which others are made from."""
+    name = postgres.database()
+    storage = import_module("core.storage.postgres.storage").PostgresStorage(postgres.url(name))
+
+    async def make() -> None:
+        await storage.open()
+        await storage.close()
+
+    asyncio.run(make())
+    return name
+
+
+@pytest.fixture(scope="session")
+def postgres_database(postgres: Cluster, postgres_template: str) -> str:
+    """The name of a database with our schema, which tests use one after the other: a new one takes a second."""
+    return postgres.database(postgres_template)
+
+
+@pytest.fixture
+def postgres_url(postgres: Cluster, postgres_database: str) -> Iterator[str]:
+    """A database with our schema and no rows. A test that changes the schema makes one of its own."""
+    yield postgres.url(postgres_database)
+    postgres.empty(postgres_database)
+
+
+def needs_postgres(item: pytest.Item) -> bool:
+    """By its fixtures, or because it is the same test on PostgreSQL."""
+    names = getattr(item, "fixturenames", ())
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any(name.startswith("postgres") for name in names) or "postgres" in [
+        each for each in given if type(each) is str
+    ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where the machine has no programs of PostgreSQL, what needs them is left out, which the end tells in one line."""
+    if programs() is None and (left_out := [item for item in items if needs_postgres(item)]):
+        items[:] = [item for item in items if not needs_postgres(item)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if programs() is None:
+        terminalreporter.write_line(ABSENT)
 
 
 def encodable(text: str) -> str:

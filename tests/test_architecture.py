@@ -19,7 +19,14 @@ MAX_FUNCTION_LINES = 60
 ROOMS = (
     ("core.model",),
     ("core.loop", "core.storage"),
-    ("core.outside", "core.storage.migrations", "core.storage.sqlite", "a2a_server.protocol", "a2a_server.process"),
+    (
+        "core.outside",
+        "core.storage.migrations",
+        "core.storage.postgres",
+        "core.storage.sqlite",
+        "a2a_server.protocol",
+        "a2a_server.process",
+    ),
     ("core.executors", "a2a_server.edge"),
     ("core.executors.builtins", "core.run", "a2a_server.auth"),
     ("core", "a2a_server.bindings", "a2a_server.card"),
@@ -67,6 +74,7 @@ BROAD_EXCEPTS: dict[tuple[str, str], str] = {
     ("core.executors.hooks", "_call_safely"): "a user's post hook: what has happened must not change",
     ("core.run.attempts", "_outcome"): "the runner: a bug of ours must not leave a task running for ever",
     ("core.storage.sqlite.writer_thread", "_write"): "the writer's thread: callers must not wait for ever",
+    ("core.storage.postgres.writer", "_write"): "the writer's task: callers must not wait for ever",
 }
 
 # An older version of A2A, translated at the edge: nothing below may know that there is one.
@@ -77,11 +85,10 @@ OLD_VERSION_NAMERS = frozenset({"a2a_server.app"})
 # without a server.
 STORAGE_NAMERS = frozenset(
     {
-        "a2a_server.app",
         "a2a_server.cli.db",
-        "a2a_server.cli.keys",
         "a2a_server.cli.migrate",
         "a2a_server.cli.run",
+        "core.databases",
         "core.manager",
     }
 )

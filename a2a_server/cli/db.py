@@ -8,6 +8,7 @@ import typer
 
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json
 from a2a_server.config import load
+from core.databases import is_postgres, name_of
 from core.model.errors import DatabaseInUse
 from core.storage.sqlite import backup as copies
 from core.storage.sqlite.integrity import examine
@@ -72,7 +73,10 @@ def restore(
 
 
 def _path(database: str | None, config: str | None) -> Path:
-    return database_path(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
+    url = load({"database": database, "config": config}, os.environ, Path.cwd()).database
+    if is_postgres(url):
+        raise Failure(f"this is for SQLite files; for {name_of(url)} use pg_amcheck, pg_dump and pg_restore")
+    return database_path(url)
 
 
 def _existing(database: str | None, config: str | None) -> Path:

@@ -14,10 +14,11 @@ from a2a_server.cli.client import Ca, Client, Token
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json, print_table
 from a2a_server.config import load
 from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
+from core.databases import storage_of
 from core.model.errors import DatabaseInUse
 from core.model.problems import Misfit, convert
 from core.outside.clock import SystemClock
-from core.storage.sqlite.sql import SqlStorage
+from core.storage.base import Storage
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Create, list, rotate and revoke API keys.")
 
@@ -145,14 +146,14 @@ def _call(url: str, token: str | None, ca: str | None, method: str, params: Mapp
 
 
 def _on_file(work: Callable[[ApiKeys], Awaitable[Any]], database: str | None, config: str | None) -> Any:
-    storage = SqlStorage(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
+    storage = storage_of(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
     try:
         return asyncio.run(_opened(storage, work))
     except DatabaseInUse as error:
         raise Failure(f"{error}; to change the keys of a running server, give its address with --url") from None
 
 
-async def _opened(storage: SqlStorage, work: Callable[[ApiKeys], Awaitable[Any]]) -> Any:
+async def _opened(storage: Storage, work: Callable[[ApiKeys], Awaitable[Any]]) -> Any:
     await storage.open()
     try:
         return await work(ApiKeys(storage, SystemClock()))

@@ -9,8 +9,9 @@ import typer
 
 from a2a_server.cli.output import Format, Output, print_json
 from a2a_server.config import load
-from core.storage.sqlite.migrate import REVISIONS
-from core.storage.sqlite.sql import SqlStorage
+from core.databases import name_of, storage_of
+from core.storage.base import Storage
+from core.storage.tables import REVISIONS
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -22,14 +23,14 @@ def migrate(
     output: Output = Format.TEXT,
 ) -> None:
     """Upgrade the database to this version's schema, or create it. No server may be using it."""
-    storage = SqlStorage(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
-    asyncio.run(_open_once(storage))
+    url = load({"database": database, "config": config}, os.environ, Path.cwd()).database
+    asyncio.run(_open_once(storage_of(url)))
     if output is Format.JSON:
-        print_json({"database": str(storage.path), "schema": REVISIONS[-1]})
+        print_json({"database": name_of(url), "schema": REVISIONS[-1]})
     else:
-        print(f"{storage.path} has schema {REVISIONS[-1]}")
+        print(f"{name_of(url)} has schema {REVISIONS[-1]}")
 
 
-async def _open_once(storage: SqlStorage) -> None:
+async def _open_once(storage: Storage) -> None:
     await storage.open()
     await storage.close()

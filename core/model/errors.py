@@ -140,7 +140,7 @@ class DiskReserved(StorageUnavailable):
 
 
 class DatabaseInUse(StorageError):
-    """Another process, or another part of this one, holds this database file."""
+    """Another process, or another part of this one, holds this database."""
 
     is_own = False  # it is this process
 

@@ -61,6 +61,7 @@ class Append(Struct, frozen=True, kw_only=True):
     tasks: tuple[Task, ...]  # the changed ones; with `is_new` all of them
     is_new: bool = False  # the tree does not exist yet; rows of drafts with the same ids are replaced
     documents: tuple[Document, ...] = ()  # new ones; when one of them is there already, the append is refused
+    lease: str = ""  # whose the stored tree must be, where several members share a database; empty: nobody's
 
 
 class Node(NamedTuple):

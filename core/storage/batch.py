@@ -1,20 +1,19 @@
 """Several appends as one set of rows: every event, each task and each head once, as the last append left them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 from core.model.errors import StorageError, VersionConflict
 from core.model.events import Recorded, TaskUpdated
 from core.model.task import Task, TreeHead
-from core.storage import codec, statements
+from core.storage import codec
 from core.storage.base import Append
 from core.storage.codec import Row
-from core.storage.statements import Execute
 
 
 class RowsMissed(StorageError):
-    """A statement did not change as many rows as it should have: an append of the batch met another version."""
+    """Fewer rows were changed than should have been: an append of the batch met another version."""
 
 
 class RowMaker(Protocol):
@@ -78,12 +77,8 @@ class Batch:
         """Whether it makes a tree."""
         return bool(self._new_tasks)
 
-    def write(self, execute: Execute, changes: Callable[[], int]) -> int:
-        """Execute it within the open transaction and return the number of rows.
-
-        `changes` counts the rows that the connection has changed so far. Raises RowsMissed or IntegrityError when any
-        row is not in the expected state; the caller must roll back then.
-        """
+    def steps(self) -> "Steps":
+        """Its rows, by what is to be done with them."""
         created: list[Row] = []
         changed: list[Row] = []
         counted: list[Row] = []
@@ -104,25 +99,28 @@ class Batch:
         for row in new:
             self.sizes[row[codec.TASK_OWNER]] += len(row[codec.TASK_SPEC])
         updated = [task for task in self._tasks.values() if task.id not in self._new_tasks]
-        steps = (
-            (statements.UPDATE_TREES, changed),
-            (statements.UPDATE_TREE_VERSIONS, counted),
-            (statements.INSERT_TREES, created),
-            (statements.UPDATE_TREE_BULKS, bulks),
-            (statements.INSERT_EVENTS, self._events),
-            (statements.PUT_TASKS, new),
-            (statements.UPDATE_TASK_STATES, [self._rows.task_state_row(task) for task in updated]),
-            (
-                statements.UPDATE_TASK_SPECS,
-                [codec.task_spec_row(task) for task in updated if task.id in self._respecified],
-            ),
-            (statements.INSERT_DOCUMENTS, self._documents),
+        return Steps(
+            changed,
+            counted,
+            created,
+            bulks,
+            self._events,
+            new,
+            [self._rows.task_state_row(task) for task in updated],
+            [codec.task_spec_row(task) for task in updated if task.id in self._respecified],
+            self._documents,
         )
-        before = changes()
-        for statement, rows in steps:
-            if rows:
-                statement.run(execute, rows)
-        written = sum(len(rows) for _, rows in steps)
-        if changes() - before != written:
-            raise RowsMissed
-        return written
+
+
+class Steps(NamedTuple):
+    """Rows of a batch, in the order in which they are written. Each of them must change, or make, one row."""
+
+    changed: list[Row]  # heads, as `codec.head_change_row` has them
+    counted: list[Row]  # heads whose version alone changes
+    created: list[Row]  # heads of new trees
+    bulks: list[Row]
+    events: list[Row]
+    new: list[Row]  # tasks of new trees, in the place of drafts with their ids
+    states: list[Row]
+    specs: list[Row]
+    documents: list[Row]

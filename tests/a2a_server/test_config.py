@@ -92,7 +92,7 @@ def test_weights_of_tenants_come_from_a_table_or_a_variable(tmp_path: Path) -> N
         ("LOG_LEVEL", "loud"),
         ("MAX_RUNNING_PER_TREE", "none"),
         ("DATABASE", ""),
-        ("DATABASE", "postgresql://db/x"),
+        ("DATABASE", "mysql://db/x"),
         ("PUBLIC_URL", "example.com"),
         ("PUBLIC_URL", "http://[x"),
         ("PUBLIC_URL", "http://example.com:99999"),

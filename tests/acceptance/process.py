@@ -29,14 +29,19 @@ class ServerProcess:
     """`a2a-server serve`, started again and again with the same command."""
 
     def __init__(
-        self, folder: Path, *arguments: str, env: dict[str, str] | None = None, executors: Path = EXECUTORS
+        self,
+        folder: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        executors: Path = EXECUTORS,
+        database: str | None = None,
     ) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = [
             sys.executable, "-m", "a2a_server", "serve", str(executors), "--port", str(self.port),
-            "--database", f"sqlite:///{folder}/server.db", *arguments,
+            "--database", database or f"sqlite:///{folder}/server.db", *arguments,
         ]  # fmt: skip
         self.env = {**os.environ, "LEDGER": str(folder / "ledger"), "A2A_SERVER_DRAIN": "2", **(env or {})}
         self.process: subprocess.Popen[str] | None = None

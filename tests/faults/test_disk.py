@@ -18,8 +18,8 @@ from core.model.errors import StorageUnavailable
 from core.storage.sqlite import writer_thread as writer_module
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.sqlite.write_queue import WriteQueue
 from core.storage.sqlite.writer_thread import EXIT_CODE
+from core.storage.write_queue import WriteQueue
 from tests.acceptance.process import ServerProcess
 from tests.core.storage.samples import created
 from tests.faults.power import Cut, Disk, PoweredWriter, PowerVfs

@@ -11,7 +11,7 @@ from core.storage.base import EventQuery
 from core.storage.sqlite import writer_thread as writer_module
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.sqlite.write_queue import WriteQueue
+from core.storage.write_queue import WriteQueue
 from tests.core.storage.samples import created, finished, started
 from tests.faults.power import Cut, Disk, PoweredWriter, PowerVfs
 from tests.faults.report import report

@@ -14,8 +14,8 @@ from core.model.errors import StorageError
 from core.storage.sqlite.commit_marker import marker_path, noted_commit
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.lock import DatabaseLock
-from core.storage.sqlite.migrate import REVISIONS
 from core.storage.sqlite.uri import read_only
+from core.storage.tables import REVISIONS
 
 LOGS = ("-wal", "-shm")
 

@@ -20,9 +20,11 @@ from core.model.errors import StorageError
 from core.model.events import KINDS, Recorded
 from core.model.owners import tenant_of
 from core.storage import codec, former_content
-from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS, compiled
+from core.storage.dialect import compiled
+from core.storage.queries import EVENT_COLUMNS, HEAD_COLUMNS, TASK_COLUMNS
 from core.storage.retire import read_compaction
 from core.storage.sqlite.commit_marker import Note, marker_path, noted_commit
+from core.storage.sqlite.dialect import SQLITE
 from core.storage.sqlite.read_pool import readable_text
 from core.storage.sqlite.uri import read_only
 from core.storage.tables import compactions, documents, events, tasks, trees
@@ -142,7 +144,7 @@ def _wrong_rows(
     if _has_column(connection, table, "tenant"):  # a database of an earlier schema has none
         names, told = (*names, "tenant"), _with_tenant(told)
     size = len(columns)
-    for row in connection.execute(compiled(select(*columns, *(table.c[name] for name in names))).sql):
+    for row in connection.execute(compiled(select(*columns, *(table.c[name] for name in names)), SQLITE).sql):
         try:
             value = read(row[:size])
         except StorageError as error:
@@ -200,7 +202,7 @@ def _compactions_in(present: Collection[str]) -> Table | None:
 
 
 def _rows(connection: sqlite3.Connection, statement: Select[Any]) -> sqlite3.Cursor:
-    bound = compiled(statement)
+    bound = compiled(statement, SQLITE)
     return connection.execute(bound.sql, bound.parameters({}))
 
 

@@ -13,17 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from core.model.errors import StorageError
-from core.storage.tables import metadata
+from core.storage.tables import REVISIONS, metadata
 
-REVISIONS = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-    "0006",
-    "0007",
-)  # oldest first; the last one is what this program needs
 # As alembic makes it.
 REVISION_TABLE = (
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "

@@ -15,9 +15,9 @@ from core.loop.library_hooks import require
 from core.loop.origin import CALLER
 from core.model.errors import QueryTooLong, StorageError, StorageUnavailable
 from core.storage.base import LIST_SECONDS, READS_PER_CALLER
-from core.storage.sqlite.connections import SharedConnections
+from core.storage.connections import SharedConnections
 from core.storage.sqlite.uri import read_only
-from core.storage.sqlite.write_queue import CLOSED
+from core.storage.write_queue import CLOSED
 
 CONNECTIONS = 3  # for reads by key
 LIST_CONNECTIONS = 2

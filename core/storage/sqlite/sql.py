@@ -29,7 +29,7 @@ from core.model.errors import (
 )
 from core.model.events import Recorded
 from core.model.task import Task, TreeHead
-from core.storage import codec, queries, retire, statements, tables
+from core.storage import codec, retire, tables
 from core.storage.base import (
     COUNTED,
     LIST_BYTES,
@@ -48,14 +48,17 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
+from core.storage.queries import TENANTS, is_of_all
+from core.storage.sqlite import retirement, statements
+from core.storage.sqlite.dialect import QUERIES as queries
 from core.storage.sqlite.guard import RESERVE, Guard
 from core.storage.sqlite.inspection import Inspection
 from core.storage.sqlite.integrity import require_commits, require_whole
 from core.storage.sqlite.lock import DatabaseLock
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.reader import Reader, Row
-from core.storage.sqlite.write_queue import CLOSED, WriteQueue
 from core.storage.sqlite.writer_thread import WriterThread
+from core.storage.write_queue import CLOSED, WriteQueue
 
 # Where the JSON stands in the rows that codec reads.
 LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop
@@ -80,7 +83,7 @@ def database_path(url_or_path: str) -> Path:
         scheme, _, rest = url_or_path.partition("://")
         backend = scheme.partition("+")[0]
         if backend in ("postgresql", "postgres"):
-            raise ConfigurationError("PostgreSQL is not supported yet; give a SQLite URL such as sqlite:///tasks.db")
+            raise ConfigurationError("This needs a SQLite file; give a URL such as sqlite:///tasks.db")
         if not backend:
             raise ConfigurationError("The database URL cannot be read; write sqlite:///path/to/file.db")
         if backend != "sqlite":
@@ -210,20 +213,20 @@ class SqlStorage:
 
     async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
         ids = {"ids": msgspec.json.encode(list(task_ids)).decode()}
-        rows = await self._reading().rows((queries.CANCELLED_DRAFTS.sql, queries.CANCELLED_DRAFTS.parameters(ids)))
+        rows = await self._reading().rows((queries.cancelled_drafts.sql, queries.cancelled_drafts.parameters(ids)))
         return await _readable(rows, codec.read_task)
 
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         by_id = {"id": tree_id}
-        head = queries.HEAD.sql, queries.HEAD.parameters(by_id)
-        tasks = queries.TREE_TASKS.sql, queries.TREE_TASKS.parameters(by_id)
+        head = queries.head.sql, queries.head.parameters(by_id)
+        tasks = queries.tree_tasks.sql, queries.tree_tasks.parameters(by_id)
         found = await self._reading().first_and_rest(head, tasks, codec.read_task, most)
         return None if found is None else (codec.read_head(found[0]), found[1])
 
     async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:
         ids = {"ids": msgspec.json.encode(list(tree_ids)).decode()}
-        heads = queries.HEADS.sql, queries.HEADS.parameters(ids)
-        members = queries.TREES_TASKS.sql, queries.TREES_TASKS.parameters(ids)
+        heads = queries.heads.sql, queries.heads.parameters(ids)
+        members = queries.trees_tasks.sql, queries.trees_tasks.parameters(ids)
         found, rows = await self._reading().two(heads, members)
         rows_of: dict[str, list[Row]] = {}
         for row in rows:
@@ -241,26 +244,26 @@ class SqlStorage:
         return codec.read_task(rows[0], tenant) if rows else None
 
     async def children(self, parent_id: str) -> list[Task]:
-        page = await self._reading().list_page((queries.CHILDREN.sql, (parent_id,)), LIST_BYTES)
+        page = await self._reading().list_page((queries.children.sql, (parent_id,)), LIST_BYTES)
         if page.is_cut:
             raise AnswerTooLarge(LIST_BYTES)
         return await in_pieces(page.rows, codec.read_task)
 
     async def nodes(self, tree_id: str, limit: int) -> list[Node]:
         rows = await self._reading().rows(
-            (queries.NODES.sql, queries.NODES.parameters({"id": tree_id, "limit": limit}))
+            (queries.nodes.sql, queries.nodes.parameters({"id": tree_id, "limit": limit}))
         )
         return await _readable(rows, codec.read_node)
 
     async def node(self, task_id: str) -> Node | None:
-        rows = await self._reading().rows((queries.NODE.sql, (task_id,)))
+        rows = await self._reading().rows((queries.node.sql, (task_id,)))
         return codec.read_node(rows[0]) if rows else None
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
-        if not queries.is_of_all(query):
+        if not is_of_all(query):
             return await self._tasks(query)
         found: list[Task] = []
-        for (tenant,) in await self._reading().rows((queries.TENANTS, ())):
+        for (tenant,) in await self._reading().rows((TENANTS, ())):
             found += await self._tasks(replace(query, tenant=tenant))
             found = sorted(found, key=lambda task: (task.created_at, task.id), reverse=True)[: query.limit]
         return found
@@ -288,7 +291,7 @@ class SqlStorage:
             wider = replace(wider, limit=wider.limit * 2)  # corrupt rows took the place of others
 
     async def live_trees(self) -> list[str]:
-        return [str(tree_id) for (tree_id,) in await self._reading().rows((queries.LIVE_TREES.sql, ()))]
+        return [str(tree_id) for (tree_id,) in await self._reading().rows((queries.live_trees.sql, ()))]
 
     async def events(self, query: EventQuery) -> Sequence[Recorded]:
         page = await self._reading().page(queries.event_list(query), query.max_bytes)
@@ -309,11 +312,11 @@ class SqlStorage:
         return await self._reading().decoded(queries.events_at(tree_id, seqs), codec.read_event, tree_id)
 
     async def compacted(self, tree_id: str) -> int:
-        rows = await self._reading().rows(retire.compaction_of(tree_id))
+        rows = await self._reading().rows(queries.compaction_of(tree_id))
         return retire.read_compaction(rows[0]).seq if rows else 0
 
     async def document(self, kind: str, document_id: str) -> Document | None:
-        query = queries.DOCUMENT.sql, queries.DOCUMENT.parameters({"kind": kind, "id": document_id})
+        query = queries.document.sql, queries.document.parameters({"kind": kind, "id": document_id})
         rows = await self._reading().rows(query)
         return codec.read_document(rows[0]) if rows else None
 
@@ -333,16 +336,16 @@ class SqlStorage:
         return deleted
 
     async def ended(self, query: EndedQuery) -> list[EndedTree]:
-        return await _readable(await self._reading().rows(retire.ended_list(query)), retire.read_ended)
+        return await _readable(await self._reading().rows(queries.ended_list(query)), retire.read_ended)
 
     async def compact(self, parts: Sequence[LogPart]) -> None:
-        page = await self._reading().page(retire.log_parts(parts), LOG_BYTES)
+        page = await self._reading().page(retirement.log_parts(parts), LOG_BYTES)
         if not page.is_cut:
             await self._compact(parts, page.rows)
             return
         for whole in parts:
             part = whole
-            while rows := (await self._reading().page(retire.log_part(part), LOG_BYTES)).rows:
+            while rows := (await self._reading().page(retirement.log_part(part), LOG_BYTES)).rows:
                 reached = rows[-1][1]
                 await self._compact([replace(part, until=reached)], rows)
                 part = replace(part, after=reached)
@@ -353,16 +356,16 @@ class SqlStorage:
             rows_of[row[0]].append(row)
         compacted = await _readable(parts, lambda part: retire.compact_part(part, rows_of[part.tree_id]))
         if compacted:
-            await self._run(lambda connection: retire.write_compactions(connection, compacted))
+            await self._run(lambda connection: retirement.write_compactions(connection, compacted))
 
     async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
-        dropped: list[str] = await self._run(lambda connection: retire.drop_trees(connection, heads))
+        dropped: list[str] = await self._run(lambda connection: retirement.drop_trees(connection, heads))
         return dropped
 
     async def sweep(self, limit: int) -> bool:
-        if not await self._reading().rows(retire.any_dropped()):
+        if not await self._reading().rows(queries.any_dropped()):
             return False  # the usual case, which costs no commit
-        is_more: bool = await self._run(lambda connection: retire.sweep_logs(connection, limit))
+        is_more: bool = await self._run(lambda connection: retirement.sweep_logs(connection, limit))
         return is_more
 
     async def _run(self, job: Callable[[Connection], Any], *names: str) -> Any:
@@ -437,7 +440,7 @@ def _delete(connection: Connection, tree_id: str) -> bool:
     if found is not None:
         if found.is_live:
             raise running_tree(tree_id)
-        retire.delete_trees(connection, [tree_id], logs_of=[tree_id])
+        retirement.delete_trees(connection, [tree_id], logs_of=[tree_id])
         return True
     draft = delete(tasks).where(tasks.c.id == tree_id, tasks.c.tree_id == "")
     return connection.execute(draft).rowcount > 0

@@ -13,22 +13,23 @@ import queue
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, create_engine, exc
 from sqlalchemy.pool import NullPool
 
 from core.model.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable, VersionConflict
 from core.model.task import TreeHead
-from core.storage import codec
+from core.storage import codec, writes
+from core.storage.backlog import Backlog
 from core.storage.base import Append
 from core.storage.batch import Batch, RowsMissed
-from core.storage.sqlite.backlog import Backlog
 from core.storage.sqlite.commit_marker import NUMBERS, CommitMarker
 from core.storage.sqlite.guard import Guard
-from core.storage.sqlite.writes import UNSTORABLE, Job, Rows, Write, is_one_batch, next_batch
+from core.storage.sqlite.statements import write as write_rows
+from core.storage.writes import Answers, Job, Outcome, Rows, Write, is_one_batch, next_batch
 
 logger = logging.getLogger(__name__)
 
@@ -53,22 +54,15 @@ PRAGMAS = (
 
 
 CONFLICTS = (sqlite3.IntegrityError, exc.IntegrityError)
+# What a value that is no JSON, or no value of its column, makes of a write.
+UNSTORABLE = (
+    *writes.UNSTORABLE,
+    sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
+    exc.DataError, exc.InterfaceError, exc.ProgrammingError,
+)  # fmt: skip
 REFUSALS = (CoreError, *CONFLICTS, *UNSTORABLE)
 # Jobs go through SQLAlchemy; the writer's own statements, some six a commit, straight to the driver (decision 0010).
 DATABASE_ERRORS = (sqlite3.Error, exc.DBAPIError)
-
-Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
-
-
-class Answers(Protocol):
-    """What the thread has to say, each called on the event loop."""
-
-    def started(self, error: StorageError | None) -> None: ...
-
-    def settle(self, outcomes: list[Outcome], failures: int, sizes: Mapping[str, int]) -> None:
-        """`failures`: how many appends have failed so far; `sizes`: bytes that each owner's appends took."""
-
-    def ended(self) -> None: ...
 
 
 class WriterThread:
@@ -83,6 +77,7 @@ class WriterThread:
         self._path = path
         self._exit = exit_process
         self._guard = guard or Guard(path)
+        self.inbox: queue.SimpleQueue[list[Write] | None] = queue.SimpleQueue()
         self._is_abandoned = False  # the event loop is gone, and nobody is to be answered
         self._rows = Rows()  # of what waits, as far as they are made
         self._backlog: Backlog[Write] = Backlog(self._rows.weigh)
@@ -98,9 +93,8 @@ class WriterThread:
 
     # --- for its owner
 
-    def start(self, inbox: queue.SimpleQueue[list[Write] | None], answers: Answers) -> None:
+    def start(self, answers: Answers) -> None:
         """Begin to write what comes through `inbox`, up to None. Called on the event loop that is to be answered."""
-        self._inbox = inbox
         self._answers = answers
         self._loop = asyncio.get_running_loop()
         # A daemon: a program that ends without close() must not hang; what was not acknowledged may be lost.
@@ -110,7 +104,7 @@ class WriterThread:
     def abandon(self) -> None:
         """End it without the event loop, and wait for that."""
         self._is_abandoned = True
-        self._inbox.put(None)
+        self.inbox.put(None)
         self._thread.join()
 
     # --- in the thread
@@ -187,7 +181,7 @@ class WriterThread:
         while not handed and not self._backlog:
             try:
                 is_awake = self._log_pages or self._guard.wants_looks
-                handed = self._inbox.get(timeout=IDLE_SECONDS if is_awake else None)
+                handed = self.inbox.get(timeout=IDLE_SECONDS if is_awake else None)
             except queue.Empty:
                 self._idle()
                 continue
@@ -195,9 +189,9 @@ class WriterThread:
                 return None
         items = list(handed or ())
         try:
-            while (handed := self._inbox.get_nowait()) is not None:
+            while (handed := self.inbox.get_nowait()) is not None:
                 items += handed
-            self._inbox.put(None)  # the end comes after what waits
+            self.inbox.put(None)  # the end comes after what waits
         except queue.Empty:
             pass
         return items
@@ -352,7 +346,7 @@ class WriterThread:
     def _write_batch(self, appends: list[Append]) -> None:
         batch = Batch(appends, self._stored, self._rows if self._rows.making else codec)
         self._guard.require_room(batch.size, is_new=batch.is_new)
-        rows = batch.write(self._driver.execute, lambda: self._driver.total_changes)
+        rows = write_rows(batch.steps(), self._driver.execute, lambda: self._driver.total_changes)
         for owner, size in batch.sizes.items():
             self._sizes[owner] += size
         self._last = appends[-1].head

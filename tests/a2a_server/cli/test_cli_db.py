@@ -4,8 +4,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from core.storage.tables import REVISIONS
 from tests.a2a_server.cli.test_cli import Cli, cli
 from tests.acceptance.process import ServerProcess
+from tests.postgres_cluster import Cluster
 
 __all__ = ["cli"]  # the fixture
 
@@ -59,3 +61,23 @@ def test_what_is_not_there_is_one_line(cli: Cli) -> None:
     with closing(sqlite3.connect("theirs.db")) as theirs:
         theirs.execute("CREATE TABLE t (x)")
     assert "not a database of a2a-server" in cli("db", "check", "--database", "sqlite:///theirs.db").out
+
+
+def test_postgresql_has_its_own_tools_and_says_so(cli: Cli) -> None:
+    url = "postgresql://ann:secret@h/db"
+    for words in (("check",), ("backup", "copy.db"), ("restore", "copy.db")):
+        refused = cli("db", *words, "--database", url)
+        assert refused.code == 1
+        assert refused.err.endswith("for postgresql://h/db use pg_amcheck, pg_dump and pg_restore\n")
+        assert "secret" not in refused.err and refused.err.count("\n") == 1
+
+
+def test_migrate_and_keys_work_on_postgresql(cli: Cli, postgres: Cluster) -> None:
+    name = postgres.database()
+    there = ("--database", postgres.url(name))
+    done = cli("migrate", *there)
+    assert (done.code, done.out) == (0, f"postgresql://127.0.0.1:{postgres.port}/{name} has schema {REVISIONS[-1]}\n")
+    key = cli("keys", "create", "ann", *there, "-o", "json").json()
+    assert [each["id"] for each in cli("keys", "list", *there, "-o", "json").json()] == [key["id"]]
+    assert cli("keys", "revoke", key["id"], *there).code == 0
+    postgres.drop(name)

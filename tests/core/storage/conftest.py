@@ -1,7 +1,7 @@
 """Every storage there is, for the tests of what all of them promise."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 import pytest_asyncio
@@ -11,9 +11,25 @@ from core.storage.memory import MemoryStorage
 from core.storage.sqlite.sql import SqlStorage
 
 
-@pytest_asyncio.fixture(params=["memory", "sql"])
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    made: Storage = MemoryStorage() if request.param == "memory" else SqlStorage(f"sqlite:///{tmp_path}/tasks.db")
-    await made.open()
-    yield made
-    await made.close()
+def made(kind: str, request: pytest.FixtureRequest) -> Storage:
+    """An empty storage of this kind."""
+    if kind == "memory":
+        return MemoryStorage()
+    if kind == "sql":
+        return SqlStorage(f"sqlite:///{request.getfixturevalue('tmp_path')}/tasks.db")
+    storage: Storage = import_module("core.storage.postgres.storage").PostgresStorage(
+        request.getfixturevalue("postgres_url")
+    )
+    return storage
+
+
+@pytest.fixture(params=["memory", "sql", "postgres"])
+def empty(request: pytest.FixtureRequest) -> Storage:
+    return made(request.param, request)
+
+
+@pytest_asyncio.fixture
+async def storage(empty: Storage) -> AsyncIterator[Storage]:
+    await empty.open()
+    yield empty
+    await empty.close()

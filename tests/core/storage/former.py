@@ -77,6 +77,7 @@ def former_state(task: Task, state: bytes, events: Sequence[Event] = ()) -> byte
 
 def before_content(connection: sqlite3.Connection) -> None:
     """Make it a database of the schema 0006."""
+    connection.execute("ALTER TABLE trees DROP COLUMN lease")
     rows = connection.execute("SELECT tree_id, seq, body, crc FROM events ORDER BY tree_id, seq").fetchall()
     log = list(map(codec.read_event, rows))
     for row, each in zip(rows, log, strict=True):

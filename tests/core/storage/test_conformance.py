@@ -641,7 +641,7 @@ async def test_what_failed_is_forgotten_when_everybody_knows_of_it(storage: Stor
 
     await storage.append(created("u"))
 
-    keeper = storage if isinstance(storage, MemoryStorage) else storage._writer._thread  # type: ignore[attr-defined]
+    keeper = storage if isinstance(storage, MemoryStorage) else storage._writer._writer  # type: ignore[attr-defined]
     assert not keeper._failed
 
 

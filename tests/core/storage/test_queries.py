@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from core.model.task import TERMINAL, TaskStatus
-from core.storage import queries
 from core.storage.base import DocumentQuery, EventQuery, TaskQuery, TreeQuery
+from core.storage.queries import TENANTS, Bound, is_of_all
+from core.storage.sqlite.dialect import QUERIES as queries
 from core.storage.sqlite.migrate import migrate
 
 BEFORE = (2.0, "x")
@@ -55,7 +56,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Conne
     connection.close()
 
 
-def plan(database: sqlite3.Connection, bound: queries.Bound) -> list[str]:
+def plan(database: sqlite3.Connection, bound: Bound) -> list[str]:
     """What SQLite does for the statement, step by step, without the counting of what another step has found."""
     rows = database.execute(f"EXPLAIN QUERY PLAN {bound[0]}", bound[1])
     return [row[3] for row in rows if row[3] not in ("SCAN anon_1", "CO-ROUTINE anon_1")]
@@ -118,13 +119,13 @@ def test_a_page_of_everybodys_tasks_is_made_of_pages_of_tenants_or_of_those_that
 ) -> None:
     query = TaskQuery(owner=None, **fields)
     are_open = fields["statuses"] == {TaskStatus.IN_PROGRESS}
-    assert queries.is_of_all(query) is not are_open
+    assert is_of_all(query) is not are_open
     if are_open:
         assert "INDEX tasks_open" in plan(database, queries.task_list(query))[0]
 
 
 def test_tenants_are_found_without_looking_at_their_tasks(database: sqlite3.Connection) -> None:
-    steps = [step for step in plan(database, (queries.TENANTS, ())) if " tasks " in step]
+    steps = [step for step in plan(database, (TENANTS, ())) if " tasks " in step]
     assert all(step.startswith("SEARCH tasks USING COVERING INDEX") for step in steps) and len(steps) == 2
 
 
@@ -170,7 +171,7 @@ def test_a_page_of_a_log_is_read_in_order_by_its_key(
 
 
 def test_children_are_read_in_order_from_one_index(database: sqlite3.Connection) -> None:
-    steps = plan(database, (queries.CHILDREN.sql, ("t",)))
+    steps = plan(database, (queries.children.sql, ("t",)))
     assert "tasks_by_parent (parent_id=?)" in steps[0]
 
 

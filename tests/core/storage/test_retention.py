@@ -16,9 +16,10 @@ from core.model.events import Event, Recorded
 from core.model.task import TaskStatus, TreeHead
 from core.storage import retire
 from core.storage.base import Append, Document, EndedQuery, EndedTree, EventQuery, LogPart, Storage
+from core.storage.sqlite import retirement
+from core.storage.sqlite.dialect import DIALECT, QUERIES
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.statements import DIALECT
 from tests.core.contents import artifact
 from tests.core.storage.samples import created, finished, recorded, started
 
@@ -279,7 +280,7 @@ async def test_a_sweep_that_comes_after_another_finds_nothing(file: Path, monkey
     await storage.open()
     await storage.drop([await ended_tree(storage, "t", count=20)])
     assert storage._writer is not None
-    sweeps = [storage._writer.submit(lambda connection: retire.sweep_logs(connection, 100)) for _ in range(2)]
+    sweeps = [storage._writer.submit(lambda connection: retirement.sweep_logs(connection, 100)) for _ in range(2)]
     assert await asyncio.gather(*sweeps) == [True, False]
     await storage.close()
     whole(file)
@@ -340,12 +341,23 @@ async def test_the_statements_find_their_rows_by_index(file: Path) -> None:
     await storage.close()
     connection = sqlite3.connect(file)
     texts = [
-        *(retire.FIRST_ENDED.sql, retire.MORE_ENDED.sql, retire.LOG_PARTS.sql, retire.PRESENT.sql, retire.DROPPED.sql),
+        *(
+            QUERIES._ended[0].sql,
+            QUERIES._ended[1].sql,
+            retirement.LOG_PARTS.sql,
+            retirement.PRESENT.sql,
+            QUERIES.dropped.sql,
+        ),
         *(
             str(statement.compile(dialect=DIALECT))
             for statement in (
-                *(retire.DELETE_EVENTS, retire.DELETE_LOGS, retire.DELETE_COMPACTIONS, retire.DELETE_TASKS),
-                *(retire.DELETE_TREES, retire.DELETE_DOCUMENTS),
+                *(
+                    retirement.DELETE_EVENTS,
+                    retirement.DELETE_LOGS,
+                    retirement.DELETE_COMPACTIONS,
+                    retirement.DELETE_TASKS,
+                ),
+                *(retirement.DELETE_TREES, retirement.DELETE_DOCUMENTS),
             )
         ),
     ]

@@ -23,8 +23,9 @@ from core.storage import former_content, migrations, retire
 from core.storage.base import Append, EventQuery
 from core.storage.migrations.run import upgrade
 from core.storage.sqlite.integrity import examine
-from core.storage.sqlite.migrate import REVISIONS, migrate, stored_revision
+from core.storage.sqlite.migrate import migrate, stored_revision
 from core.storage.sqlite.sql import SqlStorage
+from core.storage.tables import REVISIONS
 from tests.core.contents import artifact, said, texts
 from tests.core.storage.former import before_content, told_by
 from tests.core.storage.samples import created, harm, recorded

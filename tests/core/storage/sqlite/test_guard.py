@@ -10,8 +10,8 @@ from core.model.errors import DatabaseLost, DiskReserved, StorageUnavailable
 from core.storage.sqlite import writer_thread as writer_module
 from core.storage.sqlite.guard import COPIES, SMALL, Guard
 from core.storage.sqlite.migrate import migrate
-from core.storage.sqlite.write_queue import WriteQueue
 from core.storage.sqlite.writer_thread import WriterThread
+from core.storage.write_queue import WriteQueue
 from tests.core.storage.samples import created, started
 
 RESERVE = 1_000_000

@@ -14,8 +14,8 @@ from core.storage.base import Document, TreeQuery
 from core.storage.sqlite import integrity
 from core.storage.sqlite.commit_marker import CommitMarker, marker_path, noted_commit
 from core.storage.sqlite.integrity import MAX_PROBLEMS, Verdict, examine, require_commits, require_whole
-from core.storage.sqlite.migrate import REVISIONS
 from core.storage.sqlite.sql import SqlStorage
+from core.storage.tables import REVISIONS
 from tests.core.storage.samples import created, harm, started
 
 WHOLE = Verdict(problems=(), is_complete=True, schema=REVISIONS[-1])

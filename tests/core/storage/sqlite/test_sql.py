@@ -30,11 +30,13 @@ from core.model.errors import (
 from core.model.events import MessageReceived
 from core.model.owners import owner_of
 from core.model.task import Task, TaskStatus, TreeHead
-from core.storage import codec, queries, retire
+from core.storage import codec, retire
 from core.storage.base import LOG_BYTES, Append, Document, DocumentQuery, EventQuery, LogPart, TaskQuery, TreeQuery
+from core.storage.queries import Bound
 from core.storage.sqlite import reader as reader_module
 from core.storage.sqlite import sql as sql_module
 from core.storage.sqlite.backup import back_up, restore
+from core.storage.sqlite.dialect import QUERIES as queries
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.lock import DatabaseLock, file_system
 from core.storage.sqlite.reader import Reader
@@ -70,7 +72,7 @@ def test_a_url_or_a_path_names_the_file(given: str, path: str) -> None:
     assert database_path(given) == Path(path)
 
 
-POSTGRES = "PostgreSQL is not supported yet; give a SQLite URL such as sqlite:///tasks.db"
+POSTGRES = "This needs a SQLite file; give a URL such as sqlite:///tasks.db"
 NO_FILE = "The database must be a file, such as sqlite:///tasks.db; for memory use MemoryStorage"
 NO_PATH = "A SQLite URL has a path only, such as sqlite:///tasks.db or sqlite:////var/tasks.db"
 
@@ -629,9 +631,9 @@ def test_the_parts_of_a_row_together_are_the_whole_value() -> None:
 async def test_reads_use_the_indexes(storage: SqlStorage) -> None:
     foreign = sqlite3.connect(storage.path)
     frozen = [
-        (queries.TREE_TASKS.sql, 1, "tasks_by_tree"),
-        (queries.CHILDREN.sql, 1, "tasks_by_parent"),
-        (queries.LIVE_TREES.sql, 0, "trees_live"),
+        (queries.tree_tasks.sql, 1, "tasks_by_tree"),
+        (queries.children.sql, 1, "tasks_by_parent"),
+        (queries.live_trees.sql, 0, "trees_live"),
         (*_plain(queries.task_list(TaskQuery(owner="ann"))), "tasks_roots"),
         (*_plain(queries.tree_list(TreeQuery(owner="ann", before=(1.0, "a")))), "trees_by_change"),
         (*_plain(queries.event_list(EventQuery(tree_id="t", limit=9))), "PRIMARY KEY"),
@@ -651,7 +653,7 @@ async def test_a_row_that_does_not_exist_is_not_told_from_a_foreign_one_by_being
     foreign = sqlite3.connect(storage.path)
     foreign.execute("SELECT count(*) FROM trees").fetchall()  # the schema is read once
 
-    def steps(query: queries.Bound) -> int:
+    def steps(query: Bound) -> int:
         count = 0
 
         def step() -> None:
@@ -668,7 +670,7 @@ async def test_a_row_that_does_not_exist_is_not_told_from_a_foreign_one_by_being
     foreign.close()
 
 
-def _plain(query: queries.Bound) -> tuple[str, int]:
+def _plain(query: Bound) -> tuple[str, int]:
     return query[0], len(query[1])
 
 

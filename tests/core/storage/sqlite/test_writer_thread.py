@@ -1,4 +1,4 @@
-"""Group commit, faults of the disk, and the order of writes (`core.storage.sqlite.write_queue` and `writer_thread`)."""
+"""Group commit, faults of the disk, and the order of writes (`core.storage.write_queue` and `writer_thread`)."""
 
 import asyncio
 import gc
@@ -18,13 +18,13 @@ from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects.sqlite import insert
 
 from core.model.errors import StorageError, StorageUnavailable, VersionConflict
-from core.storage import statements, tables
+from core.storage import tables, write_queue, writes
 from core.storage.base import Append, EventQuery, TaskQuery
-from core.storage.sqlite import write_queue, writer_thread, writes
+from core.storage.sqlite import statements, writer_thread
 from core.storage.sqlite.commit_marker import Note, noted_commit
 from core.storage.sqlite.sql import SqlStorage
-from core.storage.sqlite.write_queue import WriteQueue
 from core.storage.sqlite.writer_thread import WriterThread
+from core.storage.write_queue import WriteQueue
 from tests.core.storage.samples import created, finished, make_tasks, started
 
 
@@ -517,7 +517,7 @@ async def test_the_log_is_emptied_when_nothing_is_written(storage: SqlStorage, m
         await emptied.wait()
 
     assert storage.path.with_name(storage.path.name + "-wal").stat().st_size == 0
-    assert storage._writer is not None and storage._writer._thread._log_pages == 0, "it is not emptied again"
+    assert storage._writer is not None and storage._writer._writer._log_pages == 0, "it is not emptied again"
     assert await storage.head("t") is not None
 
 
@@ -588,7 +588,7 @@ async def test_a_run_to_its_end_forgets_the_tree(storage: SqlStorage) -> None:
     assert storage._writer is not None
     for append, live in ((first, 0), (run, 1), (finished(run.head), 0)):
         await storage.append(append)
-        assert len(storage._writer._thread._stored) == live
+        assert len(storage._writer._writer._stored) == live
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 255, 256, 257, 1000])
@@ -886,11 +886,11 @@ async def test_a_single_write_that_is_flushed_is_handed_over_at_once(storage: Sq
     assert storage._writer is not None
     append = storage.append(created("t"))
     storage.flush()
-    assert storage._writer._tick == []
+    assert storage._writer._gathering.writes == []
     storage.append(created("u"))
     several = storage.append(created("v"))
     storage.flush()
-    assert len(storage._writer._tick) == 2
+    assert len(storage._writer._gathering.writes) == 2
     await asyncio.gather(append, several)
 
 
@@ -900,7 +900,7 @@ async def test_what_was_handed_over_while_the_thread_was_busy_is_one_batch(stora
     is_free = threading.Event()
     assert storage._writer is not None
     busy = storage._writer.submit(lambda _: is_free.wait(10) and None)
-    storage._writer._hand_over()
+    storage._writer._gathering.hand_over()
     writes = []
     for name in ("a", "b"):
         writes.append(storage.append(created(name)))
@@ -915,9 +915,9 @@ async def behind(storage: SqlStorage, *works: Append) -> list[asyncio.Future[Any
     is_free = threading.Event()
     assert storage._writer is not None
     busy = storage._writer.submit(lambda _: is_free.wait(10) and None)
-    storage._writer._hand_over()
+    storage._writer._gathering.hand_over()
     futures = [storage.append(work) for work in works]
-    storage._writer._hand_over()
+    storage._writer._gathering.hand_over()
     is_free.set()
     await busy
     return futures
@@ -969,7 +969,7 @@ async def test_what_was_decided_before_a_failure_was_known_fails_also_while_othe
     assert [type(result) for result in results] == [VersionConflict, *[type(None)] * 8, VersionConflict]
     assert sum("SAVEPOINT" in sql for sql in seen) <= 4  # two for each batch with one of the guilty tree
     await storage.append(on_top)
-    assert storage._writer is not None and not storage._writer._thread._failed
+    assert storage._writer is not None and not storage._writer._writer._failed
 
 
 def test_a_storage_that_is_not_open_has_nothing_to_flush(tmp_path: Path) -> None:

@@ -1,34 +1,31 @@
 """One thing for the writer to write, and about how much it costs."""
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from sqlalchemy import Connection, exc
 
+from core.model.errors import StorageError
 from core.model.events import Recorded
 from core.model.task import Task
 from core.storage import codec
+from core.storage.backlog import Backlog, Weighed
 from core.storage.base import TRANSACTION_ROWS, Append
 from core.storage.codec import Row
-from core.storage.sqlite.backlog import Backlog, Weighed
 
 MAX_BATCH = 512  # items of one transaction
 PIECE = 256  # rows that are made at a time of a write with more than a transaction's: about 3 ms
 ROW_BYTES = 2_048  # of JSON, which cost about as much as one row more
 JOB_WEIGHT = 64  # rows that a job is taken for
 
-Job = Callable[[Connection], Any]  # another kind of write; raises a CoreError to be refused
+Job = Callable[[Any], Any]  # another kind of write, given the database; raises a CoreError to be refused
 
-# What a value that is no JSON, or no value of its column, makes of a write.
-UNSTORABLE = (
-    TypeError, ValueError, OverflowError, RecursionError,
-    sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
-    exc.DataError, exc.InterfaceError, exc.ProgrammingError,
-)  # fmt: skip
+# What a value that is no JSON, or no value of its column, makes of a write before it comes to the database.
+UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
+
+Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -57,6 +54,17 @@ class Write(NamedTuple):
         if isinstance(self.work, Append):
             return self.work.head.owner, (self.work.head.id,)
         return self.owner, self.names
+
+
+class Answers(Protocol):
+    """What a writer has to say to its queue, each called on the event loop."""
+
+    def started(self, error: StorageError | None) -> None: ...
+
+    def settle(self, outcomes: list[Outcome], failures: int, sizes: Mapping[str, int]) -> None:
+        """`failures`: how many appends have failed so far; `sizes`: bytes that each owner's appends took."""
+
+    def ended(self) -> None: ...
 
 
 class Rows:

@@ -1,25 +1,23 @@
-"""The event loop's side of the writer (`core.storage.sqlite.write_queue`), over a thread that only listens."""
+"""The event loop's side of the writer (`core.storage.write_queue`), over a thread that only listens."""
 
 import asyncio
-import queue
 from pathlib import Path
 
 import pytest
 
 from core.model.errors import StorageError, StorageUnavailable
-from core.storage.sqlite.write_queue import WriteQueue
-from core.storage.sqlite.writer_thread import Answers, WriterThread
-from core.storage.sqlite.writes import Write
+from core.storage.sqlite.writer_thread import WriterThread
+from core.storage.write_queue import WriteQueue
+from core.storage.writes import Answers
 from tests.core.storage.samples import created
 
-CONTACT = {"start", "abandon", "_inbox", "_loop", "_thread"}
+CONTACT = {"start", "abandon", "inbox", "_inbox", "_loop", "_thread"}
 
 
 class Listener(WriterThread):
     """Takes what it is given and writes nothing: a test answers in its place."""
 
-    def start(self, inbox: queue.SimpleQueue[list[Write] | None], answers: Answers) -> None:
-        self.inbox = inbox
+    def start(self, answers: Answers) -> None:
         answers.started(None)
 
 
@@ -41,7 +39,7 @@ async def test_what_an_owner_has_written_is_known_with_the_answer(tmp_path: Path
     writer = WriteQueue(thread)
     await writer.start()
     first, second = writer.submit(created("a")), writer.submit(created("b"))
-    writer._hand_over()
+    writer._gathering.hand_over()
     handed = thread.inbox.get_nowait()
     assert handed is not None and [item.tree_id for item in handed] == ["a", "b"]
     assert writer.written["ann"] == 0
@@ -54,7 +52,7 @@ async def test_what_an_owner_has_written_is_known_with_the_answer(tmp_path: Path
     with pytest.raises(StorageError, match="no"):
         await second
     later = writer.submit(created("c"))
-    writer._hand_over()
+    writer._gathering.hand_over()
     told = thread.inbox.get_nowait()
     assert told is not None and told[0].failures_known == 1
     writer.ended()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.storage.sqlite.connections import OWN, SharedConnections
+from core.storage.connections import OWN, SharedConnections
 
 
 def shared(count: int, each: int) -> SharedConnections[int]:

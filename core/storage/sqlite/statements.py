@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Executable, LargeBinary, Table, bindparam, literal_column, update, values
 from sqlalchemy.dialects import sqlite
 
+from core.storage.batch import RowsMissed, Steps
 from core.storage.codec import Row
+from core.storage.sqlite.dialect import DIALECT
 from core.storage.tables import documents, events, tasks, trees
 
-DIALECT = sqlite.dialect(paramstyle="qmark")
 MAX_ROWS = 256  # of one statement: at most 15 parameters a row, of SQLite's 32,766
 MAX_BYTES = 1024 * 1024  # of several rows: sqlite3 keeps a copy of what each prepared statement was last given
 
@@ -60,9 +61,9 @@ def _blobs(columns: Iterable[ColumnElement[Any]]) -> list[int]:
 
 
 def _insert(table: Table) -> RowsStatement:
-    return RowsStatement(
-        table.insert().values([{c: bindparam(c.name) for c in table.c}]), len(table.c), _blobs(table.c)
-    )
+    columns = [column for column in table.c if column.name != "lease"]  # nobody but its one process runs a tree
+    insert = table.insert().values([{column: bindparam(column.name) for column in columns}])
+    return RowsStatement(insert, len(columns), _blobs(columns))
 
 
 def _update(table: Table, *changed: str, expected: str | None = None) -> RowsStatement:
@@ -113,3 +114,33 @@ UPDATE_TREE_VERSIONS = _update(trees, "version", "body", "body_crc", expected="v
 UPDATE_TREE_BULKS = _update(trees, "bulk", "bulk_crc")
 UPDATE_TASK_STATES = _update(tasks, "status", "state", "state_crc")
 UPDATE_TASK_SPECS = _update(tasks, "name", "user_id", "spec", "spec_crc")
+
+# In the order of `Steps`.
+STEPS = (
+    UPDATE_TREES,
+    UPDATE_TREE_VERSIONS,
+    INSERT_TREES,
+    UPDATE_TREE_BULKS,
+    INSERT_EVENTS,
+    PUT_TASKS,
+    UPDATE_TASK_STATES,
+    UPDATE_TASK_SPECS,
+    INSERT_DOCUMENTS,
+)
+
+
+def write(steps: Steps, execute: Execute, changes: Callable[[], int]) -> int:
+    """Execute them within the open transaction and return the number of rows.
+
+    `changes` counts the rows that the connection has changed so far. Raises RowsMissed or IntegrityError when any row
+    is not in the expected state; the caller must roll back then.
+    """
+    before = changes()
+    written = 0
+    for statement, rows in zip(STEPS, steps, strict=True):
+        if rows:
+            statement.run(execute, rows)
+            written += len(rows)
+    if changes() - before != written:
+        raise RowsMissed
+    return written

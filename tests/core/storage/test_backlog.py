@@ -1,4 +1,4 @@
-"""Turns of owners, and the order of what concerns one thing (`core.storage.sqlite.backlog`)."""
+"""Turns of owners, and the order of what concerns one thing (`core.storage.backlog`)."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.storage.sqlite import backlog
-from core.storage.sqlite.backlog import Backlog, Weighed
+from core.storage import backlog
+from core.storage.backlog import Backlog, Weighed
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What one write weighs (`core.storage.sqlite.writes`)."""
+"""What one write weighs (`core.storage.writes`)."""
 
 import asyncio
 from contextlib import suppress
@@ -6,10 +6,11 @@ from contextlib import suppress
 import pytest
 from msgspec.structs import replace
 
+from core.storage import writes
 from core.storage.base import TRANSACTION_ROWS, Append
 from core.storage.batch import Batch, RowsMissed
-from core.storage.sqlite import writes
-from core.storage.sqlite.writes import Rows, Write, is_one_batch
+from core.storage.sqlite import statements
+from core.storage.writes import Rows, Write, is_one_batch
 from tests.core.storage.samples import created
 
 
@@ -90,7 +91,7 @@ def written(batch: Batch) -> list[tuple[str, tuple[object, ...]]]:
     """The statements of a batch, with their parameters."""
     said: list[tuple[str, tuple[object, ...]]] = []
     with suppress(RowsMissed):
-        batch.write(lambda sql, parameters: said.append((sql, parameters)), lambda: 0)
+        statements.write(batch.steps(), lambda sql, parameters: said.append((sql, parameters)), lambda: 0)
     assert said
     return said
 

@@ -1,0 +1,54 @@
+"""Which storage a database's URL means. What PostgreSQL needs is loaded for its URLs only."""
+
+from importlib import import_module
+from urllib.parse import urlsplit
+
+from core.model.errors import ConfigurationError
+from core.storage.base import Storage
+from core.storage.sqlite.guard import RESERVE
+from core.storage.sqlite.sql import SqlStorage, database_path
+
+POSTGRES = frozenset({"postgresql", "postgres"})
+
+
+def is_postgres(url: str) -> bool:
+    """Whether the URL names a database of PostgreSQL."""
+    return _backend(url) in POSTGRES
+
+
+def storage_of(url: str, *, reserve: int = RESERVE) -> Storage:
+    """The storage for this URL, not opened yet. `reserve`: see `SqlStorage`.
+
+    Raises ConfigurationError for a URL that cannot be used.
+    """
+    if not is_postgres(url):
+        return SqlStorage(url, reserve=reserve)
+    try:
+        module = import_module("core.storage.postgres.storage")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"PostgreSQL needs the package {error.name}: install the extra, pip install 'durable-a2a[postgres]'"
+        ) from error
+    storage: Storage = module.PostgresStorage(url)
+    return storage
+
+
+def key_of(url: str) -> str:
+    """What two URLs of one database have in common, as far as their texts tell. Raises ConfigurationError."""
+    if not is_postgres(url):
+        return str(database_path(url).resolve())
+    parts = urlsplit(url)
+    return parts._replace(scheme="postgresql", fragment="").geturl()
+
+
+def name_of(url: str) -> str:
+    """How to name the database to its operator: a file, or a database without its password."""
+    if not is_postgres(url):
+        return str(database_path(url))
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _backend(url: str) -> str:
+    scheme, separator, _ = url.partition(":")
+    return scheme.partition("+")[0] if separator else ""
