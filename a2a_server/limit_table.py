@@ -136,7 +136,10 @@ _CONTENT: Final = "a2a_server/methods/test_content.py::test_every_limit_holds_at
 _WAITS: Final = "a2a_server/push/test_outbox.py::test_waits_double_with_full_jitter_up_to_the_longest"
 _RETIRED: Final = "core/run/test_retention.py::test_a_tree_is_compacted_and_then_removed_each_after_its_time"
 _LOGS: Final = "core/storage/sqlite/test_sql.py::test_pages_of_a_log_end_early_where_they_are_large"
-_TOO_LONG: Final = "core/storage/sqlite/test_read_pool.py::test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next"
+_TOO_LONG: Final = (
+    "core/storage/sqlite/test_read_pool.py"
+    "::test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next"
+)
 _IN_TURN: Final = (
     "a2a_server/methods/test_methods_turns.py"
     "::test_a_caller_with_many_lists_reads_one_at_a_time_and_another_caller_is_served"
