@@ -1,16 +1,14 @@
 """The reading statements: made by SQLAlchemy Core, compiled once for each shape of a query and each database."""
 
 from collections.abc import Collection, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Select,
     Table,
-    and_,
     bindparam,
-    case,
     false,
     func,
     literal_column,
@@ -23,7 +21,7 @@ from sqlalchemy.sql.elements import ColumnClause
 
 from core.model.owners import tenant_of
 from core.model.task import TERMINAL
-from core.storage.base import DocumentQuery, EndedQuery, EventQuery, TaskQuery, TreeQuery
+from core.storage.base import DocumentQuery, EndedQuery, TaskQuery, TreeQuery
 from core.storage.dialect import Dialect, Statement, compiled
 from core.storage.tables import compactions, documents, events, has_ended, in_a_tree, is_open, tasks, trees
 
@@ -59,75 +57,40 @@ class TaskShape(NamedTuple):
 
 
 class Queries:
-    """The reading statements of one database."""
+    """The reading statements of one database, but for those of events."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
         by_id: ColumnElement[Any] = bindparam("id")
-        self.head = self._compiled(select(*HEAD_COLUMNS).where(trees.c.id == by_id))
-        self.task = self._compiled(select(*TASK_COLUMNS).where(tasks.c.id == by_id))
-        self._bare_head = self._compiled(select(*BARE_HEAD_COLUMNS).where(trees.c.id == by_id))
-        self._head_of, self._head_of_tenant = self._owned(trees, BARE_HEAD_COLUMNS)
-        self._task_of, self._task_of_tenant = self._owned(tasks, TASK_COLUMNS)
+        self.head = compiled(select(*HEAD_COLUMNS).where(trees.c.id == by_id), dialect)
+        self.task = compiled(select(*TASK_COLUMNS).where(tasks.c.id == by_id), dialect)
+        self._bare_head = compiled(select(*BARE_HEAD_COLUMNS).where(trees.c.id == by_id), dialect)
+        self._head_of, self._head_of_tenant = _owned(dialect, trees, BARE_HEAD_COLUMNS)
+        self._task_of, self._task_of_tenant = _owned(dialect, tasks, TASK_COLUMNS)
         of_tree = tasks.c.tree_id == by_id
-        self.tree_tasks = self._compiled(select(*TASK_COLUMNS).where(of_tree).order_by(tasks.c.position))
+        self.tree_tasks = compiled(select(*TASK_COLUMNS).where(of_tree).order_by(tasks.c.position), dialect)
         first = select(*NODE_COLUMNS).where(of_tree).order_by(tasks.c.position)
-        self.nodes = self._compiled(first.limit(bindparam("limit")))
-        self.node = self._compiled(select(*NODE_COLUMNS).where(tasks.c.id == by_id))
-        self.heads = self._compiled(select(*HEAD_COLUMNS).where(dialect.is_among(trees.c.id, "ids")))
+        self.nodes = compiled(first.limit(bindparam("limit")), dialect)
+        self.node = compiled(select(*NODE_COLUMNS).where(tasks.c.id == by_id), dialect)
+        self.heads = compiled(select(*HEAD_COLUMNS).where(dialect.is_among(trees.c.id, "ids")), dialect)
         members = select(tasks.c.tree_id, *TASK_COLUMNS).where(dialect.is_among(tasks.c.tree_id, "ids"))
-        self.trees_tasks = self._compiled(members.order_by(tasks.c.tree_id, tasks.c.position))
+        self.trees_tasks = compiled(members.order_by(tasks.c.tree_id, tasks.c.position), dialect)
         is_cancelled = (tasks.c.tree_id == literal_column("''")) & (tasks.c.status == literal_column("'cancelled'"))
         named = dialect.is_among(tasks.c.id, "ids")
-        self.cancelled_drafts = self._compiled(select(*TASK_COLUMNS).where(named, is_cancelled))
+        self.cancelled_drafts = compiled(select(*TASK_COLUMNS).where(named, is_cancelled), dialect)
         children = select(*TASK_COLUMNS).where(tasks.c.parent_id == by_id)
-        self.children = self._compiled(children.order_by(tasks.c.position, tasks.c.id))
+        self.children = compiled(children.order_by(tasks.c.position, tasks.c.id), dialect)
         is_named = (documents.c.kind == bindparam("kind")) & (documents.c.id == by_id)
-        self.document = self._compiled(select(*DOCUMENT_COLUMNS).where(is_named))
-        self.live_trees = self._compiled(
-            select(trees.c.id).where(trees.c.is_live == true()).order_by(trees.c.created_at, trees.c.id)
+        self.document = compiled(select(*DOCUMENT_COLUMNS).where(is_named), dialect)
+        self.live_trees = compiled(
+            select(trees.c.id).where(trees.c.is_live == true()).order_by(trees.c.created_at, trees.c.id), dialect
         )
-        self._events_at = self._compiled(self._numbered_events())
-        self._stored = self._compiled(_stored())
-        self._compaction = self._compiled(select(*compactions.c).where(compactions.c.tree_id == by_id))
-        self.dropped = self._compiled(select(*compactions.c).where(compactions.c.is_dropped == true()).limit(1))
-        self._ended = self._compiled(_ended(more=False)), self._compiled(_ended(more=True))
-        self._task_list = lru_cache(SHAPES)(self._make_task_list)
-        self._tree_list = lru_cache(SHAPES)(self._make_tree_list)
-        self._event_list = lru_cache(SHAPES)(self._make_event_list)
-        self._event_places = lru_cache(SHAPES)(self._make_event_places)
-        self._short_events = lru_cache(SHAPES)(self._make_short_events)
-        self._document_list = lru_cache(SHAPES)(self._make_document_list)
-
-    def _compiled(self, statement: Select[Any]) -> Statement:
-        return compiled(statement, self._dialect)
-
-    def _owned(self, table: Table, columns: Sequence[ColumnElement[Any]]) -> tuple[Statement, Statement]:
-        """One row by its id and owner, or tenant; where no row has the id, that of some row is looked at instead.
-
-        So the time does not tell a row of somebody else from one that does not exist (benchmarks/access.py).
-        """
-        named, place = table.alias("named"), self._dialect.place
-        by_id: Select[Any] = select(literal_column(f"named.{place}")).select_from(named)
-        by_id = by_id.where(named.c.id == bindparam("id"))
-        row = func.coalesce(by_id.scalar_subquery(), literal_column(f"({self._dialect.any_place(table.name)})"))
-        found = select(*columns).where(literal_column(f"{table.name}.{place}") == row)
-        owner, tenant = (
-            self._compiled(found.where(table.c[by] == bindparam(by), table.c.id == bindparam("id")))
-            for by in ("owner", "tenant")
-        )
-        return owner, tenant
-
-    def _numbered_events(self) -> Select[Any]:
-        is_of_tree = events.c.tree_id == bindparam("tree_id")
-        is_numbered = self._dialect.is_among(events.c.seq, "ids")
-        if self._dialect.reads_past_ranges:
-            body, crc = case((is_of_tree, events.c.body)), case((is_of_tree, events.c.crc))
-            behind = tuple_(events.c.tree_id, events.c.seq) >= tuple_(bindparam("tree_id"), bindparam("first"))
-            found = select(events.c.tree_id, events.c.seq, body, crc).where(behind, or_(is_numbered, ~is_of_tree))
-        else:
-            found = select(*EVENT_COLUMNS).where(is_of_tree, is_numbered)
-        return found.order_by(events.c.tree_id, events.c.seq).limit(bindparam("limit"))
+        self._stored = compiled(_stored(), dialect)
+        self._compaction = compiled(select(*compactions.c).where(compactions.c.tree_id == by_id), dialect)
+        self.dropped = compiled(select(*compactions.c).where(compactions.c.is_dropped == true()).limit(1), dialect)
+        self._ended = compiled(_ended(more=False), dialect), compiled(_ended(more=True), dialect)
+        self._task_list = lru_cache(SHAPES)(partial(_make_task_list, dialect))
+        self._tree_list = lru_cache(SHAPES)(partial(_make_tree_list, dialect))
+        self._document_list = lru_cache(SHAPES)(partial(_make_document_list, dialect))
 
     def one_head(self, tree_id: str, owner: str | None, tenant: str | None) -> Bound:
         """One tree's bare head: any owner's, this owner's or this tenant's."""
@@ -147,47 +110,6 @@ class Queries:
         statement = self._task_list(_task_shape(query)._replace(before=False, counting=True))
         return statement.sql, statement.parameters({**_task_values(query), "most": most})
 
-    def _make_task_list(self, shape: TaskShape) -> Statement:
-        given, root_only, statuses, only_open, before, counting = shape
-        statement: Select[Any] = select(literal_column("1")).select_from(tasks) if counting else select(*TASK_COLUMNS)
-        for column in (tasks.c.owner, tasks.c.user_id, tasks.c.name):
-            if column.name in given:
-                statement = statement.where(column == bindparam(column.name))
-        if "tenant" in given or "owner" in given:  # the indexes begin with the tenant
-            statement = statement.where(tasks.c.tenant == bindparam("tenant"))
-        if "context_id" in given:
-            statement = statement.join(trees, trees.c.id == tasks.c.tree_id)
-            statement = statement.where(trees.c.context_id == bindparam("context_id"))
-        if "since" in given:
-            statement = statement.where(tasks.c.created_at >= bindparam("since"))
-        if root_only:
-            statement = statement.where(tasks.c.parent_id.is_(None))
-        if statuses is not None:
-            statement = statement.where(_one_of(tasks.c.status, "status", statuses))
-        if only_open:
-            statement = statement.where(is_open)  # says nothing new, but names the index of open tasks
-        is_theirs = "owner" in given
-        if counting:
-            counted = self._counted(statement)
-            return self._dialect.by_index(counted, "tasks_open") if only_open and not is_theirs else counted
-        if before:
-            page_end = tuple_(bindparam("before_at"), bindparam("before_id"))
-            statement = statement.where(tuple_(tasks.c.created_at, tasks.c.id) < page_end)
-        page = self._compiled(
-            statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(bindparam("limit"))
-        )
-        if only_open:  # an operator's are sorted, which SQLite would rather avoid: all of its tasks may be many more
-            return page if is_theirs else self._dialect.by_index(page, "tasks_open")
-        if not root_only:
-            return page
-        # SQLite holds that of all tasks to be as good, but trees may be large.
-        return self._dialect.by_index(page, "tasks_roots")
-
-    def _counted(self, statement: Select[Any]) -> Statement:
-        """How many rows the statement finds, up to `most`: what is counted is what is looked at."""
-        found = statement.limit(bindparam("most")).subquery()
-        return self._compiled(select(func.count()).select_from(found))
-
     def tree_list(self, query: TreeQuery) -> Bound:
         """The query's page of heads, and one more where there are more."""
         statement = self._tree_list(*_tree_shape(query), query.before is not None, False)
@@ -197,105 +119,6 @@ class Queries:
         """The number of trees that match, whatever the page; counting ends at `most`."""
         statement = self._tree_list(*_tree_shape(query), False, True)
         return statement.sql, statement.parameters({**_tree_values(query), "most": most})
-
-    def _make_tree_list(self, given: frozenset[str], statuses: int | None, before: bool, counting: bool) -> Statement:
-        statement: Select[Any] = (
-            select(literal_column("1")).select_from(trees) if counting else select(*BARE_HEAD_COLUMNS)
-        )
-        for column in (trees.c.owner, trees.c.origin, trees.c.context_id):
-            if column.name in given:
-                statement = statement.where(column == bindparam(column.name))
-        if "updated_since" in given:
-            statement = statement.where(trees.c.updated_at >= bindparam("updated_since"))
-        if statuses is not None:
-            statement = statement.where(_one_of(trees.c.status, "status", statuses))
-        if before:
-            page = tuple_(bindparam("before_at"), bindparam("before_id"))
-            statement = statement.where(tuple_(trees.c.updated_at, trees.c.id) < page)
-        if counting:
-            return self._counted(statement)
-        return self._compiled(
-            statement.order_by(trees.c.updated_at.desc(), trees.c.id.desc()).limit(bindparam("limit"))
-        )
-
-    def event_list(self, query: EventQuery) -> Bound:
-        """The query's page of events, in order."""
-        kinds = query.kinds
-        values = {
-            "tree_id": query.tree_id,
-            "after": query.after,
-            "until": query.until,
-            "task_id": query.task_id,
-            "limit": query.limit,
-            **_many("kind", kinds or ()),
-        }
-        number = None if kinds is None else len(set(kinds))
-        statement = self._event_list(query.until is not None, query.task_id is not None, number)
-        return statement.sql, statement.parameters(values)
-
-    def _make_event_list(self, until: bool, task: bool, kinds: int | None) -> Statement:
-        statement = select(*EVENT_COLUMNS)
-        statement = statement.where(events.c.tree_id == bindparam("tree_id"), events.c.seq > bindparam("after"))
-        if until:
-            statement = statement.where(events.c.seq <= bindparam("until"))
-        if task:
-            statement = statement.where(events.c.task_id == bindparam("task_id"))
-        if kinds is not None:
-            statement = statement.where(_one_of(events.c.kind, "kind", kinds))
-        return self._compiled(statement.order_by(events.c.seq).limit(bindparam("limit")))
-
-    def event_places(self, query: EventQuery) -> Bound:
-        """A tree's latest events, the latest first, without what they carry: sizes are known without reading values."""
-        kinds = query.kinds
-        values: dict[str, Any] = {"tree_id": query.tree_id, "until": query.until, "task_id": query.task_id}
-        values |= {"limit": query.limit, **_many("kind", kinds or ())}
-        statement = self._event_places(query.task_id is not None, None if kinds is None else len(set(kinds)))
-        return statement.sql, statement.parameters(values)
-
-    def _make_event_places(self, task: bool, kinds: int | None) -> Statement:
-        statement = select(events.c.tree_id, events.c.seq, events.c.kind, events.c.task_id, func.length(events.c.body))
-        first = tuple_(bindparam("tree_id"), bindparam("until"))
-        statement = statement.where(tuple_(events.c.tree_id, events.c.seq) <= first, self._matching(task, kinds))
-        return self._compiled(
-            statement.order_by(events.c.tree_id.desc(), events.c.seq.desc()).limit(bindparam("limit"))
-        )
-
-    def _matching(self, task: bool, kinds: int | None) -> ColumnElement[bool]:
-        """Events of the tree that match; where a range's end costs, any of the next tree: the reader ends there."""
-        is_of_tree = events.c.tree_id == bindparam("tree_id")
-        matching: ColumnElement[bool] = true()
-        if task:
-            matching = and_(matching, events.c.task_id == bindparam("task_id"))
-        if kinds is not None:
-            matching = and_(matching, _one_of(events.c.kind, "kind", kinds))
-        return or_(matching, ~is_of_tree) if self._dialect.reads_past_ranges else and_(matching, is_of_tree)
-
-    def events_at(self, tree_id: str, seqs: Collection[int]) -> Bound:
-        """A tree's events of these numbers, in order, and then any of the next tree, where the reader ends."""
-        values = {"tree_id": tree_id, "first": min(seqs, default=0), "ids": self._dialect.listed(seqs)}
-        return self._events_at.sql, self._events_at.parameters({**values, "limit": len(seqs)})
-
-    def short_events(self, query: EventQuery, longest: int) -> Bound:
-        """The query's events and one more, in order; longer ones without what they carry, which is not read."""
-        kinds = query.kinds
-        values: dict[str, Any] = {"tree_id": query.tree_id, "until": query.until, "task_id": query.task_id}
-        values |= {"limit": query.limit + 1, "longest": longest, **_many("kind", kinds or ())}
-        statement = self._short_events(query.task_id is not None, None if kinds is None else len(set(kinds)))
-        return statement.sql, statement.parameters(values)
-
-    def _make_short_events(self, task: bool, kinds: int | None) -> Statement:
-        is_short = func.length(events.c.body) <= bindparam("longest")
-        statement = select(
-            events.c.tree_id,
-            events.c.seq,
-            case((is_short, events.c.body)).label("body"),
-            case((is_short, events.c.crc)).label("crc"),
-        ).where(events.c.tree_id == bindparam("tree_id"), events.c.seq <= bindparam("until"))
-        if task:
-            statement = statement.where(events.c.task_id == bindparam("task_id"))
-        if kinds is not None:
-            statement = statement.where(_one_of(events.c.kind, "kind", kinds))
-        return self._compiled(statement.order_by(events.c.seq).limit(bindparam("limit")))
 
     def document_list(self, query: DocumentQuery) -> Bound:
         """The query's page of documents."""
@@ -315,25 +138,6 @@ class Queries:
         given = frozenset(name for name in names if getattr(query, name) is not None)
         statement = self._document_list(given)
         return statement.sql, statement.parameters(values)
-
-    def _make_document_list(self, given: frozenset[str]) -> Statement:
-        statement = select(*DOCUMENT_COLUMNS).where(documents.c.kind == bindparam("kind"))
-        at: ColumnElement[Any] = documents.c.at
-        if "prefix" in given:
-            # Found by the key and sorted, as there are few; the plus keeps SQLite from reading the whole kind in order.
-            statement = statement.where(documents.c.id >= bindparam("prefix"), documents.c.id < bindparam("behind"))
-            at = literal_column("+documents.at")
-        for column in (documents.c.owner, documents.c.tree_id):
-            if column.name in given:
-                statement = statement.where(column == bindparam(column.name))
-        if "tree_id" in given:
-            statement = statement.where(in_a_tree)  # names the index of documents that belong to a tree
-        if "until" in given:
-            statement = statement.where(documents.c.at <= bindparam("until"))
-        if "after" in given:
-            page = tuple_(bindparam("after_at"), bindparam("after_id"))
-            statement = statement.where(tuple_(documents.c.at, documents.c.id) > page)
-        return self._compiled(statement.order_by(at, documents.c.id).limit(bindparam("limit")))
 
     def stored_bytes(self, owner: str) -> Bound:
         """One number: the bytes of the owner's events and of what callers wrote."""
@@ -355,6 +159,103 @@ class Queries:
         return self.dropped.sql, self.dropped.parameters({})
 
 
+def _owned(dialect: Dialect, table: Table, columns: Sequence[ColumnElement[Any]]) -> tuple[Statement, Statement]:
+    """One row by its id and owner, or tenant; where no row has the id, that of some row is looked at instead.
+
+    So the time does not tell a row of somebody else from one that does not exist (benchmarks/access.py).
+    """
+    named, place = table.alias("named"), dialect.place
+    by_id: Select[Any] = select(literal_column(f"named.{place}")).select_from(named)
+    by_id = by_id.where(named.c.id == bindparam("id"))
+    row = func.coalesce(by_id.scalar_subquery(), literal_column(f"({dialect.any_place(table.name)})"))
+    found = select(*columns).where(literal_column(f"{table.name}.{place}") == row)
+    owner, tenant = (
+        compiled(found.where(table.c[by] == bindparam(by), table.c.id == bindparam("id")), dialect)
+        for by in ("owner", "tenant")
+    )
+    return owner, tenant
+
+
+def _make_task_list(dialect: Dialect, shape: TaskShape) -> Statement:
+    given, root_only, statuses, only_open, before, counting = shape
+    statement: Select[Any] = select(literal_column("1")).select_from(tasks) if counting else select(*TASK_COLUMNS)
+    for column in (tasks.c.owner, tasks.c.user_id, tasks.c.name):
+        if column.name in given:
+            statement = statement.where(column == bindparam(column.name))
+    if "tenant" in given or "owner" in given:  # the indexes begin with the tenant
+        statement = statement.where(tasks.c.tenant == bindparam("tenant"))
+    if "context_id" in given:
+        statement = statement.join(trees, trees.c.id == tasks.c.tree_id)
+        statement = statement.where(trees.c.context_id == bindparam("context_id"))
+    if "since" in given:
+        statement = statement.where(tasks.c.created_at >= bindparam("since"))
+    if root_only:
+        statement = statement.where(tasks.c.parent_id.is_(None))
+    if statuses is not None:
+        statement = statement.where(one_of(tasks.c.status, "status", statuses))
+    if only_open:
+        statement = statement.where(is_open)  # says nothing new, but names the index of open tasks
+    is_theirs = "owner" in given
+    if counting:
+        counted = _counted(dialect, statement)
+        return dialect.by_index(counted, "tasks_open") if only_open and not is_theirs else counted
+    if before:
+        page_end = tuple_(bindparam("before_at"), bindparam("before_id"))
+        statement = statement.where(tuple_(tasks.c.created_at, tasks.c.id) < page_end)
+    page = compiled(statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(bindparam("limit")), dialect)
+    if only_open:  # an operator's are sorted, which SQLite would rather avoid: all of its tasks may be many more
+        return page if is_theirs else dialect.by_index(page, "tasks_open")
+    if not root_only:
+        return page
+    # SQLite holds that of all tasks to be as good, but trees may be large.
+    return dialect.by_index(page, "tasks_roots")
+
+
+def _counted(dialect: Dialect, statement: Select[Any]) -> Statement:
+    """How many rows the statement finds, up to `most`: what is counted is what is looked at."""
+    found = statement.limit(bindparam("most")).subquery()
+    return compiled(select(func.count()).select_from(found), dialect)
+
+
+def _make_tree_list(
+    dialect: Dialect, given: frozenset[str], statuses: int | None, before: bool, counting: bool
+) -> Statement:
+    statement: Select[Any] = select(literal_column("1")).select_from(trees) if counting else select(*BARE_HEAD_COLUMNS)
+    for column in (trees.c.owner, trees.c.origin, trees.c.context_id):
+        if column.name in given:
+            statement = statement.where(column == bindparam(column.name))
+    if "updated_since" in given:
+        statement = statement.where(trees.c.updated_at >= bindparam("updated_since"))
+    if statuses is not None:
+        statement = statement.where(one_of(trees.c.status, "status", statuses))
+    if before:
+        page = tuple_(bindparam("before_at"), bindparam("before_id"))
+        statement = statement.where(tuple_(trees.c.updated_at, trees.c.id) < page)
+    if counting:
+        return _counted(dialect, statement)
+    return compiled(statement.order_by(trees.c.updated_at.desc(), trees.c.id.desc()).limit(bindparam("limit")), dialect)
+
+
+def _make_document_list(dialect: Dialect, given: frozenset[str]) -> Statement:
+    statement = select(*DOCUMENT_COLUMNS).where(documents.c.kind == bindparam("kind"))
+    at: ColumnElement[Any] = documents.c.at
+    if "prefix" in given:
+        # Found by the key and sorted, as there are few; the plus keeps SQLite from reading the whole kind in order.
+        statement = statement.where(documents.c.id >= bindparam("prefix"), documents.c.id < bindparam("behind"))
+        at = literal_column("+documents.at")
+    for column in (documents.c.owner, documents.c.tree_id):
+        if column.name in given:
+            statement = statement.where(column == bindparam(column.name))
+    if "tree_id" in given:
+        statement = statement.where(in_a_tree)  # names the index of documents that belong to a tree
+    if "until" in given:
+        statement = statement.where(documents.c.at <= bindparam("until"))
+    if "after" in given:
+        page = tuple_(bindparam("after_at"), bindparam("after_id"))
+        statement = statement.where(tuple_(documents.c.at, documents.c.id) > page)
+    return compiled(statement.order_by(at, documents.c.id).limit(bindparam("limit")), dialect)
+
+
 def _one(
     statements: tuple[Statement, Statement, Statement], row_id: str, owner: str | None, tenant: str | None
 ) -> Bound:
@@ -363,12 +264,14 @@ def _one(
     return statement.sql, statement.parameters({"id": row_id, "owner": owner, "tenant": tenant})
 
 
-def _one_of(column: ColumnClause[Any], name: str, count: int) -> ColumnElement[bool]:
+def one_of(column: ColumnClause[Any], name: str, count: int) -> ColumnElement[bool]:
+    """Whether the column has one of the values that `many` gives."""
     # Not IN: SQLAlchemy would give it its values only when it executes the statement itself.
     return or_(false(), *[column == bindparam(f"{name}_{i}") for i in range(count)])
 
 
-def _many(name: str, values: Collection[str]) -> dict[str, Any]:
+def many(name: str, values: Collection[str]) -> dict[str, Any]:
+    """The parameters of `one_of`."""
     return {f"{name}_{i}": str(value) for i, value in enumerate(sorted(set(values)))}
 
 
@@ -401,7 +304,7 @@ def _task_values(query: TaskQuery) -> dict[str, Any]:
         "limit": query.limit,
         "before_at": created_at,
         "before_id": task_id,
-        **_many("status", query.statuses or ()),
+        **many("status", query.statuses or ()),
     }
 
 
@@ -421,7 +324,7 @@ def _tree_values(query: TreeQuery) -> dict[str, Any]:
         "before_at": updated_at,
         "before_id": tree_id,
         "limit": query.limit + 1,
-        **_many("status", query.statuses or ()),
+        **many("status", query.statuses or ()),
     }
 
 

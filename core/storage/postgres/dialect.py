@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from core.storage.dialect import Statement
+from core.storage.event_queries import EventQueries
 from core.storage.queries import Queries
 
 
@@ -33,3 +34,4 @@ class PostgresDialect:
 
 POSTGRES = PostgresDialect()
 QUERIES = Queries(POSTGRES)
+EVENT_QUERIES = EventQueries(POSTGRES)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from core.model.task import TreeHead
 from core.storage.base import EventQuery, LogPart
 from core.storage.postgres.connect import Connection
-from core.storage.postgres.dialect import QUERIES
+from core.storage.postgres.dialect import EVENT_QUERIES, QUERIES
 from core.storage.postgres.statements import INSERT_EVENTS, PUT_COMPACTIONS, alone, columns_of
 from core.storage.queries import Bound
 from core.storage.retire import Compacted, Compaction, changes_of, read_compaction, short_and_long, swept
@@ -43,7 +43,7 @@ def log_parts(parts: Sequence[LogPart]) -> Bound:
 def log_part(part: LogPart) -> Bound:
     """The events of one part, in order."""
     limit = part.until - part.after
-    return QUERIES.event_list(EventQuery(tree_id=part.tree_id, after=part.after, until=part.until, limit=limit))
+    return EVENT_QUERIES.page(EventQuery(tree_id=part.tree_id, after=part.after, until=part.until, limit=limit))
 
 
 async def write_compactions(connection: Connection, compacted: Sequence[Compacted]) -> None:

@@ -39,7 +39,7 @@ from core.storage.base import (
 )
 from core.storage.postgres import retirement, statements, texts
 from core.storage.postgres.connect import Connection, Place
-from core.storage.postgres.dialect import QUERIES
+from core.storage.postgres.dialect import EVENT_QUERIES, QUERIES
 from core.storage.postgres.holder import PATIENCE, Holder
 from core.storage.postgres.migrate import migrate
 from core.storage.postgres.reader import HEAD_SIZE, TASK_SIZE, Reader
@@ -218,22 +218,22 @@ class PostgresStorage:
         return [str(tree_id) for (tree_id,) in await self._reading().rows((QUERIES.live_trees.sql, ()))]
 
     async def events(self, query: EventQuery) -> Sequence[Recorded]:
-        page = await self._reading().page(QUERIES.event_list(query), query.max_bytes)
+        page = await self._reading().page(EVENT_QUERIES.page(query), query.max_bytes)
         if page.size > LARGE:
             return await asyncio.to_thread(list, map(codec.read_event, page.rows))
         return await in_pieces(page.rows, codec.read_event)
 
     async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
         longest = MAX_BIGINT if query.max_bytes is None else query.max_bytes
-        rows = await self._reading().short_rows(QUERIES.short_events(query, longest), query.limit, longest)
+        rows = await self._reading().short_rows(EVENT_QUERIES.short(query, longest), query.limit, longest)
         return None if rows is None else await in_pieces(rows, codec.read_event)
 
     async def event_places(self, query: EventQuery) -> list[EventPlace]:
-        rows = await self._reading().rows(QUERIES.event_places(query))
+        rows = await self._reading().rows(EVENT_QUERIES.places(query))
         return [EventPlace._make(row[1:]) for row in rows]
 
     async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
-        rows = await self._reading().rows(QUERIES.events_at(tree_id, seqs))
+        rows = await self._reading().rows(EVENT_QUERIES.at(tree_id, seqs))
         return await asyncio.to_thread(list, map(codec.read_event, rows))
 
     async def compacted(self, tree_id: str) -> int:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy.dialects import sqlite
 
 from core.storage.dialect import Statement
+from core.storage.event_queries import EventQueries
 from core.storage.queries import Queries
 
 DIALECT = sqlite.dialect(paramstyle="qmark")
@@ -39,3 +40,4 @@ class SqliteDialect:
 
 SQLITE = SqliteDialect()
 QUERIES = Queries(SQLITE)
+EVENT_QUERIES = EventQueries(SQLITE)

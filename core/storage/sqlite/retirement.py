@@ -27,7 +27,7 @@ from core.storage.base import EventQuery, LogPart
 from core.storage.dialect import compiled
 from core.storage.queries import EVENT_COLUMNS, Bound
 from core.storage.retire import Compacted, Compaction, changes_of, read_compaction, short_and_long, swept
-from core.storage.sqlite.dialect import QUERIES, SQLITE
+from core.storage.sqlite.dialect import EVENT_QUERIES, QUERIES, SQLITE
 from core.storage.sqlite.statements import INSERT_EVENTS, put
 from core.storage.tables import compactions, documents, events, tasks, trees
 
@@ -43,7 +43,7 @@ def log_parts(parts: Sequence[LogPart]) -> Bound:
 def log_part(part: LogPart) -> Bound:
     """The events of one part, in order."""
     limit = part.until - part.after
-    return QUERIES.event_list(EventQuery(tree_id=part.tree_id, after=part.after, until=part.until, limit=limit))
+    return EVENT_QUERIES.page(EventQuery(tree_id=part.tree_id, after=part.after, until=part.until, limit=limit))
 
 
 # What the writer does

@@ -50,6 +50,7 @@ from core.storage.base import (
 )
 from core.storage.queries import TENANTS, is_of_all
 from core.storage.sqlite import retirement, statements
+from core.storage.sqlite.dialect import EVENT_QUERIES
 from core.storage.sqlite.dialect import QUERIES as queries
 from core.storage.sqlite.guard import RESERVE, Guard
 from core.storage.sqlite.inspection import Inspection
@@ -294,22 +295,22 @@ class SqlStorage:
         return [str(tree_id) for (tree_id,) in await self._reading().rows((queries.live_trees.sql, ()))]
 
     async def events(self, query: EventQuery) -> Sequence[Recorded]:
-        page = await self._reading().page(queries.event_list(query), query.max_bytes)
+        page = await self._reading().page(EVENT_QUERIES.page(query), query.max_bytes)
         if page.size > LARGE:
             return await asyncio.to_thread(list, map(codec.read_event, page.rows))
         return await in_pieces(page.rows, codec.read_event)
 
     async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
         longest = sys.maxsize if query.max_bytes is None else query.max_bytes
-        rows = await self._reading().short_rows(queries.short_events(query, longest), query.limit, longest)
+        rows = await self._reading().short_rows(EVENT_QUERIES.short(query, longest), query.limit, longest)
         return None if rows is None else await in_pieces(rows, codec.read_event)
 
     async def event_places(self, query: EventQuery) -> list[EventPlace]:
-        bound = queries.event_places(query)
+        bound = EVENT_QUERIES.places(query)
         return await self._reading().decoded(bound, lambda row: EventPlace._make(row[1:]), query.tree_id)
 
     async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
-        return await self._reading().decoded(queries.events_at(tree_id, seqs), codec.read_event, tree_id)
+        return await self._reading().decoded(EVENT_QUERIES.at(tree_id, seqs), codec.read_event, tree_id)
 
     async def compacted(self, tree_id: str) -> int:
         rows = await self._reading().rows(queries.compaction_of(tree_id))

@@ -11,6 +11,7 @@ import pytest
 from core.model.task import TERMINAL, TaskStatus
 from core.storage.base import DocumentQuery, EventQuery, TaskQuery, TreeQuery
 from core.storage.queries import TENANTS, Bound, is_of_all
+from core.storage.sqlite.dialect import EVENT_QUERIES
 from core.storage.sqlite.dialect import QUERIES as queries
 from core.storage.sqlite.migrate import migrate
 
@@ -164,7 +165,7 @@ def test_a_page_of_a_log_is_read_in_order_by_its_key(
     database: sqlite3.Connection, until: int | None, task_id: str | None, kinds: tuple[str, ...] | None
 ) -> None:
     steps = plan(
-        database, queries.event_list(EventQuery(tree_id="t", until=until, task_id=task_id, kinds=kinds, limit=10))
+        database, EVENT_QUERIES.page(EventQuery(tree_id="t", until=until, task_id=task_id, kinds=kinds, limit=10))
     )
     assert len(steps) == 1
     assert steps[0].startswith("SEARCH events USING PRIMARY KEY (tree_id=? AND seq>?"), steps

@@ -17,7 +17,7 @@ from core.model.errors import AnswerTooLarge, DatabaseInUse, QueryTooLong, Stora
 from core.model.owners import owner_of
 from core.storage.base import EventQuery, TaskQuery, TreeQuery
 from core.storage.postgres import storage as storage_module
-from core.storage.postgres.dialect import QUERIES
+from core.storage.postgres.dialect import EVENT_QUERIES, QUERIES
 from core.storage.postgres.reader import Reader
 from core.storage.postgres.storage import PostgresStorage
 from tests.core.storage.samples import created
@@ -196,9 +196,9 @@ async def test_a_row_that_does_not_exist_is_looked_up_as_a_foreign_one_is(storag
         ((QUERIES.live_trees.sql, ()), "trees_live"),
         (QUERIES.task_list(TaskQuery(owner="ann")), "tasks_roots"),
         (QUERIES.tree_list(TreeQuery(owner="ann", before=(1.0, "a"))), "trees_by_change"),
-        (QUERIES.event_list(EventQuery(tree_id="t", limit=9)), "events_pkey"),
-        (QUERIES.event_places(EventQuery(tree_id="t", until=9, kinds=["x"], limit=9)), "events_pkey"),
-        (QUERIES.events_at("t", [1, 2]), "events_pkey"),
+        (EVENT_QUERIES.page(EventQuery(tree_id="t", limit=9)), "events_pkey"),
+        (EVENT_QUERIES.places(EventQuery(tree_id="t", until=9, kinds=["x"], limit=9)), "events_pkey"),
+        (EVENT_QUERIES.at("t", [1, 2]), "events_pkey"),
         (QUERIES.any_dropped(), "compactions_dropped"),
     ],
 )

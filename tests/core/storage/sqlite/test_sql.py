@@ -36,6 +36,7 @@ from core.storage.queries import Bound
 from core.storage.sqlite import reader as reader_module
 from core.storage.sqlite import sql as sql_module
 from core.storage.sqlite.backup import back_up, restore
+from core.storage.sqlite.dialect import EVENT_QUERIES
 from core.storage.sqlite.dialect import QUERIES as queries
 from core.storage.sqlite.integrity import examine
 from core.storage.sqlite.lock import DatabaseLock, file_system
@@ -636,7 +637,7 @@ async def test_reads_use_the_indexes(storage: SqlStorage) -> None:
         (queries.live_trees.sql, 0, "trees_live"),
         (*_plain(queries.task_list(TaskQuery(owner="ann"))), "tasks_roots"),
         (*_plain(queries.tree_list(TreeQuery(owner="ann", before=(1.0, "a")))), "trees_by_change"),
-        (*_plain(queries.event_list(EventQuery(tree_id="t", limit=9))), "PRIMARY KEY"),
+        (*_plain(EVENT_QUERIES.page(EventQuery(tree_id="t", limit=9))), "PRIMARY KEY"),
     ]
     for sql, count, index in frozen:
         plan = " ".join(row[3] for row in foreign.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * count))
