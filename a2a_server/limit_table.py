@@ -137,7 +137,8 @@ _WAITS: Final = "a2a_server/push/test_outbox.py::test_waits_double_with_full_jit
 _RETIRED: Final = "core/run/test_retention.py::test_a_tree_is_compacted_and_then_removed_each_after_its_time"
 _LOGS: Final = "core/storage/sqlite/test_sql.py::test_pages_of_a_log_end_early_where_they_are_large"
 _TOO_LONG: Final = (
-    "core/storage/sqlite/test_sql.py::test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next"
+    "core/storage/sqlite/test_read_pool.py"
+    "::test_a_list_that_takes_too_long_is_refused_and_its_connection_serves_the_next"
 )
 _IN_TURN: Final = (
     "a2a_server/methods/test_methods_turns.py"
