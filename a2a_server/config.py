@@ -228,7 +228,7 @@ def load(command_line: Mapping[str, Any], environ: Mapping[str, str], directory:
         values[name] = value
         sources[name] = source
     config = Config(**values)
-    _check(config, lambda name: sources.get(name, f"the default of {name}"))
+    _check(config, lambda name: sources.get(name, f"{name} (not set)"))
     return config
 
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from a2a_server.auth.settings import AuthSettings  # noqa: E402
 from a2a_server.cli.serve import serve  # noqa: E402
-from a2a_server.config import PREFIX, Config  # noqa: E402
+from a2a_server.config import OPTIONS, PREFIX, Config  # noqa: E402
 from a2a_server.push.settings import PushSettings  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "settings.md"
@@ -25,9 +25,9 @@ OF_THE_MACHINE = {"max_processes": "4 for each processor"}
 HEAD = f"""# Settings
 
 Every setting of `a2a-server serve`. Set it in `a2a-server.toml` (`port = 9000`), as an environment variable with the
-prefix `{PREFIX}` (`{PREFIX}PORT=9000`; lists are separated by commas), or, where the second column says yes, as
-an option. Options win over variables, and variables over the file. `a2a-server config` prints the values in force.
-Times are in seconds.
+prefix `{PREFIX}` (`{PREFIX}PORT=9000`; lists are separated by commas), or, where there is one, by the
+option in the second column. Options win over variables, and variables over the file. `a2a-server config` prints the
+values in force. Times are in seconds.
 `scripts/settings_page.py` makes this page.
 """
 
@@ -40,11 +40,16 @@ def document() -> str:
     for title, kind in GROUPS.items():
         lines += [f"## {title}", "", "| setting | option | default | means |", "|---|---|---|---|"]
         for name, comment in comments_of(kind).items():
-            option = "yes" if name in options else ""
+            option = _option(name) if name in options else ""
             default = OF_THE_MACHINE.get(name) or _written(defaults[name])
             lines.append(f"| `{name}` | {option} | {default} | {comment.replace('|', chr(92) + '|')} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _option(name: str) -> str:
+    """The option of `a2a-server serve` for a setting. Executors have none: they are the command's arguments."""
+    return "FILES" if name == "executors" else f"`{OPTIONS.get(name) or '--' + name.replace('_', '-')}`"
 
 
 def comments_of(kind: type) -> dict[str, str]:

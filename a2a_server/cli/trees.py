@@ -45,6 +45,8 @@ def located(name: str, problems: Sequence[Problem]) -> str:
 def read_part(given: str) -> dict[str, Any]:
     """An A2A part of the command's argument: a file's content where there is such a file, else the text itself."""
     if given != STDIN and not _is_file(given):
+        if Path(given).suffix in (".json", *YAML) and not set(given) & set(" \n"):
+            raise Failure(f"{given} is not a file; to send it as a text, pass it on standard input: send -", 2)
         return {"text": given}
     text = _read(given)
     if Path(given).suffix not in (".json", *YAML):

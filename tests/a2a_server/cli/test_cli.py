@@ -130,7 +130,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(cli: Cli, arguments: list[str],
         (["serve", "--host", "0.0.0.0"], "--insecure"),
         (["serve", "--public-url", "http://[x"], "--public-url"),
         (["card", "missing.py"], "missing.py"),
-        (["migrate", "--database", "postgresql://u:secret@h/d"], "SQLite"),
+        (["migrate", "--database", "mysql://u:secret@h/d"], "SQLite"),
     ],
 )
 def test_wrong_configuration_is_one_line_and_exit_code_78(cli: Cli, arguments: list[str], told: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from a2a_server.cli.output import Failure
-from a2a_server.cli.trees import read_data, read_tree
+from a2a_server.cli.trees import read_data, read_part, read_tree
 from a2a_server.cli.yamlfile import NotYaml, load, places
 from tests.a2a_server.cli.test_cli import Cli, cli
 
@@ -167,3 +167,12 @@ def test_data_is_json_or_what_a_file_has(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"--data:1:5: "):
         read_data('{"a"}')
     assert json.loads(json.dumps(read_data("3"))) == {"data": 3}
+
+
+@pytest.mark.parametrize("name", ["tree.json", "gone.yaml", "a/b.yml"])
+def test_a_file_that_is_not_there_is_no_text(name: str) -> None:
+    """Found by a new user: `send` of a misspelt file sent its name as work, and exited with 0."""
+    with pytest.raises(Failure, match="is not a file") as refused:
+        read_part(name)
+    assert refused.value.code == 2
+    assert read_part("see tree.json") == {"text": "see tree.json"}
