@@ -5,11 +5,14 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.postgres_cluster import ABSENT, Cluster, programs
+
+OURS = str(Path(__file__).parent.parent)  # with its environments, also where the checkout lies below /tmp
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -22,7 +25,8 @@ def nothing_imported_stays() -> Iterator[None]:
     yield
     sys.path[:] = path
     for name in sys.modules.keys() - modules:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(tempfile.gettempdir()):
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(tempfile.gettempdir()) and not file.startswith(OURS):
             del sys.modules[name]
 
 
