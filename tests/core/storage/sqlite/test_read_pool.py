@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,9 +97,11 @@ async def test_reads_by_key_do_not_wait_for_lists(storage: SqlStorage) -> None:
     assert not any(each.done() for each in lists)
     for each in lists:
         each.cancel()
-    going_on = set(lists)
-    while going_on:  # a list that has not begun when its connection is interrupted begins after that
-        for connection in reader.pool._connections:
-            connection._conn.interrupt()
-        _, going_on = await asyncio.wait(going_on, timeout=0.01)
-    await reader.close()
+    connections = list(reader.pool._connections)
+    ending = asyncio.create_task(reader.close())
+    while not ending.done():  # a list that has not begun when its connection is interrupted begins after that
+        for connection in connections:
+            with suppress(ValueError):  # it is closed
+                connection._conn.interrupt()
+        await asyncio.wait([ending], timeout=0.01)
+    await asyncio.wait(lists)
