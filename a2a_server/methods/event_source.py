@@ -28,7 +28,9 @@ class EventSource:
         try:
             context = await self._http.context(request)
             if not context.principal.is_operator:
-                raise PermissionDenied("This method is for operators: use the key or token of one")
+                raise PermissionDenied(
+                    "This is not allowed: the method is for operators, so use the key or token of one"
+                )
             if context.event_id_problem is not None:
                 raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]
