@@ -30,8 +30,8 @@ from a2a_server.protocol.errors import (
     InvalidParams,
     InvalidRequest,
     MethodNotFound,
+    OperatorsOnly,
     ParseError,
-    PermissionDenied,
     TurnedAway,
     translate,
 )
@@ -364,7 +364,7 @@ async def _run(
 ) -> bytes | AsyncGenerator[Frame, None]:
     dialect = method.dialect
     if not (dialect.version is not None or method.is_open or context.principal.is_operator):
-        raise PermissionDenied("This is not allowed: the method is for operators, so use the key or token of one")
+        raise OperatorsOnly
     if dialect.version is not None:
         check_version(context.a2a_version, dialect.version)
     if context.idempotency_key is not None:

@@ -8,7 +8,7 @@ from a2a_server.bindings.jsonrpc import error_reply, to_events
 from a2a_server.methods.access import seen_head
 from a2a_server.methods.reading import check_resume
 from a2a_server.protocol.codec import encode
-from a2a_server.protocol.errors import A2AError, InvalidParams, PermissionDenied, translate
+from a2a_server.protocol.errors import A2AError, InvalidParams, OperatorsOnly, translate
 from a2a_server.views.frames import View
 from a2a_server.views.streams import Streams
 from core.model.errors import CallerError, StorageError
@@ -28,9 +28,7 @@ class EventSource:
         try:
             context = await self._http.context(request)
             if not context.principal.is_operator:
-                raise PermissionDenied(
-                    "This is not allowed: the method is for operators, so use the key or token of one"
-                )
+                raise OperatorsOnly
             if context.event_id_problem is not None:
                 raise InvalidParams.of([context.event_id_problem])
             task_id = request.path_params["task_id"]

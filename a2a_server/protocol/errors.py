@@ -173,6 +173,12 @@ class PermissionDenied(A2AError):
     http_status, status, is_http = 403, "PERMISSION_DENIED", True
 
 
+class OperatorsOnly(PermissionDenied):
+    """What was asked for is for operators, and the caller is none."""
+
+    text = "This is not allowed: the method is for operators, so use the key or token of one"
+
+
 class PlainError(A2AError):
     """An error of JSON-RPC itself: there its code says all, so that its reason is told over HTTP+JSON only."""
 

@@ -61,7 +61,6 @@ from core.storage.sqlite.reader import Reader, Row
 from core.storage.sqlite.writer_thread import WriterThread
 from core.storage.write_queue import CLOSED, WriteQueue
 
-# Where the JSON stands in the rows that codec reads.
 LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop
 CHECK_SECONDS = 5.0  # how long a start looks for damage in a small file
 SMALL_FILE = 8 * 1024 * 1024  # bytes; a larger one is checked beside the work

@@ -17,6 +17,7 @@ def in_a_loop_that_is_closed(storage: Storage, tree_id: str) -> None:
     async def use() -> None:
         await storage.open()
         await storage.append(created(tree_id))
+        assert await storage.head(tree_id) is not None
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(use())

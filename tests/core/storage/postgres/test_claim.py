@@ -1,21 +1,11 @@
 """Who holds a database, and how it writes (`core.storage.postgres.claim`)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from core.storage.postgres.storage import PostgresStorage
 from tests.postgres_cluster import Cluster
-
-
-@pytest_asyncio.fixture
-async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
-    made = PostgresStorage(postgres_url)
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.mark.asyncio

@@ -1,10 +1,9 @@
 """The connection that holds the database (`core.storage.postgres.holder`): lost, taken by another, and back again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-import pytest_asyncio
 
 from core.model.errors import DatabaseLost, StorageUnavailable
 from core.storage.postgres import holder as holder_module
@@ -15,14 +14,6 @@ from tests.postgres_cluster import Cluster
 WRITERS = (
     "datname = current_database() AND application_name LIKE 'a2a-server %' AND application_name NOT LIKE '%reader'"
 )
-
-
-@pytest_asyncio.fixture
-async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
-    made = PostgresStorage(postgres_url)
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def end_writer(cluster: Cluster, database: str) -> None:

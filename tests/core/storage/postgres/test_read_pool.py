@@ -1,24 +1,14 @@
 """Reads that take too long, are cut off or are cancelled (`core.storage.postgres.read_pool`)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from core.model.errors import QueryTooLong, StorageUnavailable
 from core.storage.postgres.reader import Reader
 from core.storage.postgres.storage import PostgresStorage
 from tests.core.storage.samples import created
 from tests.postgres_cluster import Cluster
-
-
-@pytest_asyncio.fixture
-async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
-    made = PostgresStorage(postgres_url)
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.mark.asyncio

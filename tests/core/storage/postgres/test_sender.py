@@ -1,12 +1,11 @@
 """Lost answers, and locks in the way (`core.storage.postgres.sender`)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
 from core.model.errors import InvalidPlan, StorageUnavailable, VersionConflict
@@ -14,14 +13,6 @@ from core.storage.base import Document, EventQuery
 from core.storage.postgres.holder import ConnectionLost, Holder
 from core.storage.postgres.storage import PostgresStorage
 from tests.core.storage.samples import created, make_tasks, started
-
-
-@pytest_asyncio.fixture
-async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
-    made = PostgresStorage(postgres_url)
-    await made.open()
-    yield made
-    await made.close()
 
 
 def holder_of(storage: PostgresStorage) -> Holder:

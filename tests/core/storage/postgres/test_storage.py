@@ -5,12 +5,10 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
 from core.model.errors import AnswerTooLarge, DatabaseInUse
@@ -20,34 +18,16 @@ from core.storage.postgres import storage as storage_module
 from core.storage.postgres.dialect import EVENT_QUERIES, QUERIES
 from core.storage.postgres.storage import PostgresStorage
 from tests.core.storage.samples import created
+from tests.core.storage.test_abandon import in_a_loop_that_is_closed
 from tests.postgres_cluster import Cluster
 
 ROOT = Path(__file__).parents[4]
-
-
-@pytest_asyncio.fixture
-async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
-    made = PostgresStorage(postgres_url)
-    await made.open()
-    yield made
-    await made.close()
 
 
 def large(name: str, size: int, characters: int, **fields: Any) -> Any:
     """A tree whose tasks have inputs of so many characters."""
     append = created(name, size, **fields)
     return replace(append, tasks=tuple(replace(task, inputs={"x": "y" * characters}) for task in append.tasks))
-
-
-def in_a_loop_that_is_closed(storage: PostgresStorage, tree_id: str) -> None:
-    async def use() -> None:
-        await storage.open()
-        await storage.append(created(tree_id))
-        assert await storage.head(tree_id) is not None
-
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(use())
-    loop.close()
 
 
 def test_a_storage_whose_event_loop_is_gone_lets_go_and_opens_in_another(

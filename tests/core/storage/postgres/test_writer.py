@@ -1,10 +1,8 @@
 """Batches and refusals of the writer (`core.storage.postgres.writer`)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
 from core.model.errors import InvalidPlan, StorageError, StorageUnavailable, VersionConflict
@@ -14,14 +12,6 @@ from core.storage.postgres.storage import PostgresStorage
 from core.storage.postgres.writer import BatchWriter
 from tests.core.storage.samples import created, finished, make_tasks, started, updated
 from tests.postgres_cluster import Cluster
-
-
-@pytest_asyncio.fixture
-async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
-    made = PostgresStorage(postgres_url)
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.mark.asyncio
