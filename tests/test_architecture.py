@@ -19,6 +19,7 @@ MAX_FUNCTION_LINES = 60
 ROOMS = (
     ("core.model",),
     ("core.loop", "core.storage"),
+    ("core.storage.relational",),
     (
         "core.outside",
         "core.storage.migrations",

@@ -4,13 +4,14 @@ Each reads what is committed at that moment in one statement; where two statemen
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.model.errors import AnswerTooLarge
 from core.storage.base import LIST_SECONDS
 from core.storage.postgres.connect import Connection, Place, Row
 from core.storage.postgres.read_pool import ReadPool, Unfindable
 from core.storage.queries import HEAD_COLUMNS, TASK_COLUMNS, Bound
+from core.storage.relational.storage import Page
 
 # The tree and its tasks in one statement: the rows of both have the same shape.
 LOAD = (
@@ -21,14 +22,6 @@ LOAD = (
 TREE_SIZE = "SELECT coalesce(sum(length(spec) + length(state)), 0) FROM tasks WHERE tree_id = $1"
 EVENT_SIZE, TASK_SIZE, HEAD_SIZE = "length(body)", "length(spec) + length(state)", "length(body)"
 PLACES = 3  # columns that `_sized` adds to a row
-
-
-class Page(NamedTuple):
-    """Rows, and whether the statement has more of them."""
-
-    rows: list[Any]
-    is_cut: bool
-    size: int = 0  # bytes of their JSON, where these are bounded
 
 
 class Reader:
@@ -56,9 +49,9 @@ class Reader:
         page = _page(await self.rows(_sized(query, length, "total <= {most} OR place = 1", size)))
         return None if page.is_cut or len(page.rows) > most or page.size > size else page.rows
 
-    async def list_page(self, query: Bound, most: int, size: str) -> Page:
+    async def list_page(self, query: Bound, most: int) -> Page:
         """The first rows of a list, up to the one with which they have `most` bytes of JSON. Raises QueryTooLong."""
-        bound = _sized(query, size, f"total - ({size}) < {{most}}", most)
+        bound = _sized(query, TASK_SIZE, f"total - ({TASK_SIZE}) < {{most}}", most)
         return _page(await self.list_rows(bound))
 
     async def list_rows(self, query: Bound) -> list[Row]:
@@ -68,9 +61,9 @@ class Reader:
         except Unfindable:
             return []
 
-    async def count_and_page(self, count: Bound, query: Bound, most: int, size: str) -> tuple[int, Page]:
+    async def count_and_page(self, count: Bound, query: Bound, most: int) -> tuple[int, Page]:
         """A number and a page of a list, read at one moment. Raises QueryTooLong."""
-        bound = _sized(query, size, f"total - ({size}) < {{most}}", most)
+        bound = _sized(query, HEAD_SIZE, f"total - ({HEAD_SIZE}) < {{most}}", most)
 
         async def read(connection: Connection) -> tuple[int, Page]:
             async with connection.transaction(isolation="repeatable_read", readonly=True):

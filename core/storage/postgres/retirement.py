@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from core.model.task import TreeHead
-from core.storage.base import EventQuery, LogPart
+from core.storage.base import LogPart
 from core.storage.postgres.connect import Connection
-from core.storage.postgres.dialect import EVENT_QUERIES, QUERIES
+from core.storage.postgres.dialect import QUERIES
 from core.storage.postgres.statements import INSERT_EVENTS, PUT_COMPACTIONS, alone, columns_of
 from core.storage.queries import Bound
 from core.storage.retire import Compacted, Compaction, changes_of, read_compaction, short_and_long, swept
@@ -38,12 +38,6 @@ def log_parts(parts: Sequence[LogPart]) -> Bound:
     """The events of the parts, in no order."""
     ids, afters, untils = zip(*((part.tree_id, part.after, part.until) for part in parts), strict=True)
     return LOG_PARTS, (list(ids), list(afters), list(untils))
-
-
-def log_part(part: LogPart) -> Bound:
-    """The events of one part, in order."""
-    limit = part.until - part.after
-    return EVENT_QUERIES.page(EventQuery(tree_id=part.tree_id, after=part.after, until=part.until, limit=limit))
 
 
 async def write_compactions(connection: Connection, compacted: Sequence[Compacted]) -> None:

@@ -1,36 +1,27 @@
 """The storage in PostgreSQL: one writing connection with group commit, a few that read."""
 
 import asyncio
-import logging
 import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 from msgspec.structs import replace
 
-from core.loop.origin import CALLER
 from core.loop.pieces import in_pieces
-from core.model.errors import AnswerTooLarge, InvalidPlan, Problem, StorageError, StorageUnavailable, TaskNotFound
+from core.model.errors import InvalidPlan, Problem, TaskNotFound
 from core.model.events import Recorded
 from core.model.task import Task, TreeHead
-from core.storage import codec, retire
+from core.storage import codec
 from core.storage.base import (
     COUNTED,
-    LIST_BYTES,
-    LOG_BYTES,
-    Append,
     Document,
-    DocumentQuery,
-    EndedQuery,
-    EndedTree,
     EventPlace,
     EventQuery,
-    LogPart,
     Node,
     TaskQuery,
     TreePage,
@@ -39,30 +30,27 @@ from core.storage.base import (
 )
 from core.storage.postgres import retirement, statements, texts
 from core.storage.postgres.connect import Connection, Place
-from core.storage.postgres.dialect import EVENT_QUERIES, QUERIES
+from core.storage.postgres.dialect import EVENT_QUERIES, POSTGRES, QUERIES
 from core.storage.postgres.holder import PATIENCE, Holder
 from core.storage.postgres.migrate import migrate
-from core.storage.postgres.reader import HEAD_SIZE, TASK_SIZE, Reader
+from core.storage.postgres.reader import Reader
 from core.storage.postgres.writer import BatchWriter
-from core.storage.queries import TENANTS, is_of_all
-from core.storage.write_queue import CLOSED, WriteQueue
-from core.storage.writes import Job
-
-MAX_BIGINT = 2**62  # bytes: no bound
-LARGE = 64 * 1024  # bytes of JSON from which on it is decoded beside the event loop
-
-Given = TypeVar("Given")
-Value = TypeVar("Value")
-
-logger = logging.getLogger(__name__)
+from core.storage.queries import TENANTS
+from core.storage.relational.storage import Jobs, RelationalStorage
+from core.storage.write_queue import WriteQueue
 
 
-class PostgresStorage:
+class PostgresStorage(RelationalStorage[Reader]):
     """Storage in a database of PostgreSQL, held by one process at a time. Bound to the event loop that opens it.
 
     `patience`: seconds without a connection after which writes and reads are refused. Raises ConfigurationError for
     what is no URL of a database.
     """
+
+    dialect = POSTGRES
+    queries = QUERIES
+    event_queries = EVENT_QUERIES
+    most_bytes = 2**62
 
     def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
         self.place = Place(url)
@@ -70,8 +58,6 @@ class PostgresStorage:
         self._process = 0  # that opened it
         self._abandoning = threading.Lock()
         self._holder: Holder | None = None
-        self._writer: WriteQueue | None = None
-        self._reader: Reader | None = None
 
     async def open(self) -> None:
         holder = Holder(self.place, uuid.uuid4().hex, patience=self._patience)
@@ -113,24 +99,6 @@ class PostgresStorage:
     def refusal(self) -> str | None:
         return None if self._holder is None else self._holder.refusal()
 
-    def written(self, owner: str) -> int:
-        return 0 if self._writer is None else self._writer.written.get(owner, 0)
-
-    async def stored(self, owner: str) -> int:
-        rows = await self._reading().rows(QUERIES.stored_bytes(owner))
-        return int(rows[0][0])
-
-    def append(self, append: Append) -> asyncio.Future[None]:
-        if self._writer is None:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            future.set_exception(StorageUnavailable(CLOSED))
-            return future
-        return self._writer.submit(append)
-
-    def flush(self) -> None:
-        if self._writer is not None:
-            self._writer.flush()
-
     async def put_draft(self, task: Task) -> None:
         await self._run(lambda connection: _insert_draft(connection, task), task.id)
 
@@ -138,95 +106,26 @@ class PostgresStorage:
         was_draft: bool = await self._run(lambda connection: _change_draft(connection, task), task.id)
         return was_draft
 
-    async def cancelled_drafts(self, task_ids: Sequence[str]) -> list[Task]:
-        drafts = QUERIES.cancelled_drafts
-        rows = await self._reading().rows((drafts.sql, drafts.parameters({"ids": list(task_ids)})))
-        return await _readable(rows, codec.read_task)
-
     async def load(self, tree_id: str, *, most: int | None = None) -> tuple[TreeHead, list[Task]] | None:
         found = await self._reading().tree(tree_id, most)
         return None if found is None else (codec.read_head(found[0]), await in_pieces(found[1], codec.read_task))
 
-    async def load_many(self, tree_ids: Sequence[str]) -> list[tuple[TreeHead, list[Task]]]:
-        ids = {"ids": list(tree_ids)}
-        heads = QUERIES.heads.sql, QUERIES.heads.parameters(ids)
-        members = QUERIES.trees_tasks.sql, QUERIES.trees_tasks.parameters(ids)
-        found, rows = await self._reading().two(heads, members)
-        rows_of: dict[str, list[Any]] = {}
-        for row in rows:
-            rows_of.setdefault(row[0], []).append(row[1:])
-        return await _readable(
-            found, lambda row: (codec.read_head(row), [codec.read_task(each) for each in rows_of[row[0]]])
-        )
-
-    async def head(self, tree_id: str, *, owner: str | None = None, tenant: str | None = None) -> TreeHead | None:
-        rows = await self._reading().rows(QUERIES.one_head(tree_id, owner, tenant))
-        return codec.read_bare_head(rows[0], tenant) if rows else None
-
-    async def task(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> Task | None:
-        rows = await self._reading().rows(QUERIES.one_task(task_id, owner, tenant))
-        return codec.read_task(rows[0], tenant) if rows else None
-
-    async def children(self, parent_id: str) -> list[Task]:
-        page = await self._reading().list_page((QUERIES.children.sql, (parent_id,)), LIST_BYTES, TASK_SIZE)
-        if page.is_cut:
-            raise AnswerTooLarge(LIST_BYTES)
-        return await in_pieces(page.rows, codec.read_task)
-
-    async def nodes(self, tree_id: str, limit: int) -> list[Node]:
-        parameters = QUERIES.nodes.parameters({"id": tree_id, "limit": limit})
-        return await _readable(await self._reading().rows((QUERIES.nodes.sql, parameters)), _read_node)
-
-    async def node(self, task_id: str) -> Node | None:
-        rows = await self._reading().rows((QUERIES.node.sql, (task_id,)))
-        return _read_node(rows[0]) if rows else None
-
     async def tasks(self, query: TaskQuery) -> list[Task]:
-        query = _written(query)
-        if not is_of_all(query):
-            return await self._tasks(query)
-        found: list[Task] = []
-        for (tenant,) in await self._reading().list_rows((TENANTS, ())):
-            found += await self._tasks(replace(query, tenant=tenant))
-            found = sorted(found, key=lambda task: (task.created_at, task.id), reverse=True)[: query.limit]
-        return found
-
-    async def _tasks(self, query: TaskQuery) -> list[Task]:
-        page = await self._reading().list_page(QUERIES.task_list(query), LIST_BYTES, TASK_SIZE)
-        if page.is_cut:
-            raise AnswerTooLarge(LIST_BYTES)
-        return await _readable(page.rows, lambda row: codec.read_task(row, query.tenant))
+        return await super().tasks(_written(query))
 
     async def count(self, query: TaskQuery, most: int = COUNTED) -> int:
-        rows = await self._reading().rows(QUERIES.task_count(_written(query), most))
-        return int(rows[0][0]) if rows else 0
+        return await super().count(_written(query), most)
 
     async def trees(self, query: TreeQuery) -> TreePage:
-        query = replace(query, context_id=texts.written(query.context_id))
-        wider = query
-        while True:
-            total, page = await self._reading().count_and_page(
-                QUERIES.tree_count(query, COUNTED), QUERIES.tree_list(wider), LIST_BYTES, HEAD_SIZE
-            )
-            heads = await _readable(page.rows, codec.read_bare_head)
-            if len(heads) > query.limit or page.is_cut or len(page.rows) <= wider.limit:
-                has_more = len(heads) > query.limit or (page.is_cut and bool(heads))
-                return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=has_more)
-            wider = replace(wider, limit=wider.limit * 2)  # corrupt rows took the place of others
+        return await super().trees(replace(query, context_id=texts.written(query.context_id)))
 
-    async def live_trees(self) -> list[str]:
-        return [str(tree_id) for (tree_id,) in await self._reading().rows((QUERIES.live_trees.sql, ()))]
+    async def _tenants(self) -> list[Any]:
+        return await self._reading().list_rows((TENANTS, ()))
 
-    async def events(self, query: EventQuery) -> Sequence[Recorded]:
-        page = await self._reading().page(EVENT_QUERIES.page(query), query.max_bytes)
-        if page.size > LARGE:
-            return await asyncio.to_thread(list, map(codec.read_event, page.rows))
-        return await in_pieces(page.rows, codec.read_event)
-
-    async def few_events(self, query: EventQuery) -> Sequence[Recorded] | None:
-        longest = MAX_BIGINT if query.max_bytes is None else query.max_bytes
-        rows = await self._reading().short_rows(EVENT_QUERIES.short(query, longest), query.limit, longest)
-        return None if rows is None else await in_pieces(rows, codec.read_event)
+    @staticmethod
+    def _node_of(row: Any) -> Node:
+        task_id, name, status, parent_id = row
+        return codec.read_node((task_id, texts.read(name), status, parent_id))
 
     async def event_places(self, query: EventQuery) -> list[EventPlace]:
         rows = await self._reading().rows(EVENT_QUERIES.places(query))
@@ -235,89 +134,6 @@ class PostgresStorage:
     async def events_at(self, tree_id: str, seqs: Collection[int]) -> list[Recorded]:
         rows = await self._reading().rows(EVENT_QUERIES.at(tree_id, seqs))
         return await asyncio.to_thread(list, map(codec.read_event, rows))
-
-    async def compacted(self, tree_id: str) -> int:
-        rows = await self._reading().rows(QUERIES.compaction_of(tree_id))
-        return retire.read_compaction(rows[0]).seq if rows else 0
-
-    async def document(self, kind: str, document_id: str) -> Document | None:
-        parameters = QUERIES.document.parameters({"kind": kind, "id": document_id})
-        rows = await self._reading().rows((QUERIES.document.sql, parameters))
-        return codec.read_document(rows[0]) if rows else None
-
-    async def documents(self, query: DocumentQuery) -> list[Document]:
-        return await _readable(await self._reading().rows(QUERIES.document_list(query)), codec.read_document)
-
-    async def put_documents(self, *documents: Document) -> None:
-        names = [f"{document.kind} {document.id}" for document in documents]
-        await self._run(lambda connection: _put_documents(connection, documents), *names)
-
-    async def delete_documents(self, *names: tuple[str, str]) -> int:
-        deleted: int = await self._run(lambda connection: _delete_documents(connection, names), *map(" ".join, names))
-        return deleted
-
-    async def delete(self, tree_id: str) -> bool:
-        deleted: bool = await self._run(lambda connection: _delete(connection, tree_id), tree_id)
-        return deleted
-
-    async def ended(self, query: EndedQuery) -> list[EndedTree]:
-        return await _readable(await self._reading().rows(QUERIES.ended_list(query)), retire.read_ended)
-
-    async def compact(self, parts: Sequence[LogPart]) -> None:
-        if not parts:
-            return
-        page = await self._reading().page(retirement.log_parts(parts), LOG_BYTES)
-        if not page.is_cut:
-            await self._compact(parts, page.rows)
-            return
-        for whole in parts:
-            part = whole
-            while rows := (await self._reading().page(retirement.log_part(part), LOG_BYTES)).rows:
-                reached = rows[-1][1]
-                await self._compact([replace(part, until=reached)], rows)
-                part = replace(part, after=reached)
-
-    async def _compact(self, parts: Sequence[LogPart], rows: Iterable[Any]) -> None:
-        rows_of: dict[str, list[Any]] = {part.tree_id: [] for part in parts}
-        for row in rows:
-            rows_of[row[0]].append(row)
-        compacted = await _readable(parts, lambda part: retire.compact_part(part, rows_of[part.tree_id]))
-        if compacted:
-            await self._run(lambda connection: retirement.write_compactions(connection, compacted))
-
-    async def drop(self, heads: Sequence[TreeHead]) -> list[str]:
-        dropped: list[str] = await self._run(lambda connection: retirement.drop_trees(connection, heads))
-        return dropped
-
-    async def sweep(self, limit: int) -> bool:
-        if not await self._reading().rows(QUERIES.any_dropped()):
-            return False  # the usual case, which costs no commit
-        is_more: bool = await self._run(lambda connection: retirement.sweep_logs(connection, limit))
-        return is_more
-
-    async def _run(self, job: Job, *names: str) -> Any:
-        """`names`: what the job concerns, whose writes keep their order."""
-        if self._writer is None:
-            raise StorageUnavailable(CLOSED)
-        return await self._writer.submit(job, CALLER.get(), names)
-
-    def _reading(self) -> Reader:
-        if self._reader is None:
-            raise StorageUnavailable(CLOSED)
-        return self._reader
-
-
-async def _readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Value]:
-    """The values of a list's rows. A corrupt one is left out: it must not keep everybody from the others."""
-
-    def read_if_whole(row: Given) -> Value | None:
-        try:
-            return read(row)
-        except StorageError as error:
-            logger.error("%s; it is left out", error)
-            return None
-
-    return [value for value in await in_pieces(rows, read_if_whole) if value is not None]
 
 
 def _written(query: TaskQuery) -> TaskQuery:
@@ -328,11 +144,6 @@ def _written(query: TaskQuery) -> TaskQuery:
         name=texts.written(query.name),
         context_id=texts.written(query.context_id),
     )
-
-
-def _read_node(row: Any) -> Node:
-    task_id, name, status, parent_id = row
-    return codec.read_node((task_id, texts.read(name), status, parent_id))
 
 
 def _cut(connection: Connection) -> None:
@@ -397,3 +208,14 @@ async def _delete(connection: Connection, tree_id: str) -> bool:
         return True
     gone = await connection.fetchval("DELETE FROM tasks WHERE id = $1 AND tree_id = '' RETURNING 1", tree_id)
     return gone is not None
+
+
+PostgresStorage.jobs = Jobs(
+    put_documents=_put_documents,
+    delete_documents=_delete_documents,
+    delete=_delete,
+    write_compactions=retirement.write_compactions,
+    drop_trees=retirement.drop_trees,
+    sweep_logs=retirement.sweep_logs,
+    log_parts=retirement.log_parts,
+)

@@ -13,6 +13,7 @@ from core.loop.pieces import in_pieces
 from core.model.errors import AnswerTooLarge
 from core.storage.base import LIST_SECONDS, LOG_BYTES
 from core.storage.queries import Bound
+from core.storage.relational.storage import Page
 from core.storage.sqlite.read_pool import ReadPool
 
 Value = TypeVar("Value")
@@ -44,7 +45,7 @@ class Reader:
         async with self.pool.connection() as connection:
             return list(await connection.execute_fetchall(*query))
 
-    async def page(self, query: Bound, most: int | None) -> "Page":
+    async def page(self, query: Bound, most: int | None) -> Page:
         """The first rows of one statement: those that have `most` bytes of text together, and one at least."""
         async with self.pool.connection() as connection:
             return await _first_rows(connection, query, most, is_within=True)
@@ -65,12 +66,12 @@ class Reader:
             )
             return rows
 
-    async def list_page(self, query: Bound, most: int) -> "Page":
+    async def list_page(self, query: Bound, most: int) -> Page:
         """The first rows of a list, up to the one with which they have `most` bytes of text. Raises QueryTooLong."""
         async with self.pool.list_connection() as connection:
             return await _first_rows(connection, query, most)
 
-    async def count_and_page(self, count: Bound, query: Bound, most: int) -> tuple[int, "Page"]:
+    async def count_and_page(self, count: Bound, query: Bound, most: int) -> tuple[int, Page]:
         """A number and a page of a list, read at one moment. Raises QueryTooLong."""
         async with self.pool.list_connection() as connection, _transaction(connection):
             ((number,),) = await connection.execute_fetchall(*count)
@@ -94,14 +95,6 @@ class Reader:
             if not found:
                 return None
             return found[0], await _decoded_in_chunks(connection, rest, decode, most)
-
-
-class Page(NamedTuple):
-    """Rows, and whether the statement has more of them."""
-
-    rows: list[Row]
-    is_cut: bool
-    size: int = 0  # bytes of their JSON, where these are bounded
 
 
 async def _first_rows(

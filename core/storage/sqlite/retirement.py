@@ -23,11 +23,11 @@ from sqlalchemy import (
 )
 
 from core.model.task import TreeHead
-from core.storage.base import EventQuery, LogPart
+from core.storage.base import LogPart
 from core.storage.dialect import compiled
 from core.storage.queries import EVENT_COLUMNS, Bound
 from core.storage.retire import Compacted, Compaction, changes_of, read_compaction, short_and_long, swept
-from core.storage.sqlite.dialect import EVENT_QUERIES, QUERIES, SQLITE
+from core.storage.sqlite.dialect import QUERIES, SQLITE
 from core.storage.sqlite.statements import INSERT_EVENTS, put
 from core.storage.tables import compactions, documents, events, tasks, trees
 
@@ -38,12 +38,6 @@ def log_parts(parts: Sequence[LogPart]) -> Bound:
     """The events of the parts, in no order: to sort them, all would have to be in memory."""
     asked = _encode([(part.tree_id, part.after, part.until) for part in parts]).decode()
     return LOG_PARTS.sql, LOG_PARTS.parameters({"parts": asked})
-
-
-def log_part(part: LogPart) -> Bound:
-    """The events of one part, in order."""
-    limit = part.until - part.after
-    return EVENT_QUERIES.page(EventQuery(tree_id=part.tree_id, after=part.after, until=part.until, limit=limit))
 
 
 # What the writer does

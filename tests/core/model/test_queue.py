@@ -164,6 +164,18 @@ def test_a_lane_without_room_holds_up_nobody_else() -> None:
     assert names(drain(line)) == "urgent"
 
 
+def test_books_of_a_line_whose_only_tree_has_stepped_aside_agree() -> None:
+    line = Line()
+    line.offer_many(2, "a", "ada")
+    assert drain(line, full_trees={"a"}) == []
+
+    line.hall.full_trees = {"a"}
+    check_queue(line.queue)
+    line.hall.full_trees = ()
+    with pytest.raises(AssertionError, match="tree a steps aside although it has room"):
+        check_queue(line.queue)
+
+
 def test_a_tree_without_room_steps_aside_until_it_is_released() -> None:
     line = Line()
     line.offer("work", "A", 0, 0, "a")

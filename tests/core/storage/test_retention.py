@@ -83,6 +83,7 @@ async def test_the_ended_are_found_by_their_end(storage: Storage) -> None:
 async def test_a_compacted_log_keeps_what_remains(storage: Storage) -> None:
     head = await ended_tree(storage, "t", count=5)
     await ended_tree(storage, "o")
+    await storage.compact([])
     before, others = await log_of(storage, "t"), await log_of(storage, "o")
 
     await storage.compact([part_of(head)])

@@ -17,6 +17,7 @@ from core.storage.base import EventQuery, TaskQuery, TreeQuery
 from core.storage.postgres import storage as storage_module
 from core.storage.postgres.dialect import EVENT_QUERIES, QUERIES
 from core.storage.postgres.storage import PostgresStorage
+from core.storage.relational import storage as relational
 from tests.core.storage.samples import created
 from tests.core.storage.test_abandon import in_a_loop_that_is_closed
 from tests.postgres_cluster import Cluster
@@ -75,12 +76,12 @@ async def test_a_page_ends_behind_the_bytes_that_it_may_have(
 ) -> None:
     for n in range(4):
         await storage.append(large(f"t{n}", 3, 1_000, created_at=float(n)))
-    monkeypatch.setattr(storage_module, "LIST_BYTES", 3_000)
+    monkeypatch.setattr(relational, "LIST_BYTES", 3_000)
 
     with pytest.raises(AnswerTooLarge):
         await storage.tasks(TaskQuery(owner=None, tenant="", root_only=False))
     assert len(await storage.tasks(TaskQuery(owner=None, tenant="", limit=2))) == 2
-    monkeypatch.setattr(storage_module, "LIST_BYTES", 500)
+    monkeypatch.setattr(relational, "LIST_BYTES", 500)
     with pytest.raises(AnswerTooLarge):
         await storage.children("t0")
     assert await storage.load("t0", most=1_000_000) is not None
@@ -94,7 +95,7 @@ async def test_a_page_of_trees_ends_early_and_has_more(
 ) -> None:
     for n in range(3):
         await storage.append(created(f"t{n}", context_id="c" * 1_000, created_at=float(n)))
-    monkeypatch.setattr(storage_module, "LIST_BYTES", 1_500)
+    monkeypatch.setattr(relational, "LIST_BYTES", 1_500)
     page = await storage.trees(TreeQuery(owner=None))
     assert ([head.id for head in page.heads], page.total, page.has_more) == (["t2", "t1"], 3, True)
 

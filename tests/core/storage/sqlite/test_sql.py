@@ -33,8 +33,8 @@ from core.model.task import Task, TaskStatus, TreeHead
 from core.storage import codec, retire
 from core.storage.base import LOG_BYTES, Append, Document, DocumentQuery, EventQuery, LogPart, TaskQuery, TreeQuery
 from core.storage.queries import Bound
+from core.storage.relational import storage as relational
 from core.storage.sqlite import reader as reader_module
-from core.storage.sqlite import sql as sql_module
 from core.storage.sqlite.backup import back_up, restore
 from core.storage.sqlite.dialect import EVENT_QUERIES
 from core.storage.sqlite.dialect import QUERIES as queries
@@ -485,9 +485,9 @@ async def test_pages_of_trees_end_early_where_they_are_large(
         await storage.append(created(name, context_id="x" * 1_000))
 
     assert await walk(storage, limit=3, total=5) == [["e", "d", "c"], ["b", "a"]]
-    monkeypatch.setattr(sql_module, "LIST_BYTES", 1_500)
+    monkeypatch.setattr(relational, "LIST_BYTES", 1_500)
     assert await walk(storage, limit=3, total=5) == [["e", "d"], ["c", "b"], ["a"]]
-    monkeypatch.setattr(sql_module, "LIST_BYTES", 1)
+    monkeypatch.setattr(relational, "LIST_BYTES", 1)
     assert await walk(storage, limit=3, total=5) == [["e"], ["d"], ["c"], ["b"], ["a"]]
     corrupt(storage, "UPDATE trees SET body = x'7b22'")
     assert await walk(storage, limit=3, total=5) == [[]], "what is left out has no end to go on from"
@@ -500,7 +500,7 @@ async def test_a_list_of_tasks_that_is_too_large_is_refused(
     """Its pages are found by their number: one that ended early would hide what comes after."""
     for name in "abc":
         await storage.append(created(name))
-    monkeypatch.setattr(sql_module, "LIST_BYTES", 1)
+    monkeypatch.setattr(relational, "LIST_BYTES", 1)
 
     with pytest.raises(AnswerTooLarge, match="would exceed 1 bytes of JSON; ask for fewer tasks"):
         await storage.tasks(TaskQuery(owner=None, limit=2))
@@ -538,7 +538,7 @@ async def test_large_logs_are_compacted_a_piece_at_a_time(storage: SqlStorage, m
         await storage.append(first)
         await storage.append(Append(head=head, events=events, tasks=()))
         heads.append(head)
-    monkeypatch.setattr(sql_module, "LOG_BYTES", 2_500)
+    monkeypatch.setattr(relational, "LOG_BYTES", 2_500)
 
     await storage.compact([LogPart(head.id, 6, 0, 5) for head in heads])
 
@@ -831,7 +831,7 @@ async def test_rows_of_a_tree_are_fetched_by_the_megabyte(storage: SqlStorage, m
 
 @pytest.mark.asyncio
 async def test_lists_count_so_far_and_no_further(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql_module, "COUNTED", 3)
+    monkeypatch.setattr(relational, "COUNTED", 3)
     for n in range(5):
         await storage.append(created(f"t{n}", owner="ann"))
     page = await storage.trees(TreeQuery(owner="ann", limit=2))
@@ -889,7 +889,7 @@ async def test_children_that_are_too_large_together_are_refused(
     storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await storage.append(created("t", 50))
-    monkeypatch.setattr(sql_module, "LIST_BYTES", 1_000)
+    monkeypatch.setattr(relational, "LIST_BYTES", 1_000)
     with pytest.raises(AnswerTooLarge):
         await storage.children("t")
 
@@ -908,7 +908,7 @@ async def test_a_large_page_of_a_log_is_decoded_beside_the_event_loop(
     await storage.open()
     first = created("t")
     await storage.append(first)
-    message = said("y" * sql_module.LARGE)
+    message = said("y" * relational.LARGE)
     event = recorded(first.head, 2, MessageReceived(task_id="t", message=message))
     await storage.append(Append(head=replace(first.head, version=2), events=(event,), tasks=()))
     threads: list[int] = []
