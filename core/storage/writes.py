@@ -56,6 +56,11 @@ class Write(NamedTuple):
         return self.owner, self.names
 
 
+def refused(items: Sequence[Write], error: StorageError) -> list[Outcome]:
+    """Each gets an error of its own: a traceback is written into it wherever it is raised."""
+    return [(item.future, None, type(error)(str(error))) for item in items]
+
+
 class Answers(Protocol):
     """What a writer has to say to its queue, each called on the event loop."""
 

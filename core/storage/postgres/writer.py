@@ -19,7 +19,7 @@ from core.storage.postgres.connect import UNSTORABLE
 from core.storage.postgres.holder import Holder
 from core.storage.postgres.sender import UNWRITABLE, Sender
 from core.storage.postgres.statements import append as append_statement
-from core.storage.writes import Answers, Outcome, Rows, Write, is_one_batch, next_batch
+from core.storage.writes import Answers, Outcome, Rows, Write, is_one_batch, next_batch, refused
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +125,10 @@ class BatchWriter:
         except StorageUnavailable as error:
             if self._holder.refusal() is None:
                 logger.error("a batch of %d writes to the %s failed: %s", len(items), self._holder.place.text, error)
-            return _refused(items, error)
+            return refused(items, error)
         except Exception:  # the writer's boundary: whatever it is, callers must not wait for ever
             logger.exception("a batch of %d writes to the %s failed", len(items), self._holder.place.text)
-            return _refused(items, StorageUnavailable(UNWRITABLE))
+            return refused(items, StorageUnavailable(UNWRITABLE))
         finally:
             if self._holder.refusal() is not None:
                 self._stored.clear()
@@ -198,8 +198,3 @@ def _groups(items: Sequence[Write]) -> list[list[Write]]:
         else:
             groups.append([item])
     return groups
-
-
-def _refused(items: list[Write], error: StorageUnavailable) -> list[Outcome]:
-    """Each gets an error of its own: a traceback is written into it wherever it is raised."""
-    return [(item.future, None, type(error)(str(error))) for item in items]

@@ -29,7 +29,7 @@ from core.storage.batch import Batch, RowsMissed
 from core.storage.sqlite.commit_marker import NUMBERS, CommitMarker
 from core.storage.sqlite.guard import Guard
 from core.storage.sqlite.statements import write as write_rows
-from core.storage.writes import Answers, Job, Outcome, Rows, Write, is_one_batch, next_batch
+from core.storage.writes import Answers, Job, Outcome, Rows, Write, is_one_batch, next_batch, refused
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class WriterThread:
         except DatabaseLost as loss:
             if self._log_pages:  # the log's name may belong to another database now, to which it must not be applied
                 self._checkpoint("TRUNCATE")
-            return self._refused(items, loss)
+            return refused(items, loss)
         except DATABASE_ERRORS as error:
             logger.error("a batch of %d writes to %s failed: %s", len(items), self._path, _original(error))
             message = f"The database cannot be written at this moment ({_code_name(error)})"
@@ -249,11 +249,7 @@ class WriterThread:
         self._stored.clear()
         if self._driver.in_transaction:  # SQLite ends it by itself after some errors
             self._driver.rollback()
-        return self._refused(items, StorageUnavailable(message))
-
-    def _refused(self, items: list[Write], error: StorageUnavailable) -> list[Outcome]:
-        """Each gets an error of its own: a traceback is written into it wherever it is raised."""
-        return [(item.future, None, type(error)(str(error))) for item in items]
+        return refused(items, StorageUnavailable(message))
 
     def _commit(self) -> None:
         number = (self._number + self._has_job) % NUMBERS

@@ -2,25 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from core.model.errors import QueryTooLong, StorageError, StorageUnavailable
 from core.storage.sqlite.read_pool import LIST_CONNECTIONS
 from core.storage.sqlite.reader import Reader
 from core.storage.sqlite.sql import SqlStorage
-
-
-@pytest_asyncio.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[SqlStorage]:
-    made = SqlStorage(str(tmp_path / "tasks.db"))
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize(

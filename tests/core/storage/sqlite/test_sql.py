@@ -10,14 +10,13 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import msgspec
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
 from core.model.errors import (
@@ -44,14 +43,6 @@ from core.storage.sqlite.reader import Reader
 from core.storage.sqlite.sql import SqlStorage, database_path
 from tests.core.contents import said
 from tests.core.storage.samples import created, recorded, started
-
-
-@pytest_asyncio.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[SqlStorage]:
-    made = SqlStorage(str(tmp_path / "tasks.db"))
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize(

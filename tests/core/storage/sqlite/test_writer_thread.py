@@ -7,12 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects.sqlite import insert
@@ -26,14 +24,6 @@ from core.storage.sqlite.sql import SqlStorage
 from core.storage.sqlite.writer_thread import WriterThread
 from core.storage.write_queue import WriteQueue
 from tests.core.storage.samples import created, finished, make_tasks, started
-
-
-@pytest_asyncio.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[SqlStorage]:
-    made = SqlStorage(str(tmp_path / "tasks.db"))
-    await made.open()
-    yield made
-    await made.close()
 
 
 class _Harmed(sqlite3.Cursor):
