@@ -36,6 +36,7 @@ CONTROL = min(REQUESTS, 3_000)
 SLOWEST_RATE = 20  # requests a second, of a machine that is busy with other things
 LONG = 50_000  # requests, after which every cache that has a bound is full
 WARM_UP = min(REQUESTS // 2, LONG)
+LOOKS = 20  # of 0.1 s each, so more than the second that lies between two sweeps of the server's connections
 MIB = 1024 * 1024
 # What may be held after all of it and was not after the warm-up: statements that SQLite and SQLAlchemy have compiled,
 # and the few trees that wait for an answer. `rss` also has the holes that bodies of all sizes leave between them.
@@ -81,7 +82,17 @@ class Target(Sabotaged):
             return dict(sent["task"]["artifacts"][0]["parts"][0]["data"])
 
         self.client.headers["A2A-Version"] = "1.0"
-        found = counted()
+        found, looks = counted(), 0
+
+        def is_still() -> bool:
+            """Whether no asyncio task ended for a while: a connection that its client left half-closed is ended by
+            the sweep that comes once a second, and its tasks with it."""
+            nonlocal found, looks
+            earlier, found = found, counted()
+            looks = 0 if found["asyncio_tasks"] < earlier["asyncio_tasks"] else looks + 1
+            return looks >= LOOKS
+
+        until(is_still)
         return {**found, "fds": process.num_fds(), "rss": process.memory_info().rss}
 
 

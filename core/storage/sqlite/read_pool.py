@@ -5,8 +5,8 @@ Reads of one row or one log have connections of their own: a list, which may loo
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiosqlite
@@ -21,6 +21,7 @@ from core.storage.write_queue import CLOSED
 
 CONNECTIONS = 3  # for reads by key
 LIST_CONNECTIONS = 2
+INTERRUPT_EVERY = 0.01  # seconds: a statement that waits in its connection's thread is not reached by the first one
 # The primary codes of what may be better at the next try; all others say that the file is broken.
 PASSING = frozenset(
     {
@@ -39,6 +40,35 @@ PASSING = frozenset(
 def readable_text(raw: bytes) -> str:
     """A text of the file. Where a flipped bit made it no UTF-8, the checksum tells, and only its row is lost."""
     return raw.decode(errors="replace")
+
+
+@asynccontextmanager
+async def interruptible(connection: aiosqlite.Connection) -> AsyncIterator[None]:
+    """Interrupts the statement of a caller that is cancelled, and waits for its end.
+
+    Not for a cursor that is read in several visits: whoever comes next would be interrupted as long as it is open.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        visit = connection._execute(_nothing)  # type: ignore[no-untyped-call]
+        await asyncio.shield(asyncio.ensure_future(_interrupting(connection, visit)))
+        raise
+
+
+async def _interrupting(connection: aiosqlite.Connection, visit: Awaitable[None]) -> None:
+    """Wait for this visit to the connection's thread; what is before it there is interrupted as soon as it begins."""
+    visiting = asyncio.ensure_future(visit)
+    while not visiting.done():
+        with suppress(ValueError, sqlite3.ProgrammingError):  # it is closed
+            connection._conn.interrupt()
+        await asyncio.wait([visiting], timeout=INTERRUPT_EVERY)
+    with suppress(ValueError):  # as above
+        visiting.result()
+
+
+def _nothing() -> None:
+    """What a thread does last, so that it keeps no result of before."""
 
 
 class ReadPool:
@@ -74,7 +104,7 @@ class ReadPool:
         """Ends reads that are under way at their next step."""
         connections, self._connections = self._connections, []
         for connection in connections:
-            await connection.close()
+            await _interrupting(connection, connection.close())
 
     def abandon(self) -> None:
         """Close without the event loop that opened it. Blocks until the threads have ended."""
@@ -92,7 +122,8 @@ class ReadPool:
             # From outside and only once: a progress handler would wait for the event loop's thread again and again.
             alarm = asyncio.get_running_loop().call_later(self._list_seconds, connection._conn.interrupt)
             try:
-                yield connection
+                async with interruptible(connection):
+                    yield connection
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT and connection in self._connections:
                     raise QueryTooLong(self._list_seconds) from error
@@ -111,6 +142,8 @@ class ReadPool:
         caller = CALLER.get()
         connection = await shared.take(caller)
         try:
+            if connection not in self._connections:
+                raise StorageUnavailable(CLOSED)
             yield connection
         except (sqlite3.Error, ValueError) as error:  # ValueError: of aiosqlite, or of what decodes rows
             if connection not in self._connections:

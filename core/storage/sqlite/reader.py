@@ -14,7 +14,7 @@ from core.model.errors import AnswerTooLarge
 from core.storage.base import LIST_SECONDS, LOG_BYTES
 from core.storage.queries import Bound
 from core.storage.relational.storage import Page
-from core.storage.sqlite.read_pool import ReadPool
+from core.storage.sqlite.read_pool import ReadPool, interruptible
 
 Value = TypeVar("Value")
 Row = Sequence[Any]
@@ -73,7 +73,7 @@ class Reader:
 
     async def count_and_page(self, count: Bound, query: Bound, most: int) -> tuple[int, Page]:
         """A number and a page of a list, read at one moment. Raises QueryTooLong."""
-        async with self.pool.list_connection() as connection, _transaction(connection):
+        async with self.pool.list_connection() as connection, _transaction(connection), interruptible(connection):
             ((number,),) = await connection.execute_fetchall(*count)
             return number, await _first_rows(connection, query, most)
 
@@ -101,10 +101,16 @@ async def _first_rows(
     connection: aiosqlite.Connection, query: Bound, most: int | None, *, is_within: bool = False
 ) -> Page:
     """In one visit to the connection's thread, for which aiosqlite has no public way but to fetch all rows."""
-    page: Page = await connection._execute(  # type: ignore[no-untyped-call]
-        _page, connection._conn, query, most, is_within
+    found: list[Page] = []
+    await connection._execute(  # type: ignore[no-untyped-call]
+        _find_page, found, connection._conn, query, most, is_within
     )
-    return page
+    return found.pop()
+
+
+def _find_page(found: list[Page], *page: Any) -> None:
+    """Gives nothing back: aiosqlite keeps the last call and its result until the next one, and pages are large."""
+    found.append(_page(*page))
 
 
 def _decoded_rows(
