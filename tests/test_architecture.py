@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES = 60
 ROOMS = (
     ("core.model",),
     ("core.loop", "core.storage"),
-    ("core.storage.relational",),
+    ("core.storage.relational", "core.cluster"),
     (
         "core.outside",
         "core.storage.migrations",
