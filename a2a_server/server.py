@@ -139,6 +139,8 @@ class Server(uvicorn.Server):
         """uvicorn's tick, ten times a second; each tenth looks at connections' deadlines and at the clock."""
         if counter % 10 == 0:
             self._clock_watch.look()
+            if self._application.session.storage.is_fenced:  # it has said why
+                os._exit(EX_TEMPFAIL)
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
                     connection.enforce()

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -32,7 +31,6 @@ from core.model.errors import (
     CoreError,
     InvalidPlan,
     Problem,
-    StorageError,
     StorageUnavailable,
     TaskNotCancelable,
     TaskNotFound,
@@ -57,6 +55,7 @@ from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
 from core.outside.clock import Clock, SystemClock
 from core.outside.egress import Egress, EgressPolicy
 from core.outside.fetch_room import FetchRooms
+from core.run.adoption import Adoption, database_mark
 from core.run.attempt import Means
 from core.run.brought_schemas import BroughtSchemas, judge_rest
 from core.run.cancelling import STOP_LIMIT
@@ -70,8 +69,6 @@ from core.run.stored import StoredBytes
 from core.storage.base import Document, Storage
 
 logger = logging.getLogger(__name__)
-
-TAKEN_TOGETHER = 200  # trees that a start reads at a time: one by one, each costs seven turns of a reader's thread
 
 
 class Session:
@@ -124,6 +121,7 @@ class Session:
         )
         self.runner = Runner(self.orchestrator, self._limits, means)
         self.orchestrator.observer = self.runner
+        self.adoption = Adoption(self.storage, self.orchestrator.trees, self.runner.recovery, self.family, self._fenced)
 
     async def __aenter__(self) -> "Session":
         await self.start()
@@ -157,42 +155,26 @@ class Session:
             self._wire()
         self._is_used = True
         await self.storage.open()
-        await self._end_orphans()
-
-    async def _end_orphans(self) -> None:
-        """End what an earlier process started and left at work, before any of its attempts begins anew."""
-        self.family.database = self.storage.identity
+        self.family.database = database_mark(self.storage, self.storage.lease)
         try:
-            ended = await self.family.end_orphans()
+            await self.adoption.end_orphans(self.storage.lease)
         except BaseException:  # nothing else would close what is open already
             await self.storage.close()
             raise
-        if ended:
-            logger.warning("%d processes of an earlier server were still running and were ended", ended)
 
     async def resume(self) -> int:
-        """Resume the trees that an earlier process left unfinished; how many there were."""
-        tree_ids = await self.storage.live_trees()
-        taken = 0
-        with self.runner.recovery.starting():
-            for first in range(0, len(tree_ids), TAKEN_TOGETHER):
-                some = tree_ids[first : first + TAKEN_TOGETHER]
-                with suppress(StorageError):  # it is met again, tree by tree, just below
-                    await self.orchestrator.trees.load_live(some)
-                for tree_id in some:
-                    taken += await self._resumed(tree_id)
-        if taken:
-            logger.info("%d unfinished trees resumed", taken)
+        """Resume the trees that members which are gone left unfinished; how many there were.
+
+        Where members share the database, it goes on to look for such trees from now on. Raises StorageError.
+        """
+        taken = await self.adoption.adopt_lapsed()
+        self.adoption.start()
         return taken
 
-    async def _resumed(self, tree_id: str) -> bool:
-        """Load the tree, which then goes on; whether it could be read: none must keep the others from going on."""
-        try:
-            await self.orchestrator.trees.load(tree_id)
-        except StorageError:
-            logger.exception("tree %s cannot be resumed", tree_id)
-            return False
-        return True
+    def _fenced(self) -> None:
+        """Another member goes on with the trees: what runs of them here is of no use to anybody."""
+        self.runner.abandon()
+        self.feed.close()
 
     async def stop(self, grace: float, limit: float = STOP_LIMIT) -> None:
         """Start nothing more, and let attempts end within `grace` seconds; then interrupt those that are left.
@@ -203,6 +185,7 @@ class Session:
         if self._is_stopped:
             return
         self._is_stopped = True
+        await self.adoption.close()
         try:
             await self.runner.drain(grace, lambda trees: self.feed.close(but=trees))
         finally:

@@ -1,6 +1,7 @@
 """For all tests: a slow machine is no failure of a property, and what a test logs can be told by another process."""
 
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -13,6 +14,18 @@ from hypothesis import settings
 from tests.postgres_cluster import ABSENT, Cluster, programs
 
 OURS = str(Path(__file__).parent.parent)  # with its environments, also where the checkout lies below /tmp
+
+# Whoever runs the tests with `nohup` ignores it, and a process inherits that: a server that is tested would, too.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+LONGEST_ID = 100  # characters of a parameter in a test's id
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A long text, such as a token with a new key, is no name: each process that runs tests would have its own."""
+    return argname if isinstance(val, str | bytes) and len(val) > LONGEST_ID else None
+
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

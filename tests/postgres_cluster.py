@@ -124,7 +124,7 @@ class Cluster:
         """End all sessions of a database of ours, and remove its rows: quicker than a new one from a template."""
         others = "datname = current_database() AND pid <> pg_backend_pid()"
         end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
-        tables = ("trees", "tasks", "events", "documents", "compactions", "members")
+        tables = ("trees", "tasks", "events", "documents", "compactions", "members", "a2a_pgqueuer")
         self.sql("; ".join([end, *(f"DELETE FROM {table}" for table in tables)]), database)
 
     def drop(self, database: str) -> None:

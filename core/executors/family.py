@@ -32,13 +32,13 @@ class Family:
         _warden.start()
         return Mark(self.database or NO_DATABASE, _warden.process, f"{id(self):x}.{next(self._numbers)}")
 
-    async def end_orphans(self) -> int:
+    async def end_orphans(self, database: str) -> int:
         """End what earlier processes of this database left behind; how many processes that were."""
-        if not self.database:
+        if not database:
             return 0
         own = _warden.process
         return await asyncio.to_thread(
-            marks.end_marked, lambda mark: mark.database == self.database and mark.process != own, forks=True
+            marks.end_marked, lambda mark: mark.database == database and mark.process != own, forks=True
         )
 
     @contextmanager

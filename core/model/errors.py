@@ -132,7 +132,15 @@ class StorageUnavailable(StorageError):
 
 
 class DatabaseLost(StorageUnavailable):
-    """The database's file was removed or replaced: new writes would be lost at the next start."""
+    """The database's file was removed or replaced, or others took it over: new writes would be lost, or are refused."""
+
+
+class RunElsewhere(StorageUnavailable):
+    """Another member that shares the database runs this tree, and it alone may change it."""
+
+    def __init__(self, tree_id: str) -> None:
+        self.tree_id = tree_id
+        super().__init__(f"Tree {tree_id} is run by another server on this database: ask that one, or try again later")
 
 
 class DiskReserved(StorageUnavailable):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from core.model.events import Recorded
 from core.model.task import TreeHead
 from core.model.tree import TaskTree
-from core.storage.base import Append, Document, Log
+from core.storage.base import OF_NOBODY, Append, Document, Storage
 
 Answered = Callable[["Turn", TreeHead, BaseException | None], None]
 
@@ -46,12 +46,13 @@ class Turn:
 class Appends:
     """The appends of one process, in the order of each tree's decisions. `answered` hears of each how it went."""
 
-    def __init__(self, storage: Log, answered: Answered) -> None:
+    def __init__(self, storage: Storage, answered: Answered) -> None:
         self._storage = storage
         self._answered = answered
         self._turns: dict[str, dict[Turn, None]] = {}  # by tree, those not answered, oldest first
         self._open: dict[str, Turn] = {}  # by tree, the one that is not handed to the storage yet
         self.apart: set[str] = set()  # trees of which each decision is an append by itself
+        self.leased: set[str] = set()  # where members share the database: trees that carry this one's lease
 
     def latest(self, tree_id: str) -> Turn | None:
         """The tree's last turn, if it has not been answered yet."""
@@ -101,8 +102,18 @@ class Appends:
             tasks=tree.take_changed(),
             is_new=turn.is_new,
             documents=turn.documents,
+            lease=self._fence(head) if self._storage.lease else OF_NOBODY,
         )
         self._storage.append(append).add_done_callback(lambda done: self._answered(turn, head, done.exception()))
+
+    def _fence(self, head: TreeHead) -> str:
+        """Whose the stored tree must be: this member's since it lives, else nobody's."""
+        before = self._storage.lease if head.id in self.leased else OF_NOBODY
+        if head.is_live:
+            self.leased.add(head.id)
+        else:
+            self.leased.discard(head.id)
+        return before
 
     def take_open(self, tree_id: str) -> Turn | None:
         """The tree's turn that is not handed over, which then never is."""

@@ -30,7 +30,7 @@ class LiveTrees:
         self.by_id: dict[str, TaskTree] = {}
 
     async def load(self, tree_id: str) -> TaskTree:
-        """The tree, from memory or from storage; a live one is kept in memory and goes on from here.
+        """The tree, from memory or from storage; a live one of this member is kept in memory and goes on from here.
 
         Raises TaskNotFound when there is none, StorageError when it cannot be read.
         """
@@ -44,8 +44,15 @@ class LiveTrees:
             loading.add_done_callback(lambda done: self._end_loading(tree_id, done))
         return await asyncio.shield(loading)
 
+    def is_elsewhere(self, tree: TaskTree) -> bool:
+        """Whether another member runs this tree, which was just loaded, so that nothing can be decided on it here."""
+        return bool(self._storage.lease) and tree.is_live and self.by_id.get(tree.id) is not tree
+
     async def load_live(self, tree_ids: Sequence[str]) -> None:
-        """Have those of the trees in memory that are live, read together; what cannot be read is left to `load`."""
+        """Have those of the trees in memory that are live, read together; what cannot be read is left to `load`.
+
+        They are this member's.
+        """
         for head, tasks in await self._storage.load_many(tree_ids):
             # Should one have been loaded, changed and ended meanwhile, its next append is refused and it is read again.
             if head.is_live and head.id not in self.by_id and head.id not in self._loading:
@@ -63,18 +70,24 @@ class LiveTrees:
         if stored is None:
             raise TaskNotFound(tree_id)
         made = await asyncio.to_thread(TaskTree, *stored) if len(stored[1]) > LARGE_TREE else TaskTree(*stored)
+        # One that ends elsewhere, or is adopted, between the two looks is refused its next append and loaded again.
+        lease = self._storage.lease
+        is_own = not lease or not made.is_live or await self._storage.owner_of(tree_id) == lease
         if (tree := self.by_id.get(tree_id)) is not None:
             return tree
-        if made.is_live:
+        if made.is_live and is_own:
             self._take_up(made)
         return made
 
     def drop(self, tree_id: str) -> None:
         """Let go of a tree that is in memory."""
         del self.by_id[tree_id]
+        self._appends.leased.discard(tree_id)
         self._holdings.drop(tree_id)
 
     def _take_up(self, tree: TaskTree) -> None:
         self.by_id[tree.id] = tree
+        if self._storage.lease:
+            self._appends.leased.add(tree.id)
         self._holdings.force(tree.id, tree.head.owner, memory_of_tasks(tree.tasks.values(), tree.head.metadata))
         self._loaded(tree)

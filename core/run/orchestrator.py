@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from core.model.commands import Cancel, Command, Execute
 from core.model.decide import decide
-from core.model.errors import CoreError, StorageUnavailable, TreeIsRunning, VersionConflict
+from core.model.errors import CoreError, RunElsewhere, StorageUnavailable, TreeIsRunning, VersionConflict
 from core.model.events import Event, MessageReceived, Recorded, TreeCreated
 from core.model.in_flight import Holdings, memory_of_tasks
 from core.model.plan import Plan
@@ -97,11 +97,13 @@ class Orchestrator:
     async def handle(self, tree_id: str, command: Command, documents: tuple[Document, ...] = ()) -> Decision:
         """Let the command happen, durably, and store new documents with what it leads to.
 
-        Raises TaskNotFound, the refusals of `decide`, StorageUnavailable, or VersionConflict when a document is there
-        already.
+        Raises TaskNotFound, the refusals of `decide`, RunElsewhere where another member runs the tree,
+        StorageUnavailable, or VersionConflict when a document is there already.
         """
         for _ in range(MAX_CONFLICTS):
             tree = await self.trees.load(tree_id)
+            if self._storage.lease and self.trees.is_elsewhere(tree):
+                raise self._elsewhere(tree, command)
             try:
                 decision = self.decide_now(tree, command, documents)
             except VersionConflict:
@@ -130,6 +132,8 @@ class Orchestrator:
         Raises what `handle` raises.
         """
         tree = await self.trees.load(tree_id)
+        if self._storage.lease and self.trees.is_elsewhere(tree):
+            raise self._elsewhere(tree, command)
         try:
             return self.decide_now(tree, command).turn.stored
         except CoreError:
@@ -148,6 +152,11 @@ class Orchestrator:
         if self.trees.by_id.setdefault(tree.id, tree) is not tree:
             raise VersionConflict(tree.id)  # it was loaded again since; nothing has been applied
         return self._record(tree, _apply(tree, events, self._clock.now()), documents)
+
+    def _elsewhere(self, tree: TaskTree, command: Command) -> RunElsewhere:
+        """Why the command cannot happen here. Raises what its tree refuses it with, whoever asks."""
+        decide(command, tree, self._clock.now())
+        return RunElsewhere(tree.id)
 
     def latest(self, tree_id: str) -> asyncio.Future[None] | None:
         """The tree's last append, if it has not been answered yet."""

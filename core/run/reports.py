@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from core.model.commands import Command, FailAttempt
-from core.model.errors import CallerError, StaleAttempt, StorageError, StorageUnavailable
+from core.model.errors import CallerError, RunElsewhere, StaleAttempt, StorageError, StorageUnavailable
 from core.model.task import Cause
 from core.run.attempt import Attempt
 from core.run.orchestrator import Orchestrator
@@ -40,7 +40,7 @@ class Reports:
             try:
                 await self._orchestrator.handle(attempt.tree_id, command)
                 return
-            except (StaleAttempt, CallerError) as refusal:
+            except (StaleAttempt, CallerError, RunElsewhere) as refusal:  # another member has declared it lost
                 logger.debug("a report was dropped: %s", refusal)
                 return
             except StorageUnavailable:

@@ -104,7 +104,15 @@ class Runner:
         if tree_id not in self._orchestrator.trees.by_id:
             books.careful.discard(tree_id)  # it is again when it is loaded
             if not books.is_closing:
-                self._loading.start(load_again(self._orchestrator, tree_id, lambda: books.is_closing))
+                self._loading.start(self._load_again(tree_id))
+
+    async def _load_again(self, tree_id: str) -> None:
+        """Go on with the tree; where another member runs it, or it has ended, its attempts here are of no use."""
+        await load_again(self._orchestrator, tree_id, lambda: self.books.is_closing)
+        if tree_id not in self._orchestrator.trees.by_id and not self.books.is_closing:
+            for (of, _), attempt in list(self.books.attempts.items()):
+                if of == tree_id:
+                    self.attempts.stop(attempt)
 
     def loaded(self, tree: TaskTree) -> None:
         """Resume a live tree: attempts without an attempt in this process are lost."""
@@ -121,6 +129,12 @@ class Runner:
     ) -> tuple[Decision, tuple[str, ...]]:
         """See Cancelling.cancel."""
         return await self._cancelling.cancel(tree_id, command, metadata)
+
+    def abandon(self) -> None:
+        """Interrupt what runs, without a report: another member goes on with all of it. Nothing starts any more."""
+        self.books.is_closing = True
+        self._dispatcher.due.close()
+        self.attempts.interrupt_all()
 
     async def drain(self, grace: float, going_on: Callable[[frozenset[str]], None]) -> None:
         """Start nothing more, and let attempts and the hooks of ended trees end within `grace` seconds.

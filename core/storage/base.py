@@ -15,6 +15,7 @@ from core.model.errors import TreeIsRunning
 from core.model.events import Recorded
 from core.model.task import Task, TaskStatus, TreeHead
 
+OF_NOBODY = ""  # the lease of trees that no member runs
 LIST_BYTES = 24 * 1024 * 1024  # of JSON, that a page of a list may have: more than one task's inputs and result
 READS_PER_CALLER = 2  # at the same time: fewer than there are connections for them
 TRANSACTION_ROWS = 2_048  # of one transaction, unless its first write alone has more: about 50 ms
@@ -196,6 +197,39 @@ class Upkeep(Protocol):
         ...
 
 
+class Sharing(Protocol):
+    """Several members may share a database. Each live tree is of one of them, whose lease it carries."""
+
+    @property
+    def lease(self) -> str:
+        """This member's right to run trees, new at each opening; empty where the database is its own."""
+        ...
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether this member's trees were given to another one: what it has in memory is not the truth any more."""
+        ...
+
+    async def lapsed(self) -> str | None:
+        """A lease whose member is gone or handed it back: its trees are this member's to adopt; None: there is none.
+
+        The first one after the opening is the empty lease: trees that belong to nobody.
+        """
+        ...
+
+    async def adopt(self, lease: str) -> list[str]:
+        """Give this member the live trees of a lapsed lease; their ids, oldest first."""
+        ...
+
+    async def settle(self, lease: str) -> None:
+        """The trees of the lapsed lease are adopted, and go on: nobody else need do it."""
+        ...
+
+    async def owner_of(self, tree_id: str) -> str:
+        """The lease of a live tree; empty for one at rest, or none."""
+        ...
+
+
 class Log(Protocol):
     """The log of each tree. It is what is stored; the rows of trees and tasks are derived from it."""
 
@@ -374,7 +408,7 @@ class Retirement(Protocol):
         ...
 
 
-class Storage(Upkeep, Log, Trees, Drafts, Documents, Retirement, Protocol):
+class Storage(Upkeep, Sharing, Log, Trees, Drafts, Documents, Retirement, Protocol):
     """A durable log of trees with the rows derived from it. All times are seconds since 1970.
 
     Every read raises StorageUnavailable when the database cannot be read at this moment, and a plain StorageError for

@@ -37,9 +37,10 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
+from core.storage.unshared import Unshared
 
 
-class MemoryStorage:
+class MemoryStorage(Unshared):
     """The same answers as SqlStorage, from dictionaries. Writes take effect in a later turn of the loop, in order."""
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class MemoryStorage:
         return 0
 
     async def open(self) -> None:
+        self._begin()
         self._is_open = True
 
     def abandon(self) -> None:

@@ -83,3 +83,15 @@ def test_a_server_that_is_told_to_end_lets_go_of_the_database(server: ServerProc
     database = server.command[server.command.index("--database") + 1].rpartition("/")[2]
     assert postgres_durable.sql("SELECT count(*) FROM members", database) == "0"
     server.start()
+
+
+def test_a_server_whose_trees_were_given_to_another_one_ends_in_one_line(
+    server: ServerProcess, postgres_durable: Cluster
+) -> None:
+    """So does one that was stopped for longer than its lease lasts and goes on: a service manager starts it anew."""
+    database = server.command[server.command.index("--database") + 1].rpartition("/")[2]
+    postgres_durable.sql("DELETE FROM a2a_pgqueuer", database)
+    assert server._end(40) == EX_TEMPFAIL
+    (line,) = [line for line in server.log if "CRITICAL" in line]
+    assert "were given to another one, since it gave no sign of life to the PostgreSQL database" in line
+    server.start()

@@ -1,4 +1,4 @@
-"""The claim to a database: an advisory lock of the session that writes, and a row that tells who had it last."""
+"""The claim to a database: an advisory lock of the session that writes, alone or with others that share it."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ from core.storage.postgres.connect import ERRORS, Connection, Place
 TRIES = 10  # for the lock at a start: a server that was killed a moment ago may still have it
 TRY_AGAIN = 0.1  # seconds
 LOCK = "732461985, hashtext(current_schema())"  # of advisory locks; one for each schema
+PREPARING = "732461986, hashtext(current_schema())"  # likewise: held while the schema is made or changed
 WRITER_SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
     "enable_hashjoin": "off",  # rows are found by their keys, few among many
@@ -27,11 +28,12 @@ SYNCED = """SELECT set_config('synchronous_commit', 'on', false)
 
 
 class Claim:
-    """Of one process to one database. `lease` tells it from all that hold the database before and after."""
+    """Of one process to one database. `lease` tells it from all others, `is_shared`: others may have one as well."""
 
-    def __init__(self, place: Place, lease: str) -> None:
+    def __init__(self, place: Place, lease: str, *, is_shared: bool = False) -> None:
         self._place = place
         self._lease = lease
+        self._try = f"SELECT pg_try_advisory_lock{'_shared' if is_shared else ''}({LOCK})"
 
     async def connect(self) -> Connection:
         """A connection that does not hold the database yet."""
@@ -43,25 +45,18 @@ class Claim:
         await self._place.check(connection)
         await connection.execute(SYNCED)
         for attempt in range(TRIES):
-            if await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
+            if await connection.fetchval(self._try):
                 break
             if attempt == TRIES - 1:
                 raise await self._in_use(connection)
             await asyncio.sleep(TRY_AGAIN)
         identity = await self._place.identity(connection)
-        await prepare(connection)
-        await connection.execute("DELETE FROM members")
-        await connection.execute(
-            "INSERT INTO members (lease, host, pid, since) VALUES ($1, $2, $3, extract(epoch FROM clock_timestamp()))",
-            self._lease,
-            socket.gethostname(),
-            os.getpid(),
-        )
+        await connection.execute(f"SELECT pg_advisory_lock({PREPARING})")
+        try:
+            await prepare(connection)
+        finally:
+            await connection.execute(f"SELECT pg_advisory_unlock({PREPARING})")
         return identity
-
-    async def give_up(self, connection: Connection) -> None:
-        """The lock goes with the connection."""
-        await connection.execute("DELETE FROM members WHERE lease = $1", self._lease, timeout=1.0)
 
     async def _in_use(self, connection: Connection) -> DatabaseInUse:
         """One line that says by whom."""
@@ -83,7 +78,7 @@ class Claim:
         try:
             await self._place.check(connection)
             await connection.execute(SYNCED)
-            if not await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})"):
+            if not await connection.fetchval(self._try):
                 # The server may not know yet that the connection before is gone: its session is ended here.
                 await connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -100,4 +95,4 @@ class Claim:
         return None
 
     async def _is_ours(self, connection: Connection) -> bool:
-        return bool(await connection.fetchval("SELECT lease FROM members") == self._lease)
+        return bool(await connection.fetchval("SELECT EXISTS (SELECT 1 FROM members WHERE lease = $1)", self._lease))

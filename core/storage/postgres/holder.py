@@ -37,9 +37,9 @@ class Holder:
     `prepare` is called with the first connection when the lock is held: migrations.
     """
 
-    def __init__(self, place: Place, lease: str, *, patience: float = PATIENCE) -> None:
+    def __init__(self, place: Place, claim: Claim, *, patience: float = PATIENCE) -> None:
         self.place = place
-        self._claim = Claim(place, lease)
+        self._claim = claim
         self.identity = ""
         self.patience = patience
         self._connection: Connection | None = None
@@ -76,9 +76,7 @@ class Holder:
         connection, self._connection = self._connection, None
         self._is_there.clear()
         if connection is not None and not connection.is_closed():
-            with suppress(*ERRORS):
-                await self._claim.give_up(connection)
-            with suppress(*ERRORS):
+            with suppress(*ERRORS):  # the lock goes with it
                 await connection.close(timeout=1.0)
 
     def abandon(self) -> Connection | None:
@@ -88,6 +86,18 @@ class Holder:
         if watch is not None:
             watch._log_destroy_pending = False  # type: ignore[attr-defined]  # its event loop is gone
         return connection
+
+    def fence(self, reason: str) -> None:
+        """Never write again."""
+        if self._taken is None:
+            self._taken = reason
+            logger.critical("%s", reason)
+        self._is_there.clear()
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether it never writes again."""
+        return self._taken is not None
 
     def refusal(self) -> str | None:
         """Why nothing can be written at this moment."""
@@ -182,12 +192,10 @@ class Holder:
                 tries += 1
                 continue
             if connection is None:
-                self._taken = (
+                self.fence(
                     f"The {self.place.text} was taken over by another server while the connection was lost: "
                     "restart this one when the other has ended"
                 )
-                logger.critical("%s", self._taken)
-                self._is_there.clear()
                 return
             self._use(connection)
             logger.warning("the connection to the %s is there again", self.place.text)

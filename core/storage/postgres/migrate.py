@@ -9,6 +9,7 @@ import importlib
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from core.model.errors import StorageError
+from core.storage.postgres import engine
 from core.storage.postgres.connect import Connection, Place
 from core.storage.postgres.dialect import POSTGRES
 from core.storage.tables import REVISIONS, metadata
@@ -34,8 +35,13 @@ END $$""",
 
 
 async def migrate(place: Place, connection: Connection) -> None:
-    """With the database held by this connection. Raises StorageError, with the database unchanged."""
+    """Nobody else migrates meanwhile. Raises StorageError, with the database unchanged."""
     revision = await stored_revision(place, connection)
+    await _migrate(place, connection, revision)
+    await engine.install(connection)
+
+
+async def _migrate(place: Place, connection: Connection, revision: str | None) -> None:
     if revision == REVISIONS[-1]:
         return
     if revision is not None and revision not in REVISIONS:

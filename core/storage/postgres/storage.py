@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import threading
-import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,12 +12,13 @@ import asyncpg
 from msgspec.structs import replace
 
 from core.loop.pieces import in_pieces
-from core.model.errors import InvalidPlan, Problem, TaskNotFound
+from core.model.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound
 from core.model.events import Recorded
 from core.model.task import Task, TreeHead
 from core.storage import codec
 from core.storage.base import (
     COUNTED,
+    OF_NOBODY,
     Document,
     EventPlace,
     EventQuery,
@@ -29,22 +29,27 @@ from core.storage.base import (
     running_tree,
 )
 from core.storage.postgres import retirement, statements, texts
-from core.storage.postgres.connect import Connection, Place
+from core.storage.postgres.claim import Claim
+from core.storage.postgres.connect import ERRORS, Connection, Place, code_of
 from core.storage.postgres.dialect import EVENT_QUERIES, POSTGRES, QUERIES
 from core.storage.postgres.holder import PATIENCE, Holder
+from core.storage.postgres.lease import LASTS, Lease
 from core.storage.postgres.migrate import migrate
 from core.storage.postgres.reader import Reader
 from core.storage.postgres.writer import BatchWriter
 from core.storage.queries import TENANTS
 from core.storage.relational.storage import Jobs, RelationalStorage
-from core.storage.write_queue import WriteQueue
+from core.storage.write_queue import CLOSED, WriteQueue
+
+ADOPTED = 1_000  # trees of a lapsed lease in one transaction
 
 
 class PostgresStorage(RelationalStorage[Reader]):
-    """Storage in a database of PostgreSQL, held by one process at a time. Bound to the event loop that opens it.
+    """Storage in a database of PostgreSQL. Bound to the event loop that opens it.
 
-    `patience`: seconds without a connection after which writes and reads are refused. Raises ConfigurationError for
-    what is no URL of a database.
+    `patience`: seconds without a connection after which writes and reads are refused. `lease_lasts`: seconds without a
+    sign of life after which another member adopts this one's trees. `is_shared`: other members may have the database
+    at the same time. Raises ConfigurationError for what is no URL of a database.
     """
 
     dialect = POSTGRES
@@ -52,21 +57,41 @@ class PostgresStorage(RelationalStorage[Reader]):
     event_queries = EVENT_QUERIES
     most_bytes = 2**62
 
-    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, url: str, *, patience: float = PATIENCE, lease_lasts: float = LASTS, is_shared: bool = False
+    ) -> None:
         self.place = Place(url)
         self._patience = patience
+        self._lease_lasts = lease_lasts
+        self._is_shared = is_shared
         self._process = 0  # that opened it
         self._abandoning = threading.Lock()
         self._holder: Holder | None = None
+        self._lease: Lease | None = None
+        self.lease = OF_NOBODY
 
     async def open(self) -> None:
-        holder = Holder(self.place, uuid.uuid4().hex, patience=self._patience)
+        lease = Lease(self.place, self._fence, lasts=self._lease_lasts, is_alone=not self._is_shared)
+        claim = Claim(self.place, lease.id, is_shared=self._is_shared)
+        holder = Holder(self.place, claim, patience=self._patience)
         await holder.open(lambda connection: migrate(self.place, connection))
+        self._holder, self._lease = holder, lease
+        try:
+            await lease.take()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, ERRORS):
+                raise self.place.refusal(error) from error
+            raise
         self._process = os.getpid()
-        writer = WriteQueue(BatchWriter(holder))
+        writer = WriteQueue(BatchWriter(holder, lease=lease.id))
         await writer.start()
-        self._holder, self._writer = holder, writer
+        self.lease, self._writer = lease.id, writer
         self._reader = Reader(self.place, lambda: holder.gives_up_at)
+
+    def _fence(self, reason: str) -> None:
+        if self._holder is not None:
+            self._holder.fence(reason)
 
     async def close(self) -> None:
         reader, self._reader = self._reader, None
@@ -74,19 +99,21 @@ class PostgresStorage(RelationalStorage[Reader]):
             await reader.pool.close()
         if self._writer is not None:
             await self._writer.close()
+        if self._lease is not None:
+            await self._lease.hand_back()
         if self._holder is not None:
             await self._holder.close()
 
     def abandon(self) -> None:
         with self._abandoning:
+            lease, self._lease = self._lease, None
             holder, self._holder = self._holder, None
             writer, self._writer = self._writer, None
             reader, self._reader = self._reader, None
-            if holder is None or writer is None or reader is None:
+            if lease is None or holder is None or writer is None or reader is None:
                 return
-            connections = [
-                connection for connection in (holder.abandon(), *reader.pool.abandon()) if connection is not None
-            ]
+            left = (lease.abandon(), holder.abandon(), *reader.pool.abandon())
+            connections = [connection for connection in left if connection is not None]
             writer.abandon()
             if self._process == os.getpid():  # a forked child's parent goes on with them
                 for connection in connections:
@@ -98,6 +125,36 @@ class PostgresStorage(RelationalStorage[Reader]):
 
     def refusal(self) -> str | None:
         return None if self._holder is None else self._holder.refusal()
+
+    @property
+    def is_fenced(self) -> bool:
+        return self._holder is not None and self._holder.is_fenced
+
+    async def lapsed(self) -> str | None:
+        if self._lease is None:
+            raise StorageUnavailable(CLOSED)
+        try:
+            return await self._lease.lapsed()
+        except ERRORS as error:
+            raise StorageUnavailable(f"The leases cannot be read ({code_of(error)})") from error
+
+    async def adopt(self, lease: str) -> list[str]:
+        found: list[tuple[float, str]] = []
+        while some := await self._run(lambda connection: _adopt(connection, lease, self.lease)):
+            found += some
+        return [tree_id for _, tree_id in sorted(found)]
+
+    async def settle(self, lease: str) -> None:
+        if self._lease is None:
+            raise StorageUnavailable(CLOSED)
+        try:
+            await self._lease.settle(lease)
+        except ERRORS as error:
+            raise StorageUnavailable(f"The leases cannot be written ({code_of(error)})") from error
+
+    async def owner_of(self, tree_id: str) -> str:
+        rows = await self._reading().rows(("SELECT lease FROM trees WHERE id = $1", (tree_id,)))
+        return str(rows[0][0]) if rows else OF_NOBODY
 
     async def put_draft(self, task: Task) -> None:
         await self._run(lambda connection: _insert_draft(connection, task), task.id)
@@ -156,6 +213,16 @@ def _cut(connection: Connection) -> None:
     if (finish := getattr(transport, "_call_connection_lost", None)) is not None:
         with suppress(RuntimeError):
             finish(None)  # closes the socket
+
+
+async def _adopt(connection: Connection, lease: str, heir: str) -> list[tuple[float, str]]:
+    rows = await connection.fetch(
+        "UPDATE trees SET lease = $2 WHERE id IN (SELECT id FROM trees WHERE lease = $1 AND is_live ORDER BY id LIMIT "
+        f"{ADOPTED} FOR UPDATE) RETURNING created_at, id",
+        lease,
+        heir,
+    )
+    return [(row["created_at"], row["id"]) for row in rows]
 
 
 async def _insert_draft(connection: Connection, task: Task) -> None:

@@ -38,6 +38,7 @@ from core.storage.sqlite.lock import DatabaseLock
 from core.storage.sqlite.migrate import migrate
 from core.storage.sqlite.reader import Reader
 from core.storage.sqlite.writer_thread import WriterThread
+from core.storage.unshared import Unshared
 from core.storage.write_queue import WriteQueue
 
 CHECK_SECONDS = 5.0  # how long a start looks for damage in a small file
@@ -75,7 +76,7 @@ def database_path(url_or_path: str) -> Path:
     return Path(name).expanduser().absolute()
 
 
-class SqlStorage(RelationalStorage[Reader]):
+class SqlStorage(RelationalStorage[Reader], Unshared):
     """Storage in a SQLite file, held by one process at a time. Bound to the event loop that opens it.
 
     `exit_process` ends the process after an I/O error of a COMMIT, since it is unknown what is stored then.
@@ -99,6 +100,7 @@ class SqlStorage(RelationalStorage[Reader]):
         self._process = 0  # that opened it
 
     async def open(self) -> None:
+        self._begin()
         self._lock.acquire()
         self._process = os.getpid()
         writer = WriteQueue(WriterThread(self.path, exit_process=self._exit_process, guard=self._guard))

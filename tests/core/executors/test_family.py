@@ -83,5 +83,5 @@ async def test_a_start_ends_what_an_earlier_process_of_its_database_left_before_
 @pytest.mark.asyncio
 async def test_what_does_not_last_has_no_orphans() -> None:
     with child(Mark("memory", "an earlier one", "1").text()) as other:
-        assert await Family().end_orphans() == 0
+        assert await Family().end_orphans("") == 0
         assert other.poll() is None

@@ -17,7 +17,7 @@ def made(kind: str, request: pytest.FixtureRequest) -> Storage:
         return MemoryStorage()
     if kind == "sql":
         return SqlStorage(f"sqlite:///{request.getfixturevalue('tmp_path')}/tasks.db")
-    storage: Storage = import_module("core.storage.postgres.storage").PostgresStorage(
+    storage: Storage = import_module("tests.core.storage.postgres.leased").Leased(
         request.getfixturevalue("postgres_url")
     )
     return storage

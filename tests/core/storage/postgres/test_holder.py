@@ -12,7 +12,8 @@ from tests.core.storage.samples import created
 from tests.postgres_cluster import Cluster
 
 WRITERS = (
-    "datname = current_database() AND application_name LIKE 'a2a-server %' AND application_name NOT LIKE '%reader'"
+    "datname = current_database() AND application_name LIKE 'a2a-server %' AND application_name NOT LIKE '%reader' "
+    "AND application_name NOT LIKE '%engine'"
 )
 
 

@@ -56,9 +56,9 @@ def test_a_forked_child_leaves_its_parents_connections_alone(
 ) -> None:
     storage = PostgresStorage(postgres_url)
     in_a_loop_that_is_closed(storage, "t")
-    holder, writer, reader = storage._holder, storage._writer, storage._reader
-    assert holder is not None and reader is not None
-    connections = [holder._connection, *[slot._connection for slot in reader.pool._slots]]
+    lease, holder, writer, reader = storage._lease, storage._holder, storage._writer, storage._reader
+    assert lease is not None and holder is not None and reader is not None
+    connections = [lease._engine._connection, holder._connection, *[slot._connection for slot in reader.pool._slots]]
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
         storage.abandon()
