@@ -13,7 +13,7 @@ from core.model.events import MessageReceived
 from core.model.owners import owner_of
 from core.model.retry import RetryPolicy
 from core.model.task import Cause, Dependency, On, Question, Task, TaskStatus, TreeHead
-from core.storage.base import Append, Document, EndedQuery, EventQuery, Node, Storage, TaskQuery, TreeQuery
+from core.storage.base import OF_NOBODY, Append, Document, EndedQuery, EventQuery, Node, Storage, TaskQuery, TreeQuery
 from core.storage.memory import MemoryStorage
 from tests.core.contents import said, texts
 from tests.core.storage.samples import created, finished, make_tasks, recorded, started, updated
@@ -557,6 +557,32 @@ async def test_live_trees_are_those_with_a_run_that_has_not_ended(storage: Stora
     await storage.append(finished(running[2].head))
 
     assert await storage.live_trees() == ["b", "a"]
+
+
+@pytest.mark.asyncio
+async def test_what_lives_is_adopted_once_after_an_opening(storage: Storage) -> None:
+    """By whoever has the database to itself; where members share one, see the tests of leases."""
+    tree = created("t")
+    await storage.append(tree)
+    assert await storage.owner_of("t") == await storage.owner_of("unknown") == OF_NOBODY
+    await storage.append(started(tree.head, tree.tasks[0]))
+    assert await storage.owner_of("t") == storage.lease
+    assert await storage.lapsed() == OF_NOBODY
+    await storage.settle(OF_NOBODY)
+    assert await storage.lapsed() is None and not storage.is_fenced
+    if isinstance(storage, MemoryStorage):
+        return  # it keeps nothing when it is closed, but for another core of the same process
+
+    before = storage.lease
+    await storage.close()
+    await storage.open()
+    adopted: list[str] = []
+    while (lease := await storage.lapsed()) is not None:
+        adopted += await storage.adopt(lease)
+        await storage.settle(lease)
+    assert adopted == ["t"]
+    assert await storage.owner_of("t") == storage.lease
+    assert storage.lease == before == OF_NOBODY or storage.lease != before, "a new one at each opening"
 
 
 @pytest.mark.asyncio
