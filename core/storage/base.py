@@ -168,6 +168,11 @@ class Upkeep(Protocol):
     """What a database is while it is open."""
 
     @property
+    def address(self) -> str:
+        """The URL by which other processes may use the same database; empty: it is one process's own."""
+        ...
+
+    @property
     def identity(self) -> str:
         """What tells this database from every other one of the machine while it is open; empty: it lasts no longer."""
         ...
@@ -333,6 +338,10 @@ class Trees(Protocol):
 
         It ends early behind LIST_BYTES, unless it is held in memory anyway. Raises QueryTooLong as `tasks` does.
         """
+        ...
+
+    async def versions(self, tree_ids: Sequence[str]) -> dict[str, int]:
+        """How far the logs of these trees go, as one read sees it; those that are not there are left out."""
         ...
 
     async def live_trees(self) -> list[str]:

@@ -56,6 +56,10 @@ class MemoryStorage(Unshared):
         self._last: asyncio.Future[Any] | None = None
 
     @property
+    def address(self) -> str:
+        return ""
+
+    @property
     def identity(self) -> str:
         return ""
 
@@ -148,6 +152,9 @@ class MemoryStorage(Unshared):
         page = [head for head in found if query.before is None or (head.updated_at, head.id) < query.before]
         heads = tuple(head.bare() for head in page[: query.limit])
         return TreePage(heads=heads, total=min(COUNTED, len(found)), has_more=len(page) > query.limit)
+
+    async def versions(self, tree_ids: Sequence[str]) -> dict[str, int]:
+        return {each: self._heads[each].version for each in tree_ids if each in self._heads}
 
     async def live_trees(self) -> list[str]:
         live = [head for head in self._heads.values() if head.is_live]
