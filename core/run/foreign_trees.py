@@ -158,14 +158,21 @@ class ForeignTrees:
     async def _read_up_to(self, version: int, tree_id: str, topic: Topic) -> None:
         # Of a long way only the last part is worth keeping: who is behind reads the log itself.
         is_far = version - topic.end > (TAIL if topic.end else PAGE)
-        after = version - PAGE if is_far else topic.end
+        after, told = version - PAGE if is_far else topic.end, version
         while topic.readers and after < version:
             page = await log_page(self._storage, tree_id, after, limit=PAGE)
-            if not page or not topic.followers:
+            if not topic.followers:
+                return
+            if not page:  # so it goes up to there no more, or not yet
+                told = topic.end
                 break
             topic.add(page)
             topic.wake()
             after = page[-1].seq
-        head = await self._storage.head(tree_id) if topic.waits else None
-        if topic.followers:
-            topic.tell(version, head)
+        if topic.waits:
+            head = await self._storage.head(tree_id)
+            told = min(told, 0 if head is None else head.version)
+            topic.answer(head)
+        if told < version == topic.wanted:
+            topic.wanted = told
+        topic.tell(told)

@@ -119,11 +119,14 @@ class Topic:
             self.drop_tail()  # without these events
             self.end = end
 
-    def tell(self, version: int, head: TreeHead | None) -> None:
-        """The log goes up to that version, as does the head, which was read if anybody waits."""
+    def tell(self, version: int) -> None:
+        """Wake all who follow: the log goes up to that version."""
         self.reached(version)
         self.told = max(self.told, version)
         self.wake()
+
+    def answer(self, head: TreeHead | None) -> None:
+        """Answer waits with a head that was read."""
         if head is not None:
             self.read_head = head
             self.answer_waits(head)
