@@ -185,5 +185,6 @@ class Feed:
         if not topic.followers:
             self._topics.pop(tree_id, None)
             self._tails.size -= topic.size
+            topic.size = 0  # a reader may still have it
             if self._foreign is not None:
                 self._foreign.left(tree_id)

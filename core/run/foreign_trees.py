@@ -46,6 +46,7 @@ class ForeignTrees:
         self._timer: asyncio.TimerHandle | None = None
         self._is_polling = False
         self._wants_poll = False
+        self._adopted: set[str] = set()  # trees that became ours: the last words of their former owners may be lost
         bus.on(VERSION, self._hear_version)
         bus.on(DELETED, lambda tree_id, value: self._gone(tree_id))
         bus.on_return(self._hints_return)
@@ -106,15 +107,16 @@ class ForeignTrees:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._intervals.poll, self._tick)
         foreign = self._foreign()
-        for tree_id in self._renew_at.keys() - set(foreign):  # they are ours now
+        for tree_id in self._renew_at.keys() - set(foreign):
             del self._renew_at[tree_id]
+            self._adopted.add(tree_id)
         for tree_id in foreign:
             self._topics[tree_id].head = None
             if (renew_at := self._renew_at.get(tree_id)) is None:
                 self._say_interest(tree_id, NEWLY)
             elif renew_at <= loop.time():
                 self._say_interest(tree_id)
-        if foreign:
+        if foreign or self._adopted:
             self._poll_soon()
 
     def _poll_soon(self) -> None:
@@ -127,8 +129,10 @@ class ForeignTrees:
         try:
             while self._wants_poll:
                 self._wants_poll = False
-                if foreign := self._foreign():
-                    self._compare(foreign, await self._storage.versions(foreign))
+                followed = [*self._foreign(), *self._adopted]
+                if followed:
+                    self._compare(followed, await self._storage.versions(followed))
+                    self._adopted.difference_update(followed)
         except StorageError as error:  # the next poll may fare better
             logger.debug("followed trees cannot be polled: %s", error)
         finally:

@@ -10,7 +10,7 @@ from core.model.events import Recorded
 from core.model.task import Task, TaskStatus, TreeHead
 from core.run.feed import Feed
 from core.run.foreign_trees import Intervals
-from core.storage.base import Append, EventQuery, Storage
+from core.storage.base import Append, EventQuery
 from core.storage.memory import MemoryStorage
 
 
@@ -131,8 +131,19 @@ class Members:
         )
 
     async def write(self, count: int = 1, message: str | None = None) -> None:
-        await append(self.storage, self.version, count, message, self.feeds[self.owner])
+        append = append_of(self.version, count, message)
+        await self.storage.append(append)
         self.version += count
+        self.feeds[self.owner].publish(append.head, append.events)
+
+    async def write_slowly(self, count: int) -> None:
+        """With a poll that sees it before its writer hears that it is stored."""
+        append = append_of(self.version, count)
+        await self.storage.append(append)
+        self.version += count
+        self.wire.buses[1].hear(VERSION, "t", self.version)
+        await asyncio.sleep(0.3)
+        self.feeds[self.owner].publish(append.head, append.events)
 
     async def end(self) -> None:
         for feed in self.feeds:
@@ -140,8 +151,8 @@ class Members:
             await feed.end_reads()
 
 
-async def append(storage: Storage, version: int, count: int, message: str | None, feed: Feed | None = None) -> None:
-    """Write the tree "t" on from that version, as the orchestrator does: stored, then published."""
+def append_of(version: int, count: int, message: str | None = None) -> Append:
+    """So many events more of the tree "t", which has that version."""
     events = tuple(
         Recorded(
             tree_id="t", seq=version + n, at=0.0, name="t", tree_status=TaskStatus.IN_PROGRESS,
@@ -151,9 +162,7 @@ async def append(storage: Storage, version: int, count: int, message: str | None
     )  # fmt: skip
     head = TreeHead(id="t", version=version + count, created_at=0.0, updated_at=0.0)
     tasks = () if version else (Task(id="t", tree_id="t", name="t", created_at=0.0),)
-    await storage.append(Append(head=head, events=events, tasks=tasks, is_new=not version))
-    if feed is not None:
-        feed.publish(head, events)
+    return Append(head=head, events=events, tasks=tasks, is_new=not version)
 
 
 async def collect(feed: Feed, after: int, upto: int, found: list[int] | None = None) -> list[int]:

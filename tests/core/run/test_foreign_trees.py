@@ -171,6 +171,7 @@ async def test_a_wait_does_not_trust_what_was_published_here_before() -> None:
         with two.feeds[0].held("t"):
             await two.write()
             two.owner = 1
+            two.wire.delays = lambda: ()
             await two.write(5)
             assert (await two.feeds[0].wait("t", lambda head: head.version == 7)).version == 7
 
@@ -233,6 +234,23 @@ async def test_a_tree_that_is_adopted_while_it_is_followed_loses_and_repeats_not
                 await settle(turn)
             await asyncio.sleep(2.5 * (turn % 3))
         assert [await follower for follower in followers] == [list(range(1, 42))] * 2
+
+
+@virtual_time
+async def test_the_last_words_of_a_former_owner_are_read_though_the_tree_is_ours_and_silent() -> None:
+    """A tree that waits for an answer says nothing when it is adopted."""
+    async with members(1) as two:
+        two.wire.delays = lambda: ()
+        follower = asyncio.create_task(collect(two.feeds[1], 0, 3))
+        await settle()
+        await two.write(2)
+        two.owner = 1
+        assert await follower == [1, 2, 3]
+        polls = two.storage.polls
+        follower = asyncio.create_task(collect(two.feeds[1], 0, 9))
+        await asyncio.sleep(60)
+        assert two.storage.polls == polls, "what is ours is not polled"
+        follower.cancel()
 
 
 @virtual_time
@@ -332,6 +350,7 @@ async def test_hints_that_are_no_versions_are_ignored() -> None:
 STEP = st.one_of(
     st.tuples(st.just("write"), st.integers(1, 3)),
     st.tuples(st.just("write"), st.integers(1, 2 * TAIL)),
+    st.tuples(st.just("write slowly"), st.integers(1, 3)),
     st.tuples(st.just("hint"), st.integers(0, 5)),  # how many versions ago
     st.tuples(st.just("follow"), st.integers(0, 70)),  # how far behind
     st.tuples(st.just("leave"), st.integers(0, 3)),
@@ -356,6 +375,8 @@ class Play:
         match what:
             case "write":
                 await two.write(number)
+            case "write slowly":
+                await two.write_slowly(number)
             case "hint":
                 two.wire.buses[1].hear(VERSION, "t", two.version - number)
             case "follow":
@@ -385,10 +406,12 @@ async def play(steps: list[tuple[str, int]], delays: list[tuple[float, ...]], re
         played = Play(two)
         for what, number in steps:
             await played.step(what, number)
-        await two.write(3)
+        for _ in range(2):  # once without anything more that would wake them
+            await asyncio.sleep(60)
+            for after, found, _ in played.followers:
+                assert found == list(range(after + 1, two.version + 1))
+            await two.write(3)
         await asyncio.sleep(60)
-        for after, found, _ in played.followers:
-            assert found == list(range(after + 1, two.version + 1))
         assert [wanted for wanted, wait in played.waits if not wait.done()] == []
         assert two.feeds[1]._tails.size == sum(topic.size for topic in two.feeds[1]._topics.values())
 
