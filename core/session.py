@@ -105,6 +105,7 @@ class Session:
         budget = ByteBudget(self._limits.in_flight_per_owner, self._limits.in_flight)
         self.holdings = Holdings(budget)
         self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings)
+        self.feed.is_local = self.orchestrator.trees.by_id.__contains__
         self.family = Family()
         self.judges = Judges(self.family)
         self._beside = Beside()

@@ -76,8 +76,6 @@ class Feed:
         """
         topic = self._enter(tree_id)
         topic.readers += 1
-        if self._foreign is not None:
-            self._foreign.entered(tree_id, topic)
         cursor = after
         try:
             while not topic.is_gone:
@@ -91,6 +89,8 @@ class Feed:
                     if not events and self._foreign is not None and cursor != after:
                         topic.reached(cursor)  # from here on one reader is enough for all
                 if not events:
+                    if self._foreign is not None:
+                        self._foreign.waited_for(tree_id, topic)
                     await changed.wait()
                 rest = deque(events)
                 del events  # some may be large: each is let go when the follower asks for the next one
@@ -111,9 +111,9 @@ class Feed:
         topic = self._enter(tree_id)
         answer: asyncio.Future[TreeHead | None] = asyncio.get_running_loop().create_future()
         topic.waits[answer] = until  # before reading, so that nothing falls between the read and the wait
-        if self._foreign is not None:
-            self._foreign.entered(tree_id, topic)
         try:
+            if self._foreign is not None and (topic.head is None or not until(topic.head)):
+                self._foreign.waited_for(tree_id, topic)
             head = topic.head or await self._storage.head(tree_id)
             is_over = self._going_on is not None and tree_id not in self._going_on
             if head is not None and not topic.is_gone and not is_over and not until(head):

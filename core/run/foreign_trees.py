@@ -51,8 +51,8 @@ class ForeignTrees:
         bus.on(DELETED, lambda tree_id, value: self._gone(tree_id))
         bus.on_return(self._hints_return)
 
-    def entered(self, tree_id: str, topic: Topic) -> None:
-        """Somebody follows the tree or waits for it."""
+    def waited_for(self, tree_id: str, topic: Topic) -> None:
+        """Somebody has all that is known of the tree, and waits for more."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._intervals.poll, self._tick)
         if not self._is_local(tree_id):

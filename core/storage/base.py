@@ -168,11 +168,6 @@ class Upkeep(Protocol):
     """What a database is while it is open."""
 
     @property
-    def address(self) -> str:
-        """The URL by which other processes may use the same database; empty: it is one process's own."""
-        ...
-
-    @property
     def identity(self) -> str:
         """What tells this database from every other one of the machine while it is open; empty: it lasts no longer."""
         ...
@@ -204,6 +199,11 @@ class Upkeep(Protocol):
 
 class Sharing(Protocol):
     """Several members may share a database. Each live tree is of one of them, whose lease it carries."""
+
+    @property
+    def address(self) -> str:
+        """The URL by which other processes may use the same database; empty: it is one process's own."""
+        ...
 
     @property
     def lease(self) -> str:

@@ -56,10 +56,6 @@ class MemoryStorage(Unshared):
         self._last: asyncio.Future[Any] | None = None
 
     @property
-    def address(self) -> str:
-        return ""
-
-    @property
     def identity(self) -> str:
         return ""
 

@@ -149,10 +149,6 @@ class SqlStorage(RelationalStorage[Reader], Unshared):
                 self._lock.release()
 
     @property
-    def address(self) -> str:
-        return ""
-
-    @property
     def identity(self) -> str:
         return self._lock.file.identity
 

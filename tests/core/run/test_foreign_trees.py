@@ -369,6 +369,7 @@ class Play:
         self.two = two
         self.followers: list[tuple[int, list[int], asyncio.Task[list[int]]]] = []
         self.waits: list[tuple[int, asyncio.Task[object]]] = []
+        self.left_at = 0.0
 
     async def step(self, what: str, number: int) -> None:
         two, feed = self.two, self.two.feeds[1]
@@ -394,7 +395,11 @@ class Play:
             case "pass":
                 await asyncio.sleep(number / 10)
             case "move":
-                two.owner = 1 - two.owner
+                two.owner, now = 1 - two.owner, asyncio.get_running_loop().time()
+                if two.owner == 0:
+                    self.left_at = now
+                elif now - self.left_at < 2.5:  # so soon it comes back only because it is started again here
+                    await two.write()
             case "return":
                 two.wire.buses[1].returned()
 
