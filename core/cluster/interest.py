@@ -1,6 +1,6 @@
 """In which trees other members have said interest, and how far those are. Pure: time is an argument.
 
-A hint wakes every listener of the database, so versions are told of trees only that somebody follows elsewhere.
+A hint wakes every listener of the database, so only trees that somebody follows elsewhere have theirs sent.
 """
 
 KEPT = 25.0  # seconds after which interest that was not renewed is forgotten

@@ -30,7 +30,7 @@ class Followed(NamedTuple):
 
     topics: Mapping[str, Topic]
     is_local: Callable[[str], bool]
-    gone: Callable[[str], None]  # is told of trees that another member deleted
+    gone: Callable[[str], None]  # gets the trees that another member deleted
 
 
 class ForeignTrees:
@@ -160,7 +160,7 @@ class ForeignTrees:
             topic.is_read = False
 
     async def _read_up_to(self, version: int, tree_id: str, topic: Topic) -> None:
-        # Of a long way only the last part is worth keeping: who is behind reads the log itself.
+        # Of a long way only the last part is worth keeping: a follower that is behind reads the log itself.
         is_far = version - topic.end > (TAIL if topic.end else PAGE)
         after, told = version - PAGE if is_far else topic.end, version
         while topic.readers and after < version:

@@ -54,16 +54,16 @@ class Line:
     async def open(self) -> None:
         """Raises ConfigurationError where no NOTIFY arrives, StorageError where there is no connection."""
         try:
-            connection = await self._connect()
+            connection, self._channel = await _listening(self._place, self._hear)
             try:
-                await self._require_echo(connection)
+                await _require_echo(self._place, connection, self._channel, self._echo_within)
             except BaseException:
                 connection.terminate()
                 raise
         except (*ERRORS, ValueError) as error:
             raise self._place.refusal(error) from error
         self._use(connection)
-        self._look_later()
+        self._timer = asyncio.get_running_loop().call_later(self._look_each, self._look)
 
     async def close(self) -> None:
         """Hear nothing more."""
@@ -96,48 +96,9 @@ class Line:
             except ERRORS as error:
                 self._lose(connection, error)
 
-    async def _connect(self) -> Connection:
-        """A connection that listens."""
-        connection = await self._place.connect(SETTINGS)
-        try:
-            schema = await connection.fetchval("SELECT current_schema()", timeout=ANSWER)
-            # Channels are the database's, not the schema's; and their names are short.
-            self._channel = f"a2a_{hashlib.sha256(str(schema).encode()).hexdigest()[:16]}"
-            await connection.add_listener(self._channel, self._hear)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
     def _hear(self, connection: Any, pid: int, channel: str, payload: str) -> None:
         if self._is_open:
             self._heard(payload)
-
-    async def _require_echo(self, connection: Connection) -> None:
-        """Raise ConfigurationError where a NOTIFY of another session is not heard.
-
-        Of the same session it would be, through a pooler that gives sessions away after each transaction.
-        """
-        echo: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def hear(connection: Any, pid: int, channel: str, payload: str) -> None:
-            if not echo.done():
-                echo.set_result(None)
-
-        await connection.add_listener(self._channel, hear)
-        other = await self._place.connect(SETTINGS)
-        try:
-            async with asyncio.timeout(self._echo_within):
-                await other.execute(NOTIFY, self._channel, PROBE)
-                await echo
-        except TimeoutError:
-            raise ConfigurationError(
-                f"The {self._place.text} does not deliver notifications: a pooler in transaction mode stands before "
-                "it; give PgBouncer pool_mode = session, or the server the address of PostgreSQL itself"
-            ) from None
-        finally:
-            other.terminate()
-        await connection.remove_listener(self._channel, hear)
 
     def _use(self, connection: Connection) -> None:
         self._connection = connection
@@ -157,17 +118,55 @@ class Line:
             await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
             with suppress(*ERRORS, ValueError):
-                connection = await self._connect()
+                connection, self._channel = await _listening(self._place, self._hear)
                 if not connection.is_closed():
                     self._use(connection)
         logger.warning("hints over the %s come again", self._place.text)
         self._returned()
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._look_each, self._look)
-
     def _look(self) -> None:
         """Nothing else tells of a machine that is gone."""
         if not self._busy.locked():
             self._jobs.start(self._execute("SELECT 1"))
-        self._look_later()
+        self._timer = asyncio.get_running_loop().call_later(self._look_each, self._look)
+
+
+async def _listening(place: Place, heard: Callable[..., None]) -> tuple[Connection, str]:
+    """A connection that listens to our channel, and the channel's name."""
+    connection = await place.connect(SETTINGS)
+    try:
+        schema = await connection.fetchval("SELECT current_schema()", timeout=ANSWER)
+        # Channels are the database's, not the schema's; and their names are short.
+        channel = f"a2a_{hashlib.sha256(str(schema).encode()).hexdigest()[:16]}"
+        await connection.add_listener(channel, heard)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection, channel
+
+
+async def _require_echo(place: Place, connection: Connection, channel: str, within: float) -> None:
+    """Raise ConfigurationError where a NOTIFY of another session is not heard in so many seconds.
+
+    Of the same session it would be, through a pooler that gives sessions away after each transaction.
+    """
+    echo: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def hear(connection: Any, pid: int, channel: str, payload: str) -> None:
+        if not echo.done():
+            echo.set_result(None)
+
+    await connection.add_listener(channel, hear)
+    other = await place.connect(SETTINGS)
+    try:
+        async with asyncio.timeout(within):
+            await other.execute(NOTIFY, channel, PROBE)
+            await echo
+    except TimeoutError:
+        raise ConfigurationError(
+            f"The {place.text} does not deliver notifications: a pooler in transaction mode stands before "
+            "it; give PgBouncer pool_mode = session, or the server the address of PostgreSQL itself"
+        ) from None
+    finally:
+        other.terminate()
+    await connection.remove_listener(channel, hear)
