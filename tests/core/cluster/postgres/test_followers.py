@@ -128,7 +128,9 @@ async def test_with_hints_dropped_and_no_poll_a_follower_hangs(storage: Postgres
         reader.bus.on(VERSION, lambda tree_id, version: None)
         found: list[int] = []
         follower = asyncio.create_task(collect(reader.feed, 0, 11, found))
-        await until(lambda: found == [1])
+        foreign = reader.feed._foreign
+        assert foreign is not None
+        await until(lambda: "t" in foreign._renew_at)  # it has all there is, and waits
         await writer.write(10)
         for _ in range(100):
             assert await reader.storage.versions(["t", "unknown"]) == {"t": 11}

@@ -62,12 +62,12 @@ async def test_a_database_that_is_not_there_is_told_in_one_line(postgres: Cluste
 @pytest.mark.asyncio
 async def test_a_dead_connection_is_found_by_a_look(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is gone says nothing: here nothing that it says arrives."""
-    monkeypatch.setattr("core.cluster.postgres.line.ANSWER", 0.2)
     ends = Ends()
     line = ends.line(Place(postgres_url), look=0.02)
     await line.open()
     found = line._connection
     assert found is not None
+    monkeypatch.setattr("core.cluster.postgres.line.ANSWER", 0.2)
     found._transport.pause_reading()
     await until(lambda: ends.returned == 1)
     assert line.is_up and line._connection is not found and found.is_closed()
