@@ -26,7 +26,7 @@ from core.loop import beside, large_values
 from core.model import in_flight, inputs, jsonscan, plan, problems, quarantine, replay
 from core.model.decide import MAX_CRASHES
 from core.outside import egress, fetch_room, fetched, names, wire
-from core.run import attempts, brought_schemas, feed, lending
+from core.run import attempts, brought_schemas, lending, topic
 from core.storage import base
 
 Group = Literal[
@@ -360,13 +360,13 @@ LIMITS: Final[tuple[Limit, ...]] = (
 
     Setting("streams", "sse_ping", "silence on a stream", "seconds", "a comment is sent",
             "a2a_server/views/test_streams.py::test_quiet_stream_is_kept_alive_by_comments"),
-    Fixed("streams", "follower_events", feed.PAGE, "events held for a follower that does not read", "",
+    Fixed("streams", "follower_events", topic.PAGE, "events held for a follower that does not read", "",
           "the rest is read from the log later",
           "core/run/test_feed.py::test_a_slow_follower_delays_nobody"),
-    Fixed("streams", "tail", feed.TAIL_BYTES, "JSON of a followed tree's latest events in memory", "bytes",
+    Fixed("streams", "tail", topic.TAIL_BYTES, "JSON of a followed tree's latest events in memory", "bytes",
           "followers read the log",
           "core/run/test_feed.py::test_large_events_outgrow_the_tail_and_are_read_from_the_storage"),
-    Fixed("streams", "tails", feed.TAILS_BYTES, "the same of all trees together", "bytes", "followers read the log",
+    Fixed("streams", "tails", topic.TAILS_BYTES, "the same of all trees together", "bytes", "followers read the log",
           "core/run/test_feed.py::test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_anything"),
     Fixed("streams", "frames", CACHE_BYTES, "encoded frames that followers share", "bytes", "encoded again",
           "a2a_server/views/test_frames.py::test_cache_drops_what_was_used_longest_ago"),

@@ -3,6 +3,7 @@
 from importlib import import_module
 from urllib.parse import urlsplit
 
+from core.cluster.bus import Bus, LocalBus
 from core.model.errors import ConfigurationError
 from core.storage.base import Storage
 from core.storage.sqlite.guard import RESERVE
@@ -47,6 +48,35 @@ def name_of(url: str) -> str:
         return str(database_path(url))
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+class Database:
+    """A storage, and what carries hints between those who share it: open together."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.bus: Bus = LocalBus()
+        if is_postgres(storage.address):
+            self.bus = import_module("core.cluster.postgres.bus").PostgresBus(storage.address)
+
+    async def open(self) -> None:
+        """Raises what the storage and the bus raise; then neither is open."""
+        await self._storage.open()
+        try:
+            await self.bus.open()
+        except BaseException:  # nothing else would close what is open already
+            await self._storage.close()
+            raise
+
+    async def close(self) -> None:
+        """May be called twice."""
+        await self.bus.close()
+        await self._storage.close()
+
+    def abandon(self) -> None:
+        """Close without the event loop that opened it, which is gone. Blocks."""
+        self.bus.abandon()
+        self._storage.abandon()
 
 
 def _backend(url: str) -> str:

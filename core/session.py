@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from core.cancel_result import CancelResult
+from core.databases import Database
 from core.executors.family import Family
 from core.executors.judges import Judges
 from core.executors.process import refuse_while_loading
@@ -89,8 +90,9 @@ class Session:
         self._limits = limits or RunnerLimits()
         self._egress = egress or Egress(EgressPolicy())
         self.is_closed = False
-        self._home = Home(self._open, self._let_go, storage.abandon)
-        collected = weakref.finalize(self, self._home.place.collected, storage.abandon)
+        self._database = Database(storage)
+        self._home = Home(self._open, self._let_go, self._database.abandon)
+        collected = weakref.finalize(self, self._home.place.collected, self._database.abandon)
         collected.atexit = False
         self._wire()
 
@@ -99,10 +101,11 @@ class Session:
         self._is_used = False
         self._is_stopped = False
         self.stored = StoredBytes(self.storage, self._limits.stored, self.clock.now)
-        self.feed = Feed(self.storage)
+        self.feed = Feed(self.storage, self._database.bus)
         budget = ByteBudget(self._limits.in_flight_per_owner, self._limits.in_flight)
         self.holdings = Holdings(budget)
         self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings)
+        self.feed.is_local = self.orchestrator.trees.by_id.__contains__
         self.family = Family()
         self.judges = Judges(self.family)
         self._beside = Beside()
@@ -154,12 +157,12 @@ class Session:
         if self._is_used:
             self._wire()
         self._is_used = True
-        await self.storage.open()
+        await self._database.open()
         self.family.database = database_mark(self.storage, self.storage.lease)
         try:
             await self.adoption.end_orphans(self.storage.lease)
         except BaseException:  # nothing else would close what is open already
-            await self.storage.close()
+            await self._database.close()
             raise
 
     async def resume(self) -> int:
@@ -206,7 +209,8 @@ class Session:
         finally:
             self._beside.close()
             await self.judges.close()
-            await self.storage.close()
+            await self.feed.end_reads()
+            await self._database.close()
 
     # Trees
 

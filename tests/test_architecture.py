@@ -28,7 +28,7 @@ ROOMS = (
         "a2a_server.protocol",
         "a2a_server.process",
     ),
-    ("core.executors", "a2a_server.edge"),
+    ("core.executors", "core.cluster.postgres", "a2a_server.edge"),
     ("core.executors.builtins", "core.run", "a2a_server.auth"),
     ("core", "a2a_server.bindings", "a2a_server.card"),
     ("a2a_server.v0_3", "a2a_server.views"),
@@ -63,7 +63,7 @@ FORBIDDEN_CALLS = frozenset({"eval", "exec", "os.popen", "os.system", "yaml.load
 
 # Where code of others runs, or where the last line of defence stands: file and function -> why.
 BROAD_EXCEPTS: dict[tuple[str, str], str] = {
-    ("core.run.feed", "answer_waits"): "a caller's condition, who is told what it raised",
+    ("core.run.topic", "answer_waits"): "a caller's condition, who is told what it raised",
     ("a2a_server.extensions", "load_executors"): "the operator's files: importing them may raise anything",
     ("a2a_server.bindings.jsonrpc", "perform"): "a method, called through any binding",
     ("a2a_server.bindings.jsonrpc", "to_events"): "a method's stream, through any binding",
@@ -93,6 +93,8 @@ STORAGE_NAMERS = frozenset(
         "core.manager",
     }
 )
+
+STORAGE_ROOMS = ("core.storage", "core.cluster.postgres")  # the storages' own, and what shares their connections
 
 
 def module_name(path: Path) -> str:
@@ -232,7 +234,7 @@ def nothing_dangerous_is_called(module: str, tree: ast.Module) -> Iterator[str]:
 
 
 def storages_are_named_where_things_are_built(module: str, tree: ast.Module) -> Iterator[str]:
-    if module in STORAGE_NAMERS or is_below(module, "core.storage"):
+    if module in STORAGE_NAMERS or any(is_below(module, room) for room in STORAGE_ROOMS):
         return
     for line, name in imports(tree):
         if is_below(name, "core.storage") and not is_below(name, "core.storage.base"):

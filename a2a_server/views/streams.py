@@ -23,7 +23,7 @@ from core.model.events import Recorded
 from core.model.node_status import node_status
 from core.model.streaming import compacted_event
 from core.model.task import TaskStatus, TreeHead
-from core.run.feed import log_page
+from core.run.log_page import log_page
 from core.session import Session, has_ended
 
 PAGE = 500

@@ -5,128 +5,47 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-import msgspec
-
-from core.loop.large_values import CHARACTERS, is_small
-from core.model.content import Artifact, Part
-from core.model.errors import LogCompacted, StorageError, TaskNotFound
-from core.model.events import (
-    ArtifactAdded,
-    InputProvided,
-    InputRequested,
-    MessageReceived,
-    MessageSent,
-    Recorded,
-    RunStarted,
-    TaskCompleted,
-    TaskProgressed,
-    TaskUpdated,
-)
+from core.cluster.bus import Bus, LocalBus
+from core.model.errors import TaskNotFound
+from core.model.events import Recorded
 from core.model.task import TreeHead
-from core.storage.base import LOG_BYTES, EventQuery, Storage
+from core.run.foreign_trees import Followed, ForeignTrees, Intervals
+from core.run.log_page import log_page
+from core.run.topic import PAGE, Tails, Topic
+from core.storage.base import Storage
 
-PAGE = 64  # events read at once: a follower that does not read holds so many
 Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
 EndWatcher = Callable[[str], None]
-
-TAIL = 256  # latest events of a followed tree that are kept in memory
-TAIL_BYTES = 1024 * 1024  # of JSON, that they may have
-TAILS_BYTES = 64 * 1024 * 1024  # of JSON, that the tails of all followed trees may have together
-
-# What callers and executors gave is in these: it may be large.
-_GIVEN = frozenset(
-    {MessageReceived, RunStarted, TaskProgressed, MessageSent, ArtifactAdded}
-    | {InputRequested, InputProvided, TaskCompleted, TaskUpdated}
-)
-_encode = msgspec.json.Encoder().encode
-
-
-class _Topic:
-    """What the followers of one tree share: the committed tail of its log, and a wake-up."""
-
-    def __init__(self) -> None:
-        self.followers = 0
-        self.head: TreeHead | None = None
-        self.tail: deque[Recorded] = deque()
-        self._sizes: deque[int] = deque()  # bytes of each of them
-        self.size = 0
-        self.is_gone = False
-        self.waits: dict[asyncio.Future[TreeHead | None], Callable[[TreeHead], bool]] = {}
-        self._changed: asyncio.Event | None = None  # made when somebody is about to wait
-
-    @property
-    def changed(self) -> asyncio.Event:
-        """What the next `wake` sets."""
-        if self._changed is None:
-            self._changed = asyncio.Event()
-        return self._changed
-
-    def after(self, cursor: int) -> list[Recorded] | None:
-        """The events after the cursor, or None when the tail does not reach back to it."""
-        if not self.tail or self.tail[0].seq > cursor + 1:
-            return None
-        return [recorded for recorded in self.tail if recorded.seq > cursor][:PAGE]
-
-    def add(self, events: Sequence[Recorded]) -> None:
-        """Keep them, and drop the oldest ones for that."""
-        for recorded in events:
-            # What is large is not encoded to be weighed, on the event loop: it is more than a tail has.
-            match recorded.event:
-                # Most that is streamed is a short text; looking further would cost more than all the rest.
-                case ArtifactAdded(artifact=Artifact(parts=(Part(text=str(text)),), metadata=None)) as event if (
-                    len(text) <= CHARACTERS
-                ):
-                    size = len(_encode(event))
-                case event:
-                    is_light = event.__class__ not in _GIVEN or is_small(event)
-                    size = len(_encode(event)) if is_light else TAIL_BYTES + 1
-            self.tail.append(recorded)
-            self._sizes.append(size)
-            self.size += size
-            while len(self.tail) > TAIL or self.size > TAIL_BYTES:
-                self.tail.popleft()
-                self.size -= self._sizes.popleft()
-
-    def drop_tail(self) -> None:
-        """Keep none of them: followers read the log."""
-        self.tail.clear()
-        self._sizes.clear()
-        self.size = 0
-
-    def wake(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
-
-    def answer_waits(self, head: TreeHead) -> None:
-        """Wake those only who wait for such a head: a tree of 10,000 tasks is published 10,000 times."""
-        for answer, until in self.waits.items():
-            if answer.done():
-                continue
-            try:
-                if until(head):
-                    answer.set_result(head)
-            except Exception as error:  # noqa: BLE001 - the caller's own code; only that caller is told
-                answer.set_exception(error)
-
-    def end(self) -> None:
-        """Let all who follow or wait look again."""
-        self.wake()
-        for answer in self.waits:
-            if not answer.done():
-                answer.set_result(None)
+ALONE = LocalBus()
+DEFAULT = Intervals()
 
 
 class Feed:
-    """Tells followers what has been committed. Nothing is published before it is durable."""
+    """Tells followers what has been committed. Nothing is published before it is durable.
 
-    def __init__(self, storage: Storage) -> None:
+    `is_local`: whether this process alone appends to the tree, so that all of its log is published here.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        bus: Bus = ALONE,
+        *,
+        is_local: Callable[[str], bool] = lambda tree_id: True,
+        intervals: Intervals = DEFAULT,
+    ) -> None:
         self._storage = storage
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, Topic] = {}
         self._watchers: list[Watcher] = []
         self._end_watchers: list[EndWatcher] = []
-        self._tails = 0  # bytes of all tails
+        self._tails = Tails()
         self._going_on: Collection[str] | None = None  # once it is closed: trees that are followed all the same
+        self.is_local = is_local
+        self._foreign: ForeignTrees | None = None  # where others may append
+        if not bus.is_alone:
+            followed = Followed(self._topics, lambda tree_id: self.is_local(tree_id), self._end)
+            self._foreign = ForeignTrees(storage, bus, followed, intervals)
+            self.watch(lambda head, events: bus.changed(head.id, head.version), bus.deleted)
 
     def watch(self, watcher: Watcher, end_watcher: EndWatcher | None = None) -> None:
         """Call one with what is durable of every tree, from now on, the other with the ids of trees that are deleted.
@@ -145,12 +64,8 @@ class Feed:
         if topic is None:
             return
         topic.head = head
-        before = topic.size
         topic.add(events)
-        self._tails += topic.size - before
-        if self._tails > TAILS_BYTES:
-            self._tails -= topic.size
-            topic.drop_tail()
+        topic.told = head.version
         topic.answer_waits(head)
         topic.wake()
 
@@ -160,6 +75,7 @@ class Feed:
         Raises LogCompacted where one of them is no longer stored.
         """
         topic = self._enter(tree_id)
+        topic.readers += 1
         cursor = after
         try:
             while not topic.is_gone:
@@ -170,7 +86,11 @@ class Feed:
                     return
                 if events is None:
                     events = await log_page(self._storage, tree_id, cursor, limit=PAGE)
+                    if not events and self._foreign is not None and cursor != after:
+                        topic.reached(cursor)  # from here on one reader is enough for all
                 if not events:
+                    if self._foreign is not None:
+                        self._foreign.waited_for(tree_id, topic)
                     await changed.wait()
                 rest = deque(events)
                 del events  # some may be large: each is let go when the follower asks for the next one
@@ -178,10 +98,13 @@ class Feed:
                     cursor = rest[0].seq
                     yield rest.popleft()
         finally:
+            topic.readers -= 1
             self._leave(tree_id, topic)
 
     async def wait(self, tree_id: str, until: Callable[[TreeHead], bool]) -> TreeHead:
         """The first head of the tree from now on that satisfies `until`, or as it is when the feed closes.
+
+        Of a tree that another member runs some heads may pass unseen.
 
         Raises TaskNotFound when there is no such tree, and what `until` raises.
         """
@@ -189,10 +112,12 @@ class Feed:
         answer: asyncio.Future[TreeHead | None] = asyncio.get_running_loop().create_future()
         topic.waits[answer] = until  # before reading, so that nothing falls between the read and the wait
         try:
+            if self._foreign is not None and (topic.head is None or not until(topic.head)):
+                self._foreign.waited_for(tree_id, topic)
             head = topic.head or await self._storage.head(tree_id)
             is_over = self._going_on is not None and tree_id not in self._going_on
             if head is not None and not topic.is_gone and not is_over and not until(head):
-                head = await answer or topic.head or head
+                head = await answer or topic.head or topic.read_head or head
             if head is None or topic.is_gone:
                 raise TaskNotFound(tree_id)
             return head
@@ -222,10 +147,14 @@ class Feed:
         """The tree was deleted: its followers end, and waits for it raise TaskNotFound."""
         for watcher in self._end_watchers:
             watcher(tree_id)
+        self._end(tree_id)
+
+    def _end(self, tree_id: str) -> None:
+        """End the tree's followers and waits."""
         topic = self._topics.get(tree_id)
         if topic is not None:
             topic.is_gone = True
-            topic.end()
+            topic.let_go()
 
     def close(self, *, but: Collection[str] = ()) -> None:
         """End the followers of all trees but those after what is in memory; waits end with the head as it is.
@@ -235,34 +164,27 @@ class Feed:
         self._going_on = but
         for tree_id, topic in self._topics.items():
             if tree_id not in but:
-                topic.end()
+                topic.let_go()
+
+    async def end_reads(self) -> None:
+        """Read nothing more for followers. Once it is closed, before the storage is."""
+        if self._foreign is not None:
+            await self._foreign.end()
 
     @property
     def followers(self) -> int:
         return sum(topic.followers for topic in self._topics.values())
 
-    def _enter(self, tree_id: str) -> _Topic:
-        topic = self._topics.setdefault(tree_id, _Topic())
+    def _enter(self, tree_id: str) -> Topic:
+        topic = self._topics.setdefault(tree_id, Topic(self._tails))
         topic.followers += 1
         return topic
 
-    def _leave(self, tree_id: str, topic: _Topic) -> None:
+    def _leave(self, tree_id: str, topic: Topic) -> None:
         topic.followers -= 1
         if not topic.followers:
             self._topics.pop(tree_id, None)
-            self._tails -= topic.size
-
-
-async def log_page(
-    storage: Storage, tree_id: str, after: int, *, until: int | None = None, limit: int
-) -> Sequence[Recorded]:
-    """The next events of the tree, none left out. Raises LogCompacted where one of them is no longer stored."""
-    page = await storage.events(EventQuery(tree_id=tree_id, after=after, until=until, limit=limit, max_bytes=LOG_BYTES))
-    if page and page[-1].seq - max(after, 0) != len(page):
-        compacted = await storage.compacted(tree_id)
-        if compacted <= after:
-            if await storage.head(tree_id) is None:
-                return ()  # it was deleted between the two looks
-            raise StorageError(f"The log of tree {tree_id} has gaps after event {after}")
-        raise LogCompacted(tree_id, compacted)
-    return page
+            self._tails.size -= topic.size
+            topic.size = 0  # a reader may still have it
+            if self._foreign is not None:
+                self._foreign.left(tree_id)

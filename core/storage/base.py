@@ -201,6 +201,11 @@ class Sharing(Protocol):
     """Several members may share a database. Each live tree is of one of them, whose lease it carries."""
 
     @property
+    def address(self) -> str:
+        """The URL by which other processes may use the same database; empty: it is one process's own."""
+        ...
+
+    @property
     def lease(self) -> str:
         """This member's right to run trees, new at each opening; empty where the database is its own."""
         ...
@@ -333,6 +338,10 @@ class Trees(Protocol):
 
         It ends early behind LIST_BYTES, unless it is held in memory anyway. Raises QueryTooLong as `tasks` does.
         """
+        ...
+
+    async def versions(self, tree_ids: Sequence[str]) -> dict[str, int]:
+        """How far the logs of these trees go, as one read sees it; those that are not there are left out."""
         ...
 
     async def live_trees(self) -> list[str]:

@@ -149,6 +149,9 @@ class MemoryStorage(Unshared):
         heads = tuple(head.bare() for head in page[: query.limit])
         return TreePage(heads=heads, total=min(COUNTED, len(found)), has_more=len(page) > query.limit)
 
+    async def versions(self, tree_ids: Sequence[str]) -> dict[str, int]:
+        return {each: self._heads[each].version for each in tree_ids if each in self._heads}
+
     async def live_trees(self) -> list[str]:
         live = [head for head in self._heads.values() if head.is_live]
         return [head.id for head in sorted(live, key=lambda head: (head.created_at, head.id))]

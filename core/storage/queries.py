@@ -72,6 +72,8 @@ class Queries:
         self.nodes = compiled(first.limit(bindparam("limit")), dialect)
         self.node = compiled(select(*NODE_COLUMNS).where(tasks.c.id == by_id), dialect)
         self.heads = compiled(select(*HEAD_COLUMNS).where(dialect.is_among(trees.c.id, "ids")), dialect)
+        of_ids = dialect.is_among(trees.c.id, "ids")
+        self.versions = compiled(select(trees.c.id, trees.c.version).where(of_ids), dialect)
         members = select(tasks.c.tree_id, *TASK_COLUMNS).where(dialect.is_among(tasks.c.tree_id, "ids"))
         self.trees_tasks = compiled(members.order_by(tasks.c.tree_id, tasks.c.position), dialect)
         is_cancelled = (tasks.c.tree_id == literal_column("''")) & (tasks.c.status == literal_column("'cancelled'"))

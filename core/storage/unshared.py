@@ -8,6 +8,7 @@ from core.storage.base import OF_NOBODY
 class Unshared:
     """The part `Sharing` of such a storage."""
 
+    address = ""
     lease = OF_NOBODY
     is_fenced = False
     _is_resumed = False

@@ -2,11 +2,13 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 import pytest
 
 from core import TaskManager, create_session, databases
-from core.model.errors import ConfigurationError
+from core.model.errors import ConfigurationError, StorageUnavailable
+from core.storage.memory import MemoryStorage
 from core.storage.sqlite.sql import SqlStorage
 
 URL = "postgresql://ann:secret@h:5433/db?sslmode=disable"
@@ -52,3 +54,32 @@ def test_the_librarys_program_runs_on_postgresql(postgres_url: str) -> None:
         return tree.calculate_status().value
 
     assert [asyncio.run(run(number)) for number in range(2)] == ["completed", "completed"]
+
+
+def test_a_file_or_memory_is_shared_with_nobody(tmp_path: Path) -> None:
+    for storage in (MemoryStorage(), SqlStorage(str(tmp_path / "a.db"))):
+        assert storage.address == "" and databases.Database(storage).bus.is_alone
+
+
+@pytest.mark.asyncio
+async def test_a_database_whose_bus_cannot_be_opened_is_not_open(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next start does not find it in use."""
+    storage = databases.storage_of(postgres_url)
+    database = databases.Database(storage)
+    assert not database.bus.is_alone
+
+    async def refuse() -> None:
+        raise ConfigurationError("no notifications")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database.bus, "open", refuse)
+        with pytest.raises(ConfigurationError, match="no notifications"):
+            await database.open()
+    with pytest.raises(StorageUnavailable):
+        await storage.head("t")
+    await database.open()
+    assert await storage.head("t") is None
+    await database.close()
+    await database.close()

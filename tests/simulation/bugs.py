@@ -24,11 +24,12 @@ from core.run import retention as retention_module
 from core.run.attempt import Attempt
 from core.run.books import Books
 from core.run.dispatcher import Dispatcher
-from core.run.feed import Feed, _Topic
+from core.run.feed import Feed
 from core.run.orchestrator import Decision, Orchestrator, new_tree
 from core.run.retention import Retention
 from core.run.runner import Runner
 from core.run.started import Started
+from core.run.topic import Topic
 from core.session import Session
 from core.storage.base import EventQuery
 from core.storage.memory import MemoryStorage
@@ -169,7 +170,7 @@ def _premature(old: Any) -> Any:
 
 
 def _skipping(old: Any) -> Any:
-    def after(self: _Topic, cursor: int) -> Any:
+    def after(self: Topic, cursor: int) -> Any:
         found = old(self, cursor)
         return found[1:] if found is not None and len(found) > 3 else found
 
@@ -284,7 +285,7 @@ PLANTED: dict[str, Plant] = {
     "a cancel does not stop the work": in_place_of(Attempt, "stop", nothing),
     "followers are told before it is durable": in_place_of(Orchestrator, "_record", _indiscreet),
     "a creation is confirmed before it is durable": in_place_of(Orchestrator, "create", _premature),
-    "a follower skips an event": in_place_of(_Topic, "after", _skipping),
+    "a follower skips an event": in_place_of(Topic, "after", _skipping),
     "a follower is not woken at the end": in_place_of(Feed, "publish", _deaf),
     "the idempotency key changes with the attempt": lambda patch: patch.setattr(
         TaskContext, "idempotency_key", property(lambda self: f"{self.task.id}:{self.run}:{self.attempt}")

@@ -2,8 +2,10 @@
 
 import os
 import re
+import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -175,12 +177,24 @@ class Place:
         return f"{row[0] & (2**64 - 1):x}:{row[1]:x}:{row[2]}"
 
 
+def cut(connection: Connection) -> None:
+    """End a connection whose event loop is gone: the server sees its end, and lets go of its locks."""
+    transport: Any = connection._transport
+    with suppress(OSError):
+        transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+    with suppress(RuntimeError):  # the loop is closed, and calls nothing any more
+        transport.abort()
+    if (finish := getattr(transport, "_call_connection_lost", None)) is not None:
+        with suppress(RuntimeError):
+            finish(None)  # closes the socket
+
+
 def _keep_from_children(connection: Connection) -> None:
     """A forked child that held the connection would hold the database's lock, also after our end."""
     found = os.fstat(connection._transport.get_extra_info("socket").fileno())
-    socket = (found.st_dev, found.st_ino)
-    _sockets.add(socket)
-    connection.add_termination_listener(lambda _: _sockets.discard(socket))
+    held = (found.st_dev, found.st_ino)
+    _sockets.add(held)
+    connection.add_termination_listener(lambda _: _sockets.discard(held))
 
 
 def _let_go() -> None:

@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import socket
 import threading
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -30,7 +28,7 @@ from core.storage.base import (
 )
 from core.storage.postgres import retirement, statements, texts
 from core.storage.postgres.claim import Claim
-from core.storage.postgres.connect import ERRORS, Connection, Place, code_of
+from core.storage.postgres.connect import ERRORS, Connection, Place, code_of, cut
 from core.storage.postgres.dialect import EVENT_QUERIES, POSTGRES, QUERIES
 from core.storage.postgres.holder import PATIENCE, Holder
 from core.storage.postgres.lease import LASTS, Lease
@@ -117,7 +115,11 @@ class PostgresStorage(RelationalStorage[Reader]):
             writer.abandon()
             if self._process == os.getpid():  # a forked child's parent goes on with them
                 for connection in connections:
-                    _cut(connection)
+                    cut(connection)
+
+    @property
+    def address(self) -> str:
+        return self.place.url
 
     @property
     def identity(self) -> str:
@@ -201,18 +203,6 @@ def _written(query: TaskQuery) -> TaskQuery:
         name=texts.written(query.name),
         context_id=texts.written(query.context_id),
     )
-
-
-def _cut(connection: Connection) -> None:
-    """End a connection whose event loop is gone: the server sees its end, and lets go of its locks."""
-    transport: Any = connection._transport
-    with suppress(OSError):
-        transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-    with suppress(RuntimeError):  # the loop is closed, and calls nothing any more
-        transport.abort()
-    if (finish := getattr(transport, "_call_connection_lost", None)) is not None:
-        with suppress(RuntimeError):
-            finish(None)  # closes the socket
 
 
 async def _adopt(connection: Connection, lease: str, heir: str) -> list[tuple[float, str]]:

@@ -197,6 +197,11 @@ class RelationalStorage(Generic[ReaderT]):
                 return TreePage(heads=tuple(heads[: query.limit]), total=total, has_more=has_more)
             wider = replace(wider, limit=wider.limit * 2)  # corrupt rows took the place of others
 
+    async def versions(self, tree_ids: Sequence[str]) -> dict[str, int]:
+        versions = self.queries.versions
+        parameters = versions.parameters({"ids": self.dialect.listed(tree_ids)})
+        return {row[0]: row[1] for row in await self._reading().rows((versions.sql, parameters))}
+
     async def live_trees(self) -> list[str]:
         return [str(tree_id) for (tree_id,) in await self._reading().rows((self.queries.live_trees.sql, ()))]
 

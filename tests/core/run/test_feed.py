@@ -11,8 +11,9 @@ from core.model.content import Artifact, Part, Said
 from core.model.errors import LogCompacted, StorageError, TaskNotFound
 from core.model.events import Recorded
 from core.model.task import Task, TaskStatus, TreeHead
-from core.run import feed as module
-from core.run.feed import PAGE, TAIL, TAIL_BYTES, Feed
+from core.run import topic as module
+from core.run.feed import Feed
+from core.run.topic import PAGE, TAIL, TAIL_BYTES
 from core.storage.base import Append, LogPart
 from core.storage.memory import MemoryStorage
 from tests.core.cores import settle, virtual_time
@@ -296,7 +297,7 @@ async def test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_any
 ) -> None:
     log = await new_log()
     await log.write(1, publish=False)
-    monkeypatch.setattr("core.run.feed.TAILS_BYTES", 10_000)
+    monkeypatch.setattr("core.run.topic.TAILS_BYTES", 10_000)
     with log.feed.held("other"):
         other = Recorded(
             tree_id="other", seq=1, at=0.0, name="o", tree_status=TaskStatus.IN_PROGRESS,
@@ -312,9 +313,9 @@ async def test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_any
             assert await log.collect(after=0, upto=3) == [1, 2, 3]
             await log.write(1, message="small")
             assert await log.collect(after=2, upto=4) == [3, 4]
-            assert log.feed._tails == sum(topic.size for topic in log.feed._topics.values())
+            assert log.feed._tails.size == sum(topic.size for topic in log.feed._topics.values())
     await settle()  # followers that were left are closed a turn later
-    assert log.feed._tails == 0
+    assert log.feed._tails.size == 0
 
 
 TEXT, MANY = "x" * (CHARACTERS + 1), [0] * (VALUES + 1)

@@ -44,6 +44,17 @@ async def test_the_first_nodes_of_a_tree_come_by_position(storage: Storage) -> N
 
 
 @pytest.mark.asyncio
+async def test_versions_of_several_trees_are_read_at_once(storage: Storage) -> None:
+    first, second = created("a"), created("b")
+    for append in (first, second, started(second.head, second.tasks[0])):
+        await storage.append(append)
+    assert await storage.versions(["a", "unknown", "b"]) == {"a": 1, "b": 2}
+    assert await storage.versions([]) == {}
+    await storage.delete("a")
+    assert await storage.versions(["a"]) == {}
+
+
+@pytest.mark.asyncio
 async def test_every_field_of_a_task_survives(storage: Storage) -> None:
     task = Task(
         id="t",

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from core.model.errors import AnswerTooLarge, DatabaseInUse
 from core.model.owners import owner_of
 from core.storage.base import EventQuery, TaskQuery, TreeQuery
-from core.storage.postgres import storage as storage_module
+from core.storage.postgres.connect import cut
 from core.storage.postgres.dialect import EVENT_QUERIES, QUERIES
 from core.storage.postgres.storage import PostgresStorage
 from core.storage.relational import storage as relational
@@ -66,7 +66,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(
         asyncio.run(PostgresStorage(postgres_url).open())
     for connection in connections:
         if connection is not None:
-            storage_module._cut(connection)
+            cut(connection)
     del writer
 
 
