@@ -377,6 +377,20 @@ class Documents(Protocol):
         """
         ...
 
+    async def put_new(self, document: Document) -> Document:
+        """Store it where none has its kind and id; what is there then, its own or another's.
+
+        Raises TaskNotFound as `put_documents` does.
+        """
+        ...
+
+    async def swap(self, document: Document, expected: Document | None, *others: Document) -> bool:
+        """Store it, and the others with it, where the stored one is as expected, None being none; whether it was.
+
+        Both are of one kind, id and tree. Raises TaskNotFound as `put_documents` does.
+        """
+        ...
+
     async def delete_documents(self, *names: tuple[str, str]) -> int:
         """Remove those of these kinds and ids that are there; how many there were. All or nothing."""
         ...

@@ -205,6 +205,14 @@ class MemoryStorage(Unshared):
     async def put_documents(self, *documents: Document) -> None:
         await self._submit(lambda: self._put_documents(documents))
 
+    async def put_new(self, document: Document) -> Document:
+        stored: Document = await self._submit(lambda: self._put_new(document))
+        return stored
+
+    async def swap(self, document: Document, expected: Document | None, *others: Document) -> bool:
+        is_swapped: bool = await self._submit(lambda: self._swap(document, expected, others))
+        return is_swapped
+
     async def delete_documents(self, *names: tuple[str, str]) -> int:
         deleted: int = await self._submit(lambda: self._delete_documents(names))
         return deleted
@@ -301,6 +309,18 @@ class MemoryStorage(Unshared):
             if document.tree_id and document.tree_id not in self._heads:
                 raise TaskNotFound(document.tree_id)
         self._documents.update({(document.kind, document.id): document for document in documents})
+
+    def _put_new(self, document: Document) -> Document:
+        key = document.kind, document.id
+        if key not in self._documents:
+            self._put_documents([document])
+        return self._documents[key]
+
+    def _swap(self, document: Document, expected: Document | None, others: Sequence[Document]) -> bool:
+        if self._documents.get((document.kind, document.id)) != expected:
+            return False
+        self._put_documents([document, *others])
+        return True
 
     def _delete_documents(self, names: Sequence[tuple[str, str]]) -> int:
         return sum(self._documents.pop(name, None) is not None for name in names)

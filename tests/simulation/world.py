@@ -319,6 +319,20 @@ class SimulatedStorage(MemoryStorage):
             self._world.ledger.unsaved(each.id for each in documents)
             raise
 
+    async def put_new(self, document: Document) -> Document:
+        try:
+            return await super().put_new(document)
+        except StorageUnavailable:
+            self._world.ledger.unsaved([document.id])
+            raise
+
+    async def swap(self, document: Document, expected: Document | None, *others: Document) -> bool:
+        try:
+            return await super().swap(document, expected, *others)
+        except StorageUnavailable:
+            self._world.ledger.unsaved(each.id for each in (document, *others))
+            raise
+
     async def delete_documents(self, *names: tuple[str, str]) -> int:
         try:
             return await super().delete_documents(*names)

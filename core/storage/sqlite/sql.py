@@ -213,6 +213,27 @@ def _put_documents(connection: Connection, documents: Sequence[Document]) -> Non
     statements.PUT_DOCUMENTS.run(connection.exec_driver_sql, [codec.document_row(document) for document in documents])
 
 
+def _put_new(connection: Connection, document: Document) -> Document:
+    if (stored := _stored(connection, document)) is not None:
+        return stored
+    _put_documents(connection, [document])
+    return document
+
+
+def _swap(connection: Connection, document: Document, expected: Document | None, others: Sequence[Document]) -> bool:
+    if _stored(connection, document) != expected:
+        return False
+    _put_documents(connection, [document, *others])
+    return True
+
+
+def _stored(connection: Connection, document: Document) -> Document | None:
+    """The one with its kind and id. Read as SQLite gives it, by which its CRC was made."""
+    query = QUERIES.document
+    found = connection.exec_driver_sql(query.sql, query.parameters({"kind": document.kind, "id": document.id})).first()
+    return None if found is None else codec.read_document(found)
+
+
 def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]]) -> int:
     documents = tables.documents
     by_name = delete(documents).where(
@@ -237,6 +258,8 @@ def _delete(connection: Connection, tree_id: str) -> bool:
 
 SqlStorage.jobs = Jobs(
     put_documents=_put_documents,
+    put_new=_put_new,
+    swap=_swap,
     delete_documents=_delete_documents,
     delete=_delete,
     write_compactions=retirement.write_compactions,
