@@ -23,6 +23,7 @@ from a2a_server.bindings.openrpc import discover_method
 from a2a_server.bindings.readiness import Readiness
 from a2a_server.bindings.rest import Rest, RestRoute
 from a2a_server.card.agent_card import Offer
+from a2a_server.card.published import dated
 from a2a_server.card.well_known import WellKnown
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
@@ -107,6 +108,7 @@ class Application:
         self.http = HttpEndpoint(
             _rules(config, cards.extensions), self.readiness, self.authenticator, self.lifetimes, self.aside
         )
+        self.well_known = WellKnown(cards.published)
         self.asgi = self._make_edge(self._make_routes())
 
     def _make_endpoint(self) -> JsonRpcEndpoint:
@@ -152,7 +154,7 @@ class Application:
                 *(Route(path, self.http.serving(self.json_rpc), methods=["POST"]) for path in RPC_PATHS),
                 RestRoute(self.rest, self.http.answer),
                 Route("/tasks/{task_id}/events", event_source.events, methods=["GET"]),
-                *WellKnown(self.cards.published).routes(),
+                *self.well_known.routes(),
                 Route("/healthz", self.readiness.healthz, methods=["GET"]),
                 Route("/readyz", self.readiness.readyz, methods=["GET"]),
             ],
@@ -184,6 +186,8 @@ class Application:
     async def start(self) -> None:
         """Open the storage. Raises DatabaseInUse or StorageError."""
         await self.session.start()
+        published, now = self.well_known.published, self.session.clock.now()
+        self.well_known.published = await dated(published, self.session.storage, now)
 
     async def resume(self) -> None:
         """Resume what an earlier process left, then be ready."""
