@@ -11,8 +11,8 @@ from a2a_server.push.configs import (
     STANDING,
     STORAGE_PAUSE,
     ConfigStore,
-    DeliveryState,
     PushConfig,
+    Webhook,
     delivery_state_of,
     unread_trees,
 )
@@ -21,7 +21,7 @@ from core.storage.base import Document, DocumentQuery, Storage
 
 logger = logging.getLogger(__name__)
 
-Enroll = Callable[[PushConfig, DeliveryState], None]
+Enroll = Callable[[Webhook], None]
 
 
 class Looks:
@@ -35,7 +35,7 @@ class Looks:
         """What is being read of the webhook may be out of date, and is read again."""
         self._latest.pop(key, None)
 
-    async def read(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
+    async def read(self, key: str) -> Webhook | None:
         """A webhook as it is stored, no older than what its last reader did; None, too, when another look has begun."""
         while True:
             look = self._latest[key] = object()
@@ -118,11 +118,12 @@ class Scanner:
                 if head is None or delivery_state_of(document).cursor >= head.version:
                     return
             found = await self._read_idle(document.id)
-            if found is not None and is_at_rest:  # not any more, also for retention and the next process
-                await self._storage.put_documents(self._store.delivery_document(*found))
+            while found is not None and is_at_rest:  # not any more, also for retention and the next process
+                awake = self._store.delivery_document(found.config, found.delivery)
+                is_at_rest = not await self._storage.swap(awake, found.stored)
                 found = await self._read_idle(document.id)
             if found is not None:
-                self._enroll(*found)
+                self._enroll(found)
         except TaskNotFound:  # the tree was deleted meanwhile, and its webhooks with it
             return
         except StorageUnavailable:
@@ -130,7 +131,7 @@ class Scanner:
         except StorageError as error:
             logger.error("deliveries to webhook %s stop: %s", document.id, error)
 
-    async def _read_idle(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
+    async def _read_idle(self, key: str) -> Webhook | None:
         """A webhook as it is stored; None for one that is being changed, or has a reader, too."""
         found = await self._looks.read(key)
-        return None if found is None or self._is_busy(found[0]) else found
+        return None if found is None or self._is_busy(found.config) else found

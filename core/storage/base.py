@@ -391,8 +391,11 @@ class Documents(Protocol):
         """
         ...
 
-    async def delete_documents(self, *names: tuple[str, str]) -> int:
-        """Remove those of these kinds and ids that are there; how many there were. All or nothing."""
+    async def delete_documents(self, *names: tuple[str, str], expected: Document | None = None) -> int:
+        """Remove those of these kinds and ids that are there; how many there were. All or nothing.
+
+        With `expected` nothing is removed unless this document is stored, just as it is.
+        """
         ...
 
 

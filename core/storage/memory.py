@@ -213,8 +213,8 @@ class MemoryStorage(Unshared):
         is_swapped: bool = await self._submit(lambda: self._swap(document, expected, others))
         return is_swapped
 
-    async def delete_documents(self, *names: tuple[str, str]) -> int:
-        deleted: int = await self._submit(lambda: self._delete_documents(names))
+    async def delete_documents(self, *names: tuple[str, str], expected: Document | None = None) -> int:
+        deleted: int = await self._submit(lambda: self._delete_documents(names, expected))
         return deleted
 
     async def delete(self, tree_id: str) -> bool:
@@ -322,7 +322,9 @@ class MemoryStorage(Unshared):
         self._put_documents([document, *others])
         return True
 
-    def _delete_documents(self, names: Sequence[tuple[str, str]]) -> int:
+    def _delete_documents(self, names: Sequence[tuple[str, str]], expected: Document | None) -> int:
+        if expected is not None and self._documents.get((expected.kind, expected.id)) != expected:
+            return 0
         return sum(self._documents.pop(name, None) is not None for name in names)
 
     def _compact(self, parts: Sequence[LogPart]) -> None:

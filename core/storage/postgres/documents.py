@@ -17,6 +17,7 @@ SWAP = (
     "UPDATE documents SET owner = $3, tree_id = $4, at = $5, body = $6, crc = $7 "
     "WHERE kind = $1 AND id = $2 AND crc = $8 AND body = $9 RETURNING 1"
 )
+LOCK = "SELECT 1 FROM documents WHERE kind = $1 AND id = $2 AND crc = $3 AND body = $4 FOR UPDATE"
 DELETE = (
     "DELETE FROM documents AS d USING unnest($1::text[], $2::text[]) AS n(kind, id) "
     "WHERE d.kind = n.kind AND d.id = n.id RETURNING 1"
@@ -58,8 +59,12 @@ async def swap(
     return is_swapped
 
 
-async def delete(connection: Connection, names: Sequence[tuple[str, str]]) -> int:
-    """Remove those that are there; how many there were."""
+async def delete(connection: Connection, names: Sequence[tuple[str, str]], expected: Document | None = None) -> int:
+    """Remove those that are there, if the expected one is; how many there were."""
+    if expected is not None:
+        row = codec.document_row(expected)
+        if await connection.fetchval(LOCK, *row[:2], row[-1], row[-2]) is None:
+            return 0
     return len(await connection.fetch(DELETE, *columns_of(names))) if names else 0
 
 

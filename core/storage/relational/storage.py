@@ -88,7 +88,7 @@ class Jobs(NamedTuple):
     put_documents: Callable[[Any, Sequence[Document]], Any]
     put_new: Callable[[Any, Document], Any]
     swap: Callable[[Any, Document, Document | None, Sequence[Document]], Any]
-    delete_documents: Callable[[Any, Sequence[tuple[str, str]]], Any]
+    delete_documents: Callable[[Any, Sequence[tuple[str, str]], Document | None], Any]
     delete: Callable[[Any, str], Any]
     write_compactions: Callable[[Any, Sequence[retire.Compacted]], Any]
     drop_trees: Callable[[Any, Sequence[TreeHead]], Any]
@@ -238,9 +238,11 @@ class RelationalStorage(Generic[ReaderT]):
         )
         return is_swapped
 
-    async def delete_documents(self, *names: tuple[str, str]) -> int:
+    async def delete_documents(self, *names: tuple[str, str], expected: Document | None = None) -> int:
         keys = map(" ".join, names)
-        deleted: int = await self._run(lambda connection: self.jobs.delete_documents(connection, names), *keys)
+        deleted: int = await self._run(
+            lambda connection: self.jobs.delete_documents(connection, names, expected), *keys
+        )
         return deleted
 
     async def delete(self, tree_id: str) -> bool:

@@ -234,7 +234,9 @@ def _stored(connection: Connection, document: Document) -> Document | None:
     return None if found is None else codec.read_document(found)
 
 
-def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]]) -> int:
+def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]], expected: Document | None) -> int:
+    if expected is not None and _stored(connection, expected) != expected:
+        return 0
     documents = tables.documents
     by_name = delete(documents).where(
         documents.c.kind == bindparam("document_kind"), documents.c.id == bindparam("document_id")

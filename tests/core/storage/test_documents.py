@@ -176,6 +176,18 @@ async def test_other_documents_are_stored_with_a_swap_or_none_is(storage: Storag
 
 
 @pytest.mark.asyncio
+async def test_documents_are_deleted_only_when_one_of_them_is_as_expected(storage: Storage) -> None:
+    await storage.put_documents(document("a"), document("b"))
+    names = ("note", "a"), ("note", "b")
+
+    for wrong in (document("a", at=2.0), document("c")):
+        assert await storage.delete_documents(*names, expected=wrong) == 0
+    assert await ids(storage) == ["a", "b"]
+    assert await storage.delete_documents(*names, expected=document("a")) == 2
+    assert await ids(storage) == []
+
+
+@pytest.mark.asyncio
 async def test_a_tree_takes_its_documents_with_it(storage: Storage) -> None:
     await storage.append(created("t"))
     await storage.append(created("u"))

@@ -107,6 +107,24 @@ async def test_of_two_swaps_at_once_one_is_refused(
 
 
 @pytest.mark.asyncio
+async def test_what_another_process_changes_meanwhile_is_not_deleted_as_what_it_was(
+    storage: PostgresStorage, others: tuple[Connection, Connection], postgres_url: str
+) -> None:
+    await storage.put_documents(note(1.0))
+    first, second = others
+    transaction = first.transaction()
+    await transaction.start()
+    assert await documents.swap(first, note(2.0), note(1.0), [])
+    waiting = asyncio.create_task(beside(second, documents.delete(second, [("note", "a")], note(1.0))))
+    await until_blocked(postgres_url)
+
+    await transaction.commit()
+
+    assert await waiting == 0
+    assert await storage.document("note", "a") == note(2.0)
+
+
+@pytest.mark.asyncio
 async def test_no_document_outlives_the_tree_that_another_process_removes(
     storage: PostgresStorage, others: tuple[Connection, Connection], postgres_url: str
 ) -> None:
