@@ -18,6 +18,7 @@ from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.web_url import web_url
 from a2a_server.push.signature import secret_bytes
 from core.model.errors import Problem, StorageError
+from core.model.task import TreeHead
 from core.outside.egress import EgressPolicy
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
@@ -241,10 +242,19 @@ class ConfigStore:
         return await self._storage.delete_documents(*names, expected=stored) > 0
 
 
-async def unread_trees(storage: Storage) -> frozenset[str]:
-    """The trees of whose events some are still to be delivered."""
-    query = DocumentQuery(kind=STANDING, until=NOT_AT_REST, limit=PAGE)
-    return frozenset([document.tree_id async for page in document_pages(storage, query) for document in page])
+async def unread_trees(storage: Storage, heads: Sequence[TreeHead]) -> frozenset[str]:
+    """Those of these trees of whose events, as many as the heads say, some are still to be delivered."""
+    return frozenset([document.tree_id for document in await behind(storage, heads)])
+
+
+async def behind(storage: Storage, heads: Sequence[TreeHead]) -> list[Document]:
+    """The delivery states of these trees' webhooks that have not come to their end."""
+    versions = {head.id: head.version for head in heads}
+    if not versions:
+        return []
+    query = DocumentQuery(kind=STANDING, tree_ids=tuple(versions), limit=PAGE)
+    states = [document async for page in document_pages(storage, query) for document in page]
+    return [document for document in states if delivery_state_of(document).cursor < versions[document.tree_id]]
 
 
 def delivery_state_of(document: Document) -> DeliveryState:

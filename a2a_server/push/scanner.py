@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from a2a_server.push.configs import (
@@ -13,10 +13,11 @@ from a2a_server.push.configs import (
     ConfigStore,
     PushConfig,
     Webhook,
+    behind,
     delivery_state_of,
-    unread_trees,
 )
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.task import TreeHead
 from core.storage.base import Document, DocumentQuery, Storage
 
 logger = logging.getLogger(__name__)
@@ -61,22 +62,21 @@ class Scanner:
         self._is_busy = is_busy
         self._enroll = enroll
         self.jobs: set[asyncio.Task[Any]] = set()
-        self._started: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
         """Resume, in the background, the readers that an earlier process left with pending events."""
         # First those that have something to do by what is stored, then those at rest whose tree has gone on since.
-        self._started = self._hold(self._scan(DocumentQuery(kind=STANDING, limit=PAGE)))
-        return self._started
+        return self._hold(self._scan(DocumentQuery(kind=STANDING, limit=PAGE)))
 
-    async def unread(self) -> frozenset[str]:
-        """The trees of whose events some are still to be delivered.
+    async def unread(self, heads: Sequence[TreeHead]) -> frozenset[str]:
+        """Those of these trees of whose events, as many as the heads say, some are still to be delivered.
 
-        It waits until everything an earlier process left is resumed: a crash may have stored a busy webhook as at rest.
+        A webhook of them that is stored as at rest nevertheless, as by a crash, gets its reader.
         """
-        if self._started is not None:
-            await asyncio.shield(self._started)
-        return await unread_trees(self._storage)
+        states = await behind(self._storage, heads)
+        for tree_id in {document.tree_id for document in states if document.at >= AT_REST}:
+            self.look_at(tree_id)
+        return frozenset([document.tree_id for document in states])
 
     def look_at(self, tree_id: str) -> None:
         """Look, beside everything else, for webhooks of the tree that have something to do and no reader."""

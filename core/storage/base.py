@@ -41,6 +41,7 @@ class DocumentQuery(Struct, frozen=True, kw_only=True):
     kind: str
     owner: str | None = None
     tree_id: str | None = None
+    tree_ids: Sequence[str] | None = None  # some hundreds: any of these
     prefix: str | None = None  # of the id; it ends with a slash, and few documents have it
     until: float | None = None  # inclusive
     after: tuple[float, str] | None = None  # (at, id) of the last one of the page before

@@ -196,6 +196,7 @@ class MemoryStorage(Unshared):
             if document.kind == query.kind
             and query.owner in (None, document.owner)
             and query.tree_id in (None, document.tree_id)
+            and (query.tree_ids is None or document.tree_id in query.tree_ids)
             and (query.prefix is None or document.id.startswith(query.prefix))
             and (query.until is None or document.at <= query.until)
             and (query.after is None or (document.at, document.id) > query.after)

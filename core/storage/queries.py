@@ -60,6 +60,7 @@ class Queries:
     """The reading statements of one database, but for those of events."""
 
     def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
         by_id: ColumnElement[Any] = bindparam("id")
         self.head = compiled(select(*HEAD_COLUMNS).where(trees.c.id == by_id), dialect)
         self.task = compiled(select(*TASK_COLUMNS).where(tasks.c.id == by_id), dialect)
@@ -127,6 +128,7 @@ class Queries:
             "kind": query.kind,
             "owner": query.owner,
             "tree_id": query.tree_id,
+            "tree_ids": self._dialect.listed(query.tree_ids or ()),
             "prefix": query.prefix,
             "behind": query.prefix and query.prefix[:-1] + AFTER_SLASH,
             "until": query.until,
@@ -134,7 +136,7 @@ class Queries:
             "after_id": after_id,
             "limit": query.limit,
         }
-        names = ("owner", "tree_id", "prefix", "until", "after")
+        names = ("owner", "tree_id", "tree_ids", "prefix", "until", "after")
         given = frozenset(name for name in names if getattr(query, name) is not None)
         statement = self._document_list(given)
         return statement.sql, statement.parameters(values)
@@ -246,7 +248,10 @@ def _make_document_list(dialect: Dialect, given: frozenset[str]) -> Statement:
     for column in (documents.c.owner, documents.c.tree_id):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))
-    if "tree_id" in given:
+    if "tree_ids" in given:
+        statement = statement.where(dialect.is_among(documents.c.tree_id, "tree_ids"))
+        at = literal_column("+documents.at")  # sorted, for the same reason
+    if {"tree_id", "tree_ids"} & given:
         statement = statement.where(in_a_tree)  # names the index of documents that belong to a tree
     if "until" in given:
         statement = statement.where(documents.c.at <= bindparam("until"))

@@ -1,6 +1,7 @@
 """The outbox (`a2a_server.push.outbox`), in virtual time."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,7 @@ from a2a_server.push.sender import Failed
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.task import TreeHead
 from core.session import Session, has_ended
-from core.storage.base import Document, DocumentQuery
+from core.storage.base import Document, DocumentQuery, TreeQuery
 from tests.a2a_server.push.receivers import DOWN, Post, Receiver, SteadyClock, until
 from tests.core.cores import Bench, begin, item, settle, virtual_time
 
@@ -36,6 +37,10 @@ def states(receiver: Receiver) -> list[str]:
 
 async def documents(session: Session, kind: str) -> list[Any]:
     return await session.storage.documents(DocumentQuery(kind=kind))
+
+
+async def heads(session: Session) -> Sequence[TreeHead]:
+    return (await session.storage.trees(TreeQuery(owner=None))).heads
 
 
 async def finish(session: Session, executor: str = "nap", **given: Any) -> str:
@@ -401,7 +406,7 @@ async def test_a_webhook_is_told_nothing_of_another_run_before_its_state_says_so
         await session.execute(tree_id, force=True)
         await until(lambda: receiver.now == 1)
 
-        assert not failures and tree_id in await unread_trees(session.storage)
+        assert not failures and tree_id in await unread_trees(session.storage, await heads(session))
         await post.outbox.close()
 
 
@@ -416,25 +421,37 @@ async def test_what_went_on_before_a_crash_is_unread_however_long_the_start_take
         tree_id = await finish(session)
         await post.hook(tree_id)
         await until(lambda: not post.outbox.readers)
+        (read,) = await heads(session)
         await post.outbox.close()
         await session.execute(tree_id, force=True)
         await session.wait(tree_id, lambda head: has_ended(head) and head.run == 2)
-        read, gate = session.storage.documents, asyncio.Event()
+        post = Post(session, receiver)  # which has not started
 
-        async def slow(query: DocumentQuery) -> list[Document]:
-            if query.until is None:  # it is the start that asks
-                await gate.wait()
-            return await read(query)
+        assert await unread_trees(session.storage, [read]) == frozenset()
+        assert await post.outbox.scanner.unread(await heads(session)) == {tree_id}
+        await until(lambda: not (post.outbox.readers or post.outbox.scanner.jobs))
+        assert states(receiver) == ["WORKING", "COMPLETED"] * 2, "its reader need not wait for the start, either"
+        assert await post.outbox.scanner.unread(await heads(session)) == frozenset()
+        await post.outbox.close()
 
-        monkeypatch.setattr(session.storage, "documents", slow)
-        receiver.gate = asyncio.Event()
+
+@virtual_time
+async def test_a_tree_is_unread_up_to_the_last_of_its_webhooks() -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
         post = Post(session, receiver)
-        post.outbox.start()
-        unread = asyncio.create_task(post.outbox.scanner.unread())
-        await settle()
-        gate.set()
+        tree_id, other = await finish(session), await finish(session)
+        await post.hook(tree_id)
+        await post.hook(other)
+        await until(lambda: not post.outbox.readers)
+        receiver.outcomes = [DOWN]
+        await post.hook(tree_id, config_id="late")
+        await until(lambda: post.outbox.schedule.due)
 
-        assert await unread == {tree_id}
+        assert await unread_trees(session.storage, await heads(session)) == {tree_id}
+        assert await unread_trees(session.storage, []) == frozenset()
+        await until(lambda: not post.outbox.readers)
+        assert await unread_trees(session.storage, await heads(session)) == frozenset()
         await post.outbox.close()
 
 
