@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import inf
 from time import time
 
 from starlette.applications import Starlette
@@ -12,6 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import make_authenticator
+from a2a_server.auth.key_watch import KeyWatch
+from a2a_server.auth.known_keys import MAX_AGE, KnownKeys
 from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import KEYS
@@ -90,8 +93,11 @@ class Application:
         self.session = session
         self.cards = cards
         self.streams = Streams(session)
-        self.keys = ApiKeys(session.storage, session.clock, config.max_keys)
         self.lifetimes = Lifetimes(session.clock)
+        max_age = MAX_AGE if session.storage.is_shared else inf
+        known = KnownKeys(session.storage, session.clock, max_age, self.lifetimes.end)
+        self.keys = ApiKeys(session.storage, session.clock, config.max_keys, known)
+        self.key_watch = KeyWatch(known, self.lifetimes)
         self.aside = Aside()
         self.inflight = InFlight(per_caller=config.max_http_bytes_per_caller, total=config.max_http_bytes)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
@@ -195,6 +201,8 @@ class Application:
         if self.webhooks is not None:
             self.webhooks.outbox.start()
         self.retention.start()
+        if self.session.storage.is_shared:
+            self.key_watch.start()
         self.readiness.is_ready = True
 
     def announce_end(self) -> None:
@@ -223,6 +231,7 @@ class Application:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
         self.drain()
         await self.retention.close()
+        await self.key_watch.close()
         await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):

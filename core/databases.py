@@ -1,14 +1,27 @@
 """Which storage a database's URL means. What PostgreSQL needs is loaded for its URLs only."""
 
 from importlib import import_module
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from core.model.errors import ConfigurationError
-from core.storage.base import Storage
+from core.storage.base import Documents, Storage
 from core.storage.sqlite.guard import RESERVE
 from core.storage.sqlite.sql import SqlStorage, database_path
 
 POSTGRES = frozenset({"postgresql", "postgres"})
+
+
+class DocumentStore(Documents, Protocol):
+    """Documents, to be opened and closed."""
+
+    async def open(self) -> None:
+        """Raises ConfigurationError, StorageError or DatabaseInUse."""
+        ...
+
+    async def close(self) -> None:
+        """May be called twice."""
+        ...
 
 
 def is_postgres(url: str) -> bool:
@@ -23,14 +36,19 @@ def storage_of(url: str, *, reserve: int = RESERVE) -> Storage:
     """
     if not is_postgres(url):
         return SqlStorage(url, reserve=reserve)
-    try:
-        module = import_module("core.storage.postgres.storage")
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"PostgreSQL needs the package {error.name}: install the extra, pip install 'durable-a2a[postgres]'"
-        ) from error
-    storage: Storage = module.PostgresStorage(url)
+    storage: Storage = _module("storage").PostgresStorage(url)
     return storage
+
+
+def documents_of(url: str) -> DocumentStore:
+    """What is stored beside the trees, not opened yet; in PostgreSQL while servers use them, too.
+
+    Raises ConfigurationError for a URL that cannot be used.
+    """
+    if not is_postgres(url):
+        return storage_of(url)
+    store: DocumentStore = _module("beside").Beside(url)
+    return store
 
 
 def key_of(url: str) -> str:
@@ -47,6 +65,15 @@ def name_of(url: str) -> str:
         return str(database_path(url))
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(f"core.storage.postgres.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"PostgreSQL needs the package {error.name}: install the extra, pip install 'durable-a2a[postgres]'"
+        ) from error
 
 
 def _backend(url: str) -> str:

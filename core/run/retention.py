@@ -142,7 +142,7 @@ class Retention:
         return compacted
 
     async def _compact_put_off(self, until: float) -> int:
-        """Those that are read by now."""
+        """Those that are read now."""
         compacted, heads = 0, sorted(self._put_off.values(), key=lambda head: head.id)
         for first in range(0, len(heads), PAGE):
             some = heads[first : first + PAGE]
@@ -188,16 +188,11 @@ class Retention:
                 room -= until - after
                 after = until
                 if room == 0:
-                    await self._compact_parts(parts)
+                    await _compact_parts(self._storage, parts)
                     parts, room = [], self._rows()
         if parts:
-            await self._compact_parts(parts)
+            await _compact_parts(self._storage, parts)
         return trees
-
-    async def _compact_parts(self, parts: Sequence[LogPart]) -> None:
-        with _Rest() as rest:
-            await self._storage.compact(parts)
-        await asyncio.sleep(rest.seconds)
 
 
 def _tell(run: asyncio.Task[None]) -> None:
@@ -214,6 +209,12 @@ class _Rest:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = min(LONGEST_REST, RESTS * (asyncio.get_running_loop().time() - self._began))
+
+
+async def _compact_parts(storage: Storage, parts: Sequence[LogPart]) -> None:
+    with _Rest() as rest:
+        await storage.compact(parts)
+    await asyncio.sleep(rest.seconds)
 
 
 def _has_ended(head: TreeHead, until: float) -> bool:

@@ -42,6 +42,7 @@ class DocumentQuery(Struct, frozen=True, kw_only=True):
     owner: str | None = None
     tree_id: str | None = None
     tree_ids: Sequence[str] | None = None  # some hundreds: any of these
+    ids: Sequence[str] | None = None  # some hundreds: any of these
     prefix: str | None = None  # of the id; it ends with a slash, and few documents have it
     until: float | None = None  # inclusive
     after: tuple[float, str] | None = None  # (at, id) of the last one of the page before
@@ -171,6 +172,11 @@ class Upkeep(Protocol):
     @property
     def identity(self) -> str:
         """What tells this database from every other one of the machine while it is open; empty: it lasts no longer."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may change what is stored while it is open."""
         ...
 
     def refusal(self) -> str | None:

@@ -43,6 +43,8 @@ from core.storage.unshared import Unshared
 class MemoryStorage(Unshared):
     """The same answers as SqlStorage, from dictionaries. Writes take effect in a later turn of the loop, in order."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         self._is_open = False
         self._heads: dict[str, TreeHead] = {}
@@ -197,6 +199,7 @@ class MemoryStorage(Unshared):
             and query.owner in (None, document.owner)
             and query.tree_id in (None, document.tree_id)
             and (query.tree_ids is None or document.tree_id in query.tree_ids)
+            and (query.ids is None or document.id in query.ids)
             and (query.prefix is None or document.id.startswith(query.prefix))
             and (query.until is None or document.at <= query.until)
             and (query.after is None or (document.at, document.id) > query.after)

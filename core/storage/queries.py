@@ -128,7 +128,8 @@ class Queries:
             "kind": query.kind,
             "owner": query.owner,
             "tree_id": query.tree_id,
-            "tree_ids": self._dialect.listed(query.tree_ids or ()),
+            "tree_ids": None if query.tree_ids is None else self._dialect.listed(query.tree_ids),
+            "ids": None if query.ids is None else self._dialect.listed(query.ids),
             "prefix": query.prefix,
             "behind": query.prefix and query.prefix[:-1] + AFTER_SLASH,
             "until": query.until,
@@ -136,7 +137,7 @@ class Queries:
             "after_id": after_id,
             "limit": query.limit,
         }
-        names = ("owner", "tree_id", "tree_ids", "prefix", "until", "after")
+        names = ("owner", "tree_id", "tree_ids", "ids", "prefix", "until", "after")
         given = frozenset(name for name in names if getattr(query, name) is not None)
         statement = self._document_list(given)
         return statement.sql, statement.parameters(values)
@@ -248,9 +249,10 @@ def _make_document_list(dialect: Dialect, given: frozenset[str]) -> Statement:
     for column in (documents.c.owner, documents.c.tree_id):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))
-    if "tree_ids" in given:
-        statement = statement.where(dialect.is_among(documents.c.tree_id, "tree_ids"))
-        at = literal_column("+documents.at")  # sorted, for the same reason
+    for column, names in ((documents.c.tree_id, "tree_ids"), (documents.c.id, "ids")):
+        if names in given:
+            statement = statement.where(dialect.is_among(column, names))
+            at = literal_column("+documents.at")  # sorted, for the same reason
     if {"tree_id", "tree_ids"} & given:
         statement = statement.where(in_a_tree)  # names the index of documents that belong to a tree
     if "until" in given:

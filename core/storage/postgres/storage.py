@@ -55,6 +55,7 @@ class PostgresStorage(RelationalStorage[Reader]):
     queries = QUERIES
     event_queries = EVENT_QUERIES
     most_bytes = 2**62
+    is_shared = True
 
     def __init__(
         self, url: str, *, patience: float = PATIENCE, lease_lasts: float = LASTS, is_shared: bool = False
