@@ -179,6 +179,10 @@ class Upkeep(Protocol):
         """Whether other processes may change what is stored while it is open."""
         ...
 
+    async def time(self) -> float:
+        """Seconds since 1970 by the clock of the machine that has the database."""
+        ...
+
     def refusal(self) -> str | None:
         """Why new work cannot be stored at this moment, or what of it is damaged; None: all is well."""
         ...

@@ -1,6 +1,7 @@
 """Storage that lasts as long as the process, for tests and for trees that are not needed afterwards."""
 
 import asyncio
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -60,6 +61,9 @@ class MemoryStorage(Unshared):
     @property
     def identity(self) -> str:
         return ""
+
+    async def time(self) -> float:
+        return time.time()
 
     def refusal(self) -> str | None:
         return None

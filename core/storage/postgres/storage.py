@@ -123,6 +123,10 @@ class PostgresStorage(RelationalStorage[Reader]):
     def identity(self) -> str:
         return "" if self._holder is None else self._holder.identity
 
+    async def time(self) -> float:
+        ((now,),) = await self._reading().rows(("SELECT extract(epoch FROM clock_timestamp())::float8", ()))
+        return float(now)
+
     def refusal(self) -> str | None:
         return None if self._holder is None else self._holder.refusal()
 

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -152,6 +153,9 @@ class SqlStorage(RelationalStorage[Reader], Unshared):
     @property
     def identity(self) -> str:
         return self._lock.file.identity
+
+    async def time(self) -> float:
+        return time.time()
 
     def refusal(self) -> str | None:
         return self._guard.refusal() or self.inspection.damage
