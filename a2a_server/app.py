@@ -94,7 +94,7 @@ class Application:
         self.cards = cards
         self.streams = Streams(session)
         self.lifetimes = Lifetimes(session.clock)
-        max_age = MAX_AGE if session.storage.is_shared else inf
+        max_age = inf if session.storage.is_exclusive else MAX_AGE
         known = KnownKeys(session.storage, session.clock, max_age, self.lifetimes.end)
         self.keys = ApiKeys(session.storage, session.clock, config.max_keys, known)
         self.key_watch = KeyWatch(known, self.lifetimes)
@@ -201,7 +201,7 @@ class Application:
         if self.webhooks is not None:
             self.webhooks.outbox.start()
         self.retention.start()
-        if self.session.storage.is_shared:
+        if not self.session.storage.is_exclusive:
             self.key_watch.start()
         self.readiness.is_ready = True
 

@@ -14,7 +14,7 @@ LONGEST_LOOK = 1_000_000_000  # nanoseconds; a longer one says too little, and t
 
 def clock_of(storage: Storage) -> Clock:
     """The clock of whoever uses this storage."""
-    return SharedClock() if storage.is_shared else SystemClock()
+    return SystemClock() if storage.is_exclusive else SharedClock()
 
 
 class SharedTime:

@@ -175,8 +175,8 @@ class Upkeep(Protocol):
         ...
 
     @property
-    def is_shared(self) -> bool:
-        """Whether other processes may change what is stored while it is open."""
+    def is_exclusive(self) -> bool:
+        """Whether no other process changes what is stored while it is open."""
         ...
 
     async def time(self) -> float:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -55,7 +55,7 @@ class PostgresStorage(RelationalStorage[Reader]):
     queries = QUERIES
     event_queries = EVENT_QUERIES
     most_bytes = 2**62
-    is_shared = True
+    is_exclusive = False
 
     def __init__(
         self, url: str, *, patience: float = PATIENCE, lease_lasts: float = LASTS, is_shared: bool = False

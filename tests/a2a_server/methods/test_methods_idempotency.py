@@ -20,6 +20,7 @@ from a2a_server.protocol.errors import UnsupportedOperation
 from core.model.errors import IllegalCommand, VersionConflict
 from core.storage.base import Document, DocumentQuery, TreeQuery
 from core.storage.memory import MemoryStorage
+from core.storage.postgres.storage import PostgresStorage
 from tests.a2a_server.conftest import (
     Caller,
     Lab,
@@ -391,11 +392,12 @@ async def test_a_key_is_forgotten_after_its_time_and_removed_with_later_ones(cal
 
 
 @asynccontextmanager
-async def two_members() -> AsyncIterator[list[Caller]]:
-    """Two servers on one database, as far as they can be today."""
-    storage, members = MemoryStorage(), []
+async def two_members(url: str | None) -> AsyncIterator[list[Caller]]:
+    """Two servers on one database; without a URL on one storage in memory."""
+    in_memory, members = MemoryStorage(), []
     for _ in range(2):
         lab = Lab()
+        storage = in_memory if url is None else PostgresStorage(url, is_shared=True)
         application = build(Config(), registry=lab.registry, storage=storage)
         await application.start()
         await application.resume()
@@ -405,11 +407,17 @@ async def two_members() -> AsyncIterator[list[Caller]]:
         await member.application.stop(1.0)
 
 
+@pytest.fixture(params=["memory", "postgres"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The URL of two members' database; None: they share one in memory."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+
 @pytest.mark.parametrize("method", ["SendMessage", "tasks.create"])
 @pytest.mark.asyncio
-async def test_one_key_at_two_members_at_the_same_time_leads_to_one_tree(method: str) -> None:
+async def test_one_key_at_two_members_at_the_same_time_leads_to_one_tree(method: str, database: str | None) -> None:
     """F8: each has locks of its own; the row of the key decides, and who is refused reads what it led to."""
-    async with two_members() as members:
+    async with two_members(database) as members:
 
         async def send(member: Caller, key: str) -> str:
             if method == "tasks.create":

@@ -22,7 +22,7 @@ YEARS = 10 * 365 * 86_400
 class Shared(MemoryStorage):
     """Its clock is what the test says."""
 
-    is_shared = True
+    is_exclusive = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -771,4 +771,4 @@ async def test_events_are_read_by_their_numbers(storage: Storage) -> None:
 @pytest.mark.asyncio
 async def test_a_storage_has_a_clock(storage: Storage) -> None:
     assert abs(await storage.time() - time.time()) < 60
-    assert isinstance(storage.is_shared, bool)
+    assert isinstance(storage.is_exclusive, bool)
