@@ -71,7 +71,7 @@ class SystemClock:
 
 
 class SharedClock(SystemClock):
-    """A clock that goes by one which machines share, such as their database's, once `follow` was told of it.
+    """A clock that goes by one which machines share, such as their database's, once `follow` says how it stands.
 
     It never goes back: when it is ahead, it goes at half its speed until it is not. `wall` is the shared clock itself.
     """
