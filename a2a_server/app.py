@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import inf
 from time import time
 
 from starlette.applications import Starlette
@@ -12,6 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import make_authenticator
+from a2a_server.auth.key_watch import KeyWatch
+from a2a_server.auth.known_keys import MAX_AGE, KnownKeys
 from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.auth.schemes import security_requirements, security_schemes
 from a2a_server.auth.settings import KEYS
@@ -23,6 +26,7 @@ from a2a_server.bindings.openrpc import discover_method
 from a2a_server.bindings.readiness import Readiness
 from a2a_server.bindings.rest import Rest, RestRoute
 from a2a_server.card.agent_card import Offer
+from a2a_server.card.published import dated
 from a2a_server.card.well_known import WellKnown
 from a2a_server.cards import Cards, make_cards
 from a2a_server.config import Config
@@ -89,8 +93,11 @@ class Application:
         self.session = session
         self.cards = cards
         self.streams = Streams(session)
-        self.keys = ApiKeys(session.storage, session.clock, config.max_keys)
         self.lifetimes = Lifetimes(session.clock)
+        max_age = inf if session.storage.is_exclusive else MAX_AGE
+        known = KnownKeys(session.storage, session.clock, max_age, self.lifetimes.end)
+        self.keys = ApiKeys(session.storage, session.clock, config.max_keys, known)
+        self.key_watch = KeyWatch(known, self.lifetimes)
         self.aside = Aside()
         self.inflight = InFlight(per_caller=config.max_http_bytes_per_caller, total=config.max_http_bytes)
         self.authenticator = make_authenticator(config, self.keys, EgressPolicy(config.egress_allow), session.clock)
@@ -107,6 +114,7 @@ class Application:
         self.http = HttpEndpoint(
             _rules(config, cards.extensions), self.readiness, self.authenticator, self.lifetimes, self.aside
         )
+        self.well_known = WellKnown(cards.published)
         self.asgi = self._make_edge(self._make_routes())
 
     def _make_endpoint(self) -> JsonRpcEndpoint:
@@ -152,7 +160,7 @@ class Application:
                 *(Route(path, self.http.serving(self.json_rpc), methods=["POST"]) for path in RPC_PATHS),
                 RestRoute(self.rest, self.http.answer),
                 Route("/tasks/{task_id}/events", event_source.events, methods=["GET"]),
-                *WellKnown(self.cards.published).routes(),
+                *self.well_known.routes(),
                 Route("/healthz", self.readiness.healthz, methods=["GET"]),
                 Route("/readyz", self.readiness.readyz, methods=["GET"]),
             ],
@@ -184,6 +192,8 @@ class Application:
     async def start(self) -> None:
         """Open the storage. Raises DatabaseInUse or StorageError."""
         await self.session.start()
+        published, now = self.well_known.published, self.session.clock.now()
+        self.well_known.published = await dated(published, self.session.storage, now)
 
     async def resume(self) -> None:
         """Resume what an earlier process left, then be ready."""
@@ -191,6 +201,8 @@ class Application:
         if self.webhooks is not None:
             self.webhooks.outbox.start()
         self.retention.start()
+        if not self.session.storage.is_exclusive:
+            self.key_watch.start()
         self.readiness.is_ready = True
 
     def announce_end(self) -> None:
@@ -219,6 +231,7 @@ class Application:
         """Stop what runs and close the storage. What has not stopped within so many seconds is left as it is."""
         self.drain()
         await self.retention.close()
+        await self.key_watch.close()
         await self.authenticator.close()
         try:
             async with asyncio.timeout(limit):

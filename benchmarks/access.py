@@ -20,9 +20,10 @@ from collections.abc import Awaitable, Callable
 from math import sqrt
 
 from a2a_server.app import Application, build
-from a2a_server.auth.apikeys import ApiKeys, Grant
+from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.principal import Principal
+from a2a_server.auth.stored_keys import Grant
 from a2a_server.bindings.context import RequestContext
 from a2a_server.config import Config
 from core.executors.registry import ExecutorRegistry

@@ -1,15 +1,28 @@
 """Which storage a database's URL means. What PostgreSQL needs is loaded for its URLs only."""
 
 from importlib import import_module
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from core.cluster.bus import Bus, LocalBus
 from core.model.errors import ConfigurationError
-from core.storage.base import Storage
+from core.storage.base import Documents, Storage
 from core.storage.sqlite.guard import RESERVE
 from core.storage.sqlite.sql import SqlStorage, database_path
 
 POSTGRES = frozenset({"postgresql", "postgres"})
+
+
+class DocumentStore(Documents, Protocol):
+    """Documents, to be opened and closed."""
+
+    async def open(self) -> None:
+        """Raises ConfigurationError, StorageError or DatabaseInUse."""
+        ...
+
+    async def close(self) -> None:
+        """May be called twice."""
+        ...
 
 
 def is_postgres(url: str) -> bool:
@@ -24,14 +37,19 @@ def storage_of(url: str, *, reserve: int = RESERVE) -> Storage:
     """
     if not is_postgres(url):
         return SqlStorage(url, reserve=reserve)
-    try:
-        module = import_module("core.storage.postgres.storage")
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"PostgreSQL needs the package {error.name}: install the extra, pip install 'durable-a2a[postgres]'"
-        ) from error
-    storage: Storage = module.PostgresStorage(url)
+    storage: Storage = _module("storage").PostgresStorage(url)
     return storage
+
+
+def documents_of(url: str) -> DocumentStore:
+    """What is stored beside the trees, not opened yet; in PostgreSQL while servers use them, too.
+
+    Raises ConfigurationError for a URL that cannot be used.
+    """
+    if not is_postgres(url):
+        return storage_of(url)
+    store: DocumentStore = _module("beside").Beside(url)
+    return store
 
 
 def key_of(url: str) -> str:
@@ -77,6 +95,15 @@ class Database:
         """Close without the event loop that opened it, which is gone. Blocks."""
         self.bus.abandon()
         self._storage.abandon()
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(f"core.storage.postgres.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"PostgreSQL needs the package {error.name}: install the extra, pip install 'durable-a2a[postgres]'"
+        ) from error
 
 
 def _backend(url: str) -> str:

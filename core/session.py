@@ -53,7 +53,7 @@ from core.model.plan import (
 )
 from core.model.submission import BARE, Submission
 from core.model.task import ANONYMOUS, Task, TaskStatus, TreeHead
-from core.outside.clock import Clock, SystemClock
+from core.outside.clock import Clock
 from core.outside.egress import Egress, EgressPolicy
 from core.outside.fetch_room import FetchRooms
 from core.run.adoption import Adoption, database_mark
@@ -65,6 +65,7 @@ from core.run.live_trees import LARGE_TREE
 from core.run.orchestrator import Orchestrator, memory_needed
 from core.run.runner import Runner
 from core.run.runner_limits import RunnerLimits
+from core.run.shared_time import SharedTime, clock_of
 from core.run.started import Started
 from core.run.stored import StoredBytes
 from core.storage.base import Document, Storage
@@ -86,7 +87,8 @@ class Session:
     ) -> None:
         self.storage = storage
         self.registry = registry
-        self.clock = clock or SystemClock()
+        self.clock = clock or clock_of(storage)
+        self._time = SharedTime(storage, self.clock)
         self._limits = limits or RunnerLimits()
         self._egress = egress or Egress(EgressPolicy())
         self.is_closed = False
@@ -160,6 +162,7 @@ class Session:
         await self._database.open()
         self.family.database = database_mark(self.storage, self.storage.lease)
         try:
+            await self._time.begin()
             await self.adoption.end_orphans(self.storage.lease)
         except BaseException:  # nothing else would close what is open already
             await self._database.close()
@@ -210,6 +213,7 @@ class Session:
             self._beside.close()
             await self.judges.close()
             await self.feed.end_reads()
+            await self._time.close()
             await self._database.close()
 
     # Trees

@@ -38,6 +38,10 @@ class Lifetimes:
         self._clock = clock
         self._open: defaultdict[str, set[_Lifetime]] = defaultdict(set)  # by the key's id
 
+    def credentials(self) -> list[str]:
+        """The ids of the keys that streams are open with."""
+        return [credential for credential in self._open if credential]
+
     def end(self, credential: str, grace: float = 0.0) -> None:
         """End every stream that was opened with this key, after so many seconds at the latest."""
         now = self._clock.now()

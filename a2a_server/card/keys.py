@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
@@ -28,6 +30,7 @@ ED25519: Final = "Ed25519"  # its name since RFC 9864; a key that has it signs u
 ALGORITHMS = (ES256, EDDSA)
 MOST_KEYS = 100  # that are looked at in somebody's key set
 OTHERS = stat.S_IRWXO
+HALF = 32  # bytes of each of the two numbers that an ES256 signature is
 
 _CURVES = {"P-256": ("EC", ES256), "Ed25519": ("OKP", EDDSA)}
 NAMES = {ES256: (ES256,), EDDSA: (EDDSA, ED25519), ED25519: (EDDSA, ED25519)}  # `alg` -> what means the same
@@ -57,8 +60,12 @@ class Key:
         return alg in NAMES[self.alg]
 
     def sign(self, message: bytes) -> bytes:
-        """The signature in the form that JWS has."""
-        return JWSRegistry.algorithms[self.alg].sign(message, self.native)
+        """The signature in the form that JWS has: the same of every process, for what it signs is served with a tag."""
+        if isinstance(self.native, OKPKey):
+            return JWSRegistry.algorithms[self.alg].sign(message, self.native)
+        private: Any = self.native.private_key
+        r, s = decode_dss_signature(private.sign(message, ECDSA(SHA256(), deterministic_signing=True)))  # RFC 6979
+        return r.to_bytes(HALF) + s.to_bytes(HALF)
 
     def has_signed(self, message: bytes, signature: bytes) -> bool:
         """Whether `signature` is this key's for the message. Never raises, whatever the bytes are."""
@@ -185,5 +192,9 @@ def _imported(kty: str, jwk: dict[str, Any]) -> ECKey | OKPKey:
 def _try(key: Key) -> None:
     """Sign once and verify with what others will see: a file may hold two halves that are not a pair."""
     public = _key(key.public())
-    if not public.has_signed(b"card", key.sign(b"card")):
+    try:
+        signature = key.sign(b"card")
+    except UnsupportedAlgorithm:
+        raise _Unusable("needs OpenSSL 3.2 or newer, whose ES256 signatures do not differ; use EdDSA") from None
+    if not public.has_signed(b"card", signature):
         raise _Unusable("has a private and a public part that do not match")

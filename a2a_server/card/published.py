@@ -3,24 +3,30 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_fields
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from hashlib import sha256
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from a2a_server.card.keys import Key, public_set
 from a2a_server.card.signing import SIGNATURES, sign, signatures
 from a2a_server.protocol import types
 from a2a_server.protocol.codec import encode
-from core.model.errors import ConfigurationError
+from core.model.errors import ConfigurationError, StorageUnavailable
+from core.storage.base import Document as Stored
+from core.storage.base import Storage
 
 CARD_PATH = "/.well-known/agent-card.json"
 CATALOG_PATH = "/.well-known/ai-catalog.json"
 KEYS_PATH = "/.well-known/jwks.json"
 VERSION_HEADER = "A2A-Version"
+KIND = "published"  # of the stored document that says since when the published ones are as they are
 MAX_AGE = 300  # seconds that a client may keep a document
 
 JSON = "application/json"
@@ -64,6 +70,13 @@ class Document:
         return headers | {"Vary": self.vary} if self.vary else headers
 
 
+class _Since(Struct, frozen=True, array_like=True):
+    """What a document is, by its tag, and since when."""
+
+    etag: str
+    at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     """The documents of one server. Without `hybrid` everybody reads the strict card."""
@@ -74,6 +87,11 @@ class Published:
     catalog: Document
     keys: Document | None  # None: nothing is signed
     mode: CardMode = "auto"
+
+    def documents(self) -> list[tuple[str, Document]]:
+        """Those there are, by the names of their fields."""
+        given = ("strict", self.strict), ("hybrid", self.hybrid), ("catalog", self.catalog), ("keys", self.keys)
+        return [(name, document) for name, document in given if document is not None]
 
     def card_for(self, version: str | None) -> Document:
         """The card for a client that asks for this version of A2A, or for none.
@@ -110,6 +128,38 @@ def publish(
         keys=_document(encode(public_set(keys)), now, media_type=KEY_SET_TYPE) if keys else None,
         mode=mode,
     )
+
+
+async def dated(published: Published, storage: Storage, now: float) -> Published:
+    """The documents, each with the time since which it is as it is: the storage's, so that all processes say the same.
+
+    Where nothing can be stored at present, they have the times that they were made with.
+    """
+    try:
+        since = await _since({name: document.etag for name, document in published.documents()}, storage, now)
+    except StorageUnavailable:
+        return published
+    changed = {name: with_fields(it, last_modified=_date(since[name].at)) for name, it in published.documents()}
+    return with_fields(published, **changed)  # type: ignore[arg-type]  # the names are of fields that are documents
+
+
+async def _since(tags: Mapping[str, str], storage: Storage, now: float) -> Mapping[str, _Since]:
+    """Since when each document has its tag. Another one than before has another date, whatever the clock says."""
+    while True:
+        stored = await storage.document(KIND, KIND)
+        known = {} if stored is None else msgspec.json.decode(stored.body, type=dict[str, _Since])
+        before = {name: known.get(name, _Since("", now - 1.0)) for name in tags}
+        since = {
+            name: before[name] if before[name].etag == tag else _Since(tag, max(now, before[name].at + 1.0))
+            for name, tag in tags.items()
+        }
+        written = Stored(kind=KIND, id=KIND, body=msgspec.json.encode(known | since))
+        if since == before or await storage.swap(written, stored):
+            return since
+
+
+def _date(moment: float) -> str:
+    return formatdate(moment, usegmt=True)
 
 
 def precondition(document: Document, request: Mapping[str, str]) -> Literal[200, 304, 412]:
@@ -156,7 +206,7 @@ def _document(body: bytes, now: float, *, media_type: str = JSON, vary: str = ""
     return Document(
         body=body,
         etag=f'"{sha256(body).hexdigest()[:32]}"',
-        last_modified=formatdate(now, usegmt=True),
+        last_modified=_date(now),
         media_type=media_type,
         vary=vary,
     )

@@ -19,10 +19,10 @@ CARD_PATHS = (CARD_PATH, "/.well-known/agent.json", "/.well-known/agent-card")
 
 
 class WellKnown:
-    """Serves what is published."""
+    """Serves what is published at the time."""
 
     def __init__(self, published: Published) -> None:
-        self._published = published
+        self.published = published
 
     def routes(self) -> list[Route]:
         """GET and HEAD for each document."""
@@ -35,17 +35,17 @@ class WellKnown:
     async def card(self, request: Request) -> Response:
         """The agent card (A2A §8.2) in the form for the client's version, by header or query (§3.6.1)."""
         version = request.headers.get(VERSION_HEADER) or request.query_params.get(VERSION_HEADER)
-        return _answer(request, self._published.card_for(version))
+        return _answer(request, self.published.card_for(version))
 
     async def keys(self, request: Request) -> Response:
         """The public keys of the card's signatures."""
-        if self._published.keys is None:
+        if self.published.keys is None:
             return Response(status_code=404)
-        return _answer(request, self._published.keys)
+        return _answer(request, self.published.keys)
 
     async def catalog(self, request: Request) -> Response:
         """The catalog of the one agent here."""
-        return _answer(request, self._published.catalog)
+        return _answer(request, self.published.catalog)
 
 
 def _answer(request: Request, document: Document) -> Response:

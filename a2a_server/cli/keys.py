@@ -1,4 +1,4 @@
-"""`a2a-server keys …`: API keys, in a database that no server is using, or with `--url` on a running server."""
+"""`a2a-server keys …`: API keys, in a database, or with `--url` on a running server, which has a SQLite file alone."""
 
 import asyncio
 import os
@@ -14,11 +14,10 @@ from a2a_server.cli.client import Ca, Client, Token
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json, print_table
 from a2a_server.config import load
 from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
-from core.databases import storage_of
+from core.databases import DocumentStore, documents_of
 from core.model.errors import DatabaseInUse
 from core.model.problems import Misfit, convert
 from core.outside.clock import SystemClock
-from core.storage.base import Storage
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Create, list, rotate and revoke API keys.")
 
@@ -27,7 +26,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID")]
 Database = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="The database, for example sqlite:///tasks.db; no server may be using it."),
+    typer.Option(
+        metavar="URL",
+        help="The database: postgresql://…, or a file such as sqlite:///tasks.db, which no server may be using.",
+    ),
 ]
 Config = Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).")]
 ServerUrl = Annotated[
@@ -146,14 +148,14 @@ def _call(url: str, token: str | None, ca: str | None, method: str, params: Mapp
 
 
 def _on_file(work: Callable[[ApiKeys], Awaitable[Any]], database: str | None, config: str | None) -> Any:
-    storage = storage_of(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
+    storage = documents_of(load({"database": database, "config": config}, os.environ, Path.cwd()).database)
     try:
         return asyncio.run(_opened(storage, work))
     except DatabaseInUse as error:
         raise Failure(f"{error}; to change the keys of a running server, give its address with --url") from None
 
 
-async def _opened(storage: Storage, work: Callable[[ApiKeys], Awaitable[Any]]) -> Any:
+async def _opened(storage: DocumentStore, work: Callable[[ApiKeys], Awaitable[Any]]) -> Any:
     await storage.open()
     try:
         return await work(ApiKeys(storage, SystemClock()))

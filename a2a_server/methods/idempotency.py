@@ -1,9 +1,10 @@
 """Idempotent creation: a request that comes again under its key leads to the task that it made the first time.
 
 What a key led to is a document, stored in the transaction that made the task: its row is the truth, also after a crash.
-A lock for each key only spares concurrent senders the conflict.
+A lock for each key only spares concurrent senders of one process the conflict.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
@@ -14,9 +15,9 @@ from msgspec import Struct
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.keyed import HEADER, no_key
 from a2a_server.methods.access import OpenTasks
-from a2a_server.protocol.errors import InvalidParams
+from a2a_server.protocol.errors import A2AError, InvalidParams
 from core.loop.keyed_locks import KeyedLocks
-from core.model.errors import Problem, VersionConflict
+from core.model.errors import CoreError, Problem
 from core.session import Session
 from core.storage.base import Document, DocumentQuery
 
@@ -109,7 +110,9 @@ class Idempotency:
             await self._purge()
             try:
                 return await make()
-            except VersionConflict:  # one whose sender went away before it was stored
+            except (CoreError, A2AError):
+                # Of one whose sender went away before it was stored, or that another process took at the same time: its
+                # row refuses this one, or what it led to does.
                 if (known := await self._known(claim)) is None:
                     raise
                 return await again(known)
@@ -120,7 +123,7 @@ class Idempotency:
         if document is None:
             return None
         if document.at + self._keep <= claim.at:
-            await storage.delete_documents((KIND, claim.id))
+            await storage.delete_documents((KIND, claim.id), expected=document)
             return None
         made = msgspec.json.decode(document.body, type=Made)
         if made.digest != claim.digest:
@@ -136,8 +139,8 @@ class Idempotency:
         expired = await storage.documents(DocumentQuery(kind=KIND, until=now - self._keep, limit=PURGE_SIZE))
         if len(expired) < PURGE_SIZE:  # else there is more to remove: go on with the next new key
             self._purge_at = now + PURGE_EVERY
-        if expired:
-            await storage.delete_documents(*[(KIND, document.id) for document in expired])
+        # Each by itself, and as it was: its key may have come again meanwhile.
+        await asyncio.gather(*[storage.delete_documents((KIND, each.id), expected=each) for each in expired])
 
 
 def _digest(value: Any) -> str:

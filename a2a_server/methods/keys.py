@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from a2a_server.auth.apikeys import ApiKey, ApiKeys, Grant
+from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.lifetimes import Lifetimes
+from a2a_server.auth.stored_keys import ApiKey, Grant
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method, NoParams
 from a2a_server.edge.overload import Kind

@@ -72,8 +72,8 @@ class PageTokens:
         async with self._opening:
             if self._key is None:
                 stored = await self._storage.document(KIND, KEY_ID)
-                if stored is None:
-                    stored = Document(kind=KIND, id=KEY_ID, body=encode(secrets.token_hex(32)))
-                    await self._storage.put_documents(stored)
+                if stored is None:  # another process may make one at the same time: the first is everybody's
+                    made = Document(kind=KIND, id=KEY_ID, body=encode(secrets.token_hex(32)))
+                    stored = await self._storage.put_new(made)
                 self._key = bytes.fromhex(msgspec.json.decode(stored.body, type=str))
             return self._key

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 from ipaddress import ip_address
+from typing import NamedTuple
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -17,6 +18,7 @@ from a2a_server.protocol.errors import InvalidParams
 from a2a_server.protocol.web_url import web_url
 from a2a_server.push.signature import secret_bytes
 from core.model.errors import Problem, StorageError
+from core.model.task import TreeHead
 from core.outside.egress import EgressPolicy
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
@@ -76,6 +78,15 @@ class DeliveryState(Struct, frozen=True, kw_only=True):
     attempts: int = 0  # failed ones, of the event after the cursor
     error: str = ""  # of the last one
     retry_at: float = 0.0
+    registered: str = ""  # tells the webhook from the one whose place it took, or that takes its own
+
+
+class Webhook(NamedTuple):
+    """A configuration, where its delivery stands, and that as it is stored: whoever changes it says what it was."""
+
+    config: PushConfig
+    delivery: DeliveryState
+    stored: Document
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -209,12 +220,12 @@ class ConfigStore:
         document = await self._storage.document(CONFIG, f"{task_id}/{config_id}")
         return _config(document) if document is not None and document.owner == owner else None
 
-    async def read(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
-        """A configuration and where it stands, by its key."""
+    async def read(self, key: str) -> Webhook | None:
+        """A webhook, by its key."""
         document, delivery = await self._storage.document(CONFIG, key), await self._storage.document(STANDING, key)
         if document is None or delivery is None:
             return None
-        return _config(document), delivery_state_of(delivery)
+        return Webhook(_config(document), delivery_state_of(delivery), delivery)
 
     async def of_task(self, owner: str, task_id: str) -> list[PushConfig]:
         """The configurations of a task, oldest first; there are few (`max_push_configs`)."""
@@ -222,19 +233,28 @@ class ConfigStore:
         configs = [_config(document) async for page in document_pages(self._storage, query) for document in page]
         return [config for config in configs if config.task_id == task_id and config.owner == owner]
 
-    async def delete(self, config: PushConfig) -> None:
-        """Remove it, with what was given up."""
+    async def delete(self, config: PushConfig, stored: Document | None = None) -> bool:
+        """Remove it, with what was given up; with `stored` only while its delivery stands like that. Whether it was."""
         names = [(CONFIG, config.key), (STANDING, config.key)]
         query = DocumentQuery(kind=DEAD, prefix=f"{config.key}/", limit=PAGE)
         async for page in document_pages(self._storage, query):
             names += [(DEAD, each.id) for each in page]
-        await self._storage.delete_documents(*names)
+        return await self._storage.delete_documents(*names, expected=stored) > 0
 
 
-async def unread_trees(storage: Storage) -> frozenset[str]:
-    """The trees of whose events some are still to be delivered."""
-    query = DocumentQuery(kind=STANDING, until=NOT_AT_REST, limit=PAGE)
-    return frozenset([document.tree_id async for page in document_pages(storage, query) for document in page])
+async def unread_trees(storage: Storage, heads: Sequence[TreeHead]) -> frozenset[str]:
+    """Those of these trees of whose events, as many as the heads say, some are still to be delivered."""
+    return frozenset([document.tree_id for document in await behind(storage, heads)])
+
+
+async def behind(storage: Storage, heads: Sequence[TreeHead]) -> list[Document]:
+    """The delivery states of these trees' webhooks that have not come to their end."""
+    versions = {head.id: head.version for head in heads}
+    if not versions:
+        return []
+    query = DocumentQuery(kind=STANDING, tree_ids=tuple(versions), limit=PAGE)
+    states = [document async for page in document_pages(storage, query) for document in page]
+    return [document for document in states if delivery_state_of(document).cursor < versions[document.tree_id]]
 
 
 def delivery_state_of(document: Document) -> DeliveryState:

@@ -16,6 +16,7 @@ from a2a_server.push.readers import Reader
 from a2a_server.push.sender import Failed, Sender
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.session import Session, has_ended
+from core.storage.base import Document
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ class Step(Enum):
     LEAVE = auto()  # there is nothing left to do, or the webhook is no more
 
 
+class Overtaken(Exception):
+    """The stored delivery state is not what its reader has left there."""
+
+
 class Deliveries:
     """Reads the logs and sends, for the readers of one server."""
 
@@ -56,12 +61,10 @@ class Deliveries:
     async def step(self, reader: Reader, ahead: Ahead) -> Step | float:
         """Tell the next event; at the end of the log, see whether anything may follow."""
         try:
-            if reader.is_gone:
-                return await self._remove(reader)
-            async with self.parcels.next(reader.config, reader.delivery, ahead) as parcel:
-                if parcel is not None:
-                    return await self._deliver(reader, parcel)
-            return await self._rest(reader)
+            try:
+                return await self._step(reader, ahead)
+            except Overtaken:
+                return await self._read_again(reader, ahead)
         except TaskNotFound:  # the tree is gone, and its webhooks with it
             return Step.LEAVE
         except StorageUnavailable:
@@ -70,10 +73,27 @@ class Deliveries:
             logger.error("deliveries to webhook %s stop: %s", reader.config.key, error)
             return Step.LEAVE
 
+    async def _step(self, reader: Reader, ahead: Ahead) -> Step | float:
+        if reader.is_gone:
+            return await self._remove(reader)
+        async with self.parcels.next(reader.config, reader.delivery, ahead) as parcel:
+            if parcel is not None:
+                return await self._deliver(reader, parcel)
+        return await self._rest(reader)
+
+    async def _read_again(self, reader: Reader, ahead: Ahead) -> Step:
+        """Go on from what is stored, or not at all, where the webhook is no more or another one has its place."""
+        found = await self._store.read(reader.config.key)
+        if found is None or found.delivery.registered != reader.delivery.registered:
+            return Step.LEAVE
+        reader.delivery, reader.stored = found.delivery, found.stored  # by a write whose answer this reader never got
+        ahead.events.clear()
+        return Step.GO_ON
+
     async def _deliver(self, reader: Reader, parcel: Parcel) -> Step | float:
         """Tell one event, and move the cursor behind it."""
         config, delivery = reader.config, reader.delivery
-        after = DeliveryState(cursor=parcel.seq, shown=parcel.shown)
+        after = DeliveryState(cursor=parcel.seq, shown=parcel.shown, registered=delivery.registered)
         if not parcel.bodies:  # nothing to be remembered: looking at it again would find nothing again
             reader.delivery = after
             return Step.GO_ON
@@ -93,12 +113,16 @@ class Deliveries:
         return waiting.retry_at
 
     async def _remove(self, reader: Reader) -> Step:
-        await self._store.delete(reader.config)
+        if not await self._store.delete(reader.config, reader.stored):
+            raise Overtaken
         return Step.LEAVE
 
-    async def _keep(self, reader: Reader, delivery: DeliveryState) -> None:
-        await self._storage.put_documents(self._store.delivery_document(reader.config, delivery))
-        reader.delivery = delivery
+    async def _keep(self, reader: Reader, delivery: DeliveryState, *others: Document, at_rest: bool = False) -> None:
+        """Store where the delivery stands. Raises Overtaken, so that no old cursor comes back."""
+        document = self._store.delivery_document(reader.config, delivery, at_rest=at_rest)
+        if not await self._storage.swap(document, reader.stored, *others):
+            raise Overtaken
+        reader.stored, reader.delivery = document, delivery
 
     async def send_all(self, config: PushConfig, parcel: Parcel) -> Failed | None:
         """Send the bodies of one event, in order, up to the first failure. Their ids are the same every time."""
@@ -132,18 +156,14 @@ class Deliveries:
             at=self._clock.now(),
         )
         logger.warning("event %d for webhook %s is a dead letter now: %s", letter.seq, config.key, letter.error)
-        await self._storage.put_documents(
-            self._store.dead_document(config, letter), self._store.delivery_document(config, after)
-        )
-        reader.delivery = after
+        await self._keep(reader, after, self._store.dead_document(config, letter))
 
     async def _rest(self, reader: Reader) -> Step:
         """The end of the log: of a tree that has ended nothing is left to do; of any other the reader is woken."""
         head = await head_of(self._storage, reader.config.tree_id)
         if not has_ended(head) or reader.delivery.cursor < head.version:
             return Step.STAY
-        document = self._store.delivery_document(reader.config, reader.delivery, at_rest=True)
-        await self._storage.put_documents(document)
+        await self._keep(reader, reader.delivery, at_rest=True)
         if not reader.is_woken:
             return Step.LEAVE
         await self._keep(reader, reader.delivery)  # a new run has begun meanwhile

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from a2a_server.push.configs import ConfigStore, DeliveryState, PushConfig
+from a2a_server.push.configs import ConfigStore, PushConfig, Webhook
 from a2a_server.push.deliveries import Deliveries
 from a2a_server.push.readers import Reader, Readers
 from a2a_server.push.scanner import Looks, Scanner
@@ -47,13 +47,13 @@ class Outbox:
         self._is_closing = True
         await asyncio.gather(self.schedule.close(), self.scanner.close())
 
-    def enroll(self, config: PushConfig, delivery: DeliveryState) -> None:
+    def enroll(self, webhook: Webhook) -> None:
         """A stored webhook may have something to send."""
-        reader = Reader(config, delivery)
+        reader = Reader(*webhook)
         if not self.readers.add(reader):
             return
-        if delivery.retry_at > self._now():
-            self.schedule.wait(reader, delivery.retry_at)
+        if reader.delivery.retry_at > self._now():
+            self.schedule.wait(reader, reader.delivery.retry_at)
         else:
             self.schedule.wake(reader)
 

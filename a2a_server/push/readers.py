@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from a2a_server.push.configs import DeliveryState, PushConfig
+from core.storage.base import Document
 
 
 @dataclass(slots=True, eq=False)
@@ -14,6 +15,7 @@ class Reader:
 
     config: PushConfig
     delivery: DeliveryState
+    stored: Document  # its delivery state, as this reader has read or written it last
     is_woken: bool = False  # stands in line, or runs once more when its job has ended
     job: asyncio.Task[None] | None = None
     waits_until: float = 0.0  # for the next attempt

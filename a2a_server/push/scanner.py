@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from a2a_server.push.configs import (
@@ -11,17 +11,18 @@ from a2a_server.push.configs import (
     STANDING,
     STORAGE_PAUSE,
     ConfigStore,
-    DeliveryState,
     PushConfig,
+    Webhook,
+    behind,
     delivery_state_of,
-    unread_trees,
 )
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
+from core.model.task import TreeHead
 from core.storage.base import Document, DocumentQuery, Storage
 
 logger = logging.getLogger(__name__)
 
-Enroll = Callable[[PushConfig, DeliveryState], None]
+Enroll = Callable[[Webhook], None]
 
 
 class Looks:
@@ -35,7 +36,7 @@ class Looks:
         """What is being read of the webhook may be out of date, and is read again."""
         self._latest.pop(key, None)
 
-    async def read(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
+    async def read(self, key: str) -> Webhook | None:
         """A webhook as it is stored, no older than what its last reader did; None, too, when another look has begun."""
         while True:
             look = self._latest[key] = object()
@@ -61,22 +62,21 @@ class Scanner:
         self._is_busy = is_busy
         self._enroll = enroll
         self.jobs: set[asyncio.Task[Any]] = set()
-        self._started: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
         """Resume, in the background, the readers that an earlier process left with pending events."""
         # First those that have something to do by what is stored, then those at rest whose tree has gone on since.
-        self._started = self._hold(self._scan(DocumentQuery(kind=STANDING, limit=PAGE)))
-        return self._started
+        return self._hold(self._scan(DocumentQuery(kind=STANDING, limit=PAGE)))
 
-    async def unread(self) -> frozenset[str]:
-        """The trees of whose events some are still to be delivered.
+    async def unread(self, heads: Sequence[TreeHead]) -> frozenset[str]:
+        """Those of these trees of whose events, as many as the heads say, some are still to be delivered.
 
-        It waits until everything an earlier process left is resumed: a crash may have stored a busy webhook as at rest.
+        A webhook of them that is stored as at rest nevertheless, as by a crash, gets its reader.
         """
-        if self._started is not None:
-            await asyncio.shield(self._started)
-        return await unread_trees(self._storage)
+        states = await behind(self._storage, heads)
+        for tree_id in {document.tree_id for document in states if document.at >= AT_REST}:
+            self.look_at(tree_id)
+        return frozenset([document.tree_id for document in states])
 
     def look_at(self, tree_id: str) -> None:
         """Look, beside everything else, for webhooks of the tree that have something to do and no reader."""
@@ -118,11 +118,12 @@ class Scanner:
                 if head is None or delivery_state_of(document).cursor >= head.version:
                     return
             found = await self._read_idle(document.id)
-            if found is not None and is_at_rest:  # not any more, also for retention and the next process
-                await self._storage.put_documents(self._store.delivery_document(*found))
+            while found is not None and is_at_rest:  # not any more, also for retention and the next process
+                awake = self._store.delivery_document(found.config, found.delivery)
+                is_at_rest = not await self._storage.swap(awake, found.stored)
                 found = await self._read_idle(document.id)
             if found is not None:
-                self._enroll(*found)
+                self._enroll(found)
         except TaskNotFound:  # the tree was deleted meanwhile, and its webhooks with it
             return
         except StorageUnavailable:
@@ -130,7 +131,7 @@ class Scanner:
         except StorageError as error:
             logger.error("deliveries to webhook %s stop: %s", document.id, error)
 
-    async def _read_idle(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
+    async def _read_idle(self, key: str) -> Webhook | None:
         """A webhook as it is stored; None for one that is being changed, or has a reader, too."""
         found = await self._looks.read(key)
-        return None if found is None or self._is_busy(found[0]) else found
+        return None if found is None or self._is_busy(found.config) else found

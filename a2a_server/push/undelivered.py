@@ -38,7 +38,7 @@ class Undelivered:
         for document in page:
             if (found := await self._store.read(document.id)) is None:
                 continue
-            config, delivery = found
+            config, delivery = found.config, found.delivery
             told.append(
                 {
                     "status": "waiting",
@@ -81,10 +81,10 @@ class Undelivered:
             return "the event has been compacted and can no longer be resent"
         if found is None or head is None:
             return GONE
-        async with self._deliveries.parcels.of(found[0], head, letter.seq, letter.shown) as parcel:
+        async with self._deliveries.parcels.of(found.config, head, letter.seq, letter.shown) as parcel:
             if parcel is None:
                 return GONE
-            failed = await self._deliveries.send_all(found[0], parcel)
+            failed = await self._deliveries.send_all(found.config, parcel)
         if failed is not None:
             return failed.error
         await storage.delete_documents((DEAD, delivery_id))

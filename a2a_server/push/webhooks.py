@@ -10,6 +10,7 @@ from a2a_server.push.configs import (
     DeliveryState,
     PushConfig,
     Secrets,
+    Webhook,
     check_config,
 )
 from a2a_server.push.outbox import Outbox
@@ -37,9 +38,13 @@ class Caller(Struct, frozen=True):
 class Enrolled(Struct, frozen=True):
     """A webhook that is being stored: its documents, and what the outbox has to know when they are."""
 
-    config: PushConfig
-    delivery: DeliveryState
+    webhook: Webhook
     documents: tuple[Document, ...]
+
+    @property
+    def config(self) -> PushConfig:
+        """What the caller wrote."""
+        return self.webhook.config
 
 
 class WebhookRules(Struct, frozen=True):
@@ -111,11 +116,13 @@ class Webhooks:
             events=tuple(given.events),
             created_at=clock.now(),
         )
-        return Enrolled(config, subject.delivery, self._store.documents(config, subject.delivery))
+        delivery = replace(subject.delivery, registered=clock.new_id())
+        written, stored = self._store.documents(config, delivery)
+        return Enrolled(Webhook(config, delivery, stored), (written, stored))
 
     def enroll(self, enrolled: Enrolled) -> None:
         """Its documents are stored: from now on it is told."""
-        self.outbox.enroll(enrolled.config, enrolled.delivery)
+        self.outbox.enroll(enrolled.webhook)
 
     async def add(
         self, caller: Caller, given: wire.TaskPushNotificationConfig, subject: Subject, *, by_address: bool = False

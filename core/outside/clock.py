@@ -70,6 +70,55 @@ class SystemClock:
         return random.random()
 
 
+class SharedClock(SystemClock):
+    """A clock that goes by one which machines share, such as their database's, once `follow` says how it stands.
+
+    It never goes back: when it is ahead, it goes at half its speed until it is not. `wall` is the shared clock itself.
+    """
+
+    def __init__(self, wall: Callable[[], int] = time.time_ns, uptime: Callable[[], int] | None = None) -> None:
+        super().__init__(wall, uptime)
+        self._shared = self._offset  # of the shared clock
+        self._is_told = False
+        self._slowed_at = 0
+
+    @property
+    def uptime(self) -> int:
+        """Nanoseconds since the machine was started, by which seconds are counted."""
+        return self._uptime()
+
+    def follow(self, shared: float, uptime: int) -> None:
+        """The shared clock was at so many seconds since 1970 when `uptime` was that."""
+        self._slow_down()
+        with self._lock:
+            self._shared = int(shared * 1e9) - uptime
+            self._slowed_at = self._uptime()
+            if not self._is_told or self._shared > self._offset:
+                self._offset = self._shared
+            if not self._is_told:  # nobody has met an id of the machine's own clock
+                self._is_told, self._last = True, 0
+
+    def now(self) -> float:
+        if self._offset != self._shared:
+            self._slow_down()
+        return super().now()
+
+    def wall(self) -> float:
+        return (self._uptime() + self._shared) / 1e9
+
+    def new_id(self) -> str:
+        if self._offset != self._shared:
+            self._slow_down()
+        return super().new_id()
+
+    def _slow_down(self) -> None:
+        """Give up half of the time that has passed, until nothing is ahead."""
+        with self._lock:
+            passed = self._uptime() - self._slowed_at
+            self._offset -= min(self._offset - self._shared, passed // 2)
+            self._slowed_at += passed
+
+
 # Nanoseconds since the machine was started, whatever its clock is set to; its sleep counts (Linux).
 boot_nanoseconds: Callable[[], int] = partial(
     time.clock_gettime_ns, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -28,7 +28,7 @@ LONGEST_PAUSE = 30.0  # seconds between two rounds
 SHORTEST_PAUSE = 0.5
 
 Key = tuple[float, str]
-Unread = Callable[[], Awaitable[Collection[str]]]
+Unread = Callable[[Sequence[TreeHead]], Awaitable[Collection[str]]]
 
 
 class RetentionTimes(Struct, frozen=True, kw_only=True):
@@ -44,14 +44,14 @@ class RetentionTimes(Struct, frozen=True, kw_only=True):
         return max(SHORTEST_PAUSE, min([LONGEST_PAUSE, *given]))
 
 
-async def _nothing() -> Collection[str]:
+async def _nothing(heads: Sequence[TreeHead]) -> Collection[str]:
     return ()
 
 
 class Retention:
     """Keeps what one storage holds within the times.
 
-    `unread` names the trees whose logs somebody has yet to read; they are neither compacted nor removed.
+    `unread` names those of the trees whose logs somebody has yet to read; they are neither compacted nor removed.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Retention:
         self._times = times
         self._unread = unread
         self._compacted_up_to: Key | None = None  # trees that ended before are compacted, except those put off
-        self._put_off: set[str] = set()  # were unread when their turn came
+        self._put_off: dict[str, TreeHead] = {}  # were unread when their turn came, as they were then
         self._began = 0.0  # the present round
         self._run: asyncio.Task[None] | None = None
 
@@ -93,12 +93,10 @@ class Retention:
     async def round(self) -> tuple[int, int]:
         """Compact and remove everything whose time has come; how many trees were compacted, and how many removed."""
         self._began = asyncio.get_running_loop().time()
-        # What ends later may have readers that are not among these. What cannot be undone waits for both clocks: this
-        # process may have begun while the machine's was set wrong.
+        # What cannot be undone waits for both clocks: this process may have begun while the machine's was set wrong.
         now = min(self._clock.now(), self._clock.wall())
-        unread = await self._unread()
-        removed = await self._remove(unread, now)
-        compacted = await self._compact(unread, now)
+        removed = await self._remove(now)
+        compacted = await self._compact(now)
         if compacted or removed:
             logger.info("retention: %d logs compacted, %d trees deleted", compacted, removed)
         return compacted, removed
@@ -108,20 +106,22 @@ class Retention:
         lasts = asyncio.get_running_loop().time() - self._began
         return int(min(MOST_ROWS, BATCH_ROWS * 2 ** (lasts // DOUBLED_AFTER)))
 
-    async def _remove(self, unread: Collection[str], now: float) -> int:
+    async def _remove(self, now: float) -> int:
         if self._times.drop_after is None:
             return 0
         until = now - self._times.drop_after
         removed, after = 0, None
         while page := await self._storage.ended(EndedQuery(until=until, after=after, limit=PAGE)):
             after = page[-1].key
-            heads = [each.head for each in page if _has_ended(each.head, until) and each.head.id not in unread]
+            due = [each.head for each in page if _has_ended(each.head, until)]
+            unread = await self._unread(due)
+            heads = [head for head in due if head.id not in unread]
             for batch in _batches(heads, self._rows()):
                 with _Rest() as rest:
                     dropped = await self._storage.drop(batch)
                 for tree_id in dropped:
                     self._feed.forget(tree_id)
-                    self._put_off.discard(tree_id)
+                    self._put_off.pop(tree_id, None)
                 removed += len(dropped)
                 await asyncio.sleep(rest.seconds)
         is_more = True
@@ -131,18 +131,38 @@ class Retention:
             await asyncio.sleep(rest.seconds)
         return removed
 
-    async def _compact(self, unread: Collection[str], now: float) -> int:
+    async def _compact(self, now: float) -> int:
         if self._times.compact_after is None:
             return 0
         until = now - self._times.compact_after
-        ready = sorted(self._put_off.difference(unread))
-        compacted = await self._compact_trees(await self._still_due(ready, until))
-        self._put_off.difference_update(ready)
+        compacted = await self._compact_put_off(until)
         while page := await self._storage.ended(EndedQuery(until=until, after=self._compacted_up_to, limit=PAGE)):
-            due = [each for each in page if _has_ended(each.head, until)]
-            compacted += await self._compact_trees([each for each in due if each.head.id not in unread])
-            self._put_off.update(each.head.id for each in due if each.head.id in unread)
+            compacted += await self._compact_read([each for each in page if _has_ended(each.head, until)])
             self._compacted_up_to = page[-1].key
+        return compacted
+
+    async def _compact_put_off(self, until: float) -> int:
+        """Those that are read now."""
+        compacted, heads = 0, sorted(self._put_off.values(), key=lambda head: head.id)
+        for first in range(0, len(heads), PAGE):
+            some = heads[first : first + PAGE]
+            unread = await self._unread(some)
+            ready = [head.id for head in some if head.id not in unread]
+            due = await self._still_due(ready, until)
+            compacted += await self._compact_read(due)
+            for tree_id in set(ready).difference(each.head.id for each in due):
+                self._put_off.pop(tree_id, None)
+        return compacted
+
+    async def _compact_read(self, ended: Sequence[EndedTree]) -> int:
+        """Compact those that nobody has yet to read, as they are now; put the others off."""
+        unread = await self._unread([each.head for each in ended])
+        compacted = await self._compact_trees([each for each in ended if each.head.id not in unread])
+        for head in [each.head for each in ended]:
+            if head.id in unread:
+                self._put_off[head.id] = head
+            else:
+                self._put_off.pop(head.id, None)
         return compacted
 
     async def _still_due(self, tree_ids: Collection[str], until: float) -> list[EndedTree]:
@@ -168,16 +188,11 @@ class Retention:
                 room -= until - after
                 after = until
                 if room == 0:
-                    await self._compact_parts(parts)
+                    await _compact_parts(self._storage, parts)
                     parts, room = [], self._rows()
         if parts:
-            await self._compact_parts(parts)
+            await _compact_parts(self._storage, parts)
         return trees
-
-    async def _compact_parts(self, parts: Sequence[LogPart]) -> None:
-        with _Rest() as rest:
-            await self._storage.compact(parts)
-        await asyncio.sleep(rest.seconds)
 
 
 def _tell(run: asyncio.Task[None]) -> None:
@@ -194,6 +209,12 @@ class _Rest:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = min(LONGEST_REST, RESTS * (asyncio.get_running_loop().time() - self._began))
+
+
+async def _compact_parts(storage: Storage, parts: Sequence[LogPart]) -> None:
+    with _Rest() as rest:
+        await storage.compact(parts)
+    await asyncio.sleep(rest.seconds)
 
 
 def _has_ended(head: TreeHead, until: float) -> bool:

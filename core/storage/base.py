@@ -41,6 +41,8 @@ class DocumentQuery(Struct, frozen=True, kw_only=True):
     kind: str
     owner: str | None = None
     tree_id: str | None = None
+    tree_ids: Sequence[str] | None = None  # some hundreds: any of these
+    ids: Sequence[str] | None = None  # some hundreds: any of these
     prefix: str | None = None  # of the id; it ends with a slash, and few documents have it
     until: float | None = None  # inclusive
     after: tuple[float, str] | None = None  # (at, id) of the last one of the page before
@@ -170,6 +172,15 @@ class Upkeep(Protocol):
     @property
     def identity(self) -> str:
         """What tells this database from every other one of the machine while it is open; empty: it lasts no longer."""
+        ...
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether no other process changes what is stored while it is open."""
+        ...
+
+    async def time(self) -> float:
+        """Seconds since 1970 by the clock of the machine that has the database."""
         ...
 
     def refusal(self) -> str | None:
@@ -386,8 +397,25 @@ class Documents(Protocol):
         """
         ...
 
-    async def delete_documents(self, *names: tuple[str, str]) -> int:
-        """Remove those of these kinds and ids that are there; how many there were. All or nothing."""
+    async def put_new(self, document: Document) -> Document:
+        """Store it where none has its kind and id; what is there then, its own or another's.
+
+        Raises TaskNotFound as `put_documents` does.
+        """
+        ...
+
+    async def swap(self, document: Document, expected: Document | None, *others: Document) -> bool:
+        """Store it, and the others with it, where the stored one is as expected, None being none; whether it was.
+
+        Both are of one kind, id and tree. Raises TaskNotFound as `put_documents` does.
+        """
+        ...
+
+    async def delete_documents(self, *names: tuple[str, str], expected: Document | None = None) -> int:
+        """Remove those of these kinds and ids that are there; how many there were. All or nothing.
+
+        With `expected` nothing is removed unless this document is stored, just as it is.
+        """
         ...
 
 

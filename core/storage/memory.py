@@ -1,6 +1,7 @@
 """Storage that lasts as long as the process, for tests and for trees that are not needed afterwards."""
 
 import asyncio
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -43,6 +44,8 @@ from core.storage.unshared import Unshared
 class MemoryStorage(Unshared):
     """The same answers as SqlStorage, from dictionaries. Writes take effect in a later turn of the loop, in order."""
 
+    is_exclusive = True
+
     def __init__(self) -> None:
         self._is_open = False
         self._heads: dict[str, TreeHead] = {}
@@ -58,6 +61,9 @@ class MemoryStorage(Unshared):
     @property
     def identity(self) -> str:
         return ""
+
+    async def time(self) -> float:
+        return time.time()
 
     def refusal(self) -> str | None:
         return None
@@ -199,6 +205,8 @@ class MemoryStorage(Unshared):
             if document.kind == query.kind
             and query.owner in (None, document.owner)
             and query.tree_id in (None, document.tree_id)
+            and (query.tree_ids is None or document.tree_id in query.tree_ids)
+            and (query.ids is None or document.id in query.ids)
             and (query.prefix is None or document.id.startswith(query.prefix))
             and (query.until is None or document.at <= query.until)
             and (query.after is None or (document.at, document.id) > query.after)
@@ -208,8 +216,16 @@ class MemoryStorage(Unshared):
     async def put_documents(self, *documents: Document) -> None:
         await self._submit(lambda: self._put_documents(documents))
 
-    async def delete_documents(self, *names: tuple[str, str]) -> int:
-        deleted: int = await self._submit(lambda: self._delete_documents(names))
+    async def put_new(self, document: Document) -> Document:
+        stored: Document = await self._submit(lambda: self._put_new(document))
+        return stored
+
+    async def swap(self, document: Document, expected: Document | None, *others: Document) -> bool:
+        is_swapped: bool = await self._submit(lambda: self._swap(document, expected, others))
+        return is_swapped
+
+    async def delete_documents(self, *names: tuple[str, str], expected: Document | None = None) -> int:
+        deleted: int = await self._submit(lambda: self._delete_documents(names, expected))
         return deleted
 
     async def delete(self, tree_id: str) -> bool:
@@ -305,7 +321,21 @@ class MemoryStorage(Unshared):
                 raise TaskNotFound(document.tree_id)
         self._documents.update({(document.kind, document.id): document for document in documents})
 
-    def _delete_documents(self, names: Sequence[tuple[str, str]]) -> int:
+    def _put_new(self, document: Document) -> Document:
+        key = document.kind, document.id
+        if key not in self._documents:
+            self._put_documents([document])
+        return self._documents[key]
+
+    def _swap(self, document: Document, expected: Document | None, others: Sequence[Document]) -> bool:
+        if self._documents.get((document.kind, document.id)) != expected:
+            return False
+        self._put_documents([document, *others])
+        return True
+
+    def _delete_documents(self, names: Sequence[tuple[str, str]], expected: Document | None) -> int:
+        if expected is not None and self._documents.get((expected.kind, expected.id)) != expected:
+            return 0
         return sum(self._documents.pop(name, None) is not None for name in names)
 
     def _compact(self, parts: Sequence[LogPart]) -> None:

@@ -60,6 +60,7 @@ class Queries:
     """The reading statements of one database, but for those of events."""
 
     def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
         by_id: ColumnElement[Any] = bindparam("id")
         self.head = compiled(select(*HEAD_COLUMNS).where(trees.c.id == by_id), dialect)
         self.task = compiled(select(*TASK_COLUMNS).where(tasks.c.id == by_id), dialect)
@@ -129,6 +130,8 @@ class Queries:
             "kind": query.kind,
             "owner": query.owner,
             "tree_id": query.tree_id,
+            "tree_ids": None if query.tree_ids is None else self._dialect.listed(query.tree_ids),
+            "ids": None if query.ids is None else self._dialect.listed(query.ids),
             "prefix": query.prefix,
             "behind": query.prefix and query.prefix[:-1] + AFTER_SLASH,
             "until": query.until,
@@ -136,7 +139,7 @@ class Queries:
             "after_id": after_id,
             "limit": query.limit,
         }
-        names = ("owner", "tree_id", "prefix", "until", "after")
+        names = ("owner", "tree_id", "tree_ids", "ids", "prefix", "until", "after")
         given = frozenset(name for name in names if getattr(query, name) is not None)
         statement = self._document_list(given)
         return statement.sql, statement.parameters(values)
@@ -248,7 +251,11 @@ def _make_document_list(dialect: Dialect, given: frozenset[str]) -> Statement:
     for column in (documents.c.owner, documents.c.tree_id):
         if column.name in given:
             statement = statement.where(column == bindparam(column.name))
-    if "tree_id" in given:
+    for column, names in ((documents.c.tree_id, "tree_ids"), (documents.c.id, "ids")):
+        if names in given:
+            statement = statement.where(dialect.is_among(column, names))
+            at = literal_column("+documents.at")  # sorted, for the same reason
+    if {"tree_id", "tree_ids"} & given:
         statement = statement.where(in_a_tree)  # names the index of documents that belong to a tree
     if "until" in given:
         statement = statement.where(documents.c.at <= bindparam("until"))

@@ -10,9 +10,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from a2a_server.app import build
+from a2a_server.card.keys import ALGORITHMS
 from a2a_server.config import Config
 from a2a_server.edge.targets import host_name, is_host
 from a2a_server.extensions import load_executors
@@ -22,6 +24,7 @@ from core.model.errors import ConfigurationError
 from core.session import has_ended
 from core.storage.memory import MemoryStorage
 from core.storage.sqlite.sql import SqlStorage
+from tests.a2a_server.card.cards import key_file
 from tests.a2a_server.conftest import Lab, RunningServer, message, running
 from tests.core.cores import settle
 
@@ -243,6 +246,30 @@ async def test_card_is_served_with_an_etag_and_304(server: RunningServer, name: 
     assert "max-age" in response.headers["cache-control"]
     assert (again.status_code, again.content, other.status_code) == (304, b"", 200)
     assert again.headers["etag"] == response.headers["etag"]
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+@pytest.mark.asyncio
+async def test_applications_on_one_database_serve_the_same_documents_with_the_same_headers(
+    tmp_path: Path, alg: str
+) -> None:
+    """So a cache before several of them, and a client that meets another one, asks with a tag that all of them know."""
+    keys, storage = (key_file(tmp_path, alg),), MemoryStorage()
+
+    async def served(path: str, **settings: Any) -> tuple[bytes, dict[str, str]]:
+        application = build(Config(card_keys=keys, **settings), registry=Lab().registry, storage=storage)
+        await application.start()
+        transport = httpx2.ASGITransport(application.asgi)
+        async with httpx2.AsyncClient(transport=transport, base_url=application.url) as client:
+            answer = await client.get(path)
+        return answer.content, {name: answer.headers[name] for name in ("etag", "last-modified")}
+
+    for path in ("agent-card.json", "jwks.json", "ai-catalog.json"):
+        one, other = await asyncio.gather(*[served(f"/.well-known/{path}") for _ in range(2)])
+        assert one == other
+    before = await served("/.well-known/agent-card.json")
+    changed = await served("/.well-known/agent-card.json", push=False)
+    assert all(before[1][name] != changed[1][name] for name in before[1])
 
 
 @pytest.mark.asyncio

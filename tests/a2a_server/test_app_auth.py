@@ -1,17 +1,23 @@
 """Every route asks who calls, before it reads anything of the body."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from starlette.routing import BaseRoute, Route
 
-from a2a_server.auth.apikeys import Grant
+from a2a_server.auth.apikeys import ApiKeys
+from a2a_server.auth.key_watch import KeyWatch
+from a2a_server.auth.stored_keys import Grant
 from a2a_server.bindings.rest import PATHS, RestRoute
+from core.storage.postgres.beside import Beside
+from core.storage.postgres.storage import PostgresStorage
 from tests.a2a_server.auth.tokens import ISSUER, RSA, claims, jwks, token
-from tests.a2a_server.conftest import RunningServer, running
+from tests.a2a_server.conftest import RunningServer, message, running
 
 # What tells nothing that is not for everybody.
 PUBLIC = re.compile(r"/healthz|/readyz|/\.well-known/[a-z-]+(\.json)?")
@@ -47,6 +53,29 @@ async def test_every_route_needs_a_credential_but_the_public_ones(guarded: Runni
                 assert answer.status_code == 401, path
                 assert answer.headers["www-authenticate"] == 'Bearer realm="a2a-server"'
     assert {"/", "/tasks", "/system", "/tasks/x/events", "/message:send", "/tasks/x:cancel", "/healthz"} <= seen
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_is_revoked_beside_a_server_on_postgresql_is_refused_and_its_streams_end(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("a2a_server.app.MAX_AGE", 0.0)  # seconds; there is no other difference between 0 and 5
+    monkeypatch.setattr("a2a_server.app.KeyWatch", partial(KeyWatch, pause=0.0))
+    async with running(storage=PostgresStorage(postgres_url), auth=("keys",)) as server:
+        key, text = await server.application.keys.create(Grant(principal="ann", is_operator=True))
+        bearer = {"Authorization": f"Bearer {text}"}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": message("hold")}
+        async with server.client() as client, client.stream("POST", "/", json=call, headers=bearer) as stream:
+            lines = stream.aiter_lines()
+            await anext(lines)
+            beside = Beside(postgres_url)
+            await beside.open()
+            await ApiKeys(beside, server.application.session.clock).revoke(key.id)
+            await beside.close()
+            async with asyncio.timeout(20):
+                assert [line async for line in lines][-1] == "", "it ends, although its task runs"
+            assert (await client.get("/tasks/x", headers=bearer)).status_code == 401
+        server.lab.released["hold"].set()
 
 
 @pytest.mark.asyncio

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from a2a_server.auth.apikeys import Grant
+from a2a_server.auth.stored_keys import Grant
 from a2a_server.config import Config
 from a2a_server.extensions import load_executors
 from a2a_server.shares import runner_limits

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from a2a_server.auth.apikeys import Grant
 from a2a_server.auth.principal import NOBODY, Principal
+from a2a_server.auth.stored_keys import Grant
 from core.model.owners import owner_of, tenant_of
 from core.session import needs_caller
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, running, tree_message

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from a2a_server.auth.apikeys import Grant
+from a2a_server.auth.stored_keys import Grant
 from a2a_server.edge.inflight import SMALL
 from tests.a2a_server.conftest import RunningServer, message, running
 from tests.a2a_server.edge.test_deadlines import LENGTH

@@ -227,6 +227,19 @@ def _inconsiderate(old: Any) -> Any:
     return init
 
 
+def _deaf(old: Any) -> Any:
+    """Whose events are still to be delivered is asked only before trees are removed."""
+
+    async def compact(self: Retention, now: float) -> Any:
+        asked, self._unread = self._unread, retention_module._nothing
+        try:
+            return await old(self, now)
+        finally:
+            self._unread = asked
+
+    return compact
+
+
 def _none_later(old: Any) -> Any:
     async def method(self: Any, *given: Any) -> Any:
         return []
@@ -242,9 +255,7 @@ PLANTED: dict[str, Plant] = {
     ),
     "retention takes what has just ended": _impatient,
     "retention takes what is still to be delivered": in_place_of(Retention, "__init__", _inconsiderate),
-    "retention compacts what is still to be delivered": in_place_of(
-        Retention, "_compact", lambda old: lambda self, unread, now: old(self, (), now)
-    ),
+    "retention compacts what is still to be delivered": in_place_of(Retention, "_compact", _deaf),
     "what retention has put off is compacted before its time": in_place_of(
         Retention, "_still_due", lambda old: lambda self, tree_ids, until: old(self, tree_ids, float("inf"))
     ),

@@ -19,7 +19,7 @@ def _early_cursor(old: Any) -> Any:
     async def deliver(self: Deliveries, reader: Any, parcel: Parcel) -> Any:
         before = reader.delivery
         if parcel.bodies:
-            await self._keep(reader, DeliveryState(cursor=parcel.seq, shown=parcel.shown))
+            await self._keep(reader, replace(before, cursor=parcel.seq, shown=parcel.shown))
             reader.delivery = before
         return await old(self, reader, parcel)
 
@@ -78,7 +78,7 @@ def _deaf_while_busy(old: Any) -> Any:
 
 
 def _without_a_trace(old: Any) -> Any:
-    async def keep(self: Deliveries, reader: Any, delivery: DeliveryState) -> None:
+    async def keep(self: Deliveries, reader: Any, delivery: DeliveryState, *others: Any, at_rest: bool = False) -> None:
         reader.delivery = delivery
 
     return keep
@@ -88,9 +88,9 @@ async def _stays(self: Outbox, config: Any) -> None:
     return None
 
 
-async def _by_halves(self: ConfigStore, config: Any) -> None:
+async def _by_halves(self: ConfigStore, config: Any, stored: Any = None) -> bool:
     await self._storage.delete_documents((CONFIG, config.key))
-    await self._storage.delete_documents((STANDING, config.key))
+    return await self._storage.delete_documents((STANDING, config.key)) > 0
 
 
 def _generous(old: Any) -> Any:

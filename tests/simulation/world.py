@@ -319,16 +319,32 @@ class SimulatedStorage(MemoryStorage):
             self._world.ledger.unsaved(each.id for each in documents)
             raise
 
-    async def delete_documents(self, *names: tuple[str, str]) -> int:
+    async def put_new(self, document: Document) -> Document:
         try:
-            return await super().delete_documents(*names)
+            return await super().put_new(document)
+        except StorageUnavailable:
+            self._world.ledger.unsaved([document.id])
+            raise
+
+    async def swap(self, document: Document, expected: Document | None, *others: Document) -> bool:
+        try:
+            return await super().swap(document, expected, *others)
+        except StorageUnavailable:
+            self._world.ledger.unsaved(each.id for each in (document, *others))
+            raise
+
+    async def delete_documents(self, *names: tuple[str, str], expected: Document | None = None) -> int:
+        try:
+            return await super().delete_documents(*names, expected=expected)
         except StorageUnavailable:
             self._world.ledger.unsaved(document_id for _, document_id in names)
             raise
 
-    def _delete_documents(self, names: Sequence[tuple[str, str]]) -> int:
-        self._world.ledger.removed(names)
-        return super()._delete_documents(names)
+    def _delete_documents(self, names: Sequence[tuple[str, str]], expected: Document | None) -> int:
+        deleted = super()._delete_documents(names, expected)
+        if deleted or expected is None:
+            self._world.ledger.removed(names)
+        return deleted
 
     def _stand_in_line(self, write: Callable[[], Any], failed: Callable[[], None]) -> asyncio.Future[Any]:
         world = self._world

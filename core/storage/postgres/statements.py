@@ -78,6 +78,7 @@ STEPS = (
     _insert("documents", DOCUMENT),
 )
 PUT_DOCUMENTS = _put("documents", DOCUMENT, ("kind", "id"))
+PUT_NEW_DOCUMENTS = _insert("documents", DOCUMENT, "ON CONFLICT (kind, id) DO NOTHING")
 PUT_TASKS = _put("tasks", TASK, ("id",), "WHERE tasks.tree_id = ''")
 INSERT_DRAFTS = _insert("tasks", TASK)
 INSERT_EVENTS = _insert("events", EVENT)

@@ -3,21 +3,20 @@
 import asyncio
 import os
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import asyncpg
 from msgspec.structs import replace
 
 from core.loop.pieces import in_pieces
-from core.model.errors import InvalidPlan, Problem, StorageUnavailable, TaskNotFound
+from core.model.errors import InvalidPlan, Problem, StorageUnavailable
 from core.model.events import Recorded
 from core.model.task import Task, TreeHead
 from core.storage import codec
 from core.storage.base import (
     COUNTED,
     OF_NOBODY,
-    Document,
     EventPlace,
     EventQuery,
     Node,
@@ -26,7 +25,7 @@ from core.storage.base import (
     TreeQuery,
     running_tree,
 )
-from core.storage.postgres import retirement, statements, texts
+from core.storage.postgres import documents, retirement, statements, texts
 from core.storage.postgres.claim import Claim
 from core.storage.postgres.connect import ERRORS, Connection, Place, code_of, cut
 from core.storage.postgres.dialect import EVENT_QUERIES, POSTGRES, QUERIES
@@ -54,6 +53,7 @@ class PostgresStorage(RelationalStorage[Reader]):
     queries = QUERIES
     event_queries = EVENT_QUERIES
     most_bytes = 2**62
+    is_exclusive = False
 
     def __init__(
         self, url: str, *, patience: float = PATIENCE, lease_lasts: float = LASTS, is_shared: bool = False
@@ -124,6 +124,10 @@ class PostgresStorage(RelationalStorage[Reader]):
     @property
     def identity(self) -> str:
         return "" if self._holder is None else self._holder.identity
+
+    async def time(self) -> float:
+        ((now,),) = await self._reading().rows(("SELECT extract(epoch FROM clock_timestamp())::float8", ()))
+        return float(now)
 
     def refusal(self) -> str | None:
         return None if self._holder is None else self._holder.refusal()
@@ -232,29 +236,6 @@ async def _change_draft(connection: Connection, task: Task) -> bool:
     return True
 
 
-async def _put_documents(connection: Connection, documents: Sequence[Document]) -> None:
-    wanted = {document.tree_id for document in documents if document.tree_id}
-    if wanted:
-        there = await connection.fetch("SELECT id FROM trees WHERE id = ANY ($1::text[])", list(wanted))
-        if missing := wanted - {row["id"] for row in there}:
-            raise TaskNotFound(min(missing))
-    latest = {(document.kind, document.id): codec.document_row(document) for document in documents}
-    if latest:
-        rows = statements.columns_of(list(latest.values()))
-        await connection.fetch(statements.alone(statements.PUT_DOCUMENTS), *rows)
-
-
-async def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]]) -> int:
-    if not names:
-        return 0
-    gone = await connection.fetch(
-        "DELETE FROM documents AS d USING unnest($1::text[], $2::text[]) AS n(kind, id) "
-        "WHERE d.kind = n.kind AND d.id = n.id RETURNING 1",
-        *statements.columns_of(names),
-    )
-    return len(gone)
-
-
 async def _delete(connection: Connection, tree_id: str) -> bool:
     # Here, in the order of the writes, it cannot start between the look and the delete.
     is_live = await connection.fetchval("SELECT is_live FROM trees WHERE id = $1 FOR UPDATE", tree_id)
@@ -268,8 +249,10 @@ async def _delete(connection: Connection, tree_id: str) -> bool:
 
 
 PostgresStorage.jobs = Jobs(
-    put_documents=_put_documents,
-    delete_documents=_delete_documents,
+    put_documents=documents.put,
+    put_new=documents.put_new,
+    swap=documents.swap,
+    delete_documents=documents.delete,
     delete=_delete,
     write_compactions=retirement.write_compactions,
     drop_trees=retirement.drop_trees,

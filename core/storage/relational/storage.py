@@ -86,7 +86,9 @@ class Jobs(NamedTuple):
     """What the writer of one database is given to do, each with its connection first; and the read of parts of logs."""
 
     put_documents: Callable[[Any, Sequence[Document]], Any]
-    delete_documents: Callable[[Any, Sequence[tuple[str, str]]], Any]
+    put_new: Callable[[Any, Document], Any]
+    swap: Callable[[Any, Document, Document | None, Sequence[Document]], Any]
+    delete_documents: Callable[[Any, Sequence[tuple[str, str]], Document | None], Any]
     delete: Callable[[Any, str], Any]
     write_compactions: Callable[[Any, Sequence[retire.Compacted]], Any]
     drop_trees: Callable[[Any, Sequence[TreeHead]], Any]
@@ -229,12 +231,23 @@ class RelationalStorage(Generic[ReaderT]):
         return await readable(await self._reading().rows(self.queries.document_list(query)), codec.read_document)
 
     async def put_documents(self, *documents: Document) -> None:
-        names = [f"{document.kind} {document.id}" for document in documents]
-        await self._run(lambda connection: self.jobs.put_documents(connection, documents), *names)
+        await self._run(lambda connection: self.jobs.put_documents(connection, documents), *map(_name, documents))
 
-    async def delete_documents(self, *names: tuple[str, str]) -> int:
+    async def put_new(self, document: Document) -> Document:
+        stored: Document = await self._run(lambda connection: self.jobs.put_new(connection, document), _name(document))
+        return stored
+
+    async def swap(self, document: Document, expected: Document | None, *others: Document) -> bool:
+        is_swapped: bool = await self._run(
+            lambda connection: self.jobs.swap(connection, document, expected, others), *map(_name, (document, *others))
+        )
+        return is_swapped
+
+    async def delete_documents(self, *names: tuple[str, str], expected: Document | None = None) -> int:
         keys = map(" ".join, names)
-        deleted: int = await self._run(lambda connection: self.jobs.delete_documents(connection, names), *keys)
+        deleted: int = await self._run(
+            lambda connection: self.jobs.delete_documents(connection, names, expected), *keys
+        )
         return deleted
 
     async def delete(self, tree_id: str) -> bool:
@@ -300,6 +313,10 @@ class RelationalStorage(Generic[ReaderT]):
     @staticmethod
     def _node_of(row: Any) -> Node:
         return codec.read_node(row)
+
+
+def _name(document: Document) -> str:
+    return f"{document.kind} {document.id}"
 
 
 async def readable(rows: Iterable[Given], read: Callable[[Given], Value]) -> list[Value]:

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -87,6 +88,7 @@ class SqlStorage(RelationalStorage[Reader], Unshared):
     queries = QUERIES
     event_queries = EVENT_QUERIES
     most_bytes = sys.maxsize
+    is_exclusive = True
 
     def __init__(
         self, url_or_path: str, *, exit_process: Callable[[int], None] = os._exit, reserve: int = RESERVE
@@ -152,6 +154,9 @@ class SqlStorage(RelationalStorage[Reader], Unshared):
     def identity(self) -> str:
         return self._lock.file.identity
 
+    async def time(self) -> float:
+        return time.time()
+
     def refusal(self) -> str | None:
         return self._guard.refusal() or self.inspection.damage
 
@@ -213,7 +218,30 @@ def _put_documents(connection: Connection, documents: Sequence[Document]) -> Non
     statements.PUT_DOCUMENTS.run(connection.exec_driver_sql, [codec.document_row(document) for document in documents])
 
 
-def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]]) -> int:
+def _put_new(connection: Connection, document: Document) -> Document:
+    if (stored := _stored(connection, document)) is not None:
+        return stored
+    _put_documents(connection, [document])
+    return document
+
+
+def _swap(connection: Connection, document: Document, expected: Document | None, others: Sequence[Document]) -> bool:
+    if _stored(connection, document) != expected:
+        return False
+    _put_documents(connection, [document, *others])
+    return True
+
+
+def _stored(connection: Connection, document: Document) -> Document | None:
+    """The one with its kind and id. Read as SQLite gives it, by which its CRC was made."""
+    query = QUERIES.document
+    found = connection.exec_driver_sql(query.sql, query.parameters({"kind": document.kind, "id": document.id})).first()
+    return None if found is None else codec.read_document(found)
+
+
+def _delete_documents(connection: Connection, names: Sequence[tuple[str, str]], expected: Document | None) -> int:
+    if expected is not None and _stored(connection, expected) != expected:
+        return 0
     documents = tables.documents
     by_name = delete(documents).where(
         documents.c.kind == bindparam("document_kind"), documents.c.id == bindparam("document_id")
@@ -237,6 +265,8 @@ def _delete(connection: Connection, tree_id: str) -> bool:
 
 SqlStorage.jobs = Jobs(
     put_documents=_put_documents,
+    put_new=_put_new,
+    swap=_swap,
     delete_documents=_delete_documents,
     delete=_delete,
     write_compactions=retirement.write_compactions,

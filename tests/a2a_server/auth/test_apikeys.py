@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from a2a_server.auth.apikeys import KIND, ApiKeys, Grant, KeyNotFound, TooManyKeys
+from a2a_server.auth.apikeys import ApiKeys, KeyNotFound, TooManyKeys
 from a2a_server.auth.errors import BadCredential
 from a2a_server.auth.principal import Principal
+from a2a_server.auth.stored_keys import KIND, Grant
 from core.model.owners import owner_of
 from core.storage.base import Document
 from core.storage.memory import MemoryStorage
@@ -177,8 +178,9 @@ async def test_a_rotation_and_a_revocation_at_once_leave_a_revoked_key() -> None
     revoking = asyncio.create_task(keys.revoke(key.id))
     await asyncio.sleep(0)
     storage.may_answer.set()
-    await asyncio.gather(rotating, revoking)
+    rotated, _ = await asyncio.gather(rotating, revoking, return_exceptions=True)
 
+    assert isinstance(rotated, KeyNotFound)
     assert [each.revoked_at is not None for each in await keys.all()] == [True]
 
 
@@ -204,7 +206,7 @@ async def test_an_unknown_key_cannot_be_changed() -> None:
 
 @pytest.mark.asyncio
 async def test_memory_for_keys_is_bounded_and_those_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("a2a_server.auth.apikeys.MOST_CACHED", 2)
+    monkeypatch.setattr("a2a_server.auth.known_keys.MOST_CACHED", 2)
     keys, storage, _ = await make()
     made = [await keys.create(ANN) for _ in range(3)]
     read: list[str] = []
@@ -219,7 +221,7 @@ async def test_memory_for_keys_is_bounded_and_those_used_last_are_kept(monkeypat
         assert (await keys.principal(made[number][1])).id == "ann"
 
     assert read == [made[number][0].id for number in (0, 1, 2, 1)]
-    assert len(keys._cached) == 2
+    assert len(keys._known._cached) == 2
 
 
 @pytest.mark.parametrize(

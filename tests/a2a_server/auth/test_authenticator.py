@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
-from a2a_server.auth.apikeys import ApiKeys, Grant
+from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.auth.authenticator import CHALLENGE, INVALID_TOKEN, Authenticator, make_authenticator
 from a2a_server.auth.jwks import FRESH, PublicKeys
 from a2a_server.auth.jwt import JwtVerifier
 from a2a_server.auth.principal import NOBODY
+from a2a_server.auth.stored_keys import Grant
 from a2a_server.protocol.errors import Overloaded, Unauthenticated
 from core.model.errors import ConfigurationError, StorageUnavailable
 from core.outside.egress import EgressPolicy

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -46,6 +47,24 @@ def test_a_generated_key_signs_and_its_public_half_verifies(tmp_path: Path, alg:
     for wrong in (b"", b"x", bytes(64), signature[:-1], signature + b"x", bytes(10_000)):
         assert not public.has_signed(b"text", wrong)
     assert not public.has_signed(b"other", signature)
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_key_signs_the_same_text_with_the_same_signature(tmp_path: Path, alg: str) -> None:
+    """Found by reading: each process had another ES256 signature, and so another ETag for the same card."""
+    path = key_file(tmp_path, alg)
+    one, other = load_keys([path])[0], load_keys([path])[0]
+    assert one.sign(b"text") == other.sign(b"text") != one.sign(b"other")
+
+
+def test_a_key_whose_signatures_would_differ_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = key_file(tmp_path, ES256)
+
+    def unsupported(*_: object, **__: object) -> None:
+        raise UnsupportedAlgorithm("no deterministic signing")
+
+    monkeypatch.setattr("a2a_server.card.keys.ECDSA", unsupported)
+    assert refusal(path).endswith("needs OpenSSL 3.2 or newer, whose ES256 signatures do not differ; use EdDSA")
 
 
 @pytest.mark.parametrize(

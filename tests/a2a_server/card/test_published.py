@@ -1,5 +1,6 @@
 """The documents that anybody may read: forms, signatures, and what a cache may ask."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ import jsonschema
 import pytest
 
 from a2a_server.card.keys import Key, read_key_set
-from a2a_server.card.published import CardMode, Document, Forms, Hybrid, Published, precondition, publish
+from a2a_server.card.published import CardMode, Document, Forms, Hybrid, Published, dated, precondition, publish
 from a2a_server.card.rules import card_problems
 from a2a_server.card.signing import protected_header, verify
 from core.model.errors import ConfigurationError
+from core.storage.memory import MemoryStorage
 from tests.a2a_server.card.cards import as_v0_3, card, keys
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
@@ -27,6 +29,45 @@ def published(
 def value(document: Document | None) -> Any:
     assert document is not None
     return json.loads(document.body)
+
+
+# Since when
+
+
+async def stored_in(storage: MemoryStorage, documents: Published, now: float) -> dict[str, str]:
+    return {name: it.last_modified for name, it in (await dated(documents, storage, now)).documents()}
+
+
+@pytest.mark.asyncio
+async def test_processes_say_the_same_of_the_same_documents(tmp_path: Path) -> None:
+    """Found by reading: each had the time of its own start, and caches behind several of them asked in vain."""
+    signers, storage = keys(tmp_path, "ES256", "EdDSA"), MemoryStorage()
+    await storage.open()
+
+    one, other = await asyncio.gather(*[dated(published(*signers), storage, NOW + n) for n in (7.0, 9.0)])
+
+    assert one == other
+    assert {it.last_modified for _, it in one.documents()} == {"Thu, 01 Jan 2026 00:00:07 GMT"}
+    assert await dated(published(*signers), storage, NOW + 99.0) == one
+
+
+@pytest.mark.asyncio
+async def test_only_the_documents_that_change_have_another_date() -> None:
+    storage = MemoryStorage()
+    await storage.open()
+    first = await stored_in(storage, published(hybrid=None), NOW)
+    assert await stored_in(storage, published(), NOW + 5.0) == first | {"hybrid": "Thu, 01 Jan 2026 00:00:05 GMT"}
+
+    for at in (NOW + 20.0, NOW):
+        changed = await stored_in(storage, published(hybrid=None, description="another"), at)
+        assert changed == {"strict": "Thu, 01 Jan 2026 00:00:20 GMT", "catalog": "Thu, 01 Jan 2026 00:00:20 GMT"}
+    back = await stored_in(storage, published(hybrid=None), NOW)  # by a clock that is behind
+    assert back == {"strict": "Thu, 01 Jan 2026 00:00:21 GMT", "catalog": "Thu, 01 Jan 2026 00:00:21 GMT"}
+
+
+@pytest.mark.asyncio
+async def test_where_nothing_can_be_stored_documents_have_the_time_that_they_were_made() -> None:
+    assert await dated(published(), MemoryStorage(), NOW + 5.0) == published()
 
 
 # Which form

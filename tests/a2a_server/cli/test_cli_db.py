@@ -1,9 +1,13 @@
 """`a2a-server db`, beside a running server and without one."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from a2a_server.auth.apikeys import ApiKeys
+from core.outside.clock import SystemClock
+from core.storage.postgres.storage import PostgresStorage
 from core.storage.tables import REVISIONS
 from tests.a2a_server.cli.test_cli import Cli, cli
 from tests.acceptance.process import ServerProcess
@@ -70,6 +74,20 @@ def test_postgresql_has_its_own_tools_and_says_so(cli: Cli) -> None:
         assert refused.code == 1
         assert refused.err.endswith("for postgresql://h/db use pg_amcheck, pg_dump and pg_restore\n")
         assert "secret" not in refused.err and refused.err.count("\n") == 1
+
+
+def test_keys_are_changed_beside_the_server_that_has_the_database(cli: Cli, postgres_url: str) -> None:
+    """Found by reading: the command was refused, as if it would run trees."""
+    there = ("--database", postgres_url)
+    with asyncio.Runner() as runner:
+        storage = PostgresStorage(postgres_url)
+        runner.run(storage.open())
+        key = cli("keys", "create", "ann", *there, "-o", "json").json()
+        keys = ApiKeys(storage, SystemClock())
+        assert runner.run(keys.principal(key["key"])).id == "ann"
+        assert cli("keys", "revoke", key["id"], *there).code == 0
+        assert runner.run(keys.all())[0].revoked_at is not None
+        runner.run(storage.close())
 
 
 def test_migrate_and_keys_work_on_postgresql(cli: Cli, postgres: Cluster) -> None:

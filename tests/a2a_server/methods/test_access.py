@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server.auth.apikeys import Grant
 from a2a_server.auth.principal import Principal
+from a2a_server.auth.stored_keys import Grant
 from core.model.owners import owner_of
 from tests.a2a_server.conftest import Caller, RpcError, calling, message, running, tree_message
 

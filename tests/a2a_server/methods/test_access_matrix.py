@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from a2a_server.auth.apikeys import Grant
+from a2a_server.auth.stored_keys import Grant
 from core.model.owners import owner_of
 from core.model.task import TreeHead
 from tests.a2a_server.conftest import RunningServer, message, running

@@ -3,19 +3,27 @@
 import asyncio
 import json
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from a2a_server.app import build
 from a2a_server.bindings.aside import Aside
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.keyed import READS, TAKES
+from a2a_server.config import Config
 from a2a_server.methods import idempotency as module
 from a2a_server.methods.idempotency import KIND, PURGE_EVERY, Idempotency
-from core.model.errors import VersionConflict
-from core.storage.base import Document, DocumentQuery
+from a2a_server.protocol.errors import UnsupportedOperation
+from core.model.errors import IllegalCommand, VersionConflict
+from core.storage.base import Document, DocumentQuery, TreeQuery
+from core.storage.memory import MemoryStorage
+from core.storage.postgres.storage import PostgresStorage
 from tests.a2a_server.conftest import (
     Caller,
+    Lab,
     RpcError,
     RunningServer,
     calling,
@@ -381,6 +389,110 @@ async def test_a_key_is_forgotten_after_its_time_and_removed_with_later_ones(cal
     assert (await call("SendMessage", message("echo"), idempotency_key="k"))["task"]["id"] != first
     assert [document.at for document in await documents(call)] == [pytest.approx(clock.now(), abs=60)]
     assert PURGE_EVERY < 86_400
+
+
+@asynccontextmanager
+async def two_members(url: str | None) -> AsyncIterator[list[Caller]]:
+    """Two servers on one database; without a URL on one storage in memory."""
+    in_memory, members = MemoryStorage(), []
+    for _ in range(2):
+        lab = Lab()
+        storage = in_memory if url is None else PostgresStorage(url, is_shared=True)
+        application = build(Config(), registry=lab.registry, storage=storage)
+        await application.start()
+        await application.resume()
+        members.append(Caller(application, lab))
+    yield members
+    for member in members:
+        await member.application.stop(1.0)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """The URL of two members' database; None: they share one in memory."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+
+@pytest.mark.parametrize("method", ["SendMessage", "tasks.create"])
+@pytest.mark.asyncio
+async def test_one_key_at_two_members_at_the_same_time_leads_to_one_tree(method: str, database: str | None) -> None:
+    """F8: each has locks of its own; the row of the key decides, and who is refused reads what it led to."""
+    async with two_members(database) as members:
+
+        async def send(member: Caller, key: str) -> str:
+            if method == "tasks.create":
+                made = await member(method, [{"id": "a", "name": "echo"}], idempotency_key=key)
+                return str(made["root_task_id"])
+            return str((await member(method, message("echo") | NOW, idempotency_key=key))["task"]["id"])
+
+        for n in range(100):
+            found = await asyncio.gather(*[send(member, f"k{n}") for member in members for _ in range(2)])
+            assert len(set(found)) == 1
+        page = await members[0].session.storage.trees(TreeQuery(owner=None))
+        assert page.total == 100
+
+
+@pytest.mark.parametrize("late", ["look", "purge"])
+@pytest.mark.asyncio
+async def test_a_key_that_has_expired_is_removed_once_when_two_members_see_it(
+    call: Caller, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    """Found by reading: the second one removed the row that the first one had stored anew, and made another tree."""
+    clock, storage = Hands(call), call.session.storage
+    call.session.clock = clock
+    await call("SendMessage", message("echo"), idempotency_key="k")
+    clock.ahead = 86_401.0
+    delete, renewed = storage.delete_documents, []
+
+    async def after_the_other(*names: tuple[str, str], expected: Document | None = None) -> int:
+        if not renewed:
+            monkeypatch.undo()
+            renewed.append(None)
+            renewed[0] = (await call("SendMessage", message("echo"), idempotency_key="k"))["task"]["id"]
+        return await delete(*names, expected=expected)
+
+    member = Idempotency(call.session, keep=86_400.0)
+    claim = await member.claim(
+        RequestContext(idempotency_key="k" if late == "look" else "other"), "SendMessage", ("another",)
+    )
+    monkeypatch.setattr(storage, "delete_documents", after_the_other)
+    assert claim is not None
+    if late == "look":
+        assert await member._known(claim) is None
+    else:
+        await member._purge()
+
+    (kept,) = await documents(call)
+    assert kept.tree_id == renewed[0]
+
+
+@pytest.mark.asyncio
+async def test_who_is_refused_by_what_its_own_key_led_to_is_told_of_that(call: Caller) -> None:
+    """Found by reading: an answer sent twice at once, to two members, was refused the second time: nothing is asked."""
+    idempotency = Idempotency(call.session, keep=60.0)
+    task_id = (await call.send("echo"))["id"]
+
+    async def again(found: str) -> str:
+        return found
+
+    async def claim(key: str) -> Any:
+        return await idempotency.claim(RequestContext(idempotency_key=key), "M", {})
+
+    for key, refusal in (
+        ("a", UnsupportedOperation("it has ended")),
+        ("b", IllegalCommand(task_id, "nothing is asked")),
+    ):
+
+        async def refused_by_the_other() -> str:
+            await call.session.storage.put_documents((await claim(key)).document(task_id, task_id))  # noqa: B023
+            raise refusal  # noqa: B023
+
+        async def refused() -> str:
+            raise refusal  # noqa: B023
+
+        assert await idempotency.once(await claim(key), refused_by_the_other, again) == task_id
+        with pytest.raises(type(refusal)):
+            await idempotency.once(await claim(f"{key}, another"), refused, again)
 
 
 @pytest.mark.asyncio

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from a2a_server.auth.apikeys import Grant
 from a2a_server.auth.principal import Principal
+from a2a_server.auth.stored_keys import Grant
 from tests.a2a_server.conftest import Caller, Frame, RpcError, RunningServer, calling, message, running
 
 

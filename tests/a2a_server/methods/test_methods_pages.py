@@ -1,5 +1,7 @@
 """Page tokens: good for their owner and query, and for nothing else (reliability T29)."""
 
+import asyncio
+
 import pytest
 
 from a2a_server.methods.pages import PageTokens
@@ -25,6 +27,17 @@ async def test_a_token_says_where_its_page_ended_also_to_the_next_process() -> N
     token = (await PageTokens(kept).of("ann", QUERY)).token(LAST)
 
     assert (await PageTokens(kept).of("ann", QUERY)).read(token) == (17.25, "t")
+
+
+@pytest.mark.asyncio
+async def test_processes_that_start_at_the_same_time_have_one_key() -> None:
+    """Found by reading: two that found no key each made one, and the second one's took the first one's place."""
+    kept = await storage()
+
+    one, other = await asyncio.gather(*[PageTokens(kept).of("ann", QUERY) for _ in range(2)])
+
+    assert other.read(one.token(LAST)) == one.read(other.token(LAST)) == (17.25, "t")
+    assert (await PageTokens(kept).of("ann", QUERY)).read(one.token(LAST)) == (17.25, "t")
 
 
 @pytest.mark.asyncio

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from a2a_server.push.bodies import Payloads
-from a2a_server.push.configs import ConfigStore, DeliveryState, PushConfig, SecretBox
+from a2a_server.push.configs import ConfigStore, DeliveryState, PushConfig, SecretBox, Webhook
 from a2a_server.push.deliveries import Deliveries, DeliveryRetry
 from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import OF_ONE_CALLER, ON_THEIR_WAY, Parcels
@@ -93,10 +93,15 @@ class Post:
             created_at=self.session.clock.now(),
             **{"owner": "anonymous", "url": "https://example.com", **fields},
         )
-        delivery = DeliveryState(shown="pending")
-        await self.session.storage.put_documents(*self.store.documents(config, delivery))
-        self.outbox.enroll(config, delivery)
+        self.outbox.enroll(await self.stored(config))
         return config
+
+    async def stored(self, config: PushConfig) -> Webhook:
+        """It, in the place of the one with its key."""
+        delivery = DeliveryState(shown="pending", registered=self.session.clock.new_id())
+        written, stored = self.store.documents(config, delivery)
+        await self.session.storage.put_documents(written, stored)
+        return Webhook(config, delivery, stored)
 
 
 async def until(condition: Callable[[], object]) -> None:

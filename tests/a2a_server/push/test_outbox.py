@@ -1,6 +1,7 @@
 """The outbox (`a2a_server.push.outbox`), in virtual time."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -8,13 +9,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, DeliveryState, PushConfig, unread_trees
+from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, PushConfig, unread_trees
 from a2a_server.push.deliveries import DeliveryRetry
 from a2a_server.push.sender import Failed
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
 from core.model.task import TreeHead
 from core.session import Session, has_ended
-from core.storage.base import Document, DocumentQuery
+from core.storage.base import Document, DocumentQuery, TreeQuery
 from tests.a2a_server.push.receivers import DOWN, Post, Receiver, SteadyClock, until
 from tests.core.cores import Bench, begin, item, settle, virtual_time
 
@@ -36,6 +37,10 @@ def states(receiver: Receiver) -> list[str]:
 
 async def documents(session: Session, kind: str) -> list[Any]:
     return await session.storage.documents(DocumentQuery(kind=kind))
+
+
+async def heads(session: Session) -> Sequence[TreeHead]:
+    return (await session.storage.trees(TreeQuery(owner=None))).heads
 
 
 async def finish(session: Session, executor: str = "nap", **given: Any) -> str:
@@ -170,10 +175,10 @@ async def test_a_receiver_that_is_gone_is_not_asked_again_when_it_cannot_be_remo
         failures = [StorageUnavailable("later")]
         delete = session.storage.delete_documents
 
-        async def fails_once(*names: tuple[str, str]) -> int:
+        async def fails_once(*names: tuple[str, str], expected: Document | None = None) -> int:
             if failures:
                 raise failures.pop()
-            return await delete(*names)
+            return await delete(*names, expected=expected)
 
         monkeypatch.setattr(session.storage, "delete_documents", fails_once)
         await post.hook(await finish(session))
@@ -195,11 +200,11 @@ async def test_a_webhook_is_removed_in_one_write(monkeypatch: pytest.MonkeyPatch
         assert [len(await documents(session, kind)) for kind in (CONFIG, STANDING, DEAD)] == [1, 1, 1]
         delete, calls = session.storage.delete_documents, []
 
-        async def fails_then(*given: Any) -> int:
+        async def fails_then(*given: Any, **options: Any) -> int:
             calls.append(given)
             if len(calls) > 1:
                 raise StorageUnavailable("later")
-            return await delete(*given)
+            return await delete(*given, **options)
 
         monkeypatch.setattr(session.storage, "delete_documents", fails_then)
         with suppress(StorageUnavailable):
@@ -390,18 +395,18 @@ async def test_a_webhook_is_told_nothing_of_another_run_before_its_state_says_so
         await until(lambda: not post.outbox.readers)
         receiver.gate = asyncio.Event()
         failures = [StorageUnavailable("later")]
-        put = session.storage.put_documents
+        swap = session.storage.swap
 
-        async def fails_once(*given: Document) -> None:
+        async def fails_once(document: Document, expected: Document | None, *others: Document) -> bool:
             if failures:
                 raise failures.pop()
-            await put(*given)
+            return await swap(document, expected, *others)
 
-        monkeypatch.setattr(session.storage, "put_documents", fails_once)
+        monkeypatch.setattr(session.storage, "swap", fails_once)
         await session.execute(tree_id, force=True)
         await until(lambda: receiver.now == 1)
 
-        assert not failures and tree_id in await unread_trees(session.storage)
+        assert not failures and tree_id in await unread_trees(session.storage, await heads(session))
         await post.outbox.close()
 
 
@@ -416,25 +421,37 @@ async def test_what_went_on_before_a_crash_is_unread_however_long_the_start_take
         tree_id = await finish(session)
         await post.hook(tree_id)
         await until(lambda: not post.outbox.readers)
+        (read,) = await heads(session)
         await post.outbox.close()
         await session.execute(tree_id, force=True)
         await session.wait(tree_id, lambda head: has_ended(head) and head.run == 2)
-        read, gate = session.storage.documents, asyncio.Event()
+        post = Post(session, receiver)  # which has not started
 
-        async def slow(query: DocumentQuery) -> list[Document]:
-            if query.until is None:  # it is the start that asks
-                await gate.wait()
-            return await read(query)
+        assert await unread_trees(session.storage, [read]) == frozenset()
+        assert await post.outbox.scanner.unread(await heads(session)) == {tree_id}
+        await until(lambda: not (post.outbox.readers or post.outbox.scanner.jobs))
+        assert states(receiver) == ["WORKING", "COMPLETED"] * 2, "its reader need not wait for the start, either"
+        assert await post.outbox.scanner.unread(await heads(session)) == frozenset()
+        await post.outbox.close()
 
-        monkeypatch.setattr(session.storage, "documents", slow)
-        receiver.gate = asyncio.Event()
+
+@virtual_time
+async def test_a_tree_is_unread_up_to_the_last_of_its_webhooks() -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
         post = Post(session, receiver)
-        post.outbox.start()
-        unread = asyncio.create_task(post.outbox.scanner.unread())
-        await settle()
-        gate.set()
+        tree_id, other = await finish(session), await finish(session)
+        await post.hook(tree_id)
+        await post.hook(other)
+        await until(lambda: not post.outbox.readers)
+        receiver.outcomes = [DOWN]
+        await post.hook(tree_id, config_id="late")
+        await until(lambda: post.outbox.schedule.due)
 
-        assert await unread == {tree_id}
+        assert await unread_trees(session.storage, await heads(session)) == {tree_id}
+        assert await unread_trees(session.storage, []) == frozenset()
+        await until(lambda: not post.outbox.readers)
+        assert await unread_trees(session.storage, await heads(session)) == frozenset()
         await post.outbox.close()
 
 
@@ -540,8 +557,8 @@ async def test_what_was_read_of_a_webhook_is_not_believed_when_it_has_gone_on(
                 await settle()
                 receiver.gate.set()
                 config = replace(config, url="https://example.org")
-                await session.storage.put_documents(*post.store.documents(config, DeliveryState(shown="pending")))
-            post.outbox.enroll(config, DeliveryState(shown="pending"))
+                webhook = await post.stored(config)
+            post.outbox.enroll(webhook)
             await until(lambda: not (post.outbox.readers or post.outbox.scanner.jobs))
 
         assert states(receiver) == ["WORKING", "COMPLETED"]
@@ -581,6 +598,113 @@ async def test_what_was_read_of_a_webhook_just_before_its_removal_is_not_believe
 
         assert next(looks, None) is None, "both looks were made"
         assert receiver.attempts == []
+        await post.outbox.close()
+
+
+@pytest.mark.parametrize("outcome", [None, DOWN, Failed(error="no", is_final=True), Failed(error="x", is_gone=True)])
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+@virtual_time
+async def test_what_another_process_changed_is_attempted_once_at_most_and_stays_as_it_is(
+    change: str, outcome: Failed | None
+) -> None:
+    """Found by reading (F7): the old reader's cursor, or its wait, took the place of the new one's."""
+    async with bench().session() as session:
+        receiver = Receiver(outcomes=[outcome], gate=asyncio.Event())
+        post = Post(session, receiver)
+        config = await post.hook(await finish(session))
+        await until(lambda: receiver.attempts)
+
+        if change == "replaced":
+            await post.stored(replace(config, url="https://example.org"))
+        else:
+            await post.store.delete(config)
+        kept = [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)]
+        receiver.gate.set()  # type: ignore[union-attr]
+        await until(lambda: not post.outbox.readers)
+
+        assert len(receiver.attempts) == 1
+        assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == kept
+        assert [len(each) for each in kept] == ([1, 1, 0] if change == "replaced" else [0, 0, 0])
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_reader_at_the_end_of_its_log_does_not_put_the_webhook_to_rest_that_has_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        swap, kept = session.storage.swap, []
+
+        async def overtaken(document: Document, expected: Document | None, *others: Document) -> bool:
+            if document.at == AT_REST and not kept:
+                kept.append((await post.stored(config)).stored)
+            return await swap(document, expected, *others)
+
+        monkeypatch.setattr(session.storage, "swap", overtaken)
+        config = await post.hook(tree_id)
+        await until(lambda: not post.outbox.readers)
+
+        assert len(kept) == 1 and await documents(session, STANDING) == kept
+        await post.outbox.close()
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+@virtual_time
+async def test_a_reader_that_does_not_know_whether_its_cursor_was_stored_goes_on_from_the_stored_one(
+    monkeypatch: pytest.MonkeyPatch, is_stored: bool
+) -> None:
+    """An answer is lost with the connection; a reader that took its own word for it would never write again."""
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        swap, failures = session.storage.swap, [StorageUnavailable("lost")]
+
+        async def loses_an_answer(document: Document, expected: Document | None, *others: Document) -> bool:
+            if failures and not is_stored:
+                raise failures.pop()
+            is_swapped = await swap(document, expected, *others)
+            if failures:
+                raise failures.pop()
+            return is_swapped
+
+        monkeypatch.setattr(session.storage, "swap", loses_an_answer)
+        await post.hook(await finish(session))
+        await until(lambda: not post.outbox.readers)
+
+        assert states(receiver) == ["WORKING", "WORKING", "COMPLETED"]
+        assert len(set(receiver.ids)) == 2
+        (standing,) = await documents(session, STANDING)
+        assert standing.at == AT_REST
+        await post.outbox.close()
+
+
+@virtual_time
+async def test_a_webhook_at_rest_that_changes_while_it_is_woken_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bench().session() as session:
+        receiver = Receiver()
+        post = Post(session, receiver)
+        tree_id = await finish(session)
+        config = await post.hook(tree_id)
+        await until(lambda: not post.outbox.readers)
+        receiver.taken.clear()
+        swap, changes = session.storage.swap, [replace(config, url="https://example.org")]
+
+        async def late(document: Document, expected: Document | None, *others: Document) -> bool:
+            if changes:
+                await post.stored(changes.pop())
+            return await swap(document, expected, *others)
+
+        monkeypatch.setattr(session.storage, "swap", late)
+        await session.execute(tree_id, force=True)
+        await until(lambda: not (post.outbox.readers or post.outbox.scanner.jobs))
+
+        assert set(receiver.urls[2:]) == {"https://example.org"}
+        assert states(receiver)[-1] == "COMPLETED"
         await post.outbox.close()
 
 

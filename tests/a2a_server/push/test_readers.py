@@ -1,14 +1,15 @@
 """Tests of a2a_server.push.readers: one reader of a webhook, found by its tree and counted by its owner."""
 
-from a2a_server.push.configs import DeliveryState, PushConfig
+from a2a_server.push.configs import STANDING, DeliveryState, PushConfig
 from a2a_server.push.readers import Reader, Readers
+from core.storage.base import Document
 
 
 def reader(config_id: str = "c", tree_id: str = "t", owner: str = "ann") -> Reader:
     config = PushConfig(
         id=config_id, task_id=tree_id, tree_id=tree_id, owner=owner, url="https://example.com", created_at=1.0
     )
-    return Reader(config, DeliveryState())
+    return Reader(config, DeliveryState(), Document(kind=STANDING, id=config.key, body=b"{}"))
 
 
 def test_a_webhook_has_one_reader() -> None:

@@ -6,7 +6,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from core.outside.clock import ClockWatch, SystemClock, boot_nanoseconds
+from core.outside.clock import ClockWatch, SharedClock, SystemClock, boot_nanoseconds
 
 
 def test_ids_are_version_7_and_carry_the_time() -> None:
@@ -48,6 +48,23 @@ class Machine:
     def passes(self, seconds: float) -> None:
         self.wall += seconds
         self.uptime += seconds
+
+
+class Shared(Machine):
+    """A machine whose clock goes by a shared one. `ahead`: by how many seconds its own differs from that."""
+
+    def __init__(self, ahead: float) -> None:
+        super().__init__()
+        self.wall = 2_000_000_000.0
+        self.shared = self.wall - ahead
+        self.clock: SharedClock = SharedClock(lambda: int(self.wall * 1e9), lambda: int(self.uptime * 1e9))
+
+    def passes(self, seconds: float) -> None:
+        super().passes(seconds)
+        self.shared += seconds
+
+    def look(self) -> None:
+        self.clock.follow(self.shared, int(self.uptime * 1e9))
 
 
 JUMPS = [10 * 3.2e7, 86_400.0, 3_600.0, 2.0, 1.0, -1.0, -2.0, -3_600.0, -86_400.0, -10 * 3.2e7]
@@ -101,3 +118,48 @@ def test_the_log_tells_once_that_the_clock_was_set(caplog: pytest.LogCaptureFixt
 def test_boot_nanoseconds_pass() -> None:
     before = boot_nanoseconds()
     assert boot_nanoseconds() >= before > 0
+
+
+@pytest.mark.parametrize("ahead", JUMPS)
+def test_a_shared_clock_is_the_same_whatever_the_machines_is_set_to(ahead: float) -> None:
+    machine = Shared(ahead)
+    machine.clock.new_id()
+    machine.look()
+    assert machine.clock.now() == pytest.approx(machine.shared, abs=0.001)
+    machine.wall -= 3 * ahead
+    machine.passes(7_200)
+    machine.look()
+    assert machine.clock.now() == machine.clock.wall() == pytest.approx(machine.shared, abs=0.001)
+    assert UUID(machine.clock.new_id()).int >> 80 == int(machine.clock.now() * 1_000)
+
+
+def test_what_the_shared_clock_is_ahead_is_caught_up_with_at_once() -> None:
+    machine = Shared(0.0)
+    machine.look()
+    machine.shared += 100
+    machine.look()
+    assert machine.clock.now() == pytest.approx(machine.shared, abs=0.001)
+
+
+def test_a_shared_clock_that_goes_back_is_waited_for_at_half_the_speed() -> None:
+    """F9: the time of no task goes back, and no wait stands still."""
+    machine = Shared(0.0)
+    machine.look()
+    began = machine.clock.now()
+    first = machine.clock.new_id()
+    machine.shared -= 100
+    machine.look()
+    assert machine.clock.now() == pytest.approx(began, abs=0.001)
+    assert machine.clock.wall() == pytest.approx(began - 100, abs=0.001)
+    seen = [began]
+    for _ in range(150):
+        machine.passes(1)
+        machine.look()
+        seen.append(machine.clock.now())
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(began + 75, abs=0.01)
+    assert machine.clock.new_id() > first
+    machine.passes(50)
+    assert machine.clock.now() == pytest.approx(machine.shared, abs=0.01)
+    machine.passes(50)
+    assert machine.clock.now() == pytest.approx(machine.shared, abs=0.01)

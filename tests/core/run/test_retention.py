@@ -48,14 +48,14 @@ def retention(
     *,
     compact_after: float | None = HOUR,
     drop_after: float | None = 2 * HOUR,
-    unread: Collection[str] | None = None,
+    unread: set[str] | None = None,
 ) -> Retention:
     times = RetentionTimes(compact_after=compact_after, drop_after=drop_after)
     if unread is None:
         return Retention(session.storage, session.feed, session.clock, times)
 
-    async def names() -> Collection[str]:
-        return frozenset(unread)
+    async def names(heads: Sequence[TreeHead]) -> Collection[str]:
+        return unread.intersection(head.id for head in heads)
 
     return Retention(session.storage, session.feed, session.clock, times, names)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -776,3 +777,9 @@ async def test_events_are_read_by_their_numbers(storage: Storage) -> None:
     assert (
         await storage.events_at("v", [1]) == await storage.event_places(EventQuery(tree_id="r", until=9, limit=9)) == []
     )
+
+
+@pytest.mark.asyncio
+async def test_a_storage_has_a_clock(storage: Storage) -> None:
+    assert abs(await storage.time() - time.time()) < 60
+    assert isinstance(storage.is_exclusive, bool)

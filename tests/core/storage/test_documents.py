@@ -76,6 +76,12 @@ async def test_documents_are_found_by_owner_tree_and_time_page_by_page(storage: 
     assert await ids(storage, owner="ann") == ["a", "c"]
     assert await ids(storage, owner="") == ["d"]
     assert await ids(storage, tree_id="t") == ["b", "c"]
+    assert await ids(storage, tree_ids=["t", "u"]) == ["b", "c"]
+    assert await ids(storage, tree_ids=["t"], limit=1, after=(1.0, "b")) == ["c"]
+    assert await ids(storage, ids=["d", "a", "x", "none"]) == ["d", "a"]
+    assert await ids(storage, ids=["d", "a"], limit=1, after=(2.0, "d")) == ["a"]
+    assert await ids(storage, ids=[]) == []
+    assert await ids(storage, tree_ids=["u"]) == await ids(storage, tree_ids=[]) == []
     assert await ids(storage, until=2.0) == ["b", "d"]
     assert await ids(storage, limit=2) == ["b", "d"]
     assert await ids(storage, limit=2, after=(2.0, "d")) == ["a", "c"]
@@ -102,6 +108,89 @@ async def test_deleted_documents_are_gone_and_counted(storage: Storage) -> None:
     assert await ids(storage) == ["b"]
     assert await storage.document("other", "a") is not None
     assert await storage.delete_documents(("note", "b"), ("other", "a")) == 2
+
+
+@pytest.mark.asyncio
+async def test_of_two_new_documents_with_one_id_the_first_is_there(storage: Storage) -> None:
+    await storage.append(created("t"))
+    made = [document("a", owner=owner, tree_id="t") for owner in ("ann", "bob")]
+
+    stored = await asyncio.gather(*map(storage.put_new, made))
+
+    assert stored == [made[0], made[0]]
+    assert await storage.document("note", "a") == made[0]
+    assert await storage.put_new(document("a", kind="other")) == document("a", kind="other")
+
+
+@pytest.mark.asyncio
+async def test_a_new_document_of_a_tree_that_is_not_there_is_refused(storage: Storage) -> None:
+    with pytest.raises(TaskNotFound):
+        await storage.put_new(document("a", tree_id="gone"))
+    with pytest.raises(TaskNotFound):
+        await storage.swap(document("a", tree_id="gone"), None)
+
+    assert await ids(storage) == []
+
+
+@pytest.mark.asyncio
+async def test_a_document_is_swapped_only_when_it_is_as_expected(storage: Storage) -> None:
+    await storage.append(created("t"))
+    first, second = document("a", tree_id="t"), document("a", at=2.0, tree_id="t")
+
+    assert not await storage.swap(second, first)
+    assert await storage.swap(first, None)
+    assert not await storage.swap(second, None)
+    assert not await storage.swap(second, second)
+    assert await storage.document("note", "a") == first
+    assert await storage.swap(second, first)
+    assert not await storage.swap(second, first)
+    assert await storage.document("note", "a") == second
+
+
+@pytest.mark.parametrize(
+    "change", [{"owner": "bob"}, {"at": 1.5}, {"body": b'{"n":2}'}], ids=lambda change: min(change)
+)
+@pytest.mark.asyncio
+async def test_each_part_of_a_document_is_compared(storage: Storage, change: dict[str, object]) -> None:
+    stored = document("a", owner="ann")
+    await storage.put_documents(stored)
+
+    assert not await storage.swap(document("a", at=9.0), replace(stored, **change))
+    assert await storage.document("note", "a") == stored
+
+
+@pytest.mark.asyncio
+async def test_of_two_swaps_of_one_document_the_first_is_stored(storage: Storage) -> None:
+    await storage.put_documents(document("a"))
+    changed = [document("a", at=at) for at in (2.0, 3.0)]
+
+    assert await asyncio.gather(*[storage.swap(each, document("a")) for each in changed]) == [True, False]
+    assert await storage.document("note", "a") == changed[0]
+
+
+@pytest.mark.asyncio
+async def test_other_documents_are_stored_with_a_swap_or_none_is(storage: Storage) -> None:
+    await storage.put_documents(document("a"), document("b"))
+
+    assert not await storage.swap(document("a", at=2.0), None, document("b", at=5.0), document("c"))
+    assert await storage.documents(DocumentQuery(kind="note")) == [document("a"), document("b")]
+    with pytest.raises(TaskNotFound):
+        await storage.swap(document("a", at=2.0), document("a"), document("c", tree_id="gone"))
+    assert await storage.document("note", "a") == document("a")
+    assert await storage.swap(document("a", at=2.0), document("a"), document("b", at=5.0), document("c"))
+    assert await ids(storage) == ["c", "a", "b"]
+
+
+@pytest.mark.asyncio
+async def test_documents_are_deleted_only_when_one_of_them_is_as_expected(storage: Storage) -> None:
+    await storage.put_documents(document("a"), document("b"))
+    names = ("note", "a"), ("note", "b")
+
+    for wrong in (document("a", at=2.0), document("c")):
+        assert await storage.delete_documents(*names, expected=wrong) == 0
+    assert await ids(storage) == ["a", "b"]
+    assert await storage.delete_documents(*names, expected=document("a")) == 2
+    assert await ids(storage) == []
 
 
 @pytest.mark.asyncio
@@ -149,6 +238,10 @@ async def test_a_closed_storage_takes_no_documents(storage: Storage) -> None:
 
     with pytest.raises(StorageUnavailable):
         await storage.put_documents(document("a"))
+    with pytest.raises(StorageUnavailable):
+        await storage.put_new(document("a"))
+    with pytest.raises(StorageUnavailable):
+        await storage.swap(document("a"), None)
     with pytest.raises(StorageUnavailable):
         await storage.delete_documents(("note", "a"))
 

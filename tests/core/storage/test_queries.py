@@ -157,6 +157,22 @@ def test_documents_of_a_prefix_are_found_by_their_key_and_only_they_are_sorted(
     ]
 
 
+@pytest.mark.parametrize("after", [None, (1.0, "x")])
+def test_documents_of_some_trees_are_found_by_their_trees_and_only_they_are_sorted(
+    database: sqlite3.Connection, after: tuple[float, str] | None
+) -> None:
+    steps = plan(database, queries.document_list(DocumentQuery(kind="k", tree_ids=["t", "u"], after=after)))
+    assert any("documents_by_tree (tree_id=? AND kind=?" in step for step in steps)
+    assert "USE TEMP B-TREE FOR ORDER BY" in steps
+    assert not any(step.startswith("SCAN documents") or "documents_by_time" in step for step in steps)
+
+
+def test_documents_of_some_ids_are_found_by_their_key_and_only_they_are_sorted(database: sqlite3.Connection) -> None:
+    steps = plan(database, queries.document_list(DocumentQuery(kind="k", ids=["a", "b"])))
+    assert any("sqlite_autoindex_documents_1 (kind=? AND id=?)" in step for step in steps)
+    assert "USE TEMP B-TREE FOR ORDER BY" in steps
+
+
 def test_children_are_read_in_order_from_one_index(database: sqlite3.Connection) -> None:
     steps = plan(database, (queries.children.sql, ("t",)))
     assert "tasks_by_parent (parent_id=?)" in steps[0]
