@@ -8,7 +8,7 @@ from msgspec import Raw
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method, NoParams
 from a2a_server.bindings.schemas import schema_components
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.process import distribution
 from a2a_server.protocol.codec import encode
 
@@ -27,7 +27,7 @@ def discover_method(methods: Sequence[Method], *, version: str) -> Method:
     method = Method(
         name=NAME,
         handler=discover,
-        load=Kind.OTHER,
+        kind=CallKind.OTHER,
         result_type=dict[str, Any],
         summary="This server's methods as an OpenRPC document.",
         is_open=True,

@@ -9,7 +9,7 @@ from a2a_server.auth.apikeys import ApiKey, ApiKeys, Grant
 from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method, NoParams
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.protocol.errors import PermissionDenied
 from core.model.timestamps import to_timestamp
 from core.outside.clock import Clock
@@ -59,7 +59,7 @@ class KeysMethods:
             Method(
                 name="keys.create",
                 handler=self.create,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=CreateKeyParams,
                 result_type=dict[str, Any],
                 summary="Create an API key. Its secret is shown in this answer only.",
@@ -67,14 +67,14 @@ class KeysMethods:
             Method(
                 name="keys.list",
                 handler=self.list_keys,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 result_type=list[dict[str, Any]],
                 summary="List the API keys of the caller's tenant, without secrets (server operator: of all).",
             ),
             Method(
                 name="keys.rotate",
                 handler=self.rotate,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=RotateKeyParams,
                 result_type=dict[str, Any],
                 summary="Give an API key a new secret; the old one stays valid for `grace` seconds.",
@@ -82,7 +82,7 @@ class KeysMethods:
             Method(
                 name="keys.revoke",
                 handler=self.revoke,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=KeyParams,
                 result_type=dict[str, Any],
                 summary="Revoke an API key; streams that were opened with it end.",

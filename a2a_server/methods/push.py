@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import caller_of
 from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.task_pages import from_token, to_token
@@ -48,7 +48,7 @@ class PushMethods:
             Method(
                 name="push.deliveries",
                 handler=self.deliveries,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=DeliveriesParams,
                 result_type=dict[str, Any],
                 summary="List dead letters, or deliveries that wait for a retry.",
@@ -56,7 +56,7 @@ class PushMethods:
             Method(
                 name="push.resend",
                 handler=self.resend,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=ResendParams,
                 result_type=list[dict[str, Any]],
                 summary="Send dead letters again.",

@@ -6,7 +6,7 @@ from typing import Any
 from a2a_server.auth.principal import NOBODY
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method, NoParams
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from core.outside.clock import Clock
 from core.session import Session
 
@@ -29,7 +29,7 @@ class SystemMethods:
             Method(
                 name="system.health",
                 handler=self.health,
-                load=Kind.SPARED,
+                kind=CallKind.EXEMPT,
                 result_type=dict[str, Any],
                 is_open=True,
                 summary="Server status, version and uptime (seconds), and the caller's running tasks.",
@@ -37,7 +37,7 @@ class SystemMethods:
             Method(
                 name="system.limits",
                 handler=self.limits,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 result_type=dict[str, Any],
                 is_open=True,
                 summary="The limits in force for this caller, by name; null: no limit.",
@@ -45,7 +45,7 @@ class SystemMethods:
             Method(
                 name="system.executors",
                 handler=self.executors,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 result_type=list[dict[str, Any]],
                 summary="List the executors with their schemas.",
             ),

@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import OpenTasks, seen_head, seen_task
 from a2a_server.methods.cancels import Cancels
 from a2a_server.methods.large_tasks import as_told
@@ -40,18 +40,18 @@ class TaskChanges:
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
-        array, one, other = list[dict[str, Any]], dict[str, Any], Kind.OTHER
+        array, one, other = list[dict[str, Any]], dict[str, Any], CallKind.OTHER
         cancel, copy = (
             "Cancel tasks and everything below them.",
             "Copy a task and everything below it to a new pending tree.",
         )
         update = "Change fields of a pending task."
         return [
-            Method("tasks.cancel", self._cancels.cancel, Kind.SPARED, CancelParams, array, cancel),
+            Method("tasks.cancel", self._cancels.cancel, CallKind.EXEMPT, CancelParams, array, cancel),
             Method("tasks.answer", self.answer, other, AnswerParams, one, "Answer the open questions of a task."),
             Method("tasks.update", self.update, other, UpdateParams, one, update, is_raw=True),
             Method("tasks.delete", self.delete, other, TaskParams, one, "Delete a tree that is not running."),
-            Method("tasks.copy", self.copy, Kind.WORK, CopyParams, one, copy),
+            Method("tasks.copy", self.copy, CallKind.WORK, CopyParams, one, copy),
         ]
 
     async def answer(self, context: RequestContext, params: AnswerParams) -> Any:

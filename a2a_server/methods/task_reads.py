@@ -10,7 +10,7 @@ from a2a_server.auth.principal import Principal
 from a2a_server.bindings.aside import MANY
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Large, Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import readable, seen_head, seen_task
 from a2a_server.methods.large_tasks import as_told
 from a2a_server.methods.task_pages import FIELD, place_of, token_of
@@ -43,7 +43,7 @@ class TaskReads:
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
-        array, one, other = list[dict[str, Any]], dict[str, Any], Kind.OTHER
+        array, one, other = list[dict[str, Any]], dict[str, Any], CallKind.OTHER
         events = "List the stored events after a sequence number; an empty page means there are no more."
         status = "Get the status of tasks."
         return [

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method
 from a2a_server.bindings.keyed import HEADER
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import seen_head
 from a2a_server.methods.idempotency import Acceptance, Documents
 from a2a_server.methods.reading import check_resume
@@ -71,7 +71,7 @@ class TaskRuns:
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
-        one, work, stream = dict[str, Any], Kind.WORK, _wants_stream
+        one, work, stream = dict[str, Any], CallKind.WORK, _wants_stream
         create, execute = "Store a tree of tasks, all or nothing.", "Run a stored tree, or a new one."
         return [
             Method("tasks.create", self.create, work, CreateParams, one, create, is_raw=True),

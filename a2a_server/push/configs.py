@@ -20,7 +20,7 @@ from core.model.errors import Problem, StorageError
 from core.outside.egress import EgressPolicy
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
-CONFIG, STANDING, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents
+CONFIG, DELIVERY_STATE, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents; databases keep them
 AT_REST = 1e12  # `at` of a delivery state that has nothing to deliver: far behind every real time
 NOT_AT_REST = AT_REST / 2  # what asks for delivery states until then finds the others
 SIGNING_SCHEME = "hmac"  # the scheme whose credentials sign deliveries and are never sent
@@ -185,7 +185,7 @@ class ConfigStore:
     def delivery_document(self, config: PushConfig, delivery: DeliveryState, *, at_rest: bool = False) -> Document:
         """Where the delivery stands; `at` is when it goes on."""
         return Document(
-            kind=STANDING,
+            kind=DELIVERY_STATE,
             id=config.key,
             owner=config.owner,
             tree_id=config.tree_id,
@@ -211,7 +211,10 @@ class ConfigStore:
 
     async def read(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
         """A configuration and where it stands, by its key."""
-        document, delivery = await self._storage.document(CONFIG, key), await self._storage.document(STANDING, key)
+        document, delivery = (
+            await self._storage.document(CONFIG, key),
+            await self._storage.document(DELIVERY_STATE, key),
+        )
         if document is None or delivery is None:
             return None
         return _config(document), delivery_state_of(delivery)
@@ -224,7 +227,7 @@ class ConfigStore:
 
     async def delete(self, config: PushConfig) -> None:
         """Remove it, with what was given up."""
-        names = [(CONFIG, config.key), (STANDING, config.key)]
+        names = [(CONFIG, config.key), (DELIVERY_STATE, config.key)]
         query = DocumentQuery(kind=DEAD, prefix=f"{config.key}/", limit=PAGE)
         async for page in document_pages(self._storage, query):
             names += [(DEAD, each.id) for each in page]
@@ -233,7 +236,7 @@ class ConfigStore:
 
 async def unread_trees(storage: Storage) -> frozenset[str]:
     """The trees of whose events some are still to be delivered."""
-    query = DocumentQuery(kind=STANDING, until=NOT_AT_REST, limit=PAGE)
+    query = DocumentQuery(kind=DELIVERY_STATE, until=NOT_AT_REST, limit=PAGE)
     return frozenset([document.tree_id async for page in document_pages(storage, query) for document in page])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from a2a_server.push.configs import DEAD, NOT_AT_REST, STANDING, ConfigStore, DeadLetter
+from a2a_server.push.configs import DEAD, DELIVERY_STATE, NOT_AT_REST, ConfigStore, DeadLetter
 from a2a_server.push.deliveries import Deliveries
 from core.loop.turns import Turns
 from core.model.timestamps import to_timestamp
@@ -31,7 +31,7 @@ class Undelivered:
     ) -> tuple[list[dict[str, Any]], Any]:
         """Webhooks whose next event has failed and is tried again, and where the next page begins."""
         query = DocumentQuery(
-            kind=STANDING, owner=owner, until=NOT_AT_REST, after=after or (0.0, "\U0010ffff"), limit=limit
+            kind=DELIVERY_STATE, owner=owner, until=NOT_AT_REST, after=after or (0.0, "\U0010ffff"), limit=limit
         )
         page = await self._storage.documents(query)
         told = []

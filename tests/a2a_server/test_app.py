@@ -266,7 +266,7 @@ async def test_card_names_required_extensions_and_calls_without_them_are_refused
 
 
 @pytest.mark.asyncio
-async def test_probes_say_how_the_server_is_and_work_is_turned_away_when_it_stops(server: RunningServer) -> None:
+async def test_probes_say_how_the_server_is_and_work_is_refused_when_it_stops(server: RunningServer) -> None:
     async with server.client() as client:
         assert (await client.get("/readyz")).status_code == 200
         server.application.drain()

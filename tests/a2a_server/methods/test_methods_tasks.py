@@ -580,7 +580,7 @@ async def test_open_tasks_are_counted_over_the_calls_of_one_batch(monkeypatch: p
 
 
 @pytest.mark.asyncio
-async def test_owner_with_too_many_open_tasks_is_turned_away() -> None:
+async def test_owner_with_too_many_open_tasks_is_refused() -> None:
     say = {"messageId": "m", "role": "ROLE_USER", "parts": [{"data": {"tasks": [{"name": "say"}]}}]}
     async with calling(max_open_tasks=2) as call:
         await call.tree({"id": "r", "name": "echo"}, {"name": "say", "parent_id": "r"})
