@@ -18,7 +18,7 @@ from a2a_server.methods.task_params import (
     TaskParams,
     UpdateParams,
 )
-from a2a_server.methods.task_reads import TaskReads, sees_details, shown_tree
+from a2a_server.methods.task_reads import TaskReads, is_for_operator, shown_tree
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.views.task_view import task_object
 from core.model.commands import ProvideInput
@@ -81,7 +81,7 @@ class TaskChanges:
             raise InvalidParams.of([Problem("params", "name at least one field to change")])
         head = await seen_head(self._session, context.principal.scope, task_id)
         task = await self._session.update(task_id, changes, by=context.acts_for(head.owner))
-        return as_told(task_object(task, head, with_detail=sees_details(context.principal)), (task,))
+        return as_told(task_object(task, head, for_operator=is_for_operator(context.principal)), (task,))
 
     async def delete(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
         """Raises TreeIsRunning while anything in the tree runs, and for a task that is not a root."""

@@ -66,7 +66,7 @@ class TaskReads:
         """The task's own status, and its tree's as `tree_status`."""
         task = await seen_task(self._session, context.principal.scope, params.task_id)
         head = await self._session.storage.head(task.tree_id) if task.tree_id else None
-        return as_told(task_object(task, head, with_detail=sees_details(context.principal)), (task,))
+        return as_told(task_object(task, head, for_operator=is_for_operator(context.principal)), (task,))
 
     async def tree(self, context: RequestContext, params: TreeParams) -> Any:
         """The root with its `children` and theirs."""
@@ -78,7 +78,7 @@ class TaskReads:
 
     async def children(self, context: RequestContext, params: ChildrenParams) -> Any:
         await seen_task(self._session, context.principal.scope, params.parent_id)
-        shown = partial(task_object, with_detail=sees_details(context.principal))
+        shown = partial(task_object, for_operator=is_for_operator(context.principal))
         tasks = await self._session.storage.children(params.parent_id)
         return as_told(await in_pieces(tasks, shown), tasks)
 
@@ -100,12 +100,12 @@ class TaskReads:
         storage = self._session.storage
         tasks = await storage.tasks(query)
         heads = [await readable(storage.head(task.id)) if task.tree_id == task.id else None for task in tasks]
-        row = partial(_row, with_detail=sees_details(context.principal))
+        row = partial(_row, for_operator=is_for_operator(context.principal))
         return as_told(await in_pieces(zip(tasks, heads, strict=True), lambda shown: row(*shown)), tasks)
 
     async def running_list(self, context: RequestContext, params: RunningParams) -> Any:
         query = replace(_running(context, params), before=place_of(params.page_token), limit=params.limit)
-        row = partial(_row, with_detail=sees_details(context.principal))
+        row = partial(_row, for_operator=is_for_operator(context.principal))
         tasks = await self._session.storage.tasks(query)
         return as_told(await in_pieces(tasks, row), tasks)
 
@@ -117,7 +117,7 @@ class TaskReads:
         answers: list[dict[str, Any]] = []
         for task_id in ids_of(params.task_ids):
             try:
-                answers.append(_standing(await seen_task(self._session, context.principal.scope, task_id)))
+                answers.append(_status_row(await seen_task(self._session, context.principal.scope, task_id)))
             except TaskNotFound:
                 answers.append({"task_id": task_id, "status": "not_found", "is_running": False})
         return answers
@@ -152,7 +152,7 @@ class TaskReads:
 async def shown_tree(session: Session, context: RequestContext, tree_id: str) -> Any:
     """The root with its `children` and theirs, as its caller sees them. Raises TaskNotFound."""
     head, tasks = await load(session, tree_id, LIST_BYTES)
-    node = partial(tree_node, head=head, with_detail=sees_details(context.principal))
+    node = partial(tree_node, head=head, for_operator=is_for_operator(context.principal))
     nodes = await in_pieces(tasks, node)
     made = nested(head.id, nodes) if len(nodes) < MANY else await asyncio.to_thread(nested, head.id, nodes)
     return as_told(made | {"root_task_id": head.id}, tasks)
@@ -165,8 +165,8 @@ async def load(session: Session, tree_id: str, most: int | None = None) -> tuple
     return stored
 
 
-def sees_details(caller: Principal) -> bool:
-    """Whether the caller sees the details of errors: operators do, but nobody without authentication."""
+def is_for_operator(caller: Principal) -> bool:
+    """Whether the caller sees whose a task is and details of errors: operators do, without authentication nobody."""
     return caller.is_operator and caller.owner != ANONYMOUS
 
 
@@ -185,12 +185,12 @@ def _running(context: RequestContext, params: RunningParams) -> TaskQuery:
     )
 
 
-def _row(task: Task, head: TreeHead | None = None, *, with_detail: bool = False) -> dict[str, Any]:
+def _row(task: Task, head: TreeHead | None = None, *, for_operator: bool = False) -> dict[str, Any]:
     """A task in a list, with where the page behind it begins."""
-    return task_object(task, head, with_detail=with_detail) | {FIELD: token_of(task)}
+    return task_object(task, head, for_operator=for_operator) | {FIELD: token_of(task)}
 
 
-def _standing(task: Task) -> dict[str, Any]:
+def _status_row(task: Task) -> dict[str, Any]:
     shown = ("status", "progress", "error", "started_at", "updated_at", "root_task_id", "name")
     fields = task_object(task)
     return {"task_id": task.id, "is_running": task.is_running} | {name: fields[name] for name in shown}

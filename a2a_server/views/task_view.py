@@ -5,16 +5,17 @@ from typing import Any
 
 from a2a_server.protocol.errors import UnsupportedOperation
 from core.model.jsonvalue import plain
+from core.model.owners import principal_of, tenant_of
 from core.model.task import Dependency, On, Task, TreeHead
 from core.model.timestamps import to_timestamp
 
 MAX_NESTED = 500  # levels of a tree that is told as nested objects; JSON readers give up soon after
 
 
-def task_object(task: Task, head: TreeHead | None = None, *, with_detail: bool = False) -> dict[str, Any]:
+def task_object(task: Task, head: TreeHead | None = None, *, for_operator: bool = False) -> dict[str, Any]:
     """One task, flat. With its tree's head, `tree_status` and `tree_progress` too.
 
-    `with_detail`: for an operator, who also gets the details of an error in `error_detail`.
+    `for_operator`: with whose it is (`tenant`, `principal`), and with the details of an error in `error_detail`.
     """
     fields: dict[str, Any] = {
         "id": task.id,
@@ -48,8 +49,10 @@ def task_object(task: Task, head: TreeHead | None = None, *, with_detail: bool =
         "completed_at": _moment(task.finished_at),
         "updated_at": _moment(task.updated_at),
     }
-    if with_detail and task.error_detail:
-        fields["error_detail"] = task.error_detail
+    if for_operator:
+        fields |= {"tenant": tenant_of(task.owner), "principal": principal_of(task.owner)}
+        if task.error_detail:
+            fields["error_detail"] = task.error_detail
     if head is not None:
         fields |= {"tree_status": head.status, "tree_progress": head.progress, "context_id": head.context_id}
     return fields
@@ -66,9 +69,9 @@ def tree_object(head: TreeHead, tasks: Iterable[Task]) -> dict[str, Any]:
     return nested(head.id, [tree_node(task, head) for task in tasks])
 
 
-def tree_node(task: Task, head: TreeHead, *, with_detail: bool = False) -> dict[str, Any]:
+def tree_node(task: Task, head: TreeHead, *, for_operator: bool = False) -> dict[str, Any]:
     """One task of the tree, whose children are still to be put in."""
-    return task_object(task, head if task.id == head.id else None, with_detail=with_detail) | {"children": []}
+    return task_object(task, head if task.id == head.id else None, for_operator=for_operator) | {"children": []}
 
 
 def nested(root_id: str, nodes: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def test_a_method_does_not_come_without_its_kind() -> None:
     """One that stores work and did not say so would never be refused."""
     with pytest.raises(TypeError, match="kind"):
         Method(name="tasks.new", handler=nothing)  # type: ignore[call-arg]
-    assert Method.__dataclass_fields__["load"].default is MISSING
+    assert Method.__dataclass_fields__["kind"].default is MISSING
 
 
 async def nothing(context: RequestContext, params: Any) -> None:
