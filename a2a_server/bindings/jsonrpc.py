@@ -103,7 +103,7 @@ class Method:
     handler: Handler
     kind: CallKind  # whether an overloaded server refuses a call of it
     params_type: Any = NoParams
-    result_type: Any = Any  # for the OpenRPC document
+    result_type: Any = Any  # for the OpenRPC document; a tuple: one of these
     summary: str = ""
     dialect: Dialect = OWN
     is_open: bool = False  # for callers who are no operators, as A2A's methods always are

@@ -13,7 +13,7 @@ from a2a_server.bindings.jsonrpc import Large, Method
 from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import readable, seen_head, seen_task
 from a2a_server.methods.large_tasks import as_told
-from a2a_server.methods.task_pages import FIELD, place_of, token_of
+from a2a_server.methods.task_pages import place_of, token_of
 from a2a_server.methods.task_params import (
     MOST_IDS,
     ChildrenParams,
@@ -25,6 +25,14 @@ from a2a_server.methods.task_params import (
     TreeParams,
 )
 from a2a_server.protocol.errors import InvalidParams
+from a2a_server.views.task_objects import (
+    EventObject,
+    ListedTask,
+    TaskCount,
+    TaskObject,
+    TaskStatusObject,
+    TreeObject,
+)
 from a2a_server.views.task_view import nested, task_object, tree_node
 from core.loop.large_values import is_small
 from core.loop.pieces import in_pieces
@@ -43,23 +51,20 @@ class TaskReads:
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
-        array, one, other = list[dict[str, Any]], dict[str, Any], CallKind.OTHER
+        other, many = CallKind.OTHER, list[ListedTask]
         events = "List the stored events after a sequence number; an empty page means there are no more."
-        status = "Get the status of tasks."
+        children, count = "List the direct children of a task.", "Count the tasks in progress."
+        status, statuses = "Get the status of tasks.", list[TaskStatusObject]
         return [
-            Method("tasks.get", self.get, other, TaskParams, one, "Get a task."),
-            Method("tasks.detail", self.get, other, TaskParams, one, "Get a task; the same as tasks.get."),
-            Method("tasks.tree", self.tree, other, TreeParams, one, "Get the whole tree of a task."),
-            Method(
-                "tasks.children", self.children, other, ChildrenParams, array, "List the direct children of a task."
-            ),
-            Method("tasks.list", self.list_tasks, other, ListParams, array, "List matching tasks, newest first."),
-            Method("tasks.running.list", self.running_list, other, RunningParams, array, "List the tasks in progress."),
-            Method("tasks.running.status", self.running_status, other, RunningStatusParams, array, status),
-            Method(
-                "tasks.running.count", self.running_count, other, RunningParams, one, "Count the tasks in progress."
-            ),
-            Method("tasks.events", self.events, other, EventsParams, array, events),
+            Method("tasks.get", self.get, other, TaskParams, TaskObject, "Get a task."),
+            Method("tasks.detail", self.get, other, TaskParams, TaskObject, "Get a task; the same as tasks.get."),
+            Method("tasks.tree", self.tree, other, TreeParams, TreeObject, "Get the whole tree of a task."),
+            Method("tasks.children", self.children, other, ChildrenParams, list[TaskObject], children),
+            Method("tasks.list", self.list_tasks, other, ListParams, many, "List matching tasks, newest first."),
+            Method("tasks.running.list", self.running_list, other, RunningParams, many, "List the tasks in progress."),
+            Method("tasks.running.status", self.running_status, other, RunningStatusParams, statuses, status),
+            Method("tasks.running.count", self.running_count, other, RunningParams, TaskCount, count),
+            Method("tasks.events", self.events, other, EventsParams, list[EventObject], events),
         ]
 
     async def get(self, context: RequestContext, params: TaskParams) -> Any:
@@ -109,12 +114,12 @@ class TaskReads:
         tasks = await self._session.storage.tasks(query)
         return as_told(await in_pieces(tasks, row), tasks)
 
-    async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
+    async def running_count(self, context: RequestContext, params: RunningParams) -> TaskCount:
         return {"count": await self._session.storage.count(_running(context, params))}
 
-    async def running_status(self, context: RequestContext, params: RunningStatusParams) -> list[dict[str, Any]]:
+    async def running_status(self, context: RequestContext, params: RunningStatusParams) -> list[TaskStatusObject]:
         """One answer for each id, in their order; an unknown one has the status "not_found"."""
-        answers: list[dict[str, Any]] = []
+        answers: list[TaskStatusObject] = []
         for task_id in ids_of(params.task_ids):
             try:
                 answers.append(_status_row(await seen_task(self._session, context.principal.scope, task_id)))
@@ -185,12 +190,21 @@ def _running(context: RequestContext, params: RunningParams) -> TaskQuery:
     )
 
 
-def _row(task: Task, head: TreeHead | None = None, *, for_operator: bool = False) -> dict[str, Any]:
+def _row(task: Task, head: TreeHead | None = None, *, for_operator: bool = False) -> ListedTask:
     """A task in a list, with where the page behind it begins."""
-    return task_object(task, head, for_operator=for_operator) | {FIELD: token_of(task)}
+    return {**task_object(task, head, for_operator=for_operator), "page_token": token_of(task)}
 
 
-def _status_row(task: Task) -> dict[str, Any]:
-    shown = ("status", "progress", "error", "started_at", "updated_at", "root_task_id", "name")
+def _status_row(task: Task) -> TaskStatusObject:
     fields = task_object(task)
-    return {"task_id": task.id, "is_running": task.is_running} | {name: fields[name] for name in shown}
+    return {
+        "task_id": task.id,
+        "is_running": task.is_running,
+        "status": fields["status"],
+        "progress": fields["progress"],
+        "error": fields["error"],
+        "started_at": fields["started_at"],
+        "updated_at": fields["updated_at"],
+        "root_task_id": fields["root_task_id"],
+        "name": fields["name"],
+    }
