@@ -151,9 +151,32 @@ async def test_a_forgotten_reader_that_waits_for_a_place_gets_none() -> None:
             it.schedule.wake(each)
         await settle()
         it.schedule.forget(second)
+        assert not it.schedule.shares.waiting, "it stands in line no more"
         it.steps.gate.set()
         await settle()
         assert it.steps.taken == ["a1"]
+
+
+@virtual_time
+async def test_a_forgotten_reader_that_is_woken_gets_no_turn_and_holds_no_place() -> None:
+    async with world() as it:
+        gone = it.reader("gone")
+        it.schedule.forget(gone)
+        it.schedule.wake(gone)
+        it.schedule.wake(it.reader("a"))
+        await settle()
+        assert it.steps.taken == ["a"]
+
+
+@virtual_time
+async def test_a_long_log_keeps_its_place_while_no_other_waits() -> None:
+    async with world() as it:
+        reader = it.reader("long", "ann", *[Step.GO_ON] * 5)
+        it.schedule.wake(reader)
+        await settle()
+        job = reader.job
+        await asyncio.sleep(3.5 * TURN)
+        assert reader.job is job is not None
 
 
 @virtual_time
