@@ -34,7 +34,7 @@ from a2a_server.edge.headers import AnswerHeaders
 from a2a_server.edge.inflight import InFlight
 from a2a_server.edge.limits import Callers, Permits
 from a2a_server.edge.origins import Origins
-from a2a_server.edge.overload import Kinds, Load, Thresholds
+from a2a_server.edge.overload import Classifier, Load, Thresholds
 from a2a_server.edge.proxies import BehindProxy
 from a2a_server.limit_table import limits_in_force
 from a2a_server.methods.a2a import A2AMethods, Offered
@@ -273,8 +273,8 @@ def _make_retention(config: Config, session: Session, webhooks: Webhooks | None)
 
 def _make_load(config: Config, session: Session, methods: Iterable[Method], rest: Rest) -> Load:
     thresholds = Thresholds(soft=config.overload_soft, hard=config.overload_hard)
-    kinds = Kinds({each.name: each.load for each in methods}, rest.posts())
-    load = Load(thresholds, kinds)
+    classifier = Classifier({each.name: each.kind for each in methods}, rest.posts())
+    load = Load(thresholds, classifier)
     session.feed.watch(load.committed)
     return load
 

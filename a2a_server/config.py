@@ -183,7 +183,11 @@ class Config(PushSettings, frozen=True, kw_only=True):
             return self.public_url.rstrip("/") + ("" if has_path else self.root_path) + "/"
         scheme = "http" if self.tls_cert is None else "https"
         host = "localhost" if _is_wildcard(self.host) else self.host
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or self.port}{self.root_path}/"
+        return f"{scheme}://{_authority(host, port or self.port)}{self.root_path}/"
+
+    def address(self, port: int) -> str:
+        """The host and port that the server listens on."""
+        return _authority(self.host, port)
 
     def own_origins(self) -> set[str]:
         """The web origin of `public_url`: pages of it are ours, whatever `Host` the proxy sends."""
@@ -405,6 +409,10 @@ def _check_edge(config: Config, source: Callable[[str], str]) -> None:
         raise ConfigurationError(f"{source('tls_client_auth')}: needs tls_ca, the CA bundle for client certificates")
     if config.tls_client_auth == "none" and config.tls_ca is not None:
         raise ConfigurationError(f"{source('tls_ca')}: needs tls_client_auth to be optional or required")
+
+
+def _authority(host: str, port: int) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _is_wildcard(host: str) -> bool:

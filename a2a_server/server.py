@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import cast
+from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
@@ -43,6 +44,8 @@ from core.outside.clock import ClockWatch
 
 logger = logging.getLogger(__name__)
 
+Ready = Callable[[str, str], None]  # gets the URL that callers use, and the address that the server listens on
+
 # Exit codes of sysexits.h, which service managers know.
 EX_UNAVAILABLE = 69
 EX_IOERR = 74
@@ -63,18 +66,22 @@ INTERRUPTING = 0.75
 ENDING = 1.75
 
 
-def say_ready(url: str) -> None:
-    """Tell people, and programs that wait for it, that the server takes work."""
-    print(f"a2a-server listening on {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+def say_ready(url: str, address: str) -> None:
+    """Tell people, and programs that wait for it, that the server takes work.
+
+    `url` is what callers use, `address` the host and port that it listens on.
+    """
+    where = url if urlsplit(url).netloc == address else f"{address}, URL {url}"
+    print(f"a2a-server listening on {where} (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
 
 class Server(uvicorn.Server):
     """uvicorn, with our own way to start and to end: drain, let requests finish, stop the work, close the storage.
 
-    `ready` is called with the address as soon as the server takes work. Raises ConfigurationError.
+    `ready` is called with the URL and the address as soon as the server takes work. Raises ConfigurationError.
     """
 
-    def __init__(self, application: Application, ready: Callable[[str], None] = say_ready) -> None:
+    def __init__(self, application: Application, ready: Ready = say_ready) -> None:
         config = application.config
         require("uvicorn", HttpToolsProtocol, OVERRIDDEN, purpose="limits on connections and load")
         require("sse-starlette", EventSourceResponse, ["_listen_for_exit_signal"], purpose="the end of streams")
@@ -118,6 +125,7 @@ class Server(uvicorn.Server):
         self.told_to_end = threading.Event()
         self._is_asked = False  # to end, by SIGTERM or SIGINT
         self._told_at: float | None = None
+        self._is_announced = False  # that it ends
         self._clock_watch = ClockWatch(application.session.clock)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -133,7 +141,8 @@ class Server(uvicorn.Server):
             listener.listen(BACKLOG)
         await self._application.resume()
         gc.freeze()  # what was made until now lasts as long as the server: no search for garbage looks at it again
-        self._ready(self._application.url)
+        for listener in sockets or ():
+            self._ready(self._application.url, self._application.config.address(listener.getsockname()[1]))
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's tick, ten times a second; each tenth looks at connections' deadlines and at the clock."""
@@ -146,17 +155,30 @@ class Server(uvicorn.Server):
                     connection.enforce()
         if not await super().on_tick(counter):
             return False
+        return time.monotonic() >= self._announce_end() + self._application.config.drain_delay
+
+    def _announce_end(self) -> float:
+        """Say once, in the log and by `/readyz`, that the server will stop. Returns when it was told to."""
         if self._told_at is None:
             self._told_at = time.monotonic()
-        self._application.announce_end()
-        return time.monotonic() >= self._told_at + self._application.config.drain_delay
+        if not self._is_announced:
+            self._is_announced = True
+            self._application.announce_end()
+            config, running = self._application.config, self._application.session.runner.books.running
+            logger.info(
+                "stopping, within %g s: calls are served for %g s, then %d running attempts have %g s to finish; "
+                "a second signal ends the process now",
+                config.drain_delay + config.drain + ENDING,
+                config.drain_delay,
+                running,
+                config.drain,
+            )
+        return self._told_at
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listener, and let attempts and answers end within `drain` seconds."""
-        drain, running = self._application.config.drain, self._application.session.runner.books.running
-        logger.info(
-            "stopping: %d running attempts have %g s to finish; a second signal interrupts them now", running, drain
-        )
+        self._announce_end()
+        drain = self._application.config.drain
         ends_at = time.monotonic() + drain + ENDING
         async with asyncio.TaskGroup() as group:
             group.create_task(self._application.finish(drain, INTERRUPTING))
@@ -181,7 +203,7 @@ class Server(uvicorn.Server):
         self.told_to_end.set()
 
 
-def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
+def serve(config: Config, ready: Ready = say_ready) -> int:
     """Run a server until it is told to end; the exit code. What keeps it from starting is one line on stderr."""
     logs.configure(config.log_level, as_json=config.log_json)
     sys.setswitchinterval(SWITCH)
@@ -199,10 +221,11 @@ def serve(config: Config, ready: Callable[[str], None] = say_ready) -> int:
         return _failed(error, EX_IOERR)
     except OSError as error:
         return _failed(f"cannot listen on {config.host}:{config.port}: {error.strerror or error}", EX_UNAVAILABLE)
+    logger.info("stopped")
     return 0
 
 
-async def _serve(config: Config, ready: Callable[[str], None], containment: Containment) -> None:
+async def _serve(config: Config, ready: Ready, containment: Containment) -> None:
     # The library loads its part for asyncio when it is first used: in the first fetch, for up to 0.5 s of the loop.
     anyio.Event()
     with listen(config.host, config.port, config.send_buffer) as listener:
@@ -236,6 +259,7 @@ def _end_in_time(told_to_end: threading.Event, limit: float, loop: asyncio.Abstr
         tasks = sum(not task.done() for task in asyncio.all_tasks(loop))
         threads = sum(not (thread.daemon or thread is threading.main_thread()) for thread in threading.enumerate())
         logger.warning("%d asyncio tasks and %d threads did not end in time and are abandoned", tasks, threads)
+        logger.info("stopped")
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()

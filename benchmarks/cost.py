@@ -143,7 +143,7 @@ async def serve(folder: Path, meter: Meter) -> dict[str, Cost]:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         application = build(config, port=port)
-        server = Server(application, lambda url: ready.set())
+        server = Server(application, lambda url, address: ready.set())
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         await ready.wait()
         storage = application.session.storage

@@ -16,7 +16,7 @@ CHUNKS, CHUNK = 400, "x" * 200  # as the agents have them
 TICKS = 500
 TICK = 0.01  # seconds between two of them
 FOLLOWERS = 2_000
-RETRY = 1.0  # seconds, as the server says to those that it turns away
+RETRY = 1.0  # seconds, as the server says to those that it refuses
 PARKED = 100
 SETTLED = 15.0  # seconds after which nothing that was busy with them may be left
 
@@ -114,7 +114,7 @@ def follower_row() -> Row:
 
 
 def open_and_hear(server: Running, task_id: str, count: int) -> list[socket.socket]:
-    """Followers that have got their snapshot. Whoever is turned away because so many come at once comes again."""
+    """Followers that have got their snapshot. One that is refused because this many come at once comes again."""
     made: list[socket.socket] = []
     while len(made) < count:
         follower = open_stream(server.port, "SubscribeToTask", {"id": task_id})

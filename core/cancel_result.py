@@ -1,10 +1,20 @@
 """The outcome of a cancel, and the answer that its caller gets."""
 
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from msgspec import Struct
 
 from core.model.task import Task, TreeHead
+
+
+class CancelObject(TypedDict):
+    """What a cancel did to one task. "failed": it had ended before, or cannot be interrupted."""
+
+    task_id: str
+    status: Literal["cancelled", "failed"]
+    message: str
+    not_cancelable: NotRequired[list[str]]
+    still_running: NotRequired[list[str]]
 
 
 class CancelResult(Struct, frozen=True, kw_only=True):
@@ -16,10 +26,10 @@ class CancelResult(Struct, frozen=True, kw_only=True):
     still_running: tuple[str, ...] = ()  # stopped, but still at work after 5 seconds
     not_cancelable: tuple[str, ...] = ()  # their executors cannot be interrupted; they run to their end
 
-    def told(self, task_id: str) -> dict[str, Any]:
+    def told(self, task_id: str) -> CancelObject:
         """The answer for this task to a caller of `tasks.cancel` and of the guide's `cancel_task` (semantics §5)."""
         left, slow = list(self.not_cancelable), list(self.still_running)
-        answer: dict[str, Any] = {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
+        answer: CancelObject = {"task_id": task_id, "status": "cancelled", "message": f"Task {task_id} was cancelled"}
         if task_id in left:
             answer["status"] = "failed"
             answer["message"] = f"Task {task_id} cannot be interrupted and runs to its end; force drops its result"
@@ -30,4 +40,8 @@ class CancelResult(Struct, frozen=True, kw_only=True):
         elif not self.has_effect:
             answer["status"] = "failed"
             answer["message"] = f"Task {task_id} was asked to stop, and ended as {self.task.status}"
-        return answer | ({"not_cancelable": left} if left else {}) | ({"still_running": slow} if slow else {})
+        if left:
+            answer["not_cancelable"] = left
+        if slow:
+            answer["still_running"] = slow
+        return answer

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from core.cancel_result import CancelObject
 from core.databases import key_of, name_of, storage_of
 from core.executors.builtins.registration import register_builtins
 from core.executors.registry import ExecutorRegistry, default_registry, wanted_executor
@@ -299,9 +300,7 @@ class TaskManager:
             return self._events(tree, after)
         return await self._hand_over(tree, after, [*self._callbacks, *([callback] if callback else [])])
 
-    async def cancel_task(
-        self, task_id: str, error_message: str | None = None, *, force: bool = False
-    ) -> dict[str, Any]:
+    async def cancel_task(self, task_id: str, error_message: str | None = None, *, force: bool = False) -> CancelObject:
         """Cancel the task, its subtree and all that requires them, and say how that went (semantics §5)."""
         await self.session.ensure_started()
         if await self.task_repository.cancel_draft(task_id, error_message):

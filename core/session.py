@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from core.cancel_result import CancelResult
+from core.cancel_result import CancelObject, CancelResult
 from core.databases import Database
 from core.executors.family import Family
 from core.executors.judges import Judges
@@ -357,7 +357,7 @@ class Session:
 
     async def cancel_answer(
         self, task_id: str, reason: str | None = None, *, force: bool = False, by: str | None = None
-    ) -> dict[str, Any]:
+    ) -> CancelObject:
         """`cancel` as a caller of `tasks.cancel` and of the guide's `cancel_task` is told about it (semantics §5)."""
         try:
             result = await self.cancel(task_id, reason, force=force, by=by)

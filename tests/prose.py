@@ -20,7 +20,9 @@ OLD_WORDS = {
     re.compile(r"vault", re.IGNORECASE): "secret box",
     re.compile(r"\bPatience\b"): "RetryPolicy",
     re.compile(r"\bStanding\b(?=[\w(\]|,)])"): "DeliveryState",
+    re.compile(r"\bSTANDING\b"): "DELIVERY_STATE",
     re.compile(r"\bTeller\b"): "Payloads",
+    re.compile(r"turn(?:s|ed|ing)?[ _]?away", re.IGNORECASE): "reject, refuse or RetryLater",
     re.compile(r"(?<![^\W_])doors?(?![^\W_])", re.IGNORECASE): "endpoint or binding",
     re.compile(r"(?<!GRINNING )(?<![^\W_])faces?(?![^\W_])", re.IGNORECASE): "endpoint, binding or API",
 }

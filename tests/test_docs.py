@@ -153,3 +153,10 @@ def test_prose_fits_the_width(page: Path) -> None:
 
     wide = [line for line in prose.splitlines() if len(line) > MAX_WIDTH and not line.startswith("|")]
     assert wide == []
+
+
+def test_modules_that_the_page_about_mutants_names_exist() -> None:
+    """Found by a reader: rows of modules that had moved since."""
+    text = (ROOT / "docs" / "mutation.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:core|a2a_server|tests|scripts|benchmarks)/[^`\s]+)`", text))
+    assert len(named) > 20 and [path for path in sorted(named) if not (ROOT / path).exists()] == []

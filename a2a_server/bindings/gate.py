@@ -14,7 +14,7 @@ from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Reply
 from a2a_server.edge.inflight import PIECE, SMALL
 from a2a_server.edge.origins import Origins
-from a2a_server.edge.overload import PROBES, REFUSED, RETRY_AFTER
+from a2a_server.edge.overload import PROBES, REFUSED
 from a2a_server.edge.targets import SCHEME, host_name, is_host
 from a2a_server.protocol.errors import (
     A2AError,
@@ -112,7 +112,7 @@ class Gate:
         if scope["method"] == "POST":
             _check_content(headers, self._max_body)
         if REFUSED in scope:  # judged at the connection
-            raise Overloaded(retry_after=RETRY_AFTER)
+            raise Overloaded
 
 
 def _check_content(headers: Mapping[bytes, str], max_body: int) -> None:

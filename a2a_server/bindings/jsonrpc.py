@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.keyed import HEADER, refuse_key
 from a2a_server.edge.inflight import SMALL, VALUE
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.protocol.codec import encode, encode_in_pieces
 from a2a_server.protocol.dialect import OWN, Dialect
 from a2a_server.protocol.errors import (
@@ -32,7 +32,7 @@ from a2a_server.protocol.errors import (
     MethodNotFound,
     OperatorsOnly,
     ParseError,
-    TurnedAway,
+    RetryLater,
     translate,
 )
 from a2a_server.protocol.versions import check_version
@@ -101,9 +101,9 @@ class Method:
 
     name: str
     handler: Handler
-    load: Kind  # what a call of it asks of a server that has too much to do
+    kind: CallKind  # whether an overloaded server refuses a call of it
     params_type: Any = NoParams
-    result_type: Any = Any  # for the OpenRPC document
+    result_type: Any = Any  # for the OpenRPC document; a tuple: one of these
     summary: str = ""
     dialect: Dialect = OWN
     is_open: bool = False  # for callers who are no operators, as A2A's methods always are
@@ -192,7 +192,7 @@ class JsonRpcEndpoint:
         """Whether the request of a batch neither begins work nor ends it."""
         name = item.get("method") if isinstance(item, dict) else None
         method = self.methods.get(name) if isinstance(name, str) else None
-        return method is None or method.load is Kind.OTHER
+        return method is None or method.kind is CallKind.OTHER
 
     def _too_large(self, item: Any) -> bytes | None:
         """The response to a read of a batch whose responses are large enough; None for a notification."""
@@ -407,8 +407,8 @@ def _with_room(method: Method, context: RequestContext, result: Any, told: bytes
     """
     try:
         context.permit.answer(len(told))
-    except TurnedAway:
-        if method.load is Kind.OTHER:
+    except RetryLater:
+        if method.kind is CallKind.OTHER:
             raise
         return told if isinstance(result, Raw) else encode(method.dialect.bare(result))
     return told

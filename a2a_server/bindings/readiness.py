@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from a2a_server.protocol.errors import Overloaded
 
-RETRY_AFTER = 5.0  # seconds, told to those who come while the server starts or stops
+NOT_READY_RETRY_AFTER = 5.0  # seconds: a start or a stop takes longer than a moment
 
 
 class Readiness:
@@ -20,7 +20,9 @@ class Readiness:
 
     def refusal(self) -> Overloaded:
         """What a request is answered with while the server is not ready."""
-        return Overloaded(f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=RETRY_AFTER)
+        return Overloaded(
+            f"The server is {'stopping' if self.is_draining else 'starting'}", retry_after=NOT_READY_RETRY_AFTER
+        )
 
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""

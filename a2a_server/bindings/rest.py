@@ -26,7 +26,7 @@ from a2a_server.bindings.jsonrpc import (
     read_large,
     to_events,
 )
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.protocol.codec import encode, from_query
 from a2a_server.protocol.errors import A2AError, HttpMethodNotAllowed, InvalidParams, to_status
 from core.model.errors import Problem
@@ -159,10 +159,10 @@ class Rest:
         # What is below an older version's root (`/v1`) is that version's, and no tenant's.
         self._roots = tuple({"/" + path.split("/")[1] + "/" for each in older for path in each.paths})
 
-    def posts(self) -> dict[str, Kind]:
+    def posts(self) -> dict[str, CallKind]:
         """What a POST to one of the paths asks for, by the end of the path that follows its last variable."""
         return {
-            path.rpartition("}")[2]: binding.methods[name].load
+            path.rpartition("}")[2]: binding.methods[name].kind
             for binding in self._bindings
             for path, calls in binding.paths.items()
             if (name := calls.get("POST")) is not None

@@ -12,7 +12,7 @@ from a2a_server.edge.framing import HALF_CLOSED
 from a2a_server.edge.inflight import PIECE, SMALL
 from a2a_server.edge.limits import Permit
 from a2a_server.protocol.codec import one_line
-from a2a_server.protocol.errors import TurnedAway
+from a2a_server.protocol.errors import RetryLater
 
 LARGE_EVENT = 4 * 1024 * 1024  # bytes; larger events are written beside the event loop
 
@@ -49,7 +49,7 @@ async def sse(
 def _has_room(permit: Permit, line: bytes) -> bool:
     try:
         permit.hold(2 * len(line))  # itself, and what is on its way
-    except TurnedAway:
+    except RetryLater:
         return False
     return True
 

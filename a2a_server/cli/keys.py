@@ -13,7 +13,7 @@ from a2a_server.auth.apikeys import ApiKeys
 from a2a_server.cli.client import Ca, Client, Token
 from a2a_server.cli.output import Failure, Format, Output, clean, print_json, print_table
 from a2a_server.config import load
-from a2a_server.methods.keys import CreateKeyParams, grant_of, key_object
+from a2a_server.methods.keys import CreateKeyParams, KeyObject, grant_of, key_object
 from core.databases import DocumentStore, documents_of
 from core.model.errors import DatabaseInUse
 from core.model.problems import Misfit, convert
@@ -85,7 +85,7 @@ def list_keys(
 ) -> None:
     """List the keys, without their secrets."""
 
-    async def work(keys: ApiKeys) -> list[dict[str, Any]]:
+    async def work(keys: ApiKeys) -> list[KeyObject]:
         return [key_object(key) for key in await keys.all()]
 
     listed = _on_file(work, database, config) if url is None else _call(url, token, ca, "keys.list", {})
@@ -132,7 +132,7 @@ def revoke(
 ) -> None:
     """Revoke a key for good. On a running server its open streams end at once."""
 
-    async def work(keys: ApiKeys) -> dict[str, Any]:
+    async def work(keys: ApiKeys) -> KeyObject:
         return key_object(await keys.revoke(key_id))
 
     key = _on_file(work, database, config) if url is None else _call(url, token, ca, "keys.revoke", {"id": key_id})

@@ -22,6 +22,7 @@ from a2a_server.config import load
 from a2a_server.extensions import load_executors
 from a2a_server.process.forks import kept_from_children
 from a2a_server.process.init_process import run_below_init
+from a2a_server.views.task_objects import TreeObject
 from a2a_server.views.task_view import tree_object
 from core.model.errors import InvalidPlan, TaskNotCancelable
 from core.model.streaming import stream_event
@@ -105,7 +106,7 @@ def run(
     raise typer.Exit(OUTCOMES.get(view.outcome, 1))
 
 
-async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
+async def _run_here(settings: dict[str, Any], items: list[Any], *, silent: bool) -> tuple[TreeView, TreeObject]:
     """The view at the end, and the tree as `tasks.tree` gives it."""
     config = replace(load(settings, os.environ, Path.cwd()), error_texts="full")  # its caller is its operator
     load_executors(config.executors)
@@ -192,7 +193,7 @@ async def _cancel(session: Session, task_id: str, reason: str) -> None:
     typer.echo(f"a2a-server: the tree was cancelled{f'; {left} tasks have not stopped' if left else ''}", err=True)
 
 
-def _run_there(connection: Client, items: list[Any], *, silent: bool) -> tuple[TreeView, dict[str, Any]]:
+def _run_there(connection: Client, items: list[Any], *, silent: bool) -> tuple[TreeView, TreeObject]:
     with _handled(lambda number: signal.signal(number, _raise)), connection as server:
         view = tree_view(server.call("tasks.create", {"tasks": items}))
         try:
@@ -239,7 +240,7 @@ def _next(view: TreeView, url: str | None, database: str | None) -> str:
     )
 
 
-def _print_end(view: TreeView, finished: dict[str, Any]) -> None:
+def _print_end(view: TreeView, finished: TreeObject) -> None:
     """How it ended: the root's result, else what the tasks came to on which no other depends."""
     print(f"{view.outcome}: {clean(finished['name'])} ({view.root_id})")
     tasks = [finished]

@@ -46,7 +46,7 @@ ClientAuth = Annotated[
     str | None, typer.Option(metavar="MODE", help="Client certificates: none, optional or required.")
 ]
 OutputFormat = Annotated[
-    Format, typer.Option("-o", "--output", help='json: print {"url": …, "pid": …} on stdout when ready.')
+    Format, typer.Option("-o", "--output", help='json: print {"url": …, "address": …, "pid": …} on stdout when ready.')
 ]
 Auth = Annotated[
     list[str] | None, typer.Option(metavar="KIND", help="Require credentials: keys (API keys) or jwt. Repeatable.")
@@ -109,7 +109,11 @@ def serve(
     if output is Format.TEXT:
         raise typer.Exit(run_server(settings))
     with stdout_kept() as stdout:
-        code = run_server(settings, ready=lambda url: print_json_line({"url": url, "pid": os.getpid()}, stdout))
+
+        def say_ready(url: str, address: str) -> None:
+            print_json_line({"url": url, "address": address, "pid": os.getpid()}, stdout)
+
+        code = run_server(settings, ready=say_ready)
     raise typer.Exit(code)
 
 

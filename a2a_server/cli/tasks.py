@@ -21,6 +21,7 @@ PAGE = 500  # events asked for at once
 
 LISTED_AT_ONCE = 1000  # tasks
 CANCELLED_AT_ONCE = 50  # trees
+OWNER = ("tenant", "principal")  # fields of a task that only operators get
 MAX_ERROR = 80  # characters of an error in a list
 
 TaskId = Annotated[str, typer.Argument(metavar="TASK_ID")]
@@ -58,7 +59,7 @@ def list_tasks(
     since: Since = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """List tasks, newest first."""
+    """List tasks, newest first; for an operator, with the tenant and the principal of each."""
     given = {"status": status, "name": name, "user_id": user, "context_id": context, "page_token": page}
     params: dict[str, Any] = {"root_only": not every, "limit": limit}
     if since is not None:
@@ -68,9 +69,11 @@ def list_tasks(
     if output is Format.JSON:
         print_json(tasks)
         return
+    owner = OWNER if any("principal" in task for task in tasks) else ()  # an operator is told whose each task is
     rows = [
         (
             task["id"],
+            *(task[field] for field in owner),
             status_of(task),
             f"{task.get('tree_progress') or task['progress']:.0%}",
             task["created_at"],
@@ -80,7 +83,7 @@ def list_tasks(
         )
         for task in tasks
     ]
-    print_table(("ID", "STATUS", "DONE", "CREATED", "TOOK", "NAME", "ERROR"), rows)
+    print_table(("ID", *map(str.upper, owner), "STATUS", "DONE", "CREATED", "TOOK", "NAME", "ERROR"), rows)
     if len(tasks) == limit:
         print(f"for the next page: --page {tasks[-1]['page_token']}", file=sys.stderr)
 

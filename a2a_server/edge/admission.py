@@ -11,7 +11,8 @@ from enum import Enum
 from functools import partial
 from typing import Final, NamedTuple
 
-from a2a_server.edge.overload import RETRY_AFTER, Kind, Load
+from a2a_server.edge.overload import CallKind, Load
+from a2a_server.protocol.errors import RETRY_AFTER
 
 HELD: Final = 64 * 1024  # bytes of a body until which it is judged by its method
 
@@ -28,7 +29,7 @@ class Verdict(Enum):
 class Rejected(NamedTuple):
     """The call that was rejected last: its kind by its path, which JSON-RPC has none of, and its id."""
 
-    kind: Kind | None
+    kind: CallKind | None
     request_id: str | int | None
 
 
@@ -47,9 +48,9 @@ class Admission:
         place = object()  # by which the load knows the connection: what it keeps of it keeps nothing else
         self._begin: Callable[[], None] = partial(load.begin, place)
         self.end: Callable[[], None] = partial(load.end, place)  # the call is answered, waits for others, or is gone
-        self._turn_away: Callable[[], float] = partial(load.turn_away, place)
+        self._reject: Callable[[], float] = partial(load.reject, place)
         self._early_until = 0.0  # when it may ask again, as it was told with a rejection
-        self._kind: Kind | None = None  # of the call that is judged, by its path
+        self._kind: CallKind | None = None  # of the call that is judged, by its path
         self.held: bytearray | None = None  # the body of a call of which it is not known whether it may pass
         self._unread: bytearray | None = None  # what came while the connection is paused
         self._has_ended = False  # the client's end came meanwhile
@@ -63,7 +64,7 @@ class Admission:
         if not self._load.is_pressed(early=is_early):
             return Verdict.ACCEPT
         path = target.partition(b"?")[0].decode("ascii", "replace")
-        self._kind = self._load.kinds.of_path(method.decode("ascii"), path)
+        self._kind = self._load.classifier.of_path(method.decode("ascii"), path)
         if self._kind is not None and not self._load.refuses(self._kind, early=is_early):
             return Verdict.ACCEPT
         self.held = bytearray()
@@ -80,7 +81,7 @@ class Admission:
         assert self.held is not None
         kind, request_id = self._kind, None
         if kind is None:
-            kind, request_id = self._load.kinds.of_body(self.held)
+            kind, request_id = self._load.classifier.of_body(self.held)
         if not self._load.refuses(kind, early=self._early_until > now):
             return Verdict.ACCEPT
         if is_from_page:
@@ -92,7 +93,7 @@ class Admission:
         """What was held of a call that is let in."""
         held, self.held = self.held, None
         if is_refused:
-            self._turn_away()
+            self._reject()
         return bytes(held or b"")
 
     def begin(self) -> Callable[[], None]:
@@ -111,7 +112,7 @@ class Admission:
         """A call was rejected: read nothing for so many seconds. A client that asks again earlier is served last."""
         self._early_until = now + RETRY_AFTER
         self._unread = bytearray()
-        return self._turn_away()
+        return self._reject()
 
     def keep(self, data: bytes) -> bool:
         """Data came meanwhile. Whether it is so much that no more should be taken."""

@@ -11,7 +11,6 @@ from a2a_server.protocol.errors import Overloaded, RateLimited
 SMALL: Final = 16 * 1024  # bytes of a body, or of an answer, that are not counted
 PIECE: Final = 256 * 1024  # bytes of an answer that are handed to its connection at a time
 VALUE: Final = 80  # bytes of memory that a value of JSON takes, beside its text
-RETRY_AFTER: Final = 1.0  # seconds
 
 
 class InFlight:
@@ -28,12 +27,9 @@ class InFlight:
         held = self._of.get(owner, 0) + size
         if held > self._per_caller:
             text = f"The bodies and answers of one caller may take {self._per_caller} bytes at the same time"
-            raise RateLimited(text, retry_after=RETRY_AFTER)
+            raise RateLimited(text)
         if self.total + size > self._most:
-            raise Overloaded(
-                f"The bodies and answers of all callers may take {self._most} bytes at the same time",
-                retry_after=RETRY_AFTER,
-            )
+            raise Overloaded(f"The bodies and answers of all callers may take {self._most} bytes at the same time")
         self._of[owner] = held
         self.total += size
 

@@ -14,13 +14,13 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from a2a_server.protocol.errors import RETRY_AFTER
 from core.model import events as e
 from core.model.events import Recorded
 from core.model.task import TreeHead
 
 REFUSED: Final = "a2a_server.refused"  # in the scope of a request that is to be refused
 TAKEN: Final = "a2a_server.taken"  # in the scope: what to call when the request waits for others than the server
-RETRY_AFTER: Final = 1  # seconds
 CALL: Final = 10.0  # seconds that a call counts: what takes longer waits for something else
 RUN: Final = 1.0  # seconds that a run counts: then its executors have it
 WANTED: Final = 2.0  # seconds after which a refused caller is forgotten: longer than its Retry-After
@@ -30,10 +30,10 @@ PROBES: Final = ("/healthz", "/readyz")  # asked by address, and they tell nothi
 REST: Final = 0.001  # seconds, for each that was refused of late: some fifteen times what a refusal costs
 
 
-class Kind(IntEnum):
+class CallKind(IntEnum):
     """What a call asks for; the largest of a batch's is the batch's."""
 
-    SPARED = 0  # frees something, or tells whether the server lives: never refused
+    EXEMPT = 0  # frees something, or tells whether the server lives: never refused
     OTHER = 1  # refused at the hard threshold of calls in flight
     WORK = 2  # may store and start new work: under overload refused from the soft threshold on
 
@@ -46,32 +46,34 @@ class _Envelope(Struct):
 _read = msgspec.json.Decoder(_Envelope | list[_Envelope]).decode
 
 
-class Kinds:
-    """What a call asks for, told before it is taken: by the method that its body names, or by its path.
+class Classifier:
+    """Classifies a call before it is taken: by the method that its body names, or by its path.
 
     `methods`: those of JSON-RPC, by name. `posts`: what a POST to a path of HTTP+JSON asks for, by the path's end.
     """
 
-    def __init__(self, methods: Mapping[str, Kind], posts: Mapping[str, Kind]) -> None:
+    def __init__(self, methods: Mapping[str, CallKind], posts: Mapping[str, CallKind]) -> None:
         self._methods = methods
         self._posts = posts
 
-    def of_body(self, body: bytes | bytearray) -> tuple[Kind, str | int | None]:
+    def of_body(self, body: bytes | bytearray) -> tuple[CallKind, str | int | None]:
         """What a JSON-RPC body asks for, and the id of its request; what cannot be told counts as work."""
         try:
             envelope = _read(body)
         except (ValueError, RecursionError):
-            return Kind.WORK, None
+            return CallKind.WORK, None
         if isinstance(envelope, list):
-            return max((self._methods.get(each.method, Kind.OTHER) for each in envelope), default=Kind.OTHER), None
-        return self._methods.get(envelope.method, Kind.OTHER), envelope.id
+            return max(
+                (self._methods.get(each.method, CallKind.OTHER) for each in envelope), default=CallKind.OTHER
+            ), None
+        return self._methods.get(envelope.method, CallKind.OTHER), envelope.id
 
-    def of_path(self, verb: str, path: str) -> Kind | None:
+    def of_path(self, verb: str, path: str) -> CallKind | None:
         """What a request asks for by its path; None where only the body tells."""
         if path.endswith(PROBES):
-            return Kind.SPARED
+            return CallKind.EXEMPT
         if verb != "POST":
-            return Kind.OTHER
+            return CallKind.OTHER
         return next((kind for end, kind in self._posts.items() if path.endswith(end)), None)
 
 
@@ -111,12 +113,12 @@ class _Young:
 class Load:
     """What one server has to do at the moment, and what it was asked for besides."""
 
-    def __init__(self, thresholds: Thresholds, kinds: Kinds, now: Callable[[], float] = monotonic) -> None:
-        self.kinds = kinds
+    def __init__(self, thresholds: Thresholds, classifier: Classifier, now: Callable[[], float] = monotonic) -> None:
+        self.classifier = classifier
         self._thresholds = thresholds
         self._calls = _Young(CALL, now)
         self._runs = _Young(RUN, now)
-        self._turned_away = _Young(WANTED, now)
+        self._rejected = _Young(WANTED, now)
         self._now = now
         self._peak_now = self._peak_before = 0  # in the interval that ends then, and in the one before
         self._peak_until = 0.0
@@ -126,20 +128,20 @@ class Load:
     def begin(self, call: Hashable) -> None:
         """A call is taken, and all of it is there."""
         self._calls.begin(call)
-        self._turned_away.end(call)
+        self._rejected.end(call)
         self._peak()
 
     def end(self, call: Hashable) -> None:
         """It is answered, or waits for others, or its caller is gone."""
         self._calls.end(call)
 
-    def turn_away(self, call: Hashable) -> float:
-        """It is refused. The seconds for which nothing more may be heard from there.
+    def reject(self, call: Hashable) -> float:
+        """It is refused. Returns the seconds for which nothing more is read from there.
 
         The more are refused the longer, so that all refusals together take a tenth of the time.
         """
-        self._turned_away.begin(call)
-        return min(float(RETRY_AFTER), REST * len(self._turned_away))
+        self._rejected.begin(call)
+        return min(RETRY_AFTER, REST * len(self._rejected))
 
     def committed(self, head: TreeHead, events: Sequence[Recorded]) -> None:
         """A watcher of the feed: what a call has begun goes on when the call only waits, or is answered."""
@@ -174,10 +176,10 @@ class Load:
         busy = self.busy
         soft = self._thresholds.soft
         is_full = self._peak() >= soft * EARLY if early else busy >= soft
-        return is_full and busy + len(self._turned_away) >= self._thresholds.hard
+        return is_full and busy + len(self._rejected) >= self._thresholds.hard
 
-    def refuses(self, kind: Kind, *, early: bool = False) -> bool:
+    def refuses(self, kind: CallKind, *, early: bool = False) -> bool:
         """Whether such a call is one too many."""
-        if kind is Kind.WORK:
+        if kind is CallKind.WORK:
             return self.is_pressed(early=early)
-        return kind is Kind.OTHER and self.busy >= self._thresholds.hard
+        return kind is CallKind.OTHER and self.busy >= self._thresholds.hard

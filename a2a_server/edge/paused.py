@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from core.loop.alarms import Alarms
 
-TURN: Final = 0.01  # seconds, at least, between two times at which connections are heard again
+TURN: Final = 0.01  # seconds, at least, between two times at which connections are read again
 
 
 class Paused(Protocol):
@@ -24,7 +24,7 @@ _End = tuple[float, int, Paused]  # when, in which order, and whose pause ends
 
 
 class PausedConnections:
-    """They are heard again many at a time: a turn of the loop for each one would cost more than the rejection."""
+    """They are resumed many at a time: a turn of the loop for each one would cost more than the rejection."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now

@@ -8,7 +8,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from a2a_server.edge.admission import Rejected
 from a2a_server.edge.headers import NO_STORE, NOSNIFF
 from a2a_server.edge.origins import Headers
-from a2a_server.edge.overload import RETRY_AFTER
 from a2a_server.protocol.errors import Overloaded, to_object, to_status
 
 
@@ -30,7 +29,7 @@ class Refusals(NamedTuple):
 
 def refusals() -> Refusals:
     """What is said to a call that is one too many, as the gate says it too."""
-    error = Overloaded(retry_after=RETRY_AFTER)
+    error = Overloaded()
     head = b"HTTP/1.1 %d Service Unavailable\r\ncontent-type: application/json\r\n" % error.http_status
     told = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
     head += b"".join([b"%b: %b\r\n" % field for field in (*told, NO_STORE, NOSNIFF)])

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from a2a_server.auth.principal import Principal
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Frame, Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import check_tenant, readable
 from a2a_server.methods.messages import Messages
 from a2a_server.methods.pages import PageTokens
@@ -79,7 +79,7 @@ class A2AMethods:
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
-        other, work = Kind.OTHER, Kind.WORK
+        other, work = CallKind.OTHER, CallKind.WORK
         send, stream = self._messages.send, self._messages.stream
         said, follow = wire.SendMessageRequest, wire.SubscribeToTaskRequest
         event, card = wire.StreamResponse, wire.GetExtendedAgentCardRequest
@@ -90,7 +90,7 @@ class A2AMethods:
                 Method("SendStreamingMessage", stream, work, said, event, is_stream=True),
                 Method("GetTask", self.get_task, other, wire.GetTaskRequest, wire.Task),
                 Method("ListTasks", self.list_tasks, other, wire.ListTasksRequest, wire.ListTasksResponse),
-                Method("CancelTask", self.cancel_task, Kind.SPARED, wire.CancelTaskRequest, wire.Task),
+                Method("CancelTask", self.cancel_task, CallKind.EXEMPT, wire.CancelTaskRequest, wire.Task),
                 Method("SubscribeToTask", self.subscribe, other, follow, event, is_stream=True),
                 Method("GetExtendedAgentCard", self.extended_card, other, card, wire.AgentCard),
                 *self._push_table(),
@@ -100,7 +100,7 @@ class A2AMethods:
     def _push_table(self) -> list[Method]:
         config, one = wire.TaskPushNotificationConfig, wire.PushNotificationConfigRequest
         listing, page = wire.ListTaskPushNotificationConfigsRequest, wire.ListTaskPushNotificationConfigsResponse
-        push, other = self._push, Kind.OTHER
+        push, other = self._push, CallKind.OTHER
         return [
             Method("CreateTaskPushNotificationConfig", push.create if push else _no_push, other, config, config),
             Method("GetTaskPushNotificationConfig", push.get if push else _no_push, other, one, config),

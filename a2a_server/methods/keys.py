@@ -1,7 +1,7 @@
 """The `keys.*` methods: API keys, for operators. Each acts for its own tenant, the server's (of tenant '') for all."""
 
 import logging
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 from msgspec import Meta, Struct
 
@@ -10,7 +10,7 @@ from a2a_server.auth.lifetimes import Lifetimes
 from a2a_server.auth.stored_keys import ApiKey, Grant
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method, NoParams
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.protocol.errors import PermissionDenied
 from core.model.timestamps import to_timestamp
 from core.outside.clock import Clock
@@ -21,6 +21,27 @@ LONGEST_LIFE = 3_650 * 86_400.0  # seconds
 LONGEST_GRACE = 30 * 86_400.0
 
 Name = Annotated[str, Meta(min_length=1, max_length=300)]
+
+
+class KeyObject(TypedDict):
+    """An API key as callers and the command line see it; the key itself is stored nowhere."""
+
+    id: str
+    principal: str
+    tenant: str
+    is_operator: bool
+    skills: list[str] | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    replaced_until: str | None
+    last_characters: str
+
+
+class NewKeyObject(KeyObject):
+    """An API key with the text that proves it, which is shown this once."""
+
+    key: str
 
 
 class CreateKeyParams(Struct, frozen=True, kw_only=True):
@@ -60,55 +81,55 @@ class KeysMethods:
             Method(
                 name="keys.create",
                 handler=self.create,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=CreateKeyParams,
-                result_type=dict[str, Any],
+                result_type=NewKeyObject,
                 summary="Create an API key. Its secret is shown in this answer only.",
             ),
             Method(
                 name="keys.list",
                 handler=self.list_keys,
-                load=Kind.OTHER,
-                result_type=list[dict[str, Any]],
+                kind=CallKind.OTHER,
+                result_type=list[KeyObject],
                 summary="List the API keys of the caller's tenant, without secrets (server operator: of all).",
             ),
             Method(
                 name="keys.rotate",
                 handler=self.rotate,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=RotateKeyParams,
-                result_type=dict[str, Any],
+                result_type=NewKeyObject,
                 summary="Give an API key a new secret; the old one stays valid for `grace` seconds.",
             ),
             Method(
                 name="keys.revoke",
                 handler=self.revoke,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=KeyParams,
-                result_type=dict[str, Any],
+                result_type=KeyObject,
                 summary="Revoke an API key; streams that were opened with it end.",
             ),
         ]
 
-    async def create(self, context: RequestContext, params: CreateKeyParams) -> dict[str, Any]:
+    async def create(self, context: RequestContext, params: CreateKeyParams) -> NewKeyObject:
         caller = context.principal
         grant = grant_of(params, self._clock, own_tenant=caller.tenant)
         if not caller.manages(grant.tenant):
             raise PermissionDenied(f"tenant: an operator can create keys only for its own tenant, {caller.tenant!r}")
         key, text = await self._keys.create(grant)
         logger.info("key %s for %r of tenant %r was created by %s", key.id, grant.principal, grant.tenant, _by(context))
-        return key_object(key) | {"key": text}
+        return {**key_object(key), "key": text}
 
-    async def list_keys(self, context: RequestContext, params: NoParams) -> list[dict[str, Any]]:
+    async def list_keys(self, context: RequestContext, params: NoParams) -> list[KeyObject]:
         return [key_object(key) for key in await self._keys.all(context.principal.manages)]
 
-    async def rotate(self, context: RequestContext, params: RotateKeyParams) -> dict[str, Any]:
+    async def rotate(self, context: RequestContext, params: RotateKeyParams) -> NewKeyObject:
         key, text = await self._keys.rotate(params.id, params.grace, context.principal.manages)
         self._lifetimes.end(key.id, params.grace)
         logger.info("key %s was rotated with %g s of grace by %s", key.id, params.grace, _by(context))
-        return key_object(key) | {"key": text}
+        return {**key_object(key), "key": text}
 
-    async def revoke(self, context: RequestContext, params: KeyParams) -> dict[str, Any]:
+    async def revoke(self, context: RequestContext, params: KeyParams) -> KeyObject:
         key = await self._keys.revoke(params.id, context.principal.manages)
         self._lifetimes.end(key.id)
         logger.info("key %s was revoked by %s", key.id, _by(context))
@@ -126,7 +147,7 @@ def grant_of(params: CreateKeyParams, clock: Clock, own_tenant: str) -> Grant:
     )
 
 
-def key_object(key: ApiKey) -> dict[str, Any]:
+def key_object(key: ApiKey) -> KeyObject:
     """A key as callers and the command line see it."""
     return {
         "id": key.id,

@@ -1,18 +1,19 @@
 """The push methods: A2A's four for webhooks (§3.1.7-3.1.10), and our two for what could not be delivered."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import caller_of
 from a2a_server.methods.reading import TaskReader
 from a2a_server.methods.task_pages import from_token, to_token
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.errors import InvalidParams
 from a2a_server.push.configs import PushConfig
+from a2a_server.push.undelivered import DeliveryPage, ResendObject
 from a2a_server.push.webhooks import Webhooks, from_now_on
 from core.model.errors import Problem, TaskNotFound
 from core.session import Session
@@ -48,17 +49,17 @@ class PushMethods:
             Method(
                 name="push.deliveries",
                 handler=self.deliveries,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=DeliveriesParams,
-                result_type=dict[str, Any],
+                result_type=DeliveryPage,
                 summary="List dead letters, or deliveries that wait for a retry.",
             ),
             Method(
                 name="push.resend",
                 handler=self.resend,
-                load=Kind.OTHER,
+                kind=CallKind.OTHER,
                 params_type=ResendParams,
-                result_type=list[dict[str, Any]],
+                result_type=list[ResendObject],
                 summary="Send dead letters again.",
             ),
         ]
@@ -108,7 +109,7 @@ class PushMethods:
         if config is not None:
             await self._webhooks.remove(config)
 
-    async def deliveries(self, context: RequestContext, params: DeliveriesParams) -> dict[str, Any]:
+    async def deliveries(self, context: RequestContext, params: DeliveriesParams) -> DeliveryPage:
         """One page, and with `next` where the one after it begins."""
         after = _from_token(params.after) if params.after else None
         undelivered = self._webhooks.undelivered
@@ -116,7 +117,7 @@ class PushMethods:
         deliveries, last = await read(context.owner, after, params.limit)
         return {"deliveries": deliveries, "next": to_token(last) if last else None}
 
-    async def resend(self, context: RequestContext, params: ResendParams) -> list[dict[str, Any]]:
+    async def resend(self, context: RequestContext, params: ResendParams) -> list[ResendObject]:
         return await self._webhooks.undelivered.resend(context.owner, params.delivery_ids)
 
 

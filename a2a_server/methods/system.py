@@ -1,14 +1,38 @@
 """The `system.*` methods: how the server is, and what it can run."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from a2a_server.auth.principal import NOBODY
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method, NoParams
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from core.outside.clock import Clock
 from core.session import Session
+
+
+class Health(TypedDict):
+    """How the server is; `uptime` is in seconds."""
+
+    status: str
+    version: str
+    uptime: float
+    running_tasks: int
+
+
+class ExecutorObject(TypedDict):
+    """What tasks may name as their executor, and messages as their skill where it is one."""
+
+    id: str
+    name: str
+    description: str
+    tags: list[str]
+    input_schema: Any
+    output_schema: Any
+    cancelable: bool
+    at_most_once: bool
+    has_effects: bool
+    is_skill: bool
 
 
 class SystemMethods:
@@ -29,29 +53,29 @@ class SystemMethods:
             Method(
                 name="system.health",
                 handler=self.health,
-                load=Kind.SPARED,
-                result_type=dict[str, Any],
+                kind=CallKind.EXEMPT,
+                result_type=Health,
                 is_open=True,
                 summary="Server status, version and uptime (seconds), and the caller's running tasks.",
             ),
             Method(
                 name="system.limits",
                 handler=self.limits,
-                load=Kind.OTHER,
-                result_type=dict[str, Any],
+                kind=CallKind.OTHER,
+                result_type=dict[str, float | None],
                 is_open=True,
                 summary="The limits in force for this caller, by name; null: no limit.",
             ),
             Method(
                 name="system.executors",
                 handler=self.executors,
-                load=Kind.OTHER,
-                result_type=list[dict[str, Any]],
+                kind=CallKind.OTHER,
+                result_type=list[ExecutorObject],
                 summary="List the executors with their schemas.",
             ),
         ]
 
-    async def health(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
+    async def health(self, context: RequestContext, params: NoParams) -> Health:
         return {
             "status": "healthy",
             "version": self._version,
@@ -62,7 +86,7 @@ class SystemMethods:
     async def limits(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
         return dict(self._limits(context.principal is not NOBODY))
 
-    async def executors(self, context: RequestContext, params: NoParams) -> list[dict[str, Any]]:
+    async def executors(self, context: RequestContext, params: NoParams) -> list[ExecutorObject]:
         return [
             {
                 "id": spec.id,

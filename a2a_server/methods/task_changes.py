@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import OpenTasks, seen_head, seen_task
 from a2a_server.methods.cancels import Cancels
 from a2a_server.methods.large_tasks import as_told
@@ -18,9 +18,11 @@ from a2a_server.methods.task_params import (
     TaskParams,
     UpdateParams,
 )
-from a2a_server.methods.task_reads import TaskReads, sees_details, shown_tree
+from a2a_server.methods.task_reads import TaskReads, is_for_operator, shown_tree
 from a2a_server.protocol.errors import InvalidParams
+from a2a_server.views.task_objects import DeletedTask, TaskObject, TreeObject
 from a2a_server.views.task_view import task_object
+from core.cancel_result import CancelObject
 from core.model.commands import ProvideInput
 from core.model.errors import Problem
 from core.model.submission import Submission
@@ -40,18 +42,18 @@ class TaskChanges:
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
-        array, one, other = list[dict[str, Any]], dict[str, Any], Kind.OTHER
+        other = CallKind.OTHER
         cancel, copy = (
             "Cancel tasks and everything below them.",
             "Copy a task and everything below it to a new pending tree.",
         )
-        update = "Change fields of a pending task."
+        answer, update = "Answer the open questions of a task.", "Change fields of a pending task."
         return [
-            Method("tasks.cancel", self._cancels.cancel, Kind.SPARED, CancelParams, array, cancel),
-            Method("tasks.answer", self.answer, other, AnswerParams, one, "Answer the open questions of a task."),
-            Method("tasks.update", self.update, other, UpdateParams, one, update, is_raw=True),
-            Method("tasks.delete", self.delete, other, TaskParams, one, "Delete a tree that is not running."),
-            Method("tasks.copy", self.copy, Kind.WORK, CopyParams, one, copy),
+            Method("tasks.cancel", self._cancels.cancel, CallKind.EXEMPT, CancelParams, list[CancelObject], cancel),
+            Method("tasks.answer", self.answer, other, AnswerParams, TaskObject, answer),
+            Method("tasks.update", self.update, other, UpdateParams, TaskObject, update, is_raw=True),
+            Method("tasks.delete", self.delete, other, TaskParams, DeletedTask, "Delete a tree that is not running."),
+            Method("tasks.copy", self.copy, CallKind.WORK, CopyParams, TreeObject, copy),
         ]
 
     async def answer(self, context: RequestContext, params: AnswerParams) -> Any:
@@ -81,9 +83,9 @@ class TaskChanges:
             raise InvalidParams.of([Problem("params", "name at least one field to change")])
         head = await seen_head(self._session, context.principal.scope, task_id)
         task = await self._session.update(task_id, changes, by=context.acts_for(head.owner))
-        return as_told(task_object(task, head, with_detail=sees_details(context.principal)), (task,))
+        return as_told(task_object(task, head, for_operator=is_for_operator(context.principal)), (task,))
 
-    async def delete(self, context: RequestContext, params: TaskParams) -> dict[str, Any]:
+    async def delete(self, context: RequestContext, params: TaskParams) -> DeletedTask:
         """Raises TreeIsRunning while anything in the tree runs, and for a task that is not a root."""
         task = await seen_task(self._session, context.principal.scope, params.task_id)
         await self._session.delete(params.task_id)

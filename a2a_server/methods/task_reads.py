@@ -10,10 +10,10 @@ from a2a_server.auth.principal import Principal
 from a2a_server.bindings.aside import MANY
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Large, Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import readable, seen_head, seen_task
 from a2a_server.methods.large_tasks import as_told
-from a2a_server.methods.task_pages import FIELD, place_of, token_of
+from a2a_server.methods.task_pages import place_of, token_of
 from a2a_server.methods.task_params import (
     MOST_IDS,
     ChildrenParams,
@@ -25,6 +25,14 @@ from a2a_server.methods.task_params import (
     TreeParams,
 )
 from a2a_server.protocol.errors import InvalidParams
+from a2a_server.views.task_objects import (
+    EventObject,
+    ListedTask,
+    TaskCount,
+    TaskObject,
+    TaskStatusObject,
+    TreeObject,
+)
 from a2a_server.views.task_view import nested, task_object, tree_node
 from core.loop.large_values import is_small
 from core.loop.pieces import in_pieces
@@ -43,30 +51,27 @@ class TaskReads:
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
-        array, one, other = list[dict[str, Any]], dict[str, Any], Kind.OTHER
+        other, many = CallKind.OTHER, list[ListedTask]
         events = "List the stored events after a sequence number; an empty page means there are no more."
-        status = "Get the status of tasks."
+        children, count = "List the direct children of a task.", "Count the tasks in progress."
+        status, statuses = "Get the status of tasks.", list[TaskStatusObject]
         return [
-            Method("tasks.get", self.get, other, TaskParams, one, "Get a task."),
-            Method("tasks.detail", self.get, other, TaskParams, one, "Get a task; the same as tasks.get."),
-            Method("tasks.tree", self.tree, other, TreeParams, one, "Get the whole tree of a task."),
-            Method(
-                "tasks.children", self.children, other, ChildrenParams, array, "List the direct children of a task."
-            ),
-            Method("tasks.list", self.list_tasks, other, ListParams, array, "List matching tasks, newest first."),
-            Method("tasks.running.list", self.running_list, other, RunningParams, array, "List the tasks in progress."),
-            Method("tasks.running.status", self.running_status, other, RunningStatusParams, array, status),
-            Method(
-                "tasks.running.count", self.running_count, other, RunningParams, one, "Count the tasks in progress."
-            ),
-            Method("tasks.events", self.events, other, EventsParams, array, events),
+            Method("tasks.get", self.get, other, TaskParams, TaskObject, "Get a task."),
+            Method("tasks.detail", self.get, other, TaskParams, TaskObject, "Get a task; the same as tasks.get."),
+            Method("tasks.tree", self.tree, other, TreeParams, TreeObject, "Get the whole tree of a task."),
+            Method("tasks.children", self.children, other, ChildrenParams, list[TaskObject], children),
+            Method("tasks.list", self.list_tasks, other, ListParams, many, "List matching tasks, newest first."),
+            Method("tasks.running.list", self.running_list, other, RunningParams, many, "List the tasks in progress."),
+            Method("tasks.running.status", self.running_status, other, RunningStatusParams, statuses, status),
+            Method("tasks.running.count", self.running_count, other, RunningParams, TaskCount, count),
+            Method("tasks.events", self.events, other, EventsParams, list[EventObject], events),
         ]
 
     async def get(self, context: RequestContext, params: TaskParams) -> Any:
         """The task's own status, and its tree's as `tree_status`."""
         task = await seen_task(self._session, context.principal.scope, params.task_id)
         head = await self._session.storage.head(task.tree_id) if task.tree_id else None
-        return as_told(task_object(task, head, with_detail=sees_details(context.principal)), (task,))
+        return as_told(task_object(task, head, for_operator=is_for_operator(context.principal)), (task,))
 
     async def tree(self, context: RequestContext, params: TreeParams) -> Any:
         """The root with its `children` and theirs."""
@@ -78,7 +83,7 @@ class TaskReads:
 
     async def children(self, context: RequestContext, params: ChildrenParams) -> Any:
         await seen_task(self._session, context.principal.scope, params.parent_id)
-        shown = partial(task_object, with_detail=sees_details(context.principal))
+        shown = partial(task_object, for_operator=is_for_operator(context.principal))
         tasks = await self._session.storage.children(params.parent_id)
         return as_told(await in_pieces(tasks, shown), tasks)
 
@@ -100,24 +105,24 @@ class TaskReads:
         storage = self._session.storage
         tasks = await storage.tasks(query)
         heads = [await readable(storage.head(task.id)) if task.tree_id == task.id else None for task in tasks]
-        row = partial(_row, with_detail=sees_details(context.principal))
+        row = partial(_row, for_operator=is_for_operator(context.principal))
         return as_told(await in_pieces(zip(tasks, heads, strict=True), lambda shown: row(*shown)), tasks)
 
     async def running_list(self, context: RequestContext, params: RunningParams) -> Any:
         query = replace(_running(context, params), before=place_of(params.page_token), limit=params.limit)
-        row = partial(_row, with_detail=sees_details(context.principal))
+        row = partial(_row, for_operator=is_for_operator(context.principal))
         tasks = await self._session.storage.tasks(query)
         return as_told(await in_pieces(tasks, row), tasks)
 
-    async def running_count(self, context: RequestContext, params: RunningParams) -> dict[str, Any]:
+    async def running_count(self, context: RequestContext, params: RunningParams) -> TaskCount:
         return {"count": await self._session.storage.count(_running(context, params))}
 
-    async def running_status(self, context: RequestContext, params: RunningStatusParams) -> list[dict[str, Any]]:
+    async def running_status(self, context: RequestContext, params: RunningStatusParams) -> list[TaskStatusObject]:
         """One answer for each id, in their order; an unknown one has the status "not_found"."""
-        answers: list[dict[str, Any]] = []
+        answers: list[TaskStatusObject] = []
         for task_id in ids_of(params.task_ids):
             try:
-                answers.append(_standing(await seen_task(self._session, context.principal.scope, task_id)))
+                answers.append(_status_row(await seen_task(self._session, context.principal.scope, task_id)))
             except TaskNotFound:
                 answers.append({"task_id": task_id, "status": "not_found", "is_running": False})
         return answers
@@ -152,7 +157,7 @@ class TaskReads:
 async def shown_tree(session: Session, context: RequestContext, tree_id: str) -> Any:
     """The root with its `children` and theirs, as its caller sees them. Raises TaskNotFound."""
     head, tasks = await load(session, tree_id, LIST_BYTES)
-    node = partial(tree_node, head=head, with_detail=sees_details(context.principal))
+    node = partial(tree_node, head=head, for_operator=is_for_operator(context.principal))
     nodes = await in_pieces(tasks, node)
     made = nested(head.id, nodes) if len(nodes) < MANY else await asyncio.to_thread(nested, head.id, nodes)
     return as_told(made | {"root_task_id": head.id}, tasks)
@@ -165,8 +170,8 @@ async def load(session: Session, tree_id: str, most: int | None = None) -> tuple
     return stored
 
 
-def sees_details(caller: Principal) -> bool:
-    """Whether the caller sees the details of errors: operators do, but nobody without authentication."""
+def is_for_operator(caller: Principal) -> bool:
+    """Whether the caller sees whose a task is and details of errors: operators do, without authentication nobody."""
     return caller.is_operator and caller.owner != ANONYMOUS
 
 
@@ -185,12 +190,21 @@ def _running(context: RequestContext, params: RunningParams) -> TaskQuery:
     )
 
 
-def _row(task: Task, head: TreeHead | None = None, *, with_detail: bool = False) -> dict[str, Any]:
+def _row(task: Task, head: TreeHead | None = None, *, for_operator: bool = False) -> ListedTask:
     """A task in a list, with where the page behind it begins."""
-    return task_object(task, head, with_detail=with_detail) | {FIELD: token_of(task)}
+    return {**task_object(task, head, for_operator=for_operator), "page_token": token_of(task)}
 
 
-def _standing(task: Task) -> dict[str, Any]:
-    shown = ("status", "progress", "error", "started_at", "updated_at", "root_task_id", "name")
+def _status_row(task: Task) -> TaskStatusObject:
     fields = task_object(task)
-    return {"task_id": task.id, "is_running": task.is_running} | {name: fields[name] for name in shown}
+    return {
+        "task_id": task.id,
+        "is_running": task.is_running,
+        "status": fields["status"],
+        "progress": fields["progress"],
+        "error": fields["error"],
+        "started_at": fields["started_at"],
+        "updated_at": fields["updated_at"],
+        "root_task_id": fields["root_task_id"],
+        "name": fields["name"],
+    }

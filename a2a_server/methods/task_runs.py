@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method
 from a2a_server.bindings.keyed import HEADER
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.access import seen_head
 from a2a_server.methods.idempotency import Acceptance, Documents
 from a2a_server.methods.reading import check_resume
@@ -28,6 +28,7 @@ from a2a_server.push.configs import DeliveryState
 from a2a_server.push.webhooks import Caller, Subject, Webhooks, from_now_on
 from a2a_server.views.frames import View
 from a2a_server.views.streams import Streams
+from a2a_server.views.task_objects import EventObject, StartedRun, StreamEnd, TreeObject
 from core.model.errors import Problem, TaskNotFound
 from core.model.plan import Limits
 from core.model.submission import Submission
@@ -71,11 +72,12 @@ class TaskRuns:
 
     def table(self) -> list[Method]:
         """The methods, for the bindings."""
-        one, work, stream = dict[str, Any], Kind.WORK, _wants_stream
+        work, stream = CallKind.WORK, _wants_stream
+        run = (StartedRun, TreeObject, EventObject, StreamEnd)  # begun, ended (`wait`), followed (`use_streaming`)
         create, execute = "Store a tree of tasks, all or nothing.", "Run a stored tree, or a new one."
         return [
-            Method("tasks.create", self.create, work, CreateParams, one, create, is_raw=True),
-            Method("tasks.execute", self.execute, work, ExecuteParams, one, execute, is_stream=stream),
+            Method("tasks.create", self.create, work, CreateParams, TreeObject, create, is_raw=True),
+            Method("tasks.execute", self.execute, work, ExecuteParams, run, execute, is_stream=stream),
         ]
 
     async def create(self, context: RequestContext, params: Any) -> Any:
@@ -192,7 +194,7 @@ class TaskRuns:
         # The run is the tree's, so its stream is too, whichever task was asked for.
         return self._streams.tasks(run.head, View(tree_id, tree_id, ""), run.after, first=first)
 
-    async def _started(self, tree_id: str, task_id: str) -> dict[str, Any]:
+    async def _started(self, tree_id: str, task_id: str) -> StartedRun:
         head = await self._session.storage.head(tree_id)
         if head is None:
             raise TaskNotFound(tree_id)

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 A2A_DOMAIN = "a2a-protocol.org"
 OWN_DOMAIN = "a2a-server"
+RETRY_AFTER = 1.0  # seconds: what is full for a moment has room in the next
 DISK_RETRY_AFTER = 60.0  # seconds: a disk that is nearly full has no room in a moment
 LONGEST_MESSAGE = 600  # characters; every problem is in the data, whatever the message has room for
 
@@ -116,12 +117,12 @@ class VersionNotSupported(A2AError):
     status = "FAILED_PRECONDITION"
 
 
-class TurnedAway(A2AError):
+class RetryLater(A2AError):
     """The server has no room at this moment; the same request may succeed after `retry_after` seconds."""
 
     domain, is_http = OWN_DOMAIN, True
 
-    def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
+    def __init__(self, message: str | None = None, *, retry_after: float = RETRY_AFTER) -> None:
         self.retry_after = max(1, round(retry_after))
         super().__init__(message, metadata={"retryAfter": str(self.retry_after)})
 
@@ -130,7 +131,7 @@ class TurnedAway(A2AError):
         return {"Retry-After": str(self.retry_after)}
 
 
-class RateLimited(TurnedAway):
+class RateLimited(RetryLater):
     """This caller sends too many requests."""
 
     code, text, reason = -32050, "Too many requests", "RATE_LIMITED"
@@ -144,7 +145,7 @@ class QuotaExceeded(A2AError):
     http_status, status, is_http = 429, "RESOURCE_EXHAUSTED", True
 
 
-class Overloaded(TurnedAway):
+class Overloaded(RetryLater):
     """Too much work is waiting, or the database is not available."""
 
     code, text, reason = -32051, "The server is overloaded", "OVERLOADED"

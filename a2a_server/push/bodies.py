@@ -142,7 +142,7 @@ def _as_then(task: wire.Task) -> wire.Task:
 
 
 def _concerns(config: PushConfig, recorded: Recorded) -> bool:
-    """Whether it happened to the task itself, or to a node that the receiver wants to hear of."""
+    """Whether it happened to the task itself, or to a node whose events the receiver asked for."""
     is_node = config.task_id == recorded.tree_id and "nodes" in config.events
     return recorded.task_id == config.task_id or is_node
 

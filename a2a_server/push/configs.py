@@ -22,7 +22,7 @@ from core.model.task import TreeHead
 from core.outside.egress import EgressPolicy
 from core.storage.base import Document, DocumentQuery, Storage, document_pages
 
-CONFIG, STANDING, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents
+CONFIG, DELIVERY_STATE, DEAD = "push_config", "push_standing", "push_dead"  # kinds of documents; databases keep them
 AT_REST = 1e12  # `at` of a delivery state that has nothing to deliver: far behind every real time
 NOT_AT_REST = AT_REST / 2  # what asks for delivery states until then finds the others
 SIGNING_SCHEME = "hmac"  # the scheme whose credentials sign deliveries and are never sent
@@ -196,7 +196,7 @@ class ConfigStore:
     def delivery_document(self, config: PushConfig, delivery: DeliveryState, *, at_rest: bool = False) -> Document:
         """Where the delivery stands; `at` is when it goes on."""
         return Document(
-            kind=STANDING,
+            kind=DELIVERY_STATE,
             id=config.key,
             owner=config.owner,
             tree_id=config.tree_id,
@@ -222,7 +222,10 @@ class ConfigStore:
 
     async def read(self, key: str) -> Webhook | None:
         """A webhook, by its key."""
-        document, delivery = await self._storage.document(CONFIG, key), await self._storage.document(STANDING, key)
+        document, delivery = (
+            await self._storage.document(CONFIG, key),
+            await self._storage.document(DELIVERY_STATE, key),
+        )
         if document is None or delivery is None:
             return None
         return Webhook(_config(document), delivery_state_of(delivery), delivery)
@@ -235,7 +238,7 @@ class ConfigStore:
 
     async def delete(self, config: PushConfig, stored: Document | None = None) -> bool:
         """Remove it, with what was given up; with `stored` only while its delivery stands like that. Whether it was."""
-        names = [(CONFIG, config.key), (STANDING, config.key)]
+        names = [(CONFIG, config.key), (DELIVERY_STATE, config.key)]
         query = DocumentQuery(kind=DEAD, prefix=f"{config.key}/", limit=PAGE)
         async for page in document_pages(self._storage, query):
             names += [(DEAD, each.id) for each in page]
@@ -252,7 +255,7 @@ async def behind(storage: Storage, heads: Sequence[TreeHead]) -> list[Document]:
     versions = {head.id: head.version for head in heads}
     if not versions:
         return []
-    query = DocumentQuery(kind=STANDING, tree_ids=tuple(versions), limit=PAGE)
+    query = DocumentQuery(kind=DELIVERY_STATE, tree_ids=tuple(versions), limit=PAGE)
     states = [document async for page in document_pages(storage, query) for document in page]
     return [document for document in states if delivery_state_of(document).cursor < versions[document.tree_id]]
 

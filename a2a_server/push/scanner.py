@@ -7,8 +7,8 @@ from typing import Any
 
 from a2a_server.push.configs import (
     AT_REST,
+    DELIVERY_STATE,
     PAGE,
-    STANDING,
     STORAGE_PAUSE,
     ConfigStore,
     PushConfig,
@@ -66,7 +66,7 @@ class Scanner:
     def start(self) -> asyncio.Task[None]:
         """Resume, in the background, the readers that an earlier process left with pending events."""
         # First those that have something to do by what is stored, then those at rest whose tree has gone on since.
-        return self._hold(self._scan(DocumentQuery(kind=STANDING, limit=PAGE)))
+        return self._hold(self._scan(DocumentQuery(kind=DELIVERY_STATE, limit=PAGE)))
 
     async def unread(self, heads: Sequence[TreeHead]) -> frozenset[str]:
         """Those of these trees of whose events, as many as the heads say, some are still to be delivered.
@@ -80,7 +80,7 @@ class Scanner:
 
     def look_at(self, tree_id: str) -> None:
         """Look, beside everything else, for webhooks of the tree that have something to do and no reader."""
-        self._hold(self._scan(DocumentQuery(kind=STANDING, tree_id=tree_id, limit=PAGE)))
+        self._hold(self._scan(DocumentQuery(kind=DELIVERY_STATE, tree_id=tree_id, limit=PAGE)))
 
     async def close(self) -> None:
         """Look no more."""

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from a2a_server.protocol import types as v1
+
 Required = Annotated[str, Meta(min_length=1)]
 HistoryLength = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
@@ -202,3 +204,14 @@ class DeletePushConfigParams(Wire, frozen=True, kw_only=True):
 
 class NoParams(Wire, frozen=True):
     """Params of agent/getAuthenticatedExtendedCard: none; whatever is given is ignored."""
+
+
+class HybridCard(v1.AgentCard, frozen=True, kw_only=True):
+    """The card that clients of both versions read: v1.0's fields, and those of v0.3 beside them."""
+
+    protocol_version: str = ""
+    url: str = ""
+    preferred_transport: str = ""
+    additional_interfaces: tuple[dict[str, str], ...] = ()
+    supports_authenticated_extended_card: bool = False
+    security: tuple[dict[str, list[str]], ...] = ()

@@ -17,9 +17,9 @@ from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode_in_pieces
 from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
-from a2a_server.protocol.errors import TurnedAway
+from a2a_server.protocol.errors import RetryLater
 from a2a_server.views.selection import PLACES, SNAPSHOT_BYTES, Selection, last_said, select, select_output
-from a2a_server.views.translate import OUTPUT, WHOLE, Shown, is_output, kinds, last_word, snapshot
+from a2a_server.views.translate import OUTPUT, WHOLE, Shown, event_kinds, is_output, last_word, snapshot
 from core.loop.turns import Turns
 from core.model.events import KINDS, Recorded
 from core.model.node_status import FAILURES
@@ -100,7 +100,7 @@ class Snapshots:
         async with self._turns.of(reading.owner):
             try:
                 excerpt = await self._excerpt(head, task_id, reading)
-            except TurnedAway:
+            except RetryLater:
                 if not reading.is_told_anyway:
                     raise
                 return shape(await self._bare(head, task_id, about), ())
@@ -175,16 +175,16 @@ class Snapshots:
 
         only = None if is_root else task_id
         # Output tells, also where it is not read, whether the status says something.
-        wanted = kinds(head, task_id, with_artifacts=True, with_history=reading.history_length != 0)
+        wanted = event_kinds(head, task_id, with_artifacts=True, with_history=reading.history_length != 0)
         return await chosen(self._session.storage, head.id, head.version, only, wanted, choose, reserve)
 
     async def _few(self, head: TreeHead, task_id: str, reading: Reading) -> Excerpt | None:
         """What a snapshot is made of, where that is not much."""
         has_history = reading.history_length != 0
-        wanted = kinds(head, task_id, with_artifacts=True, with_history=has_history)
+        wanted = event_kinds(head, task_id, with_artifacts=True, with_history=has_history)
         if wanted is not None and (told := self._session.feed.told(head.id, head.version)) is not None:
             return Excerpt([recorded for recorded in told if KINDS[type(recorded.event)] in wanted])
-        wanted = kinds(head, task_id, with_artifacts=reading.with_artifacts, with_history=has_history)
+        wanted = event_kinds(head, task_id, with_artifacts=reading.with_artifacts, with_history=has_history)
         only = None if task_id == head.id else task_id
         # As `few` does, without a call more for each task of a list.
         events = await self._session.storage.few_events(

@@ -13,7 +13,7 @@ from a2a_server.edge.limits import Permit
 from a2a_server.protocol import types as wire
 from a2a_server.protocol.bare import bare_task
 from a2a_server.protocol.codec import encode
-from a2a_server.protocol.errors import TurnedAway
+from a2a_server.protocol.errors import RetryLater
 from a2a_server.protocol.states import STATUSES
 from a2a_server.views.frames import EventFrames, View
 from a2a_server.views.snapshots import Reading, Snapshots, Told
@@ -193,7 +193,7 @@ def _opening(first: Told, view: View, permit: Permit) -> Raw:
     if len(opening) > SMALL:
         try:
             permit.hold(2 * (len(opening) + ENVELOPE))
-        except TurnedAway:
+        except RetryLater:
             assert first.value.task is not None, "a stream opens with a task"
             return Raw(view.dialect.event(wire.StreamResponse(task=bare_task(first.value.task)), False))
     return opening

@@ -1,22 +1,23 @@
 """The core's values as the `tasks.*` methods tell them: flat task objects and nested trees. Pure."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from a2a_server.protocol.errors import UnsupportedOperation
+from a2a_server.views.task_objects import DependencyObject, TaskObject, TreeObject
 from core.model.jsonvalue import plain
+from core.model.owners import principal_of, tenant_of
 from core.model.task import Dependency, On, Task, TreeHead
 from core.model.timestamps import to_timestamp
 
 MAX_NESTED = 500  # levels of a tree that is told as nested objects; JSON readers give up soon after
 
 
-def task_object(task: Task, head: TreeHead | None = None, *, with_detail: bool = False) -> dict[str, Any]:
+def task_object(task: Task, head: TreeHead | None = None, *, for_operator: bool = False) -> TaskObject:
     """One task, flat. With its tree's head, `tree_status` and `tree_progress` too.
 
-    `with_detail`: for an operator, who also gets the details of an error in `error_detail`.
+    `for_operator`: with whose it is (`tenant`, `principal`), and with the details of an error in `error_detail`.
     """
-    fields: dict[str, Any] = {
+    fields: TaskObject = {
         "id": task.id,
         "root_task_id": task.tree_id or None,
         "parent_id": task.parent_id,
@@ -48,32 +49,35 @@ def task_object(task: Task, head: TreeHead | None = None, *, with_detail: bool =
         "completed_at": _moment(task.finished_at),
         "updated_at": _moment(task.updated_at),
     }
-    if with_detail and task.error_detail:
-        fields["error_detail"] = task.error_detail
+    if for_operator:
+        fields |= {"tenant": tenant_of(task.owner), "principal": principal_of(task.owner)}
+        if task.error_detail:
+            fields["error_detail"] = task.error_detail
     if head is not None:
         fields |= {"tree_status": head.status, "tree_progress": head.progress, "context_id": head.context_id}
     return fields
 
 
-def _dependency(dependency: Dependency) -> dict[str, Any]:
+def _dependency(dependency: Dependency) -> DependencyObject:
     """As `tasks.create` takes it again. `required` says the same as `on`, but has no word for `failure`."""
-    required = {} if dependency.on is On.FAILURE else {"required": dependency.required}
-    return {"id": dependency.id, "on": dependency.on} | required
+    if dependency.on is On.FAILURE:
+        return {"id": dependency.id, "on": dependency.on}
+    return {"id": dependency.id, "on": dependency.on, "required": dependency.required}
 
 
-def tree_object(head: TreeHead, tasks: Iterable[Task]) -> dict[str, Any]:
+def tree_object(head: TreeHead, tasks: Iterable[Task]) -> TreeObject:
     """The root with its `children` and theirs. Raises UnsupportedOperation for a tree too deep to be nested."""
     return nested(head.id, [tree_node(task, head) for task in tasks])
 
 
-def tree_node(task: Task, head: TreeHead, *, with_detail: bool = False) -> dict[str, Any]:
+def tree_node(task: Task, head: TreeHead, *, for_operator: bool = False) -> TreeObject:
     """One task of the tree, whose children are still to be put in."""
-    return task_object(task, head if task.id == head.id else None, with_detail=with_detail) | {"children": []}
+    return {**task_object(task, head if task.id == head.id else None, for_operator=for_operator), "children": []}
 
 
-def nested(root_id: str, nodes: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def nested(root_id: str, nodes: Iterable[TreeObject]) -> TreeObject:
     """The root with its children in it, and theirs. Raises UnsupportedOperation as `tree_object`."""
-    objects: dict[str, dict[str, Any]] = {node["id"]: node for node in nodes}
+    objects: dict[str, TreeObject] = {node["id"]: node for node in nodes}
     parents: dict[str, str | None] = {task_id: node["parent_id"] for task_id, node in objects.items()}
     depths = {root_id: 1}
     for task_id in objects:

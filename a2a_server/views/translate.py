@@ -41,7 +41,9 @@ class Shown(NamedTuple):
 WHOLE = Shown()
 
 
-def kinds(head: TreeHead, task_id: str, *, with_artifacts: bool, with_history: bool = True) -> tuple[str, ...] | None:
+def event_kinds(
+    head: TreeHead, task_id: str, *, with_artifacts: bool, with_history: bool = True
+) -> tuple[str, ...] | None:
     """The kinds of events that `snapshot` needs; None: all (of a node, whose own status is told by every one).
 
     What callers wrote may be large, and is read for the history alone.

@@ -293,7 +293,7 @@ async def test_card_names_required_extensions_and_calls_without_them_are_refused
 
 
 @pytest.mark.asyncio
-async def test_probes_say_how_the_server_is_and_work_is_turned_away_when_it_stops(server: RunningServer) -> None:
+async def test_probes_say_how_the_server_is_and_work_is_refused_when_it_stops(server: RunningServer) -> None:
     async with server.client() as client:
         assert (await client.get("/readyz")).status_code == 200
         server.application.drain()
@@ -489,7 +489,8 @@ async def test_work_that_does_not_stop_does_not_hold_the_end_up(tmp_path: Path, 
         _, said = await process.communicate()
     assert process.returncode == 0
     left = "1 asyncio tasks and " if skill == "refuser" else " threads did not end in time"
-    assert left in said.decode().splitlines()[-1]
+    assert left in said.decode().splitlines()[-2]
+    assert said.endswith(b": stopped\n"), "the last line says so in this case too"
     assert not (tmp_path / "t.db-wal").exists(), "the database was not closed"
 
 

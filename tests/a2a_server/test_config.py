@@ -237,6 +237,8 @@ def test_the_address_that_callers_use() -> None:
     assert Config(host="::1").url() == "http://[::1]:8000/"
     assert Config(host="0.0.0.0").url() == "http://localhost:8000/"
     assert Config(public_url="https://a.example/agent").url(4711) == "https://a.example/agent/"
+    assert Config(host="::1", public_url="https://a.example").address(4711) == "[::1]:4711"
+    assert Config(host="0.0.0.0").address(8000) == "0.0.0.0:8000"
     assert Config(root_path="/agents/one").url() == "http://127.0.0.1:8000/agents/one/"
     assert Config(tls_cert="c.pem", host="::1").url() == "https://[::1]:8000/"
     assert Config(public_url="https://a.example", root_path="/one").url() == "https://a.example/one/"

@@ -171,3 +171,23 @@ async def test_a_hangup_is_no_second_signal(tmp_path: Path, first: signal.Signal
             it.process.send_signal(number)
         assert await it.ended() == 0
     assert await stored(tmp_path, task_id) == ("completed", 1)
+
+
+@pytest.mark.asyncio
+async def test_the_log_says_at_once_that_it_stops_and_at_the_end_that_it_has(tmp_path: Path) -> None:
+    """Found by an operator: for `drain_delay` seconds after SIGTERM the log said nothing, and its end was no line."""
+    async with server(tmp_path, drain_delay=1, drain=2) as made:
+        made.process.terminate()
+        _, said = await made.process.communicate()
+    first, *_, last = said.decode().splitlines()
+    assert ": stopping, within 4.75 s: calls are served for 1 s, then 0 running attempts have 2 s" in first
+    assert last.endswith(": stopped")
+
+
+@pytest.mark.asyncio
+async def test_stopping_is_said_while_calls_are_still_served(tmp_path: Path) -> None:
+    async with server(tmp_path, drain_delay=600) as made:
+        made.process.terminate()
+        assert made.process.stderr is not None
+        assert b": stopping, within " in await made.process.stderr.readline()
+        assert (await made.call("system.health", {}))["status"]

@@ -20,7 +20,7 @@ from a2a_server.edge.connection import Connection, Shared
 from a2a_server.edge.connection_count import Connections
 from a2a_server.edge.deadlines import Timeouts
 from a2a_server.edge.head_bounds import HeadLimits
-from a2a_server.edge.overload import Kinds, Load, Thresholds
+from a2a_server.edge.overload import Classifier, Load, Thresholds
 
 INNER = b"POST /inner HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -203,7 +203,7 @@ class Server:
             connections=Connections(10, 10, lambda _: True),
             timeouts=Timeouts(head=10.0, body=30.0, body_rate=1, taking=30.0),
             heads=HeadLimits(size=16_384, fields=100),
-            load=Load(Thresholds(soft=10**6, hard=10**6), Kinds({}, {})),
+            load=Load(Thresholds(soft=10**6, hard=10**6), Classifier({}, {})),
         )
         self._config = uvicorn.Config(
             self._app, interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False

@@ -40,7 +40,7 @@ class Load:
         self.changed = threading.Condition()
         self.acknowledged: list[str] = []
         self.refused = 0
-        self.is_turned_away = False  # somebody was
+        self.is_refused = False  # somebody was
         self.wrong: list[Any] = []  # replies that are broken off, or neither an answer nor a typed refusal
         self.told: list[list[int]] = [[] for _ in range(FOLLOWERS)]
         self.endings = [""] * FOLLOWERS  # the last line of each stream
@@ -55,7 +55,7 @@ class Load:
 
     def wait_for_a_drain(self) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: self.is_turned_away, 60)
+            assert self.changed.wait_for(lambda: self.is_refused, 60)
 
     def join(self) -> None:
         for thread in self._threads:
@@ -72,7 +72,7 @@ class Load:
             except httpx2.TransportError:
                 pass  # not a byte of a reply: nothing was acknowledged
         with self.changed:
-            self.is_turned_away = True
+            self.is_refused = True
             self.changed.notify_all()
 
     def _is_answered(self, client: httpx2.Client, body: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from a2a_server.push.bodies import Payloads
-from a2a_server.push.configs import AT_REST, STANDING, DeliveryState
+from a2a_server.push.configs import AT_REST, DELIVERY_STATE, DeliveryState
 from core.model import events as e
 from core.model.events import Recorded
 from core.model.node_status import node_status
@@ -179,7 +179,7 @@ class _Case:
 
     def _judge_standing(self, *, is_over: bool) -> None:
         """Whatever the cursor has passed was taken, or given up; in the end it has passed everything."""
-        stored = {each.id: each for each in self._kept.documents if each.kind == STANDING}
+        stored = {each.id: each for each in self._kept.documents if each.kind == DELIVERY_STATE}
         document = stored.get(self._hook.key)
         if document is None:
             raise Violation("a webhook has no standing")

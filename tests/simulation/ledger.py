@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from a2a_server.push.configs import CONFIG, DEAD, STANDING, DeadLetter, DeliveryState, PushConfig, Secrets
+from a2a_server.push.configs import CONFIG, DEAD, DELIVERY_STATE, DeadLetter, DeliveryState, PushConfig, Secrets
 from core.storage.base import Document
 from tests.core.cores import EPOCH
 
@@ -92,7 +92,7 @@ class Ledger:
                 self.letters[letter.config_key, letter.seq] = (_now(), letter)
         kinds = {document.kind for document in documents}
         for document in documents:
-            if document.kind == STANDING and CONFIG in kinds:
+            if document.kind == DELIVERY_STATE and CONFIG in kinds:
                 self.current[document.id].standing = msgspec.json.decode(document.body, type=DeliveryState)
 
     def removed(self, names: Iterable[tuple[str, str]]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from a2a_server.push import outbox as outbox_module
-from a2a_server.push.configs import CONFIG, STANDING, ConfigStore, DeliveryState
+from a2a_server.push.configs import CONFIG, DELIVERY_STATE, ConfigStore, DeliveryState
 from a2a_server.push.deliveries import Deliveries, Step
 from a2a_server.push.outbox import Outbox
 from a2a_server.push.parcels import Parcel
@@ -90,7 +90,7 @@ async def _stays(self: Outbox, config: Any) -> None:
 
 async def _by_halves(self: ConfigStore, config: Any, stored: Any = None) -> bool:
     await self._storage.delete_documents((CONFIG, config.key))
-    return await self._storage.delete_documents((STANDING, config.key)) > 0
+    return await self._storage.delete_documents((DELIVERY_STATE, config.key)) > 0
 
 
 def _generous(old: Any) -> Any:

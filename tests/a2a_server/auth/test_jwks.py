@@ -125,7 +125,7 @@ async def test_an_issuer_that_does_not_answer_keeps_its_old_keys_for_a_day(error
 
 
 @pytest.mark.asyncio
-async def test_without_any_keys_callers_are_turned_away_and_the_issuer_is_not_flooded() -> None:
+async def test_without_any_keys_callers_are_refused_and_the_issuer_is_not_flooded() -> None:
     issuer = Issuer()
     issuer.error = EgressError("could not connect")
     keys = issuer.public_keys()

@@ -16,7 +16,7 @@ from a2a_server.auth.principal import Principal
 from a2a_server.bindings import jsonrpc
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Event, Frame, JsonLimits, JsonRpcEndpoint, Method, Reply, error_reply, parse
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.protocol.dialect import A2A_1_0
 from a2a_server.protocol.errors import ContentTypeNotSupported, Overloaded, ParseError
 from a2a_server.protocol.types import GetTaskRequest, SendMessageRequest
@@ -43,30 +43,32 @@ class Server:
         self.closed = 0
         self.json_rpc = JsonRpcEndpoint(
             [
-                Method(name="echo", load=Kind.OTHER, handler=self.kept("echo", self.echo), params_type=EchoParams),
-                Method(name="tasks.create", load=Kind.WORK, handler=self.kept("tasks.create", self.raw), is_raw=True),
-                Method(name="noop", load=Kind.OTHER, handler=self.kept("noop", self.raw)),
-                Method(name="broken", load=Kind.OTHER, handler=self.broken),
-                Method(name="opaque", load=Kind.OTHER, handler=self.opaque),
-                Method(name="missing", load=Kind.OTHER, handler=self.missing),
-                Method(name="busy", load=Kind.OTHER, handler=self.busy),
+                Method(name="echo", kind=CallKind.OTHER, handler=self.kept("echo", self.echo), params_type=EchoParams),
+                Method(
+                    name="tasks.create", kind=CallKind.WORK, handler=self.kept("tasks.create", self.raw), is_raw=True
+                ),
+                Method(name="noop", kind=CallKind.OTHER, handler=self.kept("noop", self.raw)),
+                Method(name="broken", kind=CallKind.OTHER, handler=self.broken),
+                Method(name="opaque", kind=CallKind.OTHER, handler=self.opaque),
+                Method(name="missing", kind=CallKind.OTHER, handler=self.missing),
+                Method(name="busy", kind=CallKind.OTHER, handler=self.busy),
                 Method(
                     name="GetTask",
-                    load=Kind.OTHER,
+                    kind=CallKind.OTHER,
                     handler=self.kept("GetTask", self.get),
                     params_type=GetTaskRequest,
                     dialect=A2A_1_0,
                 ),
                 Method(
                     name="SendMessage",
-                    load=Kind.WORK,
+                    kind=CallKind.WORK,
                     handler=self.kept("SendMessage", self.raw),
                     params_type=SendMessageRequest,
                     dialect=A2A_1_0,
                 ),
                 Method(
                     name="SubscribeToTask",
-                    load=Kind.OTHER,
+                    kind=CallKind.OTHER,
                     handler=self.stream,
                     params_type=GetTaskRequest,
                     dialect=A2A_1_0,
@@ -74,7 +76,7 @@ class Server:
                 ),
                 Method(
                     name="tasks.execute",
-                    load=Kind.WORK,
+                    kind=CallKind.WORK,
                     handler=self.execute,
                     params_type=StreamParams,
                     is_stream=lambda params: params.use_streaming,
@@ -412,8 +414,8 @@ async def test_reads_of_a_batch_take_turns_and_end_where_their_responses_are_lar
 
     endpoint = JsonRpcEndpoint(
         [
-            Method(name="tasks.get", load=Kind.OTHER, handler=read),
-            Method(name="tasks.execute", load=Kind.WORK, handler=work),
+            Method(name="tasks.get", kind=CallKind.OTHER, handler=read),
+            Method(name="tasks.execute", kind=CallKind.WORK, handler=work),
         ]
     )
     reads = [{"jsonrpc": "2.0", "id": f"r{n}", "method": "tasks.get"} for n in range(4)]
@@ -507,7 +509,7 @@ async def test_a_core_error_finds_its_code(server: Server) -> None:
 
 
 @pytest.mark.asyncio
-async def test_turning_away_has_a_status_and_retry_after(server: Server) -> None:
+async def test_refusal_for_a_moment_has_a_status_and_retry_after(server: Server) -> None:
     reply = await server.post(call("busy"))
     assert (reply.status, reply.headers) == (503, {"Retry-After": "7"})
     assert json.loads(reply.body)["error"]["code"] == -32051
@@ -546,7 +548,7 @@ async def test_cancelling_the_request_cancels_the_method() -> None:
         finally:
             ended.set()
 
-    endpoint = JsonRpcEndpoint([Method(name="wait", load=Kind.OTHER, handler=wait)])
+    endpoint = JsonRpcEndpoint([Method(name="wait", kind=CallKind.OTHER, handler=wait)])
     for body in (call("wait"), [call("wait")]):
         request = asyncio.create_task(endpoint.handle(json.dumps(body).encode(), RequestContext()))
         await began.wait()

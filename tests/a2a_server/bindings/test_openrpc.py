@@ -10,7 +10,7 @@ import pytest
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import JsonRpcEndpoint, Method
 from a2a_server.bindings.openrpc import describe, discover_method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.protocol import types
 from a2a_server.protocol.dialect import A2A_1_0
 
@@ -32,11 +32,16 @@ async def nothing(context: RequestContext, params: Any) -> None:
 
 METHODS = [
     Method(
-        name="tasks.get", load=Kind.OTHER, handler=nothing, params_type=GetParams, result_type=Task, summary="One task."
+        name="tasks.get",
+        kind=CallKind.OTHER,
+        handler=nothing,
+        params_type=GetParams,
+        result_type=Task,
+        summary="One task.",
     ),
     Method(
         name="tasks.create",
-        load=Kind.WORK,
+        kind=CallKind.WORK,
         handler=nothing,
         params_type=Task | list[Task],
         result_type=Task,
@@ -44,7 +49,7 @@ METHODS = [
     ),
     Method(
         name="GetTask",
-        load=Kind.OTHER,
+        kind=CallKind.OTHER,
         handler=nothing,
         params_type=types.GetTaskRequest,
         result_type=types.Task,
@@ -52,7 +57,7 @@ METHODS = [
     ),
     Method(
         name="SendStreamingMessage",
-        load=Kind.WORK,
+        kind=CallKind.WORK,
         handler=nothing,
         params_type=types.SendMessageRequest,
         result_type=types.StreamResponse,
@@ -61,7 +66,7 @@ METHODS = [
     ),
     Method(
         name="ListTasks",
-        load=Kind.OTHER,
+        kind=CallKind.OTHER,
         handler=nothing,
         params_type=types.ListTasksRequest,
         result_type=types.ListTasksResponse,

@@ -185,7 +185,7 @@ async def test_body_over_the_limit_is_refused_in_the_binding_s_shape() -> None:
 
 
 @pytest.mark.asyncio
-async def test_server_that_stops_turns_away_in_the_binding_s_shape(server: RunningServer) -> None:
+async def test_server_that_stops_refuses_in_the_binding_s_shape(server: RunningServer) -> None:
     server.application.drain()
     async with server.client() as client:
         response = await client.get("/tasks/t")

@@ -452,6 +452,7 @@ def test_serve_as_json_prints_one_object_when_it_is_ready(tmp_path: Path) -> Non
     try:
         health = httpx2.get(f"{ready['url']}healthz", trust_env=False)
         assert (health.status_code, ready["pid"]) == (200, process.pid)
+        assert ready["url"] == f"http://{ready['address']}/"
     finally:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=40)

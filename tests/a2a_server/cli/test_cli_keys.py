@@ -83,10 +83,15 @@ def test_on_a_server_with_authentication(cli: Cli, tmp_path: Path, monkeypatch: 
         assert (refused.code, "Authentication is required" in refused.err) == (1, True)
 
         monkeypatch.setenv("A2A_TOKEN", operator)
-        made = cli("keys", "create", "ann", "--skill", "noop", "--url", server.url, "-o", "json").json()
+        made = cli(
+            "keys", "create", "ann", "--tenant", "acme", "--skill", "noop", "--url", server.url, "-o", "json"
+        ).json()
         sent = cli("send", "hi", "--skill", "noop", "--url", server.url, "--token", made["key"])
         assert sent.code == 0, sent.err
-        assert cli("tasks", "list", "--url", server.url).code == 0
+        head, row = cli("tasks", "list", "--url", server.url).out.splitlines()
+        assert (head.split()[:4], row.split()[1:3]) == (["ID", "TENANT", "PRINCIPAL", "STATUS"], ["acme", "ann"])
+        (told,) = cli("tasks", "list", "--url", server.url, "-o", "json").json()
+        assert (told["tenant"], told["principal"]) == ("acme", "ann")
         denied = cli("tasks", "list", "--url", server.url, "--token", made["key"])
         assert (denied.code, "not allowed" in denied.err) == (1, True)
 

@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from a2a_server.edge import overload
 from a2a_server.edge.admission import HELD, Admission, Rejected, Unread, Verdict
-from a2a_server.edge.overload import Kind, Kinds, Load, Thresholds
+from a2a_server.edge.overload import CallKind, Classifier, Load, Thresholds
+from a2a_server.protocol.errors import RETRY_AFTER
 from tests.a2a_server.conftest import RunningServer, message, running, until
 
 HEAD = "Host: localhost\r\nContent-Type: application/json\r\nA2A-Version: 1.0\r\n"
@@ -84,7 +85,7 @@ def occupy(server: RunningServer, count: int) -> list[object]:
 def press(server: RunningServer) -> list[object]:
     """As many calls as the soft threshold, while others want something."""
     for _ in range(HARD - SOFT):
-        server.application.load.turn_away(object())
+        server.application.load.reject(object())
     return occupy(server, SOFT)
 
 
@@ -92,20 +93,22 @@ def press(server: RunningServer) -> list[object]:
 
 
 NOW = 500.0
-KINDS = Kinds({"work": Kind.WORK, "cancel": Kind.SPARED}, {":send": Kind.WORK, ":cancel": Kind.SPARED})
-PRESSED = {"calls": SOFT, "turned_away": HARD - SOFT}  # new work is refused
-FULL = {"calls": HARD}  # all but what is spared
+KINDS = Classifier(
+    {"work": CallKind.WORK, "cancel": CallKind.EXEMPT}, {":send": CallKind.WORK, ":cancel": CallKind.EXEMPT}
+)
+PRESSED = {"calls": SOFT, "rejected": HARD - SOFT}  # new work is refused
+FULL = {"calls": HARD}  # all but what is exempt
 
 
 class Desk:
     """The admission of one connection, and the load that others make."""
 
-    def __init__(self, calls: int = 0, turned_away: int = 0) -> None:
+    def __init__(self, calls: int = 0, rejected: int = 0) -> None:
         self.load = Load(Thresholds(soft=SOFT, hard=HARD), KINDS, lambda: NOW)
         for _ in range(calls):
             self.load.begin(object())
-        for _ in range(turned_away):
-            self.load.turn_away(object())
+        for _ in range(rejected):
+            self.load.reject(object())
         self.admission = Admission(self.load)
 
     def head(self, method: bytes = b"POST", target: bytes = b"/", *, is_plain: bool = True) -> Verdict:
@@ -169,7 +172,7 @@ def test_path_tells_of_a_call_without_a_look_at_its_body() -> None:
     desk = Desk(**PRESSED)
     assert desk.head(target=b"/m:send") is Verdict.HOLD
     assert desk.body(call("cancel")) is Verdict.REJECT
-    assert desk.admission.rejected == Rejected(Kind.WORK, None)
+    assert desk.admission.rejected == Rejected(CallKind.WORK, None)
 
 
 @pytest.mark.parametrize(("size", "verdict"), [(HELD, Verdict.HOLD), (HELD + 1, Verdict.REFUSE)])
@@ -182,7 +185,7 @@ def test_so_much_of_a_body_is_held_and_no_more(size: int, verdict: Verdict) -> N
 
 
 def test_call_that_is_refused_in_full_is_wanted_and_one_that_is_let_in_is_not() -> None:
-    desk = Desk(calls=SOFT, turned_away=HARD - SOFT - 1)
+    desk = Desk(calls=SOFT, rejected=HARD - SOFT - 1)
     desk.admission.release(is_refused=False)
     assert desk.head() is Verdict.ACCEPT
     desk.admission.release(is_refused=True)
@@ -200,14 +203,14 @@ def test_call_is_load_until_it_is_answered_or_waits_for_others_or_its_connection
 
 def test_pause_is_the_longer_the_more_were_refused_and_until_then_it_asks_early() -> None:
     """Early: it gets what others leave. A call that is accepted makes it one like others."""
-    desk = Desk(turned_away=HARD)
+    desk = Desk(rejected=HARD)
     assert desk.admission.pause(NOW) == pytest.approx(overload.REST * (HARD + 1))
     desk.admission.resume()
     desk.load.begin(object())
     assert desk.head() is Verdict.HOLD
-    assert desk.body(call("work"), now=NOW + overload.RETRY_AFTER - 0.01) is Verdict.REJECT
+    assert desk.body(call("work"), now=NOW + RETRY_AFTER - 0.01) is Verdict.REJECT
     assert desk.head() is Verdict.HOLD
-    assert desk.body(call("work"), now=NOW + overload.RETRY_AFTER) is Verdict.ACCEPT
+    assert desk.body(call("work"), now=NOW + RETRY_AFTER) is Verdict.ACCEPT
     desk.admission.begin()
     assert desk.head() is Verdict.HOLD, "as many calls as the soft threshold"
     desk.admission.end()
@@ -267,7 +270,7 @@ async def test_who_asks_again_before_it_is_time_gets_a_place_when_next_to_nothin
     server: RunningServer,
 ) -> None:
     for _ in range(HARD):
-        server.application.load.turn_away(object())
+        server.application.load.reject(object())
     calls = occupy(server, SOFT)
     line, other = await Line.to(server), await Line.to(server)
     assert (await line.ask(WORK))[0] == 503

@@ -14,7 +14,7 @@ from a2a_server.edge.connection import Connection, Shared
 from a2a_server.edge.connection_count import Connections
 from a2a_server.edge.deadlines import RATE_AFTER, Deadlines, Due, Exchange, Timeouts
 from a2a_server.edge.head_bounds import HeadLimits
-from a2a_server.edge.overload import Kinds, Load, Thresholds
+from a2a_server.edge.overload import Classifier, Load, Thresholds
 from tests.a2a_server.conftest import message, running, until
 from tests.a2a_server.test_app import raw
 from tests.a2a_server.views.test_streams import rpc
@@ -97,7 +97,7 @@ class Bench:
             connections=Connections(10, 10, lambda _: True),
             timeouts=TIMEOUTS,
             heads=HeadLimits(size=16_384, fields=100),
-            load=Load(Thresholds(soft=10**6, hard=10**6), Kinds({}, {})),
+            load=Load(Thresholds(soft=10**6, hard=10**6), Classifier({}, {})),
         )
         loop = cast("asyncio.AbstractEventLoop", self.clock)
         self.connection = Connection(config, ServerState(), {}, _loop=loop, shared=shared)

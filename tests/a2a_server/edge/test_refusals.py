@@ -7,7 +7,7 @@ import h11
 import pytest
 
 from a2a_server.edge.admission import Rejected
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.edge.refusals import last_answer, refusals
 
 
@@ -35,7 +35,7 @@ def test_call_by_its_method_is_rejected_under_its_own_id(request_id: Any) -> Non
 
 
 def test_call_by_its_path_is_rejected_as_http_json_does() -> None:
-    head, body = read(refusals().answer(Rejected(Kind.WORK, None)))
+    head, body = read(refusals().answer(Rejected(CallKind.WORK, None)))
     assert (head.status_code, json.loads(body)["error"]["status"]) == (503, "UNAVAILABLE")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.methods.turns import LISTS, MOST_LISTS, in_turns
 from core.loop.turns import Turns
 from core.storage.sqlite.read_pool import CONNECTIONS, LIST_CONNECTIONS
@@ -36,7 +36,7 @@ class Held:
 async def test_a_caller_with_many_lists_reads_one_at_a_time_and_another_caller_is_served() -> None:
     """Found from outside: one caller's lists made another's GetTask wait up to 4 s."""
     held = Held()
-    (method,) = in_turns([Method(name="ListTasks", load=Kind.OTHER, handler=held)], Turns(2, 1))
+    (method,) = in_turns([Method(name="ListTasks", kind=CallKind.OTHER, handler=held)], Turns(2, 1))
     calls = [asyncio.ensure_future(method.handler(context("ann"), None)) for _ in range(30)]
     assert await held.began.get() == somebody("ann").owner
     other = asyncio.ensure_future(method.handler(context("bob"), None))
@@ -50,7 +50,7 @@ async def test_a_caller_with_many_lists_reads_one_at_a_time_and_another_caller_i
 
 @pytest.mark.asyncio
 async def test_what_reads_no_list_waits_for_nobody() -> None:
-    method = Method(name="GetTask", load=Kind.OTHER, handler=Held())
+    method = Method(name="GetTask", kind=CallKind.OTHER, handler=Held())
     assert in_turns([method], Turns(1, 1)) == [method]
     assert in_turns([replace(method, name="ListTasks")], Turns(1, 1)) != [method]
 

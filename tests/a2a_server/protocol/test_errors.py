@@ -64,7 +64,7 @@ STATUSES = {
 
 
 def test_every_error_has_all_columns_of_the_table() -> None:
-    groups = (errors.PlainError, errors.TurnedAway)
+    groups = (errors.PlainError, errors.RetryLater)
     for type_ in every_error():
         if type_ not in groups:
             assert type_.code and type_.text and type_.reason
@@ -146,7 +146,7 @@ def test_a_plan_s_problems_reach_the_caller() -> None:
     assert errors.translate(core_errors.InvalidPlan([problem])).violations == (problem,)
 
 
-def test_turning_away_says_when_to_come_back() -> None:
+def test_refusal_for_a_moment_says_when_to_come_back() -> None:
     error = errors.translate(core_errors.StorageUnavailable("the database is 10000 writes behind"))
 
     assert isinstance(error, errors.Overloaded)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from a2a_server.push.configs import AT_REST, CONFIG, DEAD, STANDING, PushConfig, unread_trees
+from a2a_server.push.configs import AT_REST, CONFIG, DEAD, DELIVERY_STATE, PushConfig, unread_trees
 from a2a_server.push.deliveries import DeliveryRetry
 from a2a_server.push.sender import Failed
 from core.model.errors import StorageError, StorageUnavailable, TaskNotFound
@@ -65,7 +65,7 @@ async def test_changes_of_status_and_final_artifacts_arrive_in_order_each_once()
         assert sequence == sorted(sequence) and len(set(receiver.ids)) == 3
         assert all(message_id.startswith(f"{config.digest}_") for message_id in receiver.ids)
         await until(lambda: not post.outbox.readers)
-        (delivery,) = await documents(session, STANDING)
+        (delivery,) = await documents(session, DELIVERY_STATE)
         assert delivery.at == AT_REST
         await post.outbox.close()
 
@@ -160,7 +160,7 @@ async def test_a_receiver_that_is_gone_is_removed() -> None:
         await until(lambda: not post.outbox.readers)
 
         assert len(receiver.attempts) == 1
-        assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == [[], [], []]
+        assert [await documents(session, kind) for kind in (CONFIG, DELIVERY_STATE, DEAD)] == [[], [], []]
         await post.outbox.close()
 
 
@@ -186,7 +186,7 @@ async def test_a_receiver_that_is_gone_is_not_asked_again_when_it_cannot_be_remo
         await until(lambda: not post.outbox.readers)
 
         assert len(receiver.attempts) == 1 and not failures
-        assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == [[], [], []]
+        assert [await documents(session, kind) for kind in (CONFIG, DELIVERY_STATE, DEAD)] == [[], [], []]
         await post.outbox.close()
 
 
@@ -197,7 +197,7 @@ async def test_a_webhook_is_removed_in_one_write(monkeypatch: pytest.MonkeyPatch
         post = Post(session, Receiver(outcomes=[Failed(error="no", is_final=True)]))
         config = await post.hook(await finish(session))
         await until(lambda: not post.outbox.readers)
-        assert [len(await documents(session, kind)) for kind in (CONFIG, STANDING, DEAD)] == [1, 1, 1]
+        assert [len(await documents(session, kind)) for kind in (CONFIG, DELIVERY_STATE, DEAD)] == [1, 1, 1]
         delete, calls = session.storage.delete_documents, []
 
         async def fails_then(*given: Any, **options: Any) -> int:
@@ -210,7 +210,7 @@ async def test_a_webhook_is_removed_in_one_write(monkeypatch: pytest.MonkeyPatch
         with suppress(StorageUnavailable):
             await post.store.delete(config)
 
-        assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == [[], [], []]
+        assert [await documents(session, kind) for kind in (CONFIG, DELIVERY_STATE, DEAD)] == [[], [], []]
         await post.outbox.close()
 
 
@@ -377,7 +377,7 @@ async def test_a_webhook_whose_tree_runs_again_is_not_at_rest_in_the_database() 
         await session.execute(tree_id, force=True)
         await until(lambda: receiver.now == 1)
 
-        (delivery,) = await documents(session, STANDING)
+        (delivery,) = await documents(session, DELIVERY_STATE)
         assert delivery.at < AT_REST
         await post.outbox.close()
 
@@ -538,7 +538,7 @@ async def test_what_was_read_of_a_webhook_is_not_believed_when_it_has_gone_on(
 
         async def slow(kind: str, document_id: str) -> Document | None:
             found = await read(kind, document_id)
-            if kind == STANDING:
+            if kind == DELIVERY_STATE:
                 await gate.wait()
             return found
 
@@ -582,7 +582,7 @@ async def test_what_was_read_of_a_webhook_just_before_its_removal_is_not_believe
 
         async def slow(kind: str, document_id: str) -> Document | None:
             found = await read(kind, document_id)
-            if kind == STANDING and (gate := next(looks, None)) is not None:
+            if kind == DELIVERY_STATE and (gate := next(looks, None)) is not None:
                 await gate.wait()
             return found
 
@@ -618,12 +618,12 @@ async def test_what_another_process_changed_is_attempted_once_at_most_and_stays_
             await post.stored(replace(config, url="https://example.org"))
         else:
             await post.store.delete(config)
-        kept = [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)]
+        kept = [await documents(session, kind) for kind in (CONFIG, DELIVERY_STATE, DEAD)]
         receiver.gate.set()  # type: ignore[union-attr]
         await until(lambda: not post.outbox.readers)
 
         assert len(receiver.attempts) == 1
-        assert [await documents(session, kind) for kind in (CONFIG, STANDING, DEAD)] == kept
+        assert [await documents(session, kind) for kind in (CONFIG, DELIVERY_STATE, DEAD)] == kept
         assert [len(each) for each in kept] == ([1, 1, 0] if change == "replaced" else [0, 0, 0])
         await post.outbox.close()
 
@@ -647,7 +647,7 @@ async def test_a_reader_at_the_end_of_its_log_does_not_put_the_webhook_to_rest_t
         config = await post.hook(tree_id)
         await until(lambda: not post.outbox.readers)
 
-        assert len(kept) == 1 and await documents(session, STANDING) == kept
+        assert len(kept) == 1 and await documents(session, DELIVERY_STATE) == kept
         await post.outbox.close()
 
 
@@ -676,7 +676,7 @@ async def test_a_reader_that_does_not_know_whether_its_cursor_was_stored_goes_on
 
         assert states(receiver) == ["WORKING", "WORKING", "COMPLETED"]
         assert len(set(receiver.ids)) == 2
-        (standing,) = await documents(session, STANDING)
+        (standing,) = await documents(session, DELIVERY_STATE)
         assert standing.at == AT_REST
         await post.outbox.close()
 
@@ -742,7 +742,7 @@ async def test_a_removed_webhook_is_told_nothing_more() -> None:
         await asyncio.sleep(100)  # virtual
 
         assert len(receiver.attempts) == 1 and not receiver.taken
-        assert await documents(session, CONFIG) == [] and await documents(session, STANDING) == []
+        assert await documents(session, CONFIG) == [] and await documents(session, DELIVERY_STATE) == []
         await post.outbox.close()
 
 
@@ -757,7 +757,7 @@ async def test_webhooks_go_with_their_tree() -> None:
         await session.delete(tree_id)
         await until(lambda: not post.outbox.readers)
 
-        assert await documents(session, STANDING) == []
+        assert await documents(session, DELIVERY_STATE) == []
         await post.outbox.close()
 
 

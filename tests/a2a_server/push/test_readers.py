@@ -1,6 +1,6 @@
 """Tests of a2a_server.push.readers: one reader of a webhook, found by its tree and counted by its owner."""
 
-from a2a_server.push.configs import STANDING, DeliveryState, PushConfig
+from a2a_server.push.configs import DELIVERY_STATE, DeliveryState, PushConfig
 from a2a_server.push.readers import Reader, Readers
 from core.storage.base import Document
 
@@ -9,7 +9,7 @@ def reader(config_id: str = "c", tree_id: str = "t", owner: str = "ann") -> Read
     config = PushConfig(
         id=config_id, task_id=tree_id, tree_id=tree_id, owner=owner, url="https://example.com", created_at=1.0
     )
-    return Reader(config, DeliveryState(), Document(kind=STANDING, id=config.key, body=b"{}"))
+    return Reader(config, DeliveryState(), Document(kind=DELIVERY_STATE, id=config.key, body=b"{}"))
 
 
 def test_a_webhook_has_one_reader() -> None:

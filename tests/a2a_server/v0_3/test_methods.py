@@ -9,7 +9,7 @@ import pytest
 
 from a2a_server.bindings.context import RequestContext
 from a2a_server.bindings.jsonrpc import JsonRpcEndpoint, Method
-from a2a_server.edge.overload import Kind
+from a2a_server.edge.overload import CallKind
 from a2a_server.protocol import types as v1
 from a2a_server.protocol.errors import Overloaded, PushNotificationNotSupported, TaskNotFound, UnsupportedOperation
 from a2a_server.v0_3.dialect import A2A_0_3
@@ -237,13 +237,11 @@ async def test_error_of_a_stream_is_its_only_event_once_the_params_are_read(call
 
 
 @pytest.mark.asyncio
-async def test_who_is_turned_away_from_a_stream_is_told_by_the_status() -> None:
-    async def turned_away(context: RequestContext, params: Any) -> Any:
+async def test_caller_that_is_refused_a_stream_gets_the_status() -> None:
+    async def refuse(context: RequestContext, params: Any) -> Any:
         raise Overloaded(retry_after=7)
 
-    reply = await endpoint_of(SubscribeToTask=turned_away).handle(
-        body("tasks/resubscribe", {"id": "t"}), RequestContext()
-    )
+    reply = await endpoint_of(SubscribeToTask=refuse).handle(body("tasks/resubscribe", {"id": "t"}), RequestContext())
     assert (reply.status, reply.headers, reply.events) == (503, {"Retry-After": "7"}, None)
 
 
@@ -316,7 +314,7 @@ def endpoint_of(**handlers: Any) -> JsonRpcEndpoint:
     names += ("ListTaskPushNotificationConfigs",)
     streams = ("SendStreamingMessage", "SubscribeToTask")
     v1_methods = [
-        Method(name=name, load=Kind.OTHER, handler=handlers.get(name, unused), is_stream=name in streams)
+        Method(name=name, kind=CallKind.OTHER, handler=handlers.get(name, unused), is_stream=name in streams)
         for name in names
     ]
 

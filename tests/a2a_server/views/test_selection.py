@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from a2a_server.views import selection
 from a2a_server.views.selection import select, select_output
-from a2a_server.views.translate import artifacts, kinds, snapshot
+from a2a_server.views.translate import artifacts, event_kinds, snapshot
 from core.model import events as e
 from core.model.events import KINDS, Event, Recorded
 from core.model.jsonvalue import json_size
@@ -49,7 +49,7 @@ def test_a_selection_with_room_for_everything_makes_the_same_snapshot(
 ) -> None:
     length = data.draw(st.sampled_from([None, 0, 1, 2, 5]))
     top = TreeHead(id="r", version=len(told), status=status, run=1, created_at=0.0, updated_at=0.0)
-    wanted = kinds(top, task_id, with_artifacts=True, with_history=length != 0)
+    wanted = event_kinds(top, task_id, with_artifacts=True, with_history=length != 0)
     read = [
         each
         for each in told

@@ -104,7 +104,7 @@ async def test_a_tree_is_run_by_whoever_began_it_and_by_nobody_else(postgres_url
         with pytest.raises(TreeIsRunning):
             await other.execute(head.id)
         assert (await tasks_of(other, head.id))["a"].status is TaskStatus.IN_PROGRESS
-        assert head.id not in other.orchestrator.trees.by_id, "it is not taken up"
+        assert head.id not in other.orchestrator.trees.by_id, "it is not adopted"
 
         work.may_end.set()
         await ended(other, head.id)
