@@ -59,8 +59,8 @@ from core.run.adoption import Adoption, database_mark
 from core.run.attempt import Means
 from core.run.brought_schemas import BroughtSchemas, judge_rest
 from core.run.cancelling import STOP_LIMIT
+from core.run.decisions import LARGE_TREE, is_large
 from core.run.feed import Feed
-from core.run.live_trees import LARGE_TREE
 from core.run.orchestrator import Orchestrator, memory_needed
 from core.run.runner import Runner
 from core.run.runner_limits import RunnerLimits
@@ -102,10 +102,10 @@ class Session:
         self.feed = Feed(self.storage)
         budget = ByteBudget(self._limits.in_flight_per_owner, self._limits.in_flight)
         self.holdings = Holdings(budget)
-        self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings)
+        self._beside = Beside()
+        self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings, self._beside)
         self.family = Family()
         self.judges = Judges(self.family)
-        self._beside = Beside()
         rooms = FetchRooms(budget, self._egress.policy.max_bytes)
         means = Means(
             registry=self.registry,
@@ -290,7 +290,11 @@ class Session:
         """Raise what `execute` would be refused with by the tree itself; nothing is changed."""
         tree_id = await self._tree_of(task_id)
         tree = await self.orchestrator.trees.load(tree_id)
-        decide(Execute(None if task_id == tree_id else task_id, force), tree, self.clock.now())
+        command = Execute(None if task_id == tree_id else task_id, force)
+        if is_large(tree, command):
+            await self._beside.run(tree.head.owner, decide, command, tree.fork(), self.clock.now())
+        else:
+            decide(command, tree, self.clock.now())
 
     async def cancel(
         self,

@@ -13,7 +13,7 @@ from core import session
 from core.loop.large_values import CHARACTERS
 from core.model.in_flight import memory_of
 from core.run import attempt, orchestrator
-from core.run.live_trees import LARGE_TREE
+from core.run.decisions import LARGE_TREE
 from tests.a2a_server.conftest import RunningServer, message
 from tests.a2a_server.views.test_streams import rpc
 
