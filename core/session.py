@@ -4,7 +4,6 @@ Each API (the server, the Python API, the command line) talks to a Session and r
 who may do what.
 """
 
-import asyncio
 import logging
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -102,8 +101,8 @@ class Session:
         self.feed = Feed(self.storage)
         budget = ByteBudget(self._limits.in_flight_per_owner, self._limits.in_flight)
         self.holdings = Holdings(budget)
-        self._beside = Beside()
-        self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings, self._beside)
+        self.beside = Beside()
+        self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings, self.beside)
         self.family = Family()
         self.judges = Judges(self.family)
         rooms = FetchRooms(budget, self._egress.policy.max_bytes)
@@ -112,7 +111,7 @@ class Session:
             clock=self.clock,
             egress=self._egress,
             judges=self.judges,
-            beside=self._beside,
+            beside=self.beside,
             holdings=self.holdings,
             rooms=rooms,
             family=self.family,
@@ -204,7 +203,7 @@ class Session:
         try:
             await self.stop(0.0)
         finally:
-            self._beside.close()
+            self.beside.close()
             await self.judges.close()
             await self.storage.close()
 
@@ -292,7 +291,7 @@ class Session:
         tree = await self.orchestrator.trees.load(tree_id)
         command = Execute(None if task_id == tree_id else task_id, force)
         if is_large(tree, command):
-            await self._beside.run(tree.head.owner, decide, command, tree.fork(), self.clock.now())
+            await self.beside.run(tree.head.owner, decide, command, tree.fork(), self.clock.now())
         else:
             decide(command, tree, self.clock.now())
 
@@ -368,7 +367,11 @@ class Session:
         """
         tree_id = await self._tree_of(given.task_id)
         brought = (given.answer, given.message)
-        size = _memory_of(brought) if is_small(brought) else await asyncio.to_thread(_memory_of, brought)
+        if is_small(brought):
+            size = _memory_of(brought)
+        else:  # by turns of the tree's owner, who may have others answer
+            owner = (await self.orchestrator.trees.load(tree_id)).head.owner
+            size = await self.beside.run(owner, _memory_of, brought)
         self.holdings.add(tree_id, size)
         await self.orchestrator.handle(tree_id, given, documents)
 
@@ -437,7 +440,7 @@ class Session:
             self.clock.now(),
             keep_results=keep_results,
         )
-        tasks = await asyncio.to_thread(made) if len(chosen) > LARGE_TREE else made()
+        tasks = await self.beside.run(stored.head.owner, made) if len(chosen) > LARGE_TREE else made()
         parents = {task.parent_id for task in tasks}
         if lost := [task for task in tasks if task.is_group and task.id not in parents]:
             text = f"the group {lost[0].name!r} cannot be copied without its children"
@@ -462,10 +465,10 @@ class Session:
     async def _tree_of(self, task_id: str) -> str:
         if task_id in self.orchestrator.trees.by_id:
             return task_id
-        task = await self.storage.task(task_id)
-        if task is None or not task.tree_id:
+        tree_id = await self.storage.tree_of(task_id)
+        if not tree_id:
             raise TaskNotFound(task_id)
-        return task.tree_id
+        return tree_id
 
 
 def _memory_of(value: Any) -> int:

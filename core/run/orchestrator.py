@@ -95,7 +95,7 @@ class Orchestrator:
         Raises TreeIsRunning when it runs already, StorageError when it cannot be stored; then nothing of it is.
         """
         made = partial(new_tree, head, plan, submission, self._clock.now(), execute=execute)
-        tree, recorded = await asyncio.to_thread(made) if len(plan.tasks) > LARGE_TREE else made()
+        tree, recorded = await self._beside.run(head.owner, made) if len(plan.tasks) > LARGE_TREE else made()
         if head.id in self.trees.by_id:
             raise TreeIsRunning(head.id, f"Tree {head.id} is already running")
         self.trees.by_id[head.id] = tree

@@ -9,8 +9,11 @@ import pytest
 
 from a2a_server.bindings import jsonrpc
 from a2a_server.views import frames
+from core import session
 from core.executors import base
+from core.loop import large_values
 from core.loop.large_values import CHARACTERS, VALUES
+from core.model.commands import ProvideInput
 from core.model.submission import Submission
 from core.run import attempt
 from core.session import has_ended
@@ -39,6 +42,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         watched.__name__ = name
         monkeypatch.setattr(module, name, watched)
 
+    watch(large_values, "encoded")
     watch(attempt, "measured_in_pieces")
     watch(attempt, "copied_in_pieces")
     watch(base, "measured_in_pieces")
@@ -124,6 +128,31 @@ async def test_what_an_executor_tells_is_judged_beside_the_loop_where_it_is_larg
     call.lab._register(tell)
     await call.send("tell")
     assert beside.get("measured_in_pieces", 0) == is_large
+    assert beside.get("encoded", 0) == is_large
+
+
+@pytest.mark.parametrize(("value", "is_large"), SIZES)
+@pytest.mark.asyncio
+async def test_an_answer_is_measured_beside_the_loop_where_it_is_large(
+    call: Caller, monkeypatch: pytest.MonkeyPatch, value: Any, is_large: bool
+) -> None:
+    used: list[bool] = []
+    measure = session._memory_of
+
+    def watched(brought: Any) -> int:
+        used.append(threading.current_thread() is not threading.main_thread())
+        return measure(brought)
+
+    async def wonder(inputs: dict[str, Any], context: Any) -> Any:
+        return await context.ask("What?")
+
+    call.lab._register(wonder)
+    task_id = await call.begin("wonder")
+    await call.session.wait(task_id, lambda head: head.status.is_interrupted)
+    monkeypatch.setattr(session, "_memory_of", watched)
+    await call.session.provide_input(ProvideInput(task_id, value))
+    await call.session.wait(task_id, has_ended)
+    assert used == [is_large]
 
 
 @pytest.mark.parametrize(("value", "is_large"), SIZES)
@@ -133,11 +162,11 @@ async def test_large_frames_are_made_beside_the_loop_once_for_all_followers(
 ) -> None:
     made: list[str] = []
     used: list[bool] = []
-    updates, to_thread = frames.updates, asyncio.to_thread
+    updates, run = frames.updates, call.session.beside.run
 
-    async def counted(function: Any, *args: Any) -> Any:
+    async def counted(caller: str, function: Any, *args: Any) -> Any:
         used.append(function is tuple)
-        return await to_thread(function, *args)
+        return await run(caller, function, *args)
 
     def seen(recorded: Any, *args: Any, **named: Any) -> Any:
         made.append(type(recorded.event).__name__)
@@ -150,7 +179,7 @@ async def test_large_frames_are_made_beside_the_loop_once_for_all_followers(
     call.lab._register(tell)
     monkeypatch.setattr(frames, "updates", seen)
     monkeypatch.setattr(frames, "LARGEST_KEPT", 1_000)  # so that no large frame is kept
-    monkeypatch.setattr(asyncio, "to_thread", counted)
+    monkeypatch.setattr(call.session.beside, "run", counted)
     task_id = await call.begin("tell")
     followers = [asyncio.create_task(call.frames("SubscribeToTask", {"id": task_id})) for _ in range(5)]
     while call.session.feed.followers < 5:
