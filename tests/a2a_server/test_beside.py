@@ -2,15 +2,21 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from a2a_server.app import build
 from a2a_server.bindings import jsonrpc
+from a2a_server.config import Config
+from a2a_server.server import Server, listen
 from a2a_server.views import frames
 from core import session
 from core.executors import base
+from core.executors.family import Family
 from core.loop import large_values
 from core.loop.large_values import CHARACTERS, VALUES
 from core.model.commands import ProvideInput
@@ -197,3 +203,22 @@ async def test_an_answer_for_which_there_is_no_room_is_cut_although_it_is_large(
     """What is marked as large is told bare where it must be told, as any other."""
     assert jsonrpc.Large({"id": "t", "result": LARGE}).value["id"] == "t"
     assert (await call("SendMessage", message("echo", {"data": {"value": LARGE[1]}})))["task"]["status"]
+
+
+@pytest.mark.asyncio
+async def test_the_end_looks_at_the_processes_of_the_machine_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[bool] = []
+
+    @contextmanager
+    def owns_forks(family: Family) -> Iterator[None]:
+        yield
+        threads.append(threading.current_thread() is threading.main_thread())
+
+    monkeypatch.setattr(Family, "owns_forks", owns_forks)
+    config = Config(port=0, database=f"sqlite:///{tmp_path}/t.db", log_level="error")
+    with listen(config.host, config.port, config.send_buffer) as listener:
+        server = Server(build(config, port=listener.getsockname()[1]), lambda url: server.handle_exit(15, None))
+        await server.serve(sockets=[listener])
+    assert threads == [False]
