@@ -4,7 +4,6 @@ Each API (the server, the Python API, the command line) talks to a Session and r
 who may do what.
 """
 
-import asyncio
 import logging
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -60,8 +59,8 @@ from core.run.adoption import Adoption, database_mark
 from core.run.attempt import Means
 from core.run.brought_schemas import BroughtSchemas, judge_rest
 from core.run.cancelling import STOP_LIMIT
+from core.run.decisions import LARGE_TREE, is_large
 from core.run.feed import Feed
-from core.run.live_trees import LARGE_TREE
 from core.run.orchestrator import Orchestrator, memory_needed
 from core.run.runner import Runner
 from core.run.runner_limits import RunnerLimits
@@ -106,18 +105,18 @@ class Session:
         self.feed = Feed(self.storage, self._database.bus)
         budget = ByteBudget(self._limits.in_flight_per_owner, self._limits.in_flight)
         self.holdings = Holdings(budget)
-        self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings)
+        self.beside = Beside()
+        self.orchestrator = Orchestrator(self.storage, self.feed, self.clock, self.holdings, self.beside)
         self.feed.is_local = self.orchestrator.trees.by_id.__contains__
         self.family = Family()
         self.judges = Judges(self.family)
-        self._beside = Beside()
         rooms = FetchRooms(budget, self._egress.policy.max_bytes)
         means = Means(
             registry=self.registry,
             clock=self.clock,
             egress=self._egress,
             judges=self.judges,
-            beside=self._beside,
+            beside=self.beside,
             holdings=self.holdings,
             rooms=rooms,
             family=self.family,
@@ -210,7 +209,7 @@ class Session:
         try:
             await self.stop(0.0)
         finally:
-            self._beside.close()
+            self.beside.close()
             await self.judges.close()
             await self.feed.end_reads()
             await self._time.close()
@@ -298,7 +297,11 @@ class Session:
         """Raise what `execute` would be refused with by the tree itself; nothing is changed."""
         tree_id = await self._tree_of(task_id)
         tree = await self.orchestrator.trees.load(tree_id)
-        decide(Execute(None if task_id == tree_id else task_id, force), tree, self.clock.now())
+        command = Execute(None if task_id == tree_id else task_id, force)
+        if is_large(tree, command):
+            await self.beside.run(tree.head.owner, decide, command, tree.fork(), self.clock.now())
+        else:
+            decide(command, tree, self.clock.now())
 
     async def cancel(
         self,
@@ -372,7 +375,11 @@ class Session:
         """
         tree_id = await self._tree_of(given.task_id)
         brought = (given.answer, given.message)
-        size = _memory_of(brought) if is_small(brought) else await asyncio.to_thread(_memory_of, brought)
+        if is_small(brought):
+            size = _memory_of(brought)
+        else:  # by turns of the tree's owner, who may have others answer
+            owner = (await self.orchestrator.trees.load(tree_id)).head.owner
+            size = await self.beside.run(owner, _memory_of, brought)
         self.holdings.add(tree_id, size)
         await self.orchestrator.handle(tree_id, given, documents)
 
@@ -441,7 +448,7 @@ class Session:
             self.clock.now(),
             keep_results=keep_results,
         )
-        tasks = await asyncio.to_thread(made) if len(chosen) > LARGE_TREE else made()
+        tasks = await self.beside.run(stored.head.owner, made) if len(chosen) > LARGE_TREE else made()
         parents = {task.parent_id for task in tasks}
         if lost := [task for task in tasks if task.is_group and task.id not in parents]:
             text = f"the group {lost[0].name!r} cannot be copied without its children"
@@ -466,10 +473,10 @@ class Session:
     async def _tree_of(self, task_id: str) -> str:
         if task_id in self.orchestrator.trees.by_id:
             return task_id
-        task = await self.storage.task(task_id)
-        if task is None or not task.tree_id:
+        tree_id = await self.storage.tree_of(task_id)
+        if not tree_id:
             raise TaskNotFound(task_id)
-        return task.tree_id
+        return tree_id
 
 
 def _memory_of(value: Any) -> int:

@@ -47,7 +47,7 @@ def _adding(added: Headers, send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers: Headers = [*message.get("headers", ()), *added]
-            if not any(name == b"cache-control" for name, _ in headers):
+            if b"cache-control" not in dict(headers):
                 headers.append(NO_STORE)
             message = {**message, "headers": headers}
         await send(message)

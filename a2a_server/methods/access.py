@@ -28,8 +28,8 @@ async def owned_head(session: Session, owner: str, task_id: str, *, origin: str 
     """The head of the tree that the task is in. Raises TaskNotFound; also for a tree of another `origin`."""
     head = await session.storage.head(task_id, owner=owner)
     if head is None:
-        task = await session.storage.task(task_id, owner=owner)
-        head = await session.storage.head(task.tree_id, owner=owner) if task is not None and task.tree_id else None
+        tree_id = await session.storage.tree_of(task_id, owner=owner)
+        head = await session.storage.head(tree_id, owner=owner) if tree_id else None
     if head is None or origin not in (None, head.origin):
         raise TaskNotFound(task_id)
     return head
@@ -48,8 +48,7 @@ async def seen_head(session: Session, scope: Scope, task_id: str) -> TreeHead:
     owner, tenant = scope.owner, scope.tenant
     head = await session.storage.head(task_id, owner=owner, tenant=tenant)
     if head is None:
-        task = await session.storage.task(task_id, owner=owner, tenant=tenant)
-        tree_id = task.tree_id if task is not None else ""
+        tree_id = await session.storage.tree_of(task_id, owner=owner, tenant=tenant)
         head = await session.storage.head(tree_id, owner=owner, tenant=tenant) if tree_id else None
     if head is None:
         raise TaskNotFound(task_id)

@@ -14,7 +14,9 @@ from a2a_server.protocol.codec import encode, encode_in_pieces
 from a2a_server.protocol.dialect import A2A_1_0, A2ADialect
 from a2a_server.views.snapshots import latest, tree_errors
 from a2a_server.views.translate import tree_error_message, updates
+from core.loop.beside import Beside
 from core.loop.large_values import CHARACTERS, is_small
+from core.loop.origin import CALLER
 from core.model import events as e
 from core.model.content import Artifact, Part
 from core.model.events import Recorded
@@ -47,8 +49,9 @@ Key = tuple[str, int, str, bool]  # dialect, sequence number, task, whether the 
 class EventFrames:
     """The encoded frames of one session's events. Of those that are kept, the least recently used ones leave first."""
 
-    def __init__(self, storage: Storage, limit: int = CACHE_BYTES) -> None:
+    def __init__(self, storage: Storage, beside: Beside, limit: int = CACHE_BYTES) -> None:
         self._storage = storage
+        self._beside = beside
         self._cache: LRUCache[Key, tuple[bytes, ...]] = LRUCache(limit, getsizeof=_size)
         self._making: dict[Key, asyncio.Task[tuple[bytes, ...]]] = {}
 
@@ -90,7 +93,7 @@ class EventFrames:
     async def _shared(self, key: Key, made: Iterable[bytes]) -> tuple[bytes, ...]:
         """Large frames, made beside the event loop and once for all followers who come to them at the same time."""
         if (making := self._making.get(key)) is None:
-            making = self._making[key] = asyncio.create_task(asyncio.to_thread(tuple, made))
+            making = self._making[key] = asyncio.create_task(self._beside.run(CALLER.get(), tuple, made))
             making.add_done_callback(lambda _: self._making.pop(key, None))
         return await asyncio.shield(making)
 

@@ -96,7 +96,9 @@ class Snapshots:
 
         excerpt = await self._few(head, task_id, reading)
         if excerpt is not None:
-            return made(excerpt) if len(excerpt.events) < MANY else await asyncio.to_thread(encoded, excerpt)
+            if len(excerpt.events) < MANY:
+                return made(excerpt)
+            return await self._session.beside.run(reading.owner, encoded, excerpt)
         async with self._turns.of(reading.owner):
             try:
                 excerpt = await self._excerpt(head, task_id, reading)
@@ -104,7 +106,7 @@ class Snapshots:
                 if not reading.is_told_anyway:
                     raise
                 return shape(await self._bare(head, task_id, about), ())
-            return await asyncio.to_thread(encoded, excerpt)
+            return await self._session.beside.run(reading.owner, encoded, excerpt)
 
     async def task(self, head: TreeHead, task_id: str, reading: Reading) -> wire.Task | Raw:
         """The task itself."""

@@ -37,7 +37,7 @@ class Streams:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._frames = EventFrames(session.storage)
+        self._frames = EventFrames(session.storage, session.beside)
         self.snapshots = Snapshots(session)
 
     async def a2a(

@@ -311,7 +311,7 @@ class TaskContext:
             **({} if metadata is None and extensions == () else self._marks(metadata, extensions)),
         )
         is_quick = (is_short and metadata is None) or is_small(artifact)
-        data = msgspec.json.encode(artifact) if is_quick else await asyncio.to_thread(large_values.encoded, artifact)
+        data = msgspec.json.encode(artifact) if is_quick else await self._encoded_beside(artifact)
         size = len(data)
         # From here on nothing else gives anything meanwhile.
         appends = artifact_id in self._artifacts if append is None else append
@@ -361,6 +361,9 @@ class TaskContext:
         )
         return tuple(map(part_of, value)) if are_parts else parts_of(value)
 
+    async def _encoded_beside(self, told: Artifact | Said) -> bytes:
+        return await self.beside.run(self.stored_task.owner, large_values.encoded, told)
+
     async def _message(self, content: Any, metadata: dict[str, Any] | None, extensions: Sequence[str]) -> Said:
         return Said(await self._parts_beside(content), **self._marks(metadata, extensions))
 
@@ -368,7 +371,7 @@ class TaskContext:
         self._spoke = True
         message = said.message
         is_quick = is_small(message)
-        data = msgspec.json.encode(message) if is_quick else await asyncio.to_thread(large_values.encoded, message)
+        data = msgspec.json.encode(message) if is_quick else await self._encoded_beside(message)
         key = key_of(data)
         self._messages.append(key)
         if self.replay is None or not self.replay.repeats(key):

@@ -7,7 +7,9 @@ import os
 import socket
 import sys
 from base64 import b64encode
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,8 @@ class ProcessExecutor:
             try:
                 theirs.close()
                 streams = await asyncio.open_connection(sock=ours)
-                channel = Channel(*streams, max(MAX_FRAME, FRAME * context.max_artifact))
+                beside = partial(context.beside.run, context.stored_task.owner)
+                channel = Channel(*streams, max(MAX_FRAME, FRAME * context.max_artifact), beside)
                 return await self._talk(channel, group, inputs, context)
             finally:
                 await uninterrupted(group.close())
@@ -140,15 +143,22 @@ class ProcessExecutor:
 
 
 class Channel:
-    """The socket to the child, which may send so many bytes at once."""
+    """The socket to the child, which may send so many bytes at once. `beside` runs what takes long."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_frame: int) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        max_frame: int,
+        beside: Callable[..., Awaitable[Any]],
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._max_frame = max_frame
+        self._beside = beside
 
     async def send(self, value: Any) -> None:
-        data = encoded(value) if is_small(value) else await asyncio.to_thread(encoded, value)
+        data = encoded(value) if is_small(value) else await self._beside(encoded, value)
         self._writer.write(len(data).to_bytes(HEADER) + data)
         await self._writer.drain()
 
@@ -157,7 +167,7 @@ class Channel:
         if size > self._max_frame:
             raise ProcessFailed(f"the process sent {size} bytes at once; {self._max_frame} are allowed")
         data = await self._reader.readexactly(size)
-        return json.loads(data) if size <= QUICKLY_READ else await asyncio.to_thread(json.loads, data)
+        return json.loads(data) if size <= QUICKLY_READ else await self._beside(json.loads, data)
 
     def close(self) -> None:
         self._writer.transport.abort()  # nothing is owed to a child that is killed next

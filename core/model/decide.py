@@ -72,7 +72,7 @@ def _execute(command: c.Execute, tree: TaskTree, now: float) -> list[e.Event]:
         return [started]
     # A group whose children are all completed ends at once, and what the run finds unmet is skipped: worked out on a
     # copy, as the run will find the tree.
-    ahead = TaskTree(tree.head, tree.tasks.values())
+    ahead = tree.fork()
     ahead.apply(started, now)
     settling = Settling(ahead)
     for task_id in [i for i, waiting in ahead.waiting.items() if not waiting]:

@@ -6,6 +6,7 @@ it touches).
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from typing import Any
 
 from msgspec import Struct
@@ -51,6 +52,19 @@ class TaskTree:
         self._ready: list[str] = []
         self.changed_at = max([head.updated_at, *(task.updated_at for task in self.tasks.values())])
         self._rebuild()
+
+    def fork(self) -> "TaskTree":
+        """A tree that is as this one is; what happens to it does not happen to this one."""
+        fork = copy(self)
+        fork.tasks, fork.waiting = dict(self.tasks), dict(self.waiting)
+        fork.running, fork.questions = set(self.running), dict(self.questions)
+        fork._changed, fork._ready = {}, []
+        return fork
+
+    def adopt(self, fork: "TaskTree") -> None:
+        """Let what has happened to the fork have happened to this tree, to which nothing has happened since."""
+        fork._changed, fork._ready = self._changed | fork._changed, self._ready + fork._ready
+        self.__dict__.update(fork.__dict__)
 
     # What can be derived
 
@@ -436,17 +450,8 @@ class TaskTree:
     def check(self) -> None:
         """Raise AssertionError when a derived value is not what the tasks say. For tests and simulations."""
         fresh = TaskTree(self.head, self.tasks.values())
-        for name in (
-            "children",
-            "dependents",
-            "has_alternatives",
-            "has_times",
-            "running",
-            "questions",
-            "scope",
-            "waiting",
-            "open",
-        ):
+        derived = [name for name in vars(fresh) if not name.startswith("_") and name != "changed_at"]
+        for name in derived:
             assert getattr(self, name) == getattr(fresh, name), f"{name} differs from the tasks"
         assert abs(self._progress - fresh._progress) < 1e-6 * (1 + len(self.tasks)), "progress differs from the tasks"
         for task in self.tasks.values():

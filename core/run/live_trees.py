@@ -7,9 +7,8 @@ from core.model.errors import TaskNotFound
 from core.model.in_flight import Holdings, memory_of_tasks
 from core.model.tree import TaskTree
 from core.run.appends import Appends
+from core.run.decisions import LARGE_TREE
 from core.storage.base import Storage
-
-LARGE_TREE = 500  # tasks from which on a tree is put together in a thread
 
 
 class LiveTrees:

@@ -4,6 +4,10 @@ A tree that runs is kept in memory. Deciding and applying are synchronous, so a 
 of earlier ones are still on their way. What one turn of the event loop decides on a tree is one append, so it is stored
 together or not at all: a task's end, and the starts that follow from it. Appends of a tree are durable in their order.
 When one fails, everything decided on top of it is void: the tree is dropped from memory and loaded again.
+
+A command that reaches much of a large tree is worked out in a thread, on a fork, which the tree then adopts at once.
+Other commands wait meanwhile. What does not wait (a start, a time that is over) makes it void, and it is worked out
+again; at last on the event loop, so that it comes to an end.
 """
 
 import asyncio
@@ -13,6 +17,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from core.loop.beside import Beside
 from core.model.commands import Cancel, Command, Execute
 from core.model.decide import decide
 from core.model.errors import CoreError, RunElsewhere, StorageUnavailable, TreeIsRunning, VersionConflict
@@ -24,12 +29,14 @@ from core.model.task import Task, TreeHead
 from core.model.tree import TaskTree
 from core.outside.clock import Clock
 from core.run.appends import Appends, Turn
+from core.run.decisions import LARGE_TREE, happened, is_large, worked_out
 from core.run.feed import Feed
-from core.run.live_trees import LARGE_TREE, LiveTrees
+from core.run.live_trees import LiveTrees
 from core.run.started import Started
 from core.storage.base import Document, Storage
 
 MAX_CONFLICTS = 20
+TRIES_BESIDE = 5  # of a large command; the next one is on the event loop
 
 
 class Decision(Struct, frozen=True):
@@ -64,10 +71,12 @@ class Observer(Protocol):
 class Orchestrator:
     """Lets commands happen to the trees of one process."""
 
-    def __init__(self, storage: Storage, feed: Feed, clock: Clock, holdings: Holdings) -> None:
+    def __init__(self, storage: Storage, feed: Feed, clock: Clock, holdings: Holdings, beside: Beside) -> None:
         self._storage = storage
         self._feed = feed
         self._clock = clock
+        self._beside = beside
+        self._held: dict[str, asyncio.Future[None]] = {}  # by tree, until its large command is worked out
         self._appends = Appends(storage, self._answered)
         self.trees = LiveTrees(storage, self._appends, holdings, self._loaded)
         self.observer: Observer | None = None
@@ -86,7 +95,7 @@ class Orchestrator:
         Raises TreeIsRunning when it runs already, StorageError when it cannot be stored; then nothing of it is.
         """
         made = partial(new_tree, head, plan, submission, self._clock.now(), execute=execute)
-        tree, recorded = await asyncio.to_thread(made) if len(plan.tasks) > LARGE_TREE else made()
+        tree, recorded = await self._beside.run(head.owner, made) if len(plan.tasks) > LARGE_TREE else made()
         if head.id in self.trees.by_id:
             raise TreeIsRunning(head.id, f"Tree {head.id} is already running")
         self.trees.by_id[head.id] = tree
@@ -100,12 +109,17 @@ class Orchestrator:
         Raises TaskNotFound, the refusals of `decide`, RunElsewhere where another member runs the tree,
         StorageUnavailable, or VersionConflict when a document is there already.
         """
-        for _ in range(MAX_CONFLICTS):
+        for tried in range(MAX_CONFLICTS):
             tree = await self.trees.load(tree_id)
+            while tree_id in self._held:
+                tree = await self._load_released(tree_id)
             if self._storage.lease and self.trees.is_elsewhere(tree):
                 raise self._elsewhere(tree, command)
             try:
-                decision = self.decide_now(tree, command, documents)
+                if tree.head.size > LARGE_TREE and tried < TRIES_BESIDE and is_large(tree, command):
+                    decision = await self._decide_beside(tree, command, documents)
+                else:
+                    decision = self.decide_now(tree, command, documents)
             except VersionConflict:
                 continue
             except CoreError:
@@ -132,6 +146,8 @@ class Orchestrator:
         Raises what `handle` raises.
         """
         tree = await self.trees.load(tree_id)
+        while tree_id in self._held:
+            tree = await self._load_released(tree_id)
         if self._storage.lease and self.trees.is_elsewhere(tree):
             raise self._elsewhere(tree, command)
         try:
@@ -144,14 +160,45 @@ class Orchestrator:
         """Decide and apply at once, on a tree in memory; the decision's turn says when it is durable."""
         events = decide(command, tree, self._clock.now())
         if not events:
-            turn = self._appends.latest(tree.id)
-            if turn is None:
-                turn = Turn(tree)
-                turn.settle()
-            return Decision(tree, (), turn, tree.head)
+            return self._nothing(tree)
         if self.trees.by_id.setdefault(tree.id, tree) is not tree:
             raise VersionConflict(tree.id)  # it was loaded again since; nothing has been applied
-        return self._record(tree, _apply(tree, events, self._clock.now()), documents)
+        return self._record(tree, happened(tree, events, self._clock.now()), documents)
+
+    async def _decide_beside(self, tree: TaskTree, command: Command, documents: tuple[Document, ...]) -> Decision:
+        """Decide on a fork of the tree, in a thread, and apply at once. Raises VersionConflict if it was changed."""
+        version, kept, fork = tree.version, self.trees.by_id.get(tree.id), tree.fork()
+        held = self._held[tree.id] = asyncio.get_running_loop().create_future()
+        try:
+            owner = tree.head.owner
+            recorded = await self._beside.run(owner, worked_out, command, fork, self._clock.now())
+        except CoreError:
+            if tree.version != version:
+                raise VersionConflict(tree.id) from None  # what was refused may be right now
+            raise
+        finally:
+            del self._held[tree.id]
+            held.set_result(None)
+        if tree.version != version or self.trees.by_id.get(tree.id) is not kept:
+            raise VersionConflict(tree.id)
+        if not recorded:
+            return self._nothing(tree)
+        self.trees.by_id[tree.id] = tree
+        tree.adopt(fork)
+        return self._record(tree, recorded, documents)
+
+    async def _load_released(self, tree_id: str) -> TaskTree:
+        """The tree, once the large command that holds it is worked out."""
+        await asyncio.wait([self._held[tree_id]])
+        return await self.trees.load(tree_id)
+
+    def _nothing(self, tree: TaskTree) -> Decision:
+        """There is nothing left to do; what was decided before may still be on its way."""
+        turn = self._appends.latest(tree.id)
+        if turn is None:
+            turn = Turn(tree)
+            turn.settle()
+        return Decision(tree, (), turn, tree.head)
 
     def _elsewhere(self, tree: TaskTree, command: Command) -> RunElsewhere:
         """Why the command cannot happen here. Raises what its tree refuses it with, whoever asks."""
@@ -224,28 +271,8 @@ def new_tree(
         events.append(MessageReceived(head.id, submission.message))
     if execute:
         events += decide(Execute(), tree, now)
-    recorded = _apply(tree, events, now)
+    recorded = happened(tree, events, now)
     for task_id, reason in plan.cancelled:
         if not tree.tasks[task_id].status.is_terminal:  # as what follows from the one before
-            recorded += _apply(tree, decide(Cancel(task_id, reason), tree, now), now)
+            recorded += happened(tree, decide(Cancel(task_id, reason), tree, now), now)
     return tree, recorded
-
-
-def _apply(tree: TaskTree, events: Sequence[Event], now: float) -> list[Recorded]:
-    """Let the events happen to the tree. Its times never go back, although a process may begin with an earlier one."""
-    if tree.changed_at > now:
-        now = tree.changed_at
-    recorded = []
-    for event in events:
-        tree.apply(event, now)
-        recorded.append(
-            Recorded(
-                tree_id=tree.id,
-                seq=tree.version,
-                at=now,
-                name=tree.name_of(event.task_id),
-                tree_status=tree.status,
-                event=event,
-            )
-        )
-    return recorded

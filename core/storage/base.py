@@ -320,6 +320,13 @@ class Trees(Protocol):
         """One task, draft or not; with `owner` or `tenant` only if it is theirs, as for `head`."""
         ...
 
+    async def tree_of(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> str | None:
+        """The id of the tree that the task is in, empty for a draft; nothing large of its row is read.
+
+        None where `task` finds none.
+        """
+        ...
+
     async def children(self, parent_id: str) -> list[Task]:
         """The direct children of a task, by position. Raises AnswerTooLarge and QueryTooLong as `tasks` does."""
         ...

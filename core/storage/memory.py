@@ -121,6 +121,10 @@ class MemoryStorage(Unshared):
         task = self._tasks.get(task_id)
         return task if task is not None and is_of(task.owner, owner, tenant) else None
 
+    async def tree_of(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> str | None:
+        task = self._tasks.get(task_id)
+        return task.tree_id if task is not None and is_of(task.owner, owner, tenant) else None
+
     async def children(self, parent_id: str) -> list[Task]:
         found = [task for task in self._tasks.values() if task.parent_id == parent_id]
         return sorted(found, key=lambda task: (task.position, task.id))

@@ -67,6 +67,8 @@ class Queries:
         self._bare_head = compiled(select(*BARE_HEAD_COLUMNS).where(trees.c.id == by_id), dialect)
         self._head_of, self._head_of_tenant = _owned(dialect, trees, BARE_HEAD_COLUMNS)
         self._task_of, self._task_of_tenant = _owned(dialect, tasks, TASK_COLUMNS)
+        self._tree_of = compiled(select(tasks.c.tree_id).where(tasks.c.id == by_id), dialect)
+        self._tree_of_owner, self._tree_of_tenant = _owned(dialect, tasks, (tasks.c.tree_id,))
         of_tree = tasks.c.tree_id == by_id
         self.tree_tasks = compiled(select(*TASK_COLUMNS).where(of_tree).order_by(tasks.c.position), dialect)
         first = select(*NODE_COLUMNS).where(of_tree).order_by(tasks.c.position)
@@ -102,6 +104,10 @@ class Queries:
     def one_task(self, task_id: str, owner: str | None, tenant: str | None) -> Bound:
         """One task: any owner's, this owner's or this tenant's."""
         return _one((self.task, self._task_of, self._task_of_tenant), task_id, owner, tenant)
+
+    def one_tree_of(self, task_id: str, owner: str | None, tenant: str | None) -> Bound:
+        """The tree of one task: any owner's, this owner's or this tenant's."""
+        return _one((self._tree_of, self._tree_of_owner, self._tree_of_tenant), task_id, owner, tenant)
 
     def task_list(self, query: TaskQuery) -> Bound:
         """The query's page of tasks."""

@@ -2,15 +2,24 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from a2a_server.app import build
 from a2a_server.bindings import jsonrpc
+from a2a_server.config import Config
+from a2a_server.server import Server, listen
 from a2a_server.views import frames
+from core import session
 from core.executors import base
+from core.executors.family import Family
+from core.loop import large_values
 from core.loop.large_values import CHARACTERS, VALUES
+from core.model.commands import ProvideInput
 from core.model.submission import Submission
 from core.run import attempt
 from core.session import has_ended
@@ -39,6 +48,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         watched.__name__ = name
         monkeypatch.setattr(module, name, watched)
 
+    watch(large_values, "encoded")
     watch(attempt, "measured_in_pieces")
     watch(attempt, "copied_in_pieces")
     watch(base, "measured_in_pieces")
@@ -124,6 +134,31 @@ async def test_what_an_executor_tells_is_judged_beside_the_loop_where_it_is_larg
     call.lab._register(tell)
     await call.send("tell")
     assert beside.get("measured_in_pieces", 0) == is_large
+    assert beside.get("encoded", 0) == is_large
+
+
+@pytest.mark.parametrize(("value", "is_large"), SIZES)
+@pytest.mark.asyncio
+async def test_an_answer_is_measured_beside_the_loop_where_it_is_large(
+    call: Caller, monkeypatch: pytest.MonkeyPatch, value: Any, is_large: bool
+) -> None:
+    used: list[bool] = []
+    measure = session._memory_of
+
+    def watched(brought: Any) -> int:
+        used.append(threading.current_thread() is not threading.main_thread())
+        return measure(brought)
+
+    async def wonder(inputs: dict[str, Any], context: Any) -> Any:
+        return await context.ask("What?")
+
+    call.lab._register(wonder)
+    task_id = await call.begin("wonder")
+    await call.session.wait(task_id, lambda head: head.status.is_interrupted)
+    monkeypatch.setattr(session, "_memory_of", watched)
+    await call.session.provide_input(ProvideInput(task_id, value))
+    await call.session.wait(task_id, has_ended)
+    assert used == [is_large]
 
 
 @pytest.mark.parametrize(("value", "is_large"), SIZES)
@@ -133,11 +168,11 @@ async def test_large_frames_are_made_beside_the_loop_once_for_all_followers(
 ) -> None:
     made: list[str] = []
     used: list[bool] = []
-    updates, to_thread = frames.updates, asyncio.to_thread
+    updates, run = frames.updates, call.session.beside.run
 
-    async def counted(function: Any, *args: Any) -> Any:
+    async def counted(caller: str, function: Any, *args: Any) -> Any:
         used.append(function is tuple)
-        return await to_thread(function, *args)
+        return await run(caller, function, *args)
 
     def seen(recorded: Any, *args: Any, **named: Any) -> Any:
         made.append(type(recorded.event).__name__)
@@ -150,7 +185,7 @@ async def test_large_frames_are_made_beside_the_loop_once_for_all_followers(
     call.lab._register(tell)
     monkeypatch.setattr(frames, "updates", seen)
     monkeypatch.setattr(frames, "LARGEST_KEPT", 1_000)  # so that no large frame is kept
-    monkeypatch.setattr(asyncio, "to_thread", counted)
+    monkeypatch.setattr(call.session.beside, "run", counted)
     task_id = await call.begin("tell")
     followers = [asyncio.create_task(call.frames("SubscribeToTask", {"id": task_id})) for _ in range(5)]
     while call.session.feed.followers < 5:
@@ -168,3 +203,22 @@ async def test_an_answer_for_which_there_is_no_room_is_cut_although_it_is_large(
     """What is marked as large is told bare where it must be told, as any other."""
     assert jsonrpc.Large({"id": "t", "result": LARGE}).value["id"] == "t"
     assert (await call("SendMessage", message("echo", {"data": {"value": LARGE[1]}})))["task"]["status"]
+
+
+@pytest.mark.asyncio
+async def test_the_end_looks_at_the_processes_of_the_machine_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[bool] = []
+
+    @contextmanager
+    def owns_forks(family: Family) -> Iterator[None]:
+        yield
+        threads.append(threading.current_thread() is threading.main_thread())
+
+    monkeypatch.setattr(Family, "owns_forks", owns_forks)
+    config = Config(port=0, database=f"sqlite:///{tmp_path}/t.db", log_level="error")
+    with listen(config.host, config.port, config.send_buffer) as listener:
+        server = Server(build(config, port=listener.getsockname()[1]), lambda url: server.handle_exit(15, None))
+        await server.serve(sockets=[listener])
+    assert threads == [False]

@@ -11,7 +11,7 @@ from core.model.copies import copies
 from core.model.errors import IllegalCommand, InvalidPlan, NothingToRun, TaskNotCancelable, TaskNotFound, TreeIsRunning
 from core.model.submission import Submission
 from core.model.task import Dependency, Task, TaskStatus, TreeHead
-from core.run.live_trees import LARGE_TREE
+from core.run.decisions import LARGE_TREE
 from core.session import Session, has_ended, needs_caller
 from core.storage.base import EventQuery
 from tests.core.contents import said, text_of

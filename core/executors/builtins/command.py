@@ -119,7 +119,7 @@ class CommandExecutor:
         )
         try:
             async with asyncio.timeout(limit):
-                return await self._run(group, stdin)
+                return await self._run(group, None if stdin is None else await _fed(stdin, context))
         except TimeoutError as error:
             raise CommandFailed(f"{argv[0]} did not end within {limit:g} s and was killed") from error
         finally:
@@ -143,10 +143,9 @@ class CommandExecutor:
             raise CommandFailed(f"inputs.cwd: {told}")
         return directory
 
-    async def _run(self, group: ProcessGroup, stdin: str | None) -> dict[str, Any]:
-        if stdin is not None:
-            data = encoded_text(stdin) if is_small(stdin) else await asyncio.to_thread(encoded_text, stdin)
-            group.feed(data)
+    async def _run(self, group: ProcessGroup, fed: bytes | None) -> dict[str, Any]:
+        if fed is not None:
+            group.feed(fed)
         exit_code = await group.wait()
         # What the program left running must not outlive the task, nor hold its output open.
         await group.kill()
@@ -161,3 +160,9 @@ class CommandExecutor:
             "stderr": stderr,
             "truncated": group.stdout.truncated or group.stderr.truncated,
         }
+
+
+async def _fed(stdin: str, context: TaskContext) -> bytes:
+    if is_small(stdin):
+        return encoded_text(stdin)
+    return await context.beside.run(context.stored_task.owner, encoded_text, stdin)

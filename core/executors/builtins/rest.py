@@ -1,8 +1,8 @@
 """`rest_executor`: one HTTP call, through the egress guard. The operator's policy decides where to and how long."""
 
-import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from core.executors.base import ExecutorSpec, TaskContext
@@ -89,7 +89,8 @@ class RestExecutor:
 
     async def execute(self, inputs: dict[str, Any], context: TaskContext) -> Verified:
         """Make the call. Raises CallFailed for a status outside 200 to 299, and EgressError when no answer came."""
-        call = await outgoing(inputs, context.stored_task.inputs, context.idempotency_key)
+        task = context.stored_task
+        call = await outgoing(inputs, task.inputs, context.idempotency_key, partial(context.beside.run, task.owner))
         answer = await self._egress.fetch(replace(call, owner=context.stored_task.owner), context.room)
         if not 200 <= answer.status_code < 300:
             text = (await answer.text(LOOKED_AT)).strip()[:SHOWN_BODY]
@@ -97,8 +98,10 @@ class RestExecutor:
         return Verified(await result(answer))
 
 
-async def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key: str) -> Outgoing:
-    """The call that the inputs ask for; `own` are those that the task's author wrote.
+async def outgoing(
+    inputs: Mapping[str, Any], own: Mapping[str, Any], idempotency_key: str, beside: Callable[..., Awaitable[bytes]]
+) -> Outgoing:
+    """The call that the inputs ask for; `own` are those that the task's author wrote. `beside` runs what takes long.
 
     Headers, and the body of a method that is to change nothing, are taken from the own ones only: otherwise the
     headers and the JSON of a call that this one depends on would be sent to another server.
@@ -120,10 +123,10 @@ async def outgoing(inputs: Mapping[str, Any], own: Mapping[str, Any], idempotenc
     body: bytes | None = None
     if "body" in source:
         text = source["body"]
-        body = encoded_text(text) if is_small(text) else await asyncio.to_thread(encoded_text, text)
+        body = encoded_text(text) if is_small(text) else await beside(encoded_text, text)
     elif "json" in source:
         value = source["json"]
-        body = encoded(value) if is_small(value) else await asyncio.to_thread(encoded, value)
+        body = encoded(value) if is_small(value) else await beside(encoded, value)
         if "content-type" not in names:
             headers["Content-Type"] = "application/json"
     return Outgoing(

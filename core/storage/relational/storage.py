@@ -154,6 +154,10 @@ class RelationalStorage(Generic[ReaderT]):
         rows = await self._reading().rows(self.queries.one_task(task_id, owner, tenant))
         return codec.read_task(rows[0], tenant) if rows else None
 
+    async def tree_of(self, task_id: str, *, owner: str | None = None, tenant: str | None = None) -> str | None:
+        rows = await self._reading().rows(self.queries.one_tree_of(task_id, owner, tenant))
+        return rows[0][0] if rows else None
+
     async def children(self, parent_id: str) -> list[Task]:
         page = await self._reading().list_page((self.queries.children.sql, (parent_id,)), LIST_BYTES)
         if page.is_cut:

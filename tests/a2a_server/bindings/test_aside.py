@@ -10,10 +10,11 @@ import pytest
 from a2a_server.bindings import jsonrpc, rest
 from a2a_server.bindings.aside import LARGE, MANY, Aside
 from core import session
+from core.loop.beside import Beside
 from core.loop.large_values import CHARACTERS
 from core.model.in_flight import memory_of
 from core.run import attempt, orchestrator
-from core.run.live_trees import LARGE_TREE
+from core.run.decisions import LARGE_TREE
 from tests.a2a_server.conftest import RunningServer, message
 from tests.a2a_server.views.test_streams import rpc
 
@@ -107,13 +108,18 @@ def test_the_loop_sees_few_values_of_one_body() -> None:
 @pytest.mark.asyncio
 async def test_a_large_tree_is_built_and_told_beside_the_loop(server: RunningServer, monkeypatch: Any) -> None:
     used: list[str] = []
-    to_thread = asyncio.to_thread
+    to_thread, run = asyncio.to_thread, Beside.run
 
     async def watched(function: Any, *args: Any) -> Any:
         used.append(getattr(function, "func", function).__name__)
         return await to_thread(function, *args)
 
+    async def watched_turn(beside: Beside, caller: str, function: Any, *args: Any) -> Any:
+        used.append(getattr(function, "func", function).__name__)
+        return await run(beside, caller, function, *args)
+
     monkeypatch.setattr(asyncio, "to_thread", watched)
+    monkeypatch.setattr(Beside, "run", watched_turn)
     for size, expected in ((MANY - 1, ["memory_of_tasks"]), (MANY + 1, ["memory_of_tasks", "new_tree", "nested"])):
         used.clear()
         tasks = [{"id": "r", "name": "r"}, *({"id": str(n), "name": "echo", "parent_id": "r"} for n in range(size - 1))]
@@ -129,7 +135,7 @@ async def test_a_large_tree_is_built_and_told_beside_the_loop(server: RunningSer
     used.clear()
     async with server.client() as client:
         await client.post("/", json=rpc("tasks.execute", {"task_id": copied["id"]}))
-    assert used[:2] == ["TaskTree", "memory_of_tasks"]
+    assert used[:4] == ["TaskTree", "memory_of_tasks", "TaskTree", "worked_out"]
 
 
 # Turns

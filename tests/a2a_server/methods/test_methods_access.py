@@ -60,6 +60,18 @@ async def test_the_head_is_found_by_every_task_of_its_tree(session: Any) -> None
 
 
 @pytest.mark.asyncio
+async def test_no_task_is_read_for_the_head_of_its_tree(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row has its inputs and its result, which may be large."""
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a whole task was read")
+
+    monkeypatch.setattr(session.storage, "task", refuse)
+    assert (await owned_head(session, "ann", "t.1")).id == "t"
+    assert (await seen_head(session, Scope(owner="ann"), "t.1")).id == "t"
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("owner", "task_id", "origin"),
     [

@@ -8,6 +8,7 @@ import pytest
 
 from a2a_server.views import frames
 from a2a_server.views.frames import CACHE_BYTES, ENTRY, LARGEST_KEPT, EventFrames
+from core.loop.beside import Beside
 from core.model.events import Recorded, RunStarted
 from core.model.task import TaskStatus
 from core.storage.memory import MemoryStorage
@@ -35,7 +36,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 @pytest.mark.asyncio
 async def test_cache_drops_what_was_used_longest_ago(made: list[int]) -> None:
-    kept = EventFrames(MemoryStorage(), limit=3 * (1000 + ENTRY))
+    kept = EventFrames(MemoryStorage(), Beside(), limit=3 * (1000 + ENTRY))
     for seq in (1, 2, 3, 1, 4):
         assert await kept.tasks(event(seq)) == (b"x" * 1000,)
     assert made == [1, 2, 3, 4]
@@ -47,7 +48,7 @@ async def test_cache_drops_what_was_used_longest_ago(made: list[int]) -> None:
 @pytest.mark.parametrize(("size", "times"), [(LARGEST_KEPT, 1), (LARGEST_KEPT + 1, 2)])
 @pytest.mark.asyncio
 async def test_cache_leaves_large_frames_to_their_followers(made: list[int], size: int, times: int) -> None:
-    kept = EventFrames(MemoryStorage())
+    kept = EventFrames(MemoryStorage(), Beside())
     for _ in range(2):
         assert await kept.tasks(event(size)) == (b"x" * size,)
     assert made == [size] * times

@@ -15,12 +15,14 @@ import psutil
 import pytest
 from msgspec import to_builtins
 
-from core.executors import process_worker
+from core.executors import process, process_worker
 from core.executors.base import Parts, Rejected, Suspend, TaskContext
 from core.executors.function import Declared, make_spec
 from core.executors.process import MAX_FRAME, Channel, ProcessExecutor, ProcessFailed, answer, locate
 from core.executors.process_group import living_members
 from core.executors.signature import InputsRefused, Signature
+from core.loop import large_values
+from core.loop.large_values import CHARACTERS
 from core.model.commands import ReportProgress
 from core.model.errors import CallerError, ConfigurationError, StaleAttempt
 from tests.core.contents import text_of, texts
@@ -327,7 +329,7 @@ def test_worker_and_parent_speak_in_frames() -> None:
 @pytest.mark.asyncio
 async def test_frame_without_measure_is_refused() -> None:
     ours, theirs = socket.socketpair()
-    channel = Channel(*await asyncio.open_connection(sock=ours), MAX_FRAME)
+    channel = Channel(*await asyncio.open_connection(sock=ours), MAX_FRAME, asyncio.to_thread)
     with theirs:
         theirs.sendall((MAX_FRAME + 1).to_bytes(process_worker.HEADER))
         with pytest.raises(ProcessFailed, match="at once"):
@@ -363,3 +365,29 @@ async def test_a_child_may_read_a_file() -> None:
     assert await answer(said, make_context()) == {"value": "aGk="}
     said["positional"] = [{"value": {"text": "x"}}]
     assert "is not a file" in (await answer(said, make_context()))["error"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("value", "is_large"), [("x", False), ("x" * (CHARACTERS + 1), True), ([{}] * 20_000, True)])
+async def test_large_frames_are_encoded_and_decoded_beside_the_loop(
+    value: Any, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By turns of their caller, as all that attempts take and give."""
+    context = make_context()
+    callers: list[str] = []
+    threads: list[bool] = []
+    run_beside = context.beside.run
+
+    async def counted(caller: str, function: Callable[..., Any], *args: Any) -> Any:
+        callers.append(caller)
+        return await run_beside(caller, function, *args)
+
+    def watched(frame: Any) -> bytes:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return large_values.encoded(frame)
+
+    monkeypatch.setattr(context.beside, "run", counted)
+    monkeypatch.setattr(process, "encoded", watched)
+    assert await run(functions.echo, {"value": value}, context) == {"value": value}
+    assert threads == [not is_large]
+    assert callers == [context.stored_task.owner] * (2 * is_large)

@@ -319,3 +319,19 @@ def test_a_move_that_is_not_legal_is_a_bug_that_is_told() -> None:
     complete(tree, "a")
     with pytest.raises(ValueError, match="task a cannot go from completed to failed"):
         tree.apply(e.TaskFailed("a", 1, "too late", Cause.EXECUTOR_ERROR), NOW)
+
+
+def test_what_happens_to_a_fork_happens_to_the_tree_when_it_adopts_it() -> None:
+    tree = running(task("a"), task("b", needs="a"))
+    tree.take_changed()
+    fork = tree.fork()
+    fork.apply(e.TaskStarted("a", 1), LATER)
+    fork.apply(e.TaskCompleted("a", 1, None), LATEST)
+    assert (tree.tasks["a"].status, tree.running, tree.take_changed()) == (PENDING, set(), ())
+    tree.check()
+
+    tree.adopt(fork)
+    assert [each.id for each in tree.take_ready()] == ["b"]
+    assert [each.id for each in tree.take_changed()] == ["a"]
+    assert (tree.tasks["a"].status, tree.head, tree.changed_at) == (COMPLETED, fork.head, LATEST)
+    tree.check()

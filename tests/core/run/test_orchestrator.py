@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from core.loop.beside import Beside
 from core.model import commands as c
 from core.model import events as e
 from core.model.errors import (
@@ -57,7 +58,7 @@ class Rig:
     def __init__(self) -> None:
         self.storage = FaultyStorage()
         self.feed = Feed(self.storage)
-        self.orchestrator = Orchestrator(self.storage, self.feed, LoopClock(), Holdings(ByteBudget()))
+        self.orchestrator = Orchestrator(self.storage, self.feed, LoopClock(), Holdings(ByteBudget()), Beside())
         self.watcher = Watcher()
         self.orchestrator.observer = self.watcher
 
@@ -239,7 +240,7 @@ async def test_after_a_conflict_the_tree_is_reloaded_and_decided_again() -> None
 @virtual_time
 async def test_another_process_that_wrote_first_is_respected() -> None:
     rig = await new_rig()
-    other = Orchestrator(rig.storage, Feed(rig.storage), LoopClock(), Holdings(ByteBudget()))
+    other = Orchestrator(rig.storage, Feed(rig.storage), LoopClock(), Holdings(ByteBudget()), Beside())
     await other.handle("t", c.StartTask("t"))
     with pytest.raises(IllegalCommand):
         await rig.orchestrator.handle("t", c.StartTask("t"))

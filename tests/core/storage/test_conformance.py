@@ -180,6 +180,19 @@ async def test_a_head_is_read_without_what_may_be_as_large_as_a_message(storage:
 
 
 @pytest.mark.asyncio
+async def test_the_tree_of_a_task_is_its_owners(storage: Storage) -> None:
+    owner = owner_of("te", "ann")
+    await storage.append(created("t", 2, owner=owner))
+    await storage.put_draft(Task(id="draft", owner=owner, name="d", created_at=1.0))
+    for task_id, tree_id in (("t", "t"), ("t.1", "t"), ("draft", ""), ("x", None)):
+        assert await storage.tree_of(task_id) == tree_id
+        assert await storage.tree_of(task_id, owner=owner) == tree_id
+        assert await storage.tree_of(task_id, tenant="te") == tree_id
+        assert await storage.tree_of(task_id, owner=owner_of("te", "bob")) is None
+        assert await storage.tree_of(task_id, tenant="other") is None
+
+
+@pytest.mark.asyncio
 async def test_a_wrong_version_is_refused_and_nothing_of_it_is_stored(storage: Storage) -> None:
     first = created("t", 2)
     await storage.append(first)

@@ -181,3 +181,11 @@ def test_children_are_read_in_order_from_one_index(database: sqlite3.Connection)
 def test_what_is_not_bounded_is_noticed(database: sqlite3.Connection) -> None:
     with pytest.raises(AssertionError):
         check_bounded(plan(database, ("SELECT id FROM trees WHERE status = ? ORDER BY updated_at", ("failed",))))
+
+
+@pytest.mark.parametrize(("owner", "tenant"), [(None, None), ("ann", None), (None, "te")])
+def test_the_tree_of_a_task_is_read_without_what_may_be_large(owner: str | None, tenant: str | None) -> None:
+    """Found by reading the code: a child's whole row, with its result, was read for the id of its tree."""
+    sql, _ = queries.one_tree_of("t", owner, tenant)
+    assert "tree_id" in sql
+    assert not [column for column in ("spec", "state") if column in sql]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from core.executors.builtins.command import CommandFailed, CommandPolicy, comman
 from core.executors.family import Family
 from core.executors.process_group import ProcessGroup, living_members, start, uninterrupted
 from core.executors.schema import check_schema, violation
+from core.loop.large_values import CHARACTERS, encoded_text
 from core.model.errors import ConfigurationError
 from tests.core.executors.context import make_context
 
@@ -444,3 +446,20 @@ async def test_group_that_cannot_be_killed_is_given_up(monkeypatch: pytest.Monke
     monkeypatch.setattr(process_group, "REAP_INTERVAL", 0)
     await asyncio.wait_for(group.close(), 10)
     assert sent.count(0) == process_group.REAP_LOOKS
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("stdin", "is_large"), [("x", False), ("x" * (CHARACTERS + 1), True)])
+async def test_input_of_a_program_is_encoded_beside_the_loop_where_it_is_large(
+    stdin: str, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[bool] = []
+
+    def watched(text: str) -> bytes:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return encoded_text(text)
+
+    monkeypatch.setattr(command, "encoded_text", watched)
+    result = await sh("wc -c", stdin=stdin)
+    assert int(result["stdout"]) == len(stdin)
+    assert threads == [not is_large]

@@ -293,7 +293,7 @@ async def test_what_is_too_long_for_a_query_or_for_headers_fails_for_good_before
     inputs = {"url": "http://127.0.0.1:9/"} | (TOO_LONG | TOO_MANY)[name]
     (field,) = set(inputs) - {"url"}
     with pytest.raises(InputsRefused, match=f"^inputs.{field}: .*(bytes; send what is large as|are allowed|more than)"):
-        await outgoing(inputs, inputs, "key")
+        await outgoing(inputs, inputs, "key", asyncio.to_thread)
     assert looked_at <= MOST_TEXT // 2, "no more is looked at than may be sent"
     registry = ExecutorRegistry()
     registry.register(rest_executor_spec(OPEN))
@@ -315,7 +315,7 @@ def test_schema_says_how_many_names_there_may_be(name: str) -> None:
 async def test_what_is_just_short_enough_is_sent(name: str) -> None:
     inputs = {"url": "http://127.0.0.1:9/"} | LONG[name]
     assert violation(INPUT_SCHEMA, inputs, "inputs") is None
-    call = await outgoing(inputs, inputs, "key")
+    call = await outgoing(inputs, inputs, "key", asyncio.to_thread)
     assert (call.params, call.headers) == (inputs.get("params"), inputs.get("headers", {}))
 
 
@@ -341,6 +341,6 @@ async def test_body_is_encoded_beside_the_loop_where_it_is_large(name: str, monk
 
         monkeypatch.setattr(rest, function.__name__, watched)
     inputs = {"url": "http://127.0.0.1:9/", "method": "POST"} | inputs
-    call = await outgoing(inputs, inputs, "key")
+    call = await outgoing(inputs, inputs, "key", asyncio.to_thread)
     assert call.body == (inputs["body"].encode() if "body" in inputs else msgspec.json.encode(inputs["json"]))
     assert used == [is_large]
