@@ -321,10 +321,12 @@ class TaskManager:
 
     async def _settled(self, tree: TaskTreeNode) -> TaskTreeNode:
         """The tree when its run has ended, or when nothing can go on without an answer."""
-        live = self.session.orchestrator.trees.by_id.get(tree.task.id)
+        trees = self.session.orchestrator.trees
+        live = trees.by_id.get(tree.task.id)
         async with self.session.runner.lending.lent():
             head = await self.session.wait(
-                tree.task.id, lambda head: has_ended(head) or self.session.runner.is_parked(head.id, head.version)
+                tree.task.id,
+                lambda head: has_ended(head) or trees.is_parked(head.id, head.version),
             )
             await self.session.runner.hooks_done()
         if live is not None and live.head is head:  # nothing has happened to it since, and all of it is durable
@@ -377,7 +379,7 @@ class TaskManager:
 
     def _is_last_for_now(self, recorded: Recorded) -> bool:
         """Whether nothing comes after this event until somebody answers a question."""
-        return self.session.runner.is_parked(recorded.tree_id, recorded.seq)
+        return self.session.orchestrator.trees.is_parked(recorded.tree_id, recorded.seq)
 
     async def _refresh(self, tree: TaskTreeNode) -> TaskTreeNode:
         stored = await self.session.storage.load(tree.task.id)

@@ -149,6 +149,13 @@ HOLD = (
     "test_what_failed_is_forgotten_when_everybody_knows_of_it",
     "test_what_was_read_of_a_webhook_is_not_believed_when_it_has_gone_on",
     "test_what_was_read_of_a_webhook_just_before_its_removal_is_not_believed_after_it",
+    "test_who_is_refused_by_what_its_own_key_led_to_is_told_of_that",
+    "test_what_another_process_changed_is_attempted_once_at_most_and_stays_as_it_is",
+    "test_processes_that_start_at_the_same_time_have_one_key",
+    "test_processes_say_the_same_of_the_same_documents",
+    "test_keys_are_changed_beside_the_server_that_has_the_database",
+    "test_a_key_that_has_expired_is_removed_once_when_two_members_see_it",
+    "test_a_key_signs_the_same_text_with_the_same_signature",
     "test_what_went_on_before_a_crash_is_unread_however_long_the_start_takes",
 )
 

@@ -58,6 +58,14 @@ class Appends:
         """The tree's last turn, if it has not been answered yet."""
         return next(reversed(self._turns.get(tree_id, {})), None)
 
+    def last_turn(self, tree: TaskTree) -> Turn:
+        """The turn after which all that was decided on the tree is durable: the latest one, or one that is settled."""
+        turn = self.latest(tree.id)
+        if turn is None:
+            turn = Turn(tree)
+            turn.settle()
+        return turn
+
     def add(
         self, tree: TaskTree, recorded: Sequence[Recorded], documents: tuple[Document, ...], *, is_new: bool
     ) -> Turn:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from core.model.commands import Cancel, Command, CompleteTask, Execute, FailAttempt, RejectTask
 from core.model.decide import decide
+from core.model.errors import RunElsewhere
 from core.model.events import Event, Recorded
 from core.model.tree import TaskTree
 
@@ -36,6 +37,12 @@ def _reaches_many(tree: TaskTree, task_id: str) -> bool:
 def worked_out(command: Command, tree: TaskTree, now: float) -> list[Recorded]:
     """Decide, and let it happen to this tree. Raises what `decide` raises."""
     return happened(tree, decide(command, tree, now), now)
+
+
+def elsewhere(tree: TaskTree, command: Command, now: float) -> RunElsewhere:
+    """Why the command cannot happen to a tree of another member. Raises what the tree refuses it with, whoever asks."""
+    decide(command, tree, now)
+    return RunElsewhere(tree.id)
 
 
 def happened(tree: TaskTree, events: Sequence[Event], now: float) -> list[Recorded]:

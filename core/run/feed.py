@@ -11,7 +11,7 @@ from core.model.events import Recorded
 from core.model.task import TreeHead
 from core.run.foreign_trees import Followed, ForeignTrees, Intervals
 from core.run.log_page import log_page
-from core.run.topic import PAGE, Tails, Topic
+from core.run.topic import PAGE, Topics
 from core.storage.base import Storage
 
 Watcher = Callable[[TreeHead, Sequence[Recorded]], None]
@@ -35,16 +35,16 @@ class Feed:
         intervals: Intervals = DEFAULT,
     ) -> None:
         self._storage = storage
-        self._topics: dict[str, Topic] = {}
+        self._topics = Topics()
         self._watchers: list[Watcher] = []
         self._end_watchers: list[EndWatcher] = []
-        self._tails = Tails()
         self._going_on: Collection[str] | None = None  # once it is closed: trees that are followed all the same
         self.is_local = is_local
         self._foreign: ForeignTrees | None = None  # where others may append
         if not bus.is_alone:
-            followed = Followed(self._topics, lambda tree_id: self.is_local(tree_id), self._end)
+            followed = Followed(self._topics, lambda tree_id: self.is_local(tree_id))
             self._foreign = ForeignTrees(storage, bus, followed, intervals)
+            self._topics.left = self._foreign.left
             self.watch(lambda head, events: bus.changed(head.id, head.version), bus.deleted)
 
     def watch(self, watcher: Watcher, end_watcher: EndWatcher | None = None) -> None:
@@ -74,7 +74,7 @@ class Feed:
 
         Raises LogCompacted where one of them is no longer stored.
         """
-        topic = self._enter(tree_id)
+        topic = self._topics.enter(tree_id)
         topic.readers += 1
         cursor = after
         try:
@@ -99,7 +99,7 @@ class Feed:
                     yield rest.popleft()
         finally:
             topic.readers -= 1
-            self._leave(tree_id, topic)
+            self._topics.leave(tree_id, topic)
 
     async def wait(self, tree_id: str, until: Callable[[TreeHead], bool]) -> TreeHead:
         """The first head of the tree from now on that satisfies `until`, or as it is when the feed closes.
@@ -108,7 +108,7 @@ class Feed:
 
         Raises TaskNotFound when there is no such tree, and what `until` raises.
         """
-        topic = self._enter(tree_id)
+        topic = self._topics.enter(tree_id)
         answer: asyncio.Future[TreeHead | None] = asyncio.get_running_loop().create_future()
         topic.waits[answer] = until  # before reading, so that nothing falls between the read and the wait
         try:
@@ -123,18 +123,18 @@ class Feed:
             return head
         finally:
             del topic.waits[answer]
-            self._leave(tree_id, topic)
+            self._topics.leave(tree_id, topic)
 
     @contextmanager
     def held(self, tree_id: str) -> Iterator[None]:
         """Keep the tail of the tree's log in memory meanwhile. From before the tree's creation on, that is all of it:
         waits and `told` need no storage then.
         """
-        topic = self._enter(tree_id)
+        topic = self._topics.enter(tree_id)
         try:
             yield
         finally:
-            self._leave(tree_id, topic)
+            self._topics.leave(tree_id, topic)
 
     def told(self, tree_id: str, until: int) -> list[Recorded] | None:
         """All events of the tree up to that one, where all of them are in memory."""
@@ -147,14 +147,7 @@ class Feed:
         """The tree was deleted: its followers end, and waits for it raise TaskNotFound."""
         for watcher in self._end_watchers:
             watcher(tree_id)
-        self._end(tree_id)
-
-    def _end(self, tree_id: str) -> None:
-        """End the tree's followers and waits."""
-        topic = self._topics.get(tree_id)
-        if topic is not None:
-            topic.is_gone = True
-            topic.let_go()
+        self._topics.end(tree_id)
 
     def close(self, *, but: Collection[str] = ()) -> None:
         """End the followers of all trees but those after what is in memory; waits end with the head as it is.
@@ -174,17 +167,3 @@ class Feed:
     @property
     def followers(self) -> int:
         return sum(topic.followers for topic in self._topics.values())
-
-    def _enter(self, tree_id: str) -> Topic:
-        topic = self._topics.setdefault(tree_id, Topic(self._tails))
-        topic.followers += 1
-        return topic
-
-    def _leave(self, tree_id: str, topic: Topic) -> None:
-        topic.followers -= 1
-        if not topic.followers:
-            self._topics.pop(tree_id, None)
-            self._tails.size -= topic.size
-            topic.size = 0  # a reader may still have it
-            if self._foreign is not None:
-                self._foreign.left(tree_id)

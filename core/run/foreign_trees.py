@@ -12,7 +12,7 @@ from core.cluster.bus import DELETED, INTEREST, NEWLY, VERSION, Bus, HintValue
 from core.loop.jobs import Jobs
 from core.model.errors import CoreError, StorageError, StorageUnavailable
 from core.run.log_page import log_page
-from core.run.topic import PAGE, TAIL, Topic
+from core.run.topic import PAGE, TAIL, Topic, Topics
 from core.storage.base import Storage
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,63 @@ class Intervals(NamedTuple):
 class Followed(NamedTuple):
     """What a feed shares with its foreign trees."""
 
-    topics: Mapping[str, Topic]
+    topics: Topics
     is_local: Callable[[str], bool]
-    gone: Callable[[str], None]  # gets the trees that another member deleted
+
+
+class Reader:
+    """Reads what followers lack: one read at a time for each tree, however many follow it."""
+
+    def __init__(self, storage: Storage, topics: Topics) -> None:
+        self._storage = storage
+        self._topics = topics
+        self.jobs = Jobs()
+
+    def hinted(self, tree_id: str, version: int) -> None:
+        """The log of the tree goes up to there: what followers lack of it is read."""
+        topic = self._topics.get(tree_id)
+        if topic is None or version <= max(topic.told, topic.wanted if topic.is_read else 0):
+            return
+        topic.head = None
+        topic.wanted = max(topic.wanted, version)
+        if not topic.is_read:
+            topic.is_read = True
+            self.jobs.start(self._read(tree_id, topic))
+
+    async def _read(self, tree_id: str, topic: Topic) -> None:
+        """Fetch and tell what is new, until followers have all that was hinted at."""
+        try:
+            while topic.told < topic.wanted and topic.followers and not topic.is_gone:
+                await self._read_up_to(topic.wanted, tree_id, topic)
+        except StorageUnavailable as error:  # the next poll tries again
+            logger.debug("the log of tree %s cannot be read: %s", tree_id, error)
+        except CoreError:  # followers meet it, too, and tell their callers
+            topic.drop_tail()
+            topic.wake()
+        finally:
+            topic.is_read = False
+
+    async def _read_up_to(self, version: int, tree_id: str, topic: Topic) -> None:
+        # Of a long way only the last part is worth keeping: a follower that is behind reads the log itself.
+        is_far = version - topic.end > (TAIL if topic.end else PAGE)
+        after, told = version - PAGE if is_far else topic.end, version
+        while topic.readers and after < version:
+            page = await log_page(self._storage, tree_id, after, limit=PAGE)
+            if not topic.followers:
+                return
+            if not page:  # so it goes up to there no more, or not yet
+                told = topic.end
+                break
+            topic.add(page)
+            topic.wake()
+            after = page[-1].seq
+        if topic.waits:
+            head = await self._storage.head(tree_id)
+            told = min(told, 0 if head is None else head.version)
+            topic.answer(head)
+        if told < version == topic.wanted:
+            topic.wanted = told
+        topic.tell(told)
 
 
 class ForeignTrees:
@@ -39,16 +93,17 @@ class ForeignTrees:
     def __init__(self, storage: Storage, bus: Bus, followed: Followed, intervals: Intervals) -> None:
         self._storage = storage
         self._bus = bus
-        self._topics, self._is_local, self._gone = followed
+        self._topics, self._is_local = followed
         self._intervals = intervals
         self._renew_at: dict[str, float] = {}  # by tree in which interest was said
+        self._reader = Reader(storage, self._topics)
         self._jobs = Jobs()
         self._timer: asyncio.TimerHandle | None = None
         self._is_polling = False
         self._wants_poll = False
         self._adopted: set[str] = set()  # trees that became ours: the last words of their former owners may be lost
         bus.on(VERSION, self._hear_version)
-        bus.on(DELETED, lambda tree_id, value: self._gone(tree_id))
+        bus.on(DELETED, lambda tree_id, value: self._topics.end(tree_id))
         bus.on_return(self._hints_return)
 
     def waited_for(self, tree_id: str, topic: Topic) -> None:
@@ -72,21 +127,11 @@ class ForeignTrees:
         if self._timer is not None:
             self._timer.cancel()
         await self._jobs.cancel()
-
-    def hinted(self, tree_id: str, version: int) -> None:
-        """The log of the tree goes up to there: what followers lack of it is read."""
-        topic = self._topics.get(tree_id)
-        if topic is None or version <= max(topic.told, topic.wanted if topic.is_read else 0):
-            return
-        topic.head = None
-        topic.wanted = max(topic.wanted, version)
-        if not topic.is_read:
-            topic.is_read = True
-            self._jobs.start(self._read(tree_id, topic))
+        await self._reader.jobs.cancel()
 
     def _hear_version(self, tree_id: str, value: HintValue) -> None:
         if isinstance(value, int):
-            self.hinted(tree_id, value)
+            self._reader.hinted(tree_id, value)
 
     def _hints_return(self) -> None:
         """Some may have been lost, here or on their way to others."""
@@ -142,41 +187,6 @@ class ForeignTrees:
         for tree_id in tree_ids:
             topic = self._topics.get(tree_id)
             if (version := versions.get(tree_id)) is not None:
-                self.hinted(tree_id, version)
+                self._reader.hinted(tree_id, version)
             elif topic is not None and (topic.told or topic.end):  # else it may not be there yet
-                self._gone(tree_id)
-
-    async def _read(self, tree_id: str, topic: Topic) -> None:
-        """Fetch and tell what is new, until followers have all that was hinted at."""
-        try:
-            while topic.told < topic.wanted and topic.followers and not topic.is_gone:
-                await self._read_up_to(topic.wanted, tree_id, topic)
-        except StorageUnavailable as error:  # the next poll tries again
-            logger.debug("the log of tree %s cannot be read: %s", tree_id, error)
-        except CoreError:  # followers meet it, too, and tell their callers
-            topic.drop_tail()
-            topic.wake()
-        finally:
-            topic.is_read = False
-
-    async def _read_up_to(self, version: int, tree_id: str, topic: Topic) -> None:
-        # Of a long way only the last part is worth keeping: a follower that is behind reads the log itself.
-        is_far = version - topic.end > (TAIL if topic.end else PAGE)
-        after, told = version - PAGE if is_far else topic.end, version
-        while topic.readers and after < version:
-            page = await log_page(self._storage, tree_id, after, limit=PAGE)
-            if not topic.followers:
-                return
-            if not page:  # so it goes up to there no more, or not yet
-                told = topic.end
-                break
-            topic.add(page)
-            topic.wake()
-            after = page[-1].seq
-        if topic.waits:
-            head = await self._storage.head(tree_id)
-            told = min(told, 0 if head is None else head.version)
-            topic.answer(head)
-        if told < version == topic.wanted:
-            topic.wanted = told
-        topic.tell(told)
+                self._topics.end(tree_id)

@@ -43,6 +43,16 @@ class LiveTrees:
             loading.add_done_callback(lambda done: self._end_loading(tree_id, done))
         return await asyncio.shield(loading)
 
+    def is_parked(self, tree_id: str, version: int) -> bool:
+        """Whether the tree, which has come to this version, can only go on when somebody answers one of its questions.
+
+        One that is further already says nothing of this version, and what it says is not durable yet.
+        """
+        tree = self.by_id.get(tree_id)
+        if tree is None or tree.version != version:
+            return False
+        return bool(tree.questions) and not tree.running and not tree.startable()
+
     def is_elsewhere(self, tree: TaskTree) -> bool:
         """Whether another member runs this tree, which was just loaded, so that nothing can be decided on it here."""
         return bool(self._storage.lease) and tree.is_live and self.by_id.get(tree.id) is not tree

@@ -20,7 +20,7 @@ from msgspec import Struct
 from core.loop.beside import Beside
 from core.model.commands import Cancel, Command, Execute
 from core.model.decide import decide
-from core.model.errors import CoreError, RunElsewhere, StorageUnavailable, TreeIsRunning, VersionConflict
+from core.model.errors import CoreError, StorageUnavailable, TreeIsRunning, VersionConflict
 from core.model.events import Event, MessageReceived, Recorded, TreeCreated
 from core.model.in_flight import Holdings, memory_of_tasks
 from core.model.plan import Plan
@@ -29,7 +29,7 @@ from core.model.task import Task, TreeHead
 from core.model.tree import TaskTree
 from core.outside.clock import Clock
 from core.run.appends import Appends, Turn
-from core.run.decisions import LARGE_TREE, happened, is_large, worked_out
+from core.run.decisions import LARGE_TREE, elsewhere, happened, is_large, worked_out
 from core.run.feed import Feed
 from core.run.live_trees import LiveTrees
 from core.run.started import Started
@@ -114,7 +114,7 @@ class Orchestrator:
             while tree_id in self._held:
                 tree = await self._load_released(tree_id)
             if self._storage.lease and self.trees.is_elsewhere(tree):
-                raise self._elsewhere(tree, command)
+                raise elsewhere(tree, command, self._clock.now())
             try:
                 if tree.head.size > LARGE_TREE and tried < TRIES_BESIDE and is_large(tree, command):
                     decision = await self._decide_beside(tree, command, documents)
@@ -149,7 +149,7 @@ class Orchestrator:
         while tree_id in self._held:
             tree = await self._load_released(tree_id)
         if self._storage.lease and self.trees.is_elsewhere(tree):
-            raise self._elsewhere(tree, command)
+            raise elsewhere(tree, command, self._clock.now())
         try:
             return self.decide_now(tree, command).turn.stored
         except CoreError:
@@ -160,7 +160,7 @@ class Orchestrator:
         """Decide and apply at once, on a tree in memory; the decision's turn says when it is durable."""
         events = decide(command, tree, self._clock.now())
         if not events:
-            return self._nothing(tree)
+            return Decision(tree, (), self._appends.last_turn(tree), tree.head)
         if self.trees.by_id.setdefault(tree.id, tree) is not tree:
             raise VersionConflict(tree.id)  # it was loaded again since; nothing has been applied
         return self._record(tree, happened(tree, events, self._clock.now()), documents)
@@ -182,7 +182,7 @@ class Orchestrator:
         if tree.version != version or self.trees.by_id.get(tree.id) is not kept:
             raise VersionConflict(tree.id)
         if not recorded:
-            return self._nothing(tree)
+            return Decision(tree, (), self._appends.last_turn(tree), tree.head)
         self.trees.by_id[tree.id] = tree
         tree.adopt(fork)
         return self._record(tree, recorded, documents)
@@ -191,19 +191,6 @@ class Orchestrator:
         """The tree, once the large command that holds it is worked out."""
         await asyncio.wait([self._held[tree_id]])
         return await self.trees.load(tree_id)
-
-    def _nothing(self, tree: TaskTree) -> Decision:
-        """There is nothing left to do; what was decided before may still be on its way."""
-        turn = self._appends.latest(tree.id)
-        if turn is None:
-            turn = Turn(tree)
-            turn.settle()
-        return Decision(tree, (), turn, tree.head)
-
-    def _elsewhere(self, tree: TaskTree, command: Command) -> RunElsewhere:
-        """Why the command cannot happen here. Raises what its tree refuses it with, whoever asks."""
-        decide(command, tree, self._clock.now())
-        return RunElsewhere(tree.id)
 
     def latest(self, tree_id: str) -> asyncio.Future[None] | None:
         """The tree's last append, if it has not been answered yet."""

@@ -16,6 +16,7 @@ from core.model.errors import CallerError, StorageError, StorageUnavailable
 from core.model.quarantine import LONGEST_HOLD
 from core.model.task import Task
 from core.model.tree import TaskTree
+from core.run.attempt import Attempt
 from core.run.books import Books
 from core.run.dispatcher import Dispatcher
 from core.run.orchestrator import Orchestrator
@@ -59,6 +60,29 @@ class Recovery:
             if quarantine.is_open:
                 loop.call_later(LONGEST_HOLD, self._dispatcher.fill)
 
+    async def load_again(self, tree_id: str, stop: Callable[[Attempt], None]) -> None:
+        """Load the tree, as soon as the storage can, unless the process ends before.
+
+        Where another member runs it now, or it has ended, its attempts here are of no use to anybody: they are stopped.
+        """
+        books, trees, delay = self._books, self._orchestrator.trees, SHORTEST_PAUSE
+        while not books.is_closing:
+            try:
+                await trees.load(tree_id)
+                break
+            except CallerError:
+                break
+            except StorageUnavailable:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, LONGEST_PAUSE)
+            except StorageError:
+                logger.exception("tree %s cannot be loaded again", tree_id)
+                return
+        if tree_id not in trees.by_id and not books.is_closing:
+            for (of, _), attempt in list(books.attempts.items()):
+                if of == tree_id:
+                    stop(attempt)
+
     @property
     def is_under_way(self) -> bool:
         """Whether trees are still being loaded that are decided on together."""
@@ -83,20 +107,3 @@ class Recovery:
 def lost(task: Task, spec: ExecutorSpec | None, *, crash: bool, begun: bool = True, alone: bool = True) -> LoseAttempt:
     """The task's attempt is lost. `alone`: no other one was lost with it."""
     return LoseAttempt(task.id, task.attempt, crash, begun and spec is not None and spec.at_most_once, alone)
-
-
-async def load_again(orchestrator: Orchestrator, tree_id: str, is_closing: Callable[[], bool]) -> None:
-    """Load the tree, as soon as the storage can, unless the process ends before."""
-    delay = SHORTEST_PAUSE
-    while not is_closing():
-        try:
-            await orchestrator.trees.load(tree_id)
-            return
-        except CallerError:
-            return
-        except StorageUnavailable:
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LONGEST_PAUSE)
-        except StorageError:
-            logger.exception("tree %s cannot be loaded again", tree_id)
-            return

@@ -20,7 +20,7 @@ from core.run.books import Books
 from core.run.cancelling import Cancelling, wait_until_stopped
 from core.run.dispatcher import Dispatcher
 from core.run.orchestrator import Decision, Orchestrator
-from core.run.recovery import Recovery, load_again
+from core.run.recovery import Recovery
 from core.run.runner_limits import RunnerLimits
 from core.run.shutdown import report_never_begun, starts_answered
 
@@ -44,16 +44,6 @@ class Runner:
     def problem(self) -> str | None:
         """Why some tasks cannot start for want of threads, for the operator; None when they can."""
         return self.books.leftovers.problem()
-
-    def is_parked(self, tree_id: str, version: int) -> bool:
-        """Whether the tree, which has come to this version, can only go on when somebody answers one of its questions.
-
-        One that is further already says nothing of this version, and what it says is not durable yet.
-        """
-        tree = self._orchestrator.trees.by_id.get(tree_id)
-        if tree is None or tree.version != version:
-            return False
-        return bool(tree.questions) and not tree.running and not tree.startable()
 
     # The log, obeyed
 
@@ -104,15 +94,7 @@ class Runner:
         if tree_id not in self._orchestrator.trees.by_id:
             books.careful.discard(tree_id)  # it is again when it is loaded
             if not books.is_closing:
-                self._loading.start(self._load_again(tree_id))
-
-    async def _load_again(self, tree_id: str) -> None:
-        """Go on with the tree; where another member runs it, or it has ended, its attempts here are of no use."""
-        await load_again(self._orchestrator, tree_id, lambda: self.books.is_closing)
-        if tree_id not in self._orchestrator.trees.by_id and not self.books.is_closing:
-            for (of, _), attempt in list(self.books.attempts.items()):
-                if of == tree_id:
-                    self.attempts.stop(attempt)
+                self._loading.start(self.recovery.load_again(tree_id, self.attempts.stop))
 
     def loaded(self, tree: TaskTree) -> None:
         """Resume a live tree: attempts without an attempt in this process are lost."""

@@ -160,3 +160,34 @@ class Topic:
         for answer in self.waits:
             if not answer.done():
                 answer.set_result(None)
+
+
+class Topics(dict[str, Topic]):
+    """Those of one feed, by tree, each as long as it has followers. `left` is told when one has none any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tails = Tails()
+        self.left: Callable[[str], None] = lambda tree_id: None
+
+    def enter(self, tree_id: str) -> Topic:
+        """One more who follows, waits or holds the tail."""
+        topic = self.setdefault(tree_id, Topic(self.tails))
+        topic.followers += 1
+        return topic
+
+    def leave(self, tree_id: str, topic: Topic) -> None:
+        """One less."""
+        topic.followers -= 1
+        if not topic.followers:
+            self.pop(tree_id, None)
+            self.tails.size -= topic.size
+            topic.size = 0  # a reader may still have it
+            self.left(tree_id)
+
+    def end(self, tree_id: str) -> None:
+        """The tree is gone: end its followers and waits."""
+        topic = self.get(tree_id)
+        if topic is not None:
+            topic.is_gone = True
+            topic.let_go()

@@ -245,6 +245,10 @@ class Sharing(Protocol):
         """The lease of a live tree; empty for one at rest, or none."""
         ...
 
+    async def versions(self, tree_ids: Sequence[str]) -> dict[str, int]:
+        """How far the logs of these trees go, as one read sees it; those that are not there are left out."""
+        ...
+
 
 class Log(Protocol):
     """The log of each tree. It is what is stored; the rows of trees and tasks are derived from it."""
@@ -356,10 +360,6 @@ class Trees(Protocol):
 
         It ends early behind LIST_BYTES, unless it is held in memory anyway. Raises QueryTooLong as `tasks` does.
         """
-        ...
-
-    async def versions(self, tree_ids: Sequence[str]) -> dict[str, int]:
-        """How far the logs of these trees go, as one read sees it; those that are not there are left out."""
         ...
 
     async def live_trees(self) -> list[str]:

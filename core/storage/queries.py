@@ -91,7 +91,8 @@ class Queries:
         )
         self._stored = compiled(_stored(), dialect)
         self._compaction = compiled(select(*compactions.c).where(compactions.c.tree_id == by_id), dialect)
-        self.dropped = compiled(select(*compactions.c).where(compactions.c.is_dropped == true()).limit(1), dialect)
+        dropped = compiled(select(*compactions.c).where(compactions.c.is_dropped == true()).limit(1), dialect)
+        self.any_dropped: Bound = dropped.sql, dropped.parameters({})  # a row where there is something to be swept
         self._ended = compiled(_ended(more=False), dialect), compiled(_ended(more=True), dialect)
         self._task_list = lru_cache(SHAPES)(partial(_make_task_list, dialect))
         self._tree_list = lru_cache(SHAPES)(partial(_make_tree_list, dialect))
@@ -164,10 +165,6 @@ class Queries:
         values = {"until": query.until, "after_at": after_at, "after_id": after_id, "limit": query.limit}
         statement = self._ended[query.after is not None]
         return statement.sql, statement.parameters(values)
-
-    def any_dropped(self) -> Bound:
-        """A row where there is something to be swept."""
-        return self.dropped.sql, self.dropped.parameters({})
 
 
 def _owned(dialect: Dialect, table: Table, columns: Sequence[ColumnElement[Any]]) -> tuple[Statement, Statement]:

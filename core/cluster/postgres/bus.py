@@ -18,6 +18,37 @@ from core.storage.postgres.connect import Place
 GAP = 0.002  # seconds between two NOTIFYs, in which hints gather
 
 
+class Outgoing:
+    """Sends the hints of one member over a line, gathered."""
+
+    def __init__(self, line: Line, sender: str) -> None:
+        self._line = line
+        self._waiting = Waiting(sender)
+        self._is_sending = False
+        self.jobs = Jobs()
+
+    def add(self, hint: Hint) -> None:
+        """It is sent soon, or when the line is there again."""
+        self._waiting.add(hint)
+        self.send_soon()
+
+    def send_soon(self) -> None:
+        """Send what waits, if there is a line."""
+        if not self._is_sending and self._line.is_up:
+            self._is_sending = True
+            self.jobs.start(self._send())
+
+    async def _send(self) -> None:
+        """One NOTIFY after the other, until nothing waits. One that is under way when the line is lost may be, too."""
+        try:
+            while len(self._waiting) and self._line.is_up:
+                if payload := self._waiting.take():
+                    await self._line.notify(payload)
+                await asyncio.sleep(GAP)
+        finally:
+            self._is_sending = False
+
+
 class PostgresBus:
     """`core.cluster.bus.Bus` in a database of PostgreSQL. `look`, `echo` and `kept` (of interest) are seconds."""
 
@@ -31,35 +62,27 @@ class PostgresBus:
         self._heard: dict[str, Heard] = {INTEREST: self._interest_said}
         self._returned: Callable[[], None] | None = None
         self._line: Line | None = None
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self._id = uuid.uuid4().hex
-        self._waiting = Waiting(self._id)
-        self._interest = Interest(self._kept)
-        self._jobs = Jobs()
-        self._is_sending = False
-
-    @property
-    def is_up(self) -> bool:
-        """Whether hints come and go at this moment."""
-        return self._line is not None and self._line.is_up
+        self._outgoing: Outgoing | None = None
+        self._interest = Interest(kept)
 
     async def open(self) -> None:
-        self._begin_anew()
+        self._id = uuid.uuid4().hex
+        self._interest = Interest(self._kept)
         self._loop = asyncio.get_running_loop()
         line = Line(self._place, self._hear, self._come_back, look=self._look, echo=self._echo)
         await line.open()
-        self._line = line
+        self._line, self._outgoing = line, Outgoing(line, self._id)
 
     def abandon(self) -> None:
-        line, self._line = self._line, None
+        line, self._line, self._outgoing = self._line, None, None
         if line is not None:
             line.abandon()
 
     async def close(self) -> None:
         line, self._line = self._line, None
-        await self._jobs.cancel()
+        outgoing, self._outgoing = self._outgoing, None
+        if outgoing is not None:
+            await outgoing.jobs.cancel()
         if line is not None:
             await line.close()
 
@@ -70,10 +93,8 @@ class PostgresBus:
         self._returned = returned
 
     def hint(self, kind: str, key: str, value: HintValue = None) -> None:
-        if self._line is None:
-            return
-        self._waiting.add(Hint(kind, key, value))
-        self._send_soon()
+        if self._outgoing is not None:
+            self._outgoing.add(Hint(kind, key, value))
 
     def changed(self, tree_id: str, version: int) -> None:
         if self._line is not None and self._interest.changed(tree_id, version, self._loop.time()):
@@ -98,21 +119,7 @@ class PostgresBus:
                 heard(key, value)
 
     def _come_back(self) -> None:
-        self._send_soon()
+        if self._outgoing is not None:
+            self._outgoing.send_soon()
         if self._returned is not None:
             self._returned()
-
-    def _send_soon(self) -> None:
-        if not self._is_sending and self.is_up:
-            self._is_sending = True
-            self._jobs.start(self._send())
-
-    async def _send(self) -> None:
-        """One NOTIFY after the other, until nothing waits. One that is under way when the line is lost may be, too."""
-        try:
-            while len(self._waiting) and (line := self._line) is not None and line.is_up:
-                if payload := self._waiting.take():
-                    await line.notify(payload)
-                await asyncio.sleep(GAP)
-        finally:
-            self._is_sending = False

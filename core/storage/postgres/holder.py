@@ -31,6 +31,18 @@ class ConnectionLost(Exception):
     """The connection ended under a statement: it may be stored, or not."""
 
 
+class Fence:
+    """What keeps this process from writing ever again. `reason`: why; None while it may write."""
+
+    reason: str | None = None
+
+    def close(self, reason: str) -> None:
+        """May be called twice: the first reason counts."""
+        if self.reason is None:
+            self.reason = reason
+            logger.critical("%s", reason)
+
+
 class Holder:
     """Open it once; `run` may be called again and again, by one caller at a time or several.
 
@@ -48,7 +60,7 @@ class Holder:
         self._wakes = asyncio.Event()  # the watch
         self._watch: asyncio.Task[None] | None = None
         self._lost_at: float | None = None
-        self._taken: str | None = None  # why it never writes again
+        self.fence = Fence()
 
     async def open(self, prepare: Callable[[Connection], Awaitable[None]]) -> None:
         """Raises ConfigurationError, StorageError or DatabaseInUse."""
@@ -87,22 +99,10 @@ class Holder:
             watch._log_destroy_pending = False  # type: ignore[attr-defined]  # its event loop is gone
         return connection
 
-    def fence(self, reason: str) -> None:
-        """Never write again."""
-        if self._taken is None:
-            self._taken = reason
-            logger.critical("%s", reason)
-        self._is_there.clear()
-
-    @property
-    def is_fenced(self) -> bool:
-        """Whether it never writes again."""
-        return self._taken is not None
-
     def refusal(self) -> str | None:
         """Why nothing can be written at this moment."""
-        if self._taken is not None:
-            return self._taken
+        if self.fence.reason is not None:
+            return self.fence.reason
         if self._lost_at is None:
             return None
         seconds = time.monotonic() - self._lost_at
@@ -136,15 +136,15 @@ class Holder:
                     raise
 
     async def _there(self) -> None:
-        if self._taken is not None:
-            raise DatabaseLost(self._taken)
+        if self.fence.reason is not None:
+            raise DatabaseLost(self.fence.reason)
         if self._is_there.is_set():
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(self.gives_up_at - time.monotonic()):
                 await self._is_there.wait()
-        if self._taken is not None:
-            raise DatabaseLost(self._taken)
+        if self.fence.reason is not None:
+            raise DatabaseLost(self.fence.reason)
         if not self._is_there.is_set():
             raise StorageUnavailable(self.refusal() or f"The {self.place.text} cannot be written at this moment")
 
@@ -168,7 +168,7 @@ class Holder:
     async def _keep_watch(self) -> None:
         """Look whether the connection is alive, and get another one where it is not."""
         while True:
-            if self._taken is None and not self._is_there.is_set():
+            if self.fence.reason is None and not self._is_there.is_set():
                 await self._come_back()
             self._wakes.clear()
             with suppress(TimeoutError):
@@ -181,7 +181,7 @@ class Holder:
     async def _come_back(self) -> None:
         tries = 0
         said = ""
-        while self._taken is None:
+        while self.fence.reason is None:
             try:
                 connection = await self._claim.again()
             except (*ERRORS, CoreError) as error:
@@ -192,7 +192,7 @@ class Holder:
                 tries += 1
                 continue
             if connection is None:
-                self.fence(
+                self.fence.close(
                     f"The {self.place.text} was taken over by another server while the connection was lost: "
                     "restart this one when the other has ended"
                 )

@@ -75,7 +75,7 @@ async def delete_trees(connection: Connection, ids: Sequence[str], *, logs_of: S
 
 async def sweep_logs(connection: Connection, limit: int) -> bool:
     """Remove so many events of the first dropped tree. Whether any may be left, also of others."""
-    sql, parameters = QUERIES.any_dropped()
+    sql, parameters = QUERIES.any_dropped
     row = await connection.fetchrow(sql, *parameters)
     if row is None:
         return False

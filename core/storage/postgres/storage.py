@@ -89,7 +89,7 @@ class PostgresStorage(RelationalStorage[Reader]):
 
     def _fence(self, reason: str) -> None:
         if self._holder is not None:
-            self._holder.fence(reason)
+            self._holder.fence.close(reason)
 
     async def close(self) -> None:
         reader, self._reader = self._reader, None
@@ -134,7 +134,7 @@ class PostgresStorage(RelationalStorage[Reader]):
 
     @property
     def is_fenced(self) -> bool:
-        return self._holder is not None and self._holder.is_fenced
+        return self._holder is not None and self._holder.fence.reason is not None
 
     async def lapsed(self) -> str | None:
         if self._lease is None:

@@ -294,7 +294,7 @@ class RelationalStorage(Generic[ReaderT]):
         return dropped
 
     async def sweep(self, limit: int) -> bool:
-        if not await self._reading().rows(self.queries.any_dropped()):
+        if not await self._reading().rows(self.queries.any_dropped):
             return False  # the usual case, which costs no commit
         is_more: bool = await self._run(lambda connection: self.jobs.sweep_logs(connection, limit))
         return is_more

@@ -75,7 +75,7 @@ def delete_trees(connection: Connection, ids: Sequence[str], *, logs_of: Sequenc
 
 def sweep_logs(connection: Connection, limit: int) -> bool:
     """Remove so many events of the first dropped tree. Whether any may be left, also of others."""
-    row = connection.exec_driver_sql(*QUERIES.any_dropped()).first()  # as SQLite gives it, by which its CRC was made
+    row = connection.exec_driver_sql(*QUERIES.any_dropped).first()  # as SQLite gives it, by which its CRC was made
     if row is None:
         return False
     state = read_compaction(row)

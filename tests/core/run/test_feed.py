@@ -313,9 +313,9 @@ async def test_the_tails_of_all_trees_together_are_bounded_and_nobody_misses_any
             assert await log.collect(after=0, upto=3) == [1, 2, 3]
             await log.write(1, message="small")
             assert await log.collect(after=2, upto=4) == [3, 4]
-            assert log.feed._tails.size == sum(topic.size for topic in log.feed._topics.values())
+            assert log.feed._topics.tails.size == sum(topic.size for topic in log.feed._topics.values())
     await settle()  # followers that were left are closed a turn later
-    assert log.feed._tails.size == 0
+    assert log.feed._topics.tails.size == 0
 
 
 TEXT, MANY = "x" * (CHARACTERS + 1), [0] * (VALUES + 1)

@@ -276,7 +276,7 @@ async def test_large_events_are_not_kept_and_nobody_misses_them() -> None:
             await two.write(message="x" * size)
             await settle()
         assert await follower == [1, 2, 3, 4, 5]
-        assert two.feeds[1]._tails.size == 0
+        assert two.feeds[1]._topics.tails.size == 0
 
 
 @virtual_time
@@ -289,7 +289,7 @@ async def test_a_reader_that_nobody_needs_any_more_keeps_nothing() -> None:
         await settle()
         follower.cancel()
         await asyncio.sleep(60)
-        assert two.feeds[1]._tails.size == 0 and two.feeds[1]._topics == {}
+        assert two.feeds[1]._topics.tails.size == 0 and two.feeds[1]._topics == {}
 
 
 @virtual_time
@@ -418,7 +418,7 @@ async def play(steps: list[tuple[str, int]], delays: list[tuple[float, ...]], re
             await two.write(3)
         await asyncio.sleep(60)
         assert [wanted for wanted, wait in played.waits if not wait.done()] == []
-        assert two.feeds[1]._tails.size == sum(topic.size for topic in two.feeds[1]._topics.values())
+        assert two.feeds[1]._topics.tails.size == sum(topic.size for topic in two.feeds[1]._topics.values())
 
 
 @settings(max_examples=300)

@@ -347,7 +347,7 @@ async def test_the_statements_find_their_rows_by_index(file: Path) -> None:
             QUERIES._ended[1].sql,
             retirement.LOG_PARTS.sql,
             retirement.PRESENT.sql,
-            QUERIES.dropped.sql,
+            QUERIES.any_dropped[0],
         ),
         *(
             str(statement.compile(dialect=DIALECT))

@@ -80,7 +80,7 @@ async def test_a_bus_whose_session_is_ended_comes_back_and_says_so(
         await end_buses(postgres, postgres_database)
         buses[0].hint("k", "while it is away", round_)  # it waits, unless it was under way
         await until(lambda wanted=2 * (round_ + 1): len(returned) == wanted)  # type: ignore[misc]
-        assert buses[0].is_up and buses[1].is_up
+        assert all(bus._line is not None and bus._line.is_up for bus in buses)
         buses[0].hint("k", "afterwards", round_)
         await ear.hears("k", "afterwards", round_)
 
@@ -97,7 +97,7 @@ async def test_members_of_two_schemas_do_not_hear_each_other(postgres: Cluster, 
     there.hint("k", "there")
     buses[0].hint("k", "here")
     await ears[0].hears("k", "here", None)
-    await until(lambda: not there._waiting._hints)
+    await until(lambda: not there._outgoing._waiting._hints)
     buses[0].hint("k", "once more")
     await ears[0].hears("k", "once more", None)
     for bus in buses:
@@ -131,7 +131,7 @@ async def test_a_closed_bus_does_nothing_and_can_be_opened_again(postgres_url: s
         await ear.hears("k", "now", None)
         await close()
         await close()
-        assert not bus.is_up
+        assert bus._line is None
     assert {each[1] for each in ear.heard} == {"now"}
     await other.close()
 

@@ -109,7 +109,7 @@ async def test_nothing_is_lost_when_the_sessions_of_all_buses_are_ended_in_betwe
             await writer.write(upto - writer.version)
             await ending
         assert await follower == list(range(1, EVENTS + 1))
-        await until(lambda: reader.bus.is_up and writer.bus.is_up)
+        await until(lambda: reader.bus._line.is_up and writer.bus._line.is_up)
 
 
 @pytest.mark.asyncio

@@ -143,7 +143,7 @@ async def test_a_row_that_does_not_exist_is_looked_up_as_a_foreign_one_is(storag
         (EVENT_QUERIES.page(EventQuery(tree_id="t", limit=9)), "events_pkey"),
         (EVENT_QUERIES.places(EventQuery(tree_id="t", until=9, kinds=["x"], limit=9)), "events_pkey"),
         (EVENT_QUERIES.at("t", [1, 2]), "events_pkey"),
-        (QUERIES.any_dropped(), "compactions_dropped"),
+        (QUERIES.any_dropped, "compactions_dropped"),
     ],
 )
 @pytest.mark.asyncio
