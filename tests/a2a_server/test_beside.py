@@ -219,6 +219,8 @@ async def test_the_end_looks_at_the_processes_of_the_machine_beside_the_loop(
     monkeypatch.setattr(Family, "owns_forks", owns_forks)
     config = Config(port=0, database=f"sqlite:///{tmp_path}/t.db", log_level="error")
     with listen(config.host, config.port, config.send_buffer) as listener:
-        server = Server(build(config, port=listener.getsockname()[1]), lambda url: server.handle_exit(15, None))
+        server = Server(
+            build(config, port=listener.getsockname()[1]), lambda url, address: server.handle_exit(15, None)
+        )
         await server.serve(sockets=[listener])
     assert threads == [False]

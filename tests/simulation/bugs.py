@@ -227,7 +227,7 @@ def _inconsiderate(old: Any) -> Any:
     return init
 
 
-def _deaf(old: Any) -> Any:
+def _heedless(old: Any) -> Any:
     """Whose events are still to be delivered is asked only before trees are removed."""
 
     async def compact(self: Retention, now: float) -> Any:
@@ -255,7 +255,7 @@ PLANTED: dict[str, Plant] = {
     ),
     "retention takes what has just ended": _impatient,
     "retention takes what is still to be delivered": in_place_of(Retention, "__init__", _inconsiderate),
-    "retention compacts what is still to be delivered": in_place_of(Retention, "_compact", _deaf),
+    "retention compacts what is still to be delivered": in_place_of(Retention, "_compact", _heedless),
     "what retention has put off is compacted before its time": in_place_of(
         Retention, "_still_due", lambda old: lambda self, tree_ids, until: old(self, tree_ids, float("inf"))
     ),

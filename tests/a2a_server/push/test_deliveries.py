@@ -47,13 +47,16 @@ class World:
 @asynccontextmanager
 async def world(*outcomes: Failed | None) -> AsyncIterator[World]:
     async with Bench(clock=SteadyClock()).session() as session:
-        post = Post(session, Receiver(outcomes=list(outcomes)))
+        post = Post(session, Receiver())
         tree_id = await finish(session)
         config = await post.hook(tree_id)
         await post.outbox.close()  # the test leads the reader
         post.receiver.attempts.clear()
         post.receiver.outcomes[:] = outcomes
-        yield World(post, Reader(config, DeliveryState(shown="pending")))
+        found = await post.store.read(config.key)
+        assert found is not None
+        at_the_beginning = DeliveryState(shown="pending", registered=found.delivery.registered)
+        yield World(post, Reader(config, at_the_beginning, found.stored))
 
 
 @virtual_time

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from a2a_server.push.configs import DELIVERY_STATE, ConfigStore, DeliveryState, PushConfig, SecretBox
+from a2a_server.push.configs import DELIVERY_STATE, ConfigStore, DeliveryState, PushConfig, SecretBox, Webhook
 from a2a_server.push.scanner import Looks, Scanner
 from core.model.errors import StorageError, StorageUnavailable
 from core.session import Session
@@ -22,7 +22,7 @@ class Store(ConfigStore):
     errors: tuple[Exception, ...] = ()
     reads = 0
 
-    async def read(self, key: str) -> tuple[PushConfig, DeliveryState] | None:
+    async def read(self, key: str) -> Webhook | None:
         self.reads += 1
         found = await super().read(key)
         if self.gate is not None:
@@ -48,7 +48,7 @@ class World:
             self.store,
             self.looks,
             lambda config: config.id in self.busy,
-            lambda config, delivery: self.enrolled.append(config.id),
+            lambda webhook: self.enrolled.append(webhook.config.id),
         )
 
     async def hook(self, tree_id: str, config_id: str, *, at_rest: bool = False, cursor: int = 0) -> PushConfig:
@@ -158,17 +158,17 @@ async def test_the_latest_of_two_looks_has_what_it_read() -> None:
 
 
 @virtual_time
-async def test_unread_trees_are_known_when_the_start_is_over() -> None:
+async def test_unread_trees_are_known_while_the_start_still_looks() -> None:
     async with world() as it:
         tree_id = await finish(it.session)
         await it.hook(tree_id, "a")
+        head = await it.session.storage.head(tree_id)
+        assert head is not None
         it.store.gate = asyncio.Event()
         it.scanner.start()
-        unread = asyncio.ensure_future(it.scanner.unread())
         await settle()
-        assert not unread.done()
-        it.store.gate.set()
-        assert await unread == {tree_id}
+        assert await it.scanner.unread([head]) == {tree_id} and it.enrolled == []
+        assert await it.scanner.unread([]) == frozenset()
 
 
 @virtual_time

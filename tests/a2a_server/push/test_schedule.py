@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from a2a_server.push.configs import DeliveryState, PushConfig
+from a2a_server.push.configs import DELIVERY_STATE, DeliveryState, PushConfig
 from a2a_server.push.deliveries import Step
 from a2a_server.push.readers import Reader, Readers
 from a2a_server.push.schedule import TURN, Schedule
 from core.model.shares import FairShares
+from core.storage.base import Document
 from tests.core.cores import settle, virtual_time
 
 
@@ -48,7 +49,7 @@ class World:
 
     def reader(self, config_id: str, owner: str = "ann", *steps: Any) -> Reader:
         config = PushConfig(id=config_id, task_id="t", tree_id="t", owner=owner, url="https://e.example", created_at=1)
-        reader = Reader(config, DeliveryState())
+        reader = Reader(config, DeliveryState(), Document(kind=DELIVERY_STATE, id=config.key, body=b"{}"))
         self.steps.of[config_id] = list(steps)
         self.readers.add(reader)
         return reader
