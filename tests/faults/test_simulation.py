@@ -12,7 +12,7 @@ from subprocess import run
 
 import pytest
 
-from core.run.feed import Feed
+from core.run.topic import Topics
 from tests.faults.report import report
 from tests.simulation.bugs import PLANTED, in_place_of, nothing
 from tests.simulation.outbox_bugs import OUTBOX_BUGS
@@ -141,7 +141,7 @@ def test_a_planted_bug_is_found(bug: str, found: Counter[str], monkeypatch: pyte
 
 def test_a_soak_finds_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of R4: what the followers of a tree shared is not forgotten with them."""
-    in_place_of(Feed, "_leave", nothing)(monkeypatch)
+    in_place_of(Topics, "leave", nothing)(monkeypatch)
 
     with pytest.raises(Violation, match="is left"):
         soak(1, hours=CONTROL_HOURS)
