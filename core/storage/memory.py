@@ -44,8 +44,6 @@ from core.storage.unshared import Unshared
 class MemoryStorage(Unshared):
     """The same answers as SqlStorage, from dictionaries. Writes take effect in a later turn of the loop, in order."""
 
-    is_exclusive = True
-
     def __init__(self) -> None:
         self._is_open = False
         self._heads: dict[str, TreeHead] = {}

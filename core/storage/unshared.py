@@ -9,6 +9,7 @@ class Unshared:
     """The part `Sharing` of such a storage."""
 
     address = ""
+    is_exclusive = True
     lease = OF_NOBODY
     is_fenced = False
     _is_resumed = False

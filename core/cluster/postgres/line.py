@@ -10,14 +10,13 @@ from typing import Any
 
 from core.loop.jobs import Jobs
 from core.model.errors import ConfigurationError
-from core.storage.postgres.connect import ERRORS, Connection, Place, cut
+from core.storage.postgres.connect import ERRORS, Connection, Place, cut, pause_after
 
 logger = logging.getLogger(__name__)
 
 LOOK = 5.0  # seconds between two looks whether the connection is alive
 ECHO = 3.0  # seconds in which a NOTIFY comes back at the start
 ANSWER = 10.0  # seconds that a statement may take
-PAUSES = (0.05, 0.1, 0.2, 0.5)  # seconds between tries to connect; the last one goes on
 SETTINGS = {
     "application_name": "a2a-server bus",
     "statement_timeout": "10s",
@@ -115,7 +114,7 @@ class Line:
     async def _come_back(self) -> None:
         tries = 0
         while self._connection is None:
-            await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+            await asyncio.sleep(pause_after(tries))
             tries += 1
             with suppress(*ERRORS, ValueError):
                 connection, self._channel = await _listening(self._place, self._hear)

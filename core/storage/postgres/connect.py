@@ -20,6 +20,7 @@ Connection: TypeAlias = asyncpg.Connection
 Row: TypeAlias = asyncpg.Record
 
 OLDEST = 14  # the major version of a server
+PAUSES = (0.05, 0.1, 0.2, 0.5)  # seconds between tries to connect; the last one goes on
 CONNECT_SECONDS = 10.0  # that one try to connect may take
 LIFE_SIGNS = {  # of a peer whose machine or network is gone: the server finds it out, and lets go of its locks
     "tcp_keepalives_idle": "10",
@@ -91,6 +92,11 @@ def fault_of(error: BaseException) -> Fault:
     if isinstance(error, ERRORS):
         return Fault.LOST
     return Fault.UNEXPECTED
+
+
+def pause_after(tries: int) -> float:
+    """Seconds to wait before connecting again, after so many tries before this one."""
+    return PAUSES[min(tries, len(PAUSES) - 1)]
 
 
 def code_of(error: BaseException) -> str:

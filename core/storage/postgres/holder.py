@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 
 from core.model.errors import CoreError, DatabaseLost, StorageError, StorageUnavailable
 from core.storage.postgres.claim import Claim
-from core.storage.postgres.connect import ERRORS, Connection, Fault, Place, fault_of
+from core.storage.postgres.connect import ERRORS, Connection, Fault, Place, fault_of, pause_after
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 15.0  # seconds without a connection after which writes are refused
 LOOK = 5.0  # seconds between two looks whether an idle connection is alive
 ANSWER = 40.0  # seconds that a statement may take, the server's own limit of 30 included
-PAUSES = (0.05, 0.1, 0.2, 0.5)  # seconds between tries to connect; the last one goes on
 
 Value = TypeVar("Value")
 
@@ -188,7 +187,7 @@ class Holder:
                 if str(error) != said:
                     said = str(error)
                     logger.warning("the %s cannot be used yet: %s", self.place.text, said)
-                await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+                await asyncio.sleep(pause_after(tries))
                 tries += 1
                 continue
             if connection is None:

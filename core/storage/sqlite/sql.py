@@ -88,7 +88,6 @@ class SqlStorage(RelationalStorage[Reader], Unshared):
     queries = QUERIES
     event_queries = EVENT_QUERIES
     most_bytes = sys.maxsize
-    is_exclusive = True
 
     def __init__(
         self, url_or_path: str, *, exit_process: Callable[[int], None] = os._exit, reserve: int = RESERVE
